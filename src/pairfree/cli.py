@@ -1,0 +1,271 @@
+"""The command line: verbs and exit codes; no logic.
+
+Exit codes: 0 ok, 1 a bench found a difference, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pairfree.errors import ConfigError, InputError, PairfreeError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train an image denoiser without clean/noisy pairs."
+)
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+
+Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
+
+
+def main() -> None:
+    """Entry point: one line for what went wrong, and its exit code."""
+    try:
+        app(standalone_mode=False)
+    except PairfreeError as error:
+        fail(str(error), error.exit_code)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.Abort:
+        fail("stopped", 130)
+    except Exception as error:  # click's usage errors carry their own words and code
+        if hasattr(error, "format_message"):
+            fail(error.format_message(), getattr(error, "exit_code", 2))
+        raise
+
+
+def fail(message: str, code: int) -> None:
+    err.print("pairfree: " + " ".join(message.split()), style="red", markup=False)
+    sys.exit(code)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Any]:
+    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere."""
+    if not err.is_terminal:
+        yield lambda done, total, words: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None, words="")
+        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+
+
+@app.command()
+def train(
+    noisy: Annotated[Optional[list[str]], typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
+    clean: Annotated[Optional[list[Path]], typer.Option(help="Unpaired clean images of other scenes.")] = None,
+    target: Annotated[Optional[Path], typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
+    method: Annotated[Optional[str], typer.Option(help="iddp, nb2nb, n2v, n2n, n2c, bm3d. Default: the noisy-only method we measured best.")] = None,
+    minutes: Annotated[Optional[float], typer.Option(help="Budget in minutes.")] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Budget in steps.")] = None,
+    preset: Annotated[str, typer.Option(help="cpu (short budgets) or paper.")] = "cpu",
+    init: Annotated[Optional[Path], typer.Option(help="Run folder to fine-tune from.")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="TOML file with settings; a run's config.toml works.")] = None,
+    set_: Annotated[Optional[list[str]], typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")] = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
+) -> None:
+    """Train a denoiser on noisy files."""
+    from pairfree import api
+    from pairfree.config import parse_set, read_toml, to_toml
+    from pairfree.story import command_line
+
+    given = read_toml(config) if config is not None else {}
+    settings = {**given.get("settings", {}), **parse_set(set_ or [])}
+    chosen: dict[str, Any] = {
+        "method": method or given.get("method"), "preset": preset if config is None else given.get("preset", preset),
+        "minutes": minutes, "steps": steps, "seed": seed if config is None else given.get("seed", seed), "device": device,
+        "clean": clean or None, "target": target, "init": init,
+    }  # fmt: skip
+    sources = noisy or given.get("noisy") or None
+    if minutes is None and steps is None and given.get("minutes"):
+        chosen["minutes"] = given["minutes"]
+    if resume:
+        model = _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step))
+    elif not sources:
+        raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
+    elif dry_run:
+        job = api.resolve(sources, settings=settings, **chosen)
+        facts = {"method": job.method.key, "preset": job.preset, "minutes": job.minutes, "steps": job.steps, "seed": seed, "device": str(job.device)}
+        data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
+        out.print(to_toml({**facts, "data": data, "settings": job.config}), markup=False, end="")
+        for line in job.noisy.warnings:
+            err.print(f"warning: {line}", markup=False)
+        return
+    else:
+        command = command_line(sys.argv[1:])
+        model = _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
+    out.print(f"run:    {out_dir}\nreport: {out_dir / 'report.html'}\nnext:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
+    del model
+
+
+def _with_bar(work: Any) -> Any:
+    with progress("train") as bar:
+        return work(lambda done, total, stage, loss: bar(done, total, f"{stage}" + (f"  loss {loss:.3g}" if loss is not None else "")))
+
+
+@app.command()
+def denoise(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    inputs: Inputs,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)],
+    max_memory: Annotated[str, typer.Option(help="Bound for the working memory, such as 2GB.")] = "2GB",
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+) -> None:
+    """Denoise files; each comes back in its own format with its metadata."""
+    from pairfree import api
+
+    with progress("denoise") as bar:
+        results = api.denoise(
+            run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite,
+            on_file=lambda done, total, result: bar(done, total, result.source.name),
+        )  # fmt: skip
+    for result in results:
+        for line in result.warnings:
+            err.print(f"warning: {result.source}: {line}", markup=False)
+        if result.clipped:
+            err.print(f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range", markup=False)
+    out.print(f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}", markup=False)
+
+
+@app.command()
+def evaluate(
+    denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
+    clean: Annotated[Optional[Path], typer.Option(help="Folder of clean files of the same names.")] = None,
+    noisy: Annotated[Optional[Path], typer.Option(help="Folder of the noisy files: evidence without ground truth.")] = None,
+    data_range: Annotated[Optional[float], typer.Option(help="Range of the clean intensities, 255 for 8 bits. Needed with --clean.")] = None,
+    json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers there too.")] = None,
+) -> None:
+    """Score denoised files against clean ones, or gather evidence against the noisy ones."""
+    from pairfree import api, story
+
+    if clean is None and noisy is None:
+        raise ConfigError("evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both")
+    numbers: dict[str, Any] = {}
+    if clean is not None:
+        if data_range is None:
+            raise ConfigError("--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)")
+        scores = api.evaluate(denoised, clean, data_range)
+        numbers["scores"] = {name: vars(one) for name, one in scores.items()}
+        numbers["scores_statement"] = f"data range {data_range:g}, both sides clipped to it, SSIM window Gaussian sigma 1.5"
+        table = Table("file", "PSNR dB", "SSIM", "NRMSE")
+        for name, one in scores.items():
+            table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
+        mean = [sum(getattr(one, key) for one in scores.values()) / len(scores) for key in ("psnr_db", "ssim", "nrmse")]
+        table.add_row(f"mean of {len(scores)}", f"{mean[0]:.2f}", f"{mean[1]:.4f}", f"{mean[2]:.4f}")
+        out.print(table)
+        out.print(numbers["scores_statement"])
+    if noisy is not None:
+        evidence = story.folder_evidence(noisy, denoised)
+        numbers["evidence"] = {name: vars(one) for name, one in evidence.items()}
+        for line in story.pooled_reading(evidence):
+            out.print(f"- {line}", markup=False)
+    if json_path is not None:
+        from pairfree.files.atomic import write_text
+
+        write_text(json_path, json.dumps(numbers, indent=1) + "\n", overwrite=True)
+
+
+@app.command()
+def simulate(
+    clean: Inputs,
+    noise: Annotated[str, typer.Option(help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits.", show_default=False)],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
+    seed: SeedOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    float_: Annotated[bool, typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type.")] = False,
+) -> None:
+    """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
+    from pairfree.noise.files import simulate_files
+
+    done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=float_)
+    clipped = sum(one.clipped for one in done)
+    out.print(f"{len(done)} files -> {out_dir}", markup=False)
+    if clipped:
+        err.print(f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them", markup=False)
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False)]) -> None:
+    """Tell what a run, a checkpoint or an image file holds."""
+    from pairfree import facts
+
+    for name, value in facts.about(path):
+        out.print(f"{name + ':':<16}{value}", markup=False)
+
+
+@app.command()
+def demo(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("pairfree-demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 2.0,
+) -> None:
+    """Train on real noisy images that come with pairfree, denoise them, write a report."""
+    from pairfree import demo as demonstration
+
+    with progress("demo") as bar:
+        written = demonstration.run(
+            out_dir, minutes, lambda done, total, stage, loss: bar(done, total, stage), lambda line: out.print(line, markup=False)
+        )
+    for path in written.denoised:
+        out.print(f"denoised: {path}", markup=False)
+    out.print(f"report:   {written.report}", markup=False)
+
+
+@app.command()
+def bench(
+    name: Annotated[Optional[str], typer.Argument(help="Experiment; without it, the tables and which cells are measured.")] = None,
+    preset: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
+    only: Annotated[Optional[list[str]], typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold.")] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
+    device: DeviceOption = "auto",
+    minutes: Annotated[Optional[float], typer.Option(help="Another training budget than the preset's.")] = None,
+    seeds: Annotated[Optional[str], typer.Option(help="Comma-separated seeds instead of the experiment's.")] = None,
+) -> None:
+    """Measure: one experiment a table, cells cached and resumable."""
+    from pairfree.bench import harness
+
+    if name is None:
+        out.print(harness.overview(out_dir), markup=False)
+        return
+    chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
+    with progress(f"bench {name}") as bar:
+        table = harness.run(
+            name, preset=preset, only=only or [], data=data, out=out_dir, device=device, minutes=minutes, seeds=chosen,
+            say=lambda line: err.print(line, markup=False), on_step=lambda done, total, stage, loss: bar(done, total, stage),
+        )  # fmt: skip
+    out.print(table, markup=False)
+
+
+def parse_bytes(text: str) -> float:
+    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
+    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    number = text.strip().lower().rstrip("bgikmt ")
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
+    if not value > 0:
+        raise InputError(f"--max-memory {text!r}: must be positive")
+    return value
+
+
+if __name__ == "__main__":
+    main()

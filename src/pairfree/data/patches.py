@@ -1,0 +1,112 @@
+"""Images -> batches: all training pixels live as one flat tensor on the device and patches are gathered there.
+
+A batch is a function of (seed, step, purpose): no worker processes, no epoch state, nothing to carry across a resume. Images may differ
+in height and width; only the number of channels is common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairfree.data.seeding import generator
+from pairfree.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method's step sees. All tensors (B, C, P, P) float32 in network units, on the training device.
+
+    noisy       patches of the noisy set
+    target      the same patches of the partner files (clean for n2c, a second noisy copy for n2n); None where the method has no pairs
+    clean       patches of the unpaired clean set, other scenes; None where the method does not need it
+    """
+
+    noisy: Tensor
+    target: Tensor | None = None
+    clean: Tensor | None = None
+
+
+class PatchPool:
+    """Planes (C, H_i, W_i) of one domain as one flat tensor; ``gather`` crops and augments by index arithmetic alone."""
+
+    def __init__(self, planes: Sequence[np.ndarray], device: torch.device | str, patch_px: int) -> None:
+        if not planes:
+            raise InputError("no training images: give at least one file")
+        channels = {plane.shape[0] for plane in planes}
+        if len(channels) > 1:
+            raise InputError(f"training images have {sorted(channels)} channels: train grey and colour images apart")
+        self.channels = channels.pop()
+        self.patch_px = patch_px
+        self.device = torch.device(device)
+        padded = [_pad_to_patch(plane, patch_px) for plane in planes]
+        self.heights = torch.tensor([plane.shape[1] for plane in padded])
+        self.widths = torch.tensor([plane.shape[2] for plane in padded])
+        sizes = self.channels * self.heights * self.widths
+        self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)[:-1]])
+        places = ((self.heights - patch_px + 1) * (self.widths - patch_px + 1)).double()
+        self.cumulative = (places.cumsum(0) / places.sum()).contiguous()
+        self.flat = torch.from_numpy(np.concatenate([plane.reshape(-1) for plane in padded])).to(self.device)
+        self._rows = torch.arange(patch_px, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.heights)
+
+    def draw(self, seed: int, step: int, batch: int, purpose: str = "patches") -> Tensor:
+        """Where the patches of this step lie: (B, 4) int64 rows of image, top, left, augmentation 0..7. Every place is equally likely."""
+        u = torch.rand(batch, 4, generator=generator(seed, step, purpose), dtype=torch.float64)
+        image = torch.searchsorted(self.cumulative, u[:, 0].contiguous(), right=True).clamp_(max=len(self) - 1)
+        top = (u[:, 1] * (self.heights[image] - self.patch_px + 1)).long()
+        left = (u[:, 2] * (self.widths[image] - self.patch_px + 1)).long()
+        return torch.stack([image, top, left, (u[:, 3] * 8).long()], dim=1)
+
+    def gather(self, places: Tensor, augment: bool = True) -> Tensor:
+        """Patches (B, C, P, P) at ``places``; k numbers the 8 symmetries of the square."""
+        image, top, left, symmetry = places.unbind(1)
+        start = self.starts[image] + top * self.widths[image] + left
+        meta = torch.stack([start, self.widths[image], self.heights[image] * self.widths[image], symmetry]).to(self.device, non_blocking=True)
+        start, width, plane_size, symmetry = (row.view(-1, 1, 1) for row in meta)
+        rows, columns = self._rows.view(1, -1, 1), self._rows.view(1, 1, -1)
+        y, x = _symmetry(rows, columns, symmetry, self.patch_px) if augment else (rows, columns)
+        inside = start + y * width + x
+        channel = torch.arange(self.channels, device=self.device).view(1, -1, 1, 1)
+        return self.flat[inside.unsqueeze(1) + channel * plane_size.unsqueeze(1)]
+
+
+def _symmetry(rows: Tensor, columns: Tensor, k: Tensor, patch_px: int) -> tuple[Tensor, Tensor]:
+    """Source row and column of each patch pixel under symmetry k: bit 0 flips rows, bit 1 flips columns, bit 2 transposes."""
+    rows, columns = torch.broadcast_tensors(rows, columns)
+    y = torch.where((k & 1).bool(), patch_px - 1 - rows, rows)
+    x = torch.where((k & 2).bool(), patch_px - 1 - columns, columns)
+    transpose = (k & 4).bool()
+    return torch.where(transpose, x, y), torch.where(transpose, y, x)
+
+
+def _pad_to_patch(plane: np.ndarray, patch_px: int) -> np.ndarray:
+    """Mirror an image that is smaller than a patch up to patch size; larger ones are returned as they are."""
+    height, width = plane.shape[1:]
+    if height >= patch_px and width >= patch_px:
+        return np.ascontiguousarray(plane, dtype=np.float32)
+    grow = [(0, 0), (0, max(0, patch_px - height)), (0, max(0, patch_px - width))]
+    return np.ascontiguousarray(np.pad(plane, grow, mode="symmetric"), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pools a training run draws from, and ``batch(seed, step, size)``."""
+
+    noisy: PatchPool
+    target: PatchPool | None = None
+    clean: PatchPool | None = None
+
+    def batch(self, seed: int, step: int, size: int) -> Batch:
+        places = self.noisy.draw(seed, step, size)
+        return Batch(
+            noisy=self.noisy.gather(places),
+            target=None if self.target is None else self.target.gather(places),
+            clean=None if self.clean is None else self.clean.gather(self.clean.draw(seed, step, size, "clean patches")),
+        )

@@ -1,0 +1,135 @@
+"""Images -> training planes: which pixels of a file are trained on, what is refused, and how partners are matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pairfree.errors import InputError
+from pairfree.files.formats import open_image
+from pairfree.files.image import Image
+from pairfree.files.listing import Entry
+
+
+@dataclass
+class ImageSet:
+    """All planes of one domain.
+
+    planes    (C, H, W) in the file's dtype; C is 1 for grey, 3 for colour; alpha is left out
+    names     a name per plane: relative path, with the plane's index for stacks
+    stems     relative path without suffix, per plane, for matching partners
+    warnings  one line each
+    """
+
+    planes: list[np.ndarray] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    stems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def dtypes(self) -> list[np.dtype]:
+        return [plane.dtype for plane in self.planes]
+
+    @property
+    def channels(self) -> int:
+        return self.planes[0].shape[0]
+
+    @property
+    def pixels(self) -> int:
+        return sum(plane.shape[1] * plane.shape[2] for plane in self.planes)
+
+    def add(self, image: Image, name: str, stem: str) -> None:
+        """Append the planes of one image. InputError for non-finite pixels and for a mix of grey and colour."""
+        for index in image.planes():
+            plane = to_channels_first(image.plane(index))
+            label = name + ("[" + ",".join(map(str, index)) + "]" if index else "")
+            check_finite(plane, label)
+            if self.planes and plane.shape[0] != self.channels:
+                kind = {1: "grey", 3: "colour"}
+                here, before = kind.get(plane.shape[0], f"{plane.shape[0]}-channel"), kind.get(self.channels, f"{self.channels}-channel")
+                raise InputError(f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart")
+            if plane.min() == plane.max():
+                self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
+            self.planes.append(plane)
+            self.names.append(label)
+            self.stems.append(stem + label[len(name) :])
+
+
+def to_channels_first(plane: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, S) -> (C, H, W) without alpha; a view."""
+    if plane.ndim == 2:
+        return plane[None]
+    colours = {2: 1, 4: 3}.get(plane.shape[2], plane.shape[2])
+    return np.moveaxis(plane[..., :colours], -1, 0)
+
+
+def check_finite(plane: np.ndarray, label: str) -> None:
+    """InputError with the count and first place of NaN or Inf pixels."""
+    if plane.dtype.kind != "f" or np.isfinite(plane).all():
+        return
+    bad = ~np.isfinite(plane)
+    place = tuple(int(i) for i in np.argwhere(bad)[0][-2:])
+    raise InputError(f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or remove them")
+
+
+def read_set(entries: Sequence[Entry]) -> ImageSet:
+    """Read every file of a set."""
+    found = ImageSet()
+    for entry in entries:
+        image = open_image(entry.path)
+        found.warnings += [f"{entry.relative}: {line}" for line in image.metadata.get("warnings", [])]
+        found.add(image, str(entry.relative), str(entry.relative.with_suffix("")))
+    _check_not_blank(found)
+    return found
+
+
+def array_set(arrays: Sequence[np.ndarray], what: str = "array") -> ImageSet:
+    """A set from arrays in memory, each (H, W) or (C, H, W)."""
+    found = ImageSet()
+    for number, array in enumerate(arrays):
+        values = np.asarray(array)
+        if values.ndim not in (2, 3):
+            raise InputError(f"{what} {number} has shape {values.shape}; expected (H, W) or (C, H, W)")
+        image = Image(values if values.ndim == 2 else np.moveaxis(values, 0, -1), "YX" if values.ndim == 2 else "YXS")
+        name = f"{what} {number}"
+        if values.ndim == 3:
+            # channels of an array are all meant: nothing is taken for alpha
+            check_finite(values, name)
+            _append_channels(found, values, name)
+        else:
+            found.add(image, name, str(number))
+    if not found.planes:
+        raise InputError(f"no {what}s given: expected at least one array")
+    _check_not_blank(found)
+    return found
+
+
+def _append_channels(found: ImageSet, values: np.ndarray, name: str) -> None:
+    if found.planes and values.shape[0] != found.channels:
+        raise InputError(f"{name} has {values.shape[0]} channels, the first {found.channels}; all must have the same")
+    found.planes.append(values)
+    found.names.append(name)
+    found.stems.append(name.rsplit(" ", 1)[-1])
+
+
+def _check_not_blank(found: ImageSet) -> None:
+    if found.planes and len(found.warnings) >= len(found.planes) and all(plane.min() == plane.max() for plane in found.planes):
+        raise InputError(f"{found.names[0]}: every training image is constant: there is no noise to learn from; check the input files")
+
+
+def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
+    """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix. InputError names what lacks a partner."""
+    by_stem = {stem: index for index, stem in enumerate(target.stems)}
+    ordered = ImageSet(warnings=target.warnings)
+    for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):
+        if stem not in by_stem:
+            raise InputError(f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names must match")
+        partner = target.planes[by_stem[stem]]
+        if partner.shape != plane.shape:
+            raise InputError(f"{name}: shape {plane.shape}, its partner {target.names[by_stem[stem]]} {partner.shape}; partners must be registered")
+        ordered.planes.append(partner)
+        ordered.names.append(target.names[by_stem[stem]])
+        ordered.stems.append(stem)
+    return ordered

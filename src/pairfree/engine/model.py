@@ -1,0 +1,96 @@
+"""A trained denoiser as the user holds it: arrays in, arrays out; images in, images out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pairfree.data.sets import check_finite
+from pairfree.engine.predictor import Predictor
+from pairfree.errors import InputError
+from pairfree.files.formats import to_dtype
+from pairfree.files.image import Image
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """image     same type, shape, axes and metadata as the input
+    clipped   pixels that lay outside the integer type's range after rounding and were clipped
+    """
+
+    image: Image
+    clipped: int
+
+
+class Model:
+    """What ``pairfree.train`` and ``pairfree.load`` return.
+
+    method     the trained Method
+    facts      what its checkpoint says: config, normaliser, seed, steps, versions
+    """
+
+    def __init__(self, predictor: Predictor, facts: dict[str, Any]) -> None:
+        self.predictor, self.facts = predictor, facts
+
+    @property
+    def method(self) -> Any:
+        return self.predictor.method
+
+    @property
+    def channels(self) -> int:
+        return self.predictor.channels
+
+    def denoise(self, array: np.ndarray, axes: str | None = None) -> np.ndarray:
+        """Denoise an array; same shape and dtype back, integers rounded and clipped.
+
+        array   (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXS"
+        axes    one letter a dimension; C is denoised jointly where the model was trained on as many channels, else plane by plane
+        Raises  InputError for NaN, Inf, and channels the model was not trained on
+        """
+        values = np.asarray(array)
+        letters = axes if axes is not None else {2: "YX", 3: "CYX"}.get(values.ndim)
+        if letters is None:
+            raise InputError(f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'")
+        if "C" in letters and len(letters) == values.ndim and self.channels > 1 and values.shape[letters.index("C")] == self.channels:
+            return self._jointly(values, letters)
+        return self.denoise_image(Image(values, letters)).image.pixels
+
+    def _jointly(self, values: np.ndarray, axes: str) -> np.ndarray:
+        channel = axes.index("C")
+        last = np.moveaxis(values, channel, -1)
+        done = self.denoise_image(Image(last, axes.replace("C", "") + "S"), alpha=False).image.pixels
+        return np.ascontiguousarray(np.moveaxis(done, -1, channel))
+
+    def denoise_image(self, image: Image, on_pixels: Callable[[int], None] | None = None, alpha: bool = True) -> Denoised:
+        """Denoise every plane of an image; stacks plane by plane, colour samples jointly.
+
+        alpha   the last of 2 or 4 samples is transparency and comes back untouched
+        """
+        out = np.empty(image.shape, image.dtype)
+        clipped = 0
+        for index in image.planes():
+            plane = image.plane(index)
+            label = f"{image.source or 'array'}{list(index) if index else ''}"
+            check_finite(plane, label)
+            out[index], count = self._plane(plane, image.dtype, label, alpha, on_pixels)
+            clipped += count
+        return Denoised(replace(image, pixels=out), clipped)
+
+    def _plane(
+        self, plane: np.ndarray, dtype: np.dtype[Any], label: str, alpha: bool, on_pixels: Callable[[int], None] | None
+    ) -> tuple[np.ndarray, int]:
+        channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
+        colours = {2: 1, 4: 3}.get(channels_first.shape[0], channels_first.shape[0]) if alpha else channels_first.shape[0]
+        if colours != self.channels:
+            raise InputError(
+                f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "
+                "use a model trained on images of this kind"
+            )
+        values = self.predictor.predict(channels_first[:colours], on_pixels)
+        done, clipped = to_dtype(values, dtype)
+        if colours < channels_first.shape[0]:
+            done = np.concatenate([done, channels_first[colours:]])
+        return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped

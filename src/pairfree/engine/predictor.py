@@ -1,0 +1,113 @@
+"""Apply a trained denoiser to images of any size: tiles with halo, bounded memory, every pixel's intensity kept where the network says so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.normalize import Normalizer
+from pairfree.engine.tiles import core_for_memory, plan_tiles
+from pairfree.errors import InputError
+from pairfree.methods.base import Method
+from pairfree.nets.blocks import measured_receptive_field_px, total_stride
+
+DEFAULT_CORE_PX = 512
+DEFAULT_MAX_BYTES = 2_000_000_000
+PROBE_PX = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """values  denoised intensities, float64, shape of the input
+    clean_px  number of pixels predicted
+    """
+
+    values: np.ndarray
+    clean_px: int
+
+
+class Predictor:
+    """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size."""
+
+    def __init__(self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0) -> None:
+        self.method, self.normalizer, self.channels = method, normalizer, channels
+        for net in method.networks.values():
+            net.eval()
+        net = method.denoiser
+        self.whole_image = bool(getattr(net, "whole_image", False))
+        self.stride_px = total_stride(net)
+        if self.whole_image:
+            self.halo_px, self.core_px = 0, 0
+            return
+        self.halo_px = measured_receptive_field_px(net, channels)
+        largest = core_px or DEFAULT_CORE_PX
+        self.core_px = core_for_memory(max_bytes, activation_bytes_per_px(method, channels), self.halo_px, self.stride_px, largest)
+
+    def predict(self, intensity: np.ndarray, on_pixels: Callable[[int], None] | None = None) -> np.ndarray:
+        """Denoise one plane.
+
+        intensity   (C, H, W) of any supported dtype, C the model's channels; finite
+        on_pixels   called with the number of pixels of each finished tile
+        Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
+        """
+        channels, height, width = intensity.shape
+        if channels != self.channels:
+            raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
+        padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
+        out = np.empty(intensity.shape, np.float64)
+        high, wide = padded.shape[1:]
+        core = self.core_px or max(high, wide)
+        for tile in plan_tiles(high, wide, core, self.halo_px, self.stride_px):
+            change = self._change(padded, tile.read)
+            top, bottom, left, right = tile.core
+            bottom, right = min(bottom, height), min(right, width)
+            if bottom <= top or right <= left:
+                continue
+            inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
+            out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)
+            if on_pixels is not None:
+                on_pixels((bottom - top) * (right - left))
+        return out
+
+    @torch.inference_mode()
+    def _change(self, padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:
+        """F(y) - y over one tile, network units."""
+        top, bottom, left, right = read
+        tile = torch.from_numpy(np.ascontiguousarray(padded[:, top:bottom, left:right])).to(self.method.device)[None]
+        change: np.ndarray = (self.method.denoise(tile) - tile)[0].cpu().numpy()
+        return change
+
+
+def _pad_to_stride(x: np.ndarray, stride: int) -> np.ndarray:
+    """Mirror the bottom and right edges of (C, H, W) until both sides are multiples of the stride; any size from 1 x 1 up."""
+    height, width = x.shape[1:]
+    grow = (-height % stride, -width % stride)
+    return np.pad(x, [(0, 0), (0, grow[0]), (0, grow[1])], mode="symmetric") if any(grow) else x
+
+
+def activation_bytes_per_px(method: Method, channels: int) -> float:
+    """Upper estimate of the working memory of a forward pass: all layer outputs of a small tile together, bytes per input pixel.
+
+    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the difference.
+    """
+    total = 0
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal total
+        if isinstance(output, Tensor) and not list(module.children()):
+            total += output.numel() * output.element_size()
+
+    handles = [module.register_forward_hook(count) for module in method.denoiser.modules()]
+    side = math.ceil(PROBE_PX / total_stride(method.denoiser)) * total_stride(method.denoiser)
+    try:
+        with torch.inference_mode():
+            method.denoise(torch.zeros(1, channels, side, side, device=method.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (total + 16 * channels * side**2) / side**2

@@ -1,0 +1,184 @@
+"""The run folder: what one training run leaves on disk, and the lock that keeps two processes apart.
+
+    config.toml        every setting by value, the inputs, the plan; enough to run it again
+    events.jsonl       every logged number, one JSON object a line
+    environment.json   versions, processor, threads, date
+    checkpoints/       see ``checkpoint``
+    report.html        written when training ends
+    lock               held while a process trains here; empty of meaning otherwise
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from pairfree.config import read_toml, to_toml
+from pairfree.errors import BusyError, ConfigError, InputError, OutputError
+from pairfree.files.atomic import remove_stale, write_text
+
+
+class RunFolder:
+    """Paths and small files of one run. Nothing here knows a method."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.toml"
+        self.events_path = self.path / "events.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.report_path = self.path / "report.html"
+
+    @property
+    def exists(self) -> bool:
+        return self.config_path.is_file()
+
+    def check_free(self) -> None:
+        """Refuse, before any work, a place where a process trains or something else lives."""
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path}: is a file; give a folder for the run with --out")
+        if (self.path / "lock").is_file():
+            with self.locked():
+                pass
+        self.check_empty()
+
+    def check_empty(self) -> None:
+        if self.path.is_dir() and any(child.name != "lock" and ".partial-" not in child.name for child in self.path.iterdir()):
+            raise OutputError(f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder")
+
+    def create(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be made ({error.strerror}); name a folder you may write to") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process. BusyError names the process that holds it; a killed process's lock is free at once."""
+        try:
+            handle = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); name a folder you may write to") from None
+        with handle:
+            _take(handle, self.path)
+            remove_stale(self.path)
+            remove_stale(self.checkpoints)
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def write_config(self, values: Mapping[str, Any]) -> None:
+        write_text(self.config_path, to_toml(values), overwrite=True)
+
+    def read_config(self) -> dict[str, Any]:
+        if not self.exists:
+            raise InputError(f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train --out' wrote")
+        try:
+            return read_toml(self.config_path)
+        except ConfigError as error:
+            raise InputError(str(error)) from None
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        write_text(self.path / "environment.json", json.dumps(facts, indent=1) + "\n", overwrite=True)
+
+    def read_environment(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Logged events; a last line that a killed process left half-written is dropped."""
+        found = []
+        if self.events_path.is_file():
+            for line in self.events_path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return found
+
+    def rewind(self, step: int) -> None:
+        """Forget events of steps that a resumed run will do again."""
+        kept = [event for event in self.events() if event.get("step", 0) < step]
+        write_text(self.events_path, "".join(json.dumps(event) + "\n" for event in kept), overwrite=True)
+
+
+class EventLog:
+    """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _take(handle: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read().strip() or "an unknown process"
+        raise BusyError(f"{path}: in use by {holder}; wait for it, stop it, or name another folder") from None
+    handle.seek(0)
+    handle.truncate()
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+
+
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """Versions, processor, threads and date: what a number needs beside it to be repeated."""
+    import numpy
+    import scipy
+    import skimage
+
+    from pairfree import __version__
+
+    facts = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "pairfree": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "scikit-image": skimage.__version__,
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "precision": precision,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def now() -> float:
+    return time.perf_counter()

@@ -1,0 +1,40 @@
+"""Tiles: a partition of the image into cores, each read with a halo. Pure arithmetic, no pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """read    (top, bottom, left, right) of the pixels to give the network, core + halo, inside the padded image
+    core    (top, bottom, left, right) of the pixels that this tile alone writes; the cores of a plan are a partition of the image
+    """
+
+    read: tuple[int, int, int, int]
+    core: tuple[int, int, int, int]
+
+
+def plan_tiles(height: int, width: int, core_px: int, halo_px: int, stride_px: int) -> Iterator[Tile]:
+    """Tiles of a padded image whose sides are multiples of ``stride_px``.
+
+    Cores start at multiples of the stride and the halo is rounded up to one, so that every tile meets the network's down-sampling grid
+    where the whole image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
+    """
+    core = max(stride_px, core_px // stride_px * stride_px)
+    halo = math.ceil(halo_px / stride_px) * stride_px
+    for top in range(0, height, core):
+        bottom = min(top + core, height)
+        for left in range(0, width, core):
+            right = min(left + core, width)
+            read = (max(0, top - halo), min(height, bottom + halo), max(0, left - halo), min(width, right + halo))
+            yield Tile(read, (top, bottom, left, right))
+
+
+def core_for_memory(max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int) -> int:
+    """Largest core side, at most ``largest_px``, whose tile with halo needs at most ``max_bytes``; at least one stride."""
+    side = math.isqrt(max(0, int(max_bytes / bytes_per_px)))
+    core = side - 2 * math.ceil(halo_px / stride_px) * stride_px
+    return max(stride_px, min(largest_px, core) // stride_px * stride_px)

@@ -1,0 +1,29 @@
+"""The methods by name: one file each, a literal table, no registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pairfree.methods import bm3d, iddp, n2c, n2n, n2v, nb2nb
+from pairfree.methods.base import Method
+
+METHODS: dict[str, type[Method]] = {
+    "iddp": iddp.IDDP,
+    "n2c": n2c.N2C,
+    "n2n": n2n.N2N,
+    "n2v": n2v.N2V,
+    "nb2nb": nb2nb.Nb2Nb,
+    "bm3d": bm3d.BM3D,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "iddp": iddp.PRESETS,
+    "n2c": n2c.PRESETS,
+    "n2n": n2n.PRESETS,
+    "n2v": n2v.PRESETS,
+    "nb2nb": nb2nb.PRESETS,
+    "bm3d": bm3d.PRESETS,
+}
+
+DEFAULT_NOISY_ONLY = "nb2nb"
+"""The noisy-only method that our measurements rank first (docs/methods)."""

@@ -1,0 +1,192 @@
+"""What every method is: it owns its networks, its optimisers and the order of its updates; the trainer knows none of them."""
+
+from __future__ import annotations
+
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch, TrainingData
+from pairfree.data.seeding import generator
+from pairfree.errors import ConfigError, DivergedError
+
+
+class Needs(enum.Enum):
+    """What a method must be given beside its noisy files."""
+
+    NOISY = "noisy files only"
+    CLEAN = "an unpaired clean set of other scenes (--clean)"
+    TARGET_CLEAN = "the clean partner of each noisy file (--target)"
+    TARGET_NOISY = "a second, independent noisy copy of each file (--target)"
+
+    @property
+    def target(self) -> bool:
+        return self in (Needs.TARGET_CLEAN, Needs.TARGET_NOISY)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named part of a training run.
+
+    share       part of the budget it gets, in 0..1; of the time when the budget is minutes, of the steps when it is steps
+    """
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a step stands. Everything random in a step comes from ``rng``, everything scheduled from ``progress``.
+
+    step        counted over the whole run, from 0
+    stage       name of the stage
+    stage_step  counted within the stage, from 0
+    stage_steps length of the stage
+    """
+
+    seed: int
+    step: int
+    stage: str
+    stage_step: int
+    stage_steps: int
+
+    @property
+    def progress(self) -> float:
+        """Position in the stage, 0 at its first step, below 1 at its last."""
+        return self.stage_step / max(1, self.stage_steps)
+
+    def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+        return generator(self.seed, self.step, purpose, device)
+
+
+class Method(ABC):
+    """A way to train a denoiser.
+
+    A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks and optimisers in ``__init__`` and
+    implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it has: what is not in them is not saved.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[Needs]
+    citation: ClassVar[str]
+    assumption: ClassVar[str]
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    patch_px: int = 64
+    batch_size: int = 16
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Stage("train", 1.0),)
+
+    def prepare(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
+        """Compute once from the data what the steps need. Must be a function of (data, seed) alone, since a resumed run calls it again."""
+
+    @abstractmethod
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Perform the updates of one step; returns scalar tensors worth logging, detached."""
+
+    @abstractmethod
+    def denoise(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """The network (or composition) that ``denoise`` applies; its receptive field sets the halo of prediction."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.denoiser.parameters())).device
+
+    # -- state, by name, for checkpoints ---------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights and optimiser moments by name; the numbers of a checkpoint."""
+        found: dict[str, Tensor] = {}
+        for name, net in self.networks.items():
+            found.update({f"net/{name}/{key}": value for key, value in net.state_dict().items()})
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                for key, value in state.items():
+                    found[f"opt/{name}/{index}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        return found
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
+        """Inverse of ``tensors``. Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it."""
+        for name, net in self.networks.items():
+            prefix = f"net/{name}/"
+            net.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}, strict=True)
+        if not optimizers:
+            return
+        for name, optimizer in self.optimizers.items():
+            prefix, state = f"opt/{name}/", optimizer.state_dict()
+            state["state"] = {}
+            for key, value in tensors.items():
+                if key.startswith(prefix):
+                    index, field = key[len(prefix) :].split("/", 1)
+                    state["state"].setdefault(int(index), {})[field] = value.clone()
+            optimizer.load_state_dict(state)
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf) -> None:
+    """One optimiser step that refuses a non-finite loss or gradient before the weights change.
+
+    max_norm    the joint gradient norm is scaled down to this
+
+    Raises DivergedError naming step and network; weights and moments are then those of the step before.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    if not bool(torch.isfinite(norm + loss.detach())):
+        what = "gradient" if bool(torch.isfinite(loss.detach())) else "loss"
+        raise DivergedError(f"non-finite {what} at step {at.step} ({at.stage}) in network {network!r}; weights left unchanged")
+    optimizer.step()
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def warm_cosine(progress: float, warm: float = 0.03) -> float:
+    """Factor of the learning rate: linear from 0 to 1 over the first ``warm`` of a stage, then half a cosine down to 0."""
+    if progress < warm:
+        return (progress + 1e-3) / (warm + 1e-3)
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - warm) / (1.0 - warm)))
+
+
+def flat_then_linear(progress: float) -> float:
+    """The papers' schedule: constant for the first half, then linear to 0 (IDDP: 1 M + 1 M steps)."""
+    return min(1.0, 2.0 * (1.0 - progress))
+
+
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    """Move ``slow`` towards ``fast``: an exponential average of weights; buffers are copied."""
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
+    for mine, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def require(value: Tensor | None, what: str) -> Tensor:
+    if value is None:
+        raise ConfigError(f"this method needs {what}")
+    return value
+
+
+def check_positive(owner: str, values: Iterable[tuple[str, Any]]) -> None:
+    """All problems of a config in one message."""
+    bad = [f"{name} = {value}" for name, value in values if not (isinstance(value, int | float) and math.isfinite(value) and value > 0)]
+    if bad:
+        raise ConfigError(f"{owner}: must be positive: " + ", ".join(bad))

@@ -1,0 +1,96 @@
+"""BM3D (Dabov et al., IEEE TIP 2007) through the optional package ``bm3d``: nothing is trained, only the noise level is estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch, TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Method, Needs
+from pairfree.noise.estimate import estimate_sigma
+
+
+@dataclass(frozen=True)
+class BM3DConfig:
+    """sigma   noise standard deviation in network units (8-bit files: grey levels / 255); 0 estimates it for each image on its own"""
+
+    sigma: float = 0.0
+    minutes: float = 0.0
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sigma >= 0:
+            raise ConfigError(f"bm3d: sigma = {self.sigma} must be 0 (estimate) or positive")
+
+
+PRESETS = {"cpu": BM3DConfig(), "paper": BM3DConfig()}
+
+
+class BM3DNetwork(nn.Module):
+    """BM3D in the shape of a network: whole images only, so prediction never tiles it."""
+
+    whole_image = True
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+        self.register_buffer("unused", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        denoise = _package()
+        out = np.empty(x.shape, np.float32)
+        for index, image in enumerate(x.cpu().double().numpy()):
+            planes = image.transpose(1, 2, 0)
+            sigma = self.sigma or estimate_sigma(planes if planes.shape[2] > 1 else planes[..., 0])
+            cleaned = np.asarray(denoise(planes, max(sigma, 1e-6)))
+            out[index] = cleaned.reshape(planes.shape).transpose(2, 0, 1)
+        return torch.from_numpy(out).to(x.device)
+
+
+class BM3D(Method):
+    """``step`` does nothing: a run of this method only records its settings, so that every command works with it."""
+
+    key = "bm3d"
+    title = "BM3D"
+    needs = Needs.NOISY
+    citation = "Dabov et al., Image denoising by sparse 3-D transform-domain collaborative filtering, IEEE TIP 16(8), 2007"
+    assumption = "additive white Gaussian noise of one level; the level is estimated per image when not given"
+
+    def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        _package()
+        self.config = config
+        self.net = BM3DNetwork(config.sigma)
+        self.networks = {"net": self.net}
+        self.optimizers = {}
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """Nothing to prepare."""
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        return {"loss": torch.zeros(())}
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.net
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+def _package():  # type: ignore[no-untyped-def]
+    try:
+        from bm3d import bm3d
+    except ImportError:
+        raise ConfigError(
+            "method bm3d needs the package bm3d, which is free for non-commercial use only: pip install 'pairfree[bm3d]'"
+        ) from None
+    return bm3d

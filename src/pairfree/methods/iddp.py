@@ -1,0 +1,192 @@
+"""IDDP (Lin et al., AAAI 2023): the network's own output, re-noised with its own residual, is what it learns to denoise.
+
+Read top to bottom: the equation as functions, the settings, the two presets, the method. ``docs/methods/iddp.md`` lists every departure.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pairfree.data.patches import Batch, TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs, Stage, follow
+from pairfree.methods.nb2nb import draw_neighbours, neighbor_loss, subsample
+from pairfree.methods.single import SingleConfig, SingleNetwork, autocast
+from pairfree.nets.blocks import channels_last
+
+
+def sign_mask(like: Tensor, rng: torch.Generator) -> Tensor:
+    """m of eq. (7): +1 or -1 with probability 1/2 each, independent per element; shape and dtype of ``like``."""
+    return torch.randint(2, like.shape, generator=rng, device=like.device).to(like.dtype) * 2 - 1
+
+
+def renoise(y: Tensor, denoised: Tensor, mask: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    r"""The re-noised image y2 = F(y) + c m (y - F(y)).
+
+    Noise model   zero-mean, independent between pixels, any dependence on the signal: m keeps |y - F(y)| per pixel and scatters its sign.
+    Equation      (7)-(8) of the paper with c = 1
+    y, denoised, mask   (B, C, H, W);  scale c a number or (B, 1, 1, 1)
+    Returns       (B, C, H, W), network units
+    """
+    return denoised + scale * mask * (y - denoised)
+
+
+def blur(y: Tensor, kernel_px: int) -> Tensor:
+    """y_blur: mean over kernel x kernel pixels, borders mirrored. The paper says "averaging filter" and not how large. Same shape as y."""
+    reach = kernel_px // 2
+    return F.avg_pool2d(F.pad(y, (reach,) * 4, mode="reflect"), kernel_px, stride=1)
+
+
+def iddp_loss(denoised: Tensor, blurred: Tensor, denoised2: Tensor, prior: Tensor, alpha: float, beta: float) -> Tensor:
+    r"""Implicit deep denoiser prior: the twice-denoised image must equal its prior.
+
+    Noise model   y = x + n, E[n | x] = 0, n independent between pixels, its size may depend on x.
+    Equation      L = alpha mean |F(y) - y_blur|^2 + beta mean |F(y2) - stopgrad F(y)|^2,   y2 = F(y) + m (y - F(y))
+    Breaks when   F(y) starts out blank or at the identity (both are fixed points): the start decides what survives.
+    denoised      F(y), (B, C, H, W), network units; may be any constant when alpha = 0
+    blurred       y_blur; denoised2 F(y2); prior stopgrad F(y), or F(y) itself for the ablation of Figure 7; all of one shape
+    Returns       scalar, squared network units
+    Source        Lin et al., AAAI 2023, eq. 11; means instead of sums, so that alpha and beta do not depend on the patch size
+    """
+    return alpha * torch.mean((denoised - blurred) ** 2) + beta * torch.mean((denoised2 - prior) ** 2)
+
+
+@dataclass(frozen=True)
+class IDDPConfig(SingleConfig):
+    """alpha, beta     weights of eq. (11)
+    blur_px         side of the averaging filter, odd pixels
+    stop_gradient   False lets gradients through y2 and the prior too (Figure 7, ablation)
+    noise_scale     c, size of the re-noising; 1 is the paper
+    clip            keep F(y) and y2 within the training images' range, as stored 8-bit images are
+    warm_share      share of the budget spent on Neighbor2Neighbor before eq. (11) begins; 0 is the paper
+    anchor          weight of Neighbor2Neighbor's loss beside eq. (11); 0 is the paper
+    prior_rate      share of the trained weights that the prior network takes over each step; 1 is the paper (the prior is the network)
+    second_lr       peak rate of the second stage as a fraction of ``lr``
+    """
+
+    alpha: float = 0.001
+    beta: float = 1.0
+    blur_px: int = 3
+    stop_gradient: bool = True
+    noise_scale: float = 1.0
+    clip: bool = True
+    warm_share: float = 0.0
+    anchor: float = 0.0
+    prior_rate: float = 1.0
+    second_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = []
+        if self.blur_px < 1 or self.blur_px % 2 == 0:
+            problems.append(f"blur_px = {self.blur_px} must be odd")
+        if not 0 <= self.warm_share < 1:
+            problems.append(f"warm_share = {self.warm_share} must lie in [0, 1)")
+        if not 0 < self.prior_rate <= 1:
+            problems.append(f"prior_rate = {self.prior_rate} must lie in (0, 1]")
+        if not self.stop_gradient and self.prior_rate < 1:
+            problems.append("stop_gradient = false needs prior_rate = 1: gradients cannot reach an averaged prior")
+        if self.patch_px % 2:
+            problems.append(f"patch_px = {self.patch_px} must be even")
+        if min(self.alpha, self.beta, self.anchor) < 0:
+            problems.append("alpha, beta and anchor must not be negative")
+        if problems:
+            raise ConfigError("iddp: " + "; ".join(problems))
+
+
+_PAPER = IDDPConfig(
+    net="unet",
+    patch_px=128,
+    batch_size=1,
+    lr=2e-4,
+    beta1=0.5,
+    beta2=0.999,
+    max_norm=1e9,
+    schedule="flat-then-linear",
+    precision="float32",
+    minutes=0,
+    steps=2_000_000,
+)
+PRESETS = {
+    "cpu": IDDPConfig(warm_share=0.45, anchor=1.0, prior_rate=0.01, second_lr=0.5),
+    "paper": _PAPER,
+    "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
+}
+
+
+class IDDP(SingleNetwork):
+    key = "iddp"
+    title = "IDDP (implicit deep denoiser prior)"
+    needs = Needs.NOISY
+    citation = "Lin et al., Self-supervised image denoising using implicit deep denoiser prior, AAAI 2023, doi:10.1609/aaai.v37i2.25249"
+    assumption = "noise is zero-mean and independent between pixels; its size may depend on the signal"
+    config: IDDPConfig
+
+    def __init__(
+        self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None
+    ) -> None:
+        super().__init__(config, channels, device, net)
+        if config.prior_rate < 1:
+            self.prior = copy.deepcopy(self.net).requires_grad_(False)
+            self.networks["prior"] = self.prior
+
+    def stages(self) -> tuple[Stage, ...]:
+        share = self.config.warm_share
+        second = Stage("iddp", 1.0 - share)
+        return (Stage("warm start", share), second) if share > 0 else (second,)
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        if at.stage == "warm start":
+            logged = self.descend(self._neighbor_risk(batch.noisy, at), at)
+            if self.config.prior_rate < 1:
+                follow(self.prior, self.net, 1.0)
+            return logged
+        loss = self.risk(batch.noisy, at)
+        if self.config.anchor > 0:
+            loss = loss + self.config.anchor * self._neighbor_risk(batch.noisy, at)
+        logged = self.descend(loss, at, self.config.second_lr)
+        if self.config.prior_rate < 1:
+            follow(self.prior, self.net, self.config.prior_rate)
+        return logged
+
+    def risk(self, y: Tensor, at: At) -> Tensor:
+        """Eq. (11) on a batch of noisy patches (B, C, H, W)."""
+        config = self.config
+        mask = sign_mask(y, at.rng("mask", y.device))
+        if not config.stop_gradient:
+            denoised = self.f(y)
+            prior, y2 = denoised, renoise(y, denoised, mask, config.noise_scale)
+        else:
+            # alpha's term wants a graph through F(y); computed once, it serves the prior too where the prior is the network itself
+            denoised = self.f(y) if config.alpha > 0 and config.prior_rate == 1 else self._prior_of(y)
+            prior = self._clipped(denoised.detach())
+            y2 = self._clipped(renoise(y, prior, mask, config.noise_scale))
+            if config.alpha > 0 and config.prior_rate < 1:
+                denoised = self.f(y)
+        return iddp_loss(denoised, blur(y, config.blur_px), self.f(y2), prior, config.alpha, config.beta)
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """The range that ``clip`` keeps F(y) and y2 in: that of the noisy training pixels, network units."""
+        self.low, self.high = float(data.noisy.flat.min()), float(data.noisy.flat.max())
+
+    def _clipped(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high) if self.config.clip else x
+
+    @torch.no_grad()
+    def _prior_of(self, y: Tensor) -> Tensor:
+        """F(y) by the network that serves as prior: the average where prior_rate < 1, else the network itself."""
+        if self.config.prior_rate == 1:
+            return self.f(y)
+        with autocast(y.device, self.precision):
+            out: Tensor = self.prior(channels_last(y))
+        return out.float()
+
+    def _neighbor_risk(self, y: Tensor, at: At) -> Tensor:
+        """Neighbor2Neighbor's first term: unbiased, so it holds the detail that eq. (11) alone would let fade."""
+        cell1, cell2 = draw_neighbours(y.shape, at.rng("neighbours", y.device), y.device)
+        return neighbor_loss(self.f(subsample(y, cell1)), subsample(y, cell2))

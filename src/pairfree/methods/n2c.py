@@ -1,0 +1,59 @@
+"""N2C: supervised training on clean partners, the upper bound every other method is read against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pairfree.data.patches import Batch
+from pairfree.methods.base import At, Needs, require
+from pairfree.methods.single import SingleConfig, SingleNetwork
+
+
+def supervised_loss(denoised: Tensor, target: Tensor) -> Tensor:
+    r"""Mean squared error to the partner.
+
+    Noise model   any; the minimiser is E[target | noisy]
+    Equation      L = mean |f(y) - t|^2
+    Breaks when   the partners are not registered: f then blurs by the misregistration.
+    denoised, target (B, C, H, W), network units
+    Returns       scalar, squared network units
+    Source        Zhang et al., IEEE TIP 2017, eq. 1 (t clean); Lehtinen et al., ICML 2018, eq. 6 (t a second noisy copy)
+    """
+    return torch.mean((denoised - target) ** 2)
+
+
+@dataclass(frozen=True)
+class N2CConfig(SingleConfig):
+    pass
+
+
+PRESETS = {
+    "cpu": N2CConfig(),
+    "paper": N2CConfig(
+        net="unet",
+        patch_px=128,
+        batch_size=1,
+        lr=2e-4,
+        beta1=0.5,
+        beta2=0.999,
+        max_norm=1e9,
+        schedule="flat-then-linear",
+        precision="float32",
+        minutes=0,
+        steps=2_000_000,
+    ),
+}
+
+
+class N2C(SingleNetwork):
+    key = "n2c"
+    title = "Noise2Clean (supervised)"
+    needs = Needs.TARGET_CLEAN
+    citation = "Zhang et al., Beyond a Gaussian denoiser, IEEE TIP 26(7), 2017, doi:10.1109/TIP.2017.2662206"
+    assumption = "registered clean partners"
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        return self.descend(supervised_loss(self.f(batch.noisy), require(batch.target, self.needs.value)), at)

@@ -1,0 +1,36 @@
+"""Noise2Noise (Lehtinen et al., ICML 2018): a second noisy copy of each scene supervises the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from pairfree.data.patches import Batch
+from pairfree.methods import n2c
+from pairfree.methods.base import At, Needs, require
+from pairfree.methods.n2c import supervised_loss
+from pairfree.methods.single import SingleConfig, SingleNetwork
+
+
+@dataclass(frozen=True)
+class N2NConfig(SingleConfig):
+    pass
+
+
+PRESETS = {name: replace(N2NConfig(), **vars(preset)) for name, preset in n2c.PRESETS.items()}
+
+
+class N2N(SingleNetwork):
+    key = "n2n"
+    title = "Noise2Noise"
+    needs = Needs.TARGET_NOISY
+    citation = "Lehtinen et al., Noise2Noise: learning image restoration without clean data, ICML 2018, arXiv:1803.04189"
+    assumption = "two copies of each scene whose noise is independent between the copies and zero-mean"
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Each copy supervises the other in turn: the same information, twice the pairs."""
+        first, second = batch.noisy, require(batch.target, self.needs.value)
+        if at.step % 2:
+            first, second = second, first
+        return self.descend(supervised_loss(self.f(first), second), at)

@@ -1,0 +1,109 @@
+"""Noise2Void (Krull et al., CVPR 2019): a pixel is predicted from its surroundings, never from itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs
+from pairfree.methods.single import SingleConfig, SingleNetwork
+
+
+def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    """One pixel of every spacing x spacing cell, at a random place: (B, 1, H, W) bool. H and W multiples of the spacing."""
+    batch, _, height, width = shape
+    rows, columns = height // spacing_px, width // spacing_px
+    place = torch.randint(spacing_px**2, (batch, 1, rows, columns, 1), generator=rng, device=device)
+    cells = torch.zeros(batch, 1, rows, columns, spacing_px**2, dtype=torch.bool, device=device).scatter_(-1, place, True)
+    cells = cells.view(batch, 1, rows, columns, spacing_px, spacing_px)
+    return cells.permute(0, 1, 2, 4, 3, 5).reshape(batch, 1, height, width)
+
+
+def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Generator) -> Tensor:
+    """Each masked pixel of (B, C, H, W) takes the value of a uniformly drawn pixel within ``radius_px``, never its own.
+
+    All channels move together. Beyond the border the draw is mirrored back in.
+    """
+    batch, _, height, width = y.shape
+    side = 2 * radius_px + 1
+    draw = torch.randint(side * side - 1, (batch, height, width), generator=rng, device=y.device)
+    draw = draw + (draw >= side * side // 2)  # the centre is left out
+    rows = torch.arange(height, device=y.device).view(1, -1, 1) + draw // side - radius_px
+    columns = torch.arange(width, device=y.device).view(1, 1, -1) + draw % side - radius_px
+    rows, columns = _mirror(rows, height), _mirror(columns, width)
+    source = (rows * width + columns).view(batch, 1, -1).expand(-1, y.shape[1], -1)
+    moved = y.flatten(2).gather(2, source).view_as(y)
+    return torch.where(mask, moved, y)
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    index = index.abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def masked_loss(denoised: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    r"""Squared error at the masked pixels only.
+
+    Noise model   y = x + n, E[n | x] = 0, n independent between pixels.
+    Equation      L = sum_mask |f(y_masked) - y|^2 / (C * number of masked pixels)
+    Breaks when   noise is correlated: the surroundings then predict the noise of the masked pixel.
+    denoised, y   (B, C, H, W), network units;  mask (B, 1, H, W) bool
+    Returns       scalar, squared network units
+    Source        Krull et al., CVPR 2019, eq. 9
+    """
+    weight = mask.to(y.dtype)
+    return torch.sum(weight * (denoised - y) ** 2) / (weight.sum() * y.shape[1])
+
+
+@dataclass(frozen=True)
+class N2VConfig(SingleConfig):
+    """spacing_px  one masked pixel in each square of this side: 8 masks 1.6 % of the pixels; must divide patch_px
+    radius_px     replacement pixels come from within this distance (paper: 5x5 window, published code: radius 5)
+    """
+
+    spacing_px: int = 8
+    radius_px: int = 5
+    predict: str = "residual"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spacing_px < 2 or self.patch_px % self.spacing_px:
+            raise ConfigError(f"spacing_px = {self.spacing_px}: must divide patch_px = {self.patch_px} and be at least 2")
+        if not 1 <= self.radius_px < self.patch_px:
+            raise ConfigError(f"radius_px = {self.radius_px}: must lie in 1..{self.patch_px - 1}")
+
+
+PRESETS = {
+    "cpu": N2VConfig(spacing_px=4),
+    "paper": N2VConfig(
+        net="unet",
+        predict="image",
+        batch_size=128,
+        lr=4e-4,
+        beta2=0.999,
+        max_norm=1e9,
+        schedule="flat-then-linear",
+        precision="float32",
+        minutes=0,
+        steps=80_000,
+    ),
+}
+
+
+class N2V(SingleNetwork):
+    key = "n2v"
+    title = "Noise2Void"
+    needs = Needs.NOISY
+    citation = "Krull, Buchholz & Jug, Noise2Void: learning denoising from single noisy images, CVPR 2019, arXiv:1811.10980"
+    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    config: N2VConfig
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        y = batch.noisy
+        mask = stratified_mask(y.shape, self.config.spacing_px, at.rng("mask", y.device), y.device)
+        denoised = self.f(replace_by_neighbours(y, mask, self.config.radius_px, at.rng("replacement", y.device)))
+        return self.descend(masked_loss(denoised, y, mask), at)

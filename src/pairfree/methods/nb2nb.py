@@ -1,0 +1,110 @@
+"""Neighbor2Neighbor (Huang et al., CVPR 2021): two sub-images of one noisy image supervise each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs
+from pairfree.methods.single import SingleConfig, SingleNetwork
+
+NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3], [3, 2]])
+"""The ordered pairs of adjacent cells of a 2x2 block (0 1 / 2 3)."""
+
+
+def draw_neighbours(shape: torch.Size, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each 2x2 block of (B, C, H, W) one ordered pair of adjacent pixels, the same in all channels: two (B, 1, 1, H/2, W/2) indices."""
+    batch, _, height, width = shape
+    which = torch.randint(8, (batch, 1, 1, height // 2, width // 2), generator=rng, device=device)
+    pairs = NEIGHBOURS.to(device)[which]
+    return pairs[..., 0], pairs[..., 1]
+
+
+def subsample(y: Tensor, cell: Tensor) -> Tensor:
+    """The sub-image g(y): from each 2x2 block of (B, C, H, W) the pixel that ``cell`` names; (B, C, H/2, W/2)."""
+    batch, channels, height, width = y.shape
+    blocks = F.pixel_unshuffle(y, 2).view(batch, channels, 4, height // 2, width // 2)
+    return blocks.gather(2, cell.expand(-1, channels, -1, -1, -1)).squeeze(2)
+
+
+def neighbor_loss(denoised1: Tensor, sub2: Tensor, gamma: float = 0.0, full1: Tensor | None = None, full2: Tensor | None = None) -> Tensor:
+    r"""Neighbor2Neighbor risk: two sub-images of one noisy image supervise each other.
+
+    Noise model   y = x + n, E[n | x] = 0, n independent between pixels.
+    Equation      L = mean |f(g1 y) - g2 y|^2 + gamma * mean |f(g1 y) - g2 y - (g1 f(y) - g2 f(y))|^2
+    Breaks when   noise is correlated between neighbours (scan lines, interpolation, JPEG): f then learns the noise.
+    denoised1     f(g1 y), (B, C, H/2, W/2), network units
+    sub2          g2 y, same shape
+    full1, full2  g1 f(y) and g2 f(y), same shape, constants; needed when gamma > 0
+    Returns       scalar, squared network units
+    Source        Huang et al., CVPR 2021, eq. 7; f(y) is a constant there too.
+    """
+    error = denoised1 - sub2
+    loss = torch.mean(error**2)
+    if gamma > 0:
+        if full1 is None or full2 is None:
+            raise ConfigError("gamma > 0 needs f(y) at both sub-samplings")
+        loss = loss + gamma * torch.mean((error - (full1 - full2)) ** 2)
+    return loss
+
+
+@dataclass(frozen=True)
+class Nb2NbConfig(SingleConfig):
+    """gamma_end   weight of the consistency term at the end; it grows linearly from 0 (the authors reach 2 for sigma 25, 1 in the paper)
+    gamma_from    progress in 0..1 before which the term is left out: early in training it holds the network at the identity and costs a
+                  forward pass over the full patch
+    """
+
+    patch_px: int = 128
+    gamma_end: float = 1.0
+    gamma_from: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch_px % 2:
+            raise ConfigError(f"patch_px = {self.patch_px}: Neighbor2Neighbor needs an even patch")
+
+
+PRESETS = {
+    "cpu": Nb2NbConfig(),
+    "paper": Nb2NbConfig(
+        net="unet",
+        patch_px=256,
+        batch_size=4,
+        lr=3e-4,
+        beta2=0.999,
+        max_norm=1e9,
+        schedule="flat-then-linear",
+        precision="float32",
+        gamma_end=2.0,
+        gamma_from=0.0,
+        minutes=0,
+        steps=500_000,
+    ),
+}
+
+
+class Nb2Nb(SingleNetwork):
+    key = "nb2nb"
+    title = "Neighbor2Neighbor"
+    needs = Needs.NOISY
+    citation = "Huang et al., Neighbor2Neighbor: self-supervised denoising from single noisy images, CVPR 2021, arXiv:2101.02824"
+    assumption = "noise is zero-mean and independent between pixels"
+    config: Nb2NbConfig
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        gamma = self.config.gamma_end * at.progress if at.progress >= self.config.gamma_from else 0.0
+        return self.descend(self.risk(batch.noisy, gamma, at), at)
+
+    def risk(self, noisy: Tensor, gamma: float, at: At) -> Tensor:
+        cell1, cell2 = draw_neighbours(noisy.shape, at.rng("neighbours", noisy.device), noisy.device)
+        denoised1 = self.f(subsample(noisy, cell1))
+        if gamma <= 0:
+            return neighbor_loss(denoised1, subsample(noisy, cell2))
+        full = self.f_fixed(noisy)
+        return neighbor_loss(denoised1, subsample(noisy, cell2), gamma, subsample(full, cell1), subsample(full, cell2))

@@ -1,0 +1,74 @@
+"""Facts every network states about itself, and the measured receptive field."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+def total_stride(net: nn.Module) -> int:
+    """Pixels that the input's height and width must be a multiple of; networks state it as ``stride``, others count as 1."""
+    return int(getattr(net, "stride", 1))
+
+
+def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1024) -> int:
+    """Largest distance, in pixels, at which an input pixel can change an output pixel; measured, not declared.
+
+    All weights of a copy are made positive and biases zero, so that no path cancels or is cut by a ReLU; then the gradient of one stride
+    cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on a canvas that grows until the
+    field fits. A network that mixes the whole image (instance norm, attention) never fits: ValueError.
+    """
+    probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
+    for parameter in probe.parameters():
+        parameter.requires_grad_(False)
+        if parameter.ndim > 1:
+            parameter.abs_().clamp_(min=1e-3)
+            parameter.div_(parameter.flatten(1).sum(1).max())
+        else:
+            parameter.zero_()
+    stride = total_stride(net)
+    reach = 32
+    while reach <= limit_px:
+        size = -(-(2 * reach + stride) // stride) * stride
+        start = size // 2 // stride * stride
+        canvas = torch.ones(1, channels, size, size, dtype=torch.float64, requires_grad=True)
+        output = probe(canvas)
+        cell = output[..., start : start + stride, start : start + stride]
+        (gradient,) = torch.autograd.grad(cell.sum(), canvas)
+        touched = (gradient != 0).any(dim=1)[0]
+        rows = torch.nonzero(touched.any(1)).flatten()
+        columns = torch.nonzero(touched.any(0)).flatten()
+        near, far = int(min(rows.min(), columns.min())), int(max(rows.max(), columns.max()))
+        if near > 0 and far < size - 1:
+            return max(start - near, far - (start + stride - 1))
+        reach *= 2
+    raise ValueError(f"receptive field larger than {limit_px} px")
+
+
+def he_init(module: nn.Module) -> None:
+    """He initialisation for every convolution below ``module``; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def normal_init(module: nn.Module, std: float = 0.02) -> None:
+    """N(0, std) initialisation for every convolution, as the published GAN and Noise2Grad codes use; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def parameter_count(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Memory order NHWC, which the CPU and tensor-core convolutions are fastest in (benchmarks/results)."""
+    return x.contiguous(memory_format=torch.channels_last)

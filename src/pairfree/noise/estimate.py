@@ -1,0 +1,132 @@
+"""The level of additive white noise in one image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import gammainc, gammaincinv
+
+from pairfree.errors import InputError
+from pairfree.noise.model import as_image
+
+PATCH_PX = 8
+"""Chen's patch side d; smaller images get smaller patches, down to 3."""
+MIN_SIDE_PX = 16
+"""Smaller images hold too few patches for a covariance."""
+PATCHES_PER_EIGENVALUE = 40
+"""A covariance from fewer patches scatters its eigenvalues so widely that mean and median mislead."""
+MAX_PATCHES = 1 << 16
+"""At most this many patches of a sample are used: 32 MiB of float64, whatever the image's size."""
+KEPT_SHARE = 0.85
+"""Share of pure-noise patches that count as smooth."""
+ROUNDS = 8
+"""Rounds of choosing smooth patches; the estimate settles in three to six."""
+SETTLED = 1e-3
+"""Relative change of the variance below which the rounds stop."""
+
+
+def estimate_sigma(image: np.ndarray) -> float:
+    r"""Standard deviation of additive white noise, in the unit of ``image``.
+
+    Noise model   y = x + n, n ~ N(0, sigma^2), independent between pixels and of x.
+    Equation      Eigenvalues of the covariance of 8 x 8 patches, largest first: those of the image lie above sigma^2, those of pure
+                  noise scatter evenly around it. Drop the largest until the mean of the rest equals its median: that is sigma^2.
+                  Repeat on the patches no rougher than that noise makes a flat patch, until the answer settles.
+    Assumption    Smooth patches exist, or patches of the clean image lie near a subspace of few dimensions.
+    Accuracy      Flat or smooth images: within 1 % at 256 x 256, 3 % at 128 x 128, 10 % at 32 x 32. BSD68: median error 1.3, 1.1, 0.7 % at
+                  sigma 15, 25, 50, worst 11, 6, 4 %: fine texture all over an image is counted as noise.
+    Breaks when   noise is correlated (too low), clipped at black or white (too low), or depends on the signal (the level of the
+                  smoother patches comes back).
+    image         (H, W) or (H, W, S), both sides at least 16; with several samples the root of their mean variance comes back
+    Determinism   Images beyond MAX_PATCHES patches are subsampled with a fixed seed: equal input, equal answer.
+    Source        Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation", ICCV 2015, Algorithm 1; the choice
+                  of patches follows the idea of Liu, Tanaka, Okutomi, "Single-image noise level estimation for blind denoising", TIP 2013.
+                  Chen's rule alone answered 13 % too high on the average of 23 BSD68 images at sigma 15, 59 % at worst.
+    """
+    pixels = as_image(image)
+    if min(pixels.shape[:2]) < MIN_SIDE_PX:
+        size = " x ".join(map(str, pixels.shape[:2]))
+        raise InputError(f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {size}")
+    samples = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    variances = [_sample_variance(samples[:, :, index]) for index in range(samples.shape[2])]
+    return math.sqrt(sum(variances) / len(variances))
+
+
+def _sample_variance(image: np.ndarray) -> float:
+    """Noise variance of one (H, W) sample: Chen's rule on all patches, then on the smooth ones."""
+    side_px = patch_side(image.shape[0], image.shape[1])
+    patches = take_patches(image, side_px)
+    flat = patches.reshape(len(patches), -1)
+    rough = roughness(patches)
+    limit, shrinkage = roughness_limit(side_px)
+    variance = noise_variance(covariance_eigenvalues(flat))
+    for _ in range(ROUNDS):
+        smooth = rough <= limit * variance
+        if np.count_nonzero(smooth) < PATCHES_PER_EIGENVALUE * side_px**2:
+            break
+        previous, variance = variance, noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage
+        if abs(variance - previous) <= SETTLED * previous:
+            break
+    return variance
+
+
+def patch_side(height: int, width: int) -> int:
+    """The largest side, 3 to 8 pixels, of which an image has enough patches for a covariance."""
+    for side in range(PATCH_PX, 3, -1):
+        if (height - side + 1) * (width - side + 1) >= PATCHES_PER_EIGENVALUE * side**2:
+            return side
+    return 3
+
+
+def take_patches(image: np.ndarray, side_px: int) -> np.ndarray:
+    """All patches (N, side, side) of ``image`` (H, W), less its mean; a fixed random choice of them beyond MAX_PATCHES."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side_px, side_px))
+    total = windows.shape[0] * windows.shape[1]
+    chosen = np.arange(total)
+    if total > MAX_PATCHES:
+        chosen = np.sort(np.random.default_rng(0).choice(total, MAX_PATCHES, replace=False, shuffle=False))
+    rows, columns = np.divmod(chosen, windows.shape[1])
+    # Without its mean: the covariance of values far from zero would lose digits.
+    return windows[rows, columns] - image.mean()
+
+
+def covariance_eigenvalues(vectors: np.ndarray) -> np.ndarray:
+    """Eigenvalues of the covariance of ``vectors`` (N, D), largest first, not below 0."""
+    mean = vectors.mean(axis=0)
+    covariance = vectors.T @ vectors / len(vectors) - np.outer(mean, mean)
+    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
+
+
+def noise_variance(eigenvalues: np.ndarray) -> float:
+    """Chen's rule: mean of the eigenvalues (largest first) left when the largest are dropped until mean <= median."""
+    count = np.arange(eigenvalues.size, 0, -1)
+    means = np.cumsum(eigenvalues[::-1])[::-1] / count
+    medians = np.array([np.median(eigenvalues[start:]) for start in range(eigenvalues.size)])
+    # The last eigenvalue alone is its own mean and median, so there is always a first.
+    return float(means[np.argmax(means <= medians)])
+
+
+def roughness(patches: np.ndarray) -> np.ndarray:
+    """Sum of squared second differences, down and across, of each patch (N, side, side).
+
+    Second, because a slope is not texture: among patches of a slope, first differences would prefer those of little noise.
+    """
+    return np.sum(np.diff(patches, 2, axis=1) ** 2, axis=(1, 2)) + np.sum(np.diff(patches, 2, axis=2) ** 2, axis=(1, 2))
+
+
+def roughness_limit(side_px: int) -> tuple[float, float]:
+    """Roughness below which KEPT_SHARE of flat patches of unit noise lie, and the mean of those over the mean of all.
+
+    Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q and variance
+    2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
+    """
+    bend = np.diff(np.eye(side_px), 2, axis=0)
+    form = np.kron(bend.T @ bend, np.eye(side_px)) + np.kron(np.eye(side_px), bend.T @ bend)
+    mean, variance = np.trace(form), 2.0 * np.sum(form**2)
+    shape, scale = mean**2 / variance, variance / mean
+    quantile = gammaincinv(shape, KEPT_SHARE)
+    lost_roughness = 1.0 - gammainc(shape + 1.0, quantile) / KEPT_SHARE
+    # A mode of Q with eigenvalue l loses variance in proportion to l, so a pixel loses less than the roughness does.
+    lost_variance = lost_roughness * mean**2 / (side_px**2 * np.sum(form**2))
+    return float(quantile * scale), float(1.0 - lost_variance)

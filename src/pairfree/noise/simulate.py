@@ -1,0 +1,109 @@
+"""Noise by name: ``parse_noise`` reads a SPEC, ``simulate`` puts the noise on one image, ``image_rng`` gives that image its randomness.
+
+SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH drawn per image. What is left out has its default:
+``gaussian:sigma=25``, ``gaussian:sigma=0..50``, ``film``, ``lowdose-ct:dose=0.25,i0=2e6``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import re
+import unicodedata
+
+import numpy as np
+
+from pairfree.errors import ConfigError
+from pairfree.noise.ct import LowDoseCT
+from pairfree.noise.model import NoiseModel, Number, Range, number_text
+from pairfree.noise.pixelwise import Gaussian, MixtureA, MixtureB, Poisson, Speckle
+from pairfree.noise.structured import Charge, Correlated, Film
+
+MODELS: dict[str, type[NoiseModel]] = {
+    "gaussian": Gaussian,
+    "poisson": Poisson,
+    "speckle": Speckle,
+    "mixture-a": MixtureA,
+    "mixture-b": MixtureB,
+    "correlated": Correlated,
+    "film": Film,
+    "charge": Charge,
+    "lowdose-ct": LowDoseCT,
+}
+"""Every noise model by the key of its SPEC."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def parse_noise(spec: str) -> NoiseModel:
+    """The model that ``spec`` names, or a ConfigError of one line that says what is wrong and what there is instead."""
+    key, colon, rest = spec.partition(":")
+    key = key.strip()
+    if key not in MODELS:
+        raise ConfigError(f"noise {spec!r}: no model {key!r}{_meant(key, list(MODELS))}; there are: {', '.join(MODELS)}")
+    if colon and not rest.strip():
+        raise ConfigError(f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone")
+    names = [field.name for field in dataclasses.fields(MODELS[key])]
+    values: dict[str, Number] = {}
+    for part in rest.split(",") if colon else ():
+        name, equals, text = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise ConfigError(f"noise {spec!r}: expected NAME=VALUE, found {part!r}; {key} takes: {', '.join(names)}")
+        if name not in names:
+            raise ConfigError(f"noise {spec!r}: {key} has no {name!r}{_meant(name, names)}; it takes: {', '.join(names)}")
+        if name in values:
+            raise ConfigError(f"noise {spec!r}: {name} is given twice")
+        values[name] = _parse_value(spec, name, text)
+    return MODELS[key](**values)
+
+
+def spec_of(model: NoiseModel) -> str:
+    """The SPEC that ``parse_noise`` turns back into ``model``, with every field, so that a record outlives a change of defaults."""
+    parts = []
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        parts.append(f"{field.name}={value if isinstance(value, Range) else number_text(value)}")
+    return f"{model.key}:{','.join(parts)}"
+
+
+def simulate(clean: np.ndarray, noise: str | NoiseModel, rng: np.random.Generator) -> tuple[np.ndarray, NoiseModel]:
+    """``clean`` with noise, and the model as drawn for this image: its ranges resolved to the numbers that were used.
+
+    clean      (H, W) or (H, W, S), 8-bit grey levels, any real dtype
+    noise      a SPEC or a model
+    Returns    float64 of the same shape, not clipped; the drawn model
+    """
+    model = parse_noise(noise) if isinstance(noise, str) else noise
+    drawn = model.draw(rng)
+    return drawn.add(clean, rng), drawn
+
+
+def image_rng(seed: int, name: str) -> np.random.Generator:
+    """The generator of the image ``name`` (its stem): a function of (seed, name) alone, whatever other images there are.
+
+    Images of one name get one noise field. Where stems repeat in several folders, pass the relative path without its suffix.
+    Composed and decomposed spellings of a name (file systems differ in this) are the same name.
+    """
+    if seed < 0:
+        raise ConfigError(f"seed: must be at least 0, found {seed}")
+    text = unicodedata.normalize("NFC", name)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    words = np.frombuffer(digest, dtype="<u4").tolist()
+    # spawn_key, not entropy: a seed beyond 32 bits must not run into the words of the name.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(words)))
+
+
+def _parse_value(spec: str, name: str, text: str) -> Number:
+    if "..." in text:
+        raise ConfigError(f"noise {spec!r}: {name}={text} has three dots, a range is LOW..HIGH with two")
+    low, dots, high = text.partition("..")
+    for piece in (low, high) if dots else (low,):
+        if not _NUMBER.fullmatch(piece.strip()):
+            raise ConfigError(f"noise {spec!r}: {name}={text!r} is neither a number nor a range LOW..HIGH")
+    return Range(float(low), float(high)) if dots else float(low)
+
+
+def _meant(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,167 @@
+"""What a run's report says: examples, curves, evidence and words, gathered from the run folder and the training images."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.data.sets import ImageSet, to_channels_first
+from pairfree.engine.model import Model
+from pairfree.engine.run import RunFolder
+from pairfree.errors import InputError
+from pairfree.evaluate.noref import Evidence, pool, residual_evidence
+from pairfree.evaluate.reading import number, reading
+from pairfree.evaluate.report import Citation, Curve, Example, ReportData, write_report
+from pairfree.files.formats import open_image
+from pairfree.files.listing import partners
+
+EXAMPLES = 4
+EVIDENCE_PLANES = 16
+CROP_PX = 320
+MIN_EVIDENCE_PX = 32
+
+
+def write_run_report(run: RunFolder, model: Model, noisy: ImageSet) -> None:
+    """Denoise a few training images and write ``report.html`` into the run folder."""
+    chosen = evenly(len(noisy.planes), EVIDENCE_PLANES)
+    pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
+    write_report(run.report_path, run_report(run, model, noisy, pairs))
+
+
+def run_report(run: RunFolder, model: Model, noisy: ImageSet, pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> ReportData:
+    """The report's data. ``pairs`` are (name, noisy, denoised), arrays (C, H, W)."""
+    method, facts = model.method, model.facts
+    environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
+    config = run.read_config()
+    return ReportData(
+        title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
+        command=str(config.get("command") or "pairfree.train(...)"),
+        method_key=method.key,
+        method_title=method.title,
+        summary=_summary(model, noisy, environment),
+        examples=[_example(*pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
+        curves=_curves(run.events()),
+        evidence=_evidence(pairs),
+        warnings=noisy.warnings[:20],
+        limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
+        environment=environment,
+        methods_paragraph=_paragraph(model, noisy),
+        citations=[Citation(method.key, method.citation.rsplit(", doi:", 1)[0], _link(method.citation))],
+    )
+
+
+def evenly(total: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` indices spread over ``range(total)``."""
+    return [round(position) for position in np.linspace(0, total - 1, min(total, wanted))]
+
+
+def _example(name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
+    height, width = noisy.shape[1:]
+    top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
+    cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
+    first, second = (_samples_last(array[cut]) for array in (noisy, denoised))
+    return Example(name, first, second, text=f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px")
+
+
+def _samples_last(array: np.ndarray) -> np.ndarray:
+    return array[0] if array.shape[0] != 3 else np.moveaxis(array, 0, -1)
+
+
+def _evidence(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[tuple[str, Evidence]]:
+    """Residual statistics per image; of colour images, each channel apart: channels have noise of their own."""
+    found = []
+    for name, noisy, denoised in pairs:
+        if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
+            continue
+        for channel, (first, second) in enumerate(zip(noisy, denoised, strict=True)):
+            label = name if len(noisy) == 1 else f"{name}, channel {channel}"
+            found.append((label, residual_evidence(first.astype(np.float64), second)))
+    return found
+
+
+def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
+    """One curve a stage and logged quantity; the losses of different stages are different quantities."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    stages = list(dict.fromkeys(event["stage"] for event in events if "stage" in event))
+    for event in events:
+        for key, value in event.items():
+            if key in ("step", "stage", "event", "detail") or not isinstance(value, int | float):
+                continue
+            name = key if len(stages) == 1 else f"{key}, {event['stage']}"
+            xs, ys = series.setdefault(name, ([], []))
+            xs.append(event["step"])
+            ys.append(float(value))
+    return [Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0) for name, (xs, ys) in series.items() if len(xs) > 1]
+
+
+def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list[float], list[float]]:
+    """Means over runs of equal length: a step's loss alone is mostly the luck of its patches."""
+    width = max(1, len(xs) // points)
+    groups = range(0, len(xs) - width + 1, width)
+    return [float(np.mean(xs[g : g + width])) for g in groups], [float(np.mean(ys[g : g + width])) for g in groups]
+
+
+def _summary(model: Model, noisy: ImageSet, environment: dict[str, str]) -> list[tuple[str, str]]:
+    facts = model.facts
+    stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
+    normalizer = model.predictor.normalizer
+    return [
+        ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
+        ("Steps", stages),
+        ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
+        ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
+        ("Device", f"{environment.get('device', '')}, {environment.get('threads', '')} threads, {facts.get('precision', '')} convolutions"),
+        ("Seed", str(facts["seed"])),
+    ]
+
+
+def _paragraph(model: Model, noisy: ImageSet) -> str:
+    facts, config = model.facts, model.facts.get("config", {})
+    network = f"a {config['net']} network" if config.get("net") else "its network"
+    patches = f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step" if "patch_px" in config else ""
+    steps = sum(count for _, count in facts["plan"])
+    return (
+        f"Images were denoised with pairfree {facts['versions']['pairfree']} using {model.method.title} [{model.method.key}], trained on "
+        f"{len(noisy.planes)} noisy images ({number(noisy.pixels / 1e6)} megapixels) without clean references: {network} for {steps:,} steps{patches}, "
+        f"seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
+        if not model.method.needs.target
+        else f"Images were denoised with pairfree {facts['versions']['pairfree']} using {model.method.title} [{model.method.key}], trained on "
+        f"{len(noisy.planes)} pairs ({number(noisy.pixels / 1e6)} megapixels): {network} for {steps:,} steps{patches}, seed {facts['seed']}, "
+        f"torch {facts['versions']['torch']}."
+    )
+
+
+def _link(citation: str) -> str:
+    for mark, prefix in (("doi:", ""), ("arXiv:", "https://arxiv.org/abs/")):
+        if mark in citation:
+            return prefix + citation.rsplit(mark, 1)[1].strip()
+    return ""
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The exact command, quoted for a shell."""
+    return shlex.join(["pairfree", *arguments])
+
+
+def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
+    """Residual evidence for every plane of two folders whose files match by stem."""
+    found = {}
+    for name, (first, second) in partners(noisy, denoised).items():
+        before, after = open_image(first), open_image(second)
+        if before.shape != after.shape:
+            raise InputError(f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners")
+        for index in before.planes():
+            pair = (to_channels_first(before.plane(index)).astype(np.float64), to_channels_first(after.plane(index)).astype(np.float64))
+            found.update(_evidence([(f"{name}{list(index) if index else ''}", *pair)]))
+    return found
+
+
+def pooled_reading(evidence: dict[str, Evidence]) -> list[str]:
+    """Plain sentences for all images together."""
+    if not evidence:
+        return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
+    return reading(pool(list(evidence.values())))
