@@ -1,0 +1,23 @@
+"""Files to Images and back: formats, limits, atomic writes, listing. No torch here."""
+
+from pairfree.files.formats import FORMATS, SUFFIXES, Sink, open_image, open_sink, save_image, to_dtype
+from pairfree.files.image import Image, differences
+from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.listing import Entry, find_images, plan_outputs
+
+__all__ = [
+    "DEFAULT",
+    "FORMATS",
+    "SUFFIXES",
+    "Entry",
+    "Image",
+    "Limits",
+    "Sink",
+    "differences",
+    "find_images",
+    "open_image",
+    "open_sink",
+    "plan_outputs",
+    "save_image",
+    "to_dtype",
+]

@@ -1,0 +1,200 @@
+"""Files that appear whole or not at all: written under a temporary name, flushed to disk, then renamed.
+
+Every system call goes through the ``os`` module by name (``os.replace``, ``os.fsync``, ...), so that a test can make the k-th one fail.
+Rename and fsync protect against a killed process and, on journaling local disks, against power loss; network file systems promise less.
+"""
+
+# ruff: noqa: PTH103, PTH105, PTH108  (os functions on purpose, see above)
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pairfree.errors import OutputError
+from pairfree.files.words import reason, shown, size_text
+
+_CAUSES = {
+    errno.ENOSPC: ("no space left on the disk", "free some space or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),
+    errno.EFBIG: (
+        "the file would be larger than the file system or a limit (ulimit -f) allows",
+        "raise the limit or choose another folder",
+    ),
+    errno.EACCES: ("no permission to write there", "choose a folder that you may write to"),
+    errno.EPERM: ("the system does not permit it", "choose a folder that you may write to"),
+    errno.EROFS: ("the file system is read-only", "choose a folder on a writable disk"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk and its connection, then run again"),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter folder or file name"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
+    errno.EISDIR: ("it is a folder", "choose another name"),
+    errno.ENOENT: ("the folder does not exist any more", "create it, then run again"),
+}
+_PARTIAL = re.compile(r"^\..*\.partial-(?P<pid>\d+)-(?P<host>[A-Za-z0-9_-]*)-[0-9a-f]{8}$", re.DOTALL)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", platform.node())[:40]
+
+
+def output_error(error: OSError, path: Path, bytes_needed: int | None = None) -> OutputError:
+    """One line for a failed write: what, path, bytes needed where known, bytes free, what to do."""
+    cause, remedy = _CAUSES.get(error.errno or 0, (reason(error), "check the folder, then run again"))
+    needed = "" if bytes_needed is None else f"; needed {size_text(bytes_needed)}"
+    free = free_bytes(path.parent)
+    free_text = "" if free is None else f"; free {size_text(free)}"
+    return OutputError(f"cannot write {shown(path)}: {cause}{needed}{free_text}; {remedy}")
+
+
+def nearest_folder(folder: Path) -> Path:
+    """``folder`` or the closest parent of it that exists."""
+    for candidate in (folder, *folder.absolute().parents):
+        with contextlib.suppress(OSError, ValueError):
+            if candidate.exists():
+                return candidate
+    return Path(folder.absolute().anchor)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes free on the disk of ``folder`` (which need not exist yet), or None where the system does not tell."""
+    try:
+        return shutil.disk_usage(nearest_folder(folder)).free
+    except OSError:
+        return None
+
+
+def require_space(folder: Path, bytes_needed: int) -> None:
+    """OutputError, before any work, when the disk of ``folder`` has less than ``bytes_needed`` bytes free."""
+    free = free_bytes(Path(folder))
+    if free is not None and free < bytes_needed:
+        raise OutputError(
+            f"not enough space in {shown(folder)}: needed {size_text(bytes_needed)}, free {size_text(free)}; "
+            "free some space or choose another folder"
+        )
+
+
+def _temporary(final: Path) -> Path:
+    # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does.
+    return final.with_name(f".{final.name[:40]}.partial-{os.getpid()}-{_host()}-{secrets.token_hex(4)}")
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no descriptors of folders
+        return
+    try:
+        _fsync(folder, os.O_RDONLY)
+    except OSError as error:
+        # Some network file systems cannot flush a folder at all; that is no failed write.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+
+
+def _refuse_existing(final: Path, overwrite: bool) -> None:
+    if final.is_dir():
+        raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
+    if not overwrite and os.path.lexists(final):
+        raise OutputError(f"{shown(final)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except RecursionError as error:  # os.makedirs calls itself once per missing folder
+        raise OSError(errno.ENAMETOOLONG, "too many nested folders") from error
+
+
+@contextlib.contextmanager
+def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
+    """A temporary path beside ``final``; on leaving, its file is flushed to disk and renamed to ``final``.
+
+    On any exception the temporary file is removed and ``final`` is as it was before. Missing parent folders are made.
+    OSError becomes OutputError; other exceptions pass through.
+
+    bytes_needed  for the message when the disk is full
+    """
+    final = Path(final)
+    temporary: Path | None = None
+    try:
+        _refuse_existing(final, overwrite)
+        _make_folder(final.parent)
+        temporary = _temporary(final)
+        yield temporary
+        _fsync(temporary, os.O_RDWR)  # Windows flushes only descriptors that may write
+        _refuse_existing(final, overwrite)
+        os.replace(temporary, final)
+        temporary = None
+        _fsync_folder(final.parent)
+    except OSError as error:
+        raise output_error(error, final, bytes_needed) from error
+    except ValueError as error:
+        if "null" in str(error):
+            raise OutputError(f"cannot write {shown(final)}: the name holds a NUL character; choose another name") from error
+        raise
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.unlink(temporary)
+
+
+def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
+    """Write ``data`` to ``final``, whole or not at all. Raises OutputError."""
+    with atomic_path(final, overwrite, len(data)) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+
+
+def write_text(final: Path, text: str, overwrite: bool = False) -> None:
+    """Write ``text`` as UTF-8 to ``final``, whole or not at all. Raises OutputError."""
+    write_bytes(final, text.encode("utf-8"), overwrite)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def remove_stale(folder: Path) -> list[Path]:
+    """Remove the temporary files that dead processes of this host left in ``folder`` (not below it); returns what was removed.
+
+    Files of live processes and of other hosts stay. On Windows nothing is removed: signal 0 is no question there.
+    """
+    removed: list[Path] = []
+    if os.name == "nt":
+        return removed
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return removed
+    for name in names:
+        match = _PARTIAL.match(name)
+        if match is None or match["host"] != _host() or _alive(int(match["pid"])):
+            continue
+        with contextlib.suppress(OSError):
+            os.unlink(Path(folder) / name)
+            removed.append(Path(folder) / name)
+    return removed

@@ -1,0 +1,76 @@
+"""Limits on what a file may declare, applied to its header before a byte of pixels is decoded.
+
+What is bounded: the pixels, bytes and pages that a header declares; the ratio of declared bytes to file size (an uncompressed file can
+never be smaller than its pixels, and a codec has a largest possible ratio); and, in the readers, what each compressed strip, tile or PNG
+stream inflates to: deflate, LZW, PackBits, zstd and LZMA stop at the declared size of the strip, JPEG strips are measured by their own
+header first. Codecs without such a bound (JPEG 2000, WebP, LERC, ... inside TIFF) are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.errors import InputError
+from pairfree.files.words import shown, size_text
+
+# Largest ratio of decoded to stored bytes that each kind of data can reach, rounded up. Beyond it, a header lies.
+UNCOMPRESSED, PACKBITS, DEFLATE, LZW, JPEG, ZSTD = 1.0, 65.0, 1100.0, 2800.0, 5000.0, 60000.0
+# Where the codec allows more than this many bytes from a small file, the ratio says nothing; a page of headers is not pixels either.
+_RATIO_FLOOR_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most a file may declare.
+
+    max_pixels  values, samples of a pixel counted each
+    max_bytes   decoded size in bytes
+    max_pages   pages (TIFF image file directories) in one file
+    """
+
+    max_pixels: int = 2**34
+    max_bytes: int = 2**34
+    max_pages: int = 2**17
+
+
+DEFAULT = Limits()
+
+
+def check_declared(
+    path: Path, shape: Sequence[int], dtype: np.dtype[Any], limits: Limits, file_size: int, max_ratio: float = UNCOMPRESSED
+) -> int:
+    """Bytes that ``shape`` and ``dtype`` of a header need once decoded, after checking that they can be true.
+
+    file_size  size in bytes of the stored pixels, or of the whole file
+    max_ratio  largest decoded / stored ratio of the codec; 1 for uncompressed data
+
+    Raises InputError naming the file, what it declares, the limit and a remedy.
+    """
+    sizes = [int(n) for n in shape]
+    if any(n <= 0 for n in sizes):
+        raise InputError(
+            f"{shown(path)}: declares shape {tuple(sizes)}, which holds no pixels; the file is damaged or was not written completely"
+        )
+    pixels = math.prod(sizes)
+    n_bytes = pixels * dtype.itemsize
+    declared = f"{shown(path)}: declares {'x'.join(map(str, sizes))} {dtype.name} = {size_text(n_bytes)}"
+    if n_bytes > max(file_size * max_ratio, 0 if max_ratio == UNCOMPRESSED else _RATIO_FLOOR_BYTES):
+        kind = "truncated" if max_ratio == UNCOMPRESSED else "damaged or truncated"
+        raise InputError(f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; copy or export it again")
+    if pixels > limits.max_pixels:
+        raise InputError(f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels")
+    if n_bytes > limits.max_bytes:
+        raise InputError(f"{declared}, more than the limit of {size_text(limits.max_bytes)}; crop or split the file, or raise max_bytes")
+    return n_bytes
+
+
+def check_pages(path: Path, pages: int, limits: Limits) -> None:
+    """InputError when a file declares more pages than ``limits`` allow."""
+    if pages > limits.max_pages:
+        raise InputError(f"{shown(path)}: declares at least {pages} pages, more than the limit of {limits.max_pages}; split the file")

@@ -1,0 +1,191 @@
+"""From what the user named (files, folders, globs) to a list of images, and from that list to the outputs, all checked before any work."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairfree.errors import InputError, OutputError
+from pairfree.files.atomic import nearest_folder
+from pairfree.files.formats import SUFFIXES, format_of
+from pairfree.files.words import shown
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input file, and where its output goes relative to the output folder."""
+
+    path: Path
+    relative: Path
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
+    """Image files named by ``inputs``: files, folders (walked with their sub-folders) and globs (``**`` too), each file once.
+
+    Hidden files and unsupported suffixes inside folders are skipped. Raises InputError for what does not exist or holds no image.
+    """
+    if not inputs:
+        raise InputError("no input was named; give files, folders or globs")
+    entries: dict[str, Entry] = {}
+    for one in inputs:
+        for entry in _find(one):
+            entries.setdefault(os.path.realpath(entry.path), entry)
+    return list(entries.values())
+
+
+def _find(one: str | Path) -> list[Entry]:
+    path = Path(one)
+    try:
+        if path.is_dir():
+            return _in_folder(path)
+        if path.exists():
+            format_of(path)
+            return [Entry(path, Path(path.name))]
+        if glob.has_magic(str(one)):
+            return _in_glob(str(one))
+    except (OSError, ValueError) as error:  # a NUL in the name, a name longer than the file system allows, no permission
+        raise InputError(f"{shown(one)}: cannot be looked up ({_why(error)}); check the name") from error
+    raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
+
+
+def _why(error: OSError | ValueError) -> str:
+    return error.strerror or "unknown" if isinstance(error, OSError) else str(error)
+
+
+def _suggestion(path: Path) -> str:
+    """``; did you mean Y?`` from the names beside a missing path, or what to check."""
+    folder = nearest_folder(path.parent)
+    if folder == path.parent or folder.resolve() == path.parent.absolute():
+        try:
+            close = difflib.get_close_matches(path.name, sorted(p.name for p in folder.iterdir()), n=1)
+        except OSError:
+            close = []
+        if close:
+            return f"; did you mean {shown(path.parent / close[0])}?"
+    return f"; the folder {shown(folder)} exists, check the rest of the path"
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Visible image files below ``folder``, sorted; links are followed, each real folder is visited once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(root)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(root, name)
+            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and path.is_file():
+                found.append(path)
+    return found
+
+
+def _in_folder(folder: Path) -> list[Entry]:
+    found = _images_below(folder)
+    if not found:
+        raise InputError(f"{shown(folder)}: holds no image; supported are {', '.join(SUFFIXES)}")
+    return [Entry(path, path.relative_to(folder)) for path in found]
+
+
+def _in_glob(pattern: str) -> list[Entry]:
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = Path(*parts[:fixed]) if fixed else Path()
+    entries: list[Entry] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute patterns)
+        path = Path(match)
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            entries.append(Entry(path, _below(path, base)))
+        elif path.is_dir() and not match.endswith(os.sep):
+            entries += [Entry(p, _below(p, base)) for p in _images_below(path)]
+    if not entries:
+        raise InputError(f"{shown(pattern)}: matches no image; supported are {', '.join(SUFFIXES)}")
+    return entries
+
+
+def _below(path: Path, base: Path) -> Path:
+    relative = path.relative_to(base)
+    return Path(path.name) if ".." in relative.parts else relative
+
+
+def plan_outputs(entries: Sequence[Entry], out_dir: str | Path, overwrite: bool = False) -> list[tuple[Entry, Path]]:
+    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png).
+
+    Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an input inside the output
+    folder, an output that is an input, and outputs that exist without ``overwrite``.
+    """
+    out_dir = Path(out_dir)
+    _check_folder(out_dir)
+    plan = [(entry, _target(entry, out_dir)) for entry in entries]
+    _check_collisions(plan)
+    _check_inputs_outside(plan, out_dir)
+    existing = [target for _, target in plan if os.path.lexists(target)]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise OutputError(f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or choose another folder")
+    return plan
+
+
+def _check_folder(out_dir: Path) -> None:
+    try:
+        if out_dir.exists() and not out_dir.is_dir():
+            raise OutputError(f"output folder {shown(out_dir)} is a file; choose another name")
+        nearest = nearest_folder(out_dir)
+        if not nearest.is_dir():
+            raise OutputError(f"output folder {shown(out_dir)} cannot be made: {shown(nearest)} is a file; choose another place")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise OutputError(f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; choose another place")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output folder {shown(out_dir)}: {_why(error)}; choose another name") from error
+
+
+def _target(entry: Entry, out_dir: Path) -> Path:
+    relative = entry.relative
+    if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
+        raise OutputError(f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input")
+    suffix = format_of(entry.path).output_suffix
+    return out_dir / (relative.with_suffix(suffix) if suffix else relative)
+
+
+def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
+    taken: dict[str, Entry] = {}
+    for entry, target in plan:
+        other = taken.setdefault(os.path.normcase(target), entry)
+        if other is not entry:
+            raise OutputError(
+                f"{shown(other.path)} and {shown(entry.path)} would both be written to {shown(target)}; rename one or run them separately"
+            )
+
+
+def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
+    folder = os.path.realpath(out_dir)
+    sources = {os.path.realpath(entry.path) for entry, _ in plan}
+    for entry, target in plan:
+        if os.path.realpath(target) in sources or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
+            raise OutputError(f"{shown(target)} is an input and would be replaced by its result; choose another output folder")
+        if Path(os.path.realpath(entry.path)).is_relative_to(folder):
+            raise OutputError(f"input {shown(entry.path)} lies inside the output folder {shown(out_dir)}; choose another output folder")
+
+
+def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
+    """Files of two folders matched by stem. InputError when one of the first has no partner or two share a stem."""
+    tables = []
+    for folder in (first, second):
+        table: dict[str, Path] = {}
+        for entry in find_images([folder]):
+            stem = entry.path.name.removesuffix(entry.path.suffix).removesuffix(".ome")
+            if stem in table:
+                raise InputError(f"{entry.path}: shares the name {stem!r} with {table[stem]}; names must be unique to be matched")
+            table[stem] = entry.path
+        tables.append(table)
+    missing = [name for name in tables[0] if name not in tables[1]]
+    if missing:
+        raise InputError(f"{tables[0][missing[0]]}: no partner in {second} ({len(missing)} of {len(tables[0])} files lack one)")
+    return {name: (path, tables[1][name]) for name, path in tables[0].items()}

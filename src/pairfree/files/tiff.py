@@ -1,0 +1,300 @@
+"""TIFF files: plain, multi-page, ImageJ and OME-TIFF. What a file states beside its pixels is carried and written back unchanged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+
+from pairfree.errors import InputError
+from pairfree.files import tiff_meta
+from pairfree.files.image import AXES, Image, check_dtype
+from pairfree.files.limits import Limits, check_declared, check_pages
+from pairfree.files.tiff_meta import Stated
+from pairfree.files.tiff_pages import RATIOS, PageDecoder, count_pages
+from pairfree.files.words import shown
+
+# Tags that the writer makes itself, or whose value is a place in the old file (directories of EXIF, GPS, sub-images, thumbnails).
+_LAYOUT_TAGS = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    270,
+    273,
+    277,
+    278,
+    279,
+    282,
+    283,
+    284,
+    288,
+    289,
+    296,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    330,
+)
+_PLACE_TAGS = (338, 339, 347, 400, 512, 513, 514, 519, 520, 521, 530, 531, 532, 32997, 32998, 34665, 34853, 40965)
+_METAMORPH_TAGS = (33628, 33629, 33630, 33631)  # tables of planes in another page layout
+_NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
+_DIRECTORY_TYPES = (13, 18)
+_MAX_PAGES_WITH_TAGS = 4096
+RawTag = tuple[int, int, int, bytes]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What writing a TIFF back as it was needs.
+
+    kind              imagej, ome, shaped (tifffile), or plain
+    description       ImageDescription of the first page, bytes as stored
+    tags              (code, type, count, value as stored in ``byteorder``) of the first page's further tags
+    page_tags         the same of each later page, empty where they have none
+    resolution        x and y as (numerator, denominator), None without these tags
+    planar            samples are stored as separate planes
+    in_order          pages lie in the order of the axes, so the description stays true for the output
+    stated            spacing, names and bit depth as read: a changed image is described anew
+    """
+
+    kind: str
+    byteorder: Literal["<", ">"]
+    big: bool
+    compression: int
+    predictor: int
+    photometric: int
+    planar: bool
+    extrasamples: tuple[int, ...]
+    tile: tuple[int, int] | None
+    colormap: np.ndarray | None
+    resolution: tuple[tuple[int, int], tuple[int, int]] | None
+    resolution_unit: int
+    description: bytes
+    tags: tuple[RawTag, ...]
+    page_tags: tuple[tuple[RawTag, ...], ...]
+    page_descriptions: tuple[bytes, ...]
+    in_order: bool
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stated: Stated = field(default_factory=Stated)
+
+
+def read_tiff(path: Path, limits: Limits) -> Image:
+    """Read the first image series of a TIFF. Further series are named in ``metadata["warnings"]``. Raises InputError."""
+    pages = count_pages(path, limits)
+    warnings: list[str] = []
+    with tifffile.TiffFile(path) as tiff:
+        first = tiff.pages[0].aspage()
+        _check_page(first, path, limits, tiff.filehandle.size)
+        kind, stated = _stated(tiff, path, limits, pages)
+        series = tiff.series
+        if not series:
+            raise InputError(f"{shown(path)}: TIFF without any image; was it written completely?")
+        one = series[0]
+        if len(series) > 1:
+            others = ", ".join("x".join(map(str, s.shape)) for s in series[1:4])
+            warnings.append(
+                f"the file holds {len(series)} images; only the first is used ({others}{', ...' if len(series) > 4 else ''} left out)"
+            )
+        elif pages > len(one.pages) and kind not in ("imagej", "ome"):
+            warnings.append(f"the file holds {pages} pages; only the first {len(one.pages)} of one size and type are used")
+        _check_series(one, tiff, path, limits)
+        pixels = _pixels(one, tiff, path, limits)
+        pixels, axes = _axes(pixels, one.axes, path)
+        channels = pixels.shape[axes.index("C")] if "C" in axes else 1
+        names = stated.channel_names if len(stated.channel_names) == channels else ()
+        stated = Stated(stated.spacing, names, stated.bit_depth, stated.planes)
+        carried = _carried(tiff, one, kind, stated, axes, pixels, warnings)
+    if carried.compression == 7:
+        warnings.append("JPEG compression is replaced by deflate, so that the result gains no new artefacts")
+    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings}
+    return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata)
+
+
+def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
+    """Type and size of one page against the limits, from its tags alone."""
+    if page.dtype is None:
+        detail = f"sample format {page.sampleformat}, {page.bitspersample} bits"
+        raise InputError(f"{shown(path)}: TIFF pixel type is not supported ({detail}); save it as 8-, 16- or 32-bit TIFF")
+    if page.bitspersample == 1:
+        raise InputError(f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it")
+    check_dtype(page.dtype, shown(path))
+    packed = page.bitspersample != page.dtype.itemsize * 8  # refused by the decoder, with a better message than "truncated"
+    check_declared(path, page.shaped, page.dtype, limits, file_size, RATIOS.get(int(page.compression), 1e6) * (16 if packed else 1))
+
+
+def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> tuple[str, Stated]:
+    """(kind, what the file states), with the declared plane count checked before tifffile builds lists of that length."""
+    first = tiff.pages[0].aspage()
+    resolution, unit = _resolution(first), _tag_int(first, 296, 2)
+    described = first.description or ""
+    if first.is_ome:
+        stated = tiff_meta.from_ome(described)
+        check_pages(path, stated.planes, limits)
+        return "ome", stated
+    if first.is_imagej:
+        stated = tiff_meta.from_imagej(described, resolution)
+        # One page may stand for a whole stack (ImageJ above 4 GB): then its pixels, not its pages, are in the file.
+        if stated.planes > max(pages, 1) and stated.planes * first.nbytes > tiff.filehandle.size:
+            raise InputError(f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated")
+        return "imagej", stated
+    spacing = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_resolution(resolution, unit)
+    return ("shaped" if first.is_shaped else "plain"), Stated(spacing)
+
+
+def _tag_int(page: tifffile.TiffPage, code: int, default: int) -> int:
+    tag = page.tags.get(code)
+    try:
+        return default if tag is None else int(tag.value)
+    except (TypeError, ValueError):
+        return default
+
+
+def _rational(page: tifffile.TiffPage, code: int) -> tuple[int, int] | None:
+    tag = page.tags.get(code)
+    value = None if tag is None else tag.value
+    return (int(value[0]), int(value[1])) if isinstance(value, tuple) and len(value) == 2 else None
+
+
+def _resolution(page: tifffile.TiffPage) -> tuple[float, float]:
+    """Pixels per unit along x and y; 0 where the file does not say."""
+    x, y = ((r[0] / r[1] if r is not None and r[1] else 0.0) for r in (_rational(page, 282), _rational(page, 283)))
+    return x, y
+
+
+def _check_series(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> None:
+    if series.dtype is None:
+        raise InputError(f"{shown(path)}: TIFF series without a pixel type; export it again")
+    check_dtype(series.dtype, shown(path))
+    key = series.keyframe
+    check_declared(path, series.shape, series.dtype, limits, tiff.filehandle.size, RATIOS.get(int(key.compression), 1e6))
+    if any(page is None for page in series.pages):
+        raise InputError(f"{shown(path)}: some planes that the file declares are missing; export it again as one file")
+    if any(page.parent is not tiff for page in series.pages if page is not None):
+        raise InputError(f"{shown(path)}: its planes are spread over several files; convert the set to one OME-TIFF first (bfconvert)")
+
+
+def _present(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
+    """Pages of a series; ``_check_series`` has refused missing ones."""
+    return [page for page in series.pages if page is not None]
+
+
+def _pixels(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> np.ndarray:
+    """Pixels of a series in native byte order, shape ``series.shape``."""
+    size = tiff.filehandle.size
+    dtype = np.dtype(series.dtype)
+    if series.dataoffset is not None and series.transform is None and int(series.keyframe.fillorder) == 1:
+        count = math.prod(series.shape)
+        if series.dataoffset + count * dtype.itemsize > size:
+            raise InputError(f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again")
+        stored = np.fromfile(path, dtype.newbyteorder(tiff.byteorder), count=count, offset=series.dataoffset)
+        return stored.astype(dtype, copy=False).reshape(series.shape)
+    key = series.keyframe
+    if len(series.pages) * math.prod(key.shaped) != math.prod(series.shape) or series.transform is not None:
+        raise InputError(
+            f"{shown(path)}: {len(series.pages)} pages of {key.shape} do not make the declared {series.shape}; export it again"
+        )
+    decoder = PageDecoder(key, path, limits, size)
+    out = np.empty((len(series.pages), *key.shaped), dtype)
+    for i, page in enumerate(_present(series)):
+        own = page.keyframe
+        if own is None or own.shaped != key.shaped or own.dtype != key.dtype:
+            raise InputError(f"{shown(path)}: page {i + 1} has shape {page.shape}, expected {key.shape}; save pages of one size")
+        decoder.decode(page, i + 1, out[i])
+    return out.reshape(series.shape)
+
+
+def _axes(pixels: np.ndarray, axes: str, path: Path) -> tuple[np.ndarray, str]:
+    """Pixels with S moved to the end, and axes in pairfree's letters (Q for what it has no letter for)."""
+    if "S" in axes and not axes.endswith("S"):
+        at = axes.index("S")
+        pixels, axes = np.moveaxis(pixels, at, -1), axes[:at] + axes[at + 1 :] + "S"
+    body = axes.removesuffix("S")
+    if not body.endswith("YX"):
+        raise InputError(f"{shown(path)}: its axes {axes} do not end with height and width; save it as a stack of pages")
+    leading = "".join(c if c in AXES and body.count(c) == 1 else "Q" for c in body[:-2])
+    return np.ascontiguousarray(pixels), leading + "YX" + axes[len(body) :]
+
+
+def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag, ...]:
+    tags = []
+    for tag in page.tags:
+        known = int(tag.dtype) not in _DIRECTORY_TYPES and tag.code not in _NOT_CARRIED
+        if known and 0 < tag.valuebytecount <= tiff.filehandle.size - tag.valueoffset:
+            tags.append((int(tag.code), int(tag.dtype), int(tag.count), _raw(tiff, tag)))
+    return tuple(tags)
+
+
+def _raw(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
+    tiff.filehandle.seek(tag.valueoffset)
+    return tiff.filehandle.read(tag.valuebytecount)
+
+
+def _description(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> bytes:
+    tag = page.tags.get(270)
+    return b"" if tag is None or int(tag.dtype) not in (1, 2, 7) else _raw(tiff, tag).rstrip(b"\0")
+
+
+def _later_pages(
+    series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, warnings: list[str]
+) -> tuple[tuple[tuple[RawTag, ...], ...], tuple[bytes, ...]]:
+    """Tags and descriptions of each page after the first; empty tuples where no page has any."""
+    pages = _present(series)[1:]
+    if len(pages) > _MAX_PAGES_WITH_TAGS:
+        warnings.append(f"tags of the {len(pages)} pages after the first are not kept")
+        return (), ()
+    full = [page.aspage() for page in pages]
+    tags = tuple(_raw_tags(page, tiff) for page in full)
+    descriptions = tuple(_description(page, tiff) for page in full)
+    # Software and date on each page are noise; anything more makes the pages worth describing one by one.
+    worth = any(code not in (305, 306, 274) for page in tags for code, *_ in page) or any(descriptions)
+    return (tags, descriptions) if worth else ((), ())
+
+
+def _carried(
+    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, kind: str, stated: Stated, axes: str, pixels: np.ndarray, warnings: list[str]
+) -> Carried:
+    pages = _present(series)
+    first, key = pages[0].aspage(), series.keyframe
+    single = len(tiff.series) == 1
+    in_order = single and [page.index for page in pages] == list(range(len(pages)))
+    x, y = _rational(first, 282), _rational(first, 283)
+    page_tags, page_descriptions = _later_pages(series, tiff, warnings)
+    colormap = first.tags.get(320)
+    compression = int(key.compression)
+    return Carried(
+        kind=kind,
+        byteorder=tiff.byteorder,
+        big=tiff.is_bigtiff,
+        compression=compression,
+        predictor=int(key.predictor),
+        photometric=2 if compression == 7 and int(key.photometric) == 6 else int(key.photometric),
+        planar=key.shaped[0] > 1,
+        extrasamples=tuple(int(e) for e in key.extrasamples),
+        tile=(int(key.tilelength), int(key.tilewidth)) if key.is_tiled else None,
+        colormap=np.array(colormap.value, np.uint16) if colormap is not None else None,
+        resolution=(x, y) if x is not None and y is not None else None,
+        resolution_unit=_tag_int(first, 296, 2),
+        description=_description(first, tiff),
+        tags=_raw_tags(first, tiff),
+        page_tags=page_tags,
+        page_descriptions=page_descriptions,
+        in_order=in_order,
+        axes=axes,
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        stated=stated,
+    )

@@ -1,0 +1,227 @@
+"""Decoding of TIFF pages under limits: nothing is allocated beyond what the checked headers declare.
+
+Strips and tiles are decoded here and not by tifffile because each codec must stop at the declared size of its strip. A strip that
+is missing, short, or inflates beyond its size is an InputError, never zeros.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import mmap
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from pairfree.errors import InputError
+from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD, Limits, check_pages
+from pairfree.files.words import shown, size_text
+
+RATIOS = {1: UNCOMPRESSED, 5: LZW, 7: JPEG, 8: DEFLATE, 32946: DEFLATE, 50013: DEFLATE, 32773: PACKBITS, 34925: ZSTD, 50000: ZSTD}
+_HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+
+
+def count_pages(path: Path, limits: Limits) -> int:
+    """Number of pages in the chain of image file directories. InputError for no TIFF, a loop, a broken chain, or too many."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[:4] not in _HEADERS or len(head) < 16:
+            raise InputError(
+                f"{shown(path)}: is no TIFF file (it begins with {head[:4]!r}); copy it again, or give it the suffix of its format"
+            )
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _walk(data, path, limits, *_HEADERS[head[:4]])
+
+
+def _walk(data: mmap.mmap, path: Path, limits: Limits, byteorder: str, big: bool) -> int:
+    entry_bytes = 20 if big else 12
+    count_field, offset_field = struct.Struct(byteorder + ("Q" if big else "H")), struct.Struct(byteorder + ("Q" if big else "I"))
+    (offset,) = offset_field.unpack_from(data, 8 if big else 4)
+    seen: set[int] = set()
+    size = len(data)
+    while offset:
+        if offset in seen:
+            raise InputError(f"{shown(path)}: damaged TIFF, page {len(seen)} points back to an earlier page; export it again")
+        seen.add(offset)
+        if len(seen) > limits.max_pages:
+            check_pages(path, len(seen), limits)
+        start = offset + count_field.size
+        end = start + count_field.unpack_from(data, offset)[0] * entry_bytes if start <= size else size
+        if end + offset_field.size > size:
+            raise InputError(
+                f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} lies beyond the end; copy or export it again"
+            )
+        if len(seen) == 1:
+            _check_description(data[start:end], byteorder, big, size, path)
+        (offset,) = offset_field.unpack_from(data, end)
+    if not seen:
+        raise InputError(f"{shown(path)}: TIFF without any page; was it written completely?")
+    return len(seen)
+
+
+def _check_description(entries: bytes, byteorder: str, big: bool, size: int, path: Path) -> None:
+    """InputError when the text that describes the file lies beyond its end: pixel size and axes would be lost without a word."""
+    entry = struct.Struct(byteorder + ("HHQQ" if big else "HHII"))
+    for code, _, length, place in entry.iter_unpack(entries):
+        if code == 270 and length > (8 if big else 4) and place + length > size:
+            raise InputError(f"{shown(path)}: truncated TIFF, its description lies beyond the end; copy or export it again")
+
+
+class PageDecoder:
+    """Decodes the pages of one series, which share a layout (``key``), into arrays of ``key.shaped``.
+
+    ``key.shaped`` is (separate samples, depth, height, width, samples of a pixel).
+    """
+
+    def __init__(self, key: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
+        if key.dtype is None:
+            raise InputError(f"{shown(path)}: TIFF pixel type is not supported; save it as 8-, 16- or 32-bit TIFF")
+        self.key, self.path, self.dtype = key, path, np.dtype(key.dtype)
+        self.compression = int(key.compression)
+        self.predictor = int(key.predictor)
+        self._check_layout()
+        _, _, height, width, samples = key.shaped
+        if key.is_tiled:
+            self.segment = (int(key.tilelength), int(key.tilewidth), samples)
+        else:
+            self.segment = (min(int(key.rowsperstrip), height) or height, width, samples)
+        self.segment_bytes = math.prod(self.segment) * self.dtype.itemsize
+        across = -(-width // self.segment[1]) if all(self.segment) else 0
+        self.grid = (-(-height // self.segment[0]) if across else 0, across)
+        bound = min(limits.max_bytes, file_size * RATIOS[self.compression] + 2**20)
+        # A tile may be larger than its image, but not much: tiles are multiples of 16 pixels, rarely above 4096.
+        if not across or self.segment_bytes > min(bound, max(16 * key.nbytes, 2**28)):
+            declared = "x".join(map(str, self.segment))
+            raise InputError(f"{shown(path)}: damaged TIFF, tiles of {declared} pixels for an image of {height}x{width}; export it again")
+
+    def _check_layout(self) -> None:
+        key, name = self.key, shown(self.path)
+        if self.compression not in RATIOS:
+            kind = getattr(key.compression, "name", str(key.compression))
+            raise InputError(f"{name}: TIFF compression {kind} is not supported; save it uncompressed or with deflate, LZW or zstd")
+        packed = key.bitspersample != self.dtype.itemsize * 8
+        if packed or int(key.fillorder) != 1 or key.shaped[1] != 1 or (key.is_tiled and int(key.tiledepth) != 1):
+            detail = f"{key.bitspersample} bits, fill order {int(key.fillorder)}, depth {key.shaped[1]}"
+            raise InputError(f"{name}: this TIFF layout is not supported ({detail}); save it as plain 8-, 16- or 32-bit TIFF")
+        if self.predictor not in (1, 2, 3) or (self.predictor == 3 and self.dtype.kind != "f"):
+            raise InputError(f"{name}: TIFF predictor {self.predictor} for {self.dtype.name} is not supported; save it without compression")
+        if key.sampleformat == 5 or (key.is_subsampled and self.compression != 7):
+            raise InputError(f"{name}: this TIFF pixel layout (complex or subsampled) is not supported; save it as plain grey or RGB")
+
+    def decode(self, page: tifffile.TiffPage | tifffile.TiffFrame, number: int, out: np.ndarray) -> None:
+        """Fill ``out``, shaped ``key.shaped``, from one page. ``number`` counts pages from 1 for messages. Raises InputError."""
+        separate, _, height, width, _ = self.key.shaped
+        rows, columns, _ = self.segment
+        needed = separate * self.grid[0] * self.grid[1]
+        offsets, counts = page.dataoffsets, page.databytecounts
+        if not len(offsets) == len(counts) == needed:
+            listed = f"{len(offsets)} places and {len(counts)} sizes"
+            raise InputError(f"{shown(self.path)}: page {number} lists {listed} for {needed} strips or tiles; export the file again")
+        for i in range(needed):
+            sample, rest = divmod(i, self.grid[0] * self.grid[1])
+            down, across = divmod(rest, self.grid[1])
+            y, x = down * rows, across * columns
+            high, wide = min(rows, height - y), min(columns, width - x)
+            where = f"{shown(self.path)}: page {number}, {'tile' if self.key.is_tiled else 'strip'} {i + 1}"
+            block = self._segment(page, int(offsets[i]), int(counts[i]), high, i, where)
+            out[sample, 0, y : y + high, x : x + wide] = block[:high, :wide]
+
+    def _segment(
+        self, page: tifffile.TiffPage | tifffile.TiffFrame, offset: int, count: int, high: int, index: int, where: str
+    ) -> np.ndarray:
+        """One strip or tile, (rows, columns, samples): all declared rows of a tile, at least ``high`` rows of a strip."""
+        file, dtype = page.parent.filehandle, self.dtype
+        row_bytes = self.segment[1] * self.segment[2] * dtype.itemsize
+        least = row_bytes * (self.segment[0] if self.key.is_tiled else high)
+        # Some writers state 0 or too large byte counts for uncompressed strips; a smaller count is a sign of damage.
+        stored = least if self.compression == 1 and (count == 0 or count >= least) else count
+        if stored <= 0 or offset <= 0 or offset + stored > file.size:
+            raise InputError(f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again")
+        file.seek(offset)
+        data = file.read(stored)
+        if self.compression == 7:
+            return self._jpeg(page, data, index, where)
+        raw = data if self.compression == 1 else self._inflate(data, where)
+        if len(raw) < least:
+            raise InputError(f"{where} holds {len(raw)} of {least} bytes; the file is truncated or damaged, copy or export it again")
+        rows = min(len(raw) // row_bytes, self.segment[0])
+        flat = np.frombuffer(raw, np.uint8, count=rows * row_bytes)
+        if self.predictor == 3:
+            return _undo_float_prediction(flat.reshape(rows, row_bytes), self.segment[1], self.segment[2], dtype)
+        block = flat.view(dtype.newbyteorder(page.parent.byteorder)).reshape(rows, *self.segment[1:])
+        if self.predictor == 2:
+            unsigned = block.astype(dtype).view(f"u{dtype.itemsize}")
+            block = np.add.accumulate(unsigned, axis=1, dtype=unsigned.dtype).view(dtype)
+        return block
+
+    def _inflate(self, data: bytes, where: str) -> bytes | bytearray | memoryview:
+        bound = self.segment_bytes
+        try:
+            raw = _decompress(self.compression, data, bound)
+        except ImportError as error:
+            raise InputError(f"{where} needs the package imagecodecs to decode; run: pip install imagecodecs") from error
+        except (RuntimeError, ValueError, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise InputError(f"{where} is damaged or inflates beyond its declared {bound} bytes; export the file again") from error
+        if len(raw) > bound:
+            raise InputError(f"{where} inflates beyond its declared {bound} bytes; the file is damaged, export it again")
+        return raw
+
+    def _jpeg(self, page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes, index: int, where: str) -> np.ndarray:
+        declared = _jpeg_size(data)
+        if declared is None or declared[0] > self.segment[0] or declared[1] > self.segment[1]:
+            raise InputError(f"{where}: JPEG data of size {declared} in a strip or tile of {self.segment[:2]}; export the file again")
+        block, _, _ = self.key.decode(data, index, jpegtables=page.jpegtables, jpegheader=self.key.jpegheader)
+        if block is None:
+            raise InputError(f"{where} holds no JPEG data; export the file again")
+        return np.asarray(block)[0]
+
+
+def _decompress(compression: int, data: bytes, bound: int) -> bytes | bytearray | memoryview:
+    """Decoded bytes; at most ``bound`` + 1 are produced, or the codec raises."""
+    if compression in (8, 32946, 50013):
+        try:
+            import imagecodecs  # libdeflate inflates about twice as fast as zlib
+        except ImportError:
+            return zlib.decompressobj().decompress(data, bound + 1)
+        return _deflate(imagecodecs, data, bound)
+    if compression == 34925:
+        return lzma.LZMADecompressor().decompress(data, bound + 1)
+    import imagecodecs
+
+    if compression == 5:
+        return imagecodecs.lzw_decode(data, out=bound + 1)
+    if compression == 32773:
+        return imagecodecs.packbits_decode(data, out=bound)
+    return imagecodecs.zstd_decode(data, out=bound)
+
+
+def _deflate(imagecodecs: Any, data: bytes, bound: int) -> bytes | bytearray | memoryview:
+    try:
+        return imagecodecs.deflate_decode(data, out=bound)
+    except imagecodecs.DelayedImportError:  # built without libdeflate
+        return zlib.decompressobj().decompress(data, bound + 1)
+
+
+def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """TIFF predictor 3: bytes are differences along the row, most significant bytes of all values first. (rows, width, samples)."""
+    rows = raw.shape[0]
+    summed = np.add.accumulate(raw.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(rows, dtype.itemsize, width * samples)
+    big_endian = np.ascontiguousarray(summed.transpose(0, 2, 1))
+    return big_endian.view(dtype.newbyteorder(">")).reshape(rows, width, samples).astype(dtype)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of the first frame header in JPEG data; None where there is none."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return height, width
+        at += 2 + length
+    return None

@@ -1,0 +1,230 @@
+"""Damaged and hostile files (reliability rows R9, R10, R11): an Image or an InputError, fast, without memory."""
+
+from __future__ import annotations
+
+import gc
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from pairfree.errors import InputError
+from pairfree.files import Image, Limits, open_image
+
+ALLOWED_BYTES = 50 * 2**20
+
+
+def refused(path: Path, seconds: float = 1.0, limits: Limits | None = None, extra: int = ALLOWED_BYTES) -> str:
+    """The message of the refusal, after checking time and memory (both of Python and of NumPy arrays)."""
+    start = time.perf_counter()
+    with pytest.raises(InputError):
+        open_image(path, limits or Limits())
+    wall = time.perf_counter() - start
+    gc.collect()
+    tracemalloc.start()  # a second time, because tracing makes everything slower
+    try:
+        with pytest.raises(InputError) as caught:
+            open_image(path, limits or Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    message = str(caught.value)
+    assert wall < seconds
+    assert peak < extra
+    assert path.name in message
+    assert "\n" not in message
+    return message
+
+
+def tiff(path: Path, tags: list[tuple[int, int, int, int]], size: int = 1024, next_page: int = 0, big: bool = False) -> Path:
+    """A little-endian TIFF of ``size`` bytes with one page of (code, type, count, inline value) tags."""
+    if big:
+        body = b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(tags))
+        body += b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + struct.pack("<Q", next_page)
+    else:
+        body = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        body += struct.pack("<I", next_page)
+    path.write_bytes(body.ljust(size, b"\0"))
+    return path
+
+
+def page(
+    width: int, height: int, compression: int = 1, offset: int = 500, count: int = 500, bits: int = 16
+) -> list[tuple[int, int, int, int]]:
+    values = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, compression), (262, 3, 1)]
+    values += [(273, 4, offset), (277, 3, 1), (278, 4, height), (279, 4, count)]
+    return [(code, kind, 1, value) for code, kind, value in values]
+
+
+@pytest.mark.parametrize(("width", "height"), [(65536, 32768), (65536, 65536), (2**31, 2**31 - 1), (2**32 - 1, 2**32 - 1), (0, 0), (0, 5)])
+@pytest.mark.parametrize("compression", [1, 5, 7, 8, 32773, 50000])
+def test_tiff_declares_more_than_it_has(tmp_path: Path, width: int, height: int, compression: int) -> None:
+    message = refused(tiff(tmp_path / "lie.tif", page(width, height, compression)))
+    assert "declares" in message
+
+
+def test_bigtiff_of_2_to_62_bytes(tmp_path: Path) -> None:
+    refused(tiff(tmp_path / "lie.tif", [(a, b, 1, d) for a, b, _, d in page(2**31 - 1, 2**30)], big=True))
+
+
+def test_huge_tile_around_one_pixel(tmp_path: Path) -> None:
+    tags = [t for t in page(1, 1, 8) if t[0] not in (273, 278, 279)]
+    tags += [(322, 4, 1, 2**30), (323, 4, 1, 2**30), (324, 4, 1, 500), (325, 4, 1, 500)]
+    refused(tiff(tmp_path / "tile.tif", tags))
+
+
+def test_page_chain_that_loops(tmp_path: Path) -> None:
+    assert "points back" in refused(tiff(tmp_path / "loop.tif", page(4, 4), next_page=8))
+
+
+def test_a_million_pages(tmp_path: Path) -> None:
+    count = 10**6
+    pages = np.zeros(count, dtype=np.dtype([("n", "<u2"), ("tag", "<u2", 2), ("count", "<u4"), ("value", "<u4"), ("next", "<u4")]))
+    pages["n"], pages["tag"], pages["count"], pages["value"] = 1, (256, 4), 1, 1
+    pages["next"] = 8 + pages.itemsize * np.arange(1, count + 1)
+    pages["next"][-1] = 0
+    (tmp_path / "pages.tif").write_bytes(b"II*\0" + struct.pack("<I", 8) + pages.tobytes())
+    assert "pages" in refused(tmp_path / "pages.tif", seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="4" SizeZ="999999" SizeC="9999" SizeT="99"><TiffData/></Pixels></Image></OME>',
+        "ImageJ=1.53\nimages=999999999\nslices=999999999\n",
+        '{"shape": [1000000, 4, 4]}',
+    ],
+    ids=["ome", "imagej", "shaped"],
+)
+def test_text_that_declares_planes_that_are_not_there(tmp_path: Path, description: str) -> None:
+    tifffile.imwrite(tmp_path / "lie.tif", np.ones((4, 4), np.uint8), description=description, metadata=None)
+    refused(tmp_path / "lie.tif")
+
+
+def bomb(codec: str, n_bytes: int) -> bytes:
+    return bytes(
+        {"deflate": imagecodecs.zlib_encode, "lzw": imagecodecs.lzw_encode, "zstd": imagecodecs.zstd_encode}[codec](bytes(n_bytes))
+    )
+
+
+@pytest.mark.parametrize(("codec", "number"), [("deflate", 8), ("lzw", 5), ("zstd", 50000)])
+@pytest.mark.parametrize("factor", [2, 300])
+def test_tiff_strip_that_inflates_beyond_its_size(tmp_path: Path, codec: str, number: int, factor: int) -> None:
+    """512 x 512 uint16 whose only strip holds ``factor`` times as much: refused within about the declared size."""
+    declared = 512 * 512 * 2
+    data = bomb(codec, declared * factor)
+    path = tiff(tmp_path / "bomb.tif", page(512, 512, number, offset=1024, count=len(data)))
+    path.write_bytes(path.read_bytes() + data)
+    assert "inflates" in refused(path, seconds=2.0, extra=int(1.1 * declared) + len(data) + 2**20)
+
+
+def png(path: Path, width: int, height: int, stream: bytes, text: bytes = b"") -> Path:
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", stream), (b"IEND", b"")]
+    if text:
+        chunks.insert(1, (b"zTXt", text))
+    body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def test_png_bombs_and_lies(tmp_path: Path) -> None:
+    stream = zlib.compress(bytes(200 * 2**20), 1)
+    assert "inflate" in refused(png(tmp_path / "a.png", 64, 64, stream), seconds=2.0, extra=8 * 2**20)
+    assert "declares" in refused(png(tmp_path / "b.png", 2**31 - 1, 2**31 - 1, b"x"))
+    assert "end early" in refused(png(tmp_path / "c.png", 1000, 1000, zlib.compress(bytes(50))))
+    good = zlib.compress(bytes(4 * 5))
+    refused(png(tmp_path / "d.png", 4, 4, good, b"note\0\0" + zlib.compress(bytes(100 * 2**20))), seconds=2.0)
+
+
+def test_limits_apply_to_honest_files_too(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    np.save(tmp_path / "a.npy", pixels)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    for name in ("a.tif", "a.npy", "a.png"):
+        assert "limit" in refused(tmp_path / name, limits=Limits(max_bytes=1000))
+        assert "limit" in refused(tmp_path / name, limits=Limits(max_pixels=1000))
+
+
+def test_npy_of_8_tb(tmp_path: Path) -> None:
+    for shape in ("(1000000, 1000000)", "(-5, 5)", "(4, 99999999999999999999)", "(" * 5000):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
+        (tmp_path / "lie.npy").write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(900))
+        refused(tmp_path / "lie.npy")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy"])
+def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
+    path = tmp_path / name
+    SEEDS[name](path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    refused(path)
+
+
+def test_missing_strip_is_no_black_strip(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((64, 64), np.uint8), rowsperstrip=16, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[279].overwrite((0, 10, 10, 10))
+    assert "strip 1" in refused(path)
+
+
+def _pixels(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 60000, shape, dtype=np.uint16)
+
+
+def _imagej(path: Path) -> None:
+    tifffile.imwrite(
+        path, _pixels((3, 24, 20)), imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", "unit": "um", "Labels": ["a"] * 3}
+    )
+
+
+SEEDS: dict[str, Callable[[Path], None]] = {
+    "a.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7),
+    "b.tif": lambda p: tifffile.imwrite(
+        p, _pixels((2, 40, 30)), byteorder=">", photometric="minisblack", metadata={"axes": "CYX"}, ome=True
+    ),
+    "c.tif": _imagej,
+    "d.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30, 3)), photometric="rgb", compression="lzw", tile=(16, 16), bigtiff=True),
+    "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
+    "a.npy": lambda p: np.save(p, _pixels((40, 30))),
+}
+
+
+@pytest.mark.parametrize("name", list(SEEDS))
+def test_200_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> None:
+    """1 to 8 byte edits, most of them in the headers, a fifth truncated; any other exception fails the test by itself."""
+    path = tmp_path / name
+    SEEDS[name](path)
+    seed = path.read_bytes()
+    rng = np.random.default_rng(list(name.encode()))
+    slowest = 0.0
+    for i in range(200):
+        data = bytearray(seed)
+        for _ in range(rng.integers(1, 9)):
+            reach = min(len(data), 600) if rng.random() < 0.7 else len(data)
+            at = int(rng.integers(reach)) if name[1:] != ".tif" or rng.random() < 0.5 else int(len(data) - 1 - rng.integers(reach))
+            data[at] = rng.integers(256)
+        if i % 5 == 0:
+            data = data[: rng.integers(len(data))]
+        path.write_bytes(data)
+        start = time.perf_counter()
+        image, message = None, ""
+        try:
+            image = open_image(path, Limits(max_bytes=2**28, max_pixels=2**28))
+        except InputError as error:
+            message = str(error)
+        assert isinstance(image, Image) or path.name in message
+        assert "\n" not in message
+        slowest = max(slowest, time.perf_counter() - start)
+    assert slowest < 2.0

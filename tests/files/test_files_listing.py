@@ -1,0 +1,156 @@
+"""Inputs found and outputs planned before any work (reliability rows R5, R12)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pairfree.errors import InputError, OutputError
+from pairfree.files import Entry, find_images, plan_outputs
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.tif", "a.PNG", "sub/c.npy", "sub/d.jpg", "sub/deep/e.ome.tiff", ".hidden.tif", ".git/x.tif", "notes.txt", "sub/f.xlsx"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "in"
+
+
+def relatives(entries: list[Entry]) -> list[str]:
+    return [entry.relative.as_posix() for entry in entries]
+
+
+def test_folders_files_and_globs(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = ["a.PNG", "b.tif", "sub/c.npy", "sub/d.jpg", "sub/deep/e.ome.tiff"]
+    assert relatives(find_images([tree])) == everything
+    assert relatives(find_images([str(tree / "**/*.n*")])) == ["sub/c.npy"]
+    assert relatives(find_images([str(tree / "*.tif"), tree / "sub" / "c.npy"])) == ["b.tif", "c.npy"]
+    assert relatives(find_images([tree, tree / "b.tif"])) == everything
+    monkeypatch.chdir(tree)
+    assert relatives(find_images(["*"])) == everything
+    assert relatives(find_images(["."])) == everything
+    assert relatives(find_images(["../in/b.tif", "./sub/../a.PNG"])) == ["b.tif", "a.PNG"]
+
+
+def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
+    (tmp_path / "a[1].tif").touch()
+    assert relatives(find_images([tmp_path / "a[1].tif"])) == ["a[1].tif"]
+
+
+def test_links_that_loop(tree: Path) -> None:
+    (tree / "sub" / "loop").symlink_to(tree, target_is_directory=True)
+    (tree / "dangling.tif").symlink_to(tree / "nowhere.tif")
+    assert len(find_images([tree])) == 5
+
+
+def test_missing_inputs_suggest_a_neighbour(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such file or folder: .*bb\.tif; did you mean .*b\.tif\?"):
+        find_images([tree / "bb.tif"])
+    with pytest.raises(InputError, match="exists, check the rest"):
+        find_images([tree / "no" / "such" / "folder"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no image; supported are \.tif"):
+        find_images([tmp_path / "empty"])
+    with pytest.raises(InputError, match=r"matches no image"):
+        find_images([str(tree / "*.czi")])
+    with pytest.raises(InputError, match=r"\.xlsx"):
+        find_images([tree / "sub" / "f.xlsx"])
+    with pytest.raises(InputError, match="no input"):
+        find_images([])
+
+
+NAMES = [
+    "..",
+    "../x.tif",
+    "a\0b.tif",
+    "x" * 4096 + ".tif",
+    "CON.tif",
+    "🔬.tif",
+    "a\nb.tif",
+    "-rf.tif",
+    "/etc/passwd",
+    "~/x.tif",
+    "[",
+    "**/../*",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strange_names_are_found_or_refused_and_stay_inside(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "w"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    if "/" not in name and "\0" not in name and len(name) < 200 and name not in ("..", ""):
+        Path(name).touch()
+    plan, message = [], ""
+    try:
+        plan = plan_outputs(find_images([name]), tmp_path / "out")
+    except (InputError, OutputError) as error:
+        message = str(error)
+    assert all(target.resolve().is_relative_to((tmp_path / "out").resolve()) for _, target in plan)
+    assert plan or message
+    assert "\n" not in message
+    assert len(message) < 1500
+
+
+@pytest.mark.parametrize("relative", ["../x.tif", "/x.tif", "a/../../x.tif"])
+def test_relative_paths_that_climb_out_are_refused(tmp_path: Path, relative: str) -> None:
+    with pytest.raises(OutputError, match="outside"):
+        plan_outputs([Entry(tmp_path / "x.tif", Path(relative))], tmp_path / "out")
+
+
+def test_outputs_mirror_inputs_and_jpeg_becomes_png(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    targets = [target.relative_to(out).as_posix() for _, target in plan_outputs(find_images([tree]), out)]
+    assert targets == ["a.PNG", "b.tif", "sub/c.npy", "sub/d.png", "sub/deep/e.ome.tiff"]
+    assert not out.exists()
+
+
+def test_collisions_name_both_inputs(tree: Path, tmp_path: Path) -> None:
+    (tree / "sub" / "d.png").touch()
+    with pytest.raises(OutputError, match=r"d\.jpg and .*d\.png would both"):
+        plan_outputs(find_images([tree]), tmp_path / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b.tif").touch()
+    with pytest.raises(OutputError, match=r"in/b\.tif and .*other/b\.tif would both"):
+        plan_outputs(find_images([tree / "b.tif", other]), tmp_path / "out")
+
+
+def test_inputs_are_never_replaced(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is an input"):
+        plan_outputs(find_images([tree]), tree, overwrite=True)
+    with pytest.raises(OutputError, match="inside the output folder"):
+        plan_outputs(find_images([tree / "sub"]), tree, overwrite=True)
+    with pytest.raises(OutputError, match="inside the output folder"):
+        plan_outputs(find_images([tree]), tmp_path, overwrite=True)
+    (tmp_path / "link").symlink_to(tree)
+    with pytest.raises(OutputError, match="is an input"):
+        plan_outputs(find_images([tree]), tmp_path / "link", overwrite=True)
+    (tmp_path / "out").mkdir()
+    os.link(tree / "b.tif", tmp_path / "out" / "b.tif")
+    with pytest.raises(OutputError, match="is an input"):
+        plan_outputs(find_images([tree]), tmp_path / "out", overwrite=True)
+
+
+def test_existing_outputs_and_bad_folders(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.PNG").touch()
+    (out / "b.tif").touch()
+    entries = find_images([tree])
+    with pytest.raises(OutputError, match=r"a\.PNG and 1 more of 5"):
+        plan_outputs(entries, out)
+    assert len(plan_outputs(entries, out, overwrite=True)) == 5
+    with pytest.raises(OutputError, match="is a file"):
+        plan_outputs(entries, tree / "b.tif")
+    with pytest.raises(OutputError, match="is a file"):
+        plan_outputs(entries, tree / "b.tif" / "below")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so a read-only folder is pretended
+    with pytest.raises(OutputError, match="no permission"):
+        plan_outputs(entries, tmp_path / "new")

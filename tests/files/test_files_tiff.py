@@ -1,0 +1,247 @@
+"""TIFF round trips, each checked with tifffile reading the output on its own."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pairfree.errors import InputError
+from pairfree.files import Image, differences, open_image, save_image
+
+DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
+
+
+def noise(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    bounds = np.iinfo(dtype)
+    return rng.integers(bounds.min, bounds.max, shape, dtype=dtype, endpoint=True)
+
+
+def round_trip(path: Path) -> tuple[Image, Image, Path]:
+    """Read, write beside, read again: nothing may differ."""
+    image = open_image(path)
+    out = path.with_name("out" + path.suffix)
+    save_image(image, out)
+    again = open_image(out)
+    assert differences(image, again) == []
+    np.testing.assert_array_equal(image.pixels, again.pixels)
+    with tifffile.TiffFile(path) as a, tifffile.TiffFile(out) as b:
+        np.testing.assert_array_equal(a.asarray(), b.asarray())
+        assert a.series[0].axes == b.series[0].axes
+        assert a.byteorder == b.byteorder
+        assert a.pages[0].compression == b.pages[0].compression or a.pages[0].compression == 7
+    return image, again, out
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_plain_pages_of_every_type_and_byte_order(tmp_path: Path, dtype: str, byteorder: str) -> None:
+    pixels = noise((3, 13, 17), dtype)
+    tifffile.imwrite(tmp_path / "in.tif", pixels, byteorder=byteorder, metadata=None, photometric="minisblack")
+    image, _, _ = round_trip(tmp_path / "in.tif")
+    assert (image.axes, image.dtype) == ("QYX", np.dtype(dtype))
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize(
+    ("compression", "predictor", "dtype"),
+    [
+        (None, None, "uint16"),
+        ("zlib", None, "uint16"),
+        ("zlib", 2, "uint16"),
+        ("zlib", 2, "int32"),
+        ("zlib", 3, "float32"),
+        ("zlib", 3, "float64"),
+        ("lzw", None, "uint8"),
+        ("lzw", 2, "int16"),
+        ("packbits", None, "uint8"),
+        ("zstd", 2, "uint16"),
+        ("lzma", None, "uint16"),
+    ],
+)
+def test_compression_predictor_tiles(
+    tmp_path: Path, compression: str | None, predictor: int | None, dtype: str, tile: tuple[int, int] | None, byteorder: str
+) -> None:
+    pixels = noise((37, 45), dtype)
+    layout = {"rowsperstrip": 8} if tile is None else {"tile": tile}
+    tifffile.imwrite(tmp_path / "in.tif", pixels, byteorder=byteorder, compression=compression, predictor=predictor, **layout)
+    image, _, out = round_trip(tmp_path / "in.tif")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.pages[0].is_tiled == (tile is not None)
+        assert tiff.pages[0].predictor == (predictor or 1)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("samples", "photometric", "extra"), [(3, "rgb", None), (4, "rgb", ["unassalpha"]), (2, "minisblack", ["unassalpha"])]
+)
+def test_colour_and_alpha(tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, planar: str) -> None:
+    pixels = noise((19, 23, samples), "uint16")
+    stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(tmp_path / "in.tif", stored, photometric=photometric, planarconfig=planar, extrasamples=extra, compression="zlib")
+    image, _, out = round_trip(tmp_path / "in.tif")
+    assert (image.axes, image.samples) == ("YXS", samples)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.pages[0].planarconfig == (1 if planar == "contig" else 2)
+
+
+def test_jpeg_compressed_rgb_becomes_deflate_with_the_same_pixels(tmp_path: Path) -> None:
+    smooth = np.repeat(np.linspace(0, 255, 64)[None, :, None], 48, 0).repeat(3, 2).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "in.tif", smooth, photometric="rgb", compression="jpeg", tile=(32, 32))
+    image, _, out = round_trip(tmp_path / "in.tif")
+    assert any("JPEG" in line for line in image.metadata["warnings"])
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.pages[0].compression == 8
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("TZCYX", (2, 3, 2, 9, 11)), ("ZYX", (4, 9, 11)), ("CYX", (2, 9, 11)), ("TYX", (3, 9, 11)), ("YX", (9, 11))]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_imagej_hyperstack_keeps_everything(tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
+    metadata = {"axes": axes, "unit": "um", "spacing": 2.5, "finterval": 0.5, "min": 1.0, "max": 9.0, "Info": "made by hand"}
+    metadata["Labels"] = [f"slice {i}" for i in range(int(np.prod(shape[:-2])))]
+    metadata["Ranges"] = (0.0, 100.0)
+    tifffile.imwrite(tmp_path / "in.tif", noise(shape, dtype), imagej=True, resolution=(4.0, 5.0), metadata=metadata)
+    image, _, out = round_trip(tmp_path / "in.tif")
+    assert image.axes == axes
+    assert image.spacing["X"] == (0.25, "µm")
+    assert image.spacing["Y"] == (0.2, "µm")
+    assert image.spacing["Z"] == (2.5, "µm")
+    assert image.spacing["T"] == (0.5, "s")
+    with tifffile.TiffFile(tmp_path / "in.tif") as a, tifffile.TiffFile(out) as b:
+        assert b.is_imagej
+        assert a.imagej_metadata == b.imagej_metadata
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("TCZYX", (2, 2, 3, 9, 11)), ("CYX", (2, 9, 11)), ("ZYX", (3, 9, 11)), ("YXS", (9, 11, 3)), ("ZYXS", (2, 9, 11, 3))]
+)
+def test_ome_tiff_keeps_its_xml(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
+    metadata = {"axes": axes, "PhysicalSizeX": 0.29, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.31, "PhysicalSizeYUnit": "nm"}
+    metadata |= {"PhysicalSizeZ": 1.5, "PhysicalSizeZUnit": "µm", "TimeIncrement": 0.1, "TimeIncrementUnit": "s", "SignificantBits": 12}
+    if "C" in axes:
+        metadata["Channel"] = {"Name": ["DAPI", "Zürich <488>"]}
+    photometric = "rgb" if "S" in axes else "minisblack"
+    tifffile.imwrite(tmp_path / "in.ome.tif", noise(shape, "uint16"), ome=True, photometric=photometric, metadata=metadata)
+    image, _, out = round_trip(tmp_path / "in.ome.tif")
+    assert image.axes == axes
+    assert image.spacing == {"X": (0.29, "nm"), "Y": (0.31, "nm"), "Z": (1.5, "µm"), "T": (0.1, "s")}
+    assert image.channel_names == (("DAPI", "Zürich <488>") if "C" in axes else ())
+    assert image.bit_depth == 12
+    with tifffile.TiffFile(tmp_path / "in.ome.tif") as a, tifffile.TiffFile(out) as b:
+        assert a.ome_metadata == b.ome_metadata
+
+
+def test_changed_spacing_is_written_and_not_the_old_one(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "in.ome.tif", noise((2, 9, 11), "uint16"), metadata={"axes": "CYX", "PhysicalSizeX": 1.0}, photometric="minisblack"
+    )
+    image = replace(open_image(tmp_path / "in.ome.tif"), spacing={"X": (2.0, "nm"), "Y": (3.0, "nm")}, channel_names=("a", "b"))
+    save_image(image, tmp_path / "out.ome.tif")
+    assert differences(image, open_image(tmp_path / "out.ome.tif")) == []
+
+
+@given(
+    axes=st.sampled_from(["YX", "ZYX", "CYX", "TYX", "TZCYX", "YXS", "TYXS", "QYX"]),
+    dtype=st.sampled_from(DTYPES),
+    sizes=st.lists(st.integers(2, 7), min_size=6, max_size=6),
+    step=st.floats(1e-6, 1e6),
+    unit=st.sampled_from(["nm", "µm", "mm", "Å", "pm"]),
+    names=st.lists(
+        st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1, max_size=9), min_size=7
+    ),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arrays_with_metadata_survive(
+    tmp_path: Path, axes: str, dtype: str, sizes: list[int], step: float, unit: str, names: list[str]
+) -> None:
+    shape = tuple(3 if a == "S" else n for a, n in zip(axes, sizes))
+    spacing = {a: (step * (i + 1), unit) for i, a in enumerate(axes) if a in "ZYX"}
+    channels = tuple(name.strip() or "x" for name in names[: shape[axes.index("C")]]) if "C" in axes else ()
+    if dtype == "float16":  # OME has no half floats: pixel size goes to the resolution tags, names have no place
+        spacing, channels = {}, ()
+    image = Image(noise(shape, dtype), axes, spacing, channels, family="tiff")
+    save_image(image, tmp_path / "a.tif", overwrite=True)
+    again = open_image(tmp_path / "a.tif")
+    assert [line for line in differences(image, again) if not (dtype == "float16" and line.startswith("axes"))] == []
+    np.testing.assert_array_equal(image.pixels, again.pixels)
+
+
+def test_resolution_tags_software_and_private_tags_are_kept(tmp_path: Path) -> None:
+    private = [(65000, 2, 6, b"hello\0", True), (65001, 12, 2, np.array([1.5, 2.5], "<f8").tobytes(), True), (65002, 3, 1, 7, True)]
+    tifffile.imwrite(
+        tmp_path / "in.tif",
+        noise((9, 11), "uint8"),
+        resolution=((50000000, 23), (50000000, 23)),
+        resolutionunit="CENTIMETER",
+        software="Scope 1.0",
+        datetime="2026:01:02 03:04:05",
+        description="Größe µ".encode(),
+        metadata=None,
+        extratags=private,
+    )
+    image, _, out = round_trip(tmp_path / "in.tif")
+    assert image.spacing["X"][0] == pytest.approx(4.6e-3)
+    with tifffile.TiffFile(tmp_path / "in.tif") as a, tifffile.TiffFile(out) as b:
+        for code in (270, 282, 283, 296, 305, 306, 65000, 65001, 65002):
+            assert a.pages[0].tags[code].value == b.pages[0].tags[code].value, code
+
+
+def test_print_density_is_no_pixel_size(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", noise((9, 11), "uint8"), resolution=(72, 72), resolutionunit="INCH")
+    image, _, out = round_trip(tmp_path / "in.tif")
+    assert image.spacing == {}
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.pages[0].tags[282].value == (72, 1)
+
+
+def test_pages_with_their_own_text_keep_it(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        for i in range(3):
+            extra = [(51123, 2, 9, f'{{"i": {i}}}\0'.encode(), True)]
+            writer.write(noise((9, 11), "uint16", i), metadata=None, description=f"plane {i}", contiguous=False, extratags=extra)
+    _, _, out = round_trip(tmp_path / "in.tif")
+    with tifffile.TiffFile(out) as tiff:
+        assert [page.aspage().description for page in tiff.pages] == ["plane 0", "plane 1", "plane 2"]
+        assert [page.aspage().tags[51123].value for page in tiff.pages] == [{"i": 0}, {"i": 1}, {"i": 2}]
+
+
+def test_bigtiff_stays_bigtiff(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", noise((2, 9, 11), "uint16"), bigtiff=True, photometric="minisblack")
+    _, _, out = round_trip(tmp_path / "in.tif")
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.is_bigtiff
+
+
+def test_pages_of_several_sizes_use_the_first_and_say_so(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        writer.write(noise((9, 11), "uint8"), metadata=None)
+        writer.write(noise((5, 6), "uint8"), metadata=None)
+    image = open_image(tmp_path / "in.tif")
+    assert image.shape == (9, 11)
+    assert "2 " in image.metadata["warnings"][0]
+    save_image(image, tmp_path / "out.tif")
+    assert open_image(tmp_path / "out.tif").shape == (9, 11)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "complex64", "int64", "uint64"])
+def test_types_that_are_no_intensities_are_refused_with_a_remedy(tmp_path: Path, dtype: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(tmp_path / "in.tif", np.ones((9, 11), dtype))
+    with pytest.raises(InputError, match=r"convert|save"):
+        open_image(tmp_path / "in.tif")
