@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
+import logging
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +25,10 @@ from pairfree.data.sets import ImageSet, array_set, matched, read_set
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
-from pairfree.engine.run import RunFolder, environment
+from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, Plan, plan_minutes, plan_steps
 from pairfree.engine.trainer import train as run_loop
-from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.errors import CheckpointError, ConfigError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image, open_sink
 from pairfree.files.listing import find_images, partners, plan_outputs
@@ -34,6 +37,7 @@ from pairfree.methods.base import Method, Needs
 
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 OnStep = Callable[[int, int, str, float | None], None]
+_say = logging.getLogger("pairfree")
 
 
 def pick_device(name: str) -> torch.device:
@@ -57,7 +61,7 @@ def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
     if listed and all(isinstance(item, np.ndarray) for item in listed):
         return array_set([np.asarray(item) for item in listed], what), []
     paths = [Path(str(item)) for item in listed]
-    return read_set(find_images(paths)), [str(path.resolve()) if path.exists() else str(path) for path in paths]
+    return read_set(find_images(paths)), [str(path.resolve() if path.exists() else path.absolute()) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,16 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     net: nn.Module | None = None,
     init: str | Path | None = None,
+    normalizer: Normalizer | None = None,
 ) -> Job:
-    """Read the data, build the method, refuse what does not fit; nothing is written."""
+    """Read the data, build the method, refuse what does not fit; nothing is written.
+
+    normalizer   of the run to resume; default: that of ``init``, else fitted
+    """
     if minutes is not None and steps is not None:
         raise ConfigError("give minutes or steps, not both")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed {seed}: must lie in 0..2^63 - 1")
     place = pick_device(device)
     start = None if init is None else load_checkpoint(init)
     if method is None:
@@ -104,9 +114,12 @@ def resolve(
     noisy_set, noisy_paths = image_set(noisy, "noisy image")
     inputs: dict[str, Any] = {"noisy": noisy_paths}
     # a fine-tuned network keeps the intensity map it was trained with
-    normalizer = Normalizer(**start.facts["normalizer"]) if start is not None else fit_normalizer(noisy_set.planes, noisy_set.dtypes)
+    if normalizer is None:
+        normalizer = Normalizer(**start.facts["normalizer"]) if start is not None else fit_normalizer(noisy_set.planes, noisy_set.dtypes)
     torch.manual_seed(seed)
     made = _make(method, config, noisy_set.channels, place, net)
+    if net is not None or not isinstance(method, str):
+        Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
     pools = {"noisy": _pool(noisy_set, normalizer, place, made.patch_px)}
     for name, given, wanted in (("target", target, needs.target), ("clean", clean, needs is Needs.CLEAN)):
         if given is None or not wanted:
@@ -128,7 +141,7 @@ def resolve(
     job = Job(
         made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place
     )
-    if not (job.minutes > 0 or job.steps > 0 or made.key == "bm3d"):
+    if not (0 < job.minutes < math.inf or job.steps > 0 or made.key == "bm3d"):
         raise ConfigError(f"a budget of {minutes or steps} is no budget: give --minutes or --steps above 0")
     return job
 
@@ -136,8 +149,8 @@ def resolve(
 def _settings(method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None) -> tuple[Needs, Any]:
     """What the method needs, and its config: the preset's (or that of the run to start from) with the user's settings."""
     if not isinstance(method, str):
-        if settings and isinstance(method, Method):
-            raise ConfigError("settings go into your own method's constructor, not beside an instance of it")
+        if settings:
+            raise ConfigError("settings go into your own method's constructor, not beside it")
         return method.needs, None
     chosen = choose(method, METHODS, "method")
     base = choose(preset, PRESETS[method], f"preset of {method}")
@@ -242,6 +255,8 @@ def train(
     run.create()
     with run.locked():
         run.check_empty()
+        run.rewind(0)
+        job.method.prepare(job.data, seed)
         plan = plan_minutes(job.method, job.data, job.minutes, seed) if job.minutes > 0 else plan_steps(job.method, max(1, job.steps))
         run.write_config(
             {
@@ -275,36 +290,60 @@ def _resume(
 ) -> Model:
     stored = run.read_config()
     with run.locked():
-        last, _ = checkpoint.load_latest(run.checkpoints)
+        last, problems = checkpoint.load_latest(run.checkpoints)
         facts = last.facts
+        own = method is not None and not isinstance(method, str)
+        if not own and facts["method"] not in METHODS:
+            raise CheckpointError(f"{run.path}: trained with a method of your own, {facts['method']!r}; pass it as method=")
+        normalizer = Normalizer(**facts["normalizer"])
         job = resolve(
             noisy if noisy is not None else stored.get("noisy", []), clean=clean or stored.get("clean") or None,
-            target=target or stored.get("target") or None, method=method if method is not None and not isinstance(method, str) else facts["method"],
-            preset=facts["preset"], steps=1, seed=facts["seed"], device=stored["device"] if device == "auto" else device,
-            settings={**facts["config"], "precision": facts["precision"]} if "precision" in facts["config"] else facts["config"], net=net,
+            target=target or stored.get("target") or None, method=method if own else facts["method"],
+            preset=facts["preset"], steps=1, seed=facts["seed"], device=stored.get("device", "auto") if device == "auto" else device,
+            settings=None if own else {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})},
+            net=net, normalizer=normalizer,
         )  # fmt: skip
-        job = dataclasses.replace(job, normalizer=Normalizer(**facts["normalizer"]), config=facts["config"])
+        job = dataclasses.replace(job, config=facts["config"])
         if hashlib.sha256(job.data.noisy.flat.cpu().numpy()).hexdigest() != facts["data_sha256"]:
             raise InputError(f"{run.path}: the training images are not those the run began with; restore them, or start a new run with --init {run.path}")
         _load(job.method, last, run.path)
         run.rewind(last.step)
+        _tell(problems, run, last.step)
+        job.method.prepare(job.data, facts["seed"])
         plan = Plan(tuple((str(name), int(steps)) for name, steps in facts["plan"]))
         kept = {key: value for key, value in facts.items() if key not in ("step", "format", "tensors_sha256")}
         return _finish(Loop(job.method, job.data, plan, facts["seed"], run, kept, done=last.step), job, report, on_step)
 
 
+def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
+    """Damaged checkpoints that were passed over: said aloud and logged."""
+    if not problems:
+        return
+    log = EventLog(run.events_path)
+    for line in problems:
+        _say.warning("warning: %s; going on from step %d", line, step)
+        log.write({"step": step, "event": "damaged checkpoint", "detail": line})
+    log.close()
+
+
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
-    job.method.prepare(job.data, loop.seed)
     run_loop(loop, on_step)
     model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), {**loop.facts, "step": loop.plan.total})
     if report:
-        from pairfree.story import write_run_report
+        try:
+            from pairfree.story import write_run_report
 
-        write_run_report(loop.run, model, job.noisy)
+            write_run_report(loop.run, model, job.noisy)
+        except Exception as error:  # a picture that cannot be drawn must not cost a trained model
+            reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
+            _say.warning("warning: no report (%s); the model is trained and saved in %s", " ".join(reason.split()), loop.run.path)
     return model
 
 
 def _load(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
+    checkpoint.check_fits(found.tensors, method.tensors(), where)
+    if optimizers:
+        checkpoint.check_moments(found.tensors, where)
     try:
         method.load_tensors(found.tensors, optimizers)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -315,7 +354,10 @@ def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
     folder = Path(run)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote")
-    return checkpoint.load_latest(folder / "checkpoints")[0]
+    found, problems = checkpoint.load_latest(folder / "checkpoints")
+    for line in problems:
+        _say.warning("warning: %s; using that of step %d", line, found.step)
+    return found
 
 
 def load(
@@ -338,8 +380,11 @@ def load(
         key = str(facts["method"])
         if key not in METHODS:
             raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it to load(method=...)")
-        config = updated(next(iter(PRESETS[key].values())), facts["config"], f"{run}")
-        made = _make(key, config, int(facts["channels"]), place, net)
+        try:
+            config = updated(next(iter(PRESETS[key].values())), facts["config"], f"{run}")
+            made = _make(key, config, int(facts["channels"]), place, net)
+        except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
+            raise CheckpointError(f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}") from None
     else:
         made = _make(method, None, int(facts["channels"]), place, net)
     _load(made, found, Path(run), optimizers=False)

@@ -101,7 +101,7 @@ def train(
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
         job = api.resolve(sources, settings=settings, **chosen)
-        facts = {"method": job.method.key, "preset": job.preset, "minutes": job.minutes, "steps": job.steps, "seed": seed, "device": str(job.device)}
+        facts = {"method": job.method.key, "preset": job.preset, "minutes": job.minutes, "steps": job.steps, "seed": job.seed, "device": str(job.device)}
         data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
         out.print(to_toml({**facts, "data": data, "settings": job.config}), markup=False, end="")
         for line in job.noisy.warnings:

@@ -115,7 +115,7 @@ def _append_channels(found: ImageSet, values: np.ndarray, name: str) -> None:
 
 
 def _check_not_blank(found: ImageSet) -> None:
-    if found.planes and len(found.warnings) >= len(found.planes) and all(plane.min() == plane.max() for plane in found.planes):
+    if found.planes and all(plane.min() == plane.max() for plane in found.planes):
         raise InputError(f"{found.names[0]}: every training image is constant: there is no noise to learn from; check the input files")
 
 

@@ -2,12 +2,16 @@
 
     step-000001200.safetensors    every tensor of the method, by name
     step-000001200.json           method key, config by value, normaliser, step, versions, sha256 of the tensor file, digest of itself
+
+The digest finds damage; it is no signature: who can write the folder can write a valid checkpoint. Such a one still runs no code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +24,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pairfree.errors import CheckpointError
-from pairfree.files.atomic import atomic_path, write_text
+from pairfree.files.atomic import atomic_path, output_error, write_text
 
 FORMAT = 1
 KEEP = 2
+FIELDS: dict[str, type] = {
+    "method": str, "config": dict, "preset": str, "normalizer": dict, "channels": int, "seed": int, "plan": list, "step": int,
+    "data_sha256": str, "precision": str, "versions": dict, "tensors_sha256": str,
+}  # fmt: skip
+"""What a checkpoint's JSON holds beside ``format`` and ``digest``, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +51,28 @@ class Checkpoint:
 
 def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
     """Write one checkpoint atomically and drop all but the newest ``KEEP``. Returns the path of its JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, folder) from None
     stem = folder / f"step-{int(facts['step']):09d}"
     blob = safetensors.torch.save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
     numbers, words = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     with atomic_path(numbers, overwrite=True) as temporary:
         temporary.write_bytes(blob)
     full = {"format": FORMAT, **facts, "tensors_sha256": hashlib.sha256(blob).hexdigest()}
-    write_text(words, json.dumps({**full, "digest": _digest(full)}, indent=1, sort_keys=True) + "\n", overwrite=True)
-    for old in listing(folder)[:-KEEP]:
-        os.unlink(old)  # the JSON first: without it the numbers are only a stray file
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    write_text(words, _text({**full, "digest": _digest(full)}), overwrite=True)
+    with contextlib.suppress(OSError):  # the new checkpoint stands; what cannot be dropped now is dropped next time
+        _drop_old(folder)
     return words
+
+
+def _drop_old(folder: Path) -> None:
+    for old in listing(folder)[:-KEEP]:
+        os.unlink(old)
+    for numbers in folder.glob("step-*.safetensors"):  # also those of a process that was killed before it wrote the JSON
+        if not numbers.with_suffix(".json").exists():
+            os.unlink(numbers)
 
 
 def listing(folder: Path) -> list[Path]:
@@ -74,7 +93,7 @@ def load(words: Path) -> Checkpoint:
         raise CheckpointError(f"{numbers}: damaged: sha256 is {found[:12]}..., expected {facts['tensors_sha256'][:12]}...; use an earlier checkpoint")
     try:
         tensors = safetensors.torch.load(blob)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{numbers}: not a safetensors file: {error}") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -96,22 +115,81 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 def _read_facts(words: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(words.read_text(encoding="utf-8"))
+        text = words.read_bytes().decode("utf-8")
+        facts = json.loads(text)
     except OSError as error:
         raise CheckpointError(f"{words}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{words}: damaged: not JSON ({error}); use an earlier checkpoint") from None
     if not isinstance(facts, dict) or "digest" not in facts:
         raise CheckpointError(f"{words}: not a checkpoint of pairfree: field 'digest' is missing")
+    whole = text == _text(facts)  # before the digest is taken out: a changed blank or letter case is damage too
     digest = facts.pop("digest")
     if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
         raise CheckpointError(f"{words}: checkpoint format {facts['format']} is newer than this pairfree reads ({FORMAT}); update pairfree")
-    if digest != _digest(facts):
+    if not whole or digest != _digest(facts):
         raise CheckpointError(f"{words}: damaged: its digest does not match its content; use an earlier checkpoint")
-    missing = [key for key in ("method", "config", "normalizer", "channels", "step", "tensors_sha256") if key not in facts]
-    if missing:
-        raise CheckpointError(f"{words}: field {missing[0]!r} is missing")
+    _check_fields(facts, words)
     return facts
+
+
+def _check_fields(facts: Mapping[str, Any], words: Path) -> None:
+    """CheckpointError naming the first field that is missing or of the wrong kind."""
+    for key, kind in FIELDS.items():
+        if key not in facts:
+            raise CheckpointError(f"{words}: field {key!r} is missing")
+        if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
+            raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}")
+    normalizer, plan = facts["normalizer"], facts["plan"]
+    if set(normalizer) != {"offset", "scale"} or not all(_number(value) for value in normalizer.values()) or not normalizer["scale"] > 0:
+        raise CheckpointError(f"{words}: field 'normalizer' is {normalizer!r:.60}, expected a finite offset and a positive scale")
+    stages = [stage for stage in plan if isinstance(stage, list) and [type(part) for part in stage] == [str, int] and stage[1] > 0]
+    if not plan or len(stages) != len(plan):
+        raise CheckpointError(f"{words}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage")
+    if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
+        raise CheckpointError(f"{words}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:
+    """CheckpointError naming the first weight of ``found`` that is missing, extra, or of another shape or type than in ``expected``.
+
+    found, expected   tensors by name, as ``Method.tensors`` gives them
+    """
+    mine = {name: tensor for name, tensor in expected.items() if name.startswith("net/")}
+    theirs = {name: tensor for name, tensor in found.items() if name.startswith("net/")}
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in theirs:
+            raise CheckpointError(f"{where}: tensor {name!r} is missing; a network of your own is passed as net=")
+        if name not in mine:
+            raise CheckpointError(f"{where}: tensor {name!r} does not belong to this network; a network of your own is passed as net=")
+        have, want = theirs[name], mine[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            raise CheckpointError(
+                f"{where}: tensor {name!r} is {have.dtype} {tuple(have.shape)}, expected {want.dtype} {tuple(want.shape)}; "
+                "it belongs to a network of other settings"
+            )
+
+
+def check_moments(found: Mapping[str, Tensor], where: Path) -> None:
+    """CheckpointError naming an optimiser's moment that is missing: every weight of one optimiser has the same ones."""
+    moments: dict[str, dict[str, set[str]]] = {}
+    for name in found:
+        if name.startswith("opt/"):
+            optimizer, index, field = [*name.split("/", 3)[1:], "", ""][:3]
+            moments.setdefault(optimizer, {}).setdefault(index, set()).add(field)
+    for optimizer, fields in moments.items():
+        wanted = set.union(*fields.values())
+        for index, have in fields.items():
+            if have != wanted:
+                raise CheckpointError(f"{where}: tensor 'opt/{optimizer}/{index}/{sorted(wanted - have)[0]}' is missing")
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1, sort_keys=True) + "\n"
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

@@ -56,13 +56,13 @@ class Model:
             raise InputError(f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'")
         if "C" in letters and len(letters) == values.ndim and self.channels > 1 and values.shape[letters.index("C")] == self.channels:
             return self._jointly(values, letters)
-        return self.denoise_image(Image(values, letters)).image.pixels
+        return self.denoise_image(Image(values, letters)).image.pixels.astype(values.dtype, copy=False)  # in its byte order too
 
     def _jointly(self, values: np.ndarray, axes: str) -> np.ndarray:
         channel = axes.index("C")
         last = np.moveaxis(values, channel, -1)
         done = self.denoise_image(Image(last, axes.replace("C", "") + "S"), alpha=False).image.pixels
-        return np.ascontiguousarray(np.moveaxis(done, -1, channel))
+        return np.ascontiguousarray(np.moveaxis(done, -1, channel)).astype(values.dtype, copy=False)
 
     def denoise_image(self, image: Image, on_pixels: Callable[[int], None] | None = None, alpha: bool = True) -> Denoised:
         """Denoise every plane of an image; stacks plane by plane, colour samples jointly.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,23 +11,13 @@ from torch import Tensor, nn
 
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.tiles import core_for_memory, plan_tiles
-from pairfree.errors import InputError
+from pairfree.errors import ConfigError, InputError
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
 PROBE_PX = 64
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """values  denoised intensities, float64, shape of the input
-    clean_px  number of pixels predicted
-    """
-
-    values: np.ndarray
-    clean_px: int
 
 
 class Predictor:
@@ -44,7 +33,10 @@ class Predictor:
         if self.whole_image:
             self.halo_px, self.core_px = 0, 0
             return
-        self.halo_px = measured_receptive_field_px(net, channels)
+        try:
+            self.halo_px = measured_receptive_field_px(net, channels)
+        except ValueError as error:
+            raise ConfigError(f"the network cannot be applied in tiles: {error}; set whole_image = True on it if it must see the whole image") from None
         largest = core_px or DEFAULT_CORE_PX
         self.core_px = core_for_memory(max_bytes, activation_bytes_per_px(method, channels), self.halo_px, self.stride_px, largest)
 
@@ -58,7 +50,8 @@ class Predictor:
         channels, height, width = intensity.shape
         if channels != self.channels:
             raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
-        padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
+        with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output below
+            padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
         out = np.empty(intensity.shape, np.float64)
         high, wide = padded.shape[1:]
         core = self.core_px or max(high, wide)
@@ -68,6 +61,11 @@ class Predictor:
             bottom, right = min(bottom, height), min(right, width)
             if bottom <= top or right <= left:
                 continue
+            if not np.isfinite(change).all():
+                raise InputError(
+                    f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was trained near "
+                    f"{self.normalizer.offset:.6g} .. {self.normalizer.offset + self.normalizer.scale:.6g}: use images of that kind"
+                )
             inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
             out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)
             if on_pixels is not None:

@@ -25,8 +25,9 @@ from typing import IO, Any
 import torch
 
 from pairfree.config import read_toml, to_toml
+from pairfree.engine import checkpoint
 from pairfree.errors import BusyError, ConfigError, InputError, OutputError
-from pairfree.files.atomic import remove_stale, write_text
+from pairfree.files.atomic import output_error, remove_stale, write_text
 
 
 class RunFolder:
@@ -53,7 +54,11 @@ class RunFolder:
         self.check_empty()
 
     def check_empty(self) -> None:
-        if self.path.is_dir() and any(child.name != "lock" and ".partial-" not in child.name for child in self.path.iterdir()):
+        """A run that was killed before its first checkpoint counts as nothing: it cannot be resumed and is begun again."""
+        ours = {"lock"}
+        if (self.path / "lock").is_file() and not checkpoint.listing(self.checkpoints):
+            ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints"}
+        if self.path.is_dir() and any(child.name not in ours and ".partial-" not in child.name for child in self.path.iterdir()):
             raise OutputError(f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder")
 
     def create(self) -> None:
@@ -70,7 +75,10 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); name a folder you may write to") from None
         with handle:
-            _take(handle, self.path)
+            try:
+                _take(handle, self.path)
+            except OSError as error:
+                raise output_error(error, self.path / "lock") from None
             remove_stale(self.path)
             remove_stale(self.checkpoints)
             try:
@@ -105,9 +113,11 @@ class RunFolder:
         if self.events_path.is_file():
             for line in self.events_path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    found.append(json.loads(line))
+                    event = json.loads(line)
                 except ValueError:
                     continue
+                if isinstance(event, dict):
+                    found.append(event)
         return found
 
     def rewind(self, step: int) -> None:
@@ -117,14 +127,20 @@ class RunFolder:
 
 
 class EventLog:
-    """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut."""
+    """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut. Raises OutputError."""
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)  # nothing is left in a buffer that could fail again on closing
+        except OSError as error:
+            raise output_error(error, path) from None
 
     def write(self, event: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(event).encode() + b"\n")
+        except OSError as error:
+            raise output_error(error, self._path) from None
 
     def close(self) -> None:
         self._file.close()

@@ -41,14 +41,16 @@ class BM3DNetwork(nn.Module):
         self.register_buffer("unused", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        denoise = _package()
-        out = np.empty(x.shape, np.float32)
-        for index, image in enumerate(x.cpu().double().numpy()):
-            planes = image.transpose(1, 2, 0)
-            sigma = self.sigma or estimate_sigma(planes if planes.shape[2] > 1 else planes[..., 0])
-            cleaned = np.asarray(denoise(planes, max(sigma, 1e-6)))
-            out[index] = cleaned.reshape(planes.shape).transpose(2, 0, 1)
-        return torch.from_numpy(out).to(x.device)
+        done = [bm3d_image(image, self.sigma) for image in x.cpu().double().numpy()]
+        return torch.from_numpy(np.stack(done).astype(np.float32)).to(x.device)
+
+
+def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
+    """BM3D of one image (C, H, W), float64; sigma in the image's own units, 0 estimates it."""
+    planes = image.transpose(1, 2, 0)
+    level = sigma or estimate_sigma(planes if planes.shape[2] > 1 else planes[..., 0])
+    cleaned = np.asarray(_package()(planes, max(level, 1e-6))).reshape(planes.shape)
+    return cleaned.transpose(2, 0, 1)
 
 
 class BM3D(Method):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
@@ -26,7 +27,9 @@ def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, de
 def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Generator) -> Tensor:
     """Each masked pixel of (B, C, H, W) takes the value of a uniformly drawn pixel within ``radius_px``, never its own.
 
-    All channels move together. Beyond the border the draw is mirrored back in.
+    All channels move together. Beyond the border the draw is mirrored back in. A draw that meets a masked pixel (another one, or its own
+    by way of the mirror) takes the pixel beside that one, so that no masked value reaches the network from anywhere.
+    mask  of ``stratified_mask``: every masked pixel has an unmasked one on its left or right
     """
     batch, _, height, width = y.shape
     side = 2 * radius_px + 1
@@ -35,7 +38,10 @@ def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Ge
     rows = torch.arange(height, device=y.device).view(1, -1, 1) + draw // side - radius_px
     columns = torch.arange(width, device=y.device).view(1, 1, -1) + draw % side - radius_px
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    source = (rows * width + columns).view(batch, 1, -1).expand(-1, y.shape[1], -1)
+    own = torch.arange(height * width, device=y.device).view(1, height, width)
+    right_is_free = F.pad(~mask[:, 0, :, 1:], (0, 1), value=False)
+    shown = torch.where(mask[:, 0], torch.where(right_is_free, own + 1, own - 1), own).flatten(1)
+    source = shown.gather(1, (rows * width + columns).flatten(1)).view(batch, 1, -1).expand(-1, y.shape[1], -1)
     moved = y.flatten(2).gather(2, source).view_as(y)
     return torch.where(mask, moved, y)
 

@@ -16,18 +16,21 @@ def total_stride(net: nn.Module) -> int:
 def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1024) -> int:
     """Largest distance, in pixels, at which an input pixel can change an output pixel; measured, not declared.
 
-    All weights of a copy are made positive and biases zero, so that no path cancels or is cut by a ReLU; then the gradient of one stride
-    cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on a canvas that grows until the
-    field fits. A network that mixes the whole image (instance norm, attention) never fits: ValueError.
+    All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or is cut by a ReLU; then the
+    gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on a canvas
+    that grows until the field fits. A network that mixes the whole image (instance norm, attention) never fits: ValueError.
     """
     probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
-    for parameter in probe.parameters():
+    for layer in probe.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
+            layer.reset_running_stats()
+    for name, parameter in probe.named_parameters():
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
             parameter.abs_().clamp_(min=1e-3)
             parameter.div_(parameter.flatten(1).sum(1).max())
         else:
-            parameter.zero_()
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # the weight of a norm layer is one-dimensional
     stride = total_stride(net)
     reach = 32
     while reach <= limit_px:

@@ -18,7 +18,7 @@ PATCHES_PER_EIGENVALUE = 40
 """A covariance from fewer patches scatters its eigenvalues so widely that mean and median mislead."""
 MAX_PATCHES = 1 << 16
 """At most this many patches of a sample are used: 32 MiB of float64, whatever the image's size."""
-KEPT_SHARE = 0.85
+KEPT_SHARE = 0.875
 """Share of pure-noise patches that count as smooth."""
 ROUNDS = 8
 """Rounds of choosing smooth patches; the estimate settles in three to six."""

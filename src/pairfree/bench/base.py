@@ -1,0 +1,110 @@
+"""What an experiment is: cells, the data of a cell, and how outputs are scored. One file an experiment; the harness knows none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.errors import InputError
+from pairfree.files.formats import open_image
+from pairfree.files.listing import find_images
+from pairfree.noise.simulate import image_rng, simulate
+
+NOISE_SEED = 2026
+"""Noise is drawn once, as a function of this seed, the set and the file's name; it is the same for every method, seed and machine."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, and what it takes to measure it.
+
+    column     what the method is tried on, such as "gaussian:sigma=25"
+    method     a key of METHODS, or of ``baselines.BASELINES`` (nothing is trained)
+    settings   changes to the preset
+    label      row of the table; the method's name unless settings make it another row
+    """
+
+    column: str
+    method: str
+    preset: str
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def row(self) -> str:
+        return self.label or self.method
+
+    @property
+    def name(self) -> str:
+        return f"{self.column}/{self.row}/{self.preset}/seed{self.seed}"
+
+    @property
+    def slug(self) -> str:
+        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.name)
+
+
+@dataclass(frozen=True)
+class TestImage:
+    """name     file stem;  noisy, clean   (C, H, W), grey levels;  group   which mean of the table it counts in"""
+
+    name: str
+    noisy: np.ndarray
+    clean: np.ndarray
+    group: str = "all"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data of a cell. Training planes (C, H, W), grey levels, one pixel type; partners in the same order."""
+
+    noisy: Sequence[np.ndarray]
+    test: Sequence[TestImage]
+    clean: Sequence[np.ndarray] = ()
+    second_noisy: Sequence[np.ndarray] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """name, title    of the table
+    statement      how scores are computed: data range, colour space, clipping, noise
+    cells          of a preset, in table order
+    task           the data of a cell under a data folder
+    scores         names of the scores of a test image; the harness computes "psnr" and "ssim", on RGB and on "Y" where listed
+    published      row -> column -> text, from the paper
+    """
+
+    name: str
+    title: str
+    statement: str
+    cells: Callable[[str], list[Cell]]
+    task: Callable[[Path, Cell], Task]
+    luma: bool = False
+    published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
+    """Clean 8-bit images of a folder by stem, (C, H, W) float64 grey levels; colour becomes grey (BT.601) when one channel is asked for."""
+    found = {}
+    for entry in find_images([folder]):
+        pixels = open_image(entry.path).pixels.astype(np.float64)
+        if pixels.ndim == 3 and channels == 1:
+            pixels = pixels[..., :3] @ [0.299, 0.587, 0.114]
+        if pixels.ndim == 2 and channels == 3:
+            raise InputError(f"{entry.path}: is grey, this experiment needs colour")
+        found[entry.relative.with_suffix("").as_posix()] = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return found
+
+
+def add_noise(clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bool = False) -> dict[str, np.ndarray]:
+    """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
+    noisy = {}
+    for name, image in clean.items():
+        made, _ = simulate(np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}"))
+        planes = np.moveaxis(made, -1, 0)
+        noisy[name] = np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
+    return noisy

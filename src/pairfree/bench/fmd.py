@@ -1,0 +1,49 @@
+"""Real fluorescence noise (FMD, Zhang et al., CVPR 2019): trained on the noisy files themselves, scored against 50-frame averages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pairfree.bench.base import Cell, Experiment, Task, TestImage, read_planes
+
+COLUMNS = ("confocal + two-photon MICE", "wide-field")
+METHODS = ("n2v", "nb2nb", "iddp", "n2c")
+GAUSSIANS_PX = (0.7, 1.0, 1.3, 1.6, 2.0)
+
+
+def cells(preset: str) -> list[Cell]:
+    found = []
+    for column in COLUMNS:
+        found.append(Cell(column, "noisy", preset))
+        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += [Cell(column, method, preset) for method in METHODS]
+    return found
+
+
+def belongs(name: str, column: str) -> bool:
+    """IDDP's Table 3 leaves out wide-field (correlated noise) and two-photon BPAE (brightness not registered)."""
+    return name.startswith("WideField") if column == "wide-field" else name.startswith(("Confocal", "TwoPhoton_MICE"))
+
+
+def task(data: Path, cell: Cell) -> Task:
+    raw, truth = (read_planes(data / "fluo" / "fmd" / side, 1) for side in ("raw", "gt"))
+    names = [name for name in raw if belongs(name, cell.column)]
+    noisy = {name: raw[name].astype(np.uint8) for name in names}
+    return Task(
+        noisy=[noisy[name] for name in names],
+        clean=[truth[name].astype(np.uint8) for name in names],
+        test=[TestImage(name, noisy[name], truth[name], name.split("_")[0]) for name in names],
+    )
+
+
+EXPERIMENT = Experiment(
+    name="fmd",
+    title="FMD, real fluorescence noise, one frame",
+    statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; 8-bit files; trained on the noisy test files "
+    "themselves (n2c on their pairs: an upper bound that has seen the answers)",
+    cells=cells,
+    task=task,
+)

@@ -1,0 +1,202 @@
+"""Runs experiments cell by cell. A cell is cached by its inputs; a killed one goes on where its run folder stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pairfree
+from pairfree import api
+from pairfree.bench import bsd68, bsd300, fmd, tables
+from pairfree.bench.base import Cell, Experiment, Task, TestImage
+from pairfree.bench.baselines import BASELINES
+from pairfree.config import choose
+from pairfree.engine import checkpoint
+from pairfree.engine.run import RunFolder, environment, now
+from pairfree.errors import ConfigError, InputError
+from pairfree.evaluate.metrics import score
+from pairfree.files.atomic import write_text
+from pairfree.files.formats import save_image
+from pairfree.files.image import Image
+
+EXPERIMENTS: dict[str, Experiment] = {one.EXPERIMENT.name: one.EXPERIMENT for one in (bsd68, fmd, bsd300)}
+DATA_RANGE = 255.0
+
+
+def run(
+    name: str,
+    *,
+    preset: str = "cpu",
+    only: Sequence[str] = (),
+    data: Path | None = None,
+    out: Path = Path("benchmarks/results"),
+    device: str = "auto",
+    minutes: float | None = None,
+    seeds: Sequence[int] | None = None,
+    say: Callable[[str], None] = print,
+    on_step: api.OnStep | None = None,
+) -> str:
+    """Measure the cells of one experiment that ``only`` selects, then return its table in Markdown.
+
+    Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted.
+    """
+    experiment = choose(name, EXPERIMENTS, "experiment")
+    chosen = [cell for cell in experiment.cells(preset) if all(text in cell.name for text in only)]
+    if seeds is not None:
+        chosen = [cell for cell in chosen if cell.seed in seeds]
+    if not chosen:
+        raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {experiment.cells(preset)[0].name}")
+    root = data_folder(data)
+    for number, cell in enumerate(chosen, 1):
+        target = out / name / f"{cell.slug}.json"
+        label = f"[{number}/{len(chosen)}] {cell.name}"
+        task = experiment.task(root, cell)
+        key = cache_key(task, cell, minutes)
+        if target.is_file() and json.loads(target.read_text(encoding="utf-8"))["key"] == key:
+            say(f"{label}: measured before")
+            continue
+        result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, minutes, key, on_step)
+        write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
+        say(f"{label}: " + ", ".join(f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()))
+    return tables.markdown(experiment, preset, tables.read_results(out / name))
+
+
+def overview(out: Path) -> str:
+    """Every experiment and which of its cells are measured, per preset."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        lines.append(f"{name}: {experiment.title}")
+        results = tables.read_results(out / name)
+        for preset in ("cpu", "paper"):
+            cells = experiment.cells(preset)
+            done = [cell for cell in cells if cell.name in results]
+            devices = sorted({results[cell.name]["environment"].get("gpu", results[cell.name]["environment"]["processor"]) for cell in done})
+            lines.append(f"  {preset:<6} {len(done):>3} of {len(cells)} cells measured{' on ' + ', '.join(devices) if devices else ''}")
+            lines += [f"         missing: {cell.name}" for cell in cells if cell.name not in results][:400]
+    return "\n".join(lines)
+
+
+def data_folder(data: Path | None) -> Path:
+    given = data or (Path(os.environ["PAIRFREE_DATA"]) if os.environ.get("PAIRFREE_DATA") else None)
+    if given is None:
+        raise ConfigError("bench needs its data sets: give --data DIR or set PAIRFREE_DATA")
+    if not given.is_dir():
+        raise InputError(f"{given}: no such data folder; it must hold natural/, fluo/, ...")
+    return given
+
+
+def cache_key(task: Task, cell: Cell, minutes: float | None) -> str:
+    """Digest of all that decides a cell's number: the data, the cell, the budget, the version of the code's contract."""
+    digest = hashlib.sha256()
+    for group in (task.noisy, task.clean, task.second_noisy, [image.noisy for image in task.test], [image.clean for image in task.test]):
+        for array in group:
+            digest.update(np.ascontiguousarray(array).data)
+    words = [cell.name, sorted(cell.settings.items()), minutes, pairfree.__version__]
+    if cell.method not in BASELINES:
+        words.append(settings_of(cell))
+    digest.update(json.dumps(words, default=str, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def settings_of(cell: Cell) -> dict[str, Any]:
+    """The full config of a trained cell: a changed preset is another cell."""
+    from dataclasses import asdict
+
+    from pairfree.config import updated
+    from pairfree.methods import PRESETS
+
+    return asdict(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name))
+
+
+def measure(
+    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, minutes: float | None, key: str, on_step: api.OnStep | None
+) -> dict[str, Any]:
+    """Train (or go on), denoise, score: everything a reader needs beside the number."""
+    started = now()
+    training: dict[str, Any] = {}
+    if cell.method in BASELINES:
+        outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
+        facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
+    else:
+        model, seconds = _trained(cell, task, folder, device, minutes, key, on_step)
+        training = {"seconds": seconds, "steps": model.facts["plan"], "config": model.facts["config"]}
+        facts = RunFolder(folder / "run").read_environment()
+        started = now()
+        outputs = [model.predictor.predict(image.noisy) for image in task.test]
+    elapsed = now() - started
+    pixels = sum(image.noisy[0].size for image in task.test)
+    _keep(outputs, task.test, folder / "denoised")
+    return {
+        "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
+        "statement": experiment.statement, "scores": score_groups(experiment, task.test, outputs), "images": len(task.test),
+        "prediction_seconds": round(elapsed, 2), "prediction_mpix_per_s": round(pixels / elapsed / 1e6, 3),
+        "training": training, "environment": facts,
+    }  # fmt: skip
+
+
+def _trained(
+    cell: Cell, task: Task, folder: Path, device: str, minutes: float | None, key: str, on_step: api.OnStep | None
+) -> tuple[Any, float | None]:
+    """The trained model and the seconds it took; None where an earlier, killed process did a part."""
+    marker = folder / "cell-key"
+    if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):
+        shutil.rmtree(folder)
+    started = now()
+    arrays: dict[str, Any] = {"noisy": list(task.noisy)}
+    needs = pairfree.METHODS[cell.method].needs
+    if needs.target:
+        arrays["target"] = list(task.second_noisy if needs.name == "TARGET_NOISY" else task.clean)
+    write_text(marker, key, overwrite=True)
+    run = folder / "run"
+    again = bool(checkpoint.listing(run / "checkpoints"))
+    if again:
+        model = api.train(out=run, resume=True, device=device, report=False, on_step=on_step, **arrays)
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+        model = api.train(
+            out=run, method=cell.method, preset=cell.preset, minutes=minutes, seed=cell.seed, device=device, settings=cell.settings,
+            report=False, command=f"pairfree bench, cell {cell.name}", on_step=on_step, **arrays,
+        )  # fmt: skip
+    return model, None if again else round(now() - started, 1)
+
+
+def score_groups(experiment: Experiment, test: Sequence[TestImage], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Mean scores per group ("all" where there is one), on the image as it is and on "Y" where the experiment asks for it."""
+    found: dict[str, dict[str, Any]] = {}
+    spaces: Mapping[str, bool] = {"RGB": False, "Y": True} if experiment.luma else {"": False}
+    for space, luma in spaces.items():
+        each: dict[str, list[tuple[float, float]]] = {}
+        for image, output in zip(test, outputs, strict=True):
+            one = score(_samples_last(image.clean), _samples_last(output), DATA_RANGE, luma=luma)
+            for group in {image.group, "all"} if not experiment.luma else {image.group}:
+                each.setdefault(group, []).append((one.psnr_db, one.ssim))
+        for group, values in each.items():
+            name = f"{group} {space}".strip()
+            psnr, ssim = np.mean(values, axis=0)
+            found[name] = {"psnr_db": round(float(psnr), 4), "ssim": round(float(ssim), 5), "n": len(values)}
+    return dict(sorted(found.items()))
+
+
+def _keep(outputs: Sequence[np.ndarray], test: Sequence[TestImage], folder: Path) -> None:
+    """Denoised images as float32 TIFF, so that any other script can score them. One folder a group."""
+    groups = len({image.group for image in test}) > 1 and len({image.name for image in test}) < len(test)
+    for image, output in zip(test, outputs, strict=True):
+        path = folder / (_safe(image.group) if groups else "") / f"{image.name}.tif"
+        pixels = _samples_last(output).astype(np.float32)
+        save_image(Image(pixels, "YX" if pixels.ndim == 2 else "YXS", family="tiff"), path, overwrite=True)
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in text)
+
+
+def _samples_last(array: np.ndarray) -> np.ndarray:
+    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)

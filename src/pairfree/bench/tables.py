@@ -1,0 +1,68 @@
+"""Results on disk -> Markdown tables: published | ours (mean and spread over seeds), device and budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.bench.base import Experiment
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Result of each measured cell by its name."""
+    found = {}
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found[result["cell"]] = result
+    return found
+
+
+def markdown(experiment: Experiment, preset: str, results: dict[str, dict[str, Any]]) -> str:
+    """One table a column of the experiment; rows that are not measured are left out, and counted below."""
+    cells = experiment.cells(preset)
+    lines = [f"## {experiment.title}", "", experiment.statement + ".", ""]
+    for column in dict.fromkeys(cell.column for cell in cells):
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for cell in cells:
+            if cell.column == column and cell.name in results:
+                rows.setdefault(cell.row, []).append(results[cell.name])
+        if rows:
+            lines += _table(experiment, column, rows)
+    missing = sum(cell.name not in results for cell in cells)
+    lines.append(f"{len(cells) - missing} of {len(cells)} cells of preset {preset} measured.")
+    return "\n".join(lines)
+
+
+def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+    groups = list(dict.fromkeys(group for found in rows.values() for group in found[0]["scores"]))
+    lines = [f"### {column}", "", "| method | published | " + " | ".join(groups) + " | seeds | training | device |"]
+    lines.append("|---" * (len(groups) + 5) + "|")
+    for row, found in rows.items():
+        published = experiment.published.get(row, {})
+        text = published.get(column) or published.get(column.partition(",")[0], "")
+        cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
+        first = found[0]
+        budget = _budget(first["training"])
+        facts = first["environment"]
+        device = facts.get("gpu") or f"{facts['processor']}, {facts['threads']} threads"
+        lines.append(f"| {row} | {text} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
+    return [*lines, ""]
+
+
+def _budget(training: dict[str, Any]) -> str:
+    if not training:
+        return "none"
+    seconds = f"{training['seconds'] / 60:.1f} min, " if training["seconds"] is not None else ""
+    return f"{seconds}{sum(count for _, count in training['steps']):,} steps"
+
+
+def _mean(scores: list[dict[str, float]]) -> str:
+    """Mean over seeds, with the standard deviation (n - 1) where there are several."""
+    psnr, ssim = ([one[key] for one in scores] for key in ("psnr_db", "ssim"))
+    if not psnr:
+        return ""
+    spread = f" ± {np.std(psnr, ddof=1):.2f}" if len(psnr) > 1 else ""
+    return f"{np.mean(psnr):.2f}{spread} / {np.mean(ssim):.4f}"

@@ -1,0 +1,48 @@
+"""``pairfree demo``: train on the real noisy images that come with the package, denoise them, and show what happened."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from pairfree import api
+from pairfree.errors import OutputError
+
+NOISY, RUN, DENOISED = "noisy", "run", "denoised"
+
+
+@dataclass(frozen=True)
+class Written:
+    """denoised   paths of the denoised files;  report   path of the HTML report"""
+
+    denoised: list[Path]
+    report: Path
+
+
+def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print) -> Written:
+    """Copy the bundled images to ``out/noisy``, train in ``out/run``, write ``out/denoised`` and ``out/report.html``.
+
+    Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: exists already; name another folder with --out, or remove it")
+    noisy = out / NOISY
+    try:
+        noisy.mkdir(parents=True, exist_ok=True)
+        source = files("pairfree").joinpath("assets/demo")
+        for item in sorted(source.iterdir(), key=lambda one: one.name):
+            (noisy / item.name).write_bytes(item.read_bytes())
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); name a folder you may write to with --out") from None
+    count = len(list(noisy.glob("*.tif")))
+    say(f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})")
+    say(f"training for {minutes:g} minutes in {out / RUN} ...")
+    command = f"pairfree train {noisy} --out {out / RUN} --minutes {minutes:g}"
+    model = api.train(noisy, out=out / RUN, minutes=minutes, command=command, on_step=on_step)
+    results = api.denoise(model, noisy, out / DENOISED)
+    report = out / "report.html"
+    shutil.copyfile(out / RUN / "report.html", report)
+    return Written([result.written for result in results], report)

@@ -1,0 +1,73 @@
+"""Shared by all tests: one thread, no hypothesis deadlines (the machine is shared), and small runs of any method."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.methods import METHODS, PRESETS
+from pairfree.methods.base import At, Method
+
+settings.register_profile("pairfree", deadline=None)
+settings.load_profile("pairfree")
+
+SMALL = {"width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One thread: fast on small tensors, and the same sums on every machine."""
+    torch.set_num_threads(1)
+
+
+class SmallRuns:
+    """Any method, small enough for a test: float32, width 4, two patches of 32 px."""
+
+    def config(self, key: str, preset: str = "cpu", **changes):
+        base = PRESETS[key][preset]
+        names = {field.name for field in dataclasses.fields(base)}
+        return dataclasses.replace(base, **{name: value for name, value in (SMALL | changes).items() if name in names})
+
+    def method(self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes) -> Method:
+        torch.manual_seed(seed)
+        return METHODS[key](self.config(key, **changes), channels, "cpu", net)
+
+    def data(self, channels: int = 1, patch_px: int = 32) -> TrainingData:
+        """Two smooth scenes with noise, their other noisy copies, and a clean set; network units."""
+        rng = np.random.default_rng(7)
+        rows, columns = np.mgrid[:48, :40] / 8
+        scenes = [np.stack([0.5 + 0.3 * np.sin(rows + k + c) * np.cos(columns) for c in range(channels)]) for k in range(2)]
+
+        def pool(sigma: float) -> PatchPool:
+            return PatchPool([scene + rng.normal(0, sigma, scene.shape) for scene in scenes], "cpu", patch_px)
+
+        return TrainingData(pool(0.1), pool(0.1), pool(0.0))
+
+    def run(self, method: Method, data: TrainingData, seed: int = 0, steps: int = 2, first: int = 0) -> list[dict]:
+        """``steps`` steps in every stage, or from step ``first`` on; what each logged."""
+        method.prepare(data, seed)
+        stages = method.stages()
+        ats = [At(seed, i * steps + k, stage.name, k, steps) for i, stage in enumerate(stages) for k in range(steps)]
+        return [method.step(data.batch(seed, at.step, 2), at) for at in ats[first:]]
+
+    def last_stage_step(self, method: Method, data: TrainingData, step: int = 50, seed: int = 0) -> dict:
+        """One step halfway through the last stage."""
+        return method.step(data.batch(seed, step, 2), At(seed, step, method.stages()[-1].name, 5, 10))
+
+    def copied(self, method: Method) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in method.tensors().items()}
+
+
+@pytest.fixture(scope="session")
+def small() -> SmallRuns:
+    return SmallRuns()
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Readable ids for functions in parameter tables."""
+    return getattr(val, "__name__", None) if callable(val) else None

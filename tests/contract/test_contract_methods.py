@@ -1,0 +1,206 @@
+"""One contract for every method of METHODS: a new method is tested the day it is added."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import math
+
+import pytest
+import torch
+
+from pairfree.errors import ConfigError, DivergedError
+from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
+from pairfree.methods.base import At, Method, Needs
+from pairfree.nets.blocks import measured_receptive_field_px, total_stride
+
+no_bm3d = pytest.mark.skipif(importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed")
+ALL = [pytest.param(key, marks=no_bm3d) if key == "bm3d" else key for key in METHODS]
+TRAINED = [key for key in METHODS if key != "bm3d"]  # bm3d has nothing to train
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_tables_agree():
+    assert METHODS.keys() == PRESETS.keys()
+    assert DEFAULT_NOISY_ONLY in METHODS
+    assert METHODS[DEFAULT_NOISY_ONLY].needs is Needs.NOISY
+    assert all({"cpu", "paper"} <= presets.keys() for presets in PRESETS.values())
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_a_method_says_what_it_is(key):
+    method = METHODS[key]
+    assert issubclass(method, Method)
+    assert method.key == key
+    assert isinstance(method.needs, Needs)
+    for text in (method.title, method.citation, method.assumption):
+        assert len(text.strip()) > 3
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_shares_of_the_stages_sum_to_one(key, small):
+    for preset in PRESETS[key]:
+        stages = METHODS[key](small.config(key, preset), 1).stages()
+        assert sum(stage.share for stage in stages) == pytest.approx(1.0, abs=1e-12)
+        assert all(0 < stage.share <= 1 for stage in stages)
+        assert len({stage.name for stage in stages}) == len(stages)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("key", ALL)
+def test_steps_run_and_denoise_keeps_shape_and_type(key, channels, small):
+    method, data = small.method(key, channels), small.data(channels)
+    for logged in small.run(method, data):
+        assert "loss" in logged
+        assert all(math.isfinite(value.item()) and not value.requires_grad for value in logged.values())
+    side = -(-16 // total_stride(method.denoiser)) * total_stride(method.denoiser)
+    x = torch.rand(2, channels, side, 2 * side)
+    with torch.no_grad():
+        out = method.denoise(x)
+    assert (out.shape, out.dtype) == (x.shape, torch.float32)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_every_stage_changes_the_weights(key, small):
+    method, data = small.method(key), small.data()
+    before = small.copied(method)
+    small.run(method, data)
+    after = small.copied(method)
+    for name in method.networks:
+        weights = [key for key in before if key.startswith(f"net/{name}/")]
+        assert any(not torch.equal(before[key], after[key]) for key in weights)
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_same_seed_same_weights_other_seed_other_weights(key, small):
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        method = small.method(key, seed=seed)
+        small.run(method, small.data(), seed)
+        return method.tensors()
+
+    first = trained(1)
+    assert same(first, trained(1))
+    assert not same(first, trained(2))
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_the_steps_depend_on_the_seed_alone(key, small):
+    """Same start, global generator elsewhere, other run seed: randomness is counted from (seed, step), not carried."""
+
+    def after(seed: int, noise: int) -> dict[str, torch.Tensor]:
+        method, data = small.method(key, seed=0), small.data()
+        torch.manual_seed(noise)
+        small.run(method, data, seed)
+        return method.tensors()
+
+    assert same(after(1, 10), after(1, 20))
+    assert not same(after(1, 10), after(2, 10))
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_tensors_carry_the_whole_state(key, small):
+    """A method loaded from tensors() is the method: same tensors, and the same next step bit for bit, optimiser included."""
+    data, method = small.data(), small.method(key)
+    small.run(method, data)
+    stored = small.copied(method)
+    loaded = small.method(key, seed=9)
+    loaded.load_tensors(stored)
+    loaded.prepare(data, 0)
+    assert same(loaded.tensors(), stored)
+    first, second = small.last_stage_step(method, data), small.last_stage_step(loaded, data)
+    assert same(first, second)
+    assert same(loaded.tensors(), method.tensors())
+    if key in TRAINED:
+        assert not same(method.tensors(), stored)
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_weights_load_without_the_optimizer(key, small):
+    data, method = small.data(), small.method(key)
+    small.run(method, data)
+    loaded = small.method(key, seed=9)
+    loaded.load_tensors(method.tensors(), optimizers=False)
+    stored = {name: value for name, value in method.tensors().items() if name.startswith("net/")}
+    assert same(loaded.tensors(), stored)
+
+
+@pytest.mark.parametrize("key", TRAINED)
+@pytest.mark.parametrize("damage", ["missing", "extra", "misshapen"])
+def test_load_is_strict_and_names_the_weight(key, damage, small):
+    method = small.method(key)
+    stored = small.copied(method)
+    name = [name for name in stored if name.startswith("net/")][-1]
+    if damage == "missing":
+        del stored[name]
+    elif damage == "extra":
+        name += "_more"
+        stored[name] = torch.zeros(1)
+    else:
+        stored[name] = torch.zeros(7, 7)
+    with pytest.raises((KeyError, RuntimeError), match=name.split("/", 2)[2]):
+        method.load_tensors(stored)
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_a_deep_copy_goes_its_own_way(key, small):
+    """The copy makes the same next step, and stepping it leaves the original alone."""
+    data, method = small.data(), small.method(key)
+    small.run(method, data)
+    stored, twin = small.copied(method), copy.deepcopy(method)
+    small.last_stage_step(twin, data)
+    assert same(method.tensors(), stored)
+    small.last_stage_step(method, data)
+    assert same(method.tensors(), twin.tensors())
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_the_receptive_field_is_measurable(key, small):
+    """On the network as built and after training, with the same result: prediction's halo must not depend on the weights."""
+    method, data = small.method(key), small.data()
+    fresh = measured_receptive_field_px(method.denoiser, 1)
+    small.run(method, data)
+    assert fresh == measured_receptive_field_px(method.denoiser, 1) >= 1
+
+
+@pytest.mark.parametrize("key", TRAINED)
+def test_missing_partners_are_asked_for(key, small):
+    method, data = small.method(key), small.data()
+    method.prepare(data, 0)
+    bare = type(data)(data.noisy)
+    at = At(0, 0, method.stages()[0].name, 0, 10)
+    if method.needs is Needs.NOISY:
+        method.step(bare.batch(0, 0, 2), at)
+    else:
+        with pytest.raises(ConfigError, match="needs"):
+            method.step(bare.batch(0, 0, 2), at)
+
+
+@pytest.mark.parametrize("key", TRAINED)
+@pytest.mark.parametrize("poison", ["NaN in the batch", "Inf in the batch", "NaN gradient", "Inf gradient"])
+def test_divergence_is_refused_before_anything_changes(key, poison, small):
+    """In each network of each method: DivergedError names step and network; weights and moments stay those of the step before."""
+    for name in small.method(key).optimizers:
+        method, data = small.method(key), small.data()
+        small.run(method, data)
+        stored, batch = small.copied(method), data.batch(0, 50, 2)
+        value = math.nan if "NaN" in poison else math.inf
+        hooks = []
+        if "batch" in poison:
+            for image in (batch.noisy, batch.target, batch.clean):
+                image[0, 0] = value
+        else:
+            parameter = next(p for p in method.networks[name].parameters() if p.requires_grad)
+            hooks.append(parameter.register_hook(lambda gradient, value=value: gradient * 0 + value))
+        at = At(0, 50, method.stages()[-1].name, 5, 10)
+        with pytest.raises(DivergedError, match=f"(?s)step 50.*{name if hooks else ''}") as caught:
+            method.step(batch, at)
+        assert ("gradient" if hooks else "non-finite") in str(caught.value)
+        assert same(method.tensors(), stored)
+        for hook in hooks:
+            hook.remove()
+        small.last_stage_step(method, data)  # and it goes on from there
+        assert all(torch.isfinite(tensor).all() for tensor in method.tensors().values())

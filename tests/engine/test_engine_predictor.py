@@ -1,0 +1,289 @@
+"""R14, R20: tiling is invisible, any size and type works, and what the network leaves alone comes back exactly."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pairfree.data.normalize import Normalizer
+from pairfree.engine import predictor as predictor_module
+from pairfree.engine.model import Model
+from pairfree.engine.predictor import Predictor
+from pairfree.engine.tiles import core_for_memory, plan_tiles
+from pairfree.errors import ConfigError, InputError
+from pairfree.files.image import Image
+from pairfree.methods.base import Method
+from pairfree.nets.blocks import measured_receptive_field_px
+from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.shuffle_unet import ShuffleUNet
+from pairfree.nets.unet import UNet
+
+
+class Plain(Method):
+    """A network and nothing else."""
+
+    key = "plain"
+
+    def __init__(self, net):
+        self.net, self.networks, self.optimizers = net, {"net": net}, {}
+
+    denoiser = property(lambda self: self.net)
+    device = torch.device("cpu")
+
+    def step(self, batch, at):
+        return {}
+
+    def denoise(self, x):
+        return self.net(x)
+
+
+def random_weights(net, seed):
+    """Every weight random, the last layer and the batch statistics too, scaled so that outputs stay of order one."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            fan = max(1, parameter[0].numel() if parameter.ndim > 1 else 1)
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) * (1.5 / fan) ** 0.5)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=rng) * 0.3)
+                module.running_var.copy_(torch.rand(module.running_var.shape, generator=rng) + 0.5)
+                module.weight.copy_(torch.rand(module.weight.shape, generator=rng) + 0.5)
+    return net
+
+
+def model_of(net, channels=1, normalizer=None, **how):
+    return Model(Predictor(Plain(net), normalizer or Normalizer(0.0, 1.0), channels, **how), {})
+
+
+# -- the arithmetic of tiles -------------------------------------------------------------------------------------------------------------
+
+sides = st.integers(1, 300)
+
+
+@given(height=sides, width=sides, core=st.integers(1, 200), halo=st.integers(0, 90), power=st.integers(0, 5))
+@settings(max_examples=150, deadline=None)
+def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core, halo, power):
+    """Every pixel is written by exactly one tile, which saw all its surroundings up to the halo or the image's border."""
+    stride = 2**power
+    height, width = -(-height // stride) * stride, -(-width // stride) * stride
+    written = np.zeros((height, width), np.uint8)
+    for tile in plan_tiles(height, width, core, halo, stride):
+        top, bottom, left, right = tile.core
+        written[top:bottom, left:right] += 1
+        assert bottom > top
+        assert right > left
+        read_top, read_bottom, read_left, read_right = tile.read
+        assert 0 <= read_top <= max(0, top - halo)
+        assert 0 <= read_left <= max(0, left - halo)
+        assert min(height, bottom + halo) <= read_bottom <= height
+        assert min(width, right + halo) <= read_right <= width
+        assert [value % stride for value in tile.read + tile.core] == [0] * 8
+    assert (written == 1).all()
+
+
+@given(
+    limit=st.floats(1e3, 1e9), per_px=st.floats(1, 1e4), halo=st.integers(0, 90), power=st.integers(0, 5), largest=st.integers(1, 2000)
+)
+@settings(max_examples=100, deadline=None)
+def test_core_for_memory_keeps_the_bound(limit, per_px, halo, power, largest):
+    """Tile with halo fits the memory, unless not even one stride does."""
+    stride = 2**power
+    core = core_for_memory(limit, per_px, halo, stride, largest)
+    assert core % stride == 0
+    assert stride <= core <= max(stride, largest)
+    if core > stride:
+        assert (core + 2 * -(-halo // stride) * stride) ** 2 * per_px <= limit
+
+
+# -- tiled equals whole ------------------------------------------------------------------------------------------------------------------
+
+NETS = {
+    "shuffle-unet": lambda: ShuffleUNet(1, 4),
+    "unet": lambda: UNet(1, 4),
+    "dncnn": lambda: DnCNN(1, 4, depth=5),
+}
+
+
+def assert_tiling_is_invisible(name, height, width, core, seed):
+    net = random_weights(NETS[name](), seed)
+    image = np.random.default_rng(seed).normal(0, 1, (1, height, width))
+    whole = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=4096)
+    tiled = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=core)
+    assert tiled.core_px <= max(core, tiled.stride_px) < whole.core_px
+    change = whole.predict(image) - image
+    assert np.abs(change).max() > 1e-3
+    assert np.abs(tiled.predict(image) - image - change).max() <= 1e-5 * max(1.0, np.abs(change).max())
+
+
+@pytest.mark.parametrize("name", NETS)
+@given(height=sides, width=sides, core=st.integers(24, 80), seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_tiled_equals_whole(name, height, width, core, seed):
+    assert_tiling_is_invisible(name, height, width, core, seed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NETS)
+@given(height=sides, width=sides, core=st.integers(8, 128), seed=st.integers(0, 10**6))
+@settings(max_examples=333, deadline=None)
+def test_tiled_equals_whole_many(name, height, width, core, seed):
+    assert_tiling_is_invisible(name, height, width, core, seed)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_without_a_halo_tiles_show(name):
+    """So the test above can fail."""
+    net = random_weights(NETS[name](), 0)
+    predictor = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=32)
+    whole = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=4096)
+    image = np.random.default_rng(0).normal(0, 1, (1, 97, 130))
+    assert predictor.halo_px > 0
+    predictor.halo_px = 0
+    assert np.abs(predictor.predict(image) - whole.predict(image)).max() > 1e-3
+
+
+def test_progress_counts_every_pixel_once():
+    counted = []
+    Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, core_px=24).predict(np.zeros((1, 61, 35)), counted.append)
+    assert sum(counted) == 61 * 35
+    assert len(counted) > 1
+
+
+def test_less_memory_means_smaller_tiles():
+    big, small = (Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, max_bytes=size) for size in (2e9, 5e6))
+    assert small.core_px < big.core_px
+
+
+def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch):
+    """Instance norm has no receptive field: tiles would change the result, so the network must say that it wants the whole image."""
+    monkeypatch.setattr(predictor_module, "measured_receptive_field_px", partial(measured_receptive_field_px, limit_px=64))  # for speed
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1))
+    with pytest.raises(ConfigError, match="whole_image"):
+        model_of(net)
+    net.whole_image = True
+    assert model_of(net).denoise(np.random.default_rng(0).random((40, 50))).shape == (40, 50)
+
+
+# -- what comes back -----------------------------------------------------------------------------------------------------------------------
+
+TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64", ">u2", ">i4", ">f4", ">f8"]
+
+
+def extremes(dtype):
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        values = np.random.default_rng(0).normal(0, 100, (9, 17)).astype(dtype)
+    else:
+        bounds = np.iinfo(dtype)
+        values = np.random.default_rng(0).integers(bounds.min, bounds.max, (9, 17), endpoint=True, dtype=dtype.newbyteorder("="))
+        values[0, :2] = bounds.min, bounds.max
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_the_network_leaves_alone_comes_back_exactly(dtype):
+    """A fresh ShuffleUNet is the identity: every value of every type returns bit by bit, through any intensity map."""
+    image = extremes(dtype)
+    back = model_of(ShuffleUNet(1, 4), normalizer=Normalizer(123.456, 789.1)).denoise(image)
+    assert back.dtype == image.dtype
+    np.testing.assert_array_equal(back, image)
+
+
+def test_all_of_uint16_survives():
+    image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    back = model_of(ShuffleUNet(1, 4), normalizer=Normalizer(-7.3, 1000.1)).denoise(image)
+    np.testing.assert_array_equal(back, image)
+
+
+def test_clipped_pixels_are_counted_and_never_wrap():
+    """uint8 250 + 10 is 255, not 4."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1))  # y + 1
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.fill_(1.0)
+    image = Image(np.array([[0, 100], [250, 255]], np.uint8), "YX")
+    done = model_of(net, normalizer=Normalizer(0.0, 10.0)).denoise_image(image)
+    np.testing.assert_array_equal(done.image.pixels, [[10, 110], [255, 255]])
+    assert done.clipped == 2
+
+
+DEGENERATE = {
+    "1x1": np.full((1, 1), 5),
+    "1xN": np.arange(40).reshape(1, 40),
+    "Nx1": np.arange(40).reshape(40, 1),
+    "constant": np.full((20, 20), 7),
+    "zero": np.zeros((20, 20)),
+    "two-valued": np.indices((21, 19)).sum(0) % 2 * 200,
+    "3 slices": np.arange(3 * 5 * 7).reshape(3, 5, 7),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_images_give_finite_output_of_the_same_kind(name, dtype):
+    net = random_weights(ShuffleUNet(1, 4), 1)
+    image = DEGENERATE[name].astype(np.float64).clip(0, 120).astype(dtype)
+    done = model_of(net, normalizer=Normalizer(0.0, 50.0), core_px=16).denoise(image)
+    assert done.shape == image.shape
+    assert done.dtype == image.dtype
+    assert np.isfinite(done.astype(np.float64)).all()
+
+
+def test_all_65535_never_wraps_to_zero():
+    image = np.full((30, 30), 65535, np.uint16)
+    net = random_weights(ShuffleUNet(1, 4), 1)
+    with torch.no_grad():
+        net.last.weight.zero_()
+        net.last.bias.fill_(-0.5)  # output: y + 0.5
+    assert (model_of(net, normalizer=Normalizer(0.0, 65535.0)).denoise(image) == 65535).all()
+
+
+def test_channels_are_denoised_together_alpha_stays():
+    net = random_weights(ShuffleUNet(3, 4), 2)
+    model = model_of(net, 3, Normalizer(0.0, 255.0))
+    rgba = np.random.default_rng(0).integers(0, 256, (20, 31, 4), dtype=np.uint8)
+    done = model.denoise_image(Image(rgba, "YXS")).image.pixels
+    np.testing.assert_array_equal(done[..., 3], rgba[..., 3])
+    np.testing.assert_array_equal(np.moveaxis(done[..., :3], -1, 0), model.denoise(np.moveaxis(rgba[..., :3], -1, 0)))
+    assert (done[..., :3] != rgba[..., :3]).any()
+    stack = np.stack([np.moveaxis(rgba[..., :3], -1, 0)] * 2)
+    np.testing.assert_array_equal(model.denoise(stack, axes="ZCYX")[1], model.denoise(stack[1]))
+    with pytest.raises(InputError, match="1 channel, the model was trained on 3"):
+        model.denoise(rgba[..., 0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_pixels_are_refused_with_count_and_place(bad):
+    image = np.zeros((3, 8, 9), np.float32)
+    image[1, 2, 3] = image[1, 4, 5] = bad
+    with pytest.raises(InputError, match=r"\[1\].*2 of 72 pixels.*row 2, column 3"):
+        model_of(ShuffleUNet(1, 4)).denoise(image)
+
+
+def test_intensities_beyond_float32_are_refused_not_turned_into_nan():
+    with pytest.raises(InputError, match="trained near"):
+        model_of(random_weights(ShuffleUNet(1, 4), 0)).denoise(np.full((8, 8), 1e300))
+
+
+@pytest.mark.parametrize(
+    ("array", "axes"),
+    [
+        (np.zeros((4, 4), bool), None),
+        (np.zeros((4, 4), complex), None),
+        (np.zeros((4, 4), object), None),
+        (np.zeros((0, 4)), None),
+        (np.zeros(4), None),
+        (np.zeros((2, 2, 4, 4)), None),
+        (np.zeros((2, 4, 4)), "YX"),
+        (np.zeros((2, 4, 4)), "XYZ"),
+        (np.array(3.0), None),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(array, axes):
+    with pytest.raises(InputError):
+        model_of(ShuffleUNet(1, 4)).denoise(array, axes)

@@ -1,0 +1,179 @@
+"""R1: a run that was stopped and resumed is the run that was never stopped, bit by bit."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pairfree as pf
+from pairfree.engine import checkpoint
+from pairfree.engine.run import RunFolder
+from pairfree.engine.trainer import Stopped
+from pairfree.errors import CheckpointError, ConfigError, InputError
+
+TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
+METHODS = ["iddp", "n2c", "n2n", "n2v", "nb2nb"]
+STEPS = 8
+
+
+def images(seed=0, count=2):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(1000, 60, (20 + 8 * k, 36)).astype(np.uint16) for k in range(count)]
+
+
+def data_for(method):
+    return {"noisy": images(), "target": images(1) if method in ("n2c", "n2n") else None}
+
+
+def stop_after(step):
+    def on_step(done, total, stage, loss):
+        if done == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_step
+
+
+def uninterrupted(method, out, seed=3):
+    pf.train(**data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False)
+    return checkpoint.load_latest(Path(out) / "checkpoints")[0]
+
+
+def stopped_and_resumed(method, out, stops, seed=3):
+    with pytest.raises(Stopped) as stopped:
+        pf.train(**data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False, on_step=stop_after(stops[0]))
+    assert stopped.value.exit_code == 130
+    for stop in stops[1:]:
+        with pytest.raises(Stopped):
+            pf.train(**data_for(method), out=out, resume=True, report=False, on_step=stop_after(stop))
+    pf.train(**data_for(method), out=out, resume=True, report=False)
+    return checkpoint.load_latest(Path(out) / "checkpoints")[0]
+
+
+def assert_same(first, second):
+    assert first.step == second.step
+    assert first.tensors.keys() == second.tensors.keys()
+    assert any(name.startswith("opt/") for name in first.tensors)
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_equals_uninterrupted(method, tmp_path):
+    """Weights, optimiser moments and every logged loss, with stops after step 1 and inside (for iddp: across) the stages."""
+    whole = uninterrupted(method, tmp_path / "whole")
+    parts = stopped_and_resumed(method, tmp_path / "parts", [1, 5])
+    assert_same(whole, parts)
+    assert (tmp_path / "whole/events.jsonl").read_bytes() == (tmp_path / "parts/events.jsonl").read_bytes()
+    assert [event["step"] for event in RunFolder(tmp_path / "parts").events()] == list(range(STEPS))
+
+
+def test_the_stage_boundary_is_where_iddp_was_stopped(tmp_path):
+    """The stops of the test above lie on both sides of the boundary, and a stop exactly on it is exact too."""
+    whole = uninterrupted("iddp", tmp_path / "whole")
+    boundary = whole.facts["plan"][0][1]
+    assert 1 < boundary < 5
+    assert_same(whole, stopped_and_resumed("iddp", tmp_path / "parts", [boundary]))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_equals_uninterrupted_five_stops(method, threads, tmp_path):
+    """The full count of R1."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        whole = uninterrupted(method, tmp_path / "whole")
+        for stop in (1, 3, 4, 6, STEPS):
+            assert_same(whole, stopped_and_resumed(method, tmp_path / str(stop), [stop]))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_resume_after_the_end_changes_nothing(tmp_path):
+    """A finished run may be resumed: no step is done again."""
+    whole = uninterrupted("n2v", tmp_path / "run")
+    steps = []
+    pf.train(**data_for("n2v"), out=tmp_path / "run", resume=True, report=False, on_step=lambda *about: steps.append(about))
+    assert steps == []
+    assert_same(whole, checkpoint.load_latest(tmp_path / "run/checkpoints")[0])
+
+
+def test_resume_falls_back_over_a_damaged_checkpoint_and_says_so(tmp_path, caplog):
+    """The newest checkpoint is damaged: the one before it is taken, the user is told, and the result is the same."""
+    run = tmp_path / "run"
+    whole = uninterrupted("nb2nb", run)
+    newest = checkpoint.listing(run / "checkpoints")[-1].with_suffix(".safetensors")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    pf.train(**data_for("nb2nb"), out=run, resume=True, report=False)
+    assert str(newest) in caplog.text
+    assert any(event.get("event") == "damaged checkpoint" for event in RunFolder(run).events())
+    assert_same(whole, checkpoint.load_latest(run / "checkpoints")[0])
+
+
+def test_resume_reads_everything_from_the_run_folder(tmp_path, monkeypatch):
+    """Files, a glob relative to the folder of that day, settings and budget come from the run; the caller may stand elsewhere."""
+    (tmp_path / "data").mkdir()
+    for number, image in enumerate(images()):
+        np.save(tmp_path / f"data/{number}.npy", image)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Stopped):
+        pf.train("data/*.npy", method="nb2nb", steps=4, settings=TINY, out=tmp_path / "run", report=False, on_step=stop_after(2))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pf.train(out=tmp_path / "run", resume=True, report=False).facts["step"] == 4
+
+
+def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
+    """A run started from --init uses that run's normaliser; resuming it does so too (and does not call the data changed)."""
+    uninterrupted("nb2nb", tmp_path / "first")
+    other = [image + np.uint16(500) for image in images(5)]
+    run = tmp_path / "second"
+    with pytest.raises(Stopped):
+        pf.train(other, init=tmp_path / "first", steps=4, settings=TINY, out=run, report=False, on_step=stop_after(2))
+    done = pf.train(other, out=run, resume=True, report=False)
+    assert done.facts["normalizer"] == pf.load(tmp_path / "first").facts["normalizer"]
+
+
+def test_resume_refuses_other_images(tmp_path):
+    """One changed pixel: refused, with what to do."""
+    with pytest.raises(Stopped):
+        pf.train(images(), method="n2v", steps=4, settings=TINY, out=tmp_path / "run", report=False, on_step=stop_after(2))
+    changed = images()
+    changed[0][3, 3] += 1
+    with pytest.raises(InputError, match="not those the run began with"):
+        pf.train(changed, out=tmp_path / "run", resume=True, report=False)
+
+
+def test_resume_without_a_run(tmp_path):
+    with pytest.raises(InputError, match="not a run folder"):
+        pf.train(out=tmp_path / "none", resume=True)
+    with pytest.raises(ConfigError, match="give out"):
+        pf.train(images(), resume=True)
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_begun_again(tmp_path):
+    """Nothing is lost, so the folder is not in the way; a folder with anything else in it is."""
+    run = tmp_path / "run"
+    uninterrupted("n2v", run)
+    for file in (run / "checkpoints").iterdir():
+        file.unlink()
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        pf.train(images(), out=run, resume=True, report=False)
+    uninterrupted("n2v", run)
+    assert len(RunFolder(run).events()) == STEPS
+
+
+def test_events_of_repeated_steps_are_forgotten(tmp_path):
+    """events.jsonl holds each step once, in order, also after a kill that left a half-written line."""
+    run = RunFolder(tmp_path)
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(6)]
+    run.events_path.write_text("\n".join(lines) + '\n{"step": 6, "lo', encoding="utf-8")
+    assert [event["step"] for event in run.events()] == [0, 1, 2, 3, 4, 5]
+    run.rewind(4)
+    assert [event["step"] for event in run.events()] == [0, 1, 2, 3]
+    assert run.events_path.read_bytes().endswith(b"}\n")

@@ -1,0 +1,130 @@
+"""IDDP's order of work: where gradients flow, what is clipped, how the prior follows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pairfree.methods.base import At
+from pairfree.methods.iddp import sign_mask
+from pairfree.methods.nb2nb import draw_neighbours, subsample
+
+AT = At(3, 11, "iddp", 1, 10)
+
+
+def tiny_net() -> nn.Module:
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 1, 3, padding=1))
+
+
+def gradient(net: nn.Module, loss: torch.Tensor) -> torch.Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+
+
+def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: float) -> torch.Tensor:
+    """Equation 11 with y2 and the prior constant (stop) or not; 3x3 mean with mirrored borders."""
+    blurred = nn.functional.conv2d(nn.functional.pad(y, (1, 1, 1, 1), mode="reflect"), torch.full((1, 1, 3, 3), 1 / 9))
+    f = net(y)
+    prior = f.detach().clamp(low, high) if stop else f
+    mask = sign_mask(y, AT.rng("mask"))
+    y2 = (prior + scale * mask * (y - prior)).clamp(low, high) if stop else prior + scale * mask * (y - prior)
+    return alpha * ((f - blurred) ** 2).mean() + ((net(y2) - prior) ** 2).mean()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.001, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("stop", [True, False])
+def test_gradients_stop_at_the_prior_exactly_when_asked(stop, scale, alpha, small):
+    """Parameter gradients equal those of the equation written by hand, and the two settings differ."""
+    net, data = tiny_net(), small.data()
+    options = {"warm_share": 0.0, "anchor": 0.0, "prior_rate": 1.0, "clip": False, "alpha": alpha, "noise_scale": scale}
+    method = small.method("iddp", net=net, stop_gradient=stop, **options)
+    method.prepare(data, 0)
+    y = data.batch(0, 0, 2).noisy
+    found = gradient(net, method.risk(y, AT))
+    wide = (-1e9, 1e9)
+    torch.testing.assert_close(found, gradient(net, by_hand(net, y, stop, alpha, scale, *wide)), rtol=1e-4, atol=1e-7)
+    other = gradient(net, by_hand(net, y, not stop, alpha, scale, *wide))
+    assert (found - other).norm() > 2e-3 * found.norm()
+
+
+def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels(small):
+    net, data = tiny_net(), small.data()
+    with torch.no_grad():
+        net[2].bias.fill_(0.9)  # F(y) then leaves the range in places
+    method = small.method("iddp", net=net, warm_share=0.0, anchor=0.0, prior_rate=1.0, clip=True)
+    method.prepare(data, 0)
+    low, high = data.noisy.flat.min().item(), data.noisy.flat.max().item()
+    assert (method.low, method.high) == (low, high)
+    y = data.batch(0, 0, 2).noisy
+    found = gradient(net, method.risk(y, AT))
+    torch.testing.assert_close(found, gradient(net, by_hand(net, y, True, 0.001, 1.0, low, high)), rtol=1e-4, atol=1e-7)
+    unclipped = gradient(net, by_hand(net, y, True, 0.001, 1.0, -1e9, 1e9))
+    assert (found - unclipped).norm() > 1e-3 * found.norm()
+
+
+def test_an_averaged_prior_gets_no_gradient_and_follows_after_the_step(small):
+    data, method = small.data(), small.method("iddp", prior_rate=0.25, predict="image")
+    method.prepare(data, 0)
+    with torch.no_grad():
+        for parameter in method.prior.parameters():
+            parameter.add_(0.01)
+    before = [p.clone() for p in method.prior.parameters()]
+    start = [p.clone() for p in method.net.parameters()]
+    method.step(data.batch(3, 11, 2), AT)
+    assert all(p.grad is None and not p.requires_grad for p in method.prior.parameters())
+    for old, mine, theirs, was in zip(before, method.prior.parameters(), method.net.parameters(), start, strict=True):
+        torch.testing.assert_close(mine, old + 0.25 * (theirs - old))
+        assert not torch.equal(theirs, was)
+
+
+def test_the_averaged_prior_makes_the_targets(small):
+    """With prior_rate < 1 the constants y2 and F(y) come from the average; the trained network only sees y2 (and y for alpha)."""
+    data, method = small.data(), small.method("iddp", net=tiny_net(), prior_rate=0.5, alpha=0.0, anchor=0.0, clip=False)
+    method.prepare(data, 0)
+    with torch.no_grad():
+        for parameter in method.prior.parameters():
+            parameter.mul_(0.5)
+    y = data.batch(0, 0, 2).noisy
+    prior = method.prior(y).detach()
+    y2 = prior + sign_mask(y, AT.rng("mask")) * (y - prior)
+    torch.testing.assert_close(method.risk(y, AT), ((method.net(y2) - prior) ** 2).mean())
+
+
+def test_the_warm_start_is_neighbor2neighbor_and_takes_the_prior_along(small):
+    data, method = small.data(), small.method("iddp")
+    method.prepare(data, 0)
+    at, batch = At(3, 1, "warm start", 1, 10), data.batch(3, 1, 2)
+    cell1, cell2 = draw_neighbours(batch.noisy.shape, at.rng("neighbours"), torch.device("cpu"))
+    with torch.no_grad():
+        expected = ((method.net(subsample(batch.noisy, cell1)) - subsample(batch.noisy, cell2)) ** 2).mean()
+    torch.testing.assert_close(method.step(batch, at)["loss"], expected)
+    for mine, theirs in zip(method.prior.parameters(), method.net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_anchor_adds_neighbor2neighbors_first_term(small):
+    data = small.data()
+    losses = {}
+    for anchor in (0.0, 0.5, 1.0):
+        method = small.method("iddp", anchor=anchor, predict="image")
+        method.prepare(data, 0)
+        losses[anchor] = method.step(data.batch(3, 11, 2), AT)["loss"].item()
+    assert losses[1.0] - losses[0.0] == pytest.approx(2 * (losses[0.5] - losses[0.0]), rel=1e-4)
+    assert losses[1.0] > losses[0.0]
+
+
+def test_nb2nb_consistency_reference_is_a_constant(small):
+    """Equation 7: no gradient through f(y); checked against the loss by hand, with and without the stop."""
+    net, data = tiny_net(), small.data()
+    method, y = small.method("nb2nb", net=net), data.batch(0, 0, 2).noisy
+    cell1, cell2 = draw_neighbours(y.shape, AT.rng("neighbours"), torch.device("cpu"))
+
+    def hand(full: torch.Tensor) -> torch.Tensor:
+        error = net(subsample(y, cell1)) - subsample(y, cell2)
+        return (error**2).mean() + 1.5 * ((error - subsample(full, cell1) + subsample(full, cell2)) ** 2).mean()
+
+    found = gradient(net, method.risk(y, 1.5, AT))
+    torch.testing.assert_close(found, gradient(net, hand(net(y).detach())), rtol=1e-4, atol=1e-7)
+    assert (found - gradient(net, hand(net(y)))).norm() > 1e-2 * found.norm()
