@@ -52,7 +52,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
-    """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or a stack (N, H, W), (N, C, H, W)."""
+    """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
     if isinstance(images, np.ndarray):
         if images.ndim not in (2, 3, 4):
             raise InputError(f"{what} has shape {images.shape}; expected (H, W), (N, H, W) or (N, C, H, W)")
@@ -131,16 +131,14 @@ def resolve(
         if other.channels != noisy_set.channels:
             raise InputError(f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy_set.channels}")
         pools[name] = _pool(other, normalizer, place, made.patch_px)
-    if start is not None:
+    if start is not None and init is not None:
         _start_from(made, start)
-        inputs["init"] = str(init)
+        inputs["init"] = str(Path(init).absolute())
     config = config if config is not None else getattr(made, "config", None)
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
     if minutes is None and steps is None:
         minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
-    job = Job(
-        made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place
-    )
+    job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
     if not (0 < job.minutes < math.inf or job.steps > 0 or made.key == "bm3d"):
         raise ConfigError(f"a budget of {minutes or steps} is no budget: give --minutes or --steps above 0")
     return job
@@ -191,7 +189,9 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
     weights = {name: value for name, value in start.tensors.items() if name.startswith("net/")}
     for name in method.networks:
         if not any(key.startswith(f"net/{name}/") for key in weights):
-            weights.update({key.replace("net/net/", f"net/{name}/", 1): value for key, value in weights.items() if key.startswith("net/net/")})
+            weights.update(
+                {key.replace("net/net/", f"net/{name}/", 1): value for key, value in weights.items() if key.startswith("net/net/")}
+            )
     try:
         method.load_tensors(weights, optimizers=False)
     except (KeyError, RuntimeError) as error:
@@ -260,14 +260,26 @@ def train(
         plan = plan_minutes(job.method, job.data, job.minutes, seed) if job.minutes > 0 else plan_steps(job.method, max(1, job.steps))
         run.write_config(
             {
-                "method": job.method.key, "preset": preset, "seed": seed, "device": str(job.device), "minutes": job.minutes,
-                "command": command, **job.inputs, "stage_names": [name for name, _ in plan.stages],
-                "stage_steps": [count for _, count in plan.stages], "settings": job.config,
-            }  # fmt: skip
+                "method": job.method.key,
+                "preset": preset,
+                "seed": seed,
+                "device": str(job.device),
+                "minutes": job.minutes,
+                "command": command,
+                **job.inputs,
+                "stage_names": [name for name, _ in plan.stages],
+                "stage_steps": [count for _, count in plan.stages],
+                "settings": job.config,
+            }
         )
         run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
         loop = Loop(job.method, job.data, plan, seed, run, _facts(job, plan))
         return _finish(loop, job, report, on_step)
+
+
+def _fingerprint(data: TrainingData) -> str:
+    """sha256 of the noisy training pixels in network units: a resumed run must see the same."""
+    return hashlib.sha256(data.noisy.flat.cpu().numpy().data).hexdigest()
 
 
 def _facts(job: Job, plan: Plan) -> dict[str, Any]:
@@ -279,14 +291,22 @@ def _facts(job: Job, plan: Plan) -> dict[str, Any]:
         "channels": job.noisy.channels,
         "seed": job.seed,
         "plan": [list(stage) for stage in plan.stages],
-        "data_sha256": hashlib.sha256(job.data.noisy.flat.cpu().numpy()).hexdigest(),
+        "data_sha256": _fingerprint(job.data),
         "precision": getattr(job.method, "precision", "float32"),
         "versions": {"pairfree": __version__, "torch": torch.__version__},
     }
 
 
 def _resume(
-    run: RunFolder, noisy: Any, clean: Any, target: Any, method: Any, net: nn.Module | None, device: str, on_step: OnStep | None, report: bool
+    run: RunFolder,
+    noisy: Any,
+    clean: Any,
+    target: Any,
+    method: Any,
+    net: nn.Module | None,
+    device: str,
+    on_step: OnStep | None,
+    report: bool,
 ) -> Model:
     stored = run.read_config()
     with run.locked():
@@ -304,8 +324,10 @@ def _resume(
             net=net, normalizer=normalizer,
         )  # fmt: skip
         job = dataclasses.replace(job, config=facts["config"])
-        if hashlib.sha256(job.data.noisy.flat.cpu().numpy()).hexdigest() != facts["data_sha256"]:
-            raise InputError(f"{run.path}: the training images are not those the run began with; restore them, or start a new run with --init {run.path}")
+        if _fingerprint(job.data) != facts["data_sha256"]:
+            raise InputError(
+                f"{run.path}: the training images are not those the run began with; restore them, or start a new run with --init {run.path}"
+            )
         _load(job.method, last, run.path)
         run.rewind(last.step)
         _tell(problems, run, last.step)
@@ -342,12 +364,12 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
 
 def _load(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
     checkpoint.check_fits(found.tensors, method.tensors(), where)
-    if optimizers:
-        checkpoint.check_moments(found.tensors, where)
     try:
         method.load_tensors(found.tensors, optimizers)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{where}: the checkpoint's tensors do not fit method {method.key}: {str(error).splitlines()[-1].strip()}") from None
+        raise CheckpointError(
+            f"{where}: the checkpoint's tensors do not fit method {method.key}: {str(error).splitlines()[-1].strip()}"
+        ) from None
 
 
 def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
@@ -442,4 +464,7 @@ def evaluate(
     fit          fit gain and offset of the denoised image first;  luma   score the Y channel (BT.601) of RGB
     """
     pairs = partners(clean, denoised)
-    return {name: score(open_image(first).pixels, open_image(second).pixels, data_range, low, True, fit, luma) for name, (first, second) in pairs.items()}
+    return {
+        name: score(open_image(first).pixels, open_image(second).pixels, data_range, low, True, fit, luma)
+        for name, (first, second) in pairs.items()
+    }

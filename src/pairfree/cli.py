@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -56,7 +56,13 @@ def progress(what: str) -> Iterator[Any]:
     if not err.is_terminal:
         yield lambda done, total, words: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=None, words="")
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
@@ -64,44 +70,55 @@ def progress(what: str) -> Iterator[Any]:
 
 @app.command()
 def train(
-    noisy: Annotated[Optional[list[str]], typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
+    noisy: Annotated[list[str] | None, typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
-    clean: Annotated[Optional[list[Path]], typer.Option(help="Unpaired clean images of other scenes.")] = None,
-    target: Annotated[Optional[Path], typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
-    method: Annotated[Optional[str], typer.Option(help="iddp, nb2nb, n2v, n2n, n2c, bm3d. Default: the noisy-only method we measured best.")] = None,
-    minutes: Annotated[Optional[float], typer.Option(help="Budget in minutes.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Budget in steps.")] = None,
-    preset: Annotated[str, typer.Option(help="cpu (short budgets) or paper.")] = "cpu",
-    init: Annotated[Optional[Path], typer.Option(help="Run folder to fine-tune from.")] = None,
-    config: Annotated[Optional[Path], typer.Option(help="TOML file with settings; a run's config.toml works.")] = None,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")] = None,
+    clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="iddp, nb2nb, n2v, n2n, n2c, bm3d. Default: the noisy-only method we measured best.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    preset: Annotated[str | None, typer.Option(help="cpu (short budgets, the default) or paper.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Run folder to fine-tune from.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; a run's config.toml repeats that run. Options given beside it win.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")] = None,
     device: DeviceOption = "auto",
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it. Default 0.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
 ) -> None:
     """Train a denoiser on noisy files."""
     from pairfree import api
-    from pairfree.config import parse_set, read_toml, to_toml
+    from pairfree.config import parse_set, to_toml
+    from pairfree.engine.run import again
     from pairfree.story import command_line
 
-    given = read_toml(config) if config is not None else {}
-    settings = {**given.get("settings", {}), **parse_set(set_ or [])}
-    chosen: dict[str, Any] = {
-        "method": method or given.get("method"), "preset": preset if config is None else given.get("preset", preset),
-        "minutes": minutes, "steps": steps, "seed": seed if config is None else given.get("seed", seed), "device": device,
-        "clean": clean or None, "target": target, "init": init,
-    }  # fmt: skip
-    sources = noisy or given.get("noisy") or None
-    if minutes is None and steps is None and given.get("minutes"):
-        chosen["minutes"] = given["minutes"]
+    given = again(config) if config is not None else {}
+    settings = {**given.pop("settings", {}), **parse_set(set_ or [])}
+    listed = given.pop("noisy", None)
+    sources = noisy or listed
+    options = {"method": method, "preset": preset, "seed": seed, "clean": clean or None, "target": target, "init": init}
+    if minutes is not None or steps is not None:
+        given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
+    chosen: dict[str, Any] = {"preset": "cpu", "seed": 0, **given, **{key: value for key, value in options.items() if value is not None}}
+    chosen["device"] = device
     if resume:
         model = _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step))
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
         job = api.resolve(sources, settings=settings, **chosen)
-        facts = {"method": job.method.key, "preset": job.preset, "minutes": job.minutes, "steps": job.steps, "seed": job.seed, "device": str(job.device)}
+        facts = {
+            "method": job.method.key,
+            "preset": job.preset,
+            "minutes": job.minutes,
+            "steps": job.steps,
+            "seed": job.seed,
+            "device": str(job.device),
+        }
         data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
         out.print(to_toml({**facts, "data": data, "settings": job.config}), markup=False, end="")
         for line in job.noisy.warnings:
@@ -141,16 +158,18 @@ def denoise(
             err.print(f"warning: {result.source}: {line}", markup=False)
         if result.clipped:
             err.print(f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range", markup=False)
-    out.print(f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}", markup=False)
+    out.print(
+        f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}", markup=False
+    )
 
 
 @app.command()
 def evaluate(
     denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
-    clean: Annotated[Optional[Path], typer.Option(help="Folder of clean files of the same names.")] = None,
-    noisy: Annotated[Optional[Path], typer.Option(help="Folder of the noisy files: evidence without ground truth.")] = None,
-    data_range: Annotated[Optional[float], typer.Option(help="Range of the clean intensities, 255 for 8 bits. Needed with --clean.")] = None,
-    json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers there too.")] = None,
+    clean: Annotated[Path | None, typer.Option(help="Folder of clean files of the same names.")] = None,
+    noisy: Annotated[Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")] = None,
+    data_range: Annotated[float | None, typer.Option(help="Range of the clean intensities, 255 for 8 bits. Needed with --clean.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
 ) -> None:
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
     from pairfree import api, story
@@ -185,7 +204,9 @@ def evaluate(
 @app.command()
 def simulate(
     clean: Inputs,
-    noise: Annotated[str, typer.Option(help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits.", show_default=False)],
+    noise: Annotated[
+        str, typer.Option(help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits.", show_default=False)
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
     seed: SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
@@ -229,14 +250,14 @@ def demo(
 
 @app.command()
 def bench(
-    name: Annotated[Optional[str], typer.Argument(help="Experiment; without it, the tables and which cells are measured.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")] = None,
     preset: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
-    only: Annotated[Optional[list[str]], typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold.")] = None,
-    data: Annotated[Optional[Path], typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
     device: DeviceOption = "auto",
-    minutes: Annotated[Optional[float], typer.Option(help="Another training budget than the preset's.")] = None,
-    seeds: Annotated[Optional[str], typer.Option(help="Comma-separated seeds instead of the experiment's.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Another training budget than the preset's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the experiment's.")] = None,
 ) -> None:
     """Measure: one experiment a table, cells cached and resumable."""
     from pairfree.bench import harness

@@ -71,9 +71,9 @@ def _coerced(value: Any, kind: Any) -> Any:
         raise ValueError("expected a number")
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("expected " + ("a whole number" if kind is int else "a number")) from None
-    if kind is int and float(value) != number:
+    if kind is int and isinstance(value, float) and value != number:
         raise ValueError("expected a whole number")
     if kind is float and not math.isfinite(number):
         raise ValueError("expected a finite number")

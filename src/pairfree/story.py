@@ -124,14 +124,12 @@ def _paragraph(model: Model, noisy: ImageSet) -> str:
     network = f"a {config['net']} network" if config.get("net") else "its network"
     patches = f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step" if "patch_px" in config else ""
     steps = sum(count for _, count in facts["plan"])
+    pairs = model.method.needs.target
+    images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"Images were denoised with pairfree {facts['versions']['pairfree']} using {model.method.title} [{model.method.key}], trained on "
-        f"{len(noisy.planes)} noisy images ({number(noisy.pixels / 1e6)} megapixels) without clean references: {network} for {steps:,} steps{patches}, "
-        f"seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
-        if not model.method.needs.target
-        else f"Images were denoised with pairfree {facts['versions']['pairfree']} using {model.method.title} [{model.method.key}], trained on "
-        f"{len(noisy.planes)} pairs ({number(noisy.pixels / 1e6)} megapixels): {network} for {steps:,} steps{patches}, seed {facts['seed']}, "
-        f"torch {facts['versions']['torch']}."
+        f"{images}{'' if pairs else ' without clean references'}: {network} for {steps:,} steps{patches}, seed {facts['seed']}, "
+        f"torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
     )
 
 
@@ -149,7 +147,7 @@ def command_line(arguments: Sequence[str]) -> str:
 
 def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
     """Residual evidence for every plane of two folders whose files match by stem."""
-    found = {}
+    found: dict[str, Evidence] = {}
     for name, (first, second) in partners(noisy, denoised).items():
         before, after = open_image(first), open_image(second)
         if before.shape != after.shape:

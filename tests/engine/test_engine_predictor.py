@@ -60,7 +60,7 @@ def model_of(net, channels=1, normalizer=None, **how):
     return Model(Predictor(Plain(net), normalizer or Normalizer(0.0, 1.0), channels, **how), {})
 
 
-# -- the arithmetic of tiles -------------------------------------------------------------------------------------------------------------
+# -- the arithmetic of tiles -------------------------------------------------------------------------------------------
 
 sides = st.integers(1, 300)
 
@@ -86,9 +86,7 @@ def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core,
     assert (written == 1).all()
 
 
-@given(
-    limit=st.floats(1e3, 1e9), per_px=st.floats(1, 1e4), halo=st.integers(0, 90), power=st.integers(0, 5), largest=st.integers(1, 2000)
-)
+@given(limit=st.floats(1e3, 1e9), per_px=st.floats(1, 1e4), halo=st.integers(0, 90), power=st.integers(0, 5), largest=st.integers(1, 2000))
 @settings(max_examples=100, deadline=None)
 def test_core_for_memory_keeps_the_bound(limit, per_px, halo, power, largest):
     """Tile with halo fits the memory, unless not even one stride does."""
@@ -100,7 +98,7 @@ def test_core_for_memory_keeps_the_bound(limit, per_px, halo, power, largest):
         assert (core + 2 * -(-halo // stride) * stride) ** 2 * per_px <= limit
 
 
-# -- tiled equals whole ------------------------------------------------------------------------------------------------------------------
+# -- tiled equals whole ------------------------------------------------------------------------------------------------
 
 NETS = {
     "shuffle-unet": lambda: ShuffleUNet(1, 4),
@@ -169,7 +167,7 @@ def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch)
     assert model_of(net).denoise(np.random.default_rng(0).random((40, 50))).shape == (40, 50)
 
 
-# -- what comes back -----------------------------------------------------------------------------------------------------------------------
+# -- what comes back ---------------------------------------------------------------------------------------------------
 
 TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64", ">u2", ">i4", ">f4", ">f8"]
 

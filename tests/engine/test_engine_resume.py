@@ -44,7 +44,9 @@ def uninterrupted(method, out, seed=3):
 
 def stopped_and_resumed(method, out, stops, seed=3):
     with pytest.raises(Stopped) as stopped:
-        pf.train(**data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False, on_step=stop_after(stops[0]))
+        pf.train(
+            **data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False, on_step=stop_after(stops[0])
+        )
     assert stopped.value.exit_code == 130
     for stop in stops[1:]:
         with pytest.raises(Stopped):

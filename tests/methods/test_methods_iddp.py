@@ -53,7 +53,7 @@ def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels
     net, data = tiny_net(), small.data()
     with torch.no_grad():
         net[2].bias.fill_(0.9)  # F(y) then leaves the range in places
-    method = small.method("iddp", net=net, warm_share=0.0, anchor=0.0, prior_rate=1.0, clip=True)
+    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, anchor=0.0, prior_rate=1.0, clip=True)
     method.prepare(data, 0)
     low, high = data.noisy.flat.min().item(), data.noisy.flat.max().item()
     assert (method.low, method.high) == (low, high)
@@ -113,6 +113,16 @@ def test_the_anchor_adds_neighbor2neighbors_first_term(small):
         losses[anchor] = method.step(data.batch(3, 11, 2), AT)["loss"].item()
     assert losses[1.0] - losses[0.0] == pytest.approx(2 * (losses[0.5] - losses[0.0]), rel=1e-4)
     assert losses[1.0] > losses[0.0]
+
+
+@pytest.mark.parametrize(("prior_batch", "used"), [(1, 1), (2, 2), (5, 3), (0, 3)])
+def test_equation_11_sees_the_first_patches_of_the_batch(prior_batch, used, small):
+    """prior_batch of the patches drawn; 0, or more than there are, takes all. The warm start always takes all."""
+    data, method = small.data(), small.method("iddp", prior_batch=prior_batch, predict="image", anchor=0.0)
+    method.prepare(data, 0)
+    batch = data.batch(3, 11, 3)
+    expected = method.risk(batch.noisy[:used], AT).item()
+    assert method.step(batch, AT)["loss"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_nb2nb_consistency_reference_is_a_constant(small):

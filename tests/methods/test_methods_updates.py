@@ -90,14 +90,14 @@ def test_the_scheduled_rate_reaches_the_optimiser(schedule, small):
         assert method.optimizers["net"].param_groups[0]["lr"] == method.config.lr * SCHEDULES[schedule](k / 10)
 
 
-def test_second_stage_of_iddp_uses_its_own_rate(small):
-    method, data = small.method("iddp", second_lr=0.25), small.data()
+@pytest.mark.parametrize(("constant_lr", "factor"), [(0.25, 0.25), (0.0, warm_cosine(0.5))])
+def test_rate_of_equation_11_is_constant_or_scheduled(constant_lr, factor, small):
+    """constant_lr is a fraction of lr, whatever the progress; 0 follows the schedule. The warm start always follows it."""
+    method, data = small.method("iddp", constant_lr=constant_lr), small.data()
     method.prepare(data, 0)
-    rates = []
-    for stage in method.stages():
+    for stage, expected in zip(method.stages(), (warm_cosine(0.5), factor), strict=True):
         method.step(data.batch(0, 5, 2), At(0, 5, stage.name, 5, 10))
-        rates.append(method.optimizers["net"].param_groups[0]["lr"])
-    assert rates[1] == pytest.approx(0.25 * rates[0], rel=1e-12)
+        assert method.optimizers["net"].param_groups[0]["lr"] == pytest.approx(method.config.lr * expected, rel=1e-12)
 
 
 def test_progress_runs_from_0_to_below_1_in_each_stage():
@@ -169,12 +169,14 @@ def test_paper_preset_of_iddp_has_the_papers_numbers():
         "beta1": 0.5,
         "steps": 2_000_000,
         "minutes": 0,
+        "optimizer": "adam",
         "schedule": "flat-then-linear",
         "warm_share": 0.0,
         "anchor": 0.0,
         "noise_scale": 1.0,
         "prior_rate": 1.0,
-        "second_lr": 1.0,
+        "constant_lr": 0.0,
+        "prior_batch": 0,
         "stop_gradient": True,
         "precision": "float32",
     }
@@ -194,11 +196,22 @@ BAD = [
     (N2CConfig, {"lr": math.nan}, "lr"),
     (N2CConfig, {"schedule": "cosine"}, "warm-cosine"),
     (N2CConfig, {"precision": "float16"}, "bfloat16"),
+    (N2CConfig, {"muon_ratio": 0.0}, "muon_ratio"),
+    (N2CConfig, {"beta1": 1.0}, "beta1"),
+    (N2CConfig, {"beta2": -0.1}, "beta2"),
+    (N2CConfig, {"width": -1}, "width"),
+    (N2CConfig, {"minutes": -1.0}, "minutes"),
+    (N2CConfig, {"steps": -1}, "steps"),
     (N2VConfig, {"spacing_px": 1}, "spacing_px"),
     (N2VConfig, {"spacing_px": 7}, "patch_px"),
     (N2VConfig, {"radius_px": 0}, "radius_px"),
     (N2VConfig, {"radius_px": 64}, "radius_px"),
     (Nb2NbConfig, {"patch_px": 33}, "even"),
+    (Nb2NbConfig, {"gamma_end": -1.0}, "gamma_end"),
+    (IDDPConfig, {"blur_px": 201}, "blur_px"),
+    (IDDPConfig, {"noise_scale": -1.0}, "noise_scale"),
+    (IDDPConfig, {"constant_lr": -1.0}, "constant_lr"),
+    (IDDPConfig, {"prior_batch": -1}, "prior_batch"),
     (IDDPConfig, {"blur_px": 4}, "odd"),
     (IDDPConfig, {"blur_px": -3}, "odd"),
     (IDDPConfig, {"warm_share": 1.0}, "warm_share"),
@@ -213,6 +226,20 @@ BAD = [
 def test_settings_without_a_meaning_are_refused(config, changes, named):
     with pytest.raises(ConfigError, match=named):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "patch_px", "multiple"), [("n2c", 20, 8), ("n2v", 20, 8), ("nb2nb", 24, 16), ("nb2nb", 40, 16), ("iddp", 24, 16)]
+)
+def test_patches_that_do_not_fit_the_network_are_refused_at_the_start(key, patch_px, multiple, small):
+    """Neighbor2Neighbor's sub-images are half a patch wide, so its patches must fit twice the stride."""
+    with pytest.raises(ConfigError, match=f"patch_px = {patch_px}: must be a multiple of {multiple} with the network 'shuffle-unet'"):
+        small.method(key, patch_px=patch_px)
+
+
+def test_iddp_without_neighbor2neighbor_takes_any_patch_of_the_stride(small):
+    data, method = small.data(patch_px=24), small.method("iddp", patch_px=24, warm_share=0.0, anchor=0.0)
+    small.run(method, data)
 
 
 def test_all_problems_of_an_iddp_config_come_in_one_message():

@@ -20,8 +20,7 @@ PARAMETERS_BY_HAND = {
     # DnCNN, Zhang et al.: 17 layers of 64 channels; the first and last have biases, the 15 inner ones a batch norm
     "dncnn": (9 * 64 + 64) + 15 * (9 * 64 * 64 + 2 * 64) + (9 * 64 + 1),
     # two 3x3 convolutions a level, 32-64-128-128, decoder on concatenated skips, 1x1 at the end
-    "unet": sum(9 * a * b + b + 9 * b * b + b for a, b in [(1, 32), (32, 64), (64, 128), (128, 128), (256, 128), (192, 64), (96, 32)])
-    + 33,
+    "unet": sum(9 * a * b + b + 9 * b * b + b for a, b in [(1, 32), (32, 64), (64, 128), (128, 128), (256, 128), (192, 64), (96, 32)]) + 33,
 }
 
 
@@ -193,7 +192,7 @@ def test_initialisations_have_the_stated_spread():
 
 
 def test_build_names_what_there_is():
-    with pytest.raises(ConfigError, match="no network named 'resnet'.*dncnn, shuffle-unet, unet"):
+    with pytest.raises(ConfigError, match=r"no network named 'resnet'.*dncnn, shuffle-unet, unet"):
         build("resnet", 1)
-    with pytest.raises(ConfigError, match="predict = 'noise'.*'residual' or 'image'"):
+    with pytest.raises(ConfigError, match=r"predict = 'noise'.*'residual' or 'image'"):
         build("unet", 1, predict="noise")

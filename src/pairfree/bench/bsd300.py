@@ -1,4 +1,4 @@
-"""Colour natural images: the noises of IDDP's Tables 1 and 2. One model a noise family, trained on the range, tested on a level and the range.
+"""Colour natural images: the noises of IDDP's Tables 1 and 2. One model a noise family, trained on the range, tested on a level and on it.
 
 The papers train on 4,744 Waterloo images, which are not free to ship; here bsd300/train + bsds500_test, 400 images.
 """

@@ -65,7 +65,12 @@ EXPERIMENT = Experiment(
     cells=cells,
     task=task,
     published={
-        "bm3d, true sigma": {"gaussian:sigma=15": "31.07", "gaussian:sigma=25": "28.56", "gaussian:sigma=30": "27.78", "gaussian:sigma=50": "25.60"},
+        "bm3d, true sigma": {
+            "gaussian:sigma=15": "31.07",
+            "gaussian:sigma=25": "28.56",
+            "gaussian:sigma=30": "27.78",
+            "gaussian:sigma=50": "25.60",
+        },
         "n2v": {"gaussian:sigma=15": "29.48", "gaussian:sigma=25": "26.97", "gaussian:sigma=30": "26.38", "gaussian:sigma=50": "24.30"},
     },
 )

@@ -65,7 +65,10 @@ def run(
             continue
         result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, minutes, key, on_step)
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
-        say(f"{label}: " + ", ".join(f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()))
+        say(
+            f"{label}: "
+            + ", ".join(f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items())
+        )
     return tables.markdown(experiment, preset, tables.read_results(out / name))
 
 
@@ -78,7 +81,9 @@ def overview(out: Path) -> str:
         for preset in ("cpu", "paper"):
             cells = experiment.cells(preset)
             done = [cell for cell in cells if cell.name in results]
-            devices = sorted({results[cell.name]["environment"].get("gpu", results[cell.name]["environment"]["processor"]) for cell in done})
+            devices = sorted(
+                {results[cell.name]["environment"].get("gpu", results[cell.name]["environment"]["processor"]) for cell in done}
+            )
             lines.append(f"  {preset:<6} {len(done):>3} of {len(cells)} cells measured{' on ' + ', '.join(devices) if devices else ''}")
             lines += [f"         missing: {cell.name}" for cell in cells if cell.name not in results][:400]
     return "\n".join(lines)
@@ -99,7 +104,7 @@ def cache_key(task: Task, cell: Cell, minutes: float | None) -> str:
     for group in (task.noisy, task.clean, task.second_noisy, [image.noisy for image in task.test], [image.clean for image in task.test]):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
-    words = [cell.name, sorted(cell.settings.items()), minutes, pairfree.__version__]
+    words: list[Any] = [cell.name, sorted(cell.settings.items()), minutes, pairfree.__version__]
     if cell.method not in BASELINES:
         words.append(settings_of(cell))
     digest.update(json.dumps(words, default=str, sort_keys=True).encode())

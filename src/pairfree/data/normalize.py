@@ -26,7 +26,9 @@ class Normalizer:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.offset) and np.isfinite(self.scale) and self.scale > 0):
-            raise CheckpointError(f"normaliser offset {self.offset} and scale {self.scale} are not a usable intensity map; retrain the model")
+            raise CheckpointError(
+                f"normaliser offset {self.offset} and scale {self.scale} are not a usable intensity map; retrain the model"
+            )
 
     def apply(self, intensity: np.ndarray) -> np.ndarray:
         """Intensity of any dtype -> float32 network units, same shape. float64 inside, so that large offsets lose nothing."""

@@ -65,16 +65,39 @@ class PatchPool:
         return torch.stack([image, top, left, (u[:, 3] * 8).long()], dim=1)
 
     def gather(self, places: Tensor, augment: bool = True) -> Tensor:
-        """Patches (B, C, P, P) at ``places``; k numbers the 8 symmetries of the square."""
+        """Patches (B, C, P, P) at ``places``: one index computation on a GPU; slices on a CPU, where they take a tenth of the time."""
+        return self._slices(places, augment) if self.device.type == "cpu" else self._indexed(places, augment)
+
+    def _slices(self, places: Tensor, augment: bool) -> Tensor:
+        out = torch.empty(len(places), self.channels, self.patch_px, self.patch_px)
+        for patch, (image, top, left, k) in zip(out, places.tolist(), strict=True):
+            shape = (self.channels, int(self.heights[image]), int(self.widths[image]))
+            start = int(self.starts[image])
+            plane = self.flat[start : start + shape[0] * shape[1] * shape[2]].view(shape)
+            crop = plane[:, top : top + self.patch_px, left : left + self.patch_px]
+            patch.copy_(symmetric(crop, k) if augment else crop)
+        return out
+
+    def _indexed(self, places: Tensor, augment: bool) -> Tensor:
         image, top, left, symmetry = places.unbind(1)
         start = self.starts[image] + top * self.widths[image] + left
-        meta = torch.stack([start, self.widths[image], self.heights[image] * self.widths[image], symmetry]).to(self.device, non_blocking=True)
+        meta = torch.stack([start, self.widths[image], self.heights[image] * self.widths[image], symmetry]).to(
+            self.device, non_blocking=True
+        )
         start, width, plane_size, symmetry = (row.view(-1, 1, 1) for row in meta)
         rows, columns = self._rows.view(1, -1, 1), self._rows.view(1, 1, -1)
         y, x = _symmetry(rows, columns, symmetry, self.patch_px) if augment else (rows, columns)
         inside = start + y * width + x
         channel = torch.arange(self.channels, device=self.device).view(1, -1, 1, 1)
         return self.flat[inside.unsqueeze(1) + channel * plane_size.unsqueeze(1)]
+
+
+def symmetric(crop: Tensor, k: int) -> Tensor:
+    """One of the 8 symmetries of a square (..., P, P): bit 0 of k flips rows, bit 1 flips columns, bit 2 transposes."""
+    if k & 4:
+        crop = crop.transpose(-1, -2)
+    flips = [axis for bit, axis in ((1, -2), (2, -1)) if k & bit]
+    return crop.flip(flips) if flips else crop
 
 
 def _symmetry(rows: Tensor, columns: Tensor, k: Tensor, patch_px: int) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,9 @@ def check_finite(plane: np.ndarray, label: str) -> None:
         return
     bad = ~np.isfinite(plane)
     place = tuple(int(i) for i in np.argwhere(bad)[0][-2:])
-    raise InputError(f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or remove them")
+    raise InputError(
+        f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or remove it"
+    )
 
 
 def read_set(entries: Sequence[Entry]) -> ImageSet:
@@ -120,7 +122,7 @@ def _check_not_blank(found: ImageSet) -> None:
 
 
 def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
-    """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix. InputError names what lacks a partner."""
+    """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix; InputError names what has none."""
     by_stem = {stem: index for index, stem in enumerate(target.stems)}
     ordered = ImageSet(warnings=target.warnings)
     for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):
@@ -128,7 +130,9 @@ def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
             raise InputError(f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names must match")
         partner = target.planes[by_stem[stem]]
         if partner.shape != plane.shape:
-            raise InputError(f"{name}: shape {plane.shape}, its partner {target.names[by_stem[stem]]} {partner.shape}; partners must be registered")
+            raise InputError(
+                f"{name}: shape {plane.shape}, its partner {target.names[by_stem[stem]]} {partner.shape}; partners must be registered"
+            )
         ordered.planes.append(partner)
         ordered.names.append(target.names[by_stem[stem]])
         ordered.stems.append(stem)

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +68,10 @@ def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
 
 def _drop_old(folder: Path) -> None:
     for old in listing(folder)[:-KEEP]:
-        os.unlink(old)
+        old.unlink()
     for numbers in folder.glob("step-*.safetensors"):  # also those of a process that was killed before it wrote the JSON
         if not numbers.with_suffix(".json").exists():
-            os.unlink(numbers)
+            numbers.unlink()
 
 
 def listing(folder: Path) -> list[Path]:
@@ -87,10 +86,14 @@ def load(words: Path) -> Checkpoint:
     try:
         blob = numbers.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{numbers}: cannot be read ({error.strerror or error}); its partner {words.name} is useless without it") from None
+        raise CheckpointError(
+            f"{numbers}: cannot be read ({error.strerror or error}); its partner {words.name} is useless without it"
+        ) from None
     found = hashlib.sha256(blob).hexdigest()
     if found != facts["tensors_sha256"]:
-        raise CheckpointError(f"{numbers}: damaged: sha256 is {found[:12]}..., expected {facts['tensors_sha256'][:12]}...; use an earlier checkpoint")
+        raise CheckpointError(
+            f"{numbers}: damaged: sha256 is {found[:12]}..., expected {facts['tensors_sha256'][:12]}...; use an earlier checkpoint"
+        )
     try:
         tensors = safetensors.torch.load(blob)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -172,20 +175,6 @@ def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wher
                 f"{where}: tensor {name!r} is {have.dtype} {tuple(have.shape)}, expected {want.dtype} {tuple(want.shape)}; "
                 "it belongs to a network of other settings"
             )
-
-
-def check_moments(found: Mapping[str, Tensor], where: Path) -> None:
-    """CheckpointError naming an optimiser's moment that is missing: every weight of one optimiser has the same ones."""
-    moments: dict[str, dict[str, set[str]]] = {}
-    for name in found:
-        if name.startswith("opt/"):
-            optimizer, index, field = [*name.split("/", 3)[1:], "", ""][:3]
-            moments.setdefault(optimizer, {}).setdefault(index, set()).add(field)
-    for optimizer, fields in moments.items():
-        wanted = set.union(*fields.values())
-        for index, have in fields.items():
-            if have != wanted:
-                raise CheckpointError(f"{where}: tensor 'opt/{optimizer}/{index}/{sorted(wanted - have)[0]}' is missing")
 
 
 def _text(facts: Mapping[str, Any]) -> str:

@@ -83,7 +83,8 @@ class Model:
         self, plane: np.ndarray, dtype: np.dtype[Any], label: str, alpha: bool, on_pixels: Callable[[int], None] | None
     ) -> tuple[np.ndarray, int]:
         channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
-        colours = {2: 1, 4: 3}.get(channels_first.shape[0], channels_first.shape[0]) if alpha else channels_first.shape[0]
+        samples: int = channels_first.shape[0]
+        colours = {2: 1, 4: 3}.get(samples, samples) if alpha else samples
         if colours != self.channels:
             raise InputError(
                 f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "
@@ -91,6 +92,6 @@ class Model:
             )
         values = self.predictor.predict(channels_first[:colours], on_pixels)
         done, clipped = to_dtype(values, dtype)
-        if colours < channels_first.shape[0]:
+        if colours < samples:
             done = np.concatenate([done, channels_first[colours:]])
         return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped

@@ -1,4 +1,4 @@
-"""Apply a trained denoiser to images of any size: tiles with halo, bounded memory, every pixel's intensity kept where the network says so."""
+"""Apply a trained denoiser to images of any size: tiles with halo, bounded memory, intensities kept where the network leaves them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ PROBE_PX = 64
 class Predictor:
     """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size."""
 
-    def __init__(self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0) -> None:
+    def __init__(
+        self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0
+    ) -> None:
         self.method, self.normalizer, self.channels = method, normalizer, channels
         for net in method.networks.values():
             net.eval()
@@ -36,7 +38,9 @@ class Predictor:
         try:
             self.halo_px = measured_receptive_field_px(net, channels)
         except ValueError as error:
-            raise ConfigError(f"the network cannot be applied in tiles: {error}; set whole_image = True on it if it must see the whole image") from None
+            raise ConfigError(
+                f"the network cannot be applied in tiles: {error}; set whole_image = True on it if it must see the whole image"
+            ) from None
         largest = core_px or DEFAULT_CORE_PX
         self.core_px = core_for_memory(max_bytes, activation_bytes_per_px(method, channels), self.halo_px, self.stride_px, largest)
 
@@ -63,8 +67,8 @@ class Predictor:
                 continue
             if not np.isfinite(change).all():
                 raise InputError(
-                    f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was trained near "
-                    f"{self.normalizer.offset:.6g} .. {self.normalizer.offset + self.normalizer.scale:.6g}: use images of that kind"
+                    f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was trained "
+                    f"near {self.normalizer.offset:.6g} .. {self.normalizer.offset + self.normalizer.scale:.6g}: use images of that kind"
                 )
             inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
             out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)

@@ -1,11 +1,11 @@
 """The run folder: what one training run leaves on disk, and the lock that keeps two processes apart.
 
-    config.toml        every setting by value, the inputs, the plan; enough to run it again
-    events.jsonl       every logged number, one JSON object a line
-    environment.json   versions, processor, threads, date
-    checkpoints/       see ``checkpoint``
-    report.html        written when training ends
-    lock               held while a process trains here; empty of meaning otherwise
+config.toml        every setting by value, the inputs, the plan; enough to run it again
+events.jsonl       every logged number, one JSON object a line
+environment.json   versions, processor, threads, date
+checkpoints/       see ``checkpoint``
+report.html        written when training ends
+lock               held while a process trains here; empty of meaning otherwise
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from pairfree.config import read_toml, to_toml
+from pairfree.config import did_you_mean, read_toml, to_toml
 from pairfree.engine import checkpoint
 from pairfree.errors import BusyError, ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
@@ -126,6 +127,39 @@ class RunFolder:
         write_text(self.events_path, "".join(json.dumps(event) + "\n" for event in kept), overwrite=True)
 
 
+AGAIN: dict[str, type | tuple[type, ...]] = {
+    "method": str, "preset": str, "seed": int, "minutes": (int, float), "steps": int, "noisy": (str, list), "clean": (str, list),
+    "target": (str, list), "init": str, "settings": dict,
+}  # fmt: skip
+RECORD = ("device", "command", "stage_names", "stage_steps")
+"""Keys of config.toml that say how the run went, not what to do."""
+
+
+def again(path: Path) -> dict[str, Any]:
+    """The choices of a TOML file, a run's config.toml or one's own: arguments of ``api.train``. ConfigError with all its problems.
+
+    A run's budget comes back as it was given: minutes, or the number of steps.
+    """
+    values = read_toml(path)
+    problems = [f"unknown key {key!r}{did_you_mean(key, AGAIN)}" for key in values if key not in AGAIN and key not in RECORD]
+    problems += [f"{key} = {values[key]!r}: wrong type" for key, kind in AGAIN.items() if key in values and not _is(values[key], kind)]
+    lengths = values.get("stage_steps", [])
+    if not _is(lengths, list) or not all(_is(length, int) for length in lengths):
+        problems.append("stage_steps: expected whole numbers")
+    if problems:
+        raise ConfigError(f"{path}: " + " | ".join(problems))
+    given = {key: value for key, value in values.items() if key in AGAIN and value not in ([], "")}
+    if not given.get("minutes"):
+        given.pop("minutes", None)
+        if lengths and "steps" not in given:
+            given["steps"] = sum(lengths)
+    return given
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 class EventLog:
     """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut. Raises OutputError."""
 
@@ -163,7 +197,6 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions, processor, threads and date: what a number needs beside it to be repeated."""
     import numpy
     import scipy
-    import skimage
 
     from pairfree import __version__
 
@@ -174,7 +207,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
-        "scikit-image": skimage.__version__,
+        "scikit-image": version("scikit-image"),
         "system": platform.platform(terse=True),
         "processor": _processor(),
         "threads": torch.get_num_threads(),

@@ -145,7 +145,7 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str,
     Raises DivergedError naming step and network; weights and moments are then those of the step before.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     if not bool(torch.isfinite(norm + loss.detach())):

@@ -66,7 +66,8 @@ class IDDPConfig(SingleConfig):
     warm_share      share of the budget spent on Neighbor2Neighbor before eq. (11) begins; 0 is the paper
     anchor          weight of Neighbor2Neighbor's loss beside eq. (11); 0 is the paper
     prior_rate      share of the trained weights that the prior network takes over each step; 1 is the paper (the prior is the network)
-    second_lr       peak rate of the second stage as a fraction of ``lr``
+    constant_lr     rate of eq. (11) as a fraction of ``lr``, held constant; 0 follows the schedule, as the paper does
+    prior_batch     patches a step of eq. (11), of the ``batch_size`` that are drawn; 0 takes all
     """
 
     alpha: float = 0.001
@@ -78,7 +79,8 @@ class IDDPConfig(SingleConfig):
     warm_share: float = 0.0
     anchor: float = 0.0
     prior_rate: float = 1.0
-    second_lr: float = 1.0
+    constant_lr: float = 0.0
+    prior_batch: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,14 +91,24 @@ class IDDPConfig(SingleConfig):
             problems.append(f"warm_share = {self.warm_share} must lie in [0, 1)")
         if not 0 < self.prior_rate <= 1:
             problems.append(f"prior_rate = {self.prior_rate} must lie in (0, 1]")
+        if self.constant_lr < 0:
+            problems.append(f"constant_lr = {self.constant_lr} must not be negative")
+        if self.prior_batch < 0:
+            problems.append(f"prior_batch = {self.prior_batch} must not be negative")
         if not self.stop_gradient and self.prior_rate < 1:
             problems.append("stop_gradient = false needs prior_rate = 1: gradients cannot reach an averaged prior")
         if self.patch_px % 2:
             problems.append(f"patch_px = {self.patch_px} must be even")
-        if min(self.alpha, self.beta, self.anchor) < 0:
-            problems.append("alpha, beta and anchor must not be negative")
+        if self.blur_px // 2 >= self.patch_px:
+            problems.append(f"blur_px = {self.blur_px} must be smaller than two patches")
+        if min(self.alpha, self.beta, self.anchor, self.noise_scale) < 0:
+            problems.append("alpha, beta, anchor and noise_scale must not be negative")
         if problems:
             raise ConfigError("iddp: " + "; ".join(problems))
+
+    @property
+    def smallest_px(self) -> int:
+        return self.patch_px // 2 if self.warm_share > 0 or self.anchor > 0 else self.patch_px
 
 
 _PAPER = IDDPConfig(
@@ -106,6 +118,7 @@ _PAPER = IDDPConfig(
     lr=2e-4,
     beta1=0.5,
     beta2=0.999,
+    optimizer="adam",
     max_norm=1e9,
     schedule="flat-then-linear",
     precision="float32",
@@ -113,7 +126,7 @@ _PAPER = IDDPConfig(
     steps=2_000_000,
 )
 PRESETS = {
-    "cpu": IDDPConfig(warm_share=0.45, anchor=1.0, prior_rate=0.01, second_lr=0.5),
+    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, prior_rate=0.002, constant_lr=0.5, prior_batch=4),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
 }
@@ -127,9 +140,7 @@ class IDDP(SingleNetwork):
     assumption = "noise is zero-mean and independent between pixels; its size may depend on the signal"
     config: IDDPConfig
 
-    def __init__(
-        self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None
-    ) -> None:
+    def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
         if config.prior_rate < 1:
             self.prior = copy.deepcopy(self.net).requires_grad_(False)
@@ -146,10 +157,11 @@ class IDDP(SingleNetwork):
             if self.config.prior_rate < 1:
                 follow(self.prior, self.net, 1.0)
             return logged
-        loss = self.risk(batch.noisy, at)
+        noisy = batch.noisy[: self.config.prior_batch or None]
+        loss = self.risk(noisy, at)
         if self.config.anchor > 0:
-            loss = loss + self.config.anchor * self._neighbor_risk(batch.noisy, at)
-        logged = self.descend(loss, at, self.config.second_lr)
+            loss = loss + self.config.anchor * self._neighbor_risk(noisy, at)
+        logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
         if self.config.prior_rate < 1:
             follow(self.prior, self.net, self.config.prior_rate)
         return logged
@@ -176,6 +188,15 @@ class IDDP(SingleNetwork):
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x.clamp(self.low, self.high) if self.config.clip else x
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """What is applied in the end: the averaged prior where there is one, else the network."""
+        return self.prior if self.config.prior_rate < 1 else self.net
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.denoiser(channels_last(x))
+        return out
 
     @torch.no_grad()
     def _prior_of(self, y: Tensor) -> Tensor:

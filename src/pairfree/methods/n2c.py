@@ -39,6 +39,7 @@ PRESETS = {
         lr=2e-4,
         beta1=0.5,
         beta2=0.999,
+        optimizer="adam",
         max_norm=1e9,
         schedule="flat-then-linear",
         precision="float32",

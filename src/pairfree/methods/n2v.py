@@ -91,6 +91,7 @@ PRESETS = {
         batch_size=128,
         lr=4e-4,
         beta2=0.999,
+        optimizer="adam",
         max_norm=1e9,
         schedule="flat-then-linear",
         precision="float32",

@@ -68,6 +68,12 @@ class Nb2NbConfig(SingleConfig):
         super().__post_init__()
         if self.patch_px % 2:
             raise ConfigError(f"patch_px = {self.patch_px}: Neighbor2Neighbor needs an even patch")
+        if min(self.gamma_end, self.gamma_from) < 0:
+            raise ConfigError(f"gamma_end = {self.gamma_end}, gamma_from = {self.gamma_from}: must not be negative")
+
+    @property
+    def smallest_px(self) -> int:
+        return self.patch_px // 2
 
 
 PRESETS = {
@@ -78,6 +84,7 @@ PRESETS = {
         batch_size=4,
         lr=3e-4,
         beta2=0.999,
+        optimizer="adam",
         max_norm=1e9,
         schedule="flat-then-linear",
         precision="float32",

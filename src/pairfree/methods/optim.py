@@ -23,9 +23,15 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
+    # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until the end: 2-3 times cheaper
+    gram = x @ x.transpose(1, 2)
+    eye = torch.eye(gram.shape[1], device=gram.device)
+    product = eye
     for _ in range(NEWTON_SCHULZ_STEPS):
-        square = x @ x.transpose(1, 2)
-        x = a * x + (b * square + c * (square @ square)) @ x
+        factor = a * eye + b * gram + c * (gram @ gram)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.transpose(1, 2) if tall else x
 
 
@@ -40,7 +46,8 @@ class MuonAdam(torch.optim.Optimizer):
     def __init__(
         self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], momentum: float = 0.95, muon_ratio: float = 10.0
     ) -> None:
-        kernels, rest = [], []
+        kernels: list[Tensor] = []
+        rest: list[Tensor] = []
         for parameter in parameters:
             inner = parameter.ndim >= 2 and min(parameter.shape[:2]) >= MIN_CHANNELS
             (kernels if inner else rest).append(parameter)
@@ -57,7 +64,7 @@ class MuonAdam(torch.optim.Optimizer):
                 (self._muon if group["muon"] else self._adam)(group, parameters)
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         momenta = [self._state(p, "momentum") for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
@@ -73,7 +80,7 @@ class MuonAdam(torch.optim.Optimizer):
 
     def _adam(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         first, second = ([self._state(p, key) for p in parameters] for key in ("exp_avg", "exp_avg_sq"))
         count = self.state[parameters[0]].setdefault("step", torch.zeros(()))
         count += 1

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method, check_positive, flat_then_linear, set_rate, update, warm_cosine
+from pairfree.methods.optim import MuonAdam
 from pairfree.nets import build
-from pairfree.nets.blocks import channels_last
+from pairfree.nets.blocks import channels_last, total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear}
 
@@ -25,7 +26,9 @@ class SingleConfig:
     predict     "residual": output y - f(y); "image": output f(y); "" is the network's default
     patch_px    side of the square training patches, pixels
     batch_size  patches a step
+    optimizer   "muon": Muon for the inner kernels, Adam for the rest (short budgets); "adam": Adam alone (the papers)
     lr          peak learning rate of Adam
+    muon_ratio  Muon's rate as a multiple of lr
     beta1       Adam's first decay; beta2 its second
     max_norm    gradients are scaled down to this joint norm
     schedule    "warm-cosine" (short budgets) or "flat-then-linear" (the papers')
@@ -39,7 +42,9 @@ class SingleConfig:
     predict: str = ""
     patch_px: int = 64
     batch_size: int = 16
+    optimizer: str = "muon"
     lr: float = 2e-3
+    muon_ratio: float = 5.0
     beta1: float = 0.9
     beta2: float = 0.99
     max_norm: float = 1.0
@@ -49,13 +54,27 @@ class SingleConfig:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(type(self).__name__, [(key, getattr(self, key)) for key in ("patch_px", "batch_size", "lr", "max_norm")])
+        check_positive(
+            type(self).__name__, [(key, getattr(self, key)) for key in ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")]
+        )
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ConfigError(f"beta1 = {self.beta1}, beta2 = {self.beta2}: must lie in [0, 1)")
+        if min(self.width, self.minutes, self.steps) < 0:
+            raise ConfigError(f"width = {self.width}, minutes = {self.minutes}, steps = {self.steps}: must not be negative")
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"schedule = {self.schedule!r}: must be one of {', '.join(SCHEDULES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"optimizer = {self.optimizer!r}: must be one of {', '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision = {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
 
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest image that the network sees in training: a patch, or a sub-image of one."""
+        return self.patch_px
 
+
+OPTIMIZERS = ("muon", "adam")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -68,6 +87,13 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     hardware = device.type == "cpu" and any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return "bfloat16" if hardware else "float32"
+
+
+def optimizer_of(config: SingleConfig, net: nn.Module) -> torch.optim.Optimizer:
+    betas = (config.beta1, config.beta2)
+    if config.optimizer == "muon":
+        return MuonAdam(net.parameters(), config.lr, betas, muon_ratio=config.muon_ratio)
+    return torch.optim.Adam(net.parameters(), lr=config.lr, betas=betas, foreach=True)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -83,9 +109,13 @@ class SingleNetwork(Method):
         place = torch.device(device)
         self.precision = resolve_precision(config.precision, place)
         made = net if net is not None else build(config.net, channels, config.width, config.predict)
+        stride = total_stride(made)
+        if config.smallest_px % stride:
+            multiple = stride * (config.patch_px // config.smallest_px)
+            raise ConfigError(f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}")
         self.net = made.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks = {"net": self.net}
-        self.optimizers = {"net": torch.optim.Adam(self.net.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), foreach=True)}
+        self.optimizers = {"net": optimizer_of(config, self.net)}
 
     @property
     def denoiser(self) -> nn.Module:
@@ -106,8 +136,9 @@ class SingleNetwork(Method):
         out: Tensor = self.net(channels_last(x))
         return out
 
-    def descend(self, loss: Tensor, at: At, scale: float = 1.0) -> dict[str, Tensor]:
-        """Set the scheduled rate, take one guarded step."""
-        set_rate(self.optimizers["net"], self.config.lr * scale * SCHEDULES[self.config.schedule](at.progress))
+    def descend(self, loss: Tensor, at: At, rate: float | None = None) -> dict[str, Tensor]:
+        """Set the learning rate (the scheduled one unless given), take one guarded step."""
+        scheduled = self.config.lr * SCHEDULES[self.config.schedule](at.progress)
+        set_rate(self.optimizers["net"], scheduled if rate is None else rate)
         update(self.optimizers["net"], loss, at, "net", self.config.max_norm)
         return {"loss": loss.detach()}

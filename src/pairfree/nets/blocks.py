@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 def total_stride(net: nn.Module) -> int:
     """Pixels that the input's height and width must be a multiple of; networks state it as ``stride``, others count as 1."""
-    return int(getattr(net, "stride", 1))
+    stride = getattr(net, "stride", 1)
+    return max(stride) if isinstance(stride, tuple) else int(stride)  # a bare nn.Conv2d states (1, 1)
 
 
 def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1024) -> int:

@@ -54,7 +54,7 @@ def simulate_files(
             out[index], count = to_dtype(noisy * unit, out.dtype)
             clipped += count
             record[label] = spec_of(drawn)
-        made = replace(image, pixels=out, **({"family": "tiff", "metadata": {}} if as_float else {}))
+        made = replace(image, pixels=out, family="tiff", metadata={}) if as_float else replace(image, pixels=out)
         save_image(made, path, overwrite)
         done.append(Simulated(path, record[label], clipped))
     text = json.dumps({"noise": spec, "seed": seed, "unit": "8-bit grey levels", "drawn": record}, indent=1)

@@ -1,0 +1,249 @@
+"""What a user gets wrong: one line on stderr, the right exit code, inputs untouched, nothing half-written."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from pairfree import cli
+
+FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=2", "--method=n2v"]
+
+
+def picture(seed=0, shape=(20, 30), dtype=np.uint16):
+    return np.random.default_rng(seed).normal(1000 if np.dtype(dtype).itemsize > 1 else 100, 20, shape).astype(dtype)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working folder with two noisy files; no report, for speed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pairfree.story.write_run_report", lambda *_: None)
+    (tmp_path / "noisy").mkdir()
+    for number in range(2):
+        tifffile.imwrite(tmp_path / f"noisy/{number}.tif", picture(number))
+    return tmp_path
+
+
+def digests(folder):
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def pairfree(monkeypatch, capsys):
+    def call(*arguments):
+        """(exit code, stdout, stderr) of the command."""
+        monkeypatch.setattr(sys, "argv", ["pairfree", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = done.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(pairfree, folder):
+    def call(*arguments, code=2):
+        """The one line of a refusal; asserts that it is one, and that no file appeared, went or changed."""
+        before = digests(folder)
+        got, out, err = pairfree(*arguments)
+        assert got == code, err
+        assert out == ""
+        assert err.startswith("pairfree: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        assert digests(folder) == before
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["noisi"], "did you mean noisy"),
+        (["nowhere/at/all"], "no such file"),
+        ([], "no noisy images"),
+        (["noisy", "--method", "nb2mb"], "did you mean 'nb2nb'"),
+        (["noisy", "--preset", "papr"], "did you mean 'paper'"),
+        (["noisy", "--set", "patchpx=16"], "did you mean 'patch_px'"),
+        (["noisy", "--set", "width"], "expected KEY=VALUE"),
+        (["noisy", "--set", "width=four"], "expected a whole number"),
+        (["noisy", "--set", "lr=-1"], "must be positive"),
+        (["noisy", "--set", "lr=nan"], "expected a finite number"),
+        (["noisy", "--minutes", "1", "--steps", "5"], "minutes or steps, not both"),
+        (["noisy", "--steps", "0"], "budget"),
+        (["noisy", "--steps", "many"], "--steps"),
+        (["noisy", "--minutes", "nan"], "budget"),
+        (["noisy", "--seed", "-1"], "seed"),
+        (["noisy", "--seed", "99999999999999999999"], "seed"),
+        (["noisy", "--method", "n2c"], "--target"),
+        (["noisy", "--method", "n2n"], "--target"),
+        (["noisy", "--target", "noisy", "--method", "n2v"], "no use of --target"),
+        (["noisy", "--clean", "noisy", "--method", "n2v"], "no use of --clean"),
+        (["noisy", "--device", "gpu"], "must be auto, cpu or cuda"),
+        (["noisy", "--init", "nowhere"], "no such run folder"),
+        (["noisy", "--init", "noisy"], "no usable checkpoint"),
+        (["noisy", "--config", "missing.toml"], "no such config file"),
+        (["--resume"], "not a run folder"),
+        (["noisy", "--out", "noisy"], "not empty"),
+        (["noisy", "--out", "noisy/0.tif"], "is a file"),
+        (["noisy", "--out", "noisy/0.tif/run"], "0.tif"),
+        (["noisy", "--stepz", "3"], "--steps"),
+    ],
+)
+def test_train_refuses(arguments, words, refused):
+    assert words in refused("train", "--out", "run", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("methd = 'n2v'", "did you mean 'method'"),
+        ("settings = 5", "settings = 5: wrong type"),
+        ("noisy = [", "not readable as TOML"),
+        ("[settings]\nlearning = 1", "unknown key 'learning'"),
+        ("stage_steps = ['x']", "stage_steps"),
+        ("minutes = 1\nsteps = 5", "not both"),
+    ],
+)
+def test_a_wrong_config_file_is_refused(text, words, refused, folder):
+    (folder / "my.toml").write_text(text)
+    assert words in refused("train", "noisy", "--config", "my.toml", "--out", "run")
+
+
+def test_an_empty_folder_is_refused(refused, folder):
+    (folder / "empty").mkdir()
+    assert "holds no image" in refused("train", "empty", "--out", "run")
+    assert "holds no image" in refused("denoise", "run", "empty", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cut.tif", lambda whole: whole[: len(whole) // 2], "cut.tif"),
+        ("empty.tif", lambda whole: b"", "empty.tif"),
+        ("text.tif", lambda whole: b"Dear diary", "text.tif"),
+        ("lies.png", lambda whole: whole, "lies.png"),
+        ("notes.txt", lambda whole: b"x", "is not supported"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(name, content, words, refused, folder):
+    whole = (folder / "noisy/0.tif").read_bytes()
+    (folder / name).write_bytes(content(whole))
+    assert words in refused("train", "noisy", name, "--out", "run")
+
+
+def test_pixels_that_cannot_be_learned_from_are_refused(refused, folder):
+    bad = picture(0, dtype=np.float32)
+    bad[3, 4] = np.nan
+    tifffile.imwrite(folder / "nan.tif", bad)
+    assert "nan.tif: 1 of 600 pixels are NaN or Inf, the first at row 3, column 4" in refused("train", "nan.tif", "--out", "run")
+    tifffile.imwrite(folder / "flat.tif", np.full((20, 20), 7, np.uint16))
+    assert "constant" in refused("train", "flat.tif", "--out", "run")
+    tifffile.imwrite(
+        folder / "colour.tif", np.zeros((20, 20, 3), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None], photometric="rgb"
+    )
+    assert "grey and colour" in refused("train", "noisy", "colour.tif", "--out", "run")
+
+
+def test_partners_must_match(refused, folder):
+    (folder / "clean").mkdir()
+    tifffile.imwrite(folder / "clean/0.tif", picture(5))
+    assert "no partner" in refused("train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run")
+    tifffile.imwrite(folder / "clean/1.tif", picture(6, (9, 9)))
+    assert "must be registered" in refused("train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run")
+
+
+def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
+    code, out, err = pairfree("train", "noisy", "--out", "run", *FAST[:-2], "--method=nb2nb", "--steps=40", "--set=lr=1e20")
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert "run/checkpoints/step-000000000.json" in err
+    assert pairfree("info", "run")[0] == 0
+
+
+def test_odd_but_usable_images_work(pairfree, folder):
+    """Smaller than a patch, of several shapes and several types: trained on and denoised, each in its own type."""
+    tifffile.imwrite(folder / "noisy/tiny.tif", picture(1, (5, 7)))
+    tifffile.imwrite(folder / "noisy/float.tif", picture(2, (33, 18), np.float32))
+    tifffile.imwrite(folder / "noisy/byte.tif", picture(3, (17, 40), np.uint8))
+    code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
+    assert (code, err) == (0, "")
+    code, _, err = pairfree("denoise", "run", "noisy", "--out", "out")
+    assert code == 0, err
+    for path in (folder / "noisy").iterdir():
+        before, after = tifffile.imread(path), tifffile.imread(folder / "out" / path.name)
+        assert (before.shape, before.dtype) == (after.shape, after.dtype)
+
+
+@pytest.fixture
+def run(pairfree):
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    return "run"
+
+
+def test_denoise_refuses(run, refused, folder):
+    assert "exists and is not empty" in refused("train", "noisy", "--out", run, *FAST)
+    assert "no such run folder" in refused("denoise", "nowhere", "noisy", "--out", "out")
+    assert "no usable checkpoint" in refused("denoise", "noisy", "noisy", "--out", "out")
+    assert "is an input" in refused("denoise", run, "noisy", "--out", "noisy", "--overwrite")
+    assert "inside the output folder" in refused("denoise", run, "noisy", "--out", ".")
+    assert "is a file" in refused("denoise", run, "noisy", "--out", "noisy/0.tif")
+    assert "--max-memory" in refused("denoise", run, "noisy", "--out", "out", "--max-memory", "lots")
+    tifffile.imwrite(folder / "rgb.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
+    assert "trained on 1" in refused("denoise", run, "rgb.tif", "--out", "out")
+    (folder / "sub").mkdir()
+    tifffile.imwrite(folder / "sub/0.tif", picture())
+    assert "would both be written" in refused("denoise", run, "noisy/0.tif", "sub/0.tif", "--out", "out")
+
+
+def test_existing_outputs_are_kept_without_overwrite(run, refused, pairfree, folder):
+    assert pairfree("denoise", run, "noisy", "--out", "out")[0] == 0
+    assert "--overwrite" in refused("denoise", run, "noisy", "--out", "out")
+    assert pairfree("denoise", run, "noisy", "--out", "out", "--overwrite")[0] == 0
+
+
+def test_other_verbs_refuse(refused, run):
+    assert "no such file" in refused("info", "nothing.tif")
+    assert "not a run folder" in refused("info", "noisy")
+    assert "--clean" in refused("evaluate", "--denoised", "noisy")
+    assert "--data-range" in refused("evaluate", "--denoised", "noisy", "--clean", "noisy")
+    assert "no such file" in refused("evaluate", "--denoised", "nowhere", "--clean", "noisy", "--data-range", "255")
+    assert "gausian" in refused("simulate", "noisy", "--noise", "gausian:sigma=25", "--out", "out")
+    assert "--noise" in refused("simulate", "noisy", "--out", "out")
+    assert "is an input" in refused("simulate", "noisy", "--noise", "gaussian:sigma=25", "--out", "noisy", "--overwrite")
+    assert "Did you mean 'train'" in refused("trian")
+
+
+def test_a_real_process_prints_one_line_and_no_traceback(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "pairfree.cli", "train", "nowhere", "--out", "run"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("pairfree: no such file or folder: nowhere")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; sys.argv = ['pairfree', '--help']\nfrom pairfree import cli\n"
+    code += "try: cli.main()\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "denoise" in done.stdout
+
+
+def test_progress_is_silent_when_not_a_terminal(pairfree):
+    """Nothing but the three lines at the end, on stdout."""
+    code, out, err = pairfree("train", "noisy", "--out", "run", *FAST)
+    assert (code, err) == (0, "")
+    assert [line.split(":")[0] for line in out.splitlines()] == ["run", "report", "next"]
+    assert "\x1b" not in out
