@@ -19,7 +19,7 @@ from pairfree.engine.run import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pairfree.api", "pairfree.cli", "pairfree.story", "pytest"])
-STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 40
+STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 30
 SETTINGS = [f"--set={one}" for one in ("width=4", "patch_px=16", "batch_size=2", "precision=float32")]
 
 

@@ -53,6 +53,7 @@ def iddp_loss(denoised: Tensor, blurred: Tensor, denoised2: Tensor, prior: Tenso
     Returns       scalar, squared network units
     Source        Lin et al., AAAI 2023, eq. 11; means instead of sums, so that alpha and beta do not depend on the patch size
     """
+    # Departs from the paper: The loss takes means, not sums
     return alpha * torch.mean((denoised - blurred) ** 2) + beta * torch.mean((denoised2 - prior) ** 2)
 
 
@@ -142,6 +143,7 @@ class IDDP(SingleNetwork):
 
     def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
+        # Departs from the paper: The prior is a running average of the network's weights
         if config.prior_rate < 1:
             self.prior = copy.deepcopy(self.net).requires_grad_(False)
             self.networks["prior"] = self.prior
@@ -152,6 +154,7 @@ class IDDP(SingleNetwork):
         return (Stage("warm start", share), second) if share > 0 else (second,)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        # Departs from the paper: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
             logged = self.descend(self._neighbor_risk(batch.noisy, at), at)
             if self.config.prior_rate < 1:
@@ -161,6 +164,7 @@ class IDDP(SingleNetwork):
         loss = self.risk(noisy, at)
         if self.config.anchor > 0:
             loss = loss + self.config.anchor * self._neighbor_risk(noisy, at)
+        # Departs from the paper: The rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
         if self.config.prior_rate < 1:
             follow(self.prior, self.net, self.config.prior_rate)
@@ -187,6 +191,7 @@ class IDDP(SingleNetwork):
         self.low, self.high = float(data.noisy.flat.min()), float(data.noisy.flat.max())
 
     def _clipped(self, x: Tensor) -> Tensor:
+        # Departs from the paper: F(y) and y2 are kept within the range of the training pixels
         return x.clamp(self.low, self.high) if self.config.clip else x
 
     @property

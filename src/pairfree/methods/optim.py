@@ -25,7 +25,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
     # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until the end: 2-3 times cheaper
     gram = x @ x.transpose(1, 2)
-    eye = torch.eye(gram.shape[1], device=gram.device)
+    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = eye
     for _ in range(NEWTON_SCHULZ_STEPS):
         factor = a * eye + b * gram + c * (gram @ gram)
