@@ -25,5 +25,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bm3d": bm3d.PRESETS,
 }
 
-DEFAULT_NOISY_ONLY = "nb2nb"
-"""The noisy-only method that our measurements rank first (docs/methods)."""
+DEFAULT_NOISY_ONLY = "iddp"
+"""The noisy-only method that ranked first on held-out images before any test image was scored (docs/methods/iddp.md)."""
