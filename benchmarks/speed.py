@@ -216,7 +216,7 @@ class Bare:
 
     def iddp(self, y: Tensor, places: list[tuple[int, int, int, int]]) -> Tensor:
         if self.at.stage != "iddp":
-            return self.neighbours(y, 0.0)
+            return self.neighbours(y, self.at.progress if self.at.progress >= 0.5 else 0.0)
         with torch.no_grad():
             prior = self.f(y, self.prior).clamp(-0.5, 1.5)
             sign = torch.randint(2, y.shape, device=y.device).float() * 2 - 1
@@ -226,7 +226,7 @@ class Bare:
         loss = self.config.beta * F.mse_loss(self.f(again), prior)
         if self.config.alpha > 0:
             loss = loss + self.config.alpha * F.mse_loss(self.f(y), blurred)
-        return loss + self.config.anchor * self.neighbours(y, 0.0) if self.config.anchor > 0 else loss
+        return loss
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from pairfree.methods.base import At
 from pairfree.methods.iddp import sign_mask
-from pairfree.methods.nb2nb import draw_neighbours, subsample
+from pairfree.methods.nb2nb import draw_neighbours, neighbor_risk, subsample
 
 AT = At(3, 11, "iddp", 1, 10)
 
@@ -38,7 +38,7 @@ def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: fl
 def test_gradients_stop_at_the_prior_exactly_when_asked(stop, scale, alpha, small):
     """Parameter gradients equal those of the equation written by hand, and the two settings differ."""
     net, data = tiny_net(), small.data()
-    options = {"warm_share": 0.0, "anchor": 0.0, "prior_rate": 1.0, "clip": False, "alpha": alpha, "noise_scale": scale}
+    options = {"warm_share": 0.0, "prior_rate": 1.0, "clip": False, "alpha": alpha, "noise_scale": scale}
     method = small.method("iddp", net=net, stop_gradient=stop, **options)
     method.prepare(data, 0)
     y = data.batch(0, 0, 2).noisy
@@ -53,7 +53,7 @@ def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels
     net, data = tiny_net(), small.data()
     with torch.no_grad():
         net[2].bias.fill_(0.9)  # F(y) then leaves the range in places
-    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, anchor=0.0, prior_rate=1.0, clip=True)
+    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, prior_rate=1.0, clip=True)
     method.prepare(data, 0)
     low, high = data.noisy.flat.min().item(), data.noisy.flat.max().item()
     assert (method.low, method.high) == (low, high)
@@ -81,7 +81,7 @@ def test_an_averaged_prior_gets_no_gradient_and_follows_after_the_step(small):
 
 def test_the_averaged_prior_makes_the_targets(small):
     """With prior_rate < 1 the constants y2 and F(y) come from the average; the trained network only sees y2 (and y for alpha)."""
-    data, method = small.data(), small.method("iddp", net=tiny_net(), prior_rate=0.5, alpha=0.0, anchor=0.0, clip=False)
+    data, method = small.data(), small.method("iddp", net=tiny_net(), prior_rate=0.5, alpha=0.0, clip=False)
     method.prepare(data, 0)
     with torch.no_grad():
         for parameter in method.prior.parameters():
@@ -92,33 +92,25 @@ def test_the_averaged_prior_makes_the_targets(small):
     torch.testing.assert_close(method.risk(y, AT), ((method.net(y2) - prior) ** 2).mean())
 
 
-def test_the_warm_start_is_neighbor2neighbor_and_takes_the_prior_along(small):
-    data, method = small.data(), small.method("iddp")
+@pytest.mark.parametrize(("stage_step", "gamma"), [(1, 0.0), (7, 0.7)])
+def test_the_warm_start_is_neighbor2neighbor_and_takes_the_prior_along(stage_step, gamma, small):
+    data, method = small.data(), small.method("iddp", predict="image")
     method.prepare(data, 0)
-    at, batch = At(3, 1, "warm start", 1, 10), data.batch(3, 1, 2)
+    at, batch = At(3, 1, "warm start", stage_step, 10), data.batch(3, 1, 2)
     cell1, cell2 = draw_neighbours(batch.noisy.shape, at.rng("neighbours"), torch.device("cpu"))
     with torch.no_grad():
-        expected = ((method.net(subsample(batch.noisy, cell1)) - subsample(batch.noisy, cell2)) ** 2).mean()
+        error = method.net(subsample(batch.noisy, cell1)) - subsample(batch.noisy, cell2)
+        full = method.net(batch.noisy)
+        expected = (error**2).mean() + gamma * ((error - subsample(full, cell1) + subsample(full, cell2)) ** 2).mean()
     torch.testing.assert_close(method.step(batch, at)["loss"], expected)
     for mine, theirs in zip(method.prior.parameters(), method.net.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
 
-def test_the_anchor_adds_neighbor2neighbors_first_term(small):
-    data = small.data()
-    losses = {}
-    for anchor in (0.0, 0.5, 1.0):
-        method = small.method("iddp", anchor=anchor, predict="image")
-        method.prepare(data, 0)
-        losses[anchor] = method.step(data.batch(3, 11, 2), AT)["loss"].item()
-    assert losses[1.0] - losses[0.0] == pytest.approx(2 * (losses[0.5] - losses[0.0]), rel=1e-4)
-    assert losses[1.0] > losses[0.0]
-
-
 @pytest.mark.parametrize(("prior_batch", "used"), [(1, 1), (2, 2), (5, 3), (0, 3)])
 def test_equation_11_sees_the_first_patches_of_the_batch(prior_batch, used, small):
     """prior_batch of the patches drawn; 0, or more than there are, takes all. The warm start always takes all."""
-    data, method = small.data(), small.method("iddp", prior_batch=prior_batch, predict="image", anchor=0.0)
+    data, method = small.data(), small.method("iddp", prior_batch=prior_batch, predict="image")
     method.prepare(data, 0)
     batch = data.batch(3, 11, 3)
     expected = method.risk(batch.noisy[:used], AT).item()
@@ -135,6 +127,6 @@ def test_nb2nb_consistency_reference_is_a_constant(small):
         error = net(subsample(y, cell1)) - subsample(y, cell2)
         return (error**2).mean() + 1.5 * ((error - subsample(full, cell1) + subsample(full, cell2)) ** 2).mean()
 
-    found = gradient(net, method.risk(y, 1.5, AT))
+    found = gradient(net, neighbor_risk(method, y, 1.5, AT))
     torch.testing.assert_close(found, gradient(net, hand(net(y).detach())), rtol=1e-4, atol=1e-7)
     assert (found - gradient(net, hand(net(y)))).norm() > 1e-2 * found.norm()

@@ -16,7 +16,7 @@ from pairfree.methods.base import At, check_positive, flat_then_linear, follow, 
 from pairfree.methods.iddp import IDDPConfig
 from pairfree.methods.n2c import N2CConfig
 from pairfree.methods.n2v import N2VConfig
-from pairfree.methods.nb2nb import Nb2NbConfig
+from pairfree.methods.nb2nb import Nb2NbConfig, neighbor_risk
 from pairfree.methods.single import SCHEDULES, resolve_precision
 
 AT = At(0, 7, "train", 7, 10)
@@ -142,7 +142,7 @@ def test_nb2nb_weight_grows_linearly_once_it_is_let_in(step, gamma, small):
     """gamma = gamma_end * progress from gamma_from on, 0 before it."""
     method, data = small.method("nb2nb", gamma_end=2.0, gamma_from=0.4, predict="image"), small.data()
     batch, at = data.batch(0, step, 2), At(0, step, "train", step, 10)
-    expected = method.risk(batch.noisy, gamma, at).item()
+    expected = neighbor_risk(method, batch.noisy, gamma, at).item()
     assert method.step(batch, at)["loss"].item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -172,7 +172,6 @@ def test_paper_preset_of_iddp_has_the_papers_numbers():
         "optimizer": "adam",
         "schedule": "flat-then-linear",
         "warm_share": 0.0,
-        "anchor": 0.0,
         "noise_scale": 1.0,
         "prior_rate": 1.0,
         "constant_lr": 0.0,
@@ -238,7 +237,7 @@ def test_patches_that_do_not_fit_the_network_are_refused_at_the_start(key, patch
 
 
 def test_iddp_without_neighbor2neighbor_takes_any_patch_of_the_stride(small):
-    data, method = small.data(patch_px=24), small.method("iddp", patch_px=24, warm_share=0.0, anchor=0.0)
+    data, method = small.data(patch_px=24), small.method("iddp", patch_px=24, warm_share=0.0)
     small.run(method, data)
 
 

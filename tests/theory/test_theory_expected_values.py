@@ -12,7 +12,7 @@ from pairfree.methods.base import At
 from pairfree.methods.iddp import renoise, sign_mask
 from pairfree.methods.n2c import supervised_loss
 from pairfree.methods.n2v import masked_loss, replace_by_neighbours, stratified_mask
-from pairfree.methods.nb2nb import draw_neighbours, neighbor_loss, subsample
+from pairfree.methods.nb2nb import draw_neighbours, neighbor_loss, neighbor_risk, subsample
 from pairfree.nets import build
 
 AT = At(0, 3, "train", 3, 10)
@@ -57,15 +57,15 @@ def test_perfect_denoiser_pays_exactly_the_noise_variance_in_neighbor2neighbor(s
     method = small.method("nb2nb", net=Oracle(0.5))
     y = (0.5 + noise(sigma, 16, 1, 128, 128)).float()
     count = 16 * 64 * 64
-    assert_mean_square(method.risk(y, gamma, AT).item(), (1 + gamma) * sigma**2, count)
+    assert_mean_square(neighbor_risk(method, y, gamma, AT).item(), (1 + gamma) * sigma**2, count)
 
 
 def test_doing_nothing_pays_twice_the_noise_variance_in_neighbor2neighbor(small):
     """f(y) = y: two independent pixels differ by 2 sigma^2, so the oracle is preferred; the consistency term is then exactly 0."""
     y = (0.5 + noise(0.2, 16, 1, 128, 128)).float()
-    loss = small.method("nb2nb", net=Scale(1.0)).risk(y, 0.0, AT).item()
+    loss = neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 0.0, AT).item()
     assert_mean_square(loss, 2 * 0.2**2, 16 * 64 * 64)
-    assert small.method("nb2nb", net=Scale(1.0)).risk(y, 1.0, AT).item() == pytest.approx(loss, rel=1e-6)
+    assert neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 1.0, AT).item() == pytest.approx(loss, rel=1e-6)
 
 
 def test_correlated_noise_breaks_neighbor2neighbor():
@@ -154,7 +154,7 @@ def test_renoised_image_has_the_denoised_one_as_mean_and_its_residual_as_spread(
 def test_identity_and_blank_are_fixed_points_of_iddp(net, clip, small):
     """Without alpha the loss and its gradient are exactly 0 there, so a start at either never leaves it."""
     data = small.data()
-    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, anchor=0.0, prior_rate=1.0, clip=clip)
+    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, prior_rate=1.0, clip=clip)
     method.prepare(data, 0)
     loss = method.risk(data.batch(0, 0, 2).noisy, AT)
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))
@@ -165,7 +165,7 @@ def test_identity_and_blank_are_fixed_points_of_iddp(net, clip, small):
 def test_a_shrinking_network_is_no_fixed_point_of_iddp(small):
     """The test above can fail: f(y) = 0.7 y pays and is pushed."""
     net, data = Scale(0.7), small.data()
-    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, anchor=0.0, prior_rate=1.0)
+    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, prior_rate=1.0)
     method.prepare(data, 0)
     loss = method.risk(data.batch(0, 0, 2).noisy, AT)
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))

@@ -4,6 +4,7 @@ config.toml        every setting by value, the inputs, the plan; enough to run i
 events.jsonl       every logged number, one JSON object a line
 environment.json   versions, processor, threads, date
 checkpoints/       see ``checkpoint``
+stages/NAME/       the model as a stage left it, with a checkpoints/ of its own; for each stage of a method but the last
 report.html        written when training ends
 lock               held while a process trains here; empty of meaning otherwise
 """
@@ -41,6 +42,9 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.report_path = self.path / "report.html"
 
+    def stage_path(self, name: str) -> Path:
+        return self.path / "stages" / name.replace(" ", "-")
+
     @property
     def exists(self) -> bool:
         return self.config_path.is_file()
@@ -58,7 +62,7 @@ class RunFolder:
         """A run that was killed before its first checkpoint counts as nothing: it cannot be resumed and is begun again."""
         ours = {"lock"}
         if (self.path / "lock").is_file() and not checkpoint.listing(self.checkpoints):
-            ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints"}
+            ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints", "stages"}
         if self.path.is_dir() and any(child.name not in ours and ".partial-" not in child.name for child in self.path.iterdir()):
             raise OutputError(f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder")
 

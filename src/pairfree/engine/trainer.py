@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -84,8 +85,8 @@ def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, 
         if done == WARM_UP_STEPS:
             _finish(data)
             started = now()
-        # the middle of the stage: what is ramped in is then there
-        trial.step(data.batch(seed, done, trial.batch_size), At(seed, done, stage, 500 + done, 1000))
+        # in turn from both halves of the stage: what is ramped in half-way costs half of the steps
+        trial.step(data.batch(seed, done, trial.batch_size), At(seed, done, stage, 250 + 500 * (done % 2), 1000))
         done += 1
     _finish(data)
     return (now() - started) / (done - WARM_UP_STEPS)
@@ -128,6 +129,8 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
                     values = {name: float(value) for name, value in logged.items()}
                     loss = values.get("loss")
                     log.write({"step": at.step, "stage": at.stage, **values})
+                if at.stage_step + 1 == at.stage_steps and loop.done < loop.plan.total:
+                    save(loop, loop.run.stage_path(at.stage) / "checkpoints")
                 if on_step is not None:
                     on_step(loop.done, loop.plan.total, at.stage, loss)
                 if asked.is_set():
@@ -146,8 +149,8 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
         log.close()
 
 
-def save(loop: Loop) -> None:
-    checkpoint.save(loop.run.checkpoints, {**loop.facts, "step": loop.done}, loop.method.tensors())
+def save(loop: Loop, folder: Path | None = None) -> None:
+    checkpoint.save(folder or loop.run.checkpoints, {**loop.facts, "step": loop.done}, loop.method.tensors())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
-from pairfree.methods.nb2nb import draw_neighbours, neighbor_loss, subsample
+from pairfree.methods.nb2nb import neighbor_risk, ramped
 from pairfree.methods.single import SingleConfig, SingleNetwork, autocast
 from pairfree.nets.blocks import channels_last
 
@@ -65,7 +65,6 @@ class IDDPConfig(SingleConfig):
     noise_scale     c, size of the re-noising; 1 is the paper
     clip            keep F(y) and y2 within the training images' range, as stored 8-bit images are
     warm_share      share of the budget spent on Neighbor2Neighbor before eq. (11) begins; 0 is the paper
-    anchor          weight of Neighbor2Neighbor's loss beside eq. (11); 0 is the paper
     prior_rate      share of the trained weights that the prior network takes over each step; 1 is the paper (the prior is the network)
     constant_lr     rate of eq. (11) as a fraction of ``lr``, held constant; 0 follows the schedule, as the paper does
     prior_batch     patches a step of eq. (11), of the ``batch_size`` that are drawn; 0 takes all
@@ -78,7 +77,6 @@ class IDDPConfig(SingleConfig):
     noise_scale: float = 1.0
     clip: bool = True
     warm_share: float = 0.0
-    anchor: float = 0.0
     prior_rate: float = 1.0
     constant_lr: float = 0.0
     prior_batch: int = 0
@@ -102,14 +100,14 @@ class IDDPConfig(SingleConfig):
             problems.append(f"patch_px = {self.patch_px} must be even")
         if self.blur_px // 2 >= self.patch_px:
             problems.append(f"blur_px = {self.blur_px} must be smaller than two patches")
-        if min(self.alpha, self.beta, self.anchor, self.noise_scale) < 0:
-            problems.append("alpha, beta, anchor and noise_scale must not be negative")
+        if min(self.alpha, self.beta, self.noise_scale) < 0:
+            problems.append("alpha, beta and noise_scale must not be negative")
         if problems:
             raise ConfigError("iddp: " + "; ".join(problems))
 
     @property
     def smallest_px(self) -> int:
-        return self.patch_px // 2 if self.warm_share > 0 or self.anchor > 0 else self.patch_px
+        return self.patch_px // 2 if self.warm_share > 0 else self.patch_px
 
 
 _PAPER = IDDPConfig(
@@ -156,14 +154,12 @@ class IDDP(SingleNetwork):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         # Departs from the paper: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
-            logged = self.descend(self._neighbor_risk(batch.noisy, at), at)
+            logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
             if self.config.prior_rate < 1:
                 follow(self.prior, self.net, 1.0)
             return logged
         noisy = batch.noisy[: self.config.prior_batch or None]
         loss = self.risk(noisy, at)
-        if self.config.anchor > 0:
-            loss = loss + self.config.anchor * self._neighbor_risk(noisy, at)
         # Departs from the paper: The rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
         if self.config.prior_rate < 1:
@@ -211,8 +207,3 @@ class IDDP(SingleNetwork):
         with autocast(y.device, self.precision):
             out: Tensor = self.prior(channels_last(y))
         return out.float()
-
-    def _neighbor_risk(self, y: Tensor, at: At) -> Tensor:
-        """Neighbor2Neighbor's first term: unbiased, so it holds the detail that eq. (11) alone would let fade."""
-        cell1, cell2 = draw_neighbours(y.shape, at.rng("neighbours", y.device), y.device)
-        return neighbor_loss(self.f(subsample(y, cell1)), subsample(y, cell2))

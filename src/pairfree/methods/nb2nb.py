@@ -53,6 +53,21 @@ def neighbor_loss(denoised1: Tensor, sub2: Tensor, gamma: float = 0.0, full1: Te
     return loss
 
 
+def ramped(progress: float, end: float = 1.0, start: float = 0.5) -> float:
+    """Weight of the consistency term: 0 before ``start``, then in step with progress up to ``end``."""
+    return end * progress if progress >= start else 0.0
+
+
+def neighbor_risk(method: SingleNetwork, noisy: Tensor, gamma: float, at: At) -> Tensor:
+    """The loss of ``method``'s network on a batch of noisy patches (B, C, H, W), pairs of neighbours drawn at ``at``."""
+    cell1, cell2 = draw_neighbours(noisy.shape, at.rng("neighbours", noisy.device), noisy.device)
+    denoised1 = method.f(subsample(noisy, cell1))
+    if gamma <= 0:
+        return neighbor_loss(denoised1, subsample(noisy, cell2))
+    full = method.f_fixed(noisy)
+    return neighbor_loss(denoised1, subsample(noisy, cell2), gamma, subsample(full, cell1), subsample(full, cell2))
+
+
 @dataclass(frozen=True)
 class Nb2NbConfig(SingleConfig):
     """gamma_end   weight of the consistency term at the end; it grows linearly from 0 (the authors reach 2 for sigma 25, 1 in the paper)
@@ -105,13 +120,5 @@ class Nb2Nb(SingleNetwork):
     config: Nb2NbConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        gamma = self.config.gamma_end * at.progress if at.progress >= self.config.gamma_from else 0.0
-        return self.descend(self.risk(batch.noisy, gamma, at), at)
-
-    def risk(self, noisy: Tensor, gamma: float, at: At) -> Tensor:
-        cell1, cell2 = draw_neighbours(noisy.shape, at.rng("neighbours", noisy.device), noisy.device)
-        denoised1 = self.f(subsample(noisy, cell1))
-        if gamma <= 0:
-            return neighbor_loss(denoised1, subsample(noisy, cell2))
-        full = self.f_fixed(noisy)
-        return neighbor_loss(denoised1, subsample(noisy, cell2), gamma, subsample(full, cell1), subsample(full, cell2))
+        gamma = ramped(at.progress, self.config.gamma_end, self.config.gamma_from)
+        return self.descend(neighbor_risk(self, batch.noisy, gamma, at), at)
