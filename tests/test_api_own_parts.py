@@ -11,6 +11,7 @@ import pairfree as pf
 import pairfree.api
 from pairfree.engine import checkpoint
 from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.job import resolve
 from pairfree.methods.base import Method, Needs, update
 from pairfree.methods.n2c import supervised_loss
 
@@ -123,7 +124,7 @@ def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
     ],
 )
 def test_one_array_is_an_image_or_a_stack(array, planes):
-    job = pf.api.resolve(array, method="n2v", steps=1, settings=TINY)
+    job = resolve(array, method="n2v", steps=1, settings=TINY)
     assert len(job.noisy.planes) == planes
 
 

@@ -94,6 +94,7 @@ def train(
     from pairfree import api
     from pairfree.config import parse_set, to_toml
     from pairfree.engine.run import again
+    from pairfree.job import resolve
     from pairfree.story import command_line
 
     given = again(config) if config is not None else {}
@@ -110,7 +111,7 @@ def train(
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
-        job = api.resolve(sources, settings=settings, **chosen)
+        job = resolve(sources, settings=settings, **chosen)
         facts = {
             "method": job.method.key,
             "preset": job.preset,

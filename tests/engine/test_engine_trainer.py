@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pairfree as pf
-from pairfree import api
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.engine import checkpoint, trainer
 from pairfree.engine.run import RunFolder, environment
 from pairfree.engine.trainer import Plan, plan_minutes, plan_steps
 from pairfree.errors import ConfigError, DivergedError, InputError
+from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, Stage, update
 
@@ -283,5 +283,5 @@ def test_environment_and_config_say_what_a_number_needs(tmp_path):
 
 def test_dry_resolution_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    api.resolve(images(), method="n2v", steps=3, settings=TINY)
+    resolve(images(), method="n2v", steps=3, settings=TINY)
     assert list(tmp_path.iterdir()) == []

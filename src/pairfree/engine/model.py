@@ -69,29 +69,39 @@ class Model:
 
         alpha   the last of 2 or 4 samples is transparency and comes back untouched
         """
+        self.check(image, alpha)
         out = np.empty(image.shape, image.dtype)
         clipped = 0
+        for index in image.planes():
+            out[index], count = self._plane(image.plane(index), image.dtype, alpha, on_pixels)
+            clipped += count
+        return Denoised(replace(image, pixels=out), clipped)
+
+    def check(self, image: Image, alpha: bool = True) -> None:
+        """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
         for index in image.planes():
             plane = image.plane(index)
             label = f"{image.source or 'array'}{list(index) if index else ''}"
             check_finite(plane, label)
-            out[index], count = self._plane(plane, image.dtype, label, alpha, on_pixels)
-            clipped += count
-        return Denoised(replace(image, pixels=out), clipped)
+            colours = _colours(plane, alpha)
+            if colours != self.channels:
+                raise InputError(
+                    f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "
+                    "use a model trained on images of this kind"
+                )
 
     def _plane(
-        self, plane: np.ndarray, dtype: np.dtype[Any], label: str, alpha: bool, on_pixels: Callable[[int], None] | None
+        self, plane: np.ndarray, dtype: np.dtype[Any], alpha: bool, on_pixels: Callable[[int], None] | None
     ) -> tuple[np.ndarray, int]:
         channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
-        samples: int = channels_first.shape[0]
-        colours = {2: 1, 4: 3}.get(samples, samples) if alpha else samples
-        if colours != self.channels:
-            raise InputError(
-                f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "
-                "use a model trained on images of this kind"
-            )
+        colours = _colours(plane, alpha)
         values = self.predictor.predict(channels_first[:colours], on_pixels)
         done, clipped = to_dtype(values, dtype)
-        if colours < samples:
-            done = np.concatenate([done, channels_first[colours:]])
+        done = np.concatenate([done, channels_first[colours:]]) if colours < len(channels_first) else done
         return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped
+
+
+def _colours(plane: np.ndarray, alpha: bool) -> int:
+    """Samples of a plane (H, W) or (H, W, S) that are denoised; the last of 2 or 4 is transparency where ``alpha`` says so."""
+    samples: int = 1 if plane.ndim == 2 else plane.shape[-1]
+    return {2: 1, 4: 3}.get(samples, samples) if alpha else samples

@@ -1,0 +1,208 @@
+"""A training run, resolved: the data read, the method built, everything refused that does not fit. Nothing is written here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pairfree.config import choose, updated
+from pairfree.data.normalize import Normalizer, fit_normalizer
+from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.data.sets import ImageSet, array_set, matched, read_set
+from pairfree.engine import checkpoint
+from pairfree.engine.predictor import Predictor
+from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.files.listing import find_images
+from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
+from pairfree.methods.base import Method, Needs
+
+Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
+_say = logging.getLogger("pairfree")
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r}: must be auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
+    return torch.device(name)
+
+
+def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
+    """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
+    if isinstance(images, np.ndarray):
+        if images.ndim not in (2, 3, 4):
+            raise InputError(f"{what} has shape {images.shape}; expected (H, W), (N, H, W) or (N, C, H, W)")
+        return array_set([images] if images.ndim == 2 else list(images), what), []
+    listed = [images] if isinstance(images, str | Path) else list(images)
+    if listed and all(isinstance(item, np.ndarray) for item in listed):
+        return array_set([np.asarray(item) for item in listed], what), []
+    paths = [Path(str(item)) for item in listed]
+    return read_set(find_images(paths)), [str(path.resolve() if path.exists() else path.absolute()) for path in paths]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run, resolved: every choice made, nothing started."""
+
+    method: Method
+    preset: str
+    config: dict[str, Any]
+    data: TrainingData
+    normalizer: Normalizer
+    noisy: ImageSet
+    inputs: dict[str, Any]
+    seed: int
+    minutes: float
+    steps: int
+    device: torch.device
+
+
+def resolve(
+    noisy: Images,
+    *,
+    clean: Images | None = None,
+    target: Images | None = None,
+    method: str | type[Method] | Method | None = None,
+    preset: str = "cpu",
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    net: nn.Module | None = None,
+    init: str | Path | None = None,
+    normalizer: Normalizer | None = None,
+) -> Job:
+    """Read the data, build the method, refuse what does not fit; nothing is written.
+
+    normalizer   of the run to resume; default: that of ``init``, else fitted
+    """
+    if minutes is not None and steps is not None:
+        raise ConfigError("give minutes or steps, not both")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed {seed}: must lie in 0..2^63 - 1")
+    place = pick_device(device)
+    start = None if init is None else load_checkpoint(init)
+    if method is None:
+        method = str(start.facts["method"]) if start is not None else DEFAULT_NOISY_ONLY
+    needs, config = settings_of(method, preset, settings, start)
+    _check_needs(method, needs, clean is not None, target is not None)
+    noisy_set, noisy_paths = image_set(noisy, "noisy image")
+    inputs: dict[str, Any] = {"noisy": noisy_paths}
+    # a fine-tuned network keeps the intensity map it was trained with
+    if normalizer is None:
+        normalizer = Normalizer(**start.facts["normalizer"]) if start is not None else fit_normalizer(noisy_set.planes, noisy_set.dtypes)
+    torch.manual_seed(seed)
+    made = make_method(method, config, noisy_set.channels, place, net)
+    if net is not None or not isinstance(method, str):
+        Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
+    pools = {"noisy": _pool(noisy_set, normalizer, place, made.patch_px)}
+    for name, given, wanted in (("target", target, needs.target), ("clean", clean, needs is Needs.CLEAN)):
+        if given is None or not wanted:
+            continue
+        other, paths = image_set(given, f"{name} image")
+        inputs[name] = paths
+        if name == "target":
+            other = matched(noisy_set, other)
+        if other.channels != noisy_set.channels:
+            raise InputError(f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy_set.channels}")
+        pools[name] = _pool(other, normalizer, place, made.patch_px)
+    if start is not None and init is not None:
+        _start_from(made, start)
+        inputs["init"] = str(Path(init).absolute())
+    config = config if config is not None else getattr(made, "config", None)
+    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
+    if minutes is None and steps is None:
+        minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
+    job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
+    if not (0 < job.minutes < math.inf or job.steps > 0 or made.key == "bm3d"):
+        raise ConfigError(f"a budget of {minutes or steps} is no budget: give --minutes or --steps above 0")
+    return job
+
+
+def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None) -> tuple[Needs, Any]:
+    """What the method needs, and its config: the preset's (or that of the run to start from) with the user's settings."""
+    if not isinstance(method, str):
+        if settings:
+            raise ConfigError("settings go into your own method's constructor, not beside it")
+        return method.needs, None
+    chosen = choose(method, METHODS, "method")
+    base = choose(preset, PRESETS[method], f"preset of {method}")
+    if start is not None:
+        kept = ("net", "width", "predict")
+        base = updated(base, {key: value for key, value in start.facts["config"].items() if key in kept}, "init")
+    return chosen.needs, updated(base, settings or {}, f"settings of {method}")
+
+
+def make_method(method: Any, config: Any, channels: int, device: torch.device, net: nn.Module | None) -> Method:
+    if isinstance(method, str):
+        made: Method = METHODS[method](config, channels, device, net)  # type: ignore[call-arg]
+        return made
+    if isinstance(method, Method):
+        return method
+    own: Method = method(channels, device)
+    return own
+
+
+def _check_needs(method: Any, needs: Needs, clean: bool, target: bool) -> None:
+    key = method if isinstance(method, str) else method.key
+    if needs.target and not target:
+        raise ConfigError(f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}")
+    if needs is Needs.CLEAN and not clean:
+        raise ConfigError(f"method {key} needs {needs.value}")
+    if target and not needs.target:
+        raise ConfigError(f"method {key} makes no use of --target; leave it out, or use --method n2c or n2n")
+    if clean and needs is not Needs.CLEAN:
+        raise ConfigError(f"method {key} makes no use of --clean; leave it out")
+
+
+def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int) -> PatchPool:
+    return PatchPool([normalizer.apply(plane) for plane in images.planes], device, patch_px)
+
+
+def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
+    """Load the weights of another run; optimisers start afresh. A method that trains more networks takes what has its name."""
+    weights = {name: value for name, value in start.tensors.items() if name.startswith("net/")}
+    for name in method.networks:
+        if not any(key.startswith(f"net/{name}/") for key in weights):
+            weights.update(
+                {key.replace("net/net/", f"net/{name}/", 1): value for key, value in weights.items() if key.startswith("net/net/")}
+            )
+    try:
+        method.load_tensors(weights, optimizers=False)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}") from None
+
+
+def load_weights(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
+    checkpoint.check_fits(found.tensors, method.tensors(), where)
+    try:
+        method.load_tensors(found.tensors, optimizers)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: the checkpoint's tensors do not fit method {method.key}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+
+
+def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
+    folder = Path(run)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote")
+    found, problems = checkpoint.load_latest(folder / "checkpoints")
+    for line in problems:
+        _say.warning("warning: %s; using that of step %d", line, found.step)
+    return found
