@@ -218,9 +218,15 @@ class Bare:
         if self.at.stage != "iddp":
             return self.neighbours(y, self.at.progress if self.at.progress >= 0.5 else 0.0)
         with torch.no_grad():
-            prior = self.f(y, self.prior).clamp(-0.5, 1.5)
-            sign = torch.randint(2, y.shape, device=y.device).float() * 2 - 1
-            again = (prior + sign * (y - prior)).clamp(-0.5, 1.5)
+            raw = self.f(y, self.prior)
+            prior = raw.clamp(-0.5, 1.5)
+            sign, probe = (torch.randint(2, y.shape, device=y.device).float() * 2 - 1 for _ in range(2))
+            probe = probe * 0.25 * (y - raw).std((1, 2, 3), keepdim=True)
+            kept = (probe * (self.f(y + probe, self.prior) - raw)).mean((1, 2, 3), keepdim=True) / probe.square().mean(
+                (1, 2, 3), keepdim=True
+            )
+            size = (1 - kept.clamp(0, 0.7)) ** (-0.5 * self.config.leverage)
+            again = (prior + size * sign * (y - prior)).clamp(-0.5, 1.5)
             reach = self.config.blur_px // 2
             blurred = F.avg_pool2d(F.pad(y, (reach,) * 4, mode="reflect"), self.config.blur_px, stride=1)
         loss = self.config.beta * F.mse_loss(self.f(again), prior)
@@ -231,7 +237,7 @@ class Bare:
     @torch.no_grad()
     def follow(self) -> None:
         if self.at.stage == "iddp":
-            torch._foreach_lerp_(list(self.prior.parameters()), list(self.net.parameters()), self.config.prior_rate)
+            torch._foreach_lerp_(list(self.prior.parameters()), list(self.net.parameters()), self.config.turnovers / self.at.stage_steps)
 
 
 def measure_training(key: str, position: float, effort: Effort, device: torch.device) -> dict[str, Any]:

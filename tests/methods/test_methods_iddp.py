@@ -38,7 +38,7 @@ def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: fl
 def test_gradients_stop_at_the_prior_exactly_when_asked(stop, scale, alpha, small):
     """Parameter gradients equal those of the equation written by hand, and the two settings differ."""
     net, data = tiny_net(), small.data()
-    options = {"warm_share": 0.0, "prior_rate": 1.0, "clip": False, "alpha": alpha, "noise_scale": scale}
+    options = {"warm_share": 0.0, "turnovers": 0.0, "leverage": 0.0, "clip": False, "alpha": alpha, "noise_scale": scale}
     method = small.method("iddp", net=net, stop_gradient=stop, **options)
     method.prepare(data, 0)
     y = data.batch(0, 0, 2).noisy
@@ -53,7 +53,7 @@ def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels
     net, data = tiny_net(), small.data()
     with torch.no_grad():
         net[2].bias.fill_(0.9)  # F(y) then leaves the range in places
-    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, prior_rate=1.0, clip=True)
+    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=True)
     method.prepare(data, 0)
     low, high = data.noisy.flat.min().item(), data.noisy.flat.max().item()
     assert (method.low, method.high) == (low, high)
@@ -65,7 +65,7 @@ def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels
 
 
 def test_an_averaged_prior_gets_no_gradient_and_follows_after_the_step(small):
-    data, method = small.data(), small.method("iddp", prior_rate=0.25, predict="image")
+    data, method = small.data(), small.method("iddp", turnovers=0.25 * AT.stage_steps, predict="image")
     method.prepare(data, 0)
     with torch.no_grad():
         for parameter in method.prior.parameters():
@@ -80,8 +80,8 @@ def test_an_averaged_prior_gets_no_gradient_and_follows_after_the_step(small):
 
 
 def test_the_averaged_prior_makes_the_targets(small):
-    """With prior_rate < 1 the constants y2 and F(y) come from the average; the trained network only sees y2 (and y for alpha)."""
-    data, method = small.data(), small.method("iddp", net=tiny_net(), prior_rate=0.5, alpha=0.0, clip=False)
+    """With turnovers > 0 the constants y2 and F(y) come from the average; the trained network only sees y2 (and y for alpha)."""
+    data, method = small.data(), small.method("iddp", net=tiny_net(), turnovers=2.0, leverage=0.0, alpha=0.0, clip=False)
     method.prepare(data, 0)
     with torch.no_grad():
         for parameter in method.prior.parameters():
@@ -90,6 +90,19 @@ def test_the_averaged_prior_makes_the_targets(small):
     prior = method.prior(y).detach()
     y2 = prior + sign_mask(y, AT.rng("mask")) * (y - prior)
     torch.testing.assert_close(method.risk(y, AT), ((method.net(y2) - prior) ** 2).mean())
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_leverage_makes_the_renoising_larger(power, small):
+    """A prior that keeps the share 0.6 of whatever comes in has leverage 0.6 exactly."""
+    data = small.data()
+    method = small.method("iddp", net=tiny_net(), turnovers=2.0, leverage=power, alpha=0.0, clip=False, precision="float32")
+    method.prepare(data, 0)
+    method.prior = nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)
+    nn.init.constant_(method.prior.weight, 0.6)
+    y = data.batch(0, 0, 2).noisy
+    y2 = 0.6 * y + 0.4 ** (-power / 2) * sign_mask(y, AT.rng("mask")) * 0.4 * y
+    torch.testing.assert_close(method.risk(y, AT), ((method.net(y2) - 0.6 * y) ** 2).mean(), rtol=1e-3, atol=0.0)
 
 
 @pytest.mark.parametrize(("stage_step", "gamma"), [(1, 0.0), (7, 0.7)])

@@ -173,7 +173,8 @@ def test_paper_preset_of_iddp_has_the_papers_numbers():
         "schedule": "flat-then-linear",
         "warm_share": 0.0,
         "noise_scale": 1.0,
-        "prior_rate": 1.0,
+        "turnovers": 0.0,
+        "leverage": 0.0,
         "constant_lr": 0.0,
         "prior_batch": 0,
         "stop_gradient": True,
@@ -214,8 +215,9 @@ BAD = [
     (IDDPConfig, {"blur_px": 4}, "odd"),
     (IDDPConfig, {"blur_px": -3}, "odd"),
     (IDDPConfig, {"warm_share": 1.0}, "warm_share"),
-    (IDDPConfig, {"prior_rate": 0.0}, "prior_rate"),
-    (IDDPConfig, {"stop_gradient": False, "prior_rate": 0.5}, "averaged prior"),
+    (IDDPConfig, {"turnovers": -1.0}, "turnovers"),
+    (IDDPConfig, {"leverage": 1.5}, "leverage"),
+    (IDDPConfig, {"stop_gradient": False, "turnovers": 2.0}, "averaged prior"),
     (IDDPConfig, {"patch_px": 33}, "even"),
     (IDDPConfig, {"alpha": -1.0}, "negative"),
 ]
@@ -242,8 +244,8 @@ def test_iddp_without_neighbor2neighbor_takes_any_patch_of_the_stride(small):
 
 
 def test_all_problems_of_an_iddp_config_come_in_one_message():
-    with pytest.raises(ConfigError, match=r"(?s)blur_px.*warm_share.*prior_rate"):
-        IDDPConfig(blur_px=2, warm_share=-1, prior_rate=2)
+    with pytest.raises(ConfigError, match=r"(?s)blur_px.*warm_share.*leverage"):
+        IDDPConfig(blur_px=2, warm_share=-1, leverage=2)
     with pytest.raises(ConfigError, match=r"a = 0, c = inf"):
         check_positive("x", [("a", 0), ("b", 1), ("c", math.inf)])
 

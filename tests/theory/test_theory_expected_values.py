@@ -154,7 +154,7 @@ def test_renoised_image_has_the_denoised_one_as_mean_and_its_residual_as_spread(
 def test_identity_and_blank_are_fixed_points_of_iddp(net, clip, small):
     """Without alpha the loss and its gradient are exactly 0 there, so a start at either never leaves it."""
     data = small.data()
-    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, prior_rate=1.0, clip=clip)
+    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=clip)
     method.prepare(data, 0)
     loss = method.risk(data.batch(0, 0, 2).noisy, AT)
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))
@@ -165,7 +165,7 @@ def test_identity_and_blank_are_fixed_points_of_iddp(net, clip, small):
 def test_a_shrinking_network_is_no_fixed_point_of_iddp(small):
     """The test above can fail: f(y) = 0.7 y pays and is pushed."""
     net, data = Scale(0.7), small.data()
-    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, prior_rate=1.0)
+    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, turnovers=0.0, leverage=0.0)
     method.prepare(data, 0)
     loss = method.risk(data.batch(0, 0, 2).noisy, AT)
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.fft import idctn
 
-from pairfree.methods.iddp import renoise, sign_mask
+from pairfree.methods.iddp import leverage, renoise, sign_mask
 
 RATIOS = [(1.0, 3.0), (1.0, 10.0), (0.5, 3.0), (0.5, 1.2)]  # c, a / sigma
 
@@ -80,3 +80,26 @@ def test_without_structure_shares_under_one_half_die_and_over_it_grow(s):
     gain = float((s * y * y2).mean() / (y2**2).mean())
     assert gain == pytest.approx(s**2 / (1 - 2 * s + 2 * s**2), rel=0.05 if s < 0.2 else 0.02)
     assert gain < s if s < 0.5 else gain > s
+
+
+def wiener(y: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """The best linear denoiser of noise of variance 1 over a signal of spectrum ``power``."""
+    return torch.fft.ifft2(torch.fft.fft2(y) * (power / (power + 1.0))).real
+
+
+def test_the_residual_is_weaker_than_the_noise_and_the_leverage_tells_by_how_much():
+    """Of a Wiener filter's residual: variance sigma^2 (1 - h). Divided by sqrt(1 - h), as residuals are studentised, it has sigma again."""
+    rng, side = torch.Generator().manual_seed(0), 128
+    row = torch.fft.fftfreq(side, dtype=torch.float64)
+    power = 0.05 / (row[:, None] ** 2 + row**2 + 1e-3)
+    signal = torch.fft.ifft2(torch.fft.fft2(torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)) * power.sqrt()).real
+    y = signal + torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)
+    denoised = wiener(y, power)
+    probe = 0.25 * sign_mask(y, rng)
+    h = leverage(denoised, wiener(y + probe, power), probe)
+    exact = (power / (power + 1.0)).mean()
+    assert exact > 0.2  # else there is nothing to correct
+    torch.testing.assert_close(h.mean(), exact, rtol=0.02, atol=0.0)
+    noise = renoise(y, denoised, sign_mask(y, rng), (1 - h) ** -0.5) - denoised
+    assert (y - denoised).var().item() == pytest.approx(1 - exact.item(), rel=0.02)
+    assert noise.var().item() == pytest.approx(1.0, rel=0.02)

@@ -20,6 +20,7 @@ from pairfree.bench.base import Cell, Experiment, Task, TestImage
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose
 from pairfree.engine import checkpoint
+from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.errors import ConfigError, InputError
 from pairfree.evaluate.metrics import score
@@ -132,10 +133,15 @@ def measure(
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
         model, seconds = _trained(cell, task, folder, device, minutes, key, on_step)
+        run = RunFolder(folder / "run")
+        facts = run.read_environment()
         training = {"seconds": seconds, "steps": model.facts["plan"], "config": model.facts["config"]}
-        facts = RunFolder(folder / "run").read_environment()
+        training["scores_after"] = {
+            stage: score_groups(experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test))
+            for stage, _ in model.facts["plan"][:-1]
+        }
         started = now()
-        outputs = [model.predictor.predict(image.noisy) for image in task.test]
+        outputs = _apply(model, task.test)
     elapsed = now() - started
     pixels = sum(image.noisy[0].size for image in task.test)
     _keep(outputs, task.test, folder / "denoised")
@@ -147,9 +153,13 @@ def measure(
     }  # fmt: skip
 
 
+def _apply(model: Model, test: Sequence[TestImage]) -> list[np.ndarray]:
+    return [model.predictor.predict(image.noisy) for image in test]
+
+
 def _trained(
     cell: Cell, task: Task, folder: Path, device: str, minutes: float | None, key: str, on_step: api.OnStep | None
-) -> tuple[Any, float | None]:
+) -> tuple[Model, float | None]:
     """The trained model and the seconds it took; None where an earlier, killed process did a part."""
     marker = folder / "cell-key"
     if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):

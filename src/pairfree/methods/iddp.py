@@ -19,6 +19,11 @@ from pairfree.methods.nb2nb import neighbor_risk, ramped
 from pairfree.methods.single import SingleConfig, SingleNetwork, autocast
 from pairfree.nets.blocks import channels_last
 
+PROBE = 0.25
+"""Size of the probe that measures the leverage, as a fraction of the residual's standard deviation."""
+LARGEST_LEVERAGE = 0.7
+"""A denoiser that keeps more of the noise than this is no guide to its size."""
+
 
 def sign_mask(like: Tensor, rng: torch.Generator) -> Tensor:
     """m of eq. (7): +1 or -1 with probability 1/2 each, independent per element; shape and dtype of ``like``."""
@@ -34,6 +39,16 @@ def renoise(y: Tensor, denoised: Tensor, mask: Tensor, scale: float | Tensor = 1
     Returns       (B, C, H, W), network units
     """
     return denoised + scale * mask * (y - denoised)
+
+
+def leverage(denoised: Tensor, probed: Tensor, probe: Tensor) -> Tensor:
+    """h, mean over a patch of dF_i / dy_i: the share of the noise that stands in F(y), by one random probe.
+
+    probed      F(y + probe); probe (B, C, H, W), independent signs of one size a patch
+    Returns     (B, 1, 1, 1), unbiased where F is linear over the probe's size
+    Source      Ramani, Blu, Unser, IEEE TIP 17(9), 2008, eq. 13
+    """
+    return torch.mean(probe * (probed - denoised), (1, 2, 3), keepdim=True) / torch.mean(probe**2, (1, 2, 3), keepdim=True)
 
 
 def blur(y: Tensor, kernel_px: int) -> Tensor:
@@ -65,7 +80,9 @@ class IDDPConfig(SingleConfig):
     noise_scale     c, size of the re-noising; 1 is the paper
     clip            keep F(y) and y2 within the training images' range, as stored 8-bit images are
     warm_share      share of the budget spent on Neighbor2Neighbor before eq. (11) begins; 0 is the paper
-    prior_rate      share of the trained weights that the prior network takes over each step; 1 is the paper (the prior is the network)
+    turnovers       how many times the prior, a running average of the weights, is renewed in the course of eq. (11); 0 is the paper (the
+                    prior is the network itself)
+    leverage        the re-noising is divided by (1 - h) to the power leverage/2, h the leverage of the prior; 0 is the paper
     constant_lr     rate of eq. (11) as a fraction of ``lr``, held constant; 0 follows the schedule, as the paper does
     prior_batch     patches a step of eq. (11), of the ``batch_size`` that are drawn; 0 takes all
     """
@@ -77,7 +94,8 @@ class IDDPConfig(SingleConfig):
     noise_scale: float = 1.0
     clip: bool = True
     warm_share: float = 0.0
-    prior_rate: float = 1.0
+    turnovers: float = 0.0
+    leverage: float = 0.0
     constant_lr: float = 0.0
     prior_batch: int = 0
 
@@ -88,20 +106,20 @@ class IDDPConfig(SingleConfig):
             problems.append(f"blur_px = {self.blur_px} must be odd")
         if not 0 <= self.warm_share < 1:
             problems.append(f"warm_share = {self.warm_share} must lie in [0, 1)")
-        if not 0 < self.prior_rate <= 1:
-            problems.append(f"prior_rate = {self.prior_rate} must lie in (0, 1]")
+        if not 0 <= self.leverage <= 1:
+            problems.append(f"leverage = {self.leverage} must lie in [0, 1]")
         if self.constant_lr < 0:
             problems.append(f"constant_lr = {self.constant_lr} must not be negative")
         if self.prior_batch < 0:
             problems.append(f"prior_batch = {self.prior_batch} must not be negative")
-        if not self.stop_gradient and self.prior_rate < 1:
-            problems.append("stop_gradient = false needs prior_rate = 1: gradients cannot reach an averaged prior")
+        if not self.stop_gradient and (self.turnovers > 0 or self.leverage > 0):
+            problems.append("stop_gradient = false needs turnovers = 0 and leverage = 0: gradients cannot reach an averaged prior")
         if self.patch_px % 2:
             problems.append(f"patch_px = {self.patch_px} must be even")
         if self.blur_px // 2 >= self.patch_px:
             problems.append(f"blur_px = {self.blur_px} must be smaller than two patches")
-        if min(self.alpha, self.beta, self.noise_scale) < 0:
-            problems.append("alpha, beta and noise_scale must not be negative")
+        if min(self.alpha, self.beta, self.noise_scale, self.turnovers) < 0:
+            problems.append("alpha, beta, noise_scale and turnovers must not be negative")
         if problems:
             raise ConfigError("iddp: " + "; ".join(problems))
 
@@ -125,7 +143,7 @@ _PAPER = IDDPConfig(
     steps=2_000_000,
 )
 PRESETS = {
-    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, prior_rate=0.002, constant_lr=0.5, prior_batch=4),
+    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=2.0, leverage=0.5, constant_lr=0.5, prior_batch=4),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
 }
@@ -142,7 +160,7 @@ class IDDP(SingleNetwork):
     def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
         # Departs from the paper: The prior is a running average of the network's weights
-        if config.prior_rate < 1:
+        if config.turnovers > 0:
             self.prior = copy.deepcopy(self.net).requires_grad_(False)
             self.networks["prior"] = self.prior
 
@@ -155,15 +173,15 @@ class IDDP(SingleNetwork):
         # Departs from the paper: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
-            if self.config.prior_rate < 1:
+            if self.config.turnovers > 0:
                 follow(self.prior, self.net, 1.0)
             return logged
         noisy = batch.noisy[: self.config.prior_batch or None]
         loss = self.risk(noisy, at)
         # Departs from the paper: The rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
-        if self.config.prior_rate < 1:
-            follow(self.prior, self.net, self.config.prior_rate)
+        if self.config.turnovers > 0:
+            follow(self.prior, self.net, min(1.0, self.config.turnovers / at.stage_steps))
         return logged
 
     def risk(self, y: Tensor, at: At) -> Tensor:
@@ -175,10 +193,10 @@ class IDDP(SingleNetwork):
             prior, y2 = denoised, renoise(y, denoised, mask, config.noise_scale)
         else:
             # alpha's term wants a graph through F(y); computed once, it serves the prior too where the prior is the network itself
-            denoised = self.f(y) if config.alpha > 0 and config.prior_rate == 1 else self._prior_of(y)
+            denoised = self.f(y) if config.alpha > 0 and config.turnovers == 0 else self._prior_of(y)
             prior = self._clipped(denoised.detach())
-            y2 = self._clipped(renoise(y, prior, mask, config.noise_scale))
-            if config.alpha > 0 and config.prior_rate < 1:
+            y2 = self._clipped(renoise(y, prior, mask, self._scale(y, denoised.detach(), at)))
+            if config.alpha > 0 and config.turnovers > 0:
                 denoised = self.f(y)
         return iddp_loss(denoised, blur(y, config.blur_px), self.f(y2), prior, config.alpha, config.beta)
 
@@ -190,10 +208,22 @@ class IDDP(SingleNetwork):
         # Departs from the paper: F(y) and y2 are kept within the range of the training pixels
         return x.clamp(self.low, self.high) if self.config.clip else x
 
+    @torch.no_grad()
+    def _scale(self, y: Tensor, denoised: Tensor, at: At) -> float | Tensor:
+        """c of the re-noising, a number or (B, 1, 1, 1)."""
+        config = self.config
+        if config.leverage == 0:
+            return config.noise_scale
+        # Departs from the paper: The re-noising is made larger where the denoiser keeps a part of the noise
+        size = PROBE * torch.std(y - denoised, (1, 2, 3), keepdim=True).clamp_min(1e-6)
+        probe = size * sign_mask(y, at.rng("probe", y.device))
+        h = leverage(denoised, self._prior_of(y + probe), probe).clamp(0.0, LARGEST_LEVERAGE)
+        return config.noise_scale * (1.0 - h) ** (-0.5 * config.leverage)
+
     @property
     def denoiser(self) -> torch.nn.Module:
         """What is applied in the end: the averaged prior where there is one, else the network."""
-        return self.prior if self.config.prior_rate < 1 else self.net
+        return self.prior if self.config.turnovers > 0 else self.net
 
     def denoise(self, x: Tensor) -> Tensor:
         out: Tensor = self.denoiser(channels_last(x))
@@ -201,8 +231,8 @@ class IDDP(SingleNetwork):
 
     @torch.no_grad()
     def _prior_of(self, y: Tensor) -> Tensor:
-        """F(y) by the network that serves as prior: the average where prior_rate < 1, else the network itself."""
-        if self.config.prior_rate == 1:
+        """F(y) by the network that serves as prior: the average where there is one, else the network itself."""
+        if self.config.turnovers == 0:
             return self.f(y)
         with autocast(y.device, self.precision):
             out: Tensor = self.prior(channels_last(y))
