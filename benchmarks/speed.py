@@ -36,9 +36,10 @@ from torch.nn import functional as F
 
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import DEFAULT_CORE_PX, Predictor
 from pairfree.engine.run import RunFolder, environment
-from pairfree.engine.trainer import CHECKPOINT_SECONDS, Loop, plan_steps, save, train
+from pairfree.engine.trainer import CHECKPOINT_SECONDS, Loop, save, train
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.single import SingleNetwork, autocast

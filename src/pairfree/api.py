@@ -20,9 +20,10 @@ from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
+from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.run import EventLog, RunFolder, environment
-from pairfree.engine.trainer import Loop, Plan, plan_minutes, plan_steps
+from pairfree.engine.trainer import Loop
 from pairfree.engine.trainer import train as run_loop
 from pairfree.errors import CheckpointError, ConfigError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
@@ -100,7 +101,8 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
         run.check_empty()
         run.rewind(0)
         job.method.prepare(job.data, job.seed)
-        plan = plan_minutes(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else plan_steps(job.method, max(1, job.steps))
+        clock = Clock.start(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else None
+        plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
         run.write_config(
             {
                 "method": job.method.key,
@@ -116,7 +118,7 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
             }
         )
         run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
-        return _finish(Loop(job.method, job.data, plan, job.seed, run, _facts(job, plan)), job, report, on_step)
+        return _finish(Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock), job, report, on_step)
 
 
 def _fingerprint(data: TrainingData) -> str:
@@ -124,7 +126,7 @@ def _fingerprint(data: TrainingData) -> str:
     return hashlib.sha256(data.noisy.flat.cpu().numpy().data).hexdigest()
 
 
-def _facts(job: Job, plan: Plan) -> dict[str, Any]:
+def _facts(job: Job) -> dict[str, Any]:
     return {
         "method": job.method.key,
         "config": job.config,
@@ -132,7 +134,6 @@ def _facts(job: Job, plan: Plan) -> dict[str, Any]:
         "normalizer": job.normalizer.as_dict(),
         "channels": job.noisy.channels,
         "seed": job.seed,
-        "plan": [list(stage) for stage in plan.stages],
         "data_sha256": _fingerprint(job.data),
         "precision": getattr(job.method, "precision", "float32"),
         "versions": {"pairfree": __version__, "torch": torch.__version__},
@@ -175,8 +176,12 @@ def _resume(
         _tell(problems, run, last.step)
         job.method.prepare(job.data, facts["seed"])
         plan = Plan(tuple((str(name), int(steps)) for name, steps in facts["plan"]))
-        kept = {key: value for key, value in facts.items() if key not in ("step", "format", "tensors_sha256")}
-        return _finish(Loop(job.method, job.data, plan, facts["seed"], run, kept, done=last.step), job, report, on_step)
+        kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "format", "tensors_sha256")}
+        try:
+            clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
+        except ValueError as error:
+            raise CheckpointError(f"{run.path}: {error}; start a new run with --init {run.path}") from None
+        return _finish(Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock), job, report, on_step)
 
 
 def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
@@ -192,7 +197,10 @@ def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
     run_loop(loop, on_step)
-    model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), {**loop.facts, "step": loop.plan.total})
+    model = Model(
+        Predictor(job.method, job.normalizer, job.noisy.channels),
+        {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list()},
+    )
     if report:
         try:
             from pairfree.story import write_run_report

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import pairfree as pf
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.engine import checkpoint, trainer
+from pairfree.engine.plan import LOGGED_POINTS, REFITS, Clock, Plan, plan_steps
 from pairfree.engine.run import RunFolder, environment
-from pairfree.engine.trainer import Plan, plan_minutes, plan_steps
 from pairfree.errors import ConfigError, DivergedError, InputError
 from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
@@ -73,18 +73,60 @@ def test_every_step_of_a_plan_has_its_place(lengths):
 
 
 @pytest.mark.parametrize("key", ["iddp", "nb2nb"])
-def test_plan_minutes_leaves_the_method_untouched(key):
+def test_timing_leaves_the_method_untouched(key):
     """The timing happens on a copy: weights and optimiser are bit-identical before and after."""
     config = type(PRESETS[key]["cpu"])(**{**vars(PRESETS[key]["cpu"]), **TINY})
     method = METHODS[key](config, 1)
     data = TrainingData(PatchPool([np.random.default_rng(0).random((1, 40, 40), np.float32)], "cpu", 16))
     method.prepare(data, 0)
     before = {name: tensor.clone() for name, tensor in method.tensors().items()}
-    plan = plan_minutes(method, data, 0.02, 0)
+    plan = Clock.start(method, data, 0.02, 0).plan(method)
     after = method.tensors()
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert [name for name, _ in plan.stages] == [stage.name for stage in method.stages()]
+
+
+@pytest.mark.parametrize("slow", [0.6, 1.0, 1.6])
+@pytest.mark.parametrize("wave", [0.0, 0.3])
+def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave):
+    """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and swings. Ends within 2 %."""
+    method = METHODS["iddp"](PRESETS["iddp"]["cpu"], 1)
+    clock = Clock(600.0, [0.45, 0.55], [[0.057, 0.116], [0.086, 0.086]], planned_s=4.0)
+    plan, true = clock.plan(method), [[0.057, 0.116], [0.086, 0.086]]
+    done, first_ends, progress = 0, 0.0, 0.0
+    while done < plan.total:
+        at = plan.at(0, done)
+        stage = [name for name, _ in plan.stages].index(at.stage)
+        seconds = true[stage][at.progress >= 0.5] * slow * (1 + wave * np.sin(clock.spent_s / 40))
+        done += 1
+        if clock.tick(plan, at, seconds) and done < plan.total:
+            plan = clock.refit(plan, done)
+        first_ends = clock.spent_s if stage == 0 else first_ends
+        progress = at.progress
+    assert clock.spent_s + clock.planned_s == pytest.approx(600, rel=0.02)
+    assert first_ends + clock.planned_s == pytest.approx(270, rel=0.04)
+    assert progress > 0.999  # the schedule has run out
+    assert done == plan.total
+
+
+def test_a_refit_leaves_what_is_over_and_never_cuts_what_is_done():
+    clock = Clock(10.0, [0.5, 0.5], [[1.0, 1.0], [1.0, 1.0]], spent_s=40.0, foretold_s=8.0)
+    plan = Plan((("a", 5), ("b", 5)))
+    assert clock.refit(plan, 8).stages == (("a", 5), ("b", 4))
+    assert clock.refit(plan, 2).stages == (("a", 3), ("b", 1))
+    assert max(REFITS) < 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"budget_s": 0}, {"spent_s": "much"}, {"paces": [[1.0]]}, {"paces": []}, {"shares": 3}, {"foretold_s": float("nan")}, {"x": 1}],
+)
+def test_a_clock_comes_back_and_nothing_else_does(change):
+    values = Clock(10.0, [1.0], [[1.0, 2.0]], 0.5, 3.0, 2.0).as_dict()
+    assert Clock.from_dict(values).as_dict() == values
+    with pytest.raises(ValueError, match="no clock"):
+        Clock.from_dict({**values, **change})
 
 
 @pytest.mark.parametrize("key", ["iddp", "nb2nb"])
@@ -256,7 +298,7 @@ def test_training_in_a_thread_works(tmp_path):
 def test_a_long_run_logs_a_bounded_number_of_points():
     for total in (1, 499, 500, 1234, 10**6):
         plan = Plan((("train", total),))
-        assert total // plan.log_every <= 2 * trainer.LOGGED_POINTS
+        assert total // plan.log_every <= 2 * LOGGED_POINTS
 
 
 def test_checkpoints_come_at_the_set_interval(tmp_path, monkeypatch):

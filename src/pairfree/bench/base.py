@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TestImage:
+class Scored:
     """name     file stem;  noisy, clean   (C, H, W), grey levels;  group   which mean of the table it counts in"""
 
     name: str
@@ -63,7 +63,7 @@ class Task:
     """The data of a cell. Training planes (C, H, W), grey levels, one pixel type; partners in the same order."""
 
     noisy: Sequence[np.ndarray]
-    test: Sequence[TestImage]
+    test: Sequence[Scored]
     clean: Sequence[np.ndarray] = ()
     second_noisy: Sequence[np.ndarray] = ()
 

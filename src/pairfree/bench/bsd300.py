@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairfree.bench.base import Cell, Experiment, Task, TestImage, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 
 FAMILIES = {
     "gaussian": ("gaussian:sigma=0..50", "gaussian:sigma=25"),
@@ -39,7 +39,7 @@ def task(data: Path, cell: Cell) -> Task:
     noisy = add_noise(train, spread, "train", clip)
     second = add_noise(train, spread, "second copy", clip) if cell.method == "n2n" else {}
     tests = [
-        TestImage(name, noisy_test[name], test[name], spec)
+        Scored(name, noisy_test[name], test[name], spec)
         for spec in (level, spread)
         for noisy_test in [add_noise(test, spec, "test", clip)]
         for name in test

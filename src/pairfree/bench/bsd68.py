@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pairfree.bench.base import Cell, Experiment, Task, TestImage, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 
 SIGMAS = (15, 25, 30, 50)
 COLUMNS = (
@@ -55,7 +55,7 @@ def task(data: Path, cell: Cell) -> Task:
         noisy=list(noisy.values()),
         clean=[train[name].astype("float32") for name in noisy],
         second_noisy=list(second.values()),
-        test=[TestImage(name, noisy_test[name], test[name]) for name in test],
+        test=[Scored(name, noisy_test[name], test[name]) for name in test],
     )
 
 

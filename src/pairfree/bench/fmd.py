@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Task, TestImage, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, read_planes
 
 COLUMNS = ("confocal + two-photon MICE", "wide-field")
 METHODS = ("n2v", "nb2nb", "iddp", "n2c")
@@ -35,7 +35,7 @@ def task(data: Path, cell: Cell) -> Task:
     return Task(
         noisy=[noisy[name] for name in names],
         clean=[truth[name].astype(np.uint8) for name in names],
-        test=[TestImage(name, noisy[name], truth[name], name.split("_")[0]) for name in names],
+        test=[Scored(name, noisy[name], truth[name], name.split("_")[0]) for name in names],
     )
 
 

@@ -16,7 +16,7 @@ import torch
 import pairfree
 from pairfree import api
 from pairfree.bench import bsd68, bsd300, fmd, tables
-from pairfree.bench.base import Cell, Experiment, Task, TestImage
+from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose
 from pairfree.engine import checkpoint
@@ -153,7 +153,7 @@ def measure(
     }  # fmt: skip
 
 
-def _apply(model: Model, test: Sequence[TestImage]) -> list[np.ndarray]:
+def _apply(model: Model, test: Sequence[Scored]) -> list[np.ndarray]:
     return [model.predictor.predict(image.noisy) for image in test]
 
 
@@ -183,7 +183,7 @@ def _trained(
     return model, None if again else round(now() - started, 1)
 
 
-def score_groups(experiment: Experiment, test: Sequence[TestImage], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
+def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
     """Mean scores per group ("all" where there is one), on the image as it is and on "Y" where the experiment asks for it."""
     found: dict[str, dict[str, Any]] = {}
     spaces: Mapping[str, bool] = {"RGB": False, "Y": True} if experiment.luma else {"": False}
@@ -200,7 +200,7 @@ def score_groups(experiment: Experiment, test: Sequence[TestImage], outputs: Seq
     return dict(sorted(found.items()))
 
 
-def _keep(outputs: Sequence[np.ndarray], test: Sequence[TestImage], folder: Path) -> None:
+def _keep(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder: Path) -> None:
     """Denoised images as float32 TIFF, so that any other script can score them. One folder a group."""
     groups = len({image.group for image in test}) > 1 and len({image.name for image in test}) < len(test)
     for image, output in zip(test, outputs, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,18 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
+from pairfree.engine.plan import Clock, Plan
 from pairfree.engine.run import EventLog, RunFolder, now
-from pairfree.errors import ConfigError, DivergedError, PairfreeError
-from pairfree.methods.base import At, Method
+from pairfree.errors import DivergedError, PairfreeError
+from pairfree.methods.base import Method
 
-LOGGED_POINTS = 500
 CHECKPOINT_SECONDS = 30.0
-WARM_UP_STEPS = 3
-MEASURE_SECONDS = 2.0
 
 
 class Stopped(PairfreeError):
@@ -32,74 +27,12 @@ class Stopped(PairfreeError):
     exit_code = 130
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How many steps each stage has; part of the checkpoint, so that a resumed run equals an uninterrupted one."""
-
-    stages: tuple[tuple[str, int], ...]
-
-    @property
-    def total(self) -> int:
-        return sum(steps for _, steps in self.stages)
-
-    def at(self, seed: int, step: int) -> At:
-        before = 0
-        for name, steps in self.stages:
-            if step < before + steps:
-                return At(seed, step, name, step - before, steps)
-            before += steps
-        raise IndexError(f"step {step} of a plan of {before}")
-
-    @property
-    def log_every(self) -> int:
-        return max(1, self.total // LOGGED_POINTS)
-
-
-def plan_steps(method: Method, steps: int) -> Plan:
-    """Split a number of steps by the stages' shares; each stage gets at least one."""
-    stages = method.stages()
-    if steps < len(stages):
-        raise ConfigError(f"--steps {steps}: this method has {len(stages)} stages and needs at least one step for each")
-    lengths = [max(1, round(steps * stage.share)) for stage in stages[:-1]]
-    while sum(lengths) >= steps:
-        lengths[lengths.index(max(lengths))] -= 1
-    lengths.append(steps - sum(lengths))
-    return Plan(tuple((stage.name, length) for stage, length in zip(stages, lengths, strict=True)))
-
-
-def plan_minutes(method: Method, data: TrainingData, minutes: float, seed: int) -> Plan:
-    """Turn minutes into steps: each stage is timed on a copy of the method and gets its share of the time; the timing is paid from it."""
-    started = now()
-    budget = minutes * 60.0
-    stages = method.stages()
-    measure = min(MEASURE_SECONDS, 0.02 * budget / len(stages))
-    paces = [_seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure) for stage in stages]
-    left = max(0.0, budget - (now() - started))
-    steps = [max(1, int(left * stage.share / pace)) for stage, pace in zip(stages, paces, strict=True)]
-    return Plan(tuple((stage.name, count) for stage, count in zip(stages, steps, strict=True)))
-
-
-def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, seconds: float) -> float:
-    started, done = now(), 0
-    while done < WARM_UP_STEPS + 1 or now() - started < seconds:
-        if done == WARM_UP_STEPS:
-            _finish(data)
-            started = now()
-        # in turn from both halves of the stage: what is ramped in half-way costs half of the steps
-        trial.step(data.batch(seed, done, trial.batch_size), At(seed, done, stage, 250 + 500 * (done % 2), 1000))
-        done += 1
-    _finish(data)
-    return (now() - started) / (done - WARM_UP_STEPS)
-
-
-def _finish(data: TrainingData) -> None:
-    if data.noisy.device.type == "cuda":
-        torch.cuda.synchronize(data.noisy.device)
-
-
 @dataclass
 class Loop:
-    """The state of a loop, all of it: what is not here is in the method or a function of the step."""
+    """The state of a loop, all of it: what is not here is in the method or a function of the step.
+
+    clock   of a budget in minutes; None where steps are counted
+    """
 
     method: Method
     data: TrainingData
@@ -108,6 +41,7 @@ class Loop:
     run: RunFolder
     facts: dict[str, Any]
     done: int = 0
+    clock: Clock | None = None
 
 
 def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | None = None) -> None:
@@ -117,6 +51,7 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
     Raises      DivergedError with the last good checkpoint named; Stopped after a checkpoint when a signal asked for it
     """
     log, saved, loss = EventLog(loop.run.events_path), now(), None
+    ticked = saved
     try:
         with _signals() as asked:
             if loop.done == 0:
@@ -125,6 +60,10 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
                 at = loop.plan.at(loop.seed, loop.done)
                 logged = loop.method.step(loop.data.batch(loop.seed, at.step, loop.method.batch_size), at)
                 loop.done += 1
+                if loop.clock is not None:
+                    seconds, ticked = now() - ticked, now()
+                    if loop.clock.tick(loop.plan, at, seconds) and loop.done < loop.plan.total:
+                        loop.plan = loop.clock.refit(loop.plan, loop.done)
                 if at.step % loop.plan.log_every == 0 or loop.done == loop.plan.total:
                     values = {name: float(value) for name, value in logged.items()}
                     loss = values.get("loss")
@@ -150,7 +89,10 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
 
 
 def save(loop: Loop, folder: Path | None = None) -> None:
-    checkpoint.save(folder or loop.run.checkpoints, {**loop.facts, "step": loop.done}, loop.method.tensors())
+    facts = {**loop.facts, "step": loop.done, "plan": loop.plan.as_list()}
+    if loop.clock is not None:
+        facts["clock"] = loop.clock.as_dict()
+    checkpoint.save(folder or loop.run.checkpoints, facts, loop.method.tensors())
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+"""How many steps each stage of a run has. Minutes become steps at the start, and steps are refitted to the minutes on the way."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pairfree.data.patches import TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Method
+
+LOGGED_POINTS = 500
+WARM_UP_STEPS = 3
+MEASURE_SECONDS = 2.0
+REFITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Shares of a time budget after which the steps that are left are counted anew."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps each stage has; part of the checkpoint, so that a resumed run goes on as it would have."""
+
+    stages: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        return sum(steps for _, steps in self.stages)
+
+    def as_list(self) -> list[list[Any]]:
+        return [list(stage) for stage in self.stages]
+
+    def at(self, seed: int, step: int) -> At:
+        before = 0
+        for name, steps in self.stages:
+            if step < before + steps:
+                return At(seed, step, name, step - before, steps)
+            before += steps
+        raise IndexError(f"step {step} of a plan of {before}")
+
+    @property
+    def log_every(self) -> int:
+        return max(1, self.total // LOGGED_POINTS)
+
+
+def plan_steps(method: Method, steps: int) -> Plan:
+    """Split a number of steps by the stages' shares; each stage gets at least one."""
+    stages = method.stages()
+    if steps < len(stages):
+        raise ConfigError(f"--steps {steps}: this method has {len(stages)} stages and needs at least one step for each")
+    lengths = [max(1, round(steps * stage.share)) for stage in stages[:-1]]
+    while sum(lengths) >= steps:
+        lengths[lengths.index(max(lengths))] -= 1
+    lengths.append(steps - sum(lengths))
+    return Plan(tuple((stage.name, length) for stage, length in zip(stages, lengths, strict=True)))
+
+
+@dataclass
+class Clock:
+    """A time budget as it is used up.
+
+    A machine's pace changes by a quarter within minutes (other programs, heat, neighbours on a shared host), so a count made in the
+    first seconds would miss the budget by as much. What is timed there are the *proportions*: a step of the first and of the second
+    half of each stage. The ratio of real to foretold time then tells at every refit how many steps the rest of the budget holds.
+
+    budget_s    seconds of the whole run, planning included
+    shares      of the stages
+    paces       seconds a step in the first and in the second half of each stage, as first timed
+    planned_s   seconds that the timing took
+    spent_s     seconds of the steps done, over all processes of the run
+    foretold_s  seconds that the steps done would have taken at ``paces``
+    """
+
+    budget_s: float
+    shares: list[float]
+    paces: list[list[float]]
+    planned_s: float = 0.0
+    spent_s: float = 0.0
+    foretold_s: float = 0.0
+
+    @classmethod
+    def start(cls, method: Method, data: TrainingData, minutes: float, seed: int) -> Clock:
+        """Time each stage on a copy of the method; the timing is paid from the budget."""
+        started = time.perf_counter()
+        stages = method.stages()
+        measure = min(MEASURE_SECONDS, 0.02 * minutes * 60.0 / len(stages))
+        paces = [_seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure) for stage in stages]
+        return cls(minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started)
+
+    def plan(self, method: Method) -> Plan:
+        """The first plan, at the paces as timed."""
+        left = max(0.0, self.budget_s - self.planned_s)
+        return Plan(
+            tuple(
+                (stage.name, max(1, int(left * stage.share / (sum(pace) / 2.0))))
+                for stage, pace in zip(method.stages(), self.paces, strict=True)
+            )
+        )
+
+    def tick(self, plan: Plan, at: At, seconds: float) -> bool:
+        """Count one step. True when the plan should be refitted."""
+        before = self.spent_s
+        self.spent_s += seconds
+        stage = [name for name, _ in plan.stages].index(at.stage)
+        self.foretold_s += self.paces[stage][at.progress >= 0.5]
+        return any(before < share * self.budget_s <= self.spent_s for share in REFITS)
+
+    def refit(self, plan: Plan, done: int) -> Plan:
+        """``plan`` with the steps that are left counted anew; stages that are over keep their lengths.
+
+        The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L steps of which s are done still
+        takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
+        """
+        slow = self.spent_s / self.foretold_s if self.foretold_s > 0 else 1.0
+        stages, before, until, under_way = [], 0, -self.planned_s, True
+        for (name, length), share, (first, second) in zip(plan.stages, self.shares, self.paces, strict=True):
+            until += share * self.budget_s
+            here = min(max(done - before, 0), length)
+            before += length
+            if here < length:
+                left = max(0.0, until - self.spent_s if under_way else share * self.budget_s) / slow
+                under_way = False
+                fresh = 2.0 * (left + here * first) / (first + second)
+                length = max(here + 1, int(fresh if here < fresh / 2.0 else here + left / second))
+            stages.append((name, length))
+        return Plan(tuple(stages))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Clock:
+        """Inverse of ``as_dict``. ValueError for anything else."""
+        numbers = ("budget_s", "planned_s", "spent_s", "foretold_s")
+        try:
+            clock = cls(**values)
+            flat = [*clock.shares, *(pace for pair in clock.paces for pace in pair), *(getattr(clock, name) for name in numbers)]
+            sound = all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in flat)
+            sound = sound and clock.budget_s > 0 and all(len(pair) == 2 and min(pair) > 0 for pair in clock.paces)
+        except TypeError:
+            sound = False
+        if not sound or len(clock.paces) != len(clock.shares):
+            raise ValueError(f"no clock: {values!r:.80}")
+        return clock
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, seconds: float) -> list[float]:
+    """Of a step in the first and in the second half of a stage, in turn, so that both meet the same machine."""
+    taken, done = [0.0, 0.0], 0
+    while done < 2 * WARM_UP_STEPS + 2 or sum(taken) < seconds or done % 2:
+        half = done % 2
+        started = time.perf_counter()
+        trial.step(data.batch(seed, done, trial.batch_size), At(seed, done, stage, 250 + 500 * half, 1000))
+        if data.noisy.device.type == "cuda":
+            torch.cuda.synchronize(data.noisy.device)
+        if done >= 2 * WARM_UP_STEPS:
+            taken[half] += time.perf_counter() - started
+        done += 1
+    return [max(spent, 1e-9) / (done / 2 - WARM_UP_STEPS) for spent in taken]

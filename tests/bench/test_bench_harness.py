@@ -1,0 +1,221 @@
+"""The bench harness on an experiment of two tiny images: results, cache, resume, tables."""
+
+import json
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+
+from pairfree.bench import base, bsd68, fmd, harness, tables
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
+from pairfree.bench.baselines import BASELINES
+from pairfree.errors import ConfigError, InputError
+from pairfree.files.formats import open_image
+from pairfree.methods import METHODS
+
+TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
+CELLS = [
+    Cell("hum", "noisy", "cpu"),
+    Cell("hum", "gaussian-filter", "cpu", settings={"sigma_px": 1.0}, label="gaussian 1 px"),
+    *(Cell("hum", "iddp", "cpu", seed, settings={**TINY, "prior_batch": 1}) for seed in (0, 1)),
+    Cell("hum", "n2c", "cpu", settings=TINY),
+    Cell("hum", "n2n", "cpu", settings=TINY),
+]
+MINUTES = 0.005
+
+
+def tiny_task(data, cell):
+    rng = np.random.default_rng(5)
+    clean = [rng.uniform(50, 200, (1, 1, 1)) + np.cumsum(rng.normal(0, 4, (1, 40, 33)), axis=2) for _ in range(2)]
+    noisy = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
+    second = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
+    test = [Scored(f"im{number}", noisy[number], clean[number], "ab"[number]) for number in range(2)]
+    return Task(noisy, test, [image.astype(np.float32) for image in clean], second)
+
+
+TINY_EXPERIMENT = Experiment("tiny", "Tiny", "PSNR of nothing much", lambda preset: CELLS, tiny_task, published={"iddp": {"hum": "99.99"}})
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Run cells of the tiny experiment; returns (table, what was said)."""
+    monkeypatch.setitem(harness.EXPERIMENTS, "tiny", TINY_EXPERIMENT)
+
+    def run(*only, **options):
+        said = []
+        options = {"minutes": MINUTES, "device": "cpu", **options}
+        table = harness.run("tiny", only=only, data=tmp_path, out=tmp_path / "results", say=said.append, **options)
+        return table, said
+
+    return run
+
+
+def results(tmp_path):
+    return {one["cell"]: one for one in (json.loads(p.read_text()) for p in (tmp_path / "results/tiny").glob("*.json"))}
+
+
+def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
+    table, _ = bench("iddp")
+    found = results(tmp_path)
+    assert found.keys() == {"hum/iddp/cpu/seed0", "hum/iddp/cpu/seed1"}
+    one = found["hum/iddp/cpu/seed1"]
+    assert one["seed"] == 1
+    assert one["scores"].keys() == {"a", "b", "all"}
+    assert one["scores"]["all"]["psnr_db"] == pytest.approx((one["scores"]["a"]["psnr_db"] + one["scores"]["b"]["psnr_db"]) / 2, abs=1e-3)
+    assert one["environment"].keys() >= {"torch", "processor", "threads", "device", "precision", "date"}
+    assert [name for name, _ in one["training"]["steps"]] == ["warm start", "iddp"]
+    assert one["training"]["scores_after"]["warm start"].keys() == one["scores"].keys()
+    assert one["training"]["config"]["width"] == 4
+    assert one["training"]["seconds"] > 0
+    assert "| iddp | 99.99 |" in table
+    assert "iddp: after its warm start" in table
+    assert "2 of 6 cells" in table
+
+
+def test_kept_images_give_the_score(bench, tmp_path):
+    bench("gaussian")
+    (one,) = results(tmp_path).values()
+    folder = tmp_path / "runs/tiny" / CELLS[1].slug / "denoised"
+    values = []
+    for image in tiny_task(None, CELLS[1]).test:
+        kept = open_image(folder / f"{image.name}.tif").pixels
+        values.append(peak_signal_noise_ratio(np.clip(image.clean[0], 0, 255), np.clip(kept.astype(float), 0, 255), data_range=255))
+    assert one["scores"]["all"]["psnr_db"] == pytest.approx(np.mean(values), abs=1e-3)
+    assert one["training"] == {}
+
+
+def test_a_measured_cell_is_not_measured_again_and_a_changed_one_is(bench, tmp_path, monkeypatch):
+    bench("n2c")
+    _, said = bench("n2c")
+    assert said == ["[1/1] hum/n2c/cpu/seed0: measured before"]
+    _, said = bench("n2c", minutes=2 * MINUTES)
+    assert "dB" in said[0]
+    monkeypatch.setattr(harness.pairfree, "__version__", "9.9")
+    _, said = bench("n2c", minutes=2 * MINUTES)
+    assert "dB" in said[0]
+
+
+def test_the_key_follows_data_and_settings():
+    task, cell = tiny_task(None, CELLS[4]), CELLS[4]
+    key = harness.cache_key(task, cell, None)
+    assert key == harness.cache_key(tiny_task(None, cell), cell, None)
+    task.test[0].clean[0, 0, 0] += 1e-9
+    assert key != harness.cache_key(task, cell, None)
+    other = Cell("hum", "n2c", "cpu", settings={**TINY, "lr": 1e-3})
+    assert key != harness.cache_key(tiny_task(None, other), other, None)
+
+
+def test_a_killed_cell_goes_on(bench, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(done, total, stage, loss):
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        bench("n2c", on_step=kill)
+    assert results(tmp_path) == {}
+    firsts = []
+    bench("n2c", on_step=lambda done, total, stage, loss: firsts.append(done))
+    assert firsts[0] == 1  # the checkpoint of step 0 stood
+    (one,) = results(tmp_path).values()
+    assert one["training"]["seconds"] is None  # a part was done by the killed process
+
+
+def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
+    seen = {}
+    true_train = harness.api.train
+
+    def train(**options):
+        seen[options["method"]] = options["target"]
+        return true_train(**options)
+
+    monkeypatch.setattr(harness.api, "train", train)
+    bench("n2")
+    task = tiny_task(None, CELLS[5])
+    np.testing.assert_array_equal(seen["n2n"][0], task.second_noisy[0])
+    np.testing.assert_array_equal(seen["n2c"][0], task.clean[0])
+
+
+def test_seeds_are_averaged_with_their_spread():
+    def one(seed, psnr):
+        cell = CELLS[2 + seed]
+        training = {"seconds": 60.0, "steps": [["train", 1200]]}
+        facts = {"processor": "P", "threads": 2}
+        return cell.name, {
+            "cell": cell.name,
+            "scores": {"all": {"psnr_db": psnr, "ssim": 0.5, "n": 2}},
+            "training": training,
+            "environment": facts,
+        }
+
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", dict([one(0, 28.0), one(1, 28.2)]))
+    assert "| iddp | 99.99 | 28.10 ± 0.14 / 0.5000 | 2 | 1.0 min, 1,200 steps | P, 2 threads |" in table
+
+
+@pytest.mark.parametrize("name", sorted(harness.EXPERIMENTS))
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+def test_every_cell_of_every_experiment_can_be_built(name, preset):
+    cells = harness.EXPERIMENTS[name].cells(preset)
+    assert len({cell.name for cell in cells}) == len({cell.slug for cell in cells}) == len(cells)
+    for cell in cells:
+        assert cell.method in METHODS or cell.method in BASELINES
+        if cell.method not in BASELINES:
+            assert harness.settings_of(cell).items() >= dict(cell.settings).items()
+
+
+def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
+    for experiment in harness.EXPERIMENTS.values():
+        cells = experiment.cells("cpu")
+        columns = {cell.column for cell in cells} | {cell.column.partition(",")[0] for cell in cells}
+        for row, texts in experiment.published.items():
+            assert row in {cell.row for cell in cells}
+            assert texts.keys() <= columns
+
+
+def test_noise_is_drawn_once_and_copies_are_independent():
+    clean = {"a": np.full((1, 64, 64), 100.0), "b": np.full((1, 64, 64), 100.0)}
+    first, again, second = (add_noise(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy"))
+    np.testing.assert_array_equal(first["a"], again["a"])
+    draws = [image.ravel() - 100 for image in (first["a"], first["b"], second["a"])]
+    assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.06
+    stored = add_noise({"a": np.full((1, 64, 64), 5.0)}, "gaussian:sigma=25", "train", clip=True)["a"]
+    assert stored.dtype == np.uint8
+    assert (stored == 0).mean() > 0.3
+
+
+def test_fmd_columns_hold_what_the_paper_scores():
+    assert fmd.belongs("Confocal_FISH_1", "confocal + two-photon MICE")
+    assert fmd.belongs("TwoPhoton_MICE_3", "confocal + two-photon MICE")
+    assert not fmd.belongs("TwoPhoton_BPAE_R_3", "confocal + two-photon MICE")
+    assert not fmd.belongs("WideField_BPAE_B_1", "confocal + two-photon MICE")
+    assert fmd.belongs("WideField_BPAE_B_1", "wide-field")
+
+
+def test_bad_choices_are_one_line(bench, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="no cell matches"):
+        bench("nothing like it")
+    monkeypatch.delenv("PAIRFREE_DATA", raising=False)
+    with pytest.raises(ConfigError, match="PAIRFREE_DATA"):
+        harness.data_folder(None)
+    with pytest.raises(InputError, match="no such data folder"):
+        harness.data_folder(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="did you mean 'bsd68'"):
+        harness.run("bsd86", data=tmp_path)
+
+
+def test_grey_images_are_refused_where_colour_is_needed(tmp_path):
+    from pairfree.files.formats import save_image
+    from pairfree.files.image import Image
+
+    save_image(Image(np.zeros((8, 8), np.uint8), "YX", family="png"), tmp_path / "grey.png")
+    with pytest.raises(InputError, match=r"grey\.png: is grey"):
+        base.read_planes(tmp_path, 3)
+    assert base.read_planes(tmp_path, 1)["grey"].shape == (1, 8, 8)
+
+
+def test_ablations_stand_beside_a_row_that_differs_in_one_thing():
+    cells = {cell.row: dict(cell.settings) for cell in bsd68.cells("cpu") if cell.row.startswith("iddp, ")}
+    with_stop, without = cells["iddp, the paper's eq. 11"], cells["iddp, no stop-gradient"]
+    assert {key for key in with_stop | without if with_stop.get(key) != without.get(key)} == {"stop_gradient"}
