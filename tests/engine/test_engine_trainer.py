@@ -120,7 +120,7 @@ def test_a_refit_leaves_what_is_over_and_never_cuts_what_is_done():
 
 @pytest.mark.parametrize(
     "change",
-    [{"budget_s": 0}, {"spent_s": "much"}, {"paces": [[1.0]]}, {"paces": []}, {"shares": 3}, {"foretold_s": float("nan")}, {"x": 1}],
+    [{"budget_s": 0}, {"spent_s": "x"}, {"paces": [[1.0]]}, {"paces": []}, {"shares": 3}, {"foretold_s": float("nan")}, {"x": 1}],
 )
 def test_a_clock_comes_back_and_nothing_else_does(change):
     values = Clock(10.0, [1.0], [[1.0, 2.0]], 0.5, 3.0, 2.0).as_dict()
