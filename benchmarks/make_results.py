@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairfree.bench.harness import EXPERIMENTS
+from pairfree.bench.harness import BENCH_PRESETS, EXPERIMENTS, cells_of
 from pairfree.bench.tables import markdown, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,9 +15,10 @@ def page() -> str:
     parts = [(ROOT / "docs" / "results_preface.md").read_text(encoding="utf-8").rstrip()]
     for name, experiment in EXPERIMENTS.items():
         results = read_results(ROOT / "benchmarks" / "results" / name)
-        for preset in ("cpu", "paper"):
-            if any(one["preset"] == preset for one in results.values()):
-                parts.append(markdown(experiment, preset, results))
+        for preset in BENCH_PRESETS:
+            cells = cells_of(experiment, preset)
+            if any(cell.name in results for cell in cells):
+                parts.append(markdown(experiment, cells, results))
     return "\n\n".join(parts) + "\n"
 
 

@@ -247,3 +247,45 @@ def test_progress_is_silent_when_not_a_terminal(pairfree):
     assert (code, err) == (0, "")
     assert [line.split(":")[0] for line in out.splitlines()] == ["run", "report", "next"]
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method=nb2nb"], "--method nb2nb (the run has n2v)"),
+        (["--seed=4"], "--seed 4 (the run has 0)"),
+        (["--steps=9", "--set=width=8"], "--steps 9 (the run has 2), --set width 8 (the run has 4)"),
+        (["--minutes=3"], "--minutes 3"),
+        (["--dry-run"], "exclude each other"),
+    ],
+)
+def test_a_resumed_run_cannot_be_given_other_choices(options, words, refused, pairfree):
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    assert words in refused("train", "noisy", "--out", "run", "--resume", *options)
+
+
+def test_the_same_command_with_resume_added_goes_on(pairfree, folder):
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    assert pairfree("train", "noisy", "--out", "run", *FAST, "--resume")[0] == 0
+
+
+def test_one_bad_file_of_many_is_refused_before_the_first_is_written(pairfree, refused, folder):
+    """NaN in the second file, colour in the third: nothing is written for the first either."""
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    bad = picture(0, dtype=np.float32)
+    bad[3, 4] = np.nan
+    tifffile.imwrite(folder / "noisy/5.tif", bad)
+    assert "5.tif: 1 of 600 pixels are NaN" in refused("denoise", "run", "noisy", "--out", "denoised")
+    tifffile.imwrite(folder / "noisy/5.tif", np.zeros((20, 20, 3), np.uint8), photometric="rgb")
+    assert "5.tif: has 3 channels, the model was trained on 1" in refused("denoise", "run", "noisy", "--out", "denoised")
+
+
+def test_notes_of_a_simulation_are_not_overwritten(pairfree, refused, folder):
+    assert pairfree("simulate", "noisy", "--noise", "gaussian:sigma=5", "--out", "made")[0] == 0
+    for path in (folder / "made").glob("*.tif"):
+        path.unlink()
+    assert "noise.json: exists already" in refused("simulate", "noisy", "--noise", "gaussian:sigma=5", "--out", "made")
+
+
+def test_bench_seeds_that_are_no_numbers(refused, folder):
+    assert "--seeds '1,b'" in refused("bench", "bsd68", "--seeds", "1,b", "--data", folder)

@@ -143,3 +143,26 @@ def test_sizes_are_read(text, size):
 def test_other_sizes_are_refused(text):
     with pytest.raises(InputError, match="--max-memory"):
         cli.parse_bytes(text)
+
+
+def test_demo_ends_with_the_paths_of_what_it_made(pairfree, tmp_path):
+    said = pairfree("demo", "--out", "shown", "--minutes", "0.02")
+    denoised = sorted((tmp_path / "shown/denoised").glob("*.tif"))
+    assert len(denoised) == 4
+    assert all(f"denoised: {path.relative_to(tmp_path)}" in said for path in denoised)
+    for path in denoised:
+        after, noisy = tifffile.imread(path), tifffile.imread(tmp_path / "shown/noisy" / path.name)
+        assert (after.dtype, after.shape) == (noisy.dtype, noisy.shape)
+    page = (tmp_path / "shown/report.html").read_text()
+    assert "report:   shown/report.html" in said
+    for words in ("IDDP", "Huang et al.", "Muon", "Ramani", "warm start", "minutes", "Correlation of neighbouring pixels"):
+        assert words in page
+
+
+def test_scores_that_are_no_numbers_are_null_in_json(pairfree, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Pillow.fromarray(np.full((40, 40), 7, np.uint8)).save(tmp_path / name / "flat.png")
+    pairfree("evaluate", "--denoised", "a", "--clean", "b", "--data-range", "255", "--json", "scores.json")
+    found = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert found["scores"]["flat"]["psnr_db"] is None  # equal images: infinite

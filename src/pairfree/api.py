@@ -113,7 +113,7 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
                 "command": command,
                 **job.inputs,
                 "stage_names": [name for name, _ in plan.stages],
-                "stage_steps": [count for _, count in plan.stages],
+                "stage_steps": [count for _, count in plan.stages] if clock is None else [],  # minutes settle the steps on the way
                 "settings": job.config,
             }
         )
@@ -199,7 +199,7 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
     run_loop(loop, on_step)
     model = Model(
         Predictor(job.method, job.normalizer, job.noisy.channels),
-        {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list()},
+        {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list(), **({"clock": loop.clock.as_dict()} if loop.clock else {})},
     )
     if report:
         try:

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 a bench found a difference, 2 user error, 3 diverged, 4 busy
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def train(
     """Train a denoiser on noisy files."""
     from pairfree import api
     from pairfree.config import parse_set, to_toml
-    from pairfree.engine.run import again
+    from pairfree.engine.run import again, check_resumed
     from pairfree.job import resolve
     from pairfree.story import command_line
 
@@ -107,6 +108,10 @@ def train(
     chosen: dict[str, Any] = {"preset": "cpu", "seed": 0, **given, **{key: value for key, value in options.items() if value is not None}}
     chosen["device"] = device
     if resume:
+        if dry_run:
+            raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
+        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps}
+        check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         model = _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step))
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
@@ -183,7 +188,9 @@ def evaluate(
             raise ConfigError("--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)")
         scores = api.evaluate(denoised, clean, data_range)
         numbers["scores"] = {name: vars(one) for name, one in scores.items()}
-        numbers["scores_statement"] = f"data range {data_range:g}, both sides clipped to it, SSIM window Gaussian sigma 1.5"
+        numbers["scores_statement"] = (
+            f"data range {data_range:g}, both sides clipped to it, mean over colour channels, SSIM window Gaussian sigma 1.5"
+        )
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
         for name, one in scores.items():
             table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
@@ -199,7 +206,7 @@ def evaluate(
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(json_path, json.dumps(numbers, indent=1) + "\n", overwrite=True)
+        write_text(json_path, json.dumps(_nulls(numbers), indent=1, allow_nan=False) + "\n", overwrite=True)
 
 
 @app.command()
@@ -246,13 +253,14 @@ def demo(
         )
     for path in written.denoised:
         out.print(f"denoised: {path}", markup=False)
-    out.print(f"report:   {written.report}", markup=False)
+    if written.report is not None:
+        out.print(f"report:   {written.report}", markup=False)
 
 
 @app.command()
 def bench(
     name: Annotated[str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")] = None,
-    preset: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
+    preset: Annotated[str, typer.Option(help="cpu, paper or paper-200k.")] = "cpu",
     only: Annotated[list[str] | None, typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
@@ -266,13 +274,25 @@ def bench(
     if name is None:
         out.print(harness.overview(out_dir), markup=False)
         return
-    chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
+    try:
+        chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers and commas, such as 0,1,2") from None
     with progress(f"bench {name}") as bar:
         table = harness.run(
             name, preset=preset, only=only or [], data=data, out=out_dir, device=device, minutes=minutes, seeds=chosen,
             say=lambda line: err.print(line, markup=False), on_step=lambda done, total, stage, loss: bar(done, total, stage),
         )  # fmt: skip
     out.print(table, markup=False)
+
+
+def _nulls(value: Any) -> Any:
+    """NaN and Inf are no JSON: null in their place."""
+    if isinstance(value, dict):
+        return {key: _nulls(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nulls(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_bytes(text: str) -> float:

@@ -16,10 +16,10 @@ NOISY, RUN, DENOISED = "noisy", "run", "denoised"
 
 @dataclass(frozen=True)
 class Written:
-    """denoised   paths of the denoised files;  report   path of the HTML report"""
+    """denoised   paths of the denoised files;  report   path of the HTML report, None where it could not be drawn"""
 
     denoised: list[Path]
-    report: Path
+    report: Path | None
 
 
 def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print) -> Written:
@@ -43,6 +43,7 @@ def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Calla
     command = f"pairfree train {noisy} --out {out / RUN} --minutes {minutes:g}"
     model = api.train(noisy, out=out / RUN, minutes=minutes, command=command, on_step=on_step)
     results = api.denoise(model, noisy, out / DENOISED)
-    report = out / "report.html"
-    shutil.copyfile(out / RUN / "report.html", report)
-    return Written([result.written for result in results], report)
+    drawn, report = out / RUN / "report.html", out / "report.html"
+    if drawn.is_file():  # a report that cannot be drawn was a warning; the images stand
+        shutil.copyfile(drawn, report)
+    return Written([result.written for result in results], report if drawn.is_file() else None)

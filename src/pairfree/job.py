@@ -128,8 +128,10 @@ def resolve(
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
     if minutes is None and steps is None:
         minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
+    if not made.optimizers:  # nothing is trained, whatever the budget
+        minutes, steps = 0.0, 1
     job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
-    if not (0 < job.minutes < math.inf or job.steps > 0 or made.key == "bm3d"):
+    if not (0 < job.minutes < math.inf or job.steps > 0):
         raise ConfigError(f"a budget of {minutes or steps} is no budget: give --minutes or --steps above 0")
     return job
 

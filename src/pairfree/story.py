@@ -18,6 +18,7 @@ from pairfree.evaluate.reading import number, reading
 from pairfree.evaluate.report import Citation, Curve, Example, ReportData, write_report
 from pairfree.files.formats import open_image
 from pairfree.files.listing import partners
+from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 EXAMPLES = 4
 EVIDENCE_PLANES = 16
@@ -37,20 +38,22 @@ def run_report(run: RunFolder, model: Model, noisy: ImageSet, pairs: Sequence[tu
     method, facts = model.method, model.facts
     environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
     config = run.read_config()
+    evidence = _evidence(pairs)
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
-        command=str(config.get("command") or "pairfree.train(...)"),
+        command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
         method_key=method.key,
         method_title=method.title,
-        summary=_summary(model, noisy, environment),
+        summary=_summary(model, noisy, environment, config),
         examples=[_example(*pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
         curves=_curves(run.events()),
-        evidence=_evidence(pairs),
+        evidence=evidence,
+        noise=_noise(pairs, evidence),
         warnings=noisy.warnings[:20],
         limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
         environment=environment,
         methods_paragraph=_paragraph(model, noisy),
-        citations=[Citation(method.key, method.citation.rsplit(", doi:", 1)[0], _link(method.citation))],
+        citations=[_citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)],
     )
 
 
@@ -105,12 +108,35 @@ def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list
     return [float(np.mean(xs[g : g + width])) for g in groups], [float(np.mean(ys[g : g + width])) for g in groups]
 
 
-def _summary(model: Model, noisy: ImageSet, environment: dict[str, str]) -> list[tuple[str, str]]:
-    facts = model.facts
+def _noise(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
+    """What is known of the noise: its level before anything was removed, what was removed, and how that depends on the signal."""
+    planes = [plane.astype(np.float64) for _, noisy, _ in pairs for plane in noisy if min(plane.shape) >= MIN_SIDE_PX]
+    levels = [estimate_sigma(plane) for plane in planes]
+    found = []
+    if levels:
+        spread = f"{number(min(levels))} to {number(max(levels))}"
+        found.append(("Level of the noisy images, if the noise were white", f"median {number(float(np.median(levels)))}, {spread}"))
+    if evidence:
+        pooled = pool([one for _, one in evidence])
+        found.append(("Standard deviation of what was removed", number(pooled.std)))
+        if np.isfinite(pooled.gain):
+            line = f"{number(pooled.gain)} ± {number(pooled.gain_se)} times the intensity, plus {number(pooled.offset)}"
+            found.append(("Variance of what was removed, against intensity", line))
+        lags = f"{number(pooled.autocorr_x[0])} along rows, {number(pooled.autocorr_y[0])} along columns"
+        found.append(("Correlation of neighbouring pixels in what was removed", lags))
+    return found
+
+
+def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any]) -> list[tuple[str, str]]:
+    facts, clock = model.facts, model.facts.get("clock")
+    budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
+    if clock is not None:
+        budget += f", {number((clock['planned_s'] + clock['spent_s']) / 60.0)} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
     normalizer = model.predictor.normalizer
     return [
         ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
+        ("Budget", budget),
         ("Steps", stages),
         ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
@@ -120,24 +146,37 @@ def _summary(model: Model, noisy: ImageSet, environment: dict[str, str]) -> list
 
 
 def _paragraph(model: Model, noisy: ImageSet) -> str:
-    facts, config = model.facts, model.facts.get("config", {})
+    facts, config, method = model.facts, model.facts.get("config", {}), model.method
+    cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
+    opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+    if not method.optimizers:
+        return (
+            f"{opening}; nothing was trained, and the noise level was estimated for each image where none was given. "
+            "Files keep their pixel type and metadata."
+        )
     network = f"a {config['net']} network" if config.get("net") else "its network"
     patches = f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step" if "patch_px" in config else ""
-    steps = sum(count for _, count in facts["plan"])
-    pairs = model.method.needs.target
+    steps = f"{sum(count for _, count in facts['plan']):,} steps"
+    if len(facts["plan"]) > 1:
+        steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
+    pairs = method.needs.target
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
-        f"Images were denoised with pairfree {facts['versions']['pairfree']} using {model.method.title} [{model.method.key}], trained on "
-        f"{images}{'' if pairs else ' without clean references'}: {network} for {steps:,} steps{patches}, seed {facts['seed']}, "
-        f"torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
+        f"{opening}, trained on {images}{'' if pairs else ' without clean references'}: {network} for {steps}{patches}, "
+        f"preset {facts['preset']}, seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped "
+        "back; files keep their pixel type and metadata."
     )
 
 
-def _link(citation: str) -> str:
-    for mark, prefix in (("doi:", ""), ("arXiv:", "https://arxiv.org/abs/")):
-        if mark in citation:
-            return prefix + citation.rsplit(mark, 1)[1].strip()
-    return ""
+def _citation(text: str, key: str = "") -> Citation:
+    """A work with its address; its key in brackets is the method's, or the first author's name."""
+    link, shown = "", text
+    for mark, prefix in ((", doi:", ""), (", arXiv:", "https://arxiv.org/abs/"), (", https://", "https://")):
+        if mark in text:
+            shown, address = text.rsplit(mark, 1)
+            link = prefix + address.strip()
+            break
+    return Citation(key or text.replace(",", " ").split()[0].lower(), shown, link)
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -26,9 +26,9 @@ def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: fl
     """Equation 11 with y2 and the prior constant (stop) or not; 3x3 mean with mirrored borders."""
     blurred = nn.functional.conv2d(nn.functional.pad(y, (1, 1, 1, 1), mode="reflect"), torch.full((1, 1, 3, 3), 1 / 9))
     f = net(y)
-    prior = f.detach().clamp(low, high) if stop else f
+    prior = (f.detach() if stop else f).clamp(low, high)
     mask = sign_mask(y, AT.rng("mask"))
-    y2 = (prior + scale * mask * (y - prior)).clamp(low, high) if stop else prior + scale * mask * (y - prior)
+    y2 = (prior + scale * mask * (y - prior)).clamp(low, high)
     return alpha * ((f - blurred) ** 2).mean() + ((net(y2) - prior) ** 2).mean()
 
 
@@ -49,18 +49,19 @@ def test_gradients_stop_at_the_prior_exactly_when_asked(stop, scale, alpha, smal
     assert (found - other).norm() > 2e-3 * found.norm()
 
 
-def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels(small):
+@pytest.mark.parametrize("stop", [True, False])
+def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels(stop, small):
     net, data = tiny_net(), small.data()
     with torch.no_grad():
         net[2].bias.fill_(0.9)  # F(y) then leaves the range in places
-    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=True)
+    method = small.method("iddp", net=net, alpha=0.001, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=True, stop_gradient=stop)
     method.prepare(data, 0)
     low, high = data.noisy.flat.min().item(), data.noisy.flat.max().item()
     assert (method.low, method.high) == (low, high)
     y = data.batch(0, 0, 2).noisy
     found = gradient(net, method.risk(y, AT))
-    torch.testing.assert_close(found, gradient(net, by_hand(net, y, True, 0.001, 1.0, low, high)), rtol=1e-4, atol=1e-7)
-    unclipped = gradient(net, by_hand(net, y, True, 0.001, 1.0, -1e9, 1e9))
+    torch.testing.assert_close(found, gradient(net, by_hand(net, y, stop, 0.001, 1.0, low, high)), rtol=1e-4, atol=1e-7)
+    unclipped = gradient(net, by_hand(net, y, stop, 0.001, 1.0, -1e9, 1e9))
     assert (found - unclipped).norm() > 1e-3 * found.norm()
 
 

@@ -26,6 +26,7 @@ class Cell:
     method     a key of METHODS, or of ``baselines.BASELINES`` (nothing is trained)
     settings   changes to the preset
     label      row of the table; the method's name unless settings make it another row
+    minutes    another training budget than the preset's; such a cell is a trial and never stands in a table of the preset
     """
 
     column: str
@@ -34,6 +35,7 @@ class Cell:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    minutes: float | None = None
 
     @property
     def row(self) -> str:
@@ -41,7 +43,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.column}/{self.row}/{self.preset}/seed{self.seed}"
+        trial = "" if self.minutes is None else f"/{self.minutes:g}min"
+        return f"{self.column}/{self.row}/{self.preset}/seed{self.seed}{trial}"
 
     @property
     def slug(self) -> str:

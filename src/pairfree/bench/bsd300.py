@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
     task=task,
     luma=True,
     published={
-        "noisy": {},
+        "bm3d, estimated sigma": {"gaussian": "30.90"},
         "n2v": {"gaussian": "30.56 / 31.88", "speckle": "28.40 / 28.77", "poisson": "29.58 / 28.76"},
         "nb2nb": {"gaussian": "31.52 / 33.08", "speckle": "30.62 / 30.90", "poisson": "30.81 / 30.19"},
         "iddp": {"gaussian": "31.70 / 33.32", "speckle": "30.96 / 31.22", "poisson": "30.91 / 30.30"},

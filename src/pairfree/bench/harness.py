@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pairfree import api
 from pairfree.bench import bsd68, bsd300, fmd, tables
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
-from pairfree.config import choose
+from pairfree.config import choose, updated
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
@@ -27,8 +29,10 @@ from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
+from pairfree.methods import PRESETS
 
 EXPERIMENTS: dict[str, Experiment] = {one.EXPERIMENT.name: one.EXPERIMENT for one in (bsd68, fmd, bsd300)}
+BENCH_PRESETS = ("cpu", "paper", "paper-200k")
 DATA_RANGE = 255.0
 
 
@@ -50,27 +54,37 @@ def run(
     Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted.
     """
     experiment = choose(name, EXPERIMENTS, "experiment")
-    chosen = [cell for cell in experiment.cells(preset) if all(text in cell.name for text in only)]
+    cells = cells_of(experiment, preset, minutes)
+    chosen = [cell for cell in cells if all(text in cell.name for text in only)]
     if seeds is not None:
         chosen = [cell for cell in chosen if cell.seed in seeds]
     if not chosen:
-        raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {experiment.cells(preset)[0].name}")
+        raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
     root = data_folder(data)
     for number, cell in enumerate(chosen, 1):
         target = out / name / f"{cell.slug}.json"
         label = f"[{number}/{len(chosen)}] {cell.name}"
         task = experiment.task(root, cell)
-        key = cache_key(task, cell, minutes)
+        key = cache_key(task, cell)
         if target.is_file() and json.loads(target.read_text(encoding="utf-8"))["key"] == key:
             say(f"{label}: measured before")
             continue
-        result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, minutes, key, on_step)
+        result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, key, on_step)
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         say(
             f"{label}: "
             + ", ".join(f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items())
         )
-    return tables.markdown(experiment, preset, tables.read_results(out / name))
+    return tables.markdown(experiment, cells, tables.read_results(out / name))
+
+
+def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) -> list[Cell]:
+    """The cells of an experiment, of those methods that have the preset; trials of another budget where ``minutes`` are given."""
+    choose(preset, dict.fromkeys(BENCH_PRESETS), "preset of bench")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"bench: {minutes:g} minutes is no budget; give --minutes above 0")
+    cells = [cell for cell in experiment.cells(preset) if cell.method in BASELINES or preset in PRESETS[cell.method]]
+    return [replace(cell, minutes=minutes) for cell in cells] if minutes is not None else cells
 
 
 def overview(out: Path) -> str:
@@ -79,13 +93,13 @@ def overview(out: Path) -> str:
     for name, experiment in EXPERIMENTS.items():
         lines.append(f"{name}: {experiment.title}")
         results = tables.read_results(out / name)
-        for preset in ("cpu", "paper"):
-            cells = experiment.cells(preset)
+        for preset in BENCH_PRESETS:
+            cells = cells_of(experiment, preset)
             done = [cell for cell in cells if cell.name in results]
             devices = sorted(
                 {results[cell.name]["environment"].get("gpu", results[cell.name]["environment"]["processor"]) for cell in done}
             )
-            lines.append(f"  {preset:<6} {len(done):>3} of {len(cells)} cells measured{' on ' + ', '.join(devices) if devices else ''}")
+            lines.append(f"  {preset:<10} {len(done):>3} of {len(cells)} cells measured{' on ' + ', '.join(devices) if devices else ''}")
             lines += [f"         missing: {cell.name}" for cell in cells if cell.name not in results][:400]
     return "\n".join(lines)
 
@@ -99,13 +113,13 @@ def data_folder(data: Path | None) -> Path:
     return given
 
 
-def cache_key(task: Task, cell: Cell, minutes: float | None) -> str:
+def cache_key(task: Task, cell: Cell) -> str:
     """Digest of all that decides a cell's number: the data, the cell, the budget, the version of the code's contract."""
     digest = hashlib.sha256()
     for group in (task.noisy, task.clean, task.second_noisy, [image.noisy for image in task.test], [image.clean for image in task.test]):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
-    words: list[Any] = [cell.name, sorted(cell.settings.items()), minutes, pairfree.__version__]
+    words: list[Any] = [cell.name, sorted(cell.settings.items()), cell.minutes, pairfree.__version__]
     if cell.method not in BASELINES:
         words.append(settings_of(cell))
     digest.update(json.dumps(words, default=str, sort_keys=True).encode())
@@ -114,16 +128,11 @@ def cache_key(task: Task, cell: Cell, minutes: float | None) -> str:
 
 def settings_of(cell: Cell) -> dict[str, Any]:
     """The full config of a trained cell: a changed preset is another cell."""
-    from dataclasses import asdict
-
-    from pairfree.config import updated
-    from pairfree.methods import PRESETS
-
     return asdict(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name))
 
 
 def measure(
-    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, minutes: float | None, key: str, on_step: api.OnStep | None
+    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
 ) -> dict[str, Any]:
     """Train (or go on), denoise, score: everything a reader needs beside the number."""
     started = now()
@@ -132,10 +141,10 @@ def measure(
         outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
-        model, seconds = _trained(cell, task, folder, device, minutes, key, on_step)
+        model, seconds = _trained(cell, task, folder, device, key, on_step)
         run = RunFolder(folder / "run")
         facts = run.read_environment()
-        training = {"seconds": seconds, "steps": model.facts["plan"], "config": model.facts["config"]}
+        training = {"seconds": seconds, "minutes_given": cell.minutes, "steps": model.facts["plan"], "config": model.facts["config"]}
         training["scores_after"] = {
             stage: score_groups(experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test))
             for stage, _ in model.facts["plan"][:-1]
@@ -157,10 +166,8 @@ def _apply(model: Model, test: Sequence[Scored]) -> list[np.ndarray]:
     return [model.predictor.predict(image.noisy) for image in test]
 
 
-def _trained(
-    cell: Cell, task: Task, folder: Path, device: str, minutes: float | None, key: str, on_step: api.OnStep | None
-) -> tuple[Model, float | None]:
-    """The trained model and the seconds it took; None where an earlier, killed process did a part."""
+def _trained(cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None) -> tuple[Model, float | None]:
+    """The trained model and the seconds it took: of this process, or, where a killed one did a part, those that the run's clock counted."""
     marker = folder / "cell-key"
     if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):
         shutil.rmtree(folder)
@@ -177,10 +184,13 @@ def _trained(
     else:
         shutil.rmtree(run, ignore_errors=True)
         model = api.train(
-            out=run, method=cell.method, preset=cell.preset, minutes=minutes, seed=cell.seed, device=device, settings=cell.settings,
+            out=run, method=cell.method, preset=cell.preset, minutes=cell.minutes, seed=cell.seed, device=device, settings=cell.settings,
             report=False, command=f"pairfree bench, cell {cell.name}", on_step=on_step, **arrays,
         )  # fmt: skip
-    return model, None if again else round(now() - started, 1)
+    clock = model.facts.get("clock")
+    if again:
+        return model, None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1)
+    return model, round(now() - started, 1)
 
 
 def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:

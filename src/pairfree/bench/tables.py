@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pairfree.bench.base import Experiment
+from pairfree.bench.base import Cell, Experiment
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -20,9 +21,8 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def markdown(experiment: Experiment, preset: str, results: dict[str, dict[str, Any]]) -> str:
+def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> str:
     """One table a column of the experiment; rows that are not measured are left out, and counted below."""
-    cells = experiment.cells(preset)
     lines = [f"## {experiment.title}", "", experiment.statement + ".", ""]
     for column in dict.fromkeys(cell.column for cell in cells):
         rows: dict[str, list[dict[str, Any]]] = {}
@@ -32,7 +32,7 @@ def markdown(experiment: Experiment, preset: str, results: dict[str, dict[str, A
         if rows:
             lines += _table(experiment, column, rows)
     missing = sum(cell.name not in results for cell in cells)
-    lines.append(f"{len(cells) - missing} of {len(cells)} cells of preset {preset} measured.")
+    lines.append(f"{len(cells) - missing} of {len(cells)} cells of preset {cells[0].preset} measured.")
     return "\n".join(lines)
 
 

@@ -160,6 +160,23 @@ def again(path: Path) -> dict[str, Any]:
     return given
 
 
+def check_resumed(run: Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
+
+    said       of method, preset, seed, minutes, steps, those that were given; settings   fields of the method's config
+    """
+    stored = RunFolder(run).read_config()
+    own = {
+        **stored,
+        "steps": sum(stored.get("stage_steps", [])) or None,
+        **{f"set {key}": value for key, value in stored["settings"].items()},
+    }
+    wanted = {**said, **{f"set {key}": value for key, value in settings.items()}}
+    wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in wanted.items() if value != own.get(key)]
+    if wrong:
+        raise ConfigError(f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}")
+
+
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 

@@ -87,6 +87,11 @@ class Method(ABC):
     def stages(self) -> tuple[Stage, ...]:
         return (Stage("train", 1.0),)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that a user of this method, as it is configured, should cite; the method's own paper first."""
+        return (self.citation,)
+
     def prepare(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
         """Compute once from the data what the steps need. Must be a function of (data, seed) alone, since a resumed run calls it again."""
 

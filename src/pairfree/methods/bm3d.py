@@ -59,7 +59,7 @@ class BM3D(Method):
     key = "bm3d"
     title = "BM3D"
     needs = Needs.NOISY
-    citation = "Dabov et al., Image denoising by sparse 3-D transform-domain collaborative filtering, IEEE TIP 16(8), 2007"
+    citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
     assumption = "additive white Gaussian noise of one level; the level is estimated per image when not given"
 
     def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:

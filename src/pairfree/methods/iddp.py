@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
-from pairfree.methods.nb2nb import neighbor_risk, ramped
+from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
 from pairfree.methods.single import SingleConfig, SingleNetwork, autocast
 from pairfree.nets.blocks import channels_last
 
 PROBE = 0.25
 """Size of the probe that measures the leverage, as a fraction of the residual's standard deviation."""
+RAMANI = "Ramani, Blu & Unser, Monte-Carlo SURE, IEEE TIP 17(9), 2008, doi:10.1109/TIP.2008.2001404"
 LARGEST_LEVERAGE = 0.7
 """A denoiser that keeps more of the noise than this is no guide to its size."""
 
@@ -169,6 +170,12 @@ class IDDP(SingleNetwork):
         second = Stage("iddp", 1.0 - share)
         return (Stage("warm start", share), second) if share > 0 else (second,)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        own, *others = super().sources
+        warm = (Nb2Nb.citation,) if self.config.warm_share > 0 else ()
+        return (own, *warm, *((RAMANI,) if self.config.leverage > 0 else ()), *others)
+
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         # Departs from the paper: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
@@ -188,16 +195,13 @@ class IDDP(SingleNetwork):
         """Eq. (11) on a batch of noisy patches (B, C, H, W)."""
         config = self.config
         mask = sign_mask(y, at.rng("mask", y.device))
-        if not config.stop_gradient:
+        # F(y) with a graph serves alpha's term, the prior and, for the ablation, y2; an averaged prior has no graph
+        graph = config.turnovers == 0 and (config.alpha > 0 or not config.stop_gradient)
+        denoised = self.f(y) if graph else self._prior_of(y)
+        prior = self._clipped(denoised.detach() if config.stop_gradient else denoised)
+        y2 = self._clipped(renoise(y, prior, mask, self._scale(y, denoised.detach(), at)))
+        if config.alpha > 0 and not graph:
             denoised = self.f(y)
-            prior, y2 = denoised, renoise(y, denoised, mask, config.noise_scale)
-        else:
-            # alpha's term wants a graph through F(y); computed once, it serves the prior too where the prior is the network itself
-            denoised = self.f(y) if config.alpha > 0 and config.turnovers == 0 else self._prior_of(y)
-            prior = self._clipped(denoised.detach())
-            y2 = self._clipped(renoise(y, prior, mask, self._scale(y, denoised.detach(), at)))
-            if config.alpha > 0 and config.turnovers > 0:
-                denoised = self.f(y)
         return iddp_loss(denoised, blur(y, config.blur_px), self.f(y2), prior, config.alpha, config.beta)
 
     def prepare(self, data: TrainingData, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,9 @@ PRESETS = {
         steps=2_000_000,
     ),
 }
+
+
+PRESETS["paper-200k"] = replace(PRESETS["paper"], steps=200_000)
 
 
 class N2C(SingleNetwork):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -109,6 +109,9 @@ PRESETS = {
         steps=500_000,
     ),
 }
+
+
+PRESETS["paper-200k"] = replace(PRESETS["paper"], steps=200_000)
 
 
 class Nb2Nb(SingleNetwork):

@@ -14,6 +14,7 @@ from pairfree.methods.optim import MuonAdam
 from pairfree.nets import build
 from pairfree.nets.blocks import channels_last, total_stride
 
+MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear}
 
 
@@ -116,6 +117,10 @@ class SingleNetwork(Method):
         self.net = made.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks = {"net": self.net}
         self.optimizers = {"net": optimizer_of(config, self.net)}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.citation, MUON) if self.config.optimizer == "muon" else (self.citation,)
 
     @property
     def denoiser(self) -> nn.Module:

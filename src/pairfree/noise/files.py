@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pairfree.errors import OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import open_image, save_image, to_dtype
 from pairfree.files.listing import Entry, find_images, plan_outputs
@@ -41,6 +42,9 @@ def simulate_files(
     if as_float:
         entries = [Entry(entry.path, entry.relative.with_suffix(".tif")) for entry in entries]
     planned = plan_outputs(entries, out_dir, overwrite)
+    notes = out_dir / "noise.json"
+    if notes.exists() and not overwrite:
+        raise OutputError(f"{notes}: exists already; add --overwrite to replace it, or name another folder")
     done, record = [], {}
     for entry, path in planned:
         image = open_image(entry.path)
@@ -58,5 +62,5 @@ def simulate_files(
         save_image(made, path, overwrite)
         done.append(Simulated(path, record[label], clipped))
     text = json.dumps({"noise": spec, "seed": seed, "unit": "8-bit grey levels", "drawn": record}, indent=1)
-    write_text(out_dir / "noise.json", text + "\n", overwrite=True)
+    write_text(notes, text + "\n", overwrite=True)
     return done
