@@ -10,7 +10,7 @@ from torch import nn
 import pairfree as pf
 import pairfree.api
 from pairfree.engine import checkpoint
-from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError
 from pairfree.job import resolve
 from pairfree.methods.base import Method, Needs, update
 from pairfree.methods.n2c import supervised_loss
@@ -149,3 +149,75 @@ def test_training_does_not_touch_its_input():
     model.denoise(noisy[0])
     for image, copy in zip(noisy, before, strict=True):
         np.testing.assert_array_equal(image, copy)
+
+
+def test_fine_tuning_starts_from_what_denoised(tmp_path):
+    """Of an IDDP run that is the averaged prior, not the network that was trained beside it."""
+    first = pf.train(images(), method="iddp", out=tmp_path / "first", steps=6, settings={**TINY, "prior_batch": 1}, report=False)
+    assert not torch.equal(next(first.method.prior.parameters()), next(first.method.net.parameters()))
+    for method in ("nb2nb", "iddp"):
+        second = resolve(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY).method
+        for mine, theirs in zip(second.net.parameters(), first.method.prior.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_resume_refuses_other_target_images(tmp_path):
+    pairs = images(), images(seed=1)
+    pf.train(pairs[0], target=pairs[1], method="n2c", out=tmp_path / "run", steps=2, settings=TINY, report=False)
+    again = pf.train(pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False)  # an array is no truth value
+    assert again.facts["step"] == 2
+    with pytest.raises(InputError, match="not those the run began with"):
+        pf.train(pairs[0], target=images(seed=2), out=tmp_path / "run", resume=True, report=False)
+
+
+def test_channels_last_arrays_are_refused_with_the_remedy():
+    colour = np.random.default_rng(0).random((30, 40, 3))
+    for given in (colour, [colour]):
+        with pytest.raises(InputError, match=r"np\.moveaxis"):
+            resolve(given, method="n2v", steps=1, settings=TINY)
+    assert resolve([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY).noisy.channels == 3
+
+
+class WithNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        return x - self.norm(self.conv(x))
+
+
+def test_a_network_that_has_been_applied_is_trained_again_in_training_mode(tmp_path):
+    net = WithNorm()
+    pf.train(images(), method="n2v", net=net, steps=2, settings=TINY)
+    assert not net.training
+    before = net.norm.running_mean.clone()
+    pf.train(images(), method="n2v", net=net, steps=2, settings=TINY)
+    assert not torch.equal(before, net.norm.running_mean)
+
+
+def test_a_method_of_ours_given_as_its_class_is_that_method():
+    assert resolve(images(), method=pf.METHODS["n2v"], steps=1, settings=TINY).method.key == "n2v"
+
+
+def test_a_network_whose_stride_is_not_stated_is_refused_with_the_remedy():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 4, 2, stride=2), nn.ConvTranspose2d(4, 1, 2, stride=2)
+
+        def forward(self, x):
+            return x - self.up(self.down(x))
+
+    with pytest.raises(ConfigError, match="stride"):
+        resolve(images(), method="n2v", net=Half(), steps=1, settings=TINY)
+
+
+def test_an_own_network_is_named_by_its_class():
+    assert resolve(images(), method="n2v", net=WithNorm(), steps=1, settings=TINY).config["net"] == "WithNorm"
+
+
+def test_divergence_without_a_folder_names_none():
+    with pytest.raises(DivergedError) as refused:
+        pf.train(images(), method="n2v", steps=5, settings={**TINY, "lr": 1e20})
+    assert "pairfree-" not in str(refused.value)

@@ -242,10 +242,10 @@ def test_help_does_not_wait_for_torch():
 
 
 def test_progress_is_silent_when_not_a_terminal(pairfree):
-    """Nothing but the three lines at the end, on stdout."""
+    """Nothing but the lines at the end, on stdout; no report was drawn here, so none is named."""
     code, out, err = pairfree("train", "noisy", "--out", "run", *FAST)
     assert (code, err) == (0, "")
-    assert [line.split(":")[0] for line in out.splitlines()] == ["run", "report", "next"]
+    assert [line.split(":")[0] for line in out.splitlines()] == ["run", "next"]
     assert "\x1b" not in out
 
 
@@ -254,7 +254,7 @@ def test_progress_is_silent_when_not_a_terminal(pairfree):
     [
         (["--method=nb2nb"], "--method nb2nb (the run has n2v)"),
         (["--seed=4"], "--seed 4 (the run has 0)"),
-        (["--steps=9", "--set=width=8"], "--steps 9 (the run has 2), --set width 8 (the run has 4)"),
+        (["--steps=9", "--set=width=8"], "--steps 9 (the run has 2), --set width=8 (the run has 4)"),
         (["--minutes=3"], "--minutes 3"),
         (["--dry-run"], "exclude each other"),
     ],
@@ -266,7 +266,7 @@ def test_a_resumed_run_cannot_be_given_other_choices(options, words, refused, pa
 
 def test_the_same_command_with_resume_added_goes_on(pairfree, folder):
     assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
-    assert pairfree("train", "noisy", "--out", "run", *FAST, "--resume")[0] == 0
+    assert pairfree("train", "noisy", "--out", "run", *FAST, "--resume")[::2] == (0, "")
 
 
 def test_one_bad_file_of_many_is_refused_before_the_first_is_written(pairfree, refused, folder):
@@ -289,3 +289,21 @@ def test_notes_of_a_simulation_are_not_overwritten(pairfree, refused, folder):
 
 def test_bench_seeds_that_are_no_numbers(refused, folder):
     assert "--seeds '1,b'" in refused("bench", "bsd68", "--seeds", "1,b", "--data", folder)
+
+
+def test_ctrl_c_outside_training_is_no_success(pairfree, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pairfree.api.denoise", interrupted)
+    code, _, err = pairfree("denoise", "run", "noisy", "--out", "denoised")
+    assert code == 130
+    assert "stopped" in err
+
+
+def test_two_files_of_one_name_are_no_partners(refused, folder):
+    for site in ("a", "b", "clean"):
+        (folder / site).mkdir()
+        tifffile.imwrite(folder / site / "1.tif", picture(3))
+    words = refused("train", "a", "b", "--target", "clean", "--method", "n2c", "--out", "run")
+    assert "share the name '1'" in words

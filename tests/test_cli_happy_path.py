@@ -159,10 +159,51 @@ def test_demo_ends_with_the_paths_of_what_it_made(pairfree, tmp_path):
         assert words in page
 
 
-def test_scores_that_are_no_numbers_are_null_in_json(pairfree, tmp_path):
-    for name in ("a", "b"):
+def test_numbers_that_are_none_are_null_in_json(pairfree, tmp_path):
+    """A flat output has no range to tell the noise's dependence on the signal from: NaN, which is no JSON."""
+    noise = np.random.default_rng(0).normal(100, 5, (40, 40)).astype(np.uint8)
+    for name, pixels in (("noisy", noise), ("denoised", np.full((40, 40), 100, np.uint8))):
         (tmp_path / name).mkdir()
-        Pillow.fromarray(np.full((40, 40), 7, np.uint8)).save(tmp_path / name / "flat.png")
-    pairfree("evaluate", "--denoised", "a", "--clean", "b", "--data-range", "255", "--json", "scores.json")
-    found = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert found["scores"]["flat"]["psnr_db"] is None  # equal images: infinite
+        Pillow.fromarray(pixels).save(tmp_path / name / "flat.png")
+    pairfree("evaluate", "--denoised", "denoised", "--noisy", "noisy", "--json", "evidence.json")
+    found = json.loads((tmp_path / "evidence.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert found["evidence"]["flat"]["gain"] is None
+    assert found["evidence"]["flat"]["std"] > 4
+
+
+def test_transparency_is_not_scored(pairfree, tmp_path):
+    rgba = np.dstack([scene(0)] * 3 + [np.full((48, 56), 255, np.uint8)])
+    other = rgba.copy()
+    other[..., 3] = 0
+    for folder, pixels in (
+        ("a", rgba),
+        ("b", other),
+        ("c", rgba[..., :3]),
+        ("d", np.roll(rgba, 1, 0)[..., :3]),
+        ("e", np.roll(rgba, 1, 0)),
+    ):
+        (tmp_path / folder).mkdir()
+        Pillow.fromarray(pixels).save(tmp_path / folder / "im.png")
+    first, second = (pf.evaluate(tmp_path / one, tmp_path / two, 255)["im"] for one, two in (("d", "c"), ("e", "b")))
+    assert first == second
+    assert pf.evaluate(tmp_path / "a", tmp_path / "b", 255)["im"].nrmse == 0
+
+
+def test_a_runs_config_with_another_method_or_preset_takes_those_settings(pairfree, tmp_path, no_report):
+    (tmp_path / "noisy").mkdir()
+    Pillow.fromarray(scene(0)).save(tmp_path / "noisy/a.png")
+    pairfree("train", "noisy", "--out", "run", "--method", "iddp", *FAST)
+    said = tomllib.loads(pairfree("train", "--config", "run/config.toml", "--method", "n2v", "--out", "run2", "--dry-run"))
+    assert said["method"] == "n2v"
+    assert "alpha" not in said["settings"]
+    said = tomllib.loads(pairfree("train", "--config", "run/config.toml", "--preset", "paper", "--out", "run2", "--dry-run"))
+    assert said["settings"]["net"] == "unet"
+
+
+def test_info_tells_about_the_model_of_a_stage(pairfree, tmp_path, no_report):
+    (tmp_path / "noisy").mkdir()
+    Pillow.fromarray(scene(0)).save(tmp_path / "noisy/a.png")
+    pairfree("train", "noisy", "--out", "run", "--method", "iddp", *FAST)
+    assert "iddp (preset cpu)" in pairfree("info", "run/stages/warm-start")
+    pairfree("denoise", "run/stages/warm-start", "noisy", "--out", "first")
+    assert (tmp_path / "first/a.png").is_file()

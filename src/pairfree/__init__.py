@@ -11,6 +11,8 @@ Names are imported when first used, so that ``pairfree --help`` does not wait fo
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +33,17 @@ _HOMES = {
     "Method": "pairfree.methods.base",
     "Model": "pairfree.engine.model",
 }
+
+
+class _Face(ModuleType):
+    """This module. ``evaluate`` is the function here, though a room of that name exists: importing the room must not take its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
 
 
 def __getattr__(name: str) -> Any:

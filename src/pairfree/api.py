@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,14 +24,15 @@ from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.run import EventLog, RunFolder, environment
-from pairfree.engine.trainer import Loop
+from pairfree.engine.trainer import Loop, Stopped
 from pairfree.engine.trainer import train as run_loop
-from pairfree.errors import CheckpointError, ConfigError, InputError, PairfreeError
+from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image, open_sink
+from pairfree.files.image import Image
 from pairfree.files.listing import find_images, partners, plan_outputs
-from pairfree.job import Images, Job, load_checkpoint, load_weights, make_method, pick_device, resolve
-from pairfree.methods import METHODS, PRESETS
+from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve
+from pairfree.methods import PRESETS
 from pairfree.methods.base import Method
 
 OnStep = Callable[[int, int, str, float | None], None]
@@ -77,10 +79,15 @@ def train(
         if resume:
             raise ConfigError("resume needs the run folder: give out")
         with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
-            return train(
-                noisy, clean=clean, target=target, method=method, out=folder, preset=preset, minutes=minutes, steps=steps, seed=seed,
-                device=device, settings=settings, net=net, init=init, command=command, report=False, on_step=on_step,
-            )  # fmt: skip
+            try:
+                return train(
+                    noisy, clean=clean, target=target, method=method, out=folder, preset=preset, minutes=minutes, steps=steps, seed=seed,
+                    device=device, settings=settings, net=net, init=init, command=command, report=False, on_step=on_step,
+                )  # fmt: skip
+            except Stopped:
+                raise Stopped("stopped, and nothing is kept: this run had no folder; give out= to keep one") from None
+            except DivergedError as error:
+                raise DivergedError(f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)") from None
     run = RunFolder(Path(out))
     if resume:
         return _resume(run, noisy, clean, target, method, net, device, on_step, report)
@@ -122,8 +129,12 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
 
 
 def _fingerprint(data: TrainingData) -> str:
-    """sha256 of the noisy training pixels in network units: a resumed run must see the same."""
-    return hashlib.sha256(data.noisy.flat.cpu().numpy().data).hexdigest()
+    """sha256 of all training pixels in network units: a resumed run must see the same."""
+    digest = hashlib.sha256()
+    for pool in (data.noisy, data.target, data.clean):
+        if pool is not None:
+            digest.update(pool.flat.cpu().numpy().data)
+    return digest.hexdigest()
 
 
 def _facts(job: Job) -> dict[str, Any]:
@@ -134,6 +145,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "normalizer": job.normalizer.as_dict(),
         "channels": job.noisy.channels,
         "seed": job.seed,
+        "denoiser": next((name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"),
         "data_sha256": _fingerprint(job.data),
         "precision": getattr(job.method, "precision", "float32"),
         "versions": {"pairfree": __version__, "torch": torch.__version__},
@@ -155,13 +167,12 @@ def _resume(
     with run.locked():
         last, problems = checkpoint.load_latest(run.checkpoints)
         facts = last.facts
+        check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        if not own and facts["method"] not in METHODS:
-            raise CheckpointError(f"{run.path}: trained with a method of your own, {facts['method']!r}; pass it as method=")
         normalizer = Normalizer(**facts["normalizer"])
         job = resolve(
-            noisy if noisy is not None else stored.get("noisy", []), clean=clean or stored.get("clean") or None,
-            target=target or stored.get("target") or None, method=method if own else facts["method"],
+            noisy if noisy is not None else stored.get("noisy", []), clean=clean if clean is not None else stored.get("clean") or None,
+            target=target if target is not None else stored.get("target") or None, method=method if own else facts["method"],
             preset=facts["preset"], steps=1, seed=facts["seed"], device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})},
             net=net, normalizer=normalizer,
@@ -173,7 +184,9 @@ def _resume(
             )
         load_weights(job.method, last, run.path)
         run.rewind(last.step)
+        run.drop_stages_after(last.step)
         _tell(problems, run, last.step)
+        _log(run, last.step, "resumed", ", ".join(f"{key} {value}" for key, value in environment(job.device, facts["precision"]).items()))
         job.method.prepare(job.data, facts["seed"])
         plan = Plan(tuple((str(name), int(steps)) for name, steps in facts["plan"]))
         kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "format", "tensors_sha256")}
@@ -186,12 +199,14 @@ def _resume(
 
 def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
     """Damaged checkpoints that were passed over: said aloud and logged."""
-    if not problems:
-        return
-    log = EventLog(run.events_path)
     for line in problems:
         _say.warning("warning: %s; going on from step %d", line, step)
-        log.write({"step": step, "event": "damaged checkpoint", "detail": line})
+        _log(run, step, "damaged checkpoint", line)
+
+
+def _log(run: RunFolder, step: int, event: str, detail: str) -> None:
+    log = EventLog(run.events_path)
+    log.write({"step": step, "event": event, "detail": detail})
     log.close()
 
 
@@ -228,10 +243,9 @@ def load(
     place = pick_device(device)
     found = load_checkpoint(run)
     facts = found.facts
+    check_own_parts(facts, run, method, net)
     if method is None:
         key = str(facts["method"])
-        if key not in METHODS:
-            raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it to load(method=...)")
         try:
             config = updated(next(iter(PRESETS[key].values())), facts["config"], f"{run}")
             made = make_method(key, config, int(facts["channels"]), place, net)
@@ -298,6 +312,14 @@ def evaluate(
     """
     pairs = partners(clean, denoised)
     return {
-        name: score(open_image(first).pixels, open_image(second).pixels, data_range, low, True, fit, luma)
+        name: score(_without_alpha(open_image(first)), _without_alpha(open_image(second)), data_range, low, True, fit, luma)
         for name, (first, second) in pairs.items()
     }
+
+
+def _without_alpha(image: Image) -> np.ndarray:
+    """Pixels without transparency, which is not denoised and not scored."""
+    if not image.axes.endswith("S"):
+        return image.pixels
+    colours = {2: 1, 4: 3}.get(image.shape[-1], image.shape[-1])
+    return image.pixels[..., 0] if colours == 1 else image.pixels[..., :colours]

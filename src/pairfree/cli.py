@@ -33,7 +33,9 @@ SeedOption = Annotated[int, typer.Option(help="Everything random follows from it
 def main() -> None:
     """Entry point: one line for what went wrong, and its exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int) and code:  # typer turns Ctrl-C into a returned 130
+            fail("stopped; files that were finished stand, none is half-written", code)
     except PairfreeError as error:
         fail(str(error), error.exit_code)
     except typer.Exit as done:
@@ -94,8 +96,8 @@ def train(
     """Train a denoiser on noisy files."""
     from pairfree import api
     from pairfree.config import parse_set, to_toml
-    from pairfree.engine.run import again, check_resumed
-    from pairfree.job import resolve
+    from pairfree.engine.run import again
+    from pairfree.job import check_resumed, resolve
     from pairfree.story import command_line
 
     given = again(config) if config is not None else {}
@@ -105,6 +107,8 @@ def train(
     options = {"method": method, "preset": preset, "seed": seed, "clean": clean or None, "target": target, "init": init}
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
+    if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
+        settings = parse_set(set_ or [])  # the file's settings are those of another method or preset
     chosen: dict[str, Any] = {"preset": "cpu", "seed": 0, **given, **{key: value for key, value in options.items() if value is not None}}
     chosen["device"] = device
     if resume:
@@ -112,7 +116,9 @@ def train(
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
         said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps}
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
-        model = _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step))
+        # files may have been moved; that their pixels are the same is checked
+        moved: dict[str, Any] = {"noisy": noisy or None, "target": target, "clean": clean or None}
+        _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step, **moved))
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
@@ -132,9 +138,9 @@ def train(
         return
     else:
         command = command_line(sys.argv[1:])
-        model = _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
-    out.print(f"run:    {out_dir}\nreport: {out_dir / 'report.html'}\nnext:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
-    del model
+        _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
+    report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
+    out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
 
 
 def _with_bar(work: Any) -> Any:
@@ -147,7 +153,7 @@ def denoise(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     inputs: Inputs,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)],
-    max_memory: Annotated[str, typer.Option(help="Bound for the working memory, such as 2GB.")] = "2GB",
+    max_memory: Annotated[str, typer.Option(help="Bound for the network's working memory, beside the image itself, such as 2GB.")] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
 ) -> None:
@@ -266,7 +272,7 @@ def bench(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
     device: DeviceOption = "auto",
     minutes: Annotated[float | None, typer.Option(help="Another training budget than the preset's.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Comma-separated seeds instead of the experiment's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")] = None,
 ) -> None:
     """Measure: one experiment a table, cells cached and resumable."""
     from pairfree.bench import harness

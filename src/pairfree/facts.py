@@ -26,6 +26,8 @@ def about(path: Path) -> list[tuple[str, str]]:
 
 def _run(path: Path) -> list[tuple[str, str]]:
     run = RunFolder(path)
+    if not run.exists and checkpoint.listing(run.checkpoints):  # the model of a stage
+        return [("stage of a run", str(path)), *_checkpoint(checkpoint.load_latest(run.checkpoints)[0])]
     config = run.read_config()
     found = [("run", str(path)), ("file system", _file_system(path)), ("command", str(config.get("command", "")))]
     last, problems = checkpoint.load_latest(run.checkpoints)
@@ -39,7 +41,7 @@ def _run(path: Path) -> list[tuple[str, str]]:
 
 def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
     facts: dict[str, Any] = found.facts
-    weights = sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith("net/net/"))
+    weights = sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(f"net/{facts.get('denoiser', 'net')}/"))
     return [
         ("method", f"{facts['method']} (preset {facts.get('preset')})"),
         ("step", f"{found.step:,}"),

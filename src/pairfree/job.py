@@ -21,10 +21,13 @@ from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.sets import ImageSet, array_set, matched, read_set
 from pairfree.engine import checkpoint
 from pairfree.engine.predictor import Predictor
+from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import find_images
 from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs
+from pairfree.methods.single import SingleConfig
+from pairfree.nets import NETS
 
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 _say = logging.getLogger("pairfree")
@@ -46,6 +49,10 @@ def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
     if isinstance(images, np.ndarray):
         if images.ndim not in (2, 3, 4):
             raise InputError(f"{what} has shape {images.shape}; expected (H, W), (N, H, W) or (N, C, H, W)")
+        if images.ndim == 3 and images.shape[-1] <= 4 < images.shape[0]:
+            raise InputError(
+                f"{what} has shape {images.shape}: a colour image is given as [array], channels first: np.moveaxis(array, -1, 0)"
+            )
         return array_set([images] if images.ndim == 2 else list(images), what), []
     listed = [images] if isinstance(images, str | Path) else list(images)
     if listed and all(isinstance(item, np.ndarray) for item in listed):
@@ -99,6 +106,8 @@ def resolve(
     start = None if init is None else load_checkpoint(init)
     if method is None:
         method = str(start.facts["method"]) if start is not None else DEFAULT_NOISY_ONLY
+    if isinstance(method, type) and METHODS.get(method.key) is method:
+        method = method.key
     needs, config = settings_of(method, preset, settings, start)
     _check_needs(method, needs, clean is not None, target is not None)
     noisy_set, noisy_paths = image_set(noisy, "noisy image")
@@ -107,6 +116,8 @@ def resolve(
     if normalizer is None:
         normalizer = Normalizer(**start.facts["normalizer"]) if start is not None else fit_normalizer(noisy_set.planes, noisy_set.dtypes)
     torch.manual_seed(seed)
+    if net is not None and isinstance(config, SingleConfig):
+        config = dataclasses.replace(config, net=type(net).__name__)
     made = make_method(method, config, noisy_set.channels, place, net)
     if net is not None or not isinstance(method, str):
         Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
@@ -128,11 +139,11 @@ def resolve(
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
     if minutes is None and steps is None:
         minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
-    if not made.optimizers:  # nothing is trained, whatever the budget
+    if not made.trains:
         minutes, steps = 0.0, 1
     job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
     if not (0 < job.minutes < math.inf or job.steps > 0):
-        raise ConfigError(f"a budget of {minutes or steps} is no budget: give --minutes or --steps above 0")
+        raise ConfigError(f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0")
     return job
 
 
@@ -177,8 +188,10 @@ def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_
 
 
 def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
-    """Load the weights of another run; optimisers start afresh. A method that trains more networks takes what has its name."""
-    weights = {name: value for name, value in start.tensors.items() if name.startswith("net/")}
+    """Load the weights of another run; optimisers start afresh. What denoised there is where every network begins that has no namesake."""
+    denoiser = f"net/{start.facts.get('denoiser', 'net')}/"
+    weights = {name: value for name, value in start.tensors.items() if name.startswith("net/") and not name.startswith("net/net/")}
+    weights |= {name.replace(denoiser, "net/net/", 1): value for name, value in start.tensors.items() if name.startswith(denoiser)}
     for name in method.networks:
         if not any(key.startswith(f"net/{name}/") for key in weights):
             weights.update(
@@ -188,6 +201,32 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         method.load_tensors(weights, optimizers=False)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}") from None
+
+
+def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:
+    """CheckpointError where a run was trained with a method or a network that is not given and not ours: code is never read from files."""
+    key, network = str(facts["method"]), facts["config"].get("net")
+    if (method is None or isinstance(method, str)) and key not in METHODS:
+        raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it as method=")
+    if (method is None or isinstance(method, str)) and net is None and isinstance(network, str) and network not in NETS:
+        raise CheckpointError(f"{run}: trained with a network of your own, {network!r}; pass it as net=")
+
+
+def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
+
+    said       of method, preset, seed, minutes, steps, those that were given; settings   fields of the method's config
+    """
+    stored = RunFolder(Path(run)).read_config()
+    own = {**stored, "steps": sum(stored.get("stage_steps", [])) or None}
+    wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
+    if settings and stored["method"] in PRESETS:
+        before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))
+        after = updated(before, settings, f"settings of {stored['method']}")
+        pairs = [(key, getattr(before, key), getattr(after, key)) for key in settings]
+        wrong += [f"--set {key}={new} (the run has {old})" for key, old, new in pairs if old != new]
+    if wrong:
+        raise ConfigError(f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}")
 
 
 def load_weights(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:

@@ -149,7 +149,7 @@ def _paragraph(model: Model, noisy: ImageSet) -> str:
     facts, config, method = model.facts, model.facts.get("config", {}), model.method
     cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
     opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
-    if not method.optimizers:
+    if not method.trains:
         return (
             f"{opening}; nothing was trained, and the noise level was estimated for each image where none was given. "
             "Files keep their pixel type and metadata."

@@ -77,7 +77,7 @@ class Experiment:
     statement      how scores are computed: data range, colour space, clipping, noise
     cells          of a preset, in table order
     task           the data of a cell under a data folder
-    scores         names of the scores of a test image; the harness computes "psnr" and "ssim", on RGB and on "Y" where listed
+    luma           score the Y channel of colour images too
     published      row -> column -> text, from the paper
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,7 +83,7 @@ def read_set(entries: Sequence[Entry]) -> ImageSet:
     for entry in entries:
         image = open_image(entry.path)
         found.warnings += [f"{entry.relative}: {line}" for line in image.metadata.get("warnings", [])]
-        found.add(image, str(entry.relative), str(entry.relative.with_suffix("")))
+        found.add(image, str(entry.relative), str(entry.relative.with_suffix("")).removesuffix(".ome"))
     _check_not_blank(found)
     return found
 
@@ -94,6 +95,8 @@ def array_set(arrays: Sequence[np.ndarray], what: str = "array") -> ImageSet:
         values = np.asarray(array)
         if values.ndim not in (2, 3):
             raise InputError(f"{what} {number} has shape {values.shape}; expected (H, W) or (C, H, W)")
+        if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
+            raise InputError(f"{what} {number} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)")
         image = Image(values if values.ndim == 2 else np.moveaxis(values, 0, -1), "YX" if values.ndim == 2 else "YXS")
         name = f"{what} {number}"
         if values.ndim == 3:
@@ -123,6 +126,11 @@ def _check_not_blank(found: ImageSet) -> None:
 
 def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
     """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix; InputError names what has none."""
+    for found, what in ((noisy, "noisy"), (target, "target")):
+        twice = [stem for stem, count in Counter(found.stems).items() if count > 1]
+        if twice:
+            one, other, *_ = (name for name, stem in zip(found.names, found.stems, strict=True) if stem == twice[0])
+            raise InputError(f"{one} and {other}: two {what} images share the name {twice[0]!r}; names must be unique to be matched")
     by_stem = {stem: index for index, stem in enumerate(target.stems)}
     ordered = ImageSet(warnings=target.warnings)
     for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):

@@ -82,8 +82,8 @@ class Model:
         for index in image.planes():
             plane = image.plane(index)
             label = f"{image.source or 'array'}{list(index) if index else ''}"
-            check_finite(plane, label)
             colours = _colours(plane, alpha)
+            check_finite(plane if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0), label)
             if colours != self.channels:
                 raise InputError(
                     f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "

@@ -37,9 +37,10 @@ class Predictor:
             return
         try:
             self.halo_px = measured_receptive_field_px(net, channels)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"the network cannot be applied in tiles: {error}; set whole_image = True on it if it must see the whole image"
+                f"the network cannot be applied in tiles: {error}; if H and W must be multiples of "
+                "something, say so in an attribute stride; set whole_image = True on it if it must see the whole image"
             ) from None
         largest = core_px or DEFAULT_CORE_PX
         self.core_px = core_for_memory(max_bytes, activation_bytes_per_px(method, channels), self.halo_px, self.stride_px, largest)

@@ -91,6 +91,13 @@ class RunFolder:
             finally:
                 fcntl.flock(handle, fcntl.LOCK_UN)
 
+    def drop_stages_after(self, step: int) -> None:
+        """Forget models of stages that a resumed run will end again."""
+        for folder in self.path.glob("stages/*/checkpoints"):
+            for words in checkpoint.listing(folder):
+                if int(words.stem.removeprefix("step-")) > step:
+                    words.unlink()
+
     def write_config(self, values: Mapping[str, Any]) -> None:
         write_text(self.config_path, to_toml(values), overwrite=True)
 
@@ -158,23 +165,6 @@ def again(path: Path) -> dict[str, Any]:
         if lengths and "steps" not in given:
             given["steps"] = sum(lengths)
     return given
-
-
-def check_resumed(run: Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
-
-    said       of method, preset, seed, minutes, steps, those that were given; settings   fields of the method's config
-    """
-    stored = RunFolder(run).read_config()
-    own = {
-        **stored,
-        "steps": sum(stored.get("stage_steps", [])) or None,
-        **{f"set {key}": value for key, value in stored["settings"].items()},
-    }
-    wanted = {**said, **{f"set {key}": value for key, value in settings.items()}}
-    wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in wanted.items() if value != own.get(key)]
-    if wrong:
-        raise ConfigError(f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}")
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -52,6 +52,8 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
     """
     log, saved, loss = EventLog(loop.run.events_path), now(), None
     ticked = saved
+    for net in loop.method.networks.values():
+        net.train()  # a network that has been applied before is in eval mode
     try:
         with _signals() as asked:
             if loop.done == 0:

@@ -70,7 +70,8 @@ class Method(ABC):
     """A way to train a denoiser.
 
     A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks and optimisers in ``__init__`` and
-    implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it has: what is not in them is not saved.
+    implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it has: what is not in them is not saved. Of the
+    optimisers their moments are saved, not their rates: set those in every step, from ``at.progress``.
     """
 
     key: ClassVar[str]
@@ -78,6 +79,9 @@ class Method(ABC):
     needs: ClassVar[Needs]
     citation: ClassVar[str]
     assumption: ClassVar[str]
+
+    trains: ClassVar[bool] = True
+    """False for a method without steps; its runs only record its settings."""
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]

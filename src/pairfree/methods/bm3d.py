@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method, Needs
-from pairfree.noise.estimate import estimate_sigma
+from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,25 @@ class BM3DNetwork(nn.Module):
 def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
     """BM3D of one image (C, H, W), float64; sigma in the image's own units, 0 estimates it."""
     planes = image.transpose(1, 2, 0)
-    level = sigma or estimate_sigma(planes if planes.shape[2] > 1 else planes[..., 0])
-    cleaned = np.asarray(_package()(planes, max(level, 1e-6))).reshape(planes.shape)
+    level = max(sigma or _estimated(planes), 1e-6)
+    grey, colour = _package()
+    cleaned = np.asarray((colour if planes.shape[2] == 3 else grey)(planes, level)).reshape(planes.shape)
     return cleaned.transpose(2, 0, 1)
+
+
+def _estimated(planes: np.ndarray) -> float:
+    """Noise level of (H, W, C); of images too small for patches, from the median of neighbours' differences."""
+    if min(planes.shape[:2]) >= MIN_SIDE_PX:
+        return estimate_sigma(planes if planes.shape[2] > 1 else planes[..., 0])
+    steps = np.concatenate([np.diff(planes, axis=axis).ravel() for axis in (0, 1)])
+    return float(np.median(np.abs(steps)) / (0.6745 * 2**0.5)) if steps.size else 0.0
 
 
 class BM3D(Method):
     """``step`` does nothing: a run of this method only records its settings, so that every command works with it."""
 
     key = "bm3d"
+    trains = False
     title = "BM3D"
     needs = Needs.NOISY
     citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
@@ -90,9 +100,9 @@ class BM3D(Method):
 
 def _package():  # type: ignore[no-untyped-def]
     try:
-        from bm3d import bm3d
+        from bm3d import bm3d, bm3d_rgb
     except ImportError:
         raise ConfigError(
             "method bm3d needs the package bm3d, which is free for non-commercial use only: pip install 'pairfree[bm3d]'"
         ) from None
-    return bm3d
+    return bm3d, bm3d_rgb
