@@ -48,6 +48,7 @@ class BM3DNetwork(nn.Module):
 def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
     """BM3D of one image (C, H, W), float64; sigma in the image's own units, 0 estimates it."""
     planes = image.transpose(1, 2, 0)
+    # Departs from the paper: The noise level is estimated where none is given; the paper takes it as known.
     level = max(sigma or _estimated(planes), 1e-6)
     grey, colour = _package()
     cleaned = np.asarray((colour if planes.shape[2] == 3 else grey)(planes, level)).reshape(planes.shape)

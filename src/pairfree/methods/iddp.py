@@ -54,6 +54,7 @@ def leverage(denoised: Tensor, probed: Tensor, probe: Tensor) -> Tensor:
 
 def blur(y: Tensor, kernel_px: int) -> Tensor:
     """y_blur: mean over kernel x kernel pixels, borders mirrored. The paper says "averaging filter" and not how large. Same shape as y."""
+    # Departs from the paper: The averaging filter's size is stated nowhere in the paper; 3 px here (`blur_px`).
     reach = kernel_px // 2
     return F.avg_pool2d(F.pad(y, (reach,) * 4, mode="reflect"), kernel_px, stride=1)
 
@@ -69,7 +70,7 @@ def iddp_loss(denoised: Tensor, blurred: Tensor, denoised2: Tensor, prior: Tenso
     Returns       scalar, squared network units
     Source        Lin et al., AAAI 2023, eq. 11; means instead of sums, so that alpha and beta do not depend on the patch size
     """
-    # Departs from the paper: The loss takes means, not sums
+    # Departs from the paper: The loss takes means, not sums, so that alpha and beta do not depend on the patch size.
     return alpha * torch.mean((denoised - blurred) ** 2) + beta * torch.mean((denoised2 - prior) ** 2)
 
 
@@ -129,6 +130,8 @@ class IDDPConfig(SingleConfig):
         return self.patch_px // 2 if self.warm_share > 0 else self.patch_px
 
 
+# Departs from the paper: The paper says "a simple U-Net"; widths, N(0, 0.02) start and Adam's beta1 of 0.5 are those of the first author's
+# Noise2Grad code, and patches are flipped and turned in all 8 ways.
 _PAPER = IDDPConfig(
     net="unet",
     patch_px=128,
@@ -144,6 +147,9 @@ _PAPER = IDDPConfig(
     steps=2_000_000,
 )
 PRESETS = {
+    # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `ShuffleUNet` predicts the residual; Muon takes
+    # Adam's place for the inner kernels; batches of 4, gradients limited to a joint norm of 1, bfloat16 convolutions where the device has
+    # them.
     "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=2.0, leverage=0.5, constant_lr=0.5, prior_batch=4),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
@@ -160,7 +166,7 @@ class IDDP(SingleNetwork):
 
     def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
-        # Departs from the paper: The prior is a running average of the network's weights
+        # Departs from the paper: `cpu`: the prior is a running average of the network's weights, and that average is the denoiser.
         if config.turnovers > 0:
             self.prior = copy.deepcopy(self.net).requires_grad_(False)
             self.networks["prior"] = self.prior
@@ -177,7 +183,7 @@ class IDDP(SingleNetwork):
         return (own, *warm, *((RAMANI,) if self.config.leverage > 0 else ()), *others)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        # Departs from the paper: Neighbor2Neighbor comes first.
+        # Departs from the paper: `cpu`: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
             if self.config.turnovers > 0:
@@ -185,7 +191,7 @@ class IDDP(SingleNetwork):
             return logged
         noisy = batch.noisy[: self.config.prior_batch or None]
         loss = self.risk(noisy, at)
-        # Departs from the paper: The rate of eq. (11) is constant.
+        # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
         if self.config.turnovers > 0:
             follow(self.prior, self.net, min(1.0, self.config.turnovers / at.stage_steps))
@@ -209,7 +215,7 @@ class IDDP(SingleNetwork):
         self.low, self.high = float(data.noisy.flat.min()), float(data.noisy.flat.max())
 
     def _clipped(self, x: Tensor) -> Tensor:
-        # Departs from the paper: F(y) and y2 are kept within the range of the training pixels
+        # Departs from the paper: F(y) and y2 are kept within the range of the training pixels, as stored 8-bit images are.
         return x.clamp(self.low, self.high) if self.config.clip else x
 
     @torch.no_grad()
@@ -218,7 +224,7 @@ class IDDP(SingleNetwork):
         config = self.config
         if config.leverage == 0:
             return config.noise_scale
-        # Departs from the paper: The re-noising is made larger where the denoiser keeps a part of the noise
+        # Departs from the paper: `cpu`: the re-noising is made larger where the denoiser keeps a part of the noise.
         size = PROBE * torch.std(y - denoised, (1, 2, 3), keepdim=True).clamp_min(1e-6)
         probe = size * sign_mask(y, at.rng("probe", y.device))
         h = leverage(denoised, self._prior_of(y + probe), probe).clamp(0.0, LARGEST_LEVERAGE)

@@ -31,7 +31,10 @@ class N2CConfig(SingleConfig):
 
 
 PRESETS = {
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset, so that rows of a table
+    # differ in the method only.
     "cpu": N2CConfig(),
+    # Departs from the paper: `paper`: the U-Net and schedule of the IDDP tables, not DnCNN; `--set net=dncnn` gives DnCNN-17.
     "paper": N2CConfig(
         net="unet",
         patch_px=128,

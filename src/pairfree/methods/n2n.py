@@ -18,6 +18,7 @@ class N2NConfig(SingleConfig):
     pass
 
 
+# Departs from the paper: Network and schedule are those of `n2c`, so that rows of a table differ in the method only.
 PRESETS = {name: replace(N2NConfig(), **vars(preset)) for name, preset in n2c.PRESETS.items()}
 
 
@@ -31,6 +32,7 @@ class N2N(SingleNetwork):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Each copy supervises the other in turn: the same information, twice the pairs."""
         first, second = batch.noisy, require(batch.target, self.needs.value)
+        # Departs from the paper: The two copies swap sides at every other step.
         if at.step % 2:
             first, second = second, first
         return self.descend(supervised_loss(self.f(first), second), at)

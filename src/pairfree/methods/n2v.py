@@ -84,7 +84,11 @@ class N2VConfig(SingleConfig):
 
 
 PRESETS = {
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset, so that rows of a table
+    # differ in the method only; 6 % of the pixels are masked, so that a short run sees enough of them.
     "cpu": N2VConfig(spacing_px=4),
+    # Departs from the paper: `paper`: the rate follows a fixed schedule instead of halving on a plateau of the validation loss, so that no
+    # validation set is needed; the U-Net is the one of the IDDP tables.
     "paper": N2VConfig(
         net="unet",
         predict="image",
@@ -111,6 +115,8 @@ class N2V(SingleNetwork):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         y = batch.noisy
+        # Departs from the paper: One masked pixel in every square cell (stratified) instead of independent draws, and never replaced by
+        # itself.
         mask = stratified_mask(y.shape, self.config.spacing_px, at.rng("mask", y.device), y.device)
         denoised = self.f(replace_by_neighbours(y, mask, self.config.radius_px, at.rng("replacement", y.device)))
         return self.descend(masked_loss(denoised, y, mask), at)

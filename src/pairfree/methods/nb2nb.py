@@ -55,6 +55,8 @@ def neighbor_loss(denoised1: Tensor, sub2: Tensor, gamma: float = 0.0, full1: Te
 
 def ramped(progress: float, end: float = 1.0, start: float = 0.5) -> float:
     """Weight of the consistency term: 0 before ``start``, then in step with progress up to ``end``."""
+    # Departs from the paper: `cpu`: the consistency term is left out of the first half of training; it needs a forward pass over the full
+    # patch, and early on it only holds the network at the identity.
     return end * progress if progress >= start else 0.0
 
 
@@ -92,7 +94,11 @@ class Nb2NbConfig(SingleConfig):
 
 
 PRESETS = {
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset, so that rows of a table
+    # differ in the method only.
     "cpu": Nb2NbConfig(),
+    # Departs from the paper: `paper`: the learning rate falls linearly over the second half instead of halving every 20 epochs; the U-Net
+    # is the one of the IDDP tables.
     "paper": Nb2NbConfig(
         net="unet",
         patch_px=256,
