@@ -36,6 +36,7 @@ from pairfree.methods import PRESETS
 from pairfree.methods.base import Method
 
 OnStep = Callable[[int, int, str, float | None], None]
+SHOWN_WARNINGS = 20
 _say = logging.getLogger("pairfree")
 
 
@@ -104,6 +105,8 @@ def train(
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:
     """Make the run folder, write down what will be done, and do it."""
     run.create()
+    for line in job.noisy.warnings[:SHOWN_WARNINGS]:
+        _say.warning("warning: %s", line)
     with run.locked():
         run.check_empty()
         run.rewind(0)
@@ -277,10 +280,12 @@ def denoise(
     device: str = "auto",
     overwrite: bool = False,
     on_file: Callable[[int, int, FileResult], None] | None = None,
+    on_pixels: Callable[[int], None] | None = None,
 ) -> list[FileResult]:
     """Denoise files into a folder: same relative path, stem, format and metadata. All refusals come before the first file is written.
 
-    on_file   called with (files done, total, result)
+    max_bytes, device   of a run folder's model; a Model keeps its own
+    on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
     entries = find_images([inputs] if isinstance(inputs, str | Path) else inputs)
     planned = plan_outputs(entries, out, overwrite)
@@ -292,7 +297,7 @@ def denoise(
     for entry, path in planned:
         image = open_image(entry.path)
         with open_sink(image, path, overwrite) as sink:
-            done = model.denoise_image(image)
+            done = model.denoise_image(image, on_pixels)
             for index in image.planes():
                 sink.write(index, done.image.plane(index))
             sink.commit()

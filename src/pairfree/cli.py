@@ -55,7 +55,7 @@ def fail(message: str, code: int) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Any]:
-    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere."""
+    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere; None leaves a number as it is."""
     if not err.is_terminal:
         yield lambda done, total, words: None
         return
@@ -160,10 +160,17 @@ def denoise(
     """Denoise files; each comes back in its own format with its metadata."""
     from pairfree import api
 
+    pixels = 0
     with progress("denoise") as bar:
+
+        def on_pixels(count: int) -> None:
+            nonlocal pixels
+            pixels += count
+            bar(None, None, f"{pixels / 1e6:,.1f} megapixels")
+
         results = api.denoise(
             run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite,
-            on_file=lambda done, total, result: bar(done, total, result.source.name),
+            on_file=lambda done, total, result: bar(done, total, result.source.name), on_pixels=on_pixels,
         )  # fmt: skip
     for result in results:
         for line in result.warnings:
