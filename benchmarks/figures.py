@@ -32,7 +32,7 @@ def residual_histogram(data: Path, runs: Path) -> str:
     removed = np.concatenate(
         [(image.noisy[0] - open_image(runs / cell.slug / "denoised" / f"{image.name}.tif").pixels).ravel() for image in images]
     )
-    names = (f"noise n, std {noise.std():.2f}", f"removed y - F(y), std {removed.std():.2f}")
+    names = (f"n, std {noise.std():.1f}", f"y - F(y), std {removed.std():.1f}")
     svg = histogram_pair(
         noise, removed, names, "True noise and what IDDP removed", f"grey levels of {DATA_RANGE:.0f}; heights are square roots"
     )

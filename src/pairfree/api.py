@@ -189,7 +189,7 @@ def _resume(
         run.rewind(last.step)
         run.drop_stages_after(last.step)
         _tell(problems, run, last.step)
-        _log(run, last.step, "resumed", ", ".join(f"{key} {value}" for key, value in environment(job.device, facts["precision"]).items()))
+        run.note_resumed(last.step, environment(job.device, facts["precision"]))
         job.method.prepare(job.data, facts["seed"])
         plan = Plan(tuple((str(name), int(steps)) for name, steps in facts["plan"]))
         kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "format", "tensors_sha256")}
@@ -202,14 +202,12 @@ def _resume(
 
 def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
     """Damaged checkpoints that were passed over: said aloud and logged."""
+    if not problems:
+        return
+    log = EventLog(run.events_path)
     for line in problems:
         _say.warning("warning: %s; going on from step %d", line, step)
-        _log(run, step, "damaged checkpoint", line)
-
-
-def _log(run: RunFolder, step: int, event: str, detail: str) -> None:
-    log = EventLog(run.events_path)
-    log.write({"step": step, "event": event, "detail": detail})
+        log.write({"step": step, "event": "damaged checkpoint", "detail": line})
     log.close()
 
 

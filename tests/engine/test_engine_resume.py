@@ -179,3 +179,14 @@ def test_events_of_repeated_steps_are_forgotten(tmp_path):
     run.rewind(4)
     assert [event["step"] for event in run.events()] == [0, 1, 2, 3]
     assert run.events_path.read_bytes().endswith(b"}\n")
+
+
+def test_a_resumed_run_notes_where_it_went_on(tmp_path):
+    noisy = [np.random.default_rng(0).normal(100, 9, (24, 24)).astype(np.float32)]
+    settings = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
+    pf.train(noisy, method="n2v", steps=2, settings=settings, out=tmp_path / "run", report=False)
+    for _ in range(2):
+        pf.train(noisy, out=tmp_path / "run", resume=True, report=False)
+    told = RunFolder(tmp_path / "run").read_environment()["resumed"]
+    assert told.count("at step 2: ") == 2
+    assert torch.__version__ in told

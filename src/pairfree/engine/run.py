@@ -112,6 +112,13 @@ class RunFolder:
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         write_text(self.path / "environment.json", json.dumps(facts, indent=1) + "\n", overwrite=True)
 
+    def note_resumed(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Add to environment.json where and when the run went on."""
+        begun = self.read_environment()
+        told = ", ".join(str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts)
+        earlier = f"{begun['resumed']}; " if "resumed" in begun else ""
+        self.write_environment({**begun, "resumed": f"{earlier}at step {step:,}: {told}"})
+
     def read_environment(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
