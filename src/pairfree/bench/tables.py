@@ -51,8 +51,8 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
             cells_before = [_mean([one[group] for one in before if group in one]) for group in groups]
-            lines.append(f"| {row}: after its {stage} | | " + " | ".join(cells_before) + f" | {len(found)} | | |")
-        lines.append(f"| {row} | {text} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
+            lines.append(f"| {row}: after its {stage} | - | " + " | ".join(cells_before) + f" | {len(found)} | | |")
+        lines.append(f"| {row} | {text or '-'} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
     return [*lines, ""]
 
 

@@ -16,7 +16,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
-from pairfree.methods.single import SingleConfig, SingleNetwork, autocast
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, autocast
 from pairfree.nets.blocks import channels_last
 
 PROBE = 0.25
@@ -133,17 +133,11 @@ class IDDPConfig(SingleConfig):
 # Departs from the paper: The paper says "a simple U-Net"; widths, N(0, 0.02) start and Adam's beta1 of 0.5 are those of the first author's
 # Noise2Grad code, and patches are flipped and turned in all 8 ways.
 _PAPER = IDDPConfig(
-    net="unet",
+    **PUBLISHED,
     patch_px=128,
     batch_size=1,
     lr=2e-4,
     beta1=0.5,
-    beta2=0.999,
-    optimizer="adam",
-    max_norm=1e9,
-    schedule="flat-then-linear",
-    precision="float32",
-    minutes=0,
     steps=2_000_000,
 )
 PRESETS = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pairfree.data.patches import Batch
 from pairfree.methods.base import At, Needs, require
-from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 def supervised_loss(denoised: Tensor, target: Tensor) -> Tensor:
@@ -36,17 +36,11 @@ PRESETS = {
     "cpu": N2CConfig(),
     # Departs from the paper: `paper`: the U-Net and schedule of the IDDP tables, not DnCNN; `--set net=dncnn` gives DnCNN-17.
     "paper": N2CConfig(
-        net="unet",
+        **PUBLISHED,
         patch_px=128,
         batch_size=1,
         lr=2e-4,
         beta1=0.5,
-        beta2=0.999,
-        optimizer="adam",
-        max_norm=1e9,
-        schedule="flat-then-linear",
-        precision="float32",
-        minutes=0,
         steps=2_000_000,
     ),
 }

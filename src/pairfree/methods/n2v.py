@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, device: torch.device) -> Tensor:
@@ -90,16 +90,10 @@ PRESETS = {
     # Departs from the paper: `paper`: the rate follows a fixed schedule instead of halving on a plateau of the validation loss, so that no
     # validation set is needed; the U-Net is the one of the IDDP tables.
     "paper": N2VConfig(
-        net="unet",
+        **PUBLISHED,
         predict="image",
         batch_size=128,
         lr=4e-4,
-        beta2=0.999,
-        optimizer="adam",
-        max_norm=1e9,
-        schedule="flat-then-linear",
-        precision="float32",
-        minutes=0,
         steps=80_000,
     ),
 }

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
 
 NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3], [3, 2]])
 """The ordered pairs of adjacent cells of a 2x2 block (0 1 / 2 3)."""
@@ -100,18 +100,12 @@ PRESETS = {
     # Departs from the paper: `paper`: the learning rate falls linearly over the second half instead of halving every 20 epochs; the U-Net
     # is the one of the IDDP tables.
     "paper": Nb2NbConfig(
-        net="unet",
+        **PUBLISHED,
         patch_px=256,
         batch_size=4,
         lr=3e-4,
-        beta2=0.999,
-        optimizer="adam",
-        max_norm=1e9,
-        schedule="flat-then-linear",
-        precision="float32",
         gamma_end=2.0,
         gamma_from=0.0,
-        minutes=0,
         steps=500_000,
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,16 @@ class SingleConfig:
         return self.patch_px
 
 
+PUBLISHED: dict[str, Any] = {
+    "net": "unet",
+    "optimizer": "adam",
+    "beta2": 0.999,
+    "max_norm": 1e9,
+    "schedule": "flat-then-linear",
+    "precision": "float32",
+    "minutes": 0.0,
+}
+"""What the ``paper`` presets have in common."""
 OPTIMIZERS = ("muon", "adam")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
