@@ -81,6 +81,8 @@ def refused(pairfree, folder):
         (["noisy", "--minutes", "1", "--steps", "5"], "minutes or steps, not both"),
         (["noisy", "--steps", "0"], "budget"),
         (["noisy", "--steps", "many"], "--steps"),
+        (["noisy", "--steps", "1"], "2 stages and needs at least one step for each"),
+        (["noisy", "--steps", "1", "--dry-run"], "2 stages"),
         (["noisy", "--minutes", "nan"], "budget"),
         (["noisy", "--seed", "-1"], "seed"),
         (["noisy", "--seed", "99999999999999999999"], "seed"),

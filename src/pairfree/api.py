@@ -173,13 +173,20 @@ def _resume(
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
         normalizer = Normalizer(**facts["normalizer"])
+        settings = {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
         job = resolve(
-            noisy if noisy is not None else stored.get("noisy", []), clean=clean if clean is not None else stored.get("clean") or None,
-            target=target if target is not None else stored.get("target") or None, method=method if own else facts["method"],
-            preset=facts["preset"], steps=1, seed=facts["seed"], device=stored.get("device", "auto") if device == "auto" else device,
-            settings=None if own else {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})},
-            net=net, normalizer=normalizer,
-        )  # fmt: skip
+            noisy if noisy is not None else stored.get("noisy", []),
+            clean=clean if clean is not None else stored.get("clean") or None,
+            target=target if target is not None else stored.get("target") or None,
+            method=method if own else facts["method"],
+            preset=facts["preset"],
+            steps=sum(steps for _, steps in facts["plan"]),
+            seed=facts["seed"],
+            device=stored.get("device", "auto") if device == "auto" else device,
+            settings=None if own else settings,
+            net=net,
+            normalizer=normalizer,
+        )
         job = dataclasses.replace(job, config=facts["config"])
         if _fingerprint(job.data) != facts["data_sha256"]:
             raise InputError(

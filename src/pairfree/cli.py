@@ -317,8 +317,8 @@ def parse_bytes(text: str) -> float:
         value = float(number) * units[unit]
     except (ValueError, KeyError):
         raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
-    if not value > 0:
-        raise InputError(f"--max-memory {text!r}: must be positive")
+    if not 0 < value < math.inf:
+        raise InputError(f"--max-memory {text!r}: must be positive and finite")
     return value
 
 

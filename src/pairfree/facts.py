@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from pairfree.engine import checkpoint
@@ -56,7 +57,6 @@ def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
 
 def _image(path: Path) -> list[tuple[str, str]]:
     image = open_image(path)
-    finite = image.pixels[..., :1_000_000] if image.pixels.size > 1_000_000 else image.pixels
     return [
         ("file", str(path)),
         ("format", image.family),
@@ -64,7 +64,7 @@ def _image(path: Path) -> list[tuple[str, str]]:
         ("pixel type", image.dtype.name),
         ("spacing", ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items()) or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
-        ("intensity", f"{finite.min()} .. {finite.max()}, mean {finite.mean():.4g}"),
+        ("intensity", f"{image.pixels.min()} .. {image.pixels.max()}, mean {image.pixels.mean(dtype=np.float64):.4g}"),
         *[("warning", line) for line in image.metadata.get("warnings", [])],
     ]
 

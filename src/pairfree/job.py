@@ -20,6 +20,7 @@ from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.sets import ImageSet, array_set, matched, read_set
 from pairfree.engine import checkpoint
+from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
@@ -102,7 +103,7 @@ def resolve(
         raise ConfigError("give minutes or steps, not both")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed {seed}: must lie in 0..2^63 - 1")
-    place = pick_device(device)
+    seed, place = int(seed), pick_device(device)
     start = None if init is None else load_checkpoint(init)
     if method is None:
         method = str(start.facts["method"]) if start is not None else DEFAULT_NOISY_ONLY
@@ -144,6 +145,8 @@ def resolve(
     job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
     if not (0 < job.minutes < math.inf or job.steps > 0):
         raise ConfigError(f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0")
+    if job.minutes <= 0:
+        plan_steps(made, job.steps)  # refuses fewer steps than stages
     return job
 
 

@@ -31,6 +31,13 @@ def save(folder, step, value=1.0):
     return checkpoint.save(folder, {**FACTS, "step": step}, tensors(value))
 
 
+def test_weights_that_share_memory_are_saved(tmp_path):
+    weight = torch.ones(4, 3)
+    words = checkpoint.save(tmp_path, {**FACTS, "step": 1}, {"net/net/first": weight, "net/net/second": weight})
+    found = checkpoint.load(words).tensors
+    assert torch.equal(found["net/net/first"], found["net/net/second"])
+
+
 def rewrite(words, **changes):
     """Change fields of a checkpoint as a careful forger would: with a digest that fits. ``None`` drops a field."""
     facts = json.loads(words.read_text())

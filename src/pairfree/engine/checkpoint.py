@@ -55,7 +55,7 @@ def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     except OSError as error:
         raise output_error(error, folder) from None
     stem = folder / f"step-{int(facts['step']):09d}"
-    blob = safetensors.torch.save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
+    blob = safetensors.torch.save({name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()})
     numbers, words = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     with atomic_path(numbers, overwrite=True) as temporary:
         temporary.write_bytes(blob)
