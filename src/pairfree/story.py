@@ -131,7 +131,7 @@ def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config:
     facts, clock = model.facts, model.facts.get("clock")
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
     if clock is not None:
-        budget += f", {number((clock['planned_s'] + clock['spent_s']) / 60.0)} used"
+        budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
     normalizer = model.predictor.normalizer
     return [
@@ -140,7 +140,10 @@ def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config:
         ("Steps", stages),
         ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
-        ("Device", f"{environment.get('device', '')}, {environment.get('threads', '')} threads, {facts.get('precision', '')} convolutions"),
+        (
+            "Device",
+            f"{environment.get('device', '')}, {environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}, {facts.get('precision', '')} convolutions",
+        ),
         ("Seed", str(facts["seed"])),
     ]
 
