@@ -134,16 +134,14 @@ def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config:
         budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
     normalizer = model.predictor.normalizer
+    threads = f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"
     return [
         ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
         ("Budget", budget),
         ("Steps", stages),
         ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
-        (
-            "Device",
-            f"{environment.get('device', '')}, {environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}, {facts.get('precision', '')} convolutions",
-        ),
+        ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
         ("Seed", str(facts["seed"])),
     ]
 
