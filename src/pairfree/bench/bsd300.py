@@ -60,10 +60,10 @@ EXPERIMENT = Experiment(
     luma=True,
     published={
         "bm3d, estimated sigma": {"gaussian": "30.90"},
-        "n2v": {"gaussian": "30.56 / 31.88", "speckle": "28.40 / 28.77", "poisson": "29.58 / 28.76"},
-        "nb2nb": {"gaussian": "31.52 / 33.08", "speckle": "30.62 / 30.90", "poisson": "30.81 / 30.19"},
-        "iddp": {"gaussian": "31.70 / 33.32", "speckle": "30.96 / 31.22", "poisson": "30.91 / 30.30"},
-        "n2n": {"gaussian": "31.79 / 33.40", "speckle": "31.33 / 31.64", "poisson": "31.07 / 30.42"},
-        "n2c": {"gaussian": "31.81 / 33.44", "speckle": "31.49 / 31.86", "poisson": "31.09 / 30.44"},
+        "n2v": {"gaussian": "30.56 fixed, 31.88 range", "speckle": "28.40 fixed, 28.77 range", "poisson": "29.58 fixed, 28.76 range"},
+        "nb2nb": {"gaussian": "31.52 fixed, 33.08 range", "speckle": "30.62 fixed, 30.90 range", "poisson": "30.81 fixed, 30.19 range"},
+        "iddp": {"gaussian": "31.70 fixed, 33.32 range", "speckle": "30.96 fixed, 31.22 range", "poisson": "30.91 fixed, 30.30 range"},
+        "n2n": {"gaussian": "31.79 fixed, 33.40 range", "speckle": "31.33 fixed, 31.64 range", "poisson": "31.07 fixed, 30.42 range"},
+        "n2c": {"gaussian": "31.81 fixed, 33.44 range", "speckle": "31.49 fixed, 31.86 range", "poisson": "31.09 fixed, 30.44 range"},
     },
 )

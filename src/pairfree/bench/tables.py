@@ -47,7 +47,7 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         first = found[0]
         budget = _budget(first["training"])
         facts = first["environment"]
-        device = facts.get("gpu") or f"{facts['processor']}, {facts['threads']} threads"
+        device = facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
             cells_before = [_mean([one[group] for one in before if group in one]) for group in groups]
