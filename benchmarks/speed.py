@@ -159,7 +159,7 @@ class Bare:
     def __init__(self, key: str, at: At, device: torch.device) -> None:
         method = make_method(key, device)
         self.net, self.optimizer, self.config, self.precision = method.net, method.optimizers["net"], method.config, method.precision
-        self.prior = copy.deepcopy(self.net).requires_grad_(False)
+        self.prior, self.average = (copy.deepcopy(self.net).requires_grad_(False) for _ in range(2))
         self.noisy, self.clean = (torch.from_numpy(planes).to(device) for planes in make_images(IMAGES, SIDE_PX, SIDE_PX))
         self.at, self.device = at, device
         self.loss = {"n2c": self.n2c, "nb2nb": self.nb2nb, "iddp": self.iddp}[key]
@@ -238,7 +238,9 @@ class Bare:
     @torch.no_grad()
     def follow(self) -> None:
         if self.at.stage == "iddp":
-            torch._foreach_lerp_(list(self.prior.parameters()), list(self.net.parameters()), self.config.turnovers / self.at.stage_steps)
+            steps, learned = self.at.stage_steps, list(self.net.parameters())
+            torch._foreach_lerp_(list(self.prior.parameters()), learned, self.config.turnovers / steps)
+            torch._foreach_lerp_(list(self.average.parameters()), learned, 1.0 / (self.config.window * steps))
 
 
 def measure_training(key: str, position: float, effort: Effort, device: torch.device) -> dict[str, Any]:

@@ -152,12 +152,13 @@ def test_training_does_not_touch_its_input():
 
 
 def test_fine_tuning_starts_from_what_denoised(tmp_path):
-    """Of an IDDP run that is the averaged prior, not the network that was trained beside it."""
-    first = pf.train(images(), method="iddp", out=tmp_path / "first", steps=6, settings={**TINY, "prior_batch": 1}, report=False)
-    assert not torch.equal(next(first.method.prior.parameters()), next(first.method.net.parameters()))
+    """Of an IDDP run that is the average, not the network that was trained beside it."""
+    settings = {**TINY, "prior_batch": 1, "window": 1.0}
+    first = pf.train(images(), method="iddp", out=tmp_path / "first", steps=6, settings=settings, report=False)
+    assert not torch.equal(next(first.method.denoiser.parameters()), next(first.method.net.parameters()))
     for method in ("nb2nb", "iddp"):
         second = resolve(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY).method
-        for mine, theirs in zip(second.net.parameters(), first.method.prior.parameters(), strict=True):
+        for mine, theirs in zip(second.net.parameters(), first.method.denoiser.parameters(), strict=True):
             assert torch.equal(mine, theirs)
 
 

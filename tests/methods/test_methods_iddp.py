@@ -38,7 +38,7 @@ def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: fl
 def test_gradients_stop_at_the_prior_exactly_when_asked(stop, scale, alpha, small):
     """Parameter gradients equal those of the equation written by hand, and the two settings differ."""
     net, data = tiny_net(), small.data()
-    options = {"warm_share": 0.0, "turnovers": 0.0, "leverage": 0.0, "clip": False, "alpha": alpha, "noise_scale": scale}
+    options = {"warm_share": 0.0, "turnovers": 0.0, "window": 0.0, "leverage": 0.0, "clip": False, "alpha": alpha, "noise_scale": scale}
     method = small.method("iddp", net=net, stop_gradient=stop, **options)
     method.prepare(data, 0)
     y = data.batch(0, 0, 2).noisy
@@ -65,19 +65,29 @@ def test_clip_keeps_prior_and_renoised_image_in_the_range_of_the_training_pixels
     assert (found - unclipped).norm() > 1e-3 * found.norm()
 
 
-def test_an_averaged_prior_gets_no_gradient_and_follows_after_the_step(small):
-    data, method = small.data(), small.method("iddp", turnovers=0.25 * AT.stage_steps, predict="image")
+@pytest.mark.parametrize("name", ["prior", "average"])
+def test_an_average_gets_no_gradient_and_follows_after_the_step(name, small):
+    """Of 10 steps: the prior moves turnovers/10 of the way, the average 1/(10 window)."""
+    data, method = small.data(), small.method("iddp", turnovers=0.25 * AT.stage_steps, window=4.0 / AT.stage_steps, predict="image")
     method.prepare(data, 0)
+    slow = getattr(method, name)
     with torch.no_grad():
-        for parameter in method.prior.parameters():
+        for parameter in slow.parameters():
             parameter.add_(0.01)
-    before = [p.clone() for p in method.prior.parameters()]
+    before = [p.clone() for p in slow.parameters()]
     start = [p.clone() for p in method.net.parameters()]
     method.step(data.batch(3, 11, 2), AT)
-    assert all(p.grad is None and not p.requires_grad for p in method.prior.parameters())
-    for old, mine, theirs, was in zip(before, method.prior.parameters(), method.net.parameters(), start, strict=True):
+    assert all(p.grad is None and not p.requires_grad for p in slow.parameters())
+    for old, mine, theirs, was in zip(before, slow.parameters(), method.net.parameters(), start, strict=True):
         torch.testing.assert_close(mine, old + 0.25 * (theirs - old))
         assert not torch.equal(theirs, was)
+
+
+@pytest.mark.parametrize(("window", "name"), [(0.1, "average"), (0.0, "net")])
+def test_what_denoises_is_the_average_where_there_is_one(window, name, small):
+    method = small.method("iddp", window=window)
+    assert method.denoiser is method.networks[name]
+    assert ("average" in method.networks) == (window > 0)
 
 
 def test_the_averaged_prior_makes_the_targets(small):
@@ -117,8 +127,9 @@ def test_the_warm_start_is_neighbor2neighbor_and_takes_the_prior_along(stage_ste
         full = method.net(batch.noisy)
         expected = (error**2).mean() + gamma * ((error - subsample(full, cell1) + subsample(full, cell2)) ** 2).mean()
     torch.testing.assert_close(method.step(batch, at)["loss"], expected)
-    for mine, theirs in zip(method.prior.parameters(), method.net.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    for prior, average, theirs in zip(method.prior.parameters(), method.average.parameters(), method.net.parameters(), strict=True):
+        assert torch.equal(prior, theirs)
+        assert torch.equal(average, theirs)
 
 
 @pytest.mark.parametrize(("prior_batch", "used"), [(1, 1), (2, 2), (5, 3), (0, 3)])

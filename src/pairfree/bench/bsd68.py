@@ -34,9 +34,9 @@ def cells(preset: str) -> list[Cell]:
 
 
 def _ablations(preset: str) -> list[Cell]:
-    """IDDP with a thing changed. "the paper's eq. 11" is it without average, leverage and alpha = 0: the row that "no stop-gradient" (the
+    """IDDP with a thing changed. "the paper's eq. 11" is it without averages, leverage and alpha = 0: the row that "no stop-gradient" (the
     paper's Figure 7) is to be compared with, since gradients cannot reach an average. The blur rows vary what the paper does not state."""
-    paper = {"turnovers": 0.0, "leverage": 0.0, "alpha": 0.001}
+    paper = {"turnovers": 0.0, "window": 0.0, "leverage": 0.0, "alpha": 0.001}
     changes: dict[str, dict[str, Any]] = {
         "no leverage": {"leverage": 0.0},
         "the paper's eq. 11": paper,

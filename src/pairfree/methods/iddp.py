@@ -84,6 +84,7 @@ class IDDPConfig(SingleConfig):
     warm_share      share of the budget spent on Neighbor2Neighbor before eq. (11) begins; 0 is the paper
     turnovers       how many times the prior, a running average of the weights, is renewed in the course of eq. (11); 0 is the paper (the
                     prior is the network itself)
+    window          share of eq. (11)'s steps over which the weights that denoise in the end are averaged; 0 is the paper (no average)
     leverage        the re-noising is divided by (1 - h) to the power leverage/2, h the leverage of the prior; 0 is the paper
     constant_lr     rate of eq. (11) as a fraction of ``lr``, held constant; 0 follows the schedule, as the paper does
     prior_batch     patches a step of eq. (11), of the ``batch_size`` that are drawn; 0 takes all
@@ -97,6 +98,7 @@ class IDDPConfig(SingleConfig):
     clip: bool = True
     warm_share: float = 0.0
     turnovers: float = 0.0
+    window: float = 0.0
     leverage: float = 0.0
     constant_lr: float = 0.0
     prior_batch: int = 0
@@ -108,8 +110,9 @@ class IDDPConfig(SingleConfig):
             problems.append(f"blur_px = {self.blur_px} must be odd")
         if not 0 <= self.warm_share < 1:
             problems.append(f"warm_share = {self.warm_share} must lie in [0, 1)")
-        if not 0 <= self.leverage <= 1:
-            problems.append(f"leverage = {self.leverage} must lie in [0, 1]")
+        for name in ("window", "leverage"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
         if self.constant_lr < 0:
             problems.append(f"constant_lr = {self.constant_lr} must not be negative")
         if self.prior_batch < 0:
@@ -144,7 +147,7 @@ PRESETS = {
     # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `ShuffleUNet` predicts the residual; Muon takes
     # Adam's place for the inner kernels; batches of 4, gradients limited to a joint norm of 1, bfloat16 convolutions where the device has
     # them.
-    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=2.0, leverage=0.5, constant_lr=0.5, prior_batch=4),
+    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=0.5, window=0.1, leverage=0.5, constant_lr=0.5, prior_batch=4),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
 }
@@ -160,10 +163,14 @@ class IDDP(SingleNetwork):
 
     def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
-        # Departs from the paper: `cpu`: the prior is a running average of the network's weights, and that average is the denoiser.
+        # Departs from the paper: `cpu`: the prior is a slow running average of the network's weights.
         if config.turnovers > 0:
             self.prior = copy.deepcopy(self.net).requires_grad_(False)
             self.networks["prior"] = self.prior
+        # Departs from the paper: `cpu`: what denoises in the end is a running average of the weights, over a tenth of the stage.
+        if config.window > 0:
+            self.average = copy.deepcopy(self.net).requires_grad_(False)
+            self.networks["average"] = self.average
 
     def stages(self) -> tuple[Stage, ...]:
         share = self.config.warm_share
@@ -180,16 +187,21 @@ class IDDP(SingleNetwork):
         # Departs from the paper: `cpu`: Neighbor2Neighbor comes first.
         if at.stage == "warm start":
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
-            if self.config.turnovers > 0:
-                follow(self.prior, self.net, 1.0)
+            self._follow(1.0, 1.0)
             return logged
         noisy = batch.noisy[: self.config.prior_batch or None]
         loss = self.risk(noisy, at)
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
-        if self.config.turnovers > 0:
-            follow(self.prior, self.net, min(1.0, self.config.turnovers / at.stage_steps))
+        self._follow(self.config.turnovers / at.stage_steps, 1.0 / max(1.0, self.config.window * at.stage_steps))
         return logged
+
+    def _follow(self, prior_rate: float, average_rate: float) -> None:
+        """Move prior and average, where there are any, towards the network by this much of the way."""
+        if self.config.turnovers > 0:
+            follow(self.prior, self.net, min(1.0, prior_rate))
+        if self.config.window > 0:
+            follow(self.average, self.net, average_rate)
 
     def risk(self, y: Tensor, at: At) -> Tensor:
         """Eq. (11) on a batch of noisy patches (B, C, H, W)."""
@@ -226,8 +238,8 @@ class IDDP(SingleNetwork):
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        """What is applied in the end: the averaged prior where there is one, else the network."""
-        return self.prior if self.config.turnovers > 0 else self.net
+        """What is applied in the end: the average where there is one, else the network."""
+        return self.average if self.config.window > 0 else self.net
 
     def denoise(self, x: Tensor) -> Tensor:
         out: Tensor = self.denoiser(channels_last(x))
