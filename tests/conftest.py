@@ -16,7 +16,13 @@ from pairfree.methods.base import At, Method
 settings.register_profile("pairfree", deadline=None)
 settings.load_profile("pairfree")
 
-SMALL = {"width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
+SMALL = {
+    "width": 4,
+    "patch_px": 32,
+    "batch_size": 2,
+    "precision": "float32",
+    **{"extractor_width": 4, "extractor_depth": 4, "critic_width": 4, "blocks": 1, "lookahead_every": 2, "generator_width": 4},
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +52,7 @@ class SmallRuns:
         def pool(sigma: float) -> PatchPool:
             return PatchPool([scene + rng.normal(0, sigma, scene.shape) for scene in scenes], "cpu", patch_px)
 
-        return TrainingData(pool(0.1), pool(0.1), pool(0.0))
+        return TrainingData(pool(0.1), pool(0.1), pool(0.0), pool(0.2))
 
     def run(self, method: Method, data: TrainingData, seed: int = 0, steps: int = 2, first: int = 0) -> list[dict]:
         """``steps`` steps in every stage, or from step ``first`` on; what each logged."""

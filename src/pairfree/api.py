@@ -45,6 +45,7 @@ def train(
     *,
     clean: Images | None = None,
     target: Images | None = None,
+    noise_images: Images | None = None,
     method: str | type[Method] | Method | None = None,
     out: str | Path | None = None,
     preset: str = "cpu",
@@ -64,6 +65,7 @@ def train(
 
     noisy      files, folders, globs, or arrays (H, W) / (C, H, W) of one intensity scale
     clean      unpaired clean images of other scenes; target   the partner of each noisy image
+    noise_images   images of the noise alone (quan)
     method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_NOISY_ONLY``
     out        run folder; None keeps the run in memory only
     preset     "cpu" for short budgets, "paper" for the published schedule
@@ -82,8 +84,9 @@ def train(
         with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
             try:
                 return train(
-                    noisy, clean=clean, target=target, method=method, out=folder, preset=preset, minutes=minutes, steps=steps, seed=seed,
-                    device=device, settings=settings, net=net, init=init, command=command, report=False, on_step=on_step,
+                    noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
+                    minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init,
+                    command=command, report=False, on_step=on_step,
                 )  # fmt: skip
             except Stopped:
                 raise Stopped("stopped, and nothing is kept: this run had no folder; give out= to keep one") from None
@@ -91,13 +94,14 @@ def train(
                 raise DivergedError(f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)") from None
     run = RunFolder(Path(out))
     if resume:
-        return _resume(run, noisy, clean, target, method, net, device, on_step, report)
+        images = {"noisy": noisy, "clean": clean, "target": target, "noise_images": noise_images}
+        return _resume(run, images, method, net, device, on_step, report)
     if noisy is None:
         raise ConfigError("no noisy images given")
     run.check_free()
     job = resolve(
-        noisy, clean=clean, target=target, method=method, preset=preset, minutes=minutes, steps=steps, seed=seed, device=device,
-        settings=settings, net=net, init=init,
+        noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
+        seed=seed, device=device, settings=settings, net=net, init=init,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
 
@@ -105,7 +109,7 @@ def train(
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:
     """Make the run folder, write down what will be done, and do it."""
     run.create()
-    for line in job.noisy.warnings[:SHOWN_WARNINGS]:
+    for line in job.warnings[:SHOWN_WARNINGS]:
         _say.warning("warning: %s", line)
     with run.locked():
         run.check_empty()
@@ -134,9 +138,8 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
 def _fingerprint(data: TrainingData) -> str:
     """sha256 of all training pixels in network units: a resumed run must see the same."""
     digest = hashlib.sha256()
-    for pool in (data.noisy, data.target, data.clean):
-        if pool is not None:
-            digest.update(pool.flat.cpu().numpy().data)
+    for pool in data.pools:
+        digest.update(pool.flat.cpu().numpy().data)
     return digest.hexdigest()
 
 
@@ -146,6 +149,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "config": job.config,
         "preset": job.preset,
         "normalizer": job.normalizer.as_dict(),
+        **({"clean_normalizer": job.clean_normalizer.as_dict()} if job.clean_normalizer else {}),
         "channels": job.noisy.channels,
         "seed": job.seed,
         "denoiser": next((name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"),
@@ -157,9 +161,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 def _resume(
     run: RunFolder,
-    noisy: Any,
-    clean: Any,
-    target: Any,
+    images: Mapping[str, Any],
     method: Any,
     net: nn.Module | None,
     device: str,
@@ -172,12 +174,13 @@ def _resume(
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        normalizer = Normalizer(**facts["normalizer"])
+        maps = Normalizer(**facts["normalizer"]), Normalizer(**facts["clean_normalizer"]) if "clean_normalizer" in facts else None
         settings = {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
+        given = {name: value if value is not None else stored.get(name) or None for name, value in images.items()}
+        noisy = given.pop("noisy")
         job = resolve(
-            noisy if noisy is not None else stored.get("noisy", []),
-            clean=clean if clean is not None else stored.get("clean") or None,
-            target=target if target is not None else stored.get("target") or None,
+            [] if noisy is None else noisy,
+            **given,
             method=method if own else facts["method"],
             preset=facts["preset"],
             steps=sum(steps for _, steps in facts["plan"]),
@@ -185,7 +188,7 @@ def _resume(
             device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else settings,
             net=net,
-            normalizer=normalizer,
+            normalizers=maps,
         )
         job = dataclasses.replace(job, config=facts["config"])
         if _fingerprint(job.data) != facts["data_sha256"]:

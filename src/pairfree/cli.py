@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,12 +20,16 @@ from rich.table import Table
 
 from pairfree.errors import ConfigError, InputError, PairfreeError
 
+if TYPE_CHECKING:
+    from pairfree.job import Job
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train an image denoiser without clean/noisy pairs."
 )
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
+METHOD_HELP = "One of iscl, cyclegan, uidnet, quan (with --clean), iddp, nb2nb, n2v, bm3d, n2n, n2c (with --target). Default: iscl or iddp."
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
 
@@ -77,8 +81,10 @@ def train(
     out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
     clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes.")] = None,
     target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
+    noise_images: Annotated[Path | None, typer.Option(help="Images of the noise alone (quan).")] = None,
     method: Annotated[
-        str | None, typer.Option(help="iddp, nb2nb, n2v, n2n, n2c, bm3d. Default: the noisy-only method we measured best.")
+        str | None,
+        typer.Option(help=METHOD_HELP),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
@@ -95,7 +101,7 @@ def train(
 ) -> None:
     """Train a denoiser on noisy files."""
     from pairfree import api
-    from pairfree.config import parse_set, to_toml
+    from pairfree.config import parse_set
     from pairfree.engine.run import again
     from pairfree.job import check_resumed, resolve
     from pairfree.story import command_line
@@ -104,7 +110,8 @@ def train(
     settings = {**given.pop("settings", {}), **parse_set(set_ or [])}
     listed = given.pop("noisy", None)
     sources = noisy or listed
-    options = {"method": method, "preset": preset, "seed": seed, "clean": clean or None, "target": target, "init": init}
+    images = {"clean": clean or None, "target": target, "noise_images": noise_images}
+    options = {"method": method, "preset": preset, "seed": seed, "init": init, **images}
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
     if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
@@ -117,30 +124,37 @@ def train(
         said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps}
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
-        moved: dict[str, Any] = {"noisy": noisy or None, "target": target, "clean": clean or None}
-        _with_bar(lambda on_step: api.train(out=out_dir, resume=True, device=device, on_step=on_step, **moved))
+        _with_bar(lambda on_step: api.train(noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images))
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
-        job = resolve(sources, settings=settings, **chosen)
-        facts = {
-            "method": job.method.key,
-            "preset": job.preset,
-            "minutes": job.minutes,
-            "steps": job.steps,
-            "seed": job.seed,
-            "device": str(job.device),
-        }
-        data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
-        out.print(to_toml({**facts, "data": data, "settings": job.config}), markup=False, end="")
-        for line in job.noisy.warnings:
-            err.print(f"warning: {line}", markup=False)
-        return
+        return _show(resolve(sources, settings=settings, **chosen))
     else:
         command = command_line(sys.argv[1:])
         _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
     report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
     out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
+
+
+def _show(job: Job) -> None:
+    """What a run would be, as TOML; warnings beside it."""
+    from pairfree.config import to_toml
+
+    facts = {
+        "method": job.method.key,
+        "preset": job.preset,
+        "minutes": job.minutes,
+        "steps": job.steps,
+        "seed": job.seed,
+        "device": str(job.device),
+    }
+    data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
+    clean = {}
+    if job.clean_normalizer is not None and job.data.clean is not None:
+        clean = {"clean": {"images": len(job.data.clean), **job.clean_normalizer.as_dict()}}
+    out.print(to_toml({**facts, "data": data, **clean, "settings": job.config}), markup=False, end="")
+    for line in job.warnings:
+        err.print(f"warning: {line}", markup=False)
 
 
 def _with_bar(work: Any) -> Any:

@@ -19,18 +19,24 @@ from pairfree.config import choose, updated
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.sets import ImageSet, array_set, matched, read_set
+from pairfree.data.unpaired import fit_unpaired, shared_scenes
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import find_images
-from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
+from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
+from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
+ARCHITECTURE = ("net", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width", "critic_width", "patch_px")
+"""Settings that shape networks, which a fine-tuned run takes from the run it starts from; the last of them shapes critics only."""
+NOISE_SAMPLES = 8
+"""Planes of a set whose noise level is estimated."""
 _say = logging.getLogger("pairfree")
 
 
@@ -64,7 +70,11 @@ def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
 
 @dataclass(frozen=True)
 class Job:
-    """A training run, resolved: every choice made, nothing started."""
+    """A training run, resolved: every choice made, nothing started.
+
+    clean_normalizer   intensity map of the unpaired clean set, where there is one
+    warnings           one line each, about the files
+    """
 
     method: Method
     preset: str
@@ -77,6 +87,8 @@ class Job:
     minutes: float
     steps: int
     device: torch.device
+    clean_normalizer: Normalizer | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def resolve(
@@ -84,6 +96,7 @@ def resolve(
     *,
     clean: Images | None = None,
     target: Images | None = None,
+    noise_images: Images | None = None,
     method: str | type[Method] | Method | None = None,
     preset: str = "cpu",
     minutes: float | None = None,
@@ -93,11 +106,11 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     net: nn.Module | None = None,
     init: str | Path | None = None,
-    normalizer: Normalizer | None = None,
+    normalizers: tuple[Normalizer, Normalizer | None] | None = None,
 ) -> Job:
     """Read the data, build the method, refuse what does not fit; nothing is written.
 
-    normalizer   of the run to resume; default: that of ``init``, else fitted
+    normalizers   of the noisy and of the clean set in the run to resume; default: those of ``init``, else fitted
     """
     if minutes is not None and steps is not None:
         raise ConfigError("give minutes or steps, not both")
@@ -106,16 +119,19 @@ def resolve(
     seed, place = int(seed), pick_device(device)
     start = None if init is None else load_checkpoint(init)
     if method is None:
-        method = str(start.facts["method"]) if start is not None else DEFAULT_NOISY_ONLY
+        method = str(start.facts["method"]) if start is not None else DEFAULT_UNPAIRED if clean is not None else DEFAULT_NOISY_ONLY
     if isinstance(method, type) and METHODS.get(method.key) is method:
         method = method.key
     needs, config = settings_of(method, preset, settings, start)
-    _check_needs(method, needs, clean is not None, target is not None)
+    _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
     noisy_set, noisy_paths = image_set(noisy, "noisy image")
     inputs: dict[str, Any] = {"noisy": noisy_paths}
-    # a fine-tuned network keeps the intensity map it was trained with
-    if normalizer is None:
-        normalizer = Normalizer(**start.facts["normalizer"]) if start is not None else fit_normalizer(noisy_set.planes, noisy_set.dtypes)
+    others: dict[str, ImageSet] = {}
+    for name, given in (("target", target), ("clean", clean), ("noise", noise_images)):
+        if given is not None:
+            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name)
+    warnings = [*noisy_set.warnings, *(check_unpaired(noisy_set, others["clean"]) if "clean" in others else ())]
+    normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
     torch.manual_seed(seed)
     if net is not None and isinstance(config, SingleConfig):
         config = dataclasses.replace(config, net=type(net).__name__)
@@ -123,16 +139,9 @@ def resolve(
     if net is not None or not isinstance(method, str):
         Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
     pools = {"noisy": _pool(noisy_set, normalizer, place, made.patch_px)}
-    for name, given, wanted in (("target", target, needs.target), ("clean", clean, needs is Needs.CLEAN)):
-        if given is None or not wanted:
-            continue
-        other, paths = image_set(given, f"{name} image")
-        inputs[name] = paths
-        if name == "target":
-            other = matched(noisy_set, other)
-        if other.channels != noisy_set.channels:
-            raise InputError(f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy_set.channels}")
-        pools[name] = _pool(other, normalizer, place, made.patch_px)
+    for name, other in others.items():
+        map_ = clean_normalizer if name == "clean" and clean_normalizer else normalizer
+        pools[name] = _pool(other, map_, place, made.patch_px)
     if start is not None and init is not None:
         _start_from(made, start)
         inputs["init"] = str(Path(init).absolute())
@@ -142,7 +151,10 @@ def resolve(
         minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
     if not made.trains:
         minutes, steps = 0.0, 1
-    job = Job(made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place)
+    job = Job(
+        made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place,
+        clean_normalizer, tuple(warnings),
+    )  # fmt: skip
     if not (0 < job.minutes < math.inf or job.steps > 0):
         raise ConfigError(f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0")
     if job.minutes <= 0:
@@ -159,9 +171,48 @@ def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, st
     chosen = choose(method, METHODS, "method")
     base = choose(preset, PRESETS[method], f"preset of {method}")
     if start is not None:
-        kept = ("net", "width", "predict")
-        base = updated(base, {key: value for key, value in start.facts["config"].items() if key in kept}, "init")
+        kept = ARCHITECTURE if "critic_width" in start.facts["config"] else ARCHITECTURE[:-1]
+        base = updated(base, {key: value for key, value in start.facts["config"].items() if key in kept and hasattr(base, key)}, "init")
     return chosen.needs, updated(base, settings or {}, f"settings of {method}")
+
+
+def _intensity_maps(
+    noisy: ImageSet, clean: ImageSet | None, config: Any, start: checkpoint.Checkpoint | None
+) -> tuple[Normalizer, Normalizer | None]:
+    """Of the noisy and of the unpaired clean set; a fine-tuned network keeps those it was trained with."""
+    if start is not None:
+        stored = start.facts.get("clean_normalizer")
+        return Normalizer(**start.facts["normalizer"]), Normalizer(**stored) if stored else None
+    if clean is None:
+        return fit_normalizer(noisy.planes, noisy.dtypes), None
+    return fit_unpaired(noisy, clean, getattr(config, "intensity", "auto"))
+
+
+def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
+    """Warnings about a clean set. InputError where it shows scenes of the noisy set: what is learned from them could not be trusted."""
+    shared = shared_scenes(noisy, clean)
+    if shared:
+        first, second, alike = shared[0]
+        more = f", and {len(shared) - 1} more such pairs" if len(shared) > 1 else ""
+        raise InputError(
+            f"{second}: shows the same scene as {first} (correlation {alike:.2f}{more}); an unpaired method must not see both: leave one "
+            "of them out, or train on pairs with --method n2c --target"
+        )
+    levels = [noise_level(found) for found in (noisy, clean)]
+    if None not in levels and set(noisy.dtypes) == set(clean.dtypes) and levels[1] > levels[0]:  # type: ignore[operator]
+        return [
+            f"the clean set looks noisier than the noisy one (estimated sigma {levels[1]:.3g} against {levels[0]:.3g}): are they swapped?"
+        ]
+    return list(clean.warnings)
+
+
+def noise_level(found: ImageSet) -> float | None:
+    """Median estimated sigma of a few planes spread over the set, intensity units; None where all are too small to tell."""
+    step = max(1, len(found.planes) // NOISE_SAMPLES)
+    levels = [
+        estimate_sigma(np.moveaxis(plane, 0, -1)) for plane in found.planes[::step][:NOISE_SAMPLES] if min(plane.shape[1:]) >= MIN_SIDE_PX
+    ]
+    return float(np.median(levels)) if levels else None
 
 
 def make_method(method: Any, config: Any, channels: int, device: torch.device, net: nn.Module | None) -> Method:
@@ -174,16 +225,28 @@ def make_method(method: Any, config: Any, channels: int, device: torch.device, n
     return own
 
 
-def _check_needs(method: Any, needs: Needs, clean: bool, target: bool) -> None:
+def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bool) -> None:
     key = method if isinstance(method, str) else method.key
     if needs.target and not target:
         raise ConfigError(f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}")
-    if needs is Needs.CLEAN and not clean:
+    if (needs.clean and not clean) or (needs is Needs.CLEAN_AND_NOISE and not noise):
         raise ConfigError(f"method {key} needs {needs.value}")
     if target and not needs.target:
         raise ConfigError(f"method {key} makes no use of --target; leave it out, or use --method n2c or n2n")
-    if clean and needs is not Needs.CLEAN:
-        raise ConfigError(f"method {key} makes no use of --clean; leave it out")
+    if clean and not needs.clean:
+        raise ConfigError(f"method {key} makes no use of --clean; leave it out, or use --method {DEFAULT_UNPAIRED}")
+    if noise and needs is not Needs.CLEAN_AND_NOISE:
+        raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan")
+
+
+def _beside(noisy: ImageSet, given: Images, name: str) -> tuple[ImageSet, list[str]]:
+    """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
+    other, paths = image_set(given, f"{name} image")
+    if name == "target":
+        other = matched(noisy, other)
+    if other.channels != noisy.channels:
+        raise InputError(f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy.channels}")
+    return other, paths
 
 
 def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int) -> PatchPool:

@@ -161,9 +161,10 @@ def _paragraph(model: Model, noisy: ImageSet) -> str:
     if len(facts["plan"]) > 1:
         steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
     pairs = method.needs.target
+    beside = "" if pairs else " beside clean images of other scenes" if method.needs.clean else " without clean references"
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
-        f"{opening}, trained on {images}{'' if pairs else ' without clean references'}: {network} for {steps}{patches}, "
+        f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
         f"preset {facts['preset']}, seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped "
         "back; files keep their pixel type and metadata."
     )

@@ -12,13 +12,16 @@ from torch import nn
 from pairfree.data.normalize import Normalizer
 from pairfree.engine import predictor as predictor_module
 from pairfree.engine.model import Model
-from pairfree.engine.predictor import Predictor
+from pairfree.engine.predictor import Predictor, sample_of
 from pairfree.engine.tiles import core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.image import Image
 from pairfree.methods.base import Method
+from pairfree.methods.iscl import Ensemble
+from pairfree.methods.unpaired import Bounded
 from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.iscl import Extractor, Generator
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
 
@@ -104,6 +107,7 @@ NETS = {
     "shuffle-unet": lambda: ShuffleUNet(1, 4),
     "unet": lambda: UNet(1, 4),
     "dncnn": lambda: DnCNN(1, 4, depth=5),
+    "iscl": lambda: Bounded(Ensemble(Generator(1, 4, 1), Extractor(1, 4, 5), 0.5)),
 }
 
 
@@ -143,6 +147,25 @@ def test_without_a_halo_tiles_show(name):
     assert predictor.halo_px > 0
     predictor.halo_px = 0
     assert np.abs(predictor.predict(image) - whole.predict(image)).max() > 1e-3
+
+
+def test_instance_statistics_of_a_large_image_leave_no_seams():
+    assert_tiling_is_invisible("iscl", 1500, 2000, 256, 0)
+
+
+@pytest.mark.parametrize("max_px", [64 * 64, 100 * 300, 10**9])
+def test_statistics_come_from_a_sample_where_the_image_does_not_fit(max_px):
+    """Tiles of any size then still agree: they are given the same statistics."""
+    net = random_weights(NETS["iscl"](), 3)
+    image = np.random.default_rng(3).normal(0, 1, (1, 301, 402))
+    first, second = (Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=core) for core in (64, 100))
+    for predictor in (first, second):
+        predictor.max_bytes = max_px * predictor.bytes_per_px
+    np.testing.assert_allclose(first.predict(image), second.predict(image), atol=1e-5)
+    taken = sample_of(image, max_px, 4)
+    assert taken.shape[0] * taken.shape[2] * taken.shape[3] <= max_px
+    assert taken.shape[2] % 4 == taken.shape[3] % 4 == 0 or max_px > image.size
+    np.testing.assert_array_equal(taken, sample_of(image, max_px, 4))
 
 
 def test_progress_counts_every_pixel_once():

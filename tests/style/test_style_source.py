@@ -17,6 +17,7 @@ MODULES = {".".join(["pairfree", *path.relative_to(SRC).with_suffix("").parts]).
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
 EVERYONE = {"errors", "config", "pairfree"}  # pairfree itself holds __version__ and lazy names
+NET_FACTS = {"nets.blocks", "nets.batch_instance_norm"}  # for prediction: the receptive field, statistics of a whole image
 ARROWS = {
     "errors": set(),
     "config": {"errors"},
@@ -25,7 +26,7 @@ ARROWS = {
     "noise": EVERYONE | {"files"},
     "nets": EVERYONE,
     "methods": EVERYONE | {"files", "data", "noise", "nets"},
-    "engine": EVERYONE | {"files", "data", "noise", "methods.base", "nets.blocks"},  # blocks: facts of a network, for the halo
+    "engine": EVERYONE | {"files", "data", "noise", "methods.base", *NET_FACTS},
     "evaluate": EVERYONE | {"files", "data", "noise"},
     "bench": EVERYONE | {"files", "data", "noise", "nets", "methods", "engine", "evaluate", "api"},  # a user of the public face
 }

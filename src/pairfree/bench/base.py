@@ -63,12 +63,17 @@ class Scored:
 
 @dataclass(frozen=True)
 class Task:
-    """The data of a cell. Training planes (C, H, W), grey levels, one pixel type; partners in the same order."""
+    """The data of a cell. Training planes (C, H, W), grey levels, one pixel type.
+
+    clean, second_noisy   partners of ``noisy``, in its order;  unpaired   clean images of other scenes;  noise_images   of the noise alone
+    """
 
     noisy: Sequence[np.ndarray]
     test: Sequence[Scored]
     clean: Sequence[np.ndarray] = ()
     second_noisy: Sequence[np.ndarray] = ()
+    unpaired: Sequence[np.ndarray] = ()
+    noise_images: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True)

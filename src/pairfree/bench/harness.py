@@ -17,7 +17,7 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, fmd, tables
+from pairfree.bench import bsd68, bsd300, em, fmd, tables
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
@@ -30,8 +30,11 @@ from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
 from pairfree.methods import PRESETS
+from pairfree.methods.base import Needs
 
-EXPERIMENTS: dict[str, Experiment] = {one.EXPERIMENT.name: one.EXPERIMENT for one in (bsd68, fmd, bsd300)}
+EXPERIMENTS: dict[str, Experiment] = {
+    one.name: one for one in (bsd68.EXPERIMENT, fmd.EXPERIMENT, bsd300.EXPERIMENT, em.EXPERIMENT, em.ABLATION)
+}
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
 DATA_RANGE = 255.0
 
@@ -116,7 +119,8 @@ def data_folder(data: Path | None) -> Path:
 def cache_key(task: Task, cell: Cell) -> str:
     """Digest of all that decides a cell's number: the data, the cell, the budget, the version of the code's contract."""
     digest = hashlib.sha256()
-    for group in (task.noisy, task.clean, task.second_noisy, [image.noisy for image in task.test], [image.clean for image in task.test]):
+    scored = [image.noisy for image in task.test], [image.clean for image in task.test]
+    for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
     words: list[Any] = [cell.name, sorted(cell.settings.items()), cell.minutes, pairfree.__version__]
@@ -175,7 +179,11 @@ def _trained(cell: Cell, task: Task, folder: Path, device: str, key: str, on_ste
     arrays: dict[str, Any] = {"noisy": list(task.noisy)}
     needs = pairfree.METHODS[cell.method].needs
     if needs.target:
-        arrays["target"] = list(task.second_noisy if needs.name == "TARGET_NOISY" else task.clean)
+        arrays["target"] = list(task.second_noisy if needs is Needs.TARGET_NOISY else task.clean)
+    if needs.clean:
+        arrays["clean"] = list(task.unpaired)
+    if needs is Needs.CLEAN_AND_NOISE:
+        arrays["noise_images"] = list(task.noise_images)
     write_text(marker, key, overwrite=True)
     run = folder / "run"
     again = bool(checkpoint.listing(run / "checkpoints"))

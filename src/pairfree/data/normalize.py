@@ -42,11 +42,13 @@ class Normalizer:
         return {"offset": self.offset, "scale": self.scale}
 
 
-def fit_normalizer(planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype]) -> Normalizer:
+def fit_normalizer(
+    planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype], percentiles: tuple[float, float] = (LOW_PERCENTILE, HIGH_PERCENTILE)
+) -> Normalizer:
     """Fit the intensity map on noisy training planes, (H, W) or (C, H, W).
 
     8-bit files keep their natural scale, 0..255 -> 0..1, so that published sigmas mean what they say. Any other type maps the pooled
-    0.5 and 99.5 percentiles to 0 and 1 without clipping: a hot pixel or a padding value then does not squeeze the picture.
+    ``percentiles`` to 0 and 1 without clipping: a hot pixel or a padding value then does not squeeze the picture.
     """
     if all(np.dtype(kind) == np.uint8 for kind in dtypes):
         return Normalizer(0.0, 255.0)
@@ -56,7 +58,7 @@ def fit_normalizer(planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype]) -> 
         stride = max(1, flat.size // SAMPLE_PER_PLANE)
         samples.append(flat[::stride].astype(np.float64))
     pooled = np.concatenate(samples)
-    low, high = np.percentile(pooled, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    low, high = np.percentile(pooled, percentiles)
     if high <= low:
         low, high = float(pooled.min()), float(pooled.max())
     if high <= low:

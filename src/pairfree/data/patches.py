@@ -24,11 +24,13 @@ class Batch:
     noisy       patches of the noisy set
     target      the same patches of the partner files (clean for n2c, a second noisy copy for n2n); None where the method has no pairs
     clean       patches of the unpaired clean set, other scenes; None where the method does not need it
+    noise       patches of images of the noise alone; likewise
     """
 
     noisy: Tensor
     target: Tensor | None = None
     clean: Tensor | None = None
+    noise: Tensor | None = None
 
 
 class PatchPool:
@@ -125,6 +127,11 @@ class TrainingData:
     noisy: PatchPool
     target: PatchPool | None = None
     clean: PatchPool | None = None
+    noise: PatchPool | None = None
+
+    @property
+    def pools(self) -> list[PatchPool]:
+        return [pool for pool in (self.noisy, self.target, self.clean, self.noise) if pool is not None]
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         places = self.noisy.draw(seed, step, size)
@@ -132,4 +139,5 @@ class TrainingData:
             noisy=self.noisy.gather(places),
             target=None if self.target is None else self.target.gather(places),
             clean=None if self.clean is None else self.clean.gather(self.clean.draw(seed, step, size, "clean patches")),
+            noise=None if self.noise is None else self.noise.gather(self.noise.draw(seed, step, size, "noise patches")),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from pairfree.data.normalize import Normalizer
 from pairfree.engine.tiles import core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
 from pairfree.methods.base import Method
+from pairfree.nets.batch_instance_norm import held_statistics, layers
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
 PROBE_PX = 64
+SAMPLE_TILE_PX = 256
+"""Side of the tiles that stand for an image which does not fit into memory as a whole."""
 
 
 class Predictor:
@@ -32,6 +36,7 @@ class Predictor:
         net = method.denoiser
         self.whole_image = bool(getattr(net, "whole_image", False))
         self.stride_px = total_stride(net)
+        self.max_bytes, self.instance_layers = max_bytes, len(layers(net))
         if self.whole_image:
             self.halo_px, self.core_px = 0, 0
             return
@@ -43,7 +48,8 @@ class Predictor:
                 "something, say so in an attribute stride; set whole_image = True on it if it must see the whole image"
             ) from None
         largest = core_px or DEFAULT_CORE_PX
-        self.core_px = core_for_memory(max_bytes, activation_bytes_per_px(method, channels), self.halo_px, self.stride_px, largest)
+        self.bytes_per_px = activation_bytes_per_px(method, channels)
+        self.core_px = core_for_memory(max_bytes, self.bytes_per_px, self.halo_px, self.stride_px, largest)
 
     def predict(self, intensity: np.ndarray, on_pixels: Callable[[int], None] | None = None) -> np.ndarray:
         """Denoise one plane.
@@ -60,22 +66,31 @@ class Predictor:
         out = np.empty(intensity.shape, np.float64)
         high, wide = padded.shape[1:]
         core = self.core_px or max(high, wide)
-        for tile in plan_tiles(high, wide, core, self.halo_px, self.stride_px):
-            change = self._change(padded, tile.read)
-            top, bottom, left, right = tile.core
-            bottom, right = min(bottom, height), min(right, width)
-            if bottom <= top or right <= left:
-                continue
-            if not np.isfinite(change).all():
-                raise InputError(
-                    f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was trained "
-                    f"near {self.normalizer.offset:.6g} .. {self.normalizer.offset + self.normalizer.scale:.6g}: use images of that kind"
-                )
-            inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
-            out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)
-            if on_pixels is not None:
-                on_pixels((bottom - top) * (right - left))
+        with self._statistics(padded):
+            for tile in plan_tiles(high, wide, core, self.halo_px, self.stride_px):
+                change = self._change(padded, tile.read)
+                top, bottom, left, right = tile.core
+                bottom, right = min(bottom, height), min(right, width)
+                if bottom <= top or right <= left:
+                    continue
+                if not np.isfinite(change).all():
+                    low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
+                    raise InputError(
+                        f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was "
+                        f"trained near {low:.6g} .. {high:.6g}: use images of that kind"
+                    )
+                inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
+                out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)
+                if on_pixels is not None:
+                    on_pixels((bottom - top) * (right - left))
         return out
+
+    def _statistics(self, padded: np.ndarray) -> AbstractContextManager[None]:
+        """Instance statistics for all tiles of one plane (C, H, W): of the whole plane, or where memory forbids, of tiles drawn from it."""
+        if not self.instance_layers:
+            return nullcontext()
+        sample = np.ascontiguousarray(sample_of(padded, self.max_bytes / self.bytes_per_px, self.stride_px))
+        return held_statistics(self.method.denoiser, torch.from_numpy(sample).to(self.method.device))
 
     @torch.inference_mode()
     def _change(self, padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:
@@ -84,6 +99,22 @@ class Predictor:
         tile = torch.from_numpy(np.ascontiguousarray(padded[:, top:bottom, left:right])).to(self.method.device)[None]
         change: np.ndarray = (self.method.denoise(tile) - tile)[0].cpu().numpy()
         return change
+
+
+def sample_of(plane: np.ndarray, max_px: float, stride_px: int) -> np.ndarray:
+    """What stands for a whole plane (C, H, W): the plane itself up to ``max_px`` pixels, else as many square tiles as that allows.
+
+    Returns   (B, C, h, w). The tiles' places are a function of the plane's shape alone.
+    """
+    height, width = plane.shape[1:]
+    if height * width <= max_px:
+        return plane[None]
+    side = max(stride_px, int(min(SAMPLE_TILE_PX, height, width, max_px**0.5)) // stride_px * stride_px)
+    rng = np.random.default_rng((height, width))
+    rows, columns = (
+        stride_px * rng.integers(0, (length - side) // stride_px + 1, max(1, int(max_px // side**2))) for length in (height, width)
+    )
+    return np.stack([plane[:, top : top + side, left : left + side] for top, left in zip(rows, columns, strict=True)])
 
 
 def _pad_to_stride(x: np.ndarray, stride: int) -> np.ndarray:

@@ -80,6 +80,7 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
                 if now() - saved > CHECKPOINT_SECONDS:
                     save(loop)
                     saved = now()
+            loop.method.finish(loop.data, loop.seed)
             save(loop)
     except DivergedError as error:
         log.write({"step": loop.done, "event": "diverged", "detail": str(error)})

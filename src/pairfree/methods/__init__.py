@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairfree.methods import bm3d, iddp, n2c, n2n, n2v, nb2nb
+from pairfree.methods import bm3d, cyclegan, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
 from pairfree.methods.base import Method
 
 METHODS: dict[str, type[Method]] = {
+    "iscl": iscl.ISCL,
+    "cyclegan": cyclegan.CycleGAN,
+    "quan": quan.Quan,
+    "uidnet": uidnet.UIDNet,
     "iddp": iddp.IDDP,
     "n2c": n2c.N2C,
     "n2n": n2n.N2N,
@@ -17,6 +21,10 @@ METHODS: dict[str, type[Method]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "iscl": iscl.PRESETS,
+    "cyclegan": cyclegan.PRESETS,
+    "quan": quan.PRESETS,
+    "uidnet": uidnet.PRESETS,
     "iddp": iddp.PRESETS,
     "n2c": n2c.PRESETS,
     "n2n": n2n.PRESETS,
@@ -27,3 +35,5 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 DEFAULT_NOISY_ONLY = "iddp"
 """The noisy-only method that ranked first on held-out images before any test image was scored (docs/methods/iddp.md)."""
+DEFAULT_UNPAIRED = "iscl"
+"""The method when a clean set is given."""

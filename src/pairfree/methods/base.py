@@ -22,12 +22,17 @@ class Needs(enum.Enum):
 
     NOISY = "noisy files only"
     CLEAN = "an unpaired clean set of other scenes (--clean)"
+    CLEAN_AND_NOISE = "an unpaired clean set of other scenes (--clean) and images of the noise alone (--noise-images)"
     TARGET_CLEAN = "the clean partner of each noisy file (--target)"
     TARGET_NOISY = "a second, independent noisy copy of each file (--target)"
 
     @property
     def target(self) -> bool:
         return self in (Needs.TARGET_CLEAN, Needs.TARGET_NOISY)
+
+    @property
+    def clean(self) -> bool:
+        return self in (Needs.CLEAN, Needs.CLEAN_AND_NOISE)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,9 @@ class Method(ABC):
 
     def prepare(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
         """Compute once from the data what the steps need. Must be a function of (data, seed) alone, since a resumed run calls it again."""
+
+    def finish(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
+        """After the last step, before the model is saved for good. Like ``prepare`` a function of (data, seed) and of the weights."""
 
     @abstractmethod
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from pairfree.nets.batch_instance_norm import BatchInstanceNorm
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def total_stride(net: nn.Module) -> int:
@@ -25,6 +30,8 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     for layer in probe.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             layer.reset_running_stats()
+        if isinstance(layer, BatchInstanceNorm):  # rho becomes 0 below: held statistics are all it uses
+            layer.held = torch.ones_like(layer.rho)[None], torch.zeros_like(layer.rho)[None]
     for name, parameter in probe.named_parameters():
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
@@ -71,6 +78,17 @@ def normal_init(module: nn.Module, std: float = 0.02) -> None:
 
 def parameter_count(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
+
+
+def placed(net: Net, device: torch.device | str) -> Net:
+    """``net`` on ``device``, kernels in the memory order of ``channels_last``."""
+    made: Net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """bfloat16 and float16 become float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def channels_last(x: Tensor) -> Tensor:

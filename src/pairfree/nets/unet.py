@@ -16,19 +16,19 @@ class UNet(nn.Module):
     experiments (same crops, rate and mask). ``predict`` is "image" there: a residual network starts at the identity, where IDDP's loss is
     already nearly zero, and stays.
 
-    Input and output (B, channels, H, W), network units; H and W multiples of ``stride`` = 8.
+    Input and output (B, channels, H, W), network units; H and W multiples of ``stride`` = 8. ``outputs`` gives the output other channels.
     """
 
     stride = 8
 
-    def __init__(self, channels: int = 1, width: int = 32, predict: str = "image", init: str = "normal") -> None:
+    def __init__(self, channels: int = 1, width: int = 32, predict: str = "image", init: str = "normal", outputs: int = 0) -> None:
         super().__init__()
         w1, w2, w3, w4 = width, 2 * width, 4 * width, 4 * width
         self.predict = predict
         self.down1, self.down2, self.down3 = _double(channels, w1), _double(w1, w2), _double(w2, w3)
         self.bottom = _double(w3, w4)
         self.up3, self.up2, self.up1 = _double(w4 + w3, w3), _double(w3 + w2, w2), _double(w2 + w1, w1)
-        self.last = nn.Conv2d(w1, channels, 1)
+        self.last = nn.Conv2d(w1, outputs or channels, 1)
         if init == "normal":
             normal_init(self)
 

@@ -1,0 +1,95 @@
+"""Electron micrographs with film and charge noise, unpaired: ISCL's Table III on other micrographs, in 4-fold cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
+
+FOLDS = 4
+CASES = {"film": "isbi2012", "charge": "vnc_sstem"}
+"""Noise and the micrographs it is put on: two specimens, as in the paper's cases 2 and 1."""
+BLANK = {"film": 255.0, "charge": 128.0}
+"""Grey level of an image that shows nothing."""
+GAUSSIANS_PX = (1.0, 2.0, 4.0)
+METHODS = ("n2v", "cyclegan", "uidnet", "quan", "iscl", "n2c")
+SEEDED = {("film, fold 0", "iscl"): 3}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "(A)": {"extract": False, "bypass": False, "boost": False, "noise_consistency": False},
+    "(A)+(B)": {"bypass": False, "boost": False, "noise_consistency": False},
+    "(A)+(B)+(C)": {"boost": False, "noise_consistency": False},
+    "(A)+(B)+(C)+(D)": {"noise_consistency": False},
+    "(A)+(B)+(C)+(D)+(E)": {},
+}
+"""The rows of Table I: (A) the cycle alone, (B) the extractor, (C) bypass, (D) boosting, (E) noise consistency."""
+
+
+def cells(preset: str) -> list[Cell]:
+    found = []
+    for case in CASES:
+        for fold in range(FOLDS):
+            column = f"{case}, fold {fold}"
+            found.append(Cell(column, "noisy", preset))
+            found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+            for method in METHODS:
+                found += [Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
+            found.append(Cell(column, "n2c", preset, settings={"net": "dncnn"}, label="n2c, DnCNN"))
+    return found
+
+
+def ablation_cells(preset: str) -> list[Cell]:
+    return [Cell("film, fold 0", "iscl", preset, settings=switches, label=row) for row, switches in SWITCHES.items()]
+
+
+def split(count: int, fold: int) -> tuple[list[int], list[int], list[int]]:
+    """Indices of the noisy and the clean half of the training images, and of the test images. The files are sections of one block: all
+    three are runs of neighbours, so that few sections border on one of another part."""
+    bounds = [round(count * k / FOLDS) for k in range(FOLDS + 1)]
+    test = list(range(bounds[fold], bounds[fold + 1]))
+    rest = [index for index in range(count) if index not in test]
+    half = (len(rest) + 1) // 2
+    return rest[:half], rest[half:], test
+
+
+def task(data: Path, cell: Cell) -> Task:
+    case, _, fold = cell.column.partition(", fold ")
+    clean = read_planes(data / "em" / CASES[case], 1)
+    names = sorted(clean)
+    noisy = {name: image.astype(np.uint8) for name, image in add_noise(clean, case, "em", clip=True).items()}
+    ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
+    return Task(
+        noisy=[noisy[name] for name in ours],
+        clean=[clean[name].astype(np.uint8) for name in ours],
+        unpaired=[clean[name].astype(np.uint8) for name in theirs],
+        noise_images=_noise_alone(case, clean[names[0]].shape, len(ours)) if cell.method == "quan" else [],
+        test=[Scored(name, noisy[name], clean[name]) for name in test],
+    )
+
+
+def _noise_alone(case: str, shape: tuple[int, ...], count: int) -> list[np.ndarray]:
+    """Images without a specimen: an empty plate for film, a mid-grey block for charge; other draws than those of the noisy images."""
+    blank = {f"blank {index}": np.full(shape, BLANK[case]) for index in range(count)}
+    return [image.astype(np.uint8) for image in add_noise(blank, case, "noise alone", clip=True).values()]
+
+
+STATEMENT = (
+    "PSNR in dB / SSIM, mean over the test images of the fold; data range 255, both sides clipped to it; noise drawn once, 8-bit; unpaired "
+    "methods see one half of the training images noisy and the other half clean, n2c the noisy half with its partners"
+)
+EXPERIMENT = Experiment(
+    name="em",
+    title="Film and charge noise on electron micrographs, unpaired",
+    statement=STATEMENT,
+    cells=cells,
+    task=task,
+)
+ABLATION = Experiment(
+    name="ablation",
+    title="ISCL's losses one by one, film noise",
+    statement=STATEMENT + "; row (A) scores F(x), the others the ensemble of eq. (13)",
+    cells=ablation_cells,
+    task=task,
+)

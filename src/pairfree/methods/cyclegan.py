@@ -1,0 +1,23 @@
+"""CycleGAN (Zhu et al., ICCV 2017) with ISCL's networks and averages: row (A) of ISCL's Table I, and the rival of its Figure 7."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pairfree.methods import iscl
+
+# Departs from the paper: Networks, hinge loss, RAdam, SWA and Lookahead are ISCL's, as in the comparison of its Figure 7; there is no
+# identity loss.
+PRESETS = {
+    name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False) for name, preset in iscl.PRESETS.items()
+}
+
+
+class CycleGAN(iscl.ISCL):
+    key = "cyclegan"
+    title = "CycleGAN, with ISCL's networks and averages"
+    citation = "Zhu et al., Unpaired image-to-image translation using cycle-consistent adversarial networks, ICCV 2017, arXiv:1703.10593"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.citation, iscl.ISCL.citation)

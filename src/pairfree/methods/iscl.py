@@ -1,0 +1,329 @@
+"""ISCL (Lee & Jeong, IEEE TMI 2021): a cycle of denoiser and noise adder, and a noise extractor, teach each other from unpaired sets.
+
+Read top to bottom: the equations as functions, the settings, the presets, the step of Algorithm 1. ``docs/methods/iscl.md`` lists every
+departure. All images here lie in [-1, 1]: the network units of the package, doubled and shifted (``signed``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch, TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods.averages import SWA, Lookahead
+from pairfree.methods.base import At, Method, Needs, check_positive, require, set_rate, update
+from pairfree.methods.single import resolve_precision
+from pairfree.methods.unpaired import Bounded, common_problems, constant, run, settle, signed
+from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
+from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.iscl import Critic, Extractor, Generator
+
+SETTLING_BATCHES = 30
+"""Batches that normalisation statistics of the averaged denoiser are computed from."""
+
+
+def adversarial_loss(fake: Tensor) -> Tensor:
+    r"""What a generator pays to its critic.
+
+    Equation   L_F = -E[D_Y(F(x))] (2);  L_G = -E[D_X(G(y))] (3)
+    fake       scores of generated images, any shape; returns a scalar in units of the score
+    Source     Lee & Jeong, eqs. 2 and 3 (hinge loss, Lim & Ye 2017)
+    """
+    return -torch.mean(fake)
+
+
+def cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor) -> Tensor:
+    r"""There and back again.
+
+    Equation   L_cycle = E|x - G(F(x))|_1 + E|y - F(G(y))|_1, means over pixels
+    Breaks when   F hides the noise in an image that looks clean: G then finds it there. The bypass forbids it.
+    Shapes     all (B, C, H, W) in [-1, 1]; returns a scalar
+    Source     Lee & Jeong, eq. 5
+    """
+    return torch.mean(torch.abs(x - x_again)) + torch.mean(torch.abs(y - y_again))
+
+
+def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor) -> Tensor:
+    r"""The denoiser must agree with the extractor, on noisy images and on clean ones with extracted noise.
+
+    Noise model    x = y' + n(y'), anything that H can learn to extract; neither zero-mean nor independent
+    Equation       L_bypass = E|F(x) - (x - H(x))|_1 + E|y - F(y + H(x))|_1, means over pixels
+    denoised       F(x); pseudo_clean x - H(x), a constant; y_again F(y + H(x)), H(x) a constant; (B, C, H, W) in [-1, 1]
+    Returns        scalar
+    Source         Lee & Jeong, eq. 6
+    """
+    return torch.mean(torch.abs(denoised - pseudo_clean)) + torch.mean(torch.abs(y - y_again))
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    r"""Hinge loss of a critic.
+
+    Equation   L_D = E[max(0, 1 - D(real))] + E[max(0, D(fake))]
+    real, fake scores, any shape; returns a scalar
+    Source     Lee & Jeong, eq. 8
+    """
+    # Departs from the paper: Eqs. (8) and (9) print min(0, .), which gives no gradient where D(real) < 1; here max(0, .), as the authors'
+    # code does, with margin 0 on the fake side.
+    return torch.mean(torch.relu(1.0 - real)) + torch.mean(torch.relu(fake))
+
+
+def boosting_loss(fake_clean: Tensor, fake_noisy: Tensor) -> Tensor:
+    r"""Two more fakes for the critics, made with the extractor.
+
+    Equation     L_bst = E[max(0, D_Y(x - H(x)))] + E[max(0, D_X(y + H(x)))]
+    fake_clean   D_Y(x - H(x)); fake_noisy D_X(y + H(x)); scores of any shape; returns a scalar
+    Source       Lee & Jeong, eq. 9
+    """
+    return torch.mean(torch.relu(fake_clean)) + torch.mean(torch.relu(fake_noisy))
+
+
+def pseudo_noise_loss(noise: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+    r"""The extractor learns what the denoiser removes.
+
+    Equation   L_pseudo = E|H(x) - (x - F(x))|_1, mean over pixels
+    noise      H(x); denoised F(x), a constant; (B, C, H, W) in [-1, 1] (noise: differences of such); returns a scalar
+    Source     Lee & Jeong, eq. 10
+    """
+    return torch.mean(torch.abs(noise - (x - denoised)))
+
+
+def noise_consistency_loss(y: Tensor, made_noisy: Tensor, noise: Tensor) -> Tensor:
+    r"""The extractor finds the noise that the noise adder put in, whose clean image is known.
+
+    Equation     L_nc = E|G(y) - y - H(G(y))|_1, mean over pixels
+    made_noisy   G(y), a constant; noise H(G(y)); (B, C, H, W); returns a scalar
+    Source       Lee & Jeong, eq. 11
+    """
+    return torch.mean(torch.abs(made_noisy - y - noise))
+
+
+def generator_loss(fake_clean: Tensor, fake_noisy: Tensor, nested: Tensor, weight: float) -> Tensor:
+    r"""L_gen = L_F + L_G + lambda L_nested (1), L_nested = L_cycle + L_bypass (4); scores, scalar, scalar -> scalar. Lee & Jeong, eq. 1."""
+    return adversarial_loss(fake_clean) + adversarial_loss(fake_noisy) + weight * nested
+
+
+def without_noise(x: Tensor, noise: Tensor) -> Tensor:
+    """x - H(x), clipped to [-1, 1]; shapes (B, C, H, W)."""
+    # Departs from the paper: x - H(x) is clipped to [-1, 1] wherever it is used, as the authors' code does with the output.
+    return torch.clamp(x - noise, -1.0, 1.0)
+
+
+class Ensemble(nn.Module):
+    r"""y = gamma F(x) + (1 - gamma) (x - H(x)), eq. (13); (B, C, H, W) in [-1, 1]. Without H (CycleGAN) it is F alone."""
+
+    def __init__(self, denoise: nn.Module, extract: nn.Module | None, gamma: float) -> None:
+        super().__init__()
+        self.denoise, self.extract, self.gamma = denoise, extract, gamma
+        self.stride = int(getattr(denoise, "stride", 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: Tensor = self.denoise(x)
+        return first if self.extract is None else self.gamma * first + (1.0 - self.gamma) * without_noise(x, self.extract(x))
+
+
+@dataclass(frozen=True)
+class ISCLConfig:
+    """width, blocks         channels of the first level of F and G, and their residual blocks
+    extractor_width, extractor_depth   channels and layers of H
+    critic_width          channels of the first level of D_X and D_Y
+    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
+    lr, lr_end            rate of all three RAdams at the beginning and at the end, linear in between
+    nested_weight         lambda of eq. (1)
+    gamma                 share of F in the result, eq. (13)
+    extract               train H at all; False, with the three below, is CycleGAN
+    bypass, boost, noise_consistency   eqs. (6), (9), (11): the rows of Table I
+    swa_from              share of the steps after which the weights of F and G are averaged
+    lookahead_every, lookahead_alpha   k and alpha of Lookahead on D_X, D_Y and H
+    share_passes          F(x), G(y) and H(x) are computed once a step; False computes them anew for each update, as Algorithm 1 reads
+    intensity             how the brightness of the two sets goes together: "common", "separate" or "auto" (``data.unpaired.fit_unpaired``)
+    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
+    minutes, steps        budget when none is given; minutes = 0 means steps count
+    """
+
+    width: int = 32
+    blocks: int = 3
+    extractor_width: int = 32
+    extractor_depth: int = 20
+    critic_width: int = 32
+    patch_px: int = 64
+    batch_size: int = 64
+    lr: float = 1e-4
+    lr_end: float = 1e-6
+    nested_weight: float = 30.0
+    gamma: float = 0.5
+    extract: bool = True
+    bypass: bool = True
+    boost: bool = True
+    noise_consistency: bool = True
+    swa_from: float = 0.6
+    lookahead_every: int = 6
+    lookahead_alpha: float = 0.5
+    share_passes: bool = False
+    intensity: str = "auto"
+    precision: str = "float32"
+    minutes: float = 0.0
+    steps: int = 8000
+
+    def __post_init__(self) -> None:
+        positive = ("width", "extractor_width", "critic_width", "batch_size", "lr", "lr_end", "nested_weight", "lookahead_every")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        problems = []
+        if self.blocks < 0 or self.extractor_depth < 3:
+            problems.append(f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3")
+        for name in ("gamma", "swa_from", "lookahead_alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
+        if not self.extract and (self.bypass or self.boost or self.noise_consistency):
+            problems.append("extract = false needs bypass, boost and noise_consistency to be false: they all need the extractor")
+        problems += common_problems(self)
+        if problems:
+            raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+
+PRESETS = {
+    # Departs from the paper: `cpu`: half as many channels, fewer layers, batches of 8, a rate that is seven times as high, and F(x), G(y)
+    # and H(x) computed once a step instead of after each update; bfloat16 convolutions where the device has them.
+    "cpu": ISCLConfig(
+        width=16,
+        blocks=2,
+        extractor_width=16,
+        extractor_depth=8,
+        critic_width=16,
+        batch_size=8,
+        lr=7e-4,
+        lr_end=7e-6,
+        share_passes=True,
+        precision="auto",
+        minutes=10.0,
+        steps=0,
+    ),
+    "paper": ISCLConfig(),
+}
+
+
+class ISCL(Method):
+    key = "iscl"
+    title = "ISCL (interdependent self-cooperative learning)"
+    needs = Needs.CLEAN
+    citation = "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, IEEE TMI 2021, arXiv:2102.09858"
+    assumption = "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
+    config: ISCLConfig
+
+    def __init__(self, config: ISCLConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        if net is not None:
+            raise ConfigError(f"{self.key}: trains five networks of its own and takes no net=; their widths are settings")
+        self.config = config
+        self.patch_px, self.batch_size = config.patch_px, config.batch_size
+        place = torch.device(device)
+        self.precision = resolve_precision(config.precision, place)
+
+        self.F = placed(Generator(channels, config.width, config.blocks), place)
+        self.G = placed(Generator(channels, config.width, config.blocks), place)
+        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px), place)
+        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px), place)
+        self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
+        self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
+        # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
+        self.optimizers = {"F, G": _radam(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
+        self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
+        if config.extract:
+            self.H = placed(Extractor(channels, config.extractor_width, config.extractor_depth), place)
+            self.networks["H"] = self.H
+            self.optimizers["H"] = _radam(config, self.H)
+            self.leashes["H"] = self._leash("H")
+        self.trained = [net for net in self.networks.values() if isinstance(net, Generator | Critic | Extractor)]
+        # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
+        self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma)
+        self.bounded = Bounded(self.ensemble)
+
+    def _leash(self, name: str) -> Lookahead:
+        leash = Lookahead(self.networks[name], self.config.lookahead_every, self.config.lookahead_alpha)
+        self.networks[f"{name}_slow"] = leash
+        return leash
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Algorithm 1: F and G, then D_X and D_Y, then H."""
+        x, y = signed(batch.noisy), signed(require(batch.clean, self.needs.value))
+        config = self.config
+        for optimizer in self.optimizers.values():
+            set_rate(optimizer, config.lr + (config.lr_end - config.lr) * at.progress)
+        drop_statistics(*self.trained)
+        noise = self._run(self.H, x) if config.extract else None
+        denoised, noised = self._run(self.F, x), self._run(self.G, y)
+
+        loss = self._generators_loss(x, y, denoised, noised, None if noise is None else noise.detach())
+        update(self.optimizers["F, G"], loss, at, "F, G")
+        settle(self.F, self.G)
+        self._average(at)
+        denoised, noised = denoised.detach(), noised.detach()
+        if not config.share_passes:
+            denoised, noised = self._fixed(self.F, x), self._fixed(self.G, y)
+
+        judged = self._critics_loss(x, y, denoised, noised, None if noise is None else noise.detach())
+        update(self.optimizers["D_X, D_Y"], judged, at, "D_X, D_Y")
+        settle(self.D_X, self.D_Y)
+        logged = {"loss": loss.detach(), "critics": judged.detach()}
+
+        if noise is not None:
+            learned = pseudo_noise_loss(noise, x, denoised)
+            if config.noise_consistency:
+                learned = learned + noise_consistency_loss(y, noised, self._run(self.H, noised))
+            update(self.optimizers["H"], learned, at, "H")
+            settle(self.H)
+            logged["extractor"] = learned.detach()
+        for name, leash in self.leashes.items():
+            leash.after_step(self.networks[name], at.step + 1)
+        return logged
+
+    def _generators_loss(self, x: Tensor, y: Tensor, denoised: Tensor, noised: Tensor, noise: Tensor | None) -> Tensor:
+        nested = cycle_loss(x, self._run(self.G, denoised), y, self._run(self.F, noised))
+        if self.config.bypass and noise is not None:
+            nested = nested + bypass_loss(denoised, without_noise(x, noise), y, self._run(self.F, y + noise))
+        with constant(self.D_X, self.D_Y):
+            return generator_loss(self._run(self.D_Y, denoised), self._run(self.D_X, noised), nested, self.config.nested_weight)
+
+    def _critics_loss(self, x: Tensor, y: Tensor, denoised: Tensor, noised: Tensor, noise: Tensor | None) -> Tensor:
+        judged = critic_loss(self._run(self.D_Y, y), self._run(self.D_Y, denoised))
+        judged = judged + critic_loss(self._run(self.D_X, x), self._run(self.D_X, noised))
+        if self.config.boost and noise is not None:
+            judged = judged + boosting_loss(self._run(self.D_Y, without_noise(x, noise)), self._run(self.D_X, y + noise))
+        return judged
+
+    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
+        return run(net, x, self.precision)
+
+    @torch.no_grad()
+    def _fixed(self, net: nn.Module, x: Tensor) -> Tensor:
+        return self._run(net, x)
+
+    def _average(self, at: At) -> None:
+        # Departs from the paper: Algorithm 1 resets the averages at every epoch from N_swa on, surely a slip; they begin once.
+        for average, net in ((self.F_swa, self.F), (self.G_swa, self.G)):
+            if at.progress <= self.config.swa_from:
+                average.begin(net)
+            else:
+                average.add(net)
+
+    def finish(self, data: TrainingData, seed: int) -> None:
+        """Normalisation statistics of the averaged F and of the slow H, from batches of noisy patches."""
+        # Departs from the paper: The batch part of batch-instance normalisation uses running statistics when the denoiser is applied,
+        # computed anew for the averaged weights; the authors' code uses those of the test batch. The instance part uses the whole image for
+        # all tiles.
+        for net in (self.ensemble.denoise, self.ensemble.extract):
+            if net is not None:
+                recompute_running_statistics(net, (signed(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bounded(channels_last(x))
+        return out
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.bounded
+
+
+def _radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.RAdam([p for net in nets for p in net.parameters()], lr=config.lr, foreach=True)

@@ -1,0 +1,167 @@
+"""Quan et al. (ICCV workshops 2019): one network takes a noisy image apart into clean image and noise, another puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Method, Needs, check_positive, require, set_rate, update
+from pairfree.methods.iscl import adversarial_loss, critic_loss
+from pairfree.methods.single import autocast, resolve_precision
+from pairfree.methods.unpaired import Bounded, common_problems, constant, run, settle, signed
+from pairfree.nets.batch_instance_norm import drop_statistics
+from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.iscl import Critic, Generator
+
+
+def three_way_cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor, n: Tensor, n_again: Tensor) -> Tensor:
+    r"""Apart and together again, from all three sides.
+
+    Equation   E|x - G(F(x))|_1 + E|y - F_Y(G(y, n))|_1 + E|n - F_N(G(y, n))|_1, means over pixels
+    Shapes     all (B, C, H, W) in [-1, 1]; returns a scalar
+    Source     Quan et al., the three-way cyclic constraint, as ISCL's section II-C tells it
+    """
+    pairs = ((x, x_again), (y, y_again), (n, n_again))
+    return torch.stack([torch.mean(torch.abs(a - b)) for a, b in pairs]).sum()
+
+
+class Apart(nn.Module):
+    """F: a noisy image (B, C, H, W) in [-1, 1] -> clean image and noise, each of that shape and range."""
+
+    def __init__(self, channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, Generator.stride
+        self.net = Generator(channels, width, blocks, outputs=2 * channels)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.net(x)
+        return out[:, : self.channels], out[:, self.channels :]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.both(x)[0]
+
+
+@dataclass(frozen=True)
+class QuanConfig:
+    """width, blocks         channels of the first level of both generators, and their residual blocks
+    critic_width          channels of the first level of the three critics
+    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of each set
+    lr, lr_end            rate of Adam at the beginning and at the end, linear in between
+    beta1                 Adam's first decay
+    cycle_weight          weight of the three-way cycle
+    intensity             as in ``iscl``
+    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
+    minutes, steps        budget when none is given; minutes = 0 means steps count
+    """
+
+    width: int = 32
+    blocks: int = 3
+    critic_width: int = 32
+    patch_px: int = 64
+    batch_size: int = 64
+    lr: float = 2e-4
+    lr_end: float = 2e-6
+    beta1: float = 0.5
+    cycle_weight: float = 10.0
+    intensity: str = "auto"
+    precision: str = "float32"
+    minutes: float = 0.0
+    steps: int = 8000
+
+    def __post_init__(self) -> None:
+        positive = ("width", "critic_width", "batch_size", "lr", "lr_end", "cycle_weight")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        problems = common_problems(self)
+        if self.blocks < 0:
+            problems.append(f"blocks = {self.blocks} must not be negative")
+        if not 0 <= self.beta1 < 1:
+            problems.append(f"beta1 = {self.beta1} must lie in [0, 1)")
+        if problems:
+            raise ConfigError("quan: " + "; ".join(problems))
+
+
+# Departs from the paper: Networks, hinge loss and patches are ISCL's, so that rows of its tables differ in the method; the weight of the
+# cycle is CycleGAN's.
+PRESETS = {
+    # Departs from the paper: `cpu`: half as many channels, batches of 8, a higher rate.
+    "cpu": QuanConfig(width=16, blocks=2, critic_width=16, batch_size=8, lr=7e-4, lr_end=7e-6, precision="auto", minutes=10.0, steps=0),
+    "paper": QuanConfig(),
+}
+
+
+class Quan(Method):
+    key = "quan"
+    title = "Quan et al. (asymmetric cycle)"
+    needs = Needs.CLEAN_AND_NOISE
+    citation = (
+        "Quan et al., Removing imaging artifacts in electron microscopy using an asymmetrically cyclic adversarial network without paired "
+        "training data, ICCV workshops 2019, doi:10.1109/ICCVW.2019.00473"
+    )
+    assumption = "images of the noise alone can be taken; both sets show the same kind of structures"
+    config: QuanConfig
+
+    def __init__(self, config: QuanConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        if net is not None:
+            raise ConfigError("quan: trains five networks of its own and takes no net=; their widths are settings")
+        self.config = config
+        self.patch_px, self.batch_size = config.patch_px, config.batch_size
+        place = torch.device(device)
+        self.precision = resolve_precision(config.precision, place)
+        self.F = placed(Apart(channels, config.width, config.blocks), place)
+        self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), place)
+        self.critics = [placed(Critic(channels, config.critic_width, config.patch_px), place) for _ in range(3)]
+        self.networks = {"F": self.F, "G": self.G, **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True))}
+        self.optimizers = {"F, G": self._adam("F", "G"), "D_X, D_Y, D_N": self._adam("D_X", "D_Y", "D_N")}
+        self.bounded = Bounded(self.F)
+
+    def _adam(self, *names: str) -> torch.optim.Optimizer:
+        parameters = [p for name in names for p in self.networks[name].parameters()]
+        return torch.optim.Adam(parameters, lr=self.config.lr, betas=(self.config.beta1, 0.999), foreach=True)
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Both generators, then the three critics on what was generated."""
+        x, y, n = (signed(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise))
+        for optimizer in self.optimizers.values():
+            set_rate(optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress)
+        drop_statistics(*self.networks.values())
+        y_made, n_made = self._apart(x)
+        x_made = self._run(self.G, torch.cat([y, n], 1))
+        x_again = self._run(self.G, torch.cat([y_made, n_made], 1))
+        cycle = three_way_cycle_loss(x, x_again, *_pairs((y, n), self._apart(x_made)))
+        fakes, reals = (x_made, y_made, n_made), (x, y, n)
+        with constant(*self.critics):
+            fooled = [adversarial_loss(self._run(critic, fake)) for critic, fake in zip(self.critics, fakes, strict=True)]
+        loss = torch.stack(fooled).sum() + self.config.cycle_weight * cycle
+        update(self.optimizers["F, G"], loss, at, "F, G")
+        settle(self.F, self.G)
+
+        scored = zip(self.critics, reals, fakes, strict=True)
+        judged = torch.stack([critic_loss(self._run(d, real), self._run(d, fake.detach())) for d, real, fake in scored]).sum()
+        update(self.optimizers["D_X, D_Y, D_N"], judged, at, "D_X, D_Y, D_N")
+        settle(*self.critics)
+        return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach()}
+
+    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(x.device, self.precision):
+            first, second = self.F.both(channels_last(x))
+        return first.float(), second.float()
+
+    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
+        return run(net, x, self.precision)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bounded(channels_last(x))
+        return out
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.bounded
+
+
+def _pairs(given: tuple[Tensor, Tensor], again: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """(a, b), (a', b') -> [a, a', b, b']."""
+    return [one for pair in zip(given, again, strict=True) for one in pair]

@@ -1,0 +1,172 @@
+"""UIDNet (Hong et al., AAAI 2020): a conditional WGAN makes clean images noisy, and a denoiser learns from those pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Method, Needs, check_positive, flat_then_linear, require, set_rate, update
+from pairfree.methods.single import resolve_precision
+from pairfree.methods.unpaired import common_problems, constant, run, signed, unsigned
+from pairfree.nets import build
+from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.iscl import Critic
+from pairfree.nets.unet import UNet
+
+
+def sharpened(x: Tensor) -> Tensor:
+    """[x, x - mean of x over 3 x 3 pixels]: what the critic sees; (B, C, H, W) -> (B, 2C, H, W). Hong et al., the sharpening technique."""
+    return torch.cat([x, x - F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)], 1)
+
+
+def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """E[D(fake)] - E[D(real)], scores of any shape -> scalar. Gulrajani et al., NeurIPS 2017, eq. 3, first part."""
+    return torch.mean(fake) - torch.mean(real)
+
+
+def gradient_penalty(slopes: Tensor) -> Tensor:
+    """E[(|grad D| - 1)^2] from the gradients (B, C, H, W) of the scores at points between real and fake. Gulrajani et al., eq. 3."""
+    return torch.mean((slopes.flatten(1).norm(dim=1) - 1.0) ** 2)
+
+
+def pseudo_pair_loss(denoised: Tensor, clean: Tensor) -> Tensor:
+    """mean |f(y + G(z, y)) - y|^2, (B, C, H, W) in [-1, 1] -> scalar. Hong et al., the denoiser's loss."""
+    return torch.mean((denoised - clean) ** 2)
+
+
+@dataclass(frozen=True)
+class UIDNetConfig:
+    """net, width         the denoiser, a name in ``nets.NETS``, and its channels (0: its default)
+    generator_width       channels of the first level of the noise generator, a U-Net
+    critic_width          channels of the critic's first level
+    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
+    lr, lr_denoiser       Adam's rates; constant over the first half of the steps, then linear to 0
+    beta1                 Adam's first decay
+    penalty               weight of the gradient penalty
+    critic_steps          updates of the critic for one of the generator
+    intensity             as in ``iscl``
+    precision             "auto": bfloat16 convolutions of generator and denoiser where the device has them in hardware, else float32
+    minutes, steps        budget when none is given; minutes = 0 means steps count
+    """
+
+    net: str = "dncnn"
+    width: int = 0
+    generator_width: int = 32
+    critic_width: int = 64
+    patch_px: int = 64
+    batch_size: int = 64
+    lr: float = 1e-4
+    lr_denoiser: float = 1e-4
+    beta1: float = 0.5
+    penalty: float = 10.0
+    critic_steps: int = 1
+    intensity: str = "auto"
+    precision: str = "float32"
+    minutes: float = 0.0
+    steps: int = 8000
+
+    def __post_init__(self) -> None:
+        positive = ("generator_width", "critic_width", "batch_size", "lr", "lr_denoiser", "penalty", "critic_steps")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        problems = common_problems(self)
+        if not 0 <= self.beta1 < 1:
+            problems.append(f"beta1 = {self.beta1} must lie in [0, 1)")
+        if self.width < 0:
+            problems.append(f"width = {self.width} must not be negative")
+        if problems:
+            raise ConfigError("uidnet: " + "; ".join(problems))
+
+
+# Departs from the paper: Batch, patch, rate, beta1 and one critic step for one of the generator are those of the authors' code; rates fall
+# linearly over the second half of the steps, and the penalty takes the norm of the whole gradient, as WGAN-GP does, where the code takes
+# that of each column.
+PRESETS: dict[str, Any] = {
+    # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
+    # higher rates.
+    "cpu": UIDNetConfig(
+        net="shuffle-unet",
+        generator_width=8,
+        critic_width=16,
+        batch_size=16,
+        lr=5e-4,
+        lr_denoiser=2e-3,
+        precision="auto",
+        minutes=10.0,
+        steps=0,
+    ),
+    "paper": UIDNetConfig(),
+}
+
+
+class UIDNet(Method):
+    key = "uidnet"
+    title = "UIDNet"
+    needs = Needs.CLEAN
+    citation = (
+        "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, doi:10.1609/aaai.v34i04.5834"
+    )
+    assumption = "a network fed with white noise and the clean image can imitate the noise; both sets show the same kind of structures"
+    config: UIDNetConfig
+
+    def __init__(self, config: UIDNetConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        self.config = config
+        self.patch_px, self.batch_size = config.patch_px, config.batch_size
+        place = torch.device(device)
+        self.precision = resolve_precision(config.precision, place)
+        made = net if net is not None else build(config.net, channels, config.width)
+        nets = {
+            "f": made,
+            "G": UNet(2 * channels, config.generator_width, outputs=channels),
+            "D": Critic(2 * channels, config.critic_width, config.patch_px, norm=False),
+        }
+        self.networks = {name: placed(one, place) for name, one in nets.items()}
+        self.f, self.G, self.D = (self.networks[name] for name in ("f", "G", "D"))
+        betas = (config.beta1, 0.999)
+        self.rates = {"D": config.lr, "G": config.lr, "f": config.lr_denoiser}
+        self.optimizers = {
+            name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=betas, foreach=True)
+            for name, rate in self.rates.items()
+        }
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """The critic, then the generator, then the denoiser on what the generator makes now."""
+        x, y = signed(batch.noisy), signed(require(batch.clean, self.needs.value))
+        for name, optimizer in self.optimizers.items():
+            set_rate(optimizer, self.rates[name] * flat_then_linear(at.progress))
+        for turn in range(self.config.critic_steps):
+            fake = self.made_noisy(y, at, f"critic {turn}").detach()
+            judged = wasserstein_loss(self.D(sharpened(x)), self.D(sharpened(fake))) + self.config.penalty * self._penalty(
+                x, fake, at, turn
+            )
+            update(self.optimizers["D"], judged, at, "D")
+        with constant(self.D):
+            fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
+        update(self.optimizers["G"], fooled, at, "G")
+        loss = pseudo_pair_loss(run(self.f, self.made_noisy(y, at, "pairs").detach(), self.precision), y)
+        update(self.optimizers["f"], loss, at, "f")
+        return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach()}
+
+    def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
+        """y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""
+        z = torch.rand(y.shape, generator=at.rng(purpose, y.device), device=y.device) * 2.0 - 1.0
+        return y + torch.tanh(run(self.G, torch.cat([z, y], 1), self.precision))
+
+    def _penalty(self, x: Tensor, fake: Tensor, at: At, turn: int) -> Tensor:
+        share = torch.rand((len(x), 1, 1, 1), generator=at.rng(f"between {turn}", x.device), device=x.device)
+        between = sharpened(share * x + (1.0 - share) * fake).requires_grad_()
+        (slopes,) = torch.autograd.grad(self.D(between).sum(), between, create_graph=True)
+        return gradient_penalty(slopes)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = unsigned(self.f(channels_last(signed(x))))
+        return out
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.f

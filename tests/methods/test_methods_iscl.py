@@ -1,0 +1,273 @@
+"""ISCL: each equation against NumPy, the order of Algorithm 1, and what gets which gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pairfree.errors import ConfigError
+from pairfree.methods import PRESETS
+from pairfree.methods import iscl as module
+from pairfree.methods.base import At
+from pairfree.methods.iscl import (
+    Ensemble,
+    ISCLConfig,
+    adversarial_loss,
+    boosting_loss,
+    bypass_loss,
+    critic_loss,
+    cycle_loss,
+    generator_loss,
+    noise_consistency_loss,
+    pseudo_noise_loss,
+    without_noise,
+)
+from pairfree.methods.unpaired import Bounded, signed
+
+SHAPE = (3, 2, 4, 5)
+
+
+def draw(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0.2, 0.8, shape) for _ in range(count)]
+
+
+def mean_abs(values: np.ndarray) -> float:
+    return float(np.abs(values).sum() / values.size)
+
+
+# name of the function, number of image arguments, the equation in NumPy
+EQUATIONS = [
+    (adversarial_loss, 1, lambda d: -d.mean()),
+    (cycle_loss, 4, lambda x, gfx, y, fgy: mean_abs(x - gfx) + mean_abs(y - fgy)),
+    (bypass_loss, 4, lambda fx, ybar, y, fyh: mean_abs(fx - ybar) + mean_abs(y - fyh)),
+    (critic_loss, 2, lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean()),
+    (boosting_loss, 2, lambda a, b: np.where(a > 0, a, 0).mean() + np.where(b > 0, b, 0).mean()),
+    (pseudo_noise_loss, 3, lambda h, x, fx: mean_abs(h - (x - fx))),
+    (noise_consistency_loss, 3, lambda y, gy, hgy: mean_abs(gy - y - hgy)),
+]
+
+
+@pytest.mark.parametrize(("loss", "count", "equation"), EQUATIONS)
+@pytest.mark.parametrize("shape", [SHAPE, (2, 1, 1, 1)])
+def test_losses_equal_their_equations(loss, count, equation, shape):
+    arrays = draw(count, shape)
+    found = loss(*(torch.from_numpy(a) for a in arrays)).item()
+    np.testing.assert_allclose(found, equation(*arrays), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("loss", "count"), [row[:2] for row in EQUATIONS])
+def test_gradients_of_the_losses(loss, count):
+    inputs = [torch.from_numpy(a).requires_grad_() for a in draw(count, (2, 1, 3, 2))]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_generator_loss_is_equation_1():
+    (d_y, d_x), nested = draw(2, (4, 1, 1, 1)), 0.37
+    found = generator_loss(torch.from_numpy(d_y), torch.from_numpy(d_x), torch.tensor(nested, dtype=torch.float64), 30.0)
+    np.testing.assert_allclose(found.item(), -d_y.mean() - d_x.mean() + 30.0 * nested, rtol=1e-10)
+
+
+def test_the_clean_estimate_of_the_extractor_is_clipped():
+    x, noise = draw(2)
+    found = without_noise(torch.from_numpy(x), torch.from_numpy(noise)).numpy()
+    np.testing.assert_allclose(found, np.clip(x - noise, -1, 1), rtol=1e-10)
+    assert (np.abs(x - noise) > 1).any()
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 1.0])
+def test_the_ensemble_is_equation_13(gamma):
+    x = torch.rand(2, 1, 4, 4) * 2 - 1
+    expected = gamma * 0.6 * x + (1 - gamma) * torch.clamp(x - 3.0 * x, -1, 1)
+    torch.testing.assert_close(Ensemble(Scaled(0.6), Scaled(3.0), gamma)(x), expected)
+    torch.testing.assert_close(Ensemble(Scaled(0.6), None, gamma)(x), 0.6 * x)
+
+
+def test_a_denoiser_of_signed_images_is_applied_in_network_units():
+    x = torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(Bounded(Scaled(0.6))(x), (0.6 * (2 * x - 1) + 1) / 2)
+
+
+def test_what_lies_beyond_the_training_range_comes_through():
+    """F and H see the clipped image; the excess of a hot or a padding pixel is put back unchanged."""
+    x = torch.tensor([-0.5, 0.0, 0.5, 1.0, 3.0]).view(1, 1, 1, 5)
+    found = Bounded(Ensemble(Scaled(1.0), Scaled(0.0), 0.5))(x)
+    torch.testing.assert_close(found, x)
+    darker = Bounded(Ensemble(Scaled(0.5), Scaled(0.5), 0.5))(x)
+    torch.testing.assert_close(darker[..., -1], darker[..., -2] + 2.0)
+    torch.testing.assert_close(darker[..., 0], darker[..., 1] - 0.5)
+
+
+# -- the step -----------------------------------------------------------------------------------------------------------------------------
+
+
+def stepped(small, monkeypatch, **changes):
+    """One step of ISCL; every update recorded: optimiser's name, loss, and which networks had changed by then."""
+    method, data = small.method("iscl", **changes), small.data()
+    before = small.copied(method)
+    seen = []
+    real = module.update
+
+    def recording(optimizer, loss, at, network, *rest):
+        now = method.tensors()
+        changed = {
+            name
+            for name in method.networks
+            for key in before
+            if key.startswith(f"net/{name}/") and "running" not in key and not torch.equal(before[key], now[key])
+        }
+        seen.append((network, loss.item(), changed))
+        real(optimizer, loss, at, network, *rest)
+
+    monkeypatch.setattr(module, "update", recording)
+    batch = data.batch(0, 0, 2)
+    method.step(batch, At(0, 0, "train", 0, 100))
+    return method, batch, seen, before
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_the_order_of_algorithm_1(share, small, monkeypatch):
+    _, _, seen, _ = stepped(small, monkeypatch, share_passes=share, lookahead_every=6)
+    assert [network for network, *_ in seen] == ["F, G", "D_X, D_Y", "H"]
+    after_generators = {"F", "G", "F_swa", "G_swa"}  # not averaged yet: the averages follow
+    assert [changed for *_, changed in seen] == [set(), after_generators, after_generators | {"D_X", "D_Y"}]
+
+
+@pytest.mark.parametrize("switches", [{}, {"noise_consistency": False}, {"boost": False}, {"bypass": False}])
+@pytest.mark.parametrize("share", [True, False])
+def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypatch):
+    """Recomputed by hand from copies of the networks, in the order of Algorithm 1."""
+    torch.manual_seed(0)
+    method, data = small.method("iscl", share_passes=share, **switches), small.data()
+    copies = small.method("iscl", share_passes=share, **switches).networks
+    for name, net in copies.items():
+        net.load_state_dict(method.networks[name].state_dict())
+        net.train()
+    found = []
+    real = module.update
+    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)))
+    batch = data.batch(0, 0, 2)
+    F, G, H, D_X, D_Y = (copies[name] for name in ("F", "G", "H", "D_X", "D_Y"))
+    x, y = 2 * batch.noisy - 1, 2 * batch.clean - 1
+    with torch.no_grad():
+        fx, gy, hx = F(x), G(y), H(x)
+        loss = -D_Y(fx).mean() - D_X(gy).mean() + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        if method.config.bypass:
+            loss += 30 * ((fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(y + hx)).abs().mean())
+    method.step(batch, At(0, 0, "train", 0, 100))
+    torch.testing.assert_close(found[0], loss.item(), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        if not share:
+            F.load_state_dict(method.F.state_dict())
+            G.load_state_dict(method.G.state_dict())
+            fx, gy = F(x), G(y)
+        judged = (1 - D_Y(y)).relu().mean() + D_Y(fx).relu().mean() + (1 - D_X(x)).relu().mean() + D_X(gy).relu().mean()
+        if method.config.boost:
+            judged += D_Y((x - hx).clamp(-1, 1)).relu().mean() + D_X(y + hx).relu().mean()
+        learned = (hx - (x - fx)).abs().mean()
+        if method.config.noise_consistency:
+            learned += (gy - y - H(gy)).abs().mean()
+    torch.testing.assert_close(found[1], judged.item(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[2], learned.item(), rtol=1e-5, atol=1e-6)
+
+
+def test_critics_get_no_gradient_from_the_generators(small):
+    method, data = small.method("iscl"), small.data()
+    batch = data.batch(0, 0, 2)
+    x, y = signed(batch.noisy), signed(batch.clean)
+    loss = method._generators_loss(x, y, method._run(method.F, x), method._run(method.G, y), method._run(method.H, x).detach())
+    loss.backward()
+    assert all(p.grad is None for name in ("D_X", "D_Y", "H") for p in method.networks[name].parameters())
+    assert all(p.grad is not None for name in ("F", "G") for p in method.networks[name].parameters())
+    assert all(p.requires_grad for name in ("D_X", "D_Y") for p in method.networks[name].parameters())
+
+
+def test_averages_begin_once_at_their_share_of_the_steps(small):
+    """Of 10 steps with swa_from = 0.6: the weights after steps 7..10 (index 6..9), step 6 being where it begins."""
+    method, data = small.method("iscl", swa_from=0.6), small.data()
+    method.prepare(data, 0)
+    seen = []
+    for step in range(10):
+        method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
+        seen.append([p.detach().clone() for p in method.F.parameters()])
+    assert int(method.F_swa.count) == 4
+    for mine, *weights in zip(method.F_swa.net.parameters(), *seen[6:], strict=True):
+        torch.testing.assert_close(mine, torch.stack(weights).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_denoises_is_the_average_and_the_slow_extractor(small):
+    method = small.method("iscl")
+    assert method.denoiser.net.denoise is method.F_swa.net
+    assert method.denoiser.net.extract is method.networks["H_slow"].net
+
+
+def test_finish_gives_the_average_statistics_of_its_own(small):
+    method, data = small.method("iscl"), small.data()
+    small.run(method, data, steps=4)
+    before = method.F_swa.net.body[0].norm.running_mean.clone()
+    method.finish(data, 0)
+    once = small.copied(method)
+    assert not torch.equal(before, method.F_swa.net.body[0].norm.running_mean)
+    method.finish(data, 0)
+    assert all(torch.equal(once[name], value) for name, value in method.tensors().items())
+
+
+def test_the_rate_falls_linearly(small):
+    method, data = small.method("iscl", lr=1e-3, lr_end=1e-4), small.data()
+    for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
+        method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
+        assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx([rate] * 3)
+
+
+def test_cyclegan_has_no_extractor(small):
+    method, data = small.method("cyclegan"), small.data()
+    assert "H" not in method.networks
+    assert method.denoiser.net.extract is None
+    assert set(small.run(method, data)[0]) == {"loss", "critics"}
+
+
+def test_the_paper_preset_is_the_paper():
+    paper = PRESETS["iscl"]["paper"]
+    expected = {
+        "width": 32, "blocks": 3, "extractor_width": 32, "extractor_depth": 20, "critic_width": 32, "patch_px": 64, "batch_size": 64,
+        "lr": 1e-4, "lr_end": 1e-6, "nested_weight": 30.0, "gamma": 0.5, "extract": True, "bypass": True, "boost": True,
+        "noise_consistency": True, "swa_from": 0.6, "lookahead_every": 6, "lookahead_alpha": 0.5, "share_passes": False,
+        "precision": "float32", "minutes": 0.0, "steps": 20 * 400,
+    }  # fmt: skip
+    found = dataclasses.asdict(paper)
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"width": 0}, "width"),
+        ({"blocks": -1}, "blocks"),
+        ({"extractor_depth": 2}, "extractor_depth"),
+        ({"patch_px": 48}, "power of two"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"swa_from": -0.1}, "swa_from"),
+        ({"lookahead_alpha": 2.0}, "lookahead_alpha"),
+        ({"lookahead_every": 0}, "lookahead_every"),
+        ({"extract": False}, "need the extractor"),
+        ({"precision": "float16"}, "precision"),
+        ({"intensity": "same"}, "intensity"),
+        ({"minutes": -1.0}, "minutes"),
+        ({"lr": float("nan")}, "lr"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        ISCLConfig(**changes)

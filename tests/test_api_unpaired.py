@@ -1,0 +1,142 @@
+"""Training from a noisy set and a clean set of other scenes: what is chosen, refused, warned about, resumed."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import pairfree as pf
+from pairfree.errors import ConfigError, InputError
+from pairfree.job import resolve
+
+TINY = {
+    "width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32", "blocks": 1, "extractor_width": 4, "extractor_depth": 3,
+    "critic_width": 4,
+}  # fmt: skip
+RIVALS = {
+    "cyclegan": TINY,
+    "uidnet": {**{key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "critic_width")}, "generator_width": 4},
+    "quan": {key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")},
+}
+
+
+def scenes(count: int, seed: int, sigma: float = 0.0, dtype: type = np.float32) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    fields = [ndimage.gaussian_filter(rng.standard_normal((96, 104)), 4) for _ in range(count)]
+    made = [np.interp(f, (f.min(), f.max()), (40, 210)) + rng.normal(0, sigma, f.shape) for f in fields]
+    return [np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype is np.uint8 else image.astype(dtype) for image in made]
+
+
+def test_a_clean_set_means_iscl():
+    job = resolve(scenes(2, 0, 20), clean=scenes(3, 1), steps=2, settings=TINY)
+    assert job.method.key == "iscl"
+    assert job.data.clean is not None
+    assert len(job.data.clean) == 3
+
+
+@pytest.mark.parametrize("key", ["iscl", *RIVALS])
+def test_it_trains_and_denoises(key, tmp_path):
+    given = {"clean": scenes(2, 1), **({"noise_images": scenes(2, 5, 20)} if key == "quan" else {})}
+    settings = RIVALS.get(key, TINY)
+    model = pf.train(scenes(2, 0, 20), method=key, out=tmp_path / "run", steps=8, settings=settings, **given)
+    image = scenes(1, 3, 20)[0]
+    found = model.denoise(image)
+    assert found.shape == image.shape
+    assert not np.array_equal(found, image)
+    np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(image), found)
+    assert "other scenes" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", ["iscl", *RIVALS])
+def test_a_resumed_run_equals_an_uninterrupted_one(key, tmp_path):
+    """Images of another pixel type beside the noisy ones: both intensity maps come back too."""
+    noisy, given = scenes(2, 0, 20, np.uint8), {"clean": [image * 100 for image in scenes(2, 1)]}
+    if key == "quan":
+        given["noise_images"] = scenes(2, 5, 20)
+    options = {"method": key, "steps": 10, "settings": RIVALS.get(key, TINY), "report": False, **given}
+    whole = pf.train(noisy, out=tmp_path / "whole", **options)
+
+    class Enough(Exception):
+        pass
+
+    def stop(done, total, stage, loss):
+        if done == 5:
+            raise Enough
+
+    with pytest.raises(Enough):
+        pf.train(noisy, out=tmp_path / "halved", on_step=stop, **options)
+    again = pf.train(noisy, out=tmp_path / "halved", resume=True, report=False, **given)
+    ours, theirs = whole.method.tensors(), again.method.tensors()
+    assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in ours)
+    assert whole.facts["clean_normalizer"] == again.facts["clean_normalizer"] != whole.facts["normalizer"]
+
+
+@pytest.mark.parametrize("which", ["clean", "noise_images"])
+def test_resume_refuses_other_images(which, tmp_path):
+    given = {"clean": scenes(2, 1), "noise_images": scenes(2, 5, 20)}
+    noisy = scenes(2, 0, 20)
+    pf.train(noisy, method="quan", out=tmp_path / "run", steps=2, settings=RIVALS["quan"], report=False, **given)
+    with pytest.raises(InputError, match="not those the run began with"):
+        pf.train(noisy, out=tmp_path / "run", resume=True, report=False, **{**given, which: scenes(2, 9)})
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "says"),
+    [
+        ("iscl", {}, "needs an unpaired clean set of other scenes"),
+        ("quan", {"clean": scenes(2, 1)}, "images of the noise alone"),
+        ("quan", {"noise_images": scenes(2, 5)}, "needs an unpaired clean set"),
+        ("iddp", {"clean": scenes(2, 1)}, "no use of --clean; leave it out, or use --method iscl"),
+        ("iscl", {"clean": scenes(2, 1), "noise_images": scenes(2, 5)}, "no use of --noise-images.*quan"),
+        ("iscl", {"clean": scenes(2, 1), "target": scenes(2, 5)}, "no use of --target"),
+    ],
+)
+def test_sets_that_do_not_go_with_the_method_are_refused(method, given, says):
+    with pytest.raises(ConfigError, match=says):
+        resolve(scenes(2, 0, 20), method=method, steps=2, **given)
+
+
+def test_scenes_in_both_sets_are_refused():
+    rng = np.random.default_rng(8)
+    clean = scenes(3, 1)
+    noisy = [*scenes(2, 0, 20), (clean[2] + rng.normal(0, 20, clean[2].shape)).astype(np.float32)]
+    with pytest.raises(InputError, match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*n2c --target"):
+        resolve(noisy, clean=clean, steps=2, settings=TINY)
+
+
+def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "pairfree"):
+        pf.train(scenes(2, 0, 5), clean=scenes(2, 1, 25), out=tmp_path / "run", steps=2, settings=TINY, report=False)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "noisier than the noisy one" in line
+    first, second = (float(number) for number in re.findall(r"[\d.]+", line)[:2])
+    assert first == pytest.approx(25, rel=0.15)
+    assert second == pytest.approx(5, rel=0.3)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "pairfree"):
+        pf.train(scenes(2, 0, 25), clean=scenes(2, 1, 5), out=tmp_path / "other", steps=2, settings=TINY, report=False)
+    assert not caplog.records
+
+
+def test_channels_must_agree():
+    colour = [np.stack([image] * 3) for image in scenes(2, 1)]
+    with pytest.raises(InputError, match="3 channels, the noisy images 1"):
+        resolve(scenes(2, 0, 20), clean=colour, steps=2, settings=TINY)
+
+
+def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
+    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=4, settings=TINY, report=False)
+    job = resolve(
+        [image * 3 for image in scenes(2, 2, 20)], clean=scenes(2, 3), init=tmp_path / "first", steps=2, settings={"precision": "float32"}
+    )
+    assert job.method.key == "iscl"
+    assert job.normalizer.as_dict() == first.facts["normalizer"]
+    assert job.clean_normalizer is not None
+    assert job.clean_normalizer.as_dict() == first.facts["clean_normalizer"]
+    for name, net in job.method.networks.items():
+        for mine, theirs in zip(net.parameters(), first.method.networks[name].parameters(), strict=True):
+            assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
