@@ -110,7 +110,7 @@ def train(
     settings = {**given.pop("settings", {}), **parse_set(set_ or [])}
     listed = given.pop("noisy", None)
     sources = noisy or listed
-    images = {"clean": clean or None, "target": target, "noise_images": noise_images}
+    images: dict[str, Any] = {"clean": clean or None, "target": target, "noise_images": noise_images}
     options = {"method": method, "preset": preset, "seed": seed, "init": init, **images}
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}

@@ -20,7 +20,9 @@ from pairfree.methods.unpaired import Bounded, common_problems, constant, run, s
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.iscl import Critic, Extractor, Generator
+from pairfree.nets.shuffle_unet import ShuffleUNet
 
+NETS = ("iscl", "shuffle-unet")
 SETTLING_BATCHES = 30
 """Batches that normalisation statistics of the averaged denoiser are computed from."""
 
@@ -126,8 +128,9 @@ class Ensemble(nn.Module):
 
 @dataclass(frozen=True)
 class ISCLConfig:
-    """width, blocks         channels of the first level of F and G, and their residual blocks
-    extractor_width, extractor_depth   channels and layers of H
+    """nets                  "iscl": F, G and H of the paper's Figure 3; "shuffle-unet": U-Nets that never work at full resolution
+    width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
+    extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
     critic_width          channels of the first level of D_X and D_Y
     patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
     lr, lr_end            rate of all three RAdams at the beginning and at the end, linear in between
@@ -143,6 +146,7 @@ class ISCLConfig:
     minutes, steps        budget when none is given; minutes = 0 means steps count
     """
 
+    nets: str = "iscl"
     width: int = 32
     blocks: int = 3
     extractor_width: int = 32
@@ -173,6 +177,8 @@ class ISCLConfig:
         problems = []
         if self.blocks < 0 or self.extractor_depth < 3:
             problems.append(f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3")
+        if self.nets not in NETS:
+            problems.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
         for name in ("gamma", "swa_from", "lookahead_alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
@@ -220,8 +226,7 @@ class ISCL(Method):
         place = torch.device(device)
         self.precision = resolve_precision(config.precision, place)
 
-        self.F = placed(Generator(channels, config.width, config.blocks), place)
-        self.G = placed(Generator(channels, config.width, config.blocks), place)
+        self.F, self.G = (placed(translator(config, channels), place) for _ in range(2))
         self.D_X = placed(Critic(channels, config.critic_width, config.patch_px), place)
         self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px), place)
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
@@ -230,11 +235,11 @@ class ISCL(Method):
         self.optimizers = {"F, G": _radam(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
-            self.H = placed(Extractor(channels, config.extractor_width, config.extractor_depth), place)
+            self.H = placed(extractor(config, channels), place)
             self.networks["H"] = self.H
             self.optimizers["H"] = _radam(config, self.H)
             self.leashes["H"] = self._leash("H")
-        self.trained = [net for net in self.networks.values() if isinstance(net, Generator | Critic | Extractor)]
+        self.trained = [self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks]
         # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
         self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma)
         self.bounded = Bounded(self.ensemble)
@@ -323,6 +328,20 @@ class ISCL(Method):
     @property
     def denoiser(self) -> nn.Module:
         return self.bounded
+
+
+def translator(config: ISCLConfig, channels: int) -> nn.Module:
+    """F or G, (B, C, H, W) in [-1, 1] -> same shape."""
+    if config.nets == "iscl":
+        return Generator(channels, config.width, config.blocks)
+    return ShuffleUNet(channels, config.width)
+
+
+def extractor(config: ISCLConfig, channels: int) -> nn.Module:
+    """H, (B, C, H, W) in [-1, 1] -> noise of the same shape."""
+    if config.nets == "iscl":
+        return Extractor(channels, config.extractor_width, config.extractor_depth)
+    return ShuffleUNet(channels, config.extractor_width, predict="image")
 
 
 def _radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:

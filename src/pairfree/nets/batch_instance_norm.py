@@ -128,6 +128,8 @@ def held_statistics(net: nn.Module, whole: Tensor) -> Iterator[None]:
 @torch.no_grad()
 def recompute_running_statistics(net: nn.Module, batches: Iterator[Tensor]) -> None:
     """Running statistics of ``net`` as the plain mean over ``batches``: averaged weights have statistics of their own (Izmailov, 3.2)."""
+    if not layers(net):
+        return
     was_training = net.training
     net.train()
     for number, batch in enumerate(batches):

@@ -18,6 +18,8 @@ SLOPE = 0.2
 
 def symmetric_pad(x: Tensor, reach: int) -> Tensor:
     """Mirror ``reach`` pixels at each border of (B, C, H, W), the edge pixel included; H and W at least ``reach``."""
+    if reach == 1:  # the mirror of one pixel is that pixel: one copy instead of four
+        return F.pad(x, (1, 1, 1, 1), mode="replicate")
     x = torch.cat([x[..., :reach].flip(-1), x, x[..., -reach:].flip(-1)], -1)
     return torch.cat([x[..., :reach, :].flip(-2), x, x[..., -reach:, :].flip(-2)], -2)
 
