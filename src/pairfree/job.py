@@ -35,6 +35,7 @@ from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 ARCHITECTURE = (
     *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width", "critic_width"),
+    "critic_norm",
     "patch_px",
 )
 """Settings that shape networks, which a fine-tuned run takes from the run it starts from; the last of them shapes critics only."""

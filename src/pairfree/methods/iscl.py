@@ -132,6 +132,7 @@ class ISCLConfig:
     width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
     extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
     critic_width          channels of the first level of D_X and D_Y
+    critic_norm           batch-instance normalisation in them; it hides a difference of brightness between two batches
     patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
     lr, lr_end            rate of all three RAdams at the beginning and at the end, linear in between
     nested_weight         lambda of eq. (1)
@@ -152,6 +153,7 @@ class ISCLConfig:
     extractor_width: int = 32
     extractor_depth: int = 20
     critic_width: int = 32
+    critic_norm: bool = True
     patch_px: int = 64
     batch_size: int = 64
     lr: float = 1e-4
@@ -190,14 +192,16 @@ class ISCLConfig:
 
 
 PRESETS = {
-    # Departs from the paper: `cpu`: half as many channels, fewer layers, batches of 8, a rate that is seven times as high, and F(x), G(y)
-    # and H(x) computed once a step instead of after each update; bfloat16 convolutions where the device has them.
+    # Departs from the paper: `cpu`: half as many channels, fewer layers, critics without normalisation, batches of 8, a rate that is seven
+    # times as high, and F(x), G(y) and H(x) computed once a step instead of after each update; bfloat16 convolutions where the device has
+    # them.
     "cpu": ISCLConfig(
         width=16,
         blocks=2,
         extractor_width=16,
         extractor_depth=8,
         critic_width=16,
+        critic_norm=False,
         batch_size=8,
         lr=7e-4,
         lr_end=7e-6,
@@ -227,8 +231,8 @@ class ISCL(Method):
         self.precision = resolve_precision(config.precision, place)
 
         self.F, self.G = (placed(translator(config, channels), place) for _ in range(2))
-        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px), place)
-        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px), place)
+        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), place)
+        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), place)
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
         # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
@@ -334,7 +338,7 @@ def translator(config: ISCLConfig, channels: int) -> nn.Module:
     """F or G, (B, C, H, W) in [-1, 1] -> same shape."""
     if config.nets == "iscl":
         return Generator(channels, config.width, config.blocks)
-    return ShuffleUNet(channels, config.width)
+    return ShuffleUNet(channels, config.width, predict="image")
 
 
 def extractor(config: ISCLConfig, channels: int) -> nn.Module:
