@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 import pairfree as pf
-from pairfree.errors import ConfigError, InputError
+from pairfree.cli import several
+from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.job import resolve
 
 TINY = {
@@ -137,6 +138,46 @@ def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
     assert job.normalizer.as_dict() == first.facts["normalizer"]
     assert job.clean_normalizer is not None
     assert job.clean_normalizer.as_dict() == first.facts["clean_normalizer"]
-    for name, net in job.method.networks.items():
-        for mine, theirs in zip(net.parameters(), first.method.networks[name].parameters(), strict=True):
-            assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["noisy", "--clean", "a", "b", "--out", "run"], ["noisy", "--clean", "a", "--clean", "b", "--out", "run"]),
+        (["n1", "n2", "--clean", "a", "b", "c"], ["n1", "n2", "--clean", "a", "--clean", "b", "--clean", "c"]),
+        (["noisy", "--clean", "a", "--clean", "b"], ["noisy", "--clean", "a", "--clean", "b"]),
+        (["--clean", "a", "noisy"], ["--clean", "a", "noisy"]),
+        (["noisy", "--steps", "5", "--clean=a", "--out", "run"], ["noisy", "--steps", "5", "--clean=a", "--out", "run"]),
+        ([], []),
+    ],
+)
+def test_clean_takes_several(typed, meant):
+    assert several(typed, "--clean") == meant
+
+
+def test_averages_are_where_fine_tuning_goes_on(tmp_path):
+    first = pf.train(
+        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=8, settings={**TINY, "swa_from": 0.1}, report=False
+    )
+    assert not np.array_equal(*(next(net.parameters()).detach().numpy() for net in (first.method.F, first.method.F_swa.net)))
+    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=2, settings={"precision": "float32"})
+    for mine, theirs in zip(job.method.F.parameters(), first.method.F_swa.net.parameters(), strict=True):
+        assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
+
+
+def test_a_cycle_can_be_given_an_extractor(tmp_path):
+    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), method="cyclegan", out=tmp_path / "first", steps=4, settings=TINY, report=False)
+    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), method="iscl", init=tmp_path / "first", steps=2, settings=TINY)
+    for mine, theirs in zip(job.method.G.parameters(), first.method.G_swa.net.parameters(), strict=True):
+        assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
+    with pytest.raises(CheckpointError, match="no network that n2c could begin with"):
+        resolve(scenes(2, 0), target=scenes(2, 1), method="n2c", init=tmp_path / "first", steps=2, settings={"width": 4, "patch_px": 16})
+
+
+def test_a_map_each_for_two_sets_of_bytes():
+    job = resolve(
+        scenes(2, 0, 5, np.uint8), clean=[image // 2 for image in scenes(2, 1, 0, np.uint8)], steps=2,
+        settings={**TINY, "intensity": "separate"},
+    )  # fmt: skip
+    assert job.clean_normalizer is not None
+    assert job.normalizer.scale > 1.5 * job.clean_normalizer.scale

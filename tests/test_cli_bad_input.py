@@ -172,13 +172,15 @@ def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
     assert pairfree("info", "run")[0] == 0
 
 
-def test_odd_but_usable_images_work(pairfree, folder):
+def test_odd_but_usable_images_work(pairfree, folder, caplog):
     """Smaller than a patch, of several shapes and several types: trained on and denoised, each in its own type."""
     tifffile.imwrite(folder / "noisy/tiny.tif", picture(1, (5, 7)))
     tifffile.imwrite(folder / "noisy/float.tif", picture(2, (33, 18), np.float32))
     tifffile.imwrite(folder / "noisy/byte.tif", picture(3, (17, 40), np.uint8))
     code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
     assert (code, err) == (0, "")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert all(word in line for word in ("warning: noisy images are", "uint8 (byte.tif)", "float32 (float.tif)", "one intensity scale"))
     code, _, err = pairfree("denoise", "run", "noisy", "--out", "out")
     assert code == 0, err
     for path in (folder / "noisy").iterdir():

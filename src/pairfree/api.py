@@ -34,6 +34,7 @@ from pairfree.files.listing import find_images, partners, plan_outputs
 from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Method
+from pairfree.nets.blocks import parameter_count
 
 OnStep = Callable[[int, int, str, float | None], None]
 SHOWN_WARNINGS = 20
@@ -66,7 +67,8 @@ def train(
     noisy      files, folders, globs, or arrays (H, W) / (C, H, W) of one intensity scale
     clean      unpaired clean images of other scenes; target   the partner of each noisy image
     noise_images   images of the noise alone (quan)
-    method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_NOISY_ONLY``
+    method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_UNPAIRED``
+               with ``clean``, else ``DEFAULT_NOISY_ONLY``
     out        run folder; None keeps the run in memory only
     preset     "cpu" for short budgets, "paper" for the published schedule
     minutes, steps   the budget, one of them; default: the preset's
@@ -154,6 +156,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "denoiser": next((name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"),
         "data_sha256": _fingerprint(job.data),
+        "weights": parameter_count(job.method.denoiser),
         "precision": getattr(job.method, "precision", "float32"),
         "versions": {"pairfree": __version__, "torch": torch.__version__},
     }
@@ -231,7 +234,7 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
         try:
             from pairfree.story import write_run_report
 
-            write_run_report(loop.run, model, job.noisy)
+            write_run_report(loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0)
         except Exception as error:  # a picture that cannot be drawn must not cost a trained model
             reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
             _say.warning("warning: no report (%s); the model is trained and saved in %s", " ".join(reason.split()), loop.run.path)
@@ -309,7 +312,8 @@ def denoise(
             for index in image.planes():
                 sink.write(index, done.image.plane(index))
             sink.commit()
-        results.append(FileResult(entry.path, path, image.pixels.size, done.clipped, tuple(image.metadata.get("warnings", []))))
+        warnings = (*image.metadata.get("warnings", []), *model.strange(image))
+        results.append(FileResult(entry.path, path, image.pixels.size, done.clipped, warnings))
         if on_file is not None:
             on_file(len(results), len(planned), results[-1])
     return results
@@ -334,5 +338,4 @@ def _without_alpha(image: Image) -> np.ndarray:
     """Pixels without transparency, which is not denoised and not scored."""
     if not image.axes.endswith("S"):
         return image.pixels
-    colours = {2: 1, 4: 3}.get(image.shape[-1], image.shape[-1])
-    return image.pixels[..., 0] if colours == 1 else image.pixels[..., :colours]
+    return image.pixels[..., 0] if image.colours == 1 else image.pixels[..., : image.colours]

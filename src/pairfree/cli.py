@@ -1,6 +1,6 @@
 """The command line: verbs and exit codes; no logic.
 
-Exit codes: 0 ok, 1 a bench found a difference, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
+Exit codes: 0 ok, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer import Context
+from typer.core import TyperCommand
 
 from pairfree.errors import ConfigError, InputError, PairfreeError
 
@@ -75,11 +77,33 @@ def progress(what: str) -> Iterator[Any]:
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
 
 
-@app.command()
+class TrainCommand(TyperCommand):
+    """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, several(args, "--clean"))
+
+
+def several(arguments: list[str], option: str) -> list[str]:
+    """``option A B`` as ``option A option B``, in a command line that begins with an argument."""
+    if not arguments or arguments[0].startswith("-"):
+        return arguments
+    found: list[str] = []
+    under = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            under = argument == option
+        elif under and found[-1] != option:
+            found.append(option)
+        found.append(argument)
+    return found
+
+
+@app.command(cls=TrainCommand)
 def train(
     noisy: Annotated[list[str] | None, typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
-    clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes.")] = None,
+    clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes; one or more, after NOISY.")] = None,
     target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
     noise_images: Annotated[Path | None, typer.Option(help="Images of the noise alone (quan).")] = None,
     method: Annotated[
@@ -102,7 +126,7 @@ def train(
     """Train a denoiser on noisy files."""
     from pairfree import api
     from pairfree.config import parse_set
-    from pairfree.engine.run import again
+    from pairfree.engine.run import RunFolder, again
     from pairfree.job import check_resumed, resolve
     from pairfree.story import command_line
 
@@ -121,13 +145,14 @@ def train(
     if resume:
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
-        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps}
+        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "init": init and str(init.absolute())}
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
         _with_bar(lambda on_step: api.train(noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images))
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
+        RunFolder(out_dir).check_free()
         return _show(resolve(sources, settings=settings, **chosen))
     else:
         command = command_line(sys.argv[1:])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pairfree import api
 from pairfree.errors import OutputError
+from pairfree.story import command_line
 
 NOISY, RUN, DENOISED = "noisy", "run", "denoised"
 
@@ -40,7 +41,7 @@ def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Calla
     count = len(list(noisy.glob("*.tif")))
     say(f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})")
     say(f"training for {minutes:g} minutes in {out / RUN} ...")
-    command = f"pairfree train {noisy} --out {out / RUN} --minutes {minutes:g}"
+    command = command_line(["train", str(noisy), "--out", str(out / RUN), "--minutes", f"{minutes:g}"])
     model = api.train(noisy, out=out / RUN, minutes=minutes, command=command, on_step=on_step)
     results = api.denoise(model, noisy, out / DENOISED)
     drawn, report = out / RUN / "report.html", out / "report.html"

@@ -42,7 +42,8 @@ def _run(path: Path) -> list[tuple[str, str]]:
 
 def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
     facts: dict[str, Any] = found.facts
-    weights = sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(f"net/{facts.get('denoiser', 'net')}/"))
+    denoiser = f"net/{facts.get('denoiser', 'net')}/"  # of a checkpoint that does not say how many weights denoise
+    weights = facts.get("weights") or sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(denoiser))
     return [
         ("method", f"{facts['method']} (preset {facts.get('preset')})"),
         ("step", f"{found.step:,}"),

@@ -134,7 +134,8 @@ def resolve(
     for name, given in (("target", target), ("clean", clean), ("noise", noise_images)):
         if given is not None:
             others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name)
-    warnings = [*noisy_set.warnings, *(check_unpaired(noisy_set, others["clean"]) if "clean" in others else ())]
+    warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
+    warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
     torch.manual_seed(seed)
     if net is not None and isinstance(config, SingleConfig):
@@ -207,7 +208,21 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
         return [
             f"the clean set looks noisier than the noisy one (estimated sigma {levels[1]:.3g} against {levels[0]:.3g}): are they swapped?"
         ]
-    return list(clean.warnings)
+    return []
+
+
+def _types_differ(noisy: ImageSet, others: Mapping[str, ImageSet]) -> list[str]:
+    """Warnings where files of several pixel types are taken to share one intensity scale."""
+    found = []
+    kinds = {kind: index for index, kind in reversed(list(enumerate(map(str, noisy.dtypes))))}
+    if len(kinds) > 1:
+        examples = " and ".join(f"{kind} ({noisy.names[index]})" for kind, index in sorted(kinds.items(), key=lambda item: item[1])[:3])
+        found.append(f"noisy images are {examples}: one intensity scale is assumed for all; train them apart if that is wrong")
+    for name, other in others.items():
+        if name != "clean" and set(other.dtypes) != set(noisy.dtypes):
+            kind = f"{name} images are {other.dtypes[0]} ({other.names[0]}), noisy ones {noisy.dtypes[0]}"
+            found.append(f"{kind}: one intensity scale is assumed for both; convert them if that is wrong")
+    return found
 
 
 def noise_level(found: ImageSet) -> float | None:
@@ -258,19 +273,31 @@ def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_
 
 
 def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
-    """Load the weights of another run; optimisers start afresh. What denoised there is where every network begins that has no namesake."""
-    denoiser = f"net/{start.facts.get('denoiser', 'net')}/"
-    weights = {name: value for name, value in start.tensors.items() if name.startswith("net/") and not name.startswith("net/net/")}
-    weights |= {name.replace(denoiser, "net/net/", 1): value for name, value in start.tensors.items() if name.startswith(denoiser)}
-    for name in method.networks:
-        if not any(key.startswith(f"net/{name}/") for key in weights):
-            weights.update(
-                {key.replace("net/net/", f"net/{name}/", 1): value for key, value in weights.items() if key.startswith("net/net/")}
-            )
-    try:
-        method.load_tensors(weights, optimizers=False)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}") from None
+    """Load the weights of another run; optimisers start afresh.
+
+    A network begins as its namesake there, as the average of that where there was one, or, in a method with one network and its copies, as
+    what denoised there. A network that the other run had not (the extractor, after CycleGAN) begins afresh.
+    """
+    denoiser = str(start.facts.get("denoiser", "net"))
+    single = "net" in method.networks
+    loaded = False
+    for name, net in method.networks.items():
+        averages = () if single else (f"{name}_swa/net.", f"{name}_slow/net.")
+        sources = (f"{denoiser}/",) if name == "net" else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
+        weights = next((found for found in (_below(start.tensors, f"net/{source}") for source in sources) if found), None)
+        if weights is None:
+            continue
+        try:
+            net.load_state_dict(weights, strict=True)
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}") from None
+        loaded = True
+    if not loaded:
+        raise CheckpointError(f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with")
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:

@@ -26,14 +26,24 @@ CROP_PX = 320
 MIN_EVIDENCE_PX = 32
 
 
-def write_run_report(run: RunFolder, model: Model, noisy: ImageSet) -> None:
-    """Denoise a few training images and write ``report.html`` into the run folder."""
+def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0) -> None:
+    """Denoise a few training images and write ``report.html`` into the run folder.
+
+    warnings   about the files; clean_planes   of the unpaired clean set
+    """
     chosen = evenly(len(noisy.planes), EVIDENCE_PLANES)
     pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
-    write_report(run.report_path, run_report(run, model, noisy, pairs))
+    write_report(run.report_path, run_report(run, model, noisy, pairs, warnings, clean_planes))
 
 
-def run_report(run: RunFolder, model: Model, noisy: ImageSet, pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> ReportData:
+def run_report(
+    run: RunFolder,
+    model: Model,
+    noisy: ImageSet,
+    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    warnings: Sequence[str] = (),
+    clean_planes: int = 0,
+) -> ReportData:
     """The report's data. ``pairs`` are (name, noisy, denoised), arrays (C, H, W)."""
     method, facts = model.method, model.facts
     environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
@@ -44,15 +54,15 @@ def run_report(run: RunFolder, model: Model, noisy: ImageSet, pairs: Sequence[tu
         command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
         method_key=method.key,
         method_title=method.title,
-        summary=_summary(model, noisy, environment, config),
+        summary=_summary(model, noisy, environment, config, clean_planes),
         examples=[_example(*pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
         curves=_curves(run.events()),
         evidence=evidence,
         noise=_noise(pairs, evidence),
-        warnings=noisy.warnings[:20],
+        warnings=list(warnings)[:20],
         limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
         environment=environment,
-        methods_paragraph=_paragraph(model, noisy),
+        methods_paragraph=_paragraph(model, noisy, clean_planes),
         citations=[_citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)],
     )
 
@@ -127,7 +137,9 @@ def _noise(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], evidence: Sequen
     return found
 
 
-def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any]) -> list[tuple[str, str]]:
+def _summary(
+    model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any], clean_planes: int
+) -> list[tuple[str, str]]:
     facts, clock = model.facts, model.facts.get("clock")
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
     if clock is not None:
@@ -140,13 +152,14 @@ def _summary(model: Model, noisy: ImageSet, environment: dict[str, str], config:
         ("Budget", budget),
         ("Steps", stages),
         ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
+        *([("Clean images of other scenes", f"{clean_planes:,} planes")] if clean_planes else []),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
         ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
         ("Seed", str(facts["seed"])),
     ]
 
 
-def _paragraph(model: Model, noisy: ImageSet) -> str:
+def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     facts, config, method = model.facts, model.facts.get("config", {}), model.method
     cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
     opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
@@ -161,7 +174,7 @@ def _paragraph(model: Model, noisy: ImageSet) -> str:
     if len(facts["plan"]) > 1:
         steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
     pairs = method.needs.target
-    beside = "" if pairs else " beside clean images of other scenes" if method.needs.clean else " without clean references"
+    beside = "" if pairs else f" beside {clean_planes} clean images of other scenes" if clean_planes else " without clean references"
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
@@ -194,8 +207,8 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
         if before.shape != after.shape:
             raise InputError(f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners")
         for index in before.planes():
-            pair = (to_channels_first(before.plane(index)).astype(np.float64), to_channels_first(after.plane(index)).astype(np.float64))
-            found.update(_evidence([(f"{name}{list(index) if index else ''}", *pair)]))
+            pair = [to_channels_first(one.plane(index), before.colours).astype(np.float64) for one in (before, after)]
+            found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
     return found
 
 

@@ -35,11 +35,13 @@ def test_a_stack_gives_a_named_plane_for_each_index():
 
 
 @pytest.mark.parametrize(("samples", "channels"), [(1, 1), (2, 1), (3, 3), (4, 3)])
-def test_alpha_is_left_out(samples, channels):
-    plane = ramp(4, 5, samples)
-    found = to_channels_first(plane)
-    np.testing.assert_array_equal(found, np.moveaxis(plane, -1, 0)[:channels])
-    assert to_channels_first(plane[..., 0]).shape == (1, 4, 5)
+@pytest.mark.parametrize("alpha", [True, False])
+def test_alpha_is_left_out(samples, channels, alpha):
+    """And where the file says that the last sample is none, it stays."""
+    image = Image(ramp(4, 5, samples), "YXS", alpha=alpha)
+    found = to_channels_first(image.plane(()), image.colours)
+    np.testing.assert_array_equal(found, np.moveaxis(image.pixels, -1, 0)[: channels if alpha else samples])
+    assert to_channels_first(image.pixels[..., 0], 1).shape == (1, 4, 5)
 
 
 def test_nan_is_named_with_count_and_place():

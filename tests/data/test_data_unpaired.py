@@ -41,7 +41,7 @@ def test_equal_types_get_one_map_that_holds_both():
 def test_other_types_get_a_map_each():
     wide, narrow = array_set([(image * 200).astype(np.uint16) for image in scenes(2, 0)]), array_set(scenes(2, 1, dtype=np.uint8))
     ours, theirs = fit_unpaired(wide, narrow)
-    assert theirs == Normalizer(0.0, 255.0)
+    assert 190 < theirs.scale < 215
     assert ours.scale > 100 * 200
     assert abs(ours.apply(wide.planes[0]).mean() - 0.5) < 0.2
 
@@ -92,4 +92,13 @@ def test_images_of_other_sizes_blank_ones_and_tiny_ones_are_not_compared():
 def test_scene_is_blind_to_gain_and_offset():
     image = scenes(1, 0)[0][None]
     np.testing.assert_allclose(scene(image), scene(3.0 * image - 100.0), atol=1e-6)
-    assert np.linalg.norm(scene(image)) == pytest.approx(1.0)
+    np.testing.assert_allclose(np.linalg.norm(scene(image), axis=1), np.ones(4))
+
+
+def test_a_common_caption_is_no_common_scene():
+    """A burned-in bar over the lowest eighth, far stronger than anything else."""
+    captioned = []
+    for image in [*scenes(3, 0), *scenes(3, 1)]:
+        image[224:] = np.random.default_rng(4).choice([0.0, 4000.0], (32, 20)).repeat(16, 1)
+        captioned.append(image)
+    assert shared_scenes(array_set(captioned[:3]), array_set(captioned[3:])) == []

@@ -61,6 +61,8 @@ def run(
     chosen = [cell for cell in cells if all(text in cell.name for text in only)]
     if seeds is not None:
         chosen = [cell for cell in chosen if cell.seed in seeds]
+    if not cells:
+        raise ConfigError(f"bench {name}: none of its methods has the preset {preset!r}")
     if not chosen:
         raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
     root = data_folder(data)

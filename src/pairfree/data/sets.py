@@ -44,7 +44,7 @@ class ImageSet:
     def add(self, image: Image, name: str, stem: str) -> None:
         """Append the planes of one image. InputError for non-finite pixels and for a mix of grey and colour."""
         for index in image.planes():
-            plane = to_channels_first(image.plane(index))
+            plane = to_channels_first(image.plane(index), image.colours)
             label = name + ("[" + ",".join(map(str, index)) + "]" if index else "")
             check_finite(plane, label)
             if self.planes and plane.shape[0] != self.channels:
@@ -58,12 +58,9 @@ class ImageSet:
             self.stems.append(stem + label[len(name) :])
 
 
-def to_channels_first(plane: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, S) -> (C, H, W) without alpha; a view."""
-    if plane.ndim == 2:
-        return plane[None]
-    colours = {2: 1, 4: 3}.get(plane.shape[2], plane.shape[2])
-    return np.moveaxis(plane[..., :colours], -1, 0)
+def to_channels_first(plane: np.ndarray, colours: int) -> np.ndarray:
+    """(H, W) or (H, W, S) -> (C, H, W), the first ``colours`` samples; a view."""
+    return plane[None] if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0)
 
 
 def check_finite(plane: np.ndarray, label: str) -> None:

@@ -15,8 +15,9 @@ BLOCK_PX = 8
 SHADING_BLOCKS = 6.0
 """Smoothing, in blocks, of what is subtracted as slow shading."""
 SAME_SCENE = 0.5
-"""Correlation from which two images are taken for the same scene."""
-LEAST_BLOCKS = 64
+"""Correlation, in three of the four quarters, from which two images are taken for the same scene: a scale bar or a burned-in caption fills
+one or two."""
+LEAST_BLOCKS = 144
 """Smaller images have too few blocks for a correlation to mean anything."""
 WIDE_PERCENTILES = (0.05, 99.95)
 
@@ -26,14 +27,15 @@ def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> t
 
     "common"    one map for both, so that a difference of brightness between the sets is a thing to learn (film, charge, CT):
                 8-bit files 0..255, others the wider of the two sets' percentiles
-    "separate"  each set by its own percentiles: sets whose numbers have nothing to do with each other. What is learned then is the shape
-                of the noise, and the brightness of the noisy set stays.
+    "separate"  each set by its own percentiles: sets whose numbers have nothing to do with each other. Black and white of the two sets
+                are then taken for the same; the output is on the noisy set's scale.
     "auto"      "common" where both sets have the same pixel types, else "separate"
     """
     if intensity == "auto":
         intensity = "common" if set(noisy.dtypes) == set(clean.dtypes) else "separate"
     if intensity == "separate":
-        return fit_normalizer(noisy.planes, noisy.dtypes, WIDE_PERCENTILES), fit_normalizer(clean.planes, clean.dtypes, WIDE_PERCENTILES)
+        first, second = (fit_normalizer(found.planes, [np.dtype(np.float32)], WIDE_PERCENTILES) for found in (noisy, clean))
+        return first, second
     dtypes = [*noisy.dtypes, *clean.dtypes]
     first, second = (fit_normalizer(found.planes, dtypes, WIDE_PERCENTILES) for found in (noisy, clean))
     low = min(first.offset, second.offset)
@@ -51,19 +53,25 @@ def shared_scenes(noisy: ImageSet, clean: ImageSet) -> list[tuple[str, str, floa
     for shape, (ours, theirs) in sides.items():
         if not ours or not theirs or (shape[1] // BLOCK_PX) * (shape[2] // BLOCK_PX) < LEAST_BLOCKS:
             continue
-        first, second = (np.stack([scene(found.planes[i]) for i in members]) for found, members in ((noisy, ours), (clean, theirs)))
-        alike = first @ second.T
+        first, second = (np.stack([scene(found.planes[i]) for i in members], 1) for found, members in ((noisy, ours), (clean, theirs)))
+        alike = np.sort(first @ second.transpose(0, 2, 1), 0)[1]  # of four correlations the second smallest: three are as large
         pairs += [(noisy.names[ours[i]], clean.names[theirs[j]], float(alike[i, j])) for i, j in np.argwhere(alike >= SAME_SCENE)]
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def scene(plane: np.ndarray) -> np.ndarray:
-    """What a plane (C, H, W) shows, apart from noise, shading, gain and offset: a unit vector of block means; zero for a blank plane."""
+    """What each quarter of a plane (C, H, W) shows, apart from noise, shading, gain and offset: unit vectors (4, N) of block means.
+
+    Zero for a blank quarter.
+    """
     grey = plane.astype(np.float64).mean(0)
     height, width = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
     blocks = grey[:height, :width].reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX).mean((1, 3))
     detail = blocks - ndimage.gaussian_filter(blocks, SHADING_BLOCKS)
-    flat = (detail - detail.mean()).ravel()
-    size = float(np.linalg.norm(flat))
-    unit: np.ndarray = flat / size if size > 1e-9 * (1.0 + float(np.abs(blocks).max())) else np.zeros_like(flat)
-    return unit
+    half = detail.shape[0] // 2, detail.shape[1] // 2
+    quarters = np.stack([detail[r : r + half[0], c : c + half[1]].ravel() for r in (0, half[0]) for c in (0, half[1])])
+    quarters -= quarters.mean(1, keepdims=True)
+    sizes = np.linalg.norm(quarters, axis=1, keepdims=True)
+    blank = sizes <= 1e-9 * (1.0 + float(np.abs(blocks).max()))
+    units: np.ndarray = np.where(blank, 0.0, quarters / np.where(blank, 1.0, sizes))
+    return units

@@ -143,14 +143,20 @@ def _check_fields(facts: Mapping[str, Any], words: Path) -> None:
             raise CheckpointError(f"{words}: field {key!r} is missing")
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
             raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}")
-    normalizer, plan = facts["normalizer"], facts["plan"]
-    if set(normalizer) != {"offset", "scale"} or not all(_number(value) for value in normalizer.values()) or not normalizer["scale"] > 0:
-        raise CheckpointError(f"{words}: field 'normalizer' is {normalizer!r:.60}, expected a finite offset and a positive scale")
+    for key in ("normalizer", "clean_normalizer"):
+        if key in facts and not _is_map(facts[key]):
+            raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.60}, expected a finite offset and a positive scale")
+    plan = facts["plan"]
     stages = [stage for stage in plan if isinstance(stage, list) and [type(part) for part in stage] == [str, int] and stage[1] > 0]
     if not plan or len(stages) != len(plan):
         raise CheckpointError(f"{words}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage")
     if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
         raise CheckpointError(f"{words}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range")
+
+
+def _is_map(value: Any) -> bool:
+    known = isinstance(value, dict) and set(value) == {"offset", "scale"} and all(_number(one) for one in value.values())
+    return known and value["scale"] > 0
 
 
 def _number(value: Any) -> bool:

@@ -14,6 +14,10 @@ from pairfree.errors import InputError
 from pairfree.files.formats import to_dtype
 from pairfree.files.image import Image
 
+STRANGE, STRANGE_SHARE = 1.0, 10.0
+"""An image is strange whose 10th or 90th percentile lies more than one training range outside the training range."""
+STRANGE_PIXELS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Denoised:
@@ -61,28 +65,25 @@ class Model:
     def _jointly(self, values: np.ndarray, axes: str) -> np.ndarray:
         channel = axes.index("C")
         last = np.moveaxis(values, channel, -1)
-        done = self.denoise_image(Image(last, axes.replace("C", "") + "S"), alpha=False).image.pixels
+        done = self.denoise_image(Image(last, axes.replace("C", "") + "S", alpha=False)).image.pixels
         return np.ascontiguousarray(np.moveaxis(done, -1, channel)).astype(values.dtype, copy=False)
 
-    def denoise_image(self, image: Image, on_pixels: Callable[[int], None] | None = None, alpha: bool = True) -> Denoised:
-        """Denoise every plane of an image; stacks plane by plane, colour samples jointly.
-
-        alpha   the last of 2 or 4 samples is transparency and comes back untouched
-        """
-        self.check(image, alpha)
+    def denoise_image(self, image: Image, on_pixels: Callable[[int], None] | None = None) -> Denoised:
+        """Denoise every plane of an image; stacks plane by plane, colour samples jointly; transparency comes back untouched."""
+        self.check(image)
         out = np.empty(image.shape, image.dtype)
         clipped = 0
         for index in image.planes():
-            out[index], count = self._plane(image.plane(index), image.dtype, alpha, on_pixels)
+            out[index], count = self._plane(image.plane(index), image.dtype, image.colours, on_pixels)
             clipped += count
         return Denoised(replace(image, pixels=out), clipped)
 
-    def check(self, image: Image, alpha: bool = True) -> None:
+    def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
         for index in image.planes():
             plane = image.plane(index)
             label = f"{image.source or 'array'}{list(index) if index else ''}"
-            colours = _colours(plane, alpha)
+            colours = image.colours
             check_finite(plane if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0), label)
             if colours != self.channels:
                 raise InputError(
@@ -90,18 +91,22 @@ class Model:
                     "use a model trained on images of this kind"
                 )
 
+    def strange(self, image: Image) -> list[str]:
+        """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for."""
+        values = image.pixels.reshape(-1)
+        low, high = np.percentile(values[:: max(1, values.size // STRANGE_PIXELS)], [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
+        normalizer = self.predictor.normalizer
+        ends = (low - normalizer.offset) / normalizer.scale, (high - normalizer.offset) / normalizer.scale
+        if ends[0] > -STRANGE and ends[1] < 1.0 + STRANGE:
+            return []
+        trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
+        return [f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image of the same kind?"]
+
     def _plane(
-        self, plane: np.ndarray, dtype: np.dtype[Any], alpha: bool, on_pixels: Callable[[int], None] | None
+        self, plane: np.ndarray, dtype: np.dtype[Any], colours: int, on_pixels: Callable[[int], None] | None
     ) -> tuple[np.ndarray, int]:
         channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
-        colours = _colours(plane, alpha)
         values = self.predictor.predict(channels_first[:colours], on_pixels)
         done, clipped = to_dtype(values, dtype)
         done = np.concatenate([done, channels_first[colours:]]) if colours < len(channels_first) else done
         return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped
-
-
-def _colours(plane: np.ndarray, alpha: bool) -> int:
-    """Samples of a plane (H, W) or (H, W, S) that are denoised; the last of 2 or 4 is transparency where ``alpha`` says so."""
-    samples: int = 1 if plane.ndim == 2 else plane.shape[-1]
-    return {2: 1, 4: 3}.get(samples, samples) if alpha else samples

@@ -87,10 +87,11 @@ class Predictor:
 
     def _statistics(self, padded: np.ndarray) -> AbstractContextManager[None]:
         """Instance statistics for all tiles of one plane (C, H, W): of the whole plane, or where memory forbids, of tiles drawn from it."""
-        if not self.instance_layers:
+        if not self.instance_layers or self.whole_image:
             return nullcontext()
         sample = np.ascontiguousarray(sample_of(padded, self.max_bytes / self.bytes_per_px, self.stride_px))
-        return held_statistics(self.method.denoiser, torch.from_numpy(sample).to(self.method.device))
+        whole = torch.from_numpy(sample).to(self.method.device)
+        return held_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
 
     @torch.inference_mode()
     def _change(self, padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:

@@ -38,6 +38,7 @@ class Image:
     source         the file, or None for an array
     family         key of ``formats.FORMATS``: how it is written
     metadata       what a format needs to write the file back as it was; ``metadata["warnings"]`` is a list of text lines
+    alpha          the last of 2 or 4 samples is transparency, not intensity; False where the file says otherwise
 
     Raises InputError for 0 pixels, axes that do not fit the array, and unsupported dtypes.
     """
@@ -50,6 +51,7 @@ class Image:
     source: Path | None = None
     family: str = "npy"
     metadata: dict[str, Any] = field(default_factory=dict)
+    alpha: bool = True
 
     def __post_init__(self) -> None:
         pixels = np.asarray(self.pixels)
@@ -87,6 +89,11 @@ class Image:
     def samples(self) -> int:
         """Values per pixel: the size of S, 1 without it."""
         return self.pixels.shape[-1] if self.axes.endswith("S") else 1
+
+    @property
+    def colours(self) -> int:
+        """Samples that carry intensity: all but transparency."""
+        return {2: 1, 4: 3}.get(self.samples, self.samples) if self.alpha else self.samples
 
     @property
     def leading(self) -> tuple[int, ...]:

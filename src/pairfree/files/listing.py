@@ -175,17 +175,26 @@ def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None
 
 
 def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Files of two folders matched by stem. InputError when one of the first has no partner or two share a stem."""
-    tables = []
-    for folder in (first, second):
-        table: dict[str, Path] = {}
-        for entry in find_images([folder]):
-            stem = entry.path.name.removesuffix(entry.path.suffix).removesuffix(".ome")
-            if stem in table:
-                raise InputError(f"{entry.path}: shares the name {stem!r} with {table[stem]}; names must be unique to be matched")
-            table[stem] = entry.path
-        tables.append(table)
+    """Files of two folders matched by relative path without suffix, or, where folders are nested differently, by stem alone.
+
+    InputError when one of the first has no partner or two share a name.
+    """
+    found = [find_images([folder]) for folder in (first, second)]
+    tables = [_by_name(entries, nested=True) for entries in found]
+    if not tables[0].keys() <= tables[1].keys():
+        tables = [_by_name(entries, nested=False) for entries in found]
     missing = [name for name in tables[0] if name not in tables[1]]
     if missing:
         raise InputError(f"{tables[0][missing[0]]}: no partner in {second} ({len(missing)} of {len(tables[0])} files lack one)")
     return {name: (path, tables[1][name]) for name, path in tables[0].items()}
+
+
+def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
+    table: dict[str, Path] = {}
+    for entry in entries:
+        stem = entry.relative.with_suffix("").as_posix().removesuffix(".ome")
+        name = stem if nested else stem.rpartition("/")[2]
+        if name in table:
+            raise InputError(f"{entry.path}: shares the name {name!r} with {table[name]}; names must be unique to be matched")
+        table[name] = entry.path
+    return table

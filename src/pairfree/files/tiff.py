@@ -51,6 +51,8 @@ _PLACE_TAGS = (338, 339, 347, 400, 512, 513, 514, 519, 520, 521, 530, 531, 532, 
 _METAMORPH_TAGS = (33628, 33629, 33630, 33631)  # tables of planes in another page layout
 _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _DIRECTORY_TYPES = (13, 18)
+ALPHA = (1, 2)
+"""Values of ExtraSamples that mean transparency, premultiplied or not; 0 is "unspecified": an intensity of its own."""
 _MAX_PAGES_WITH_TAGS = 4096
 RawTag = tuple[int, int, int, bytes]
 
@@ -121,7 +123,8 @@ def read_tiff(path: Path, limits: Limits) -> Image:
     if carried.compression == 7:
         warnings.append("JPEG compression is replaced by deflate, so that the result gains no new artefacts")
     metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings}
-    return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata)
+    alpha = any(kind in ALPHA for kind in carried.extrasamples)
+    return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha)
 
 
 def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:

@@ -34,6 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 DEFAULT_NOISY_ONLY = "iddp"
-"""The noisy-only method that ranked first on held-out images before any test image was scored (docs/methods/iddp.md)."""
+"""The noisy-only method that ranks first on held-out images of BSD400 (docs/methods/iddp.md)."""
 DEFAULT_UNPAIRED = "iscl"
 """The method when a clean set is given."""

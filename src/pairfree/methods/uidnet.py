@@ -88,7 +88,7 @@ class UIDNetConfig:
 # that of each column.
 PRESETS: dict[str, Any] = {
     # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
-    # higher rates.
+    # higher rates; bfloat16 convolutions where the device has them.
     "cpu": UIDNetConfig(
         net="shuffle-unet",
         generator_width=8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -106,17 +106,18 @@ def drop_statistics(*nets: nn.Module) -> None:
 
 
 @contextmanager
-def held_statistics(net: nn.Module, whole: Tensor) -> Iterator[None]:
-    """Inside, instance statistics of ``net`` are those of ``whole``, (B, C, H, W), all samples together, whatever it is applied to.
+def held_statistics(net: nn.Module, apply_to_whole: Callable[[], object]) -> Iterator[None]:
+    """Inside, instance statistics of ``net`` are those of a whole image, whatever it is applied to.
 
-    They are taken layer by layer in one forward pass, each layer with the statistics of those before it.
+    apply_to_whole   runs ``net`` once, on that image or on a batch that stands for it: all its samples count together. Each layer's
+                     statistics are taken with those of the layers before it already held.
     """
     found = layers(net)
     for layer in found:
         layer.held, layer.holds = None, True
     try:
         with torch.no_grad():
-            net(whole)
+            apply_to_whole()
         for layer in found:
             layer.holds = False
         yield

@@ -54,8 +54,11 @@ def simulate_files(
         name = entry.relative.with_suffix("").as_posix()
         for index in image.planes():
             label = name if not index else f"{name}{list(index)}"
-            noisy, drawn = simulate(image.plane(index).astype(np.float64) / unit, model, image_rng(seed, label))
-            out[index], count = to_dtype(noisy * unit, out.dtype)
+            plane = image.plane(index).astype(np.float64)
+            colours = plane[..., : image.colours] if plane.ndim == 3 else plane
+            noisy, drawn = simulate(colours / unit, model, image_rng(seed, label))
+            plane[..., : noisy.shape[-1]] = noisy * unit  # transparency stays
+            out[index], count = to_dtype(plane, out.dtype)
             clipped += count
             record[label] = spec_of(drawn)
         made = replace(image, pixels=out, family="tiff", metadata={}) if as_float else replace(image, pixels=out)
