@@ -70,6 +70,35 @@ def test_from_clean_files_to_scores(pairfree, tmp_path):
     assert "48 x 56 (YX)" in pairfree("info", "noisy/0.png")
 
 
+def test_simulated_noise_leaves_transparency_alone(pairfree, tmp_path):
+    rgba = np.stack([scene(0), scene(1), scene(2), np.where(scene(3) > 120, 255, 40).astype(np.uint8)], axis=-1)
+    Pillow.fromarray(rgba).save(tmp_path / "clean.png")
+    pairfree("simulate", "clean.png", "--noise", "gaussian:sigma=25", "--out", "noisy")
+    found = np.asarray(Pillow.open(tmp_path / "noisy/clean.png"))
+    np.testing.assert_array_equal(found[..., 3], rgba[..., 3])
+    assert np.std(found[..., :3].astype(float) - rgba[..., :3]) == pytest.approx(25, rel=0.05)
+
+
+def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
+    """train NOISY --clean A B: the method is iscl, the dry run tells both maps, info counts the weights that denoise."""
+    rng = np.random.default_rng(0)
+    for folder, seed in (("noisy", 0), ("a", 3), ("b", 5)):
+        (tmp_path / folder).mkdir()
+        image = rng.normal(scene(seed), 20 if folder == "noisy" else 1)
+        tifffile.imwrite(tmp_path / folder / "1.tif", image.astype(np.float32))
+    small = ["--set=width=4", "--set=extractor_width=4", "--set=extractor_depth=3", "--set=critic_width=4", "--set=blocks=1"]
+    fast = [*small, "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]
+    plan = tomllib.loads(pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", "--dry-run", *fast))
+    assert plan["method"] == "iscl"
+    assert plan["clean"]["images"] == 2
+    assert plan["clean"]["scale"] == plan["data"]["scale"]
+    pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", *fast)
+    pairfree("denoise", "run", "noisy", "--out", "denoised")
+    facts = dict(line.split(maxsplit=1) for line in pairfree("info", "run").splitlines() if line.startswith(("weights", "method")))
+    assert int(facts["weights"].replace(",", "")) > 1000
+    assert "2 clean images of other scenes" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+
+
 def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
     """config.toml alone gives the same weights: method, inputs, partners, settings, seed and steps; an option beside it wins."""
     for name, offset in (("noisy", 0), ("clean", 1)):

@@ -278,6 +278,25 @@ def test_channels_are_denoised_together_alpha_stays():
         model.denoise(rgba[..., 0])
 
 
+def test_a_last_sample_that_is_no_transparency_is_denoised_too():
+    model = model_of(random_weights(ShuffleUNet(4, 4), 2), 4)
+    image = np.random.default_rng(0).normal(0, 1, (20, 31, 4)).astype(np.float32)
+    done = model.denoise_image(Image(image, "YXS", alpha=False)).image.pixels
+    assert all((done[..., sample] != image[..., sample]).any() for sample in range(4))
+
+
+def test_intensities_far_from_those_of_training_are_told():
+    model = model_of(random_weights(ShuffleUNet(1, 4), 2), 1, Normalizer(0.0, 255.0))
+    plain = np.random.default_rng(0).integers(0, 256, (40, 50))
+    assert model.strange(Image(plain.astype(np.uint8), "YX")) == []
+    hot = plain.astype(np.uint16)
+    hot[:3] = 60000
+    assert model.strange(Image(hot, "YX")) == []
+    for values in (plain * 200, plain - 2000.0):
+        (line,) = model.strange(Image(values.astype(np.float32), "YX"))
+        assert "far outside those of training (0 .. 255)" in line
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_pixels_are_refused_with_count_and_place(bad):
     image = np.zeros((3, 8, 9), np.float32)

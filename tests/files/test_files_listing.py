@@ -9,6 +9,7 @@ import pytest
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Entry, find_images, plan_outputs
+from pairfree.files.listing import partners
 
 
 @pytest.fixture
@@ -154,3 +155,21 @@ def test_existing_outputs_and_bad_folders(tree: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so a read-only folder is pretended
     with pytest.raises(OutputError, match="no permission"):
         plan_outputs(entries, tmp_path / "new")
+
+
+def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -> None:
+    """Two folders of one structure may use a name twice; a flat and a nested folder are matched by name alone."""
+    for folder, suffix in (("noisy", ".tif"), ("denoised", ".ome.tif")):
+        for name in ("a/1", "b/1"):
+            path = tmp_path / folder / f"{name}{suffix}"
+            path.parent.mkdir(parents=True)
+            path.touch()
+    found = partners(tmp_path / "noisy", tmp_path / "denoised")
+    assert {name: second.parent.name for name, (_, second) in found.items()} == {"a/1": "a", "b/1": "b"}
+    (tmp_path / "noisy/b/1.tif").rename(tmp_path / "noisy/b/2.tif")
+    for name in ("1.png", "2.png", "3.png"):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        (tmp_path / "flat" / name).touch()
+    assert list(partners(tmp_path / "noisy", tmp_path / "flat")) == ["1", "2"]
+    with pytest.raises(InputError, match="no partner"):
+        partners(tmp_path / "flat", tmp_path / "noisy")

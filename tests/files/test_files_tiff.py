@@ -85,14 +85,22 @@ def test_compression_predictor_tiles(
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize(
-    ("samples", "photometric", "extra"), [(3, "rgb", None), (4, "rgb", ["unassalpha"]), (2, "minisblack", ["unassalpha"])]
+    ("samples", "photometric", "extra", "colours"),
+    [
+        (3, "rgb", None, 3),
+        (4, "rgb", ["unassalpha"], 3),
+        (2, "minisblack", ["unassalpha"], 1),
+        (4, "rgb", ["unspecified"], 4),
+        (2, "minisblack", ["unspecified"], 2),
+    ],
 )
-def test_colour_and_alpha(tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, planar: str) -> None:
+def test_colour_and_alpha(tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, colours: int, planar: str) -> None:
     pixels = noise((19, 23, samples), "uint16")
     stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
     tifffile.imwrite(tmp_path / "in.tif", stored, photometric=photometric, planarconfig=planar, extrasamples=extra, compression="zlib")
     image, _, out = round_trip(tmp_path / "in.tif")
-    assert (image.axes, image.samples) == ("YXS", samples)
+    assert (image.axes, image.samples, image.colours) == ("YXS", samples, colours)
+    assert open_image(out).colours == colours
     np.testing.assert_array_equal(image.pixels, pixels)
     with tifffile.TiffFile(out) as tiff:
         assert tiff.pages[0].planarconfig == (1 if planar == "contig" else 2)
