@@ -204,6 +204,7 @@ def test_denoise_refuses(run, refused, folder):
     assert "--max-memory" in refused("denoise", run, "noisy", "--out", "out", "--max-memory", "lots")
     tifffile.imwrite(folder / "rgb.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
     assert "trained on 1" in refused("denoise", run, "rgb.tif", "--out", "out")
+    assert "one denoiser" in refused("denoise", run, "noisy", "--out", "out", "--disagreement", "maps")
     (folder / "sub").mkdir()
     tifffile.imwrite(folder / "sub/0.tif", picture())
     assert "would both be written" in refused("denoise", run, "noisy/0.tif", "sub/0.tif", "--out", "out")

@@ -7,6 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image as Pillow
 
 import pairfree as pf
@@ -93,7 +94,15 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
     assert plan["clean"]["images"] == 2
     assert plan["clean"]["scale"] == plan["data"]["scale"]
     pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", *fast)
-    pairfree("denoise", "run", "noisy", "--out", "denoised")
+    pairfree("denoise", "run", "noisy", "--out", "denoised", "--disagreement", "apart")
+    apart = tifffile.imread(tmp_path / "apart/1.tif")
+    model, image = pf.load("run"), tifffile.imread(tmp_path / "noisy/1.tif")
+    inside = torch.from_numpy(2 * model.predictor.normalizer.apply(image)[None, None] - 1).clamp(-1, 1)
+    with torch.no_grad():
+        first, noise = model.method.ensemble.denoise(inside), model.method.ensemble.extract(inside)
+    expected = (first - (inside - noise).clamp(-1, 1)).abs()[0, 0].numpy() / 2 * model.predictor.normalizer.scale
+    assert (apart.dtype, apart.shape) == (np.float32, image.shape)
+    np.testing.assert_allclose(apart, expected, rtol=1e-3, atol=1e-3 * expected.max())
     facts = dict(line.split(maxsplit=1) for line in pairfree("info", "run").splitlines() if line.startswith(("weights", "method")))
     assert int(facts["weights"].replace(",", "")) > 1000
     assert "2 clean images of other scenes" in (tmp_path / "run/report.html").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ from pairfree.engine.trainer import Loop, Stopped
 from pairfree.engine.trainer import train as run_loop
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
-from pairfree.files.formats import open_image, open_sink
+from pairfree.files.formats import open_image, open_sink, save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images, partners, plan_outputs
 from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve
@@ -290,17 +290,22 @@ def denoise(
     max_bytes: float = DEFAULT_MAX_BYTES,
     device: str = "auto",
     overwrite: bool = False,
+    disagreement: str | Path | None = None,
     on_file: Callable[[int, int, FileResult], None] | None = None,
     on_pixels: Callable[[int], None] | None = None,
 ) -> list[FileResult]:
     """Denoise files into a folder: same relative path, stem, format and metadata. All refusals come before the first file is written.
 
     max_bytes, device   of a run folder's model; a Model keeps its own
+    disagreement   a folder for maps of |F(x) - (x - H(x))| in intensity units, float32 TIFF (iscl)
     on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
     entries = find_images([inputs] if isinstance(inputs, str | Path) else inputs)
     planned = plan_outputs(entries, out, overwrite)
     model = run if isinstance(run, Model) else load(run, device=device, max_bytes=max_bytes)
+    if disagreement is not None and not model.method.disagrees:
+        raise ConfigError(f"method {model.method.key} has one denoiser, so there is no disagreement to show; iscl has two")
+    maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif")) if disagreement is not None else {}
     if len(planned) > 1:  # a single one is checked as it is denoised
         for entry, _ in planned:
             model.check(open_image(entry.path))
@@ -312,6 +317,8 @@ def denoise(
             for index in image.planes():
                 sink.write(index, done.image.plane(index))
             sink.commit()
+        if entry in maps:
+            save_image(model.disagreement_image(image), maps[entry], overwrite)
         warnings = (*image.metadata.get("warnings", []), *model.strange(image))
         results.append(FileResult(entry.path, path, image.pixels.size, done.clipped, warnings))
         if on_file is not None:

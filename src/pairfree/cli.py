@@ -195,6 +195,7 @@ def denoise(
     max_memory: Annotated[str, typer.Option(help="Bound for the network's working memory, beside the image itself, such as 2GB.")] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
 ) -> None:
     """Denoise files; each comes back in its own format with its metadata."""
     from pairfree import api
@@ -208,7 +209,7 @@ def denoise(
             bar(None, None, f"{pixels / 1e6:,.1f} megapixels")
 
         results = api.denoise(
-            run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite,
+            run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement,
             on_file=lambda done, total, result: bar(done, total, result.source.name), on_pixels=on_pixels,
         )  # fmt: skip
     for result in results:

@@ -78,6 +78,23 @@ class Model:
             clipped += count
         return Denoised(replace(image, pixels=out), clipped)
 
+    def disagreement_image(self, image: Image) -> Image:
+        """Where the method's two denoisers are apart: float32 of the same shape and axes, intensity units; 0 for transparency.
+
+        Raises   ConfigError for a method with one denoiser, InputError as ``denoise_image``
+        """
+        self.check(image)
+        out = np.zeros(image.shape, np.float32)
+        for index in image.planes():
+            plane = image.plane(index)
+            first = plane[None] if plane.ndim == 2 else np.moveaxis(plane[..., : image.colours], -1, 0)
+            found = self.predictor.disagreement(first)
+            if plane.ndim == 2:
+                out[index] = found[0]
+            else:
+                out[index][..., : image.colours] = np.moveaxis(found, 0, -1)
+        return replace(image, pixels=out, family="tiff", metadata={}, bit_depth=None)
+
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
         for index in image.planes():

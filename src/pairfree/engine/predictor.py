@@ -58,6 +58,19 @@ class Predictor:
         on_pixels   called with the number of pixels of each finished tile
         Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
         """
+        return intensity + self.normalizer.scale * self._over_tiles(intensity, lambda x: self.method.denoise(x) - x, on_pixels)
+
+    def disagreement(self, intensity: np.ndarray) -> np.ndarray:
+        """How far the method's two denoisers are apart: (C, H, W) as in ``predict`` -> same shape, float64, intensity units, not negative.
+
+        Raises   ConfigError for a method with one denoiser
+        """
+        return self.normalizer.scale * self._over_tiles(intensity, self.method.disagreement)
+
+    def _over_tiles(
+        self, intensity: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """``apply`` over all tiles of a plane (C, H, W): (1, C, h, w) network units -> same shape; float64, put together."""
         channels, height, width = intensity.shape
         if channels != self.channels:
             raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
@@ -68,7 +81,7 @@ class Predictor:
         core = self.core_px or max(high, wide)
         with self._statistics(padded):
             for tile in plan_tiles(high, wide, core, self.halo_px, self.stride_px):
-                change = self._change(padded, tile.read)
+                change = self._applied(apply, padded, tile.read)
                 top, bottom, left, right = tile.core
                 bottom, right = min(bottom, height), min(right, width)
                 if bottom <= top or right <= left:
@@ -80,7 +93,7 @@ class Predictor:
                         f"trained near {low:.6g} .. {high:.6g}: use images of that kind"
                     )
                 inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
-                out[:, top:bottom, left:right] = intensity[:, top:bottom, left:right] + self.normalizer.scale * inside.astype(np.float64)
+                out[:, top:bottom, left:right] = inside
                 if on_pixels is not None:
                     on_pixels((bottom - top) * (right - left))
         return out
@@ -94,12 +107,12 @@ class Predictor:
         return held_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
 
     @torch.inference_mode()
-    def _change(self, padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:
-        """F(y) - y over one tile, network units."""
+    def _applied(self, apply: Callable[[Tensor], Tensor], padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:
+        """``apply`` on one tile, network units."""
         top, bottom, left, right = read
         tile = torch.from_numpy(np.ascontiguousarray(padded[:, top:bottom, left:right])).to(self.method.device)[None]
-        change: np.ndarray = (self.method.denoise(tile) - tile)[0].cpu().numpy()
-        return change
+        found: np.ndarray = apply(tile)[0].cpu().numpy()
+        return found
 
 
 def sample_of(plane: np.ndarray, max_px: float, stride_px: int) -> np.ndarray:

@@ -115,15 +115,17 @@ def _below(path: Path, base: Path) -> Path:
     return Path(path.name) if ".." in relative.parts else relative
 
 
-def plan_outputs(entries: Sequence[Entry], out_dir: str | Path, overwrite: bool = False) -> list[tuple[Entry, Path]]:
-    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png).
+def plan_outputs(
+    entries: Sequence[Entry], out_dir: str | Path, overwrite: bool = False, suffix: str | None = None
+) -> list[tuple[Entry, Path]]:
+    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given.
 
     Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an input inside the output
     folder, an output that is an input, and outputs that exist without ``overwrite``.
     """
     out_dir = Path(out_dir)
     _check_folder(out_dir)
-    plan = [(entry, _target(entry, out_dir)) for entry in entries]
+    plan = [(entry, _target(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
     existing = [target for _, target in plan if os.path.lexists(target)]
@@ -146,11 +148,11 @@ def _check_folder(out_dir: Path) -> None:
         raise OutputError(f"output folder {shown(out_dir)}: {_why(error)}; choose another name") from error
 
 
-def _target(entry: Entry, out_dir: Path) -> Path:
+def _target(entry: Entry, out_dir: Path, suffix: str | None) -> Path:
     relative = entry.relative
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
         raise OutputError(f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input")
-    suffix = format_of(entry.path).output_suffix
+    suffix = suffix or format_of(entry.path).output_suffix
     return out_dir / (relative.with_suffix(suffix) if suffix else relative)
 
 

@@ -115,6 +115,13 @@ class Method(ABC):
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
+    disagrees: ClassVar[bool] = False
+    """True for a method with two denoisers trained apart, whose difference says where neither is to be trusted."""
+
+    def disagreement(self, x: Tensor) -> Tensor:
+        """|one denoiser - the other|, (B, C, H, W) network units -> same shape. ConfigError for a method with one denoiser."""
+        raise ConfigError(f"method {self.key} has one denoiser, so there is no disagreement to show; iscl has two")
+
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:

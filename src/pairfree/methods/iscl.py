@@ -325,6 +325,18 @@ class ISCL(Method):
             if net is not None:
                 recompute_running_statistics(net, (signed(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
 
+    @property
+    def disagrees(self) -> bool:  # type: ignore[override]
+        return self.config.extract
+
+    def disagreement(self, x: Tensor) -> Tensor:
+        """|F(x) - (x - H(x))|: both are denoisers, trained apart."""
+        if self.ensemble.extract is None:
+            return super().disagreement(x)
+        inside = signed(channels_last(x)).clamp(-1.0, 1.0)
+        apart: Tensor = self.ensemble.denoise(inside) - without_noise(inside, self.ensemble.extract(inside))
+        return apart.abs() / 2.0
+
     def denoise(self, x: Tensor) -> Tensor:
         out: Tensor = self.bounded(channels_last(x))
         return out

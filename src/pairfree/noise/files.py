@@ -12,7 +12,7 @@ import numpy as np
 from pairfree.errors import OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import open_image, save_image, to_dtype
-from pairfree.files.listing import Entry, find_images, plan_outputs
+from pairfree.files.listing import find_images, plan_outputs
 from pairfree.noise.simulate import image_rng, parse_noise, simulate, spec_of
 
 
@@ -39,9 +39,7 @@ def simulate_files(
     """
     model = parse_noise(spec)
     entries = find_images(inputs)
-    if as_float:
-        entries = [Entry(entry.path, entry.relative.with_suffix(".tif")) for entry in entries]
-    planned = plan_outputs(entries, out_dir, overwrite)
+    planned = plan_outputs(entries, out_dir, overwrite, ".tif" if as_float else None)
     notes = out_dir / "noise.json"
     if notes.exists() and not overwrite:
         raise OutputError(f"{notes}: exists already; add --overwrite to replace it, or name another folder")
