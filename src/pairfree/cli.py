@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer import Context
 from typer.core import TyperCommand
 
 from pairfree.errors import ConfigError, InputError, PairfreeError
@@ -80,7 +79,7 @@ def progress(what: str) -> Iterator[Any]:
 class TrainCommand(TyperCommand):
     """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, several(args, "--clean"))
 
 
