@@ -312,7 +312,7 @@ def denoise(
     results = []
     for entry, path in planned:
         image = open_image(entry.path)
-        with open_sink(image, path, overwrite) as sink:
+        with open_sink(model.derived(image), path, overwrite) as sink:
             done = model.denoise_image(image, on_pixels)
             for index in image.planes():
                 sink.write(index, done.image.plane(index))

@@ -21,6 +21,8 @@ SETS = (
     "em/cryo_apoferritin",
     "fluo/pn2v_16bit",
     "ct/mayo_L506",
+    "ct/covid_ny_sbu",
+    "ct/philips_phantom",
 )
 FILES = sorted(p for one in SETS if (DATA / one).is_dir() for p in (DATA / one).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 pytestmark = pytest.mark.skipif(not FILES, reason="no data folder (PAIRFREE_DATA)")
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.skipif(not FILES, reason="no data folder (PAIRFREE_DATA
 PLACES = {254, 273, 278, 279, 284, 324, 325, 339, 50838}
 
 
-@pytest.mark.parametrize("path", FILES[:40], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", FILES[:60], ids=lambda p: p.name)
 def test_real_file_survives(path: Path, tmp_path: Path) -> None:
     image = open_image(path)
     out = tmp_path / path.name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pairfree import __version__
 from pairfree.data.sets import check_finite
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import InputError
@@ -47,6 +50,17 @@ class Model:
     def channels(self) -> int:
         return self.predictor.channels
 
+    @cached_property
+    def derivation(self) -> str:
+        """What is written into files that say how they were made: version, method, and a digest of the weights."""
+        weights = [value for _, value in sorted(self.method.denoiser.state_dict().items())]
+        digest = hashlib.sha256(b"".join(value.detach().cpu().contiguous().numpy().tobytes() for value in weights)).hexdigest()
+        return f"denoised with pairfree {__version__}, method {self.method.key}, weights {digest[:16]}"
+
+    def derived(self, image: Image) -> Image:
+        """``image`` as the metadata of its result."""
+        return replace(image, metadata={**image.metadata, "derivation": self.derivation})
+
     def denoise(self, array: np.ndarray, axes: str | None = None) -> np.ndarray:
         """Denoise an array; same shape and dtype back, integers rounded and clipped.
 
@@ -76,7 +90,7 @@ class Model:
         for index in image.planes():
             out[index], count = self._plane(image.plane(index), image.dtype, image.colours, on_pixels)
             clipped += count
-        return Denoised(replace(image, pixels=out), clipped)
+        return Denoised(replace(self.derived(image), pixels=out), clipped)
 
     def disagreement_image(self, image: Image) -> Image:
         """Where the method's two denoisers are apart: float32 of the same shape and axes, intensity units; 0 for transparency.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files.atomic import atomic_path, require_space
+from pairfree.files.dicom import read_dicom, write_dicom
 from pairfree.files.image import Image, check_index
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.npy import read_npy, write_npy
@@ -47,6 +49,7 @@ FORMATS: dict[str, Format] = {
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), read_jpeg, write_png, output_suffix=".png"),
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
     "npy": Format("npy", (".npy",), read_npy, write_npy),
+    "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
@@ -68,13 +71,15 @@ class _Drop(logging.Filter):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile's log lines about damaged files off the terminal: what matters reaches the user as InputError."""
+    """Keep the readers' lines about odd files off the terminal: what matters reaches the user as InputError."""
     drop = _Drop()
-    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL")]
+    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom")]
     for logger in loggers:
         logger.addFilter(drop)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pydicom")
+            yield
     finally:
         for logger in loggers:
             logger.removeFilter(drop)
