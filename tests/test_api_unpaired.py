@@ -49,7 +49,9 @@ def test_it_trains_and_denoises(key, tmp_path):
     assert found.shape == image.shape
     assert not np.array_equal(found, image)
     np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(image), found)
-    assert "other scenes" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "other scenes" in report
+    assert ("two denoisers differ" in report) == (key == "iscl")
 
 
 @pytest.mark.parametrize("key", ["iscl", *RIVALS])

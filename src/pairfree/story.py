@@ -55,7 +55,7 @@ def run_report(
         method_key=method.key,
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
-        examples=[_example(*pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
+        examples=[_example(model, *pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
         curves=_curves(run.events()),
         evidence=evidence,
         noise=_noise(pairs, evidence),
@@ -72,12 +72,14 @@ def evenly(total: int, wanted: int) -> list[int]:
     return [round(position) for position in np.linspace(0, total - 1, min(total, wanted))]
 
 
-def _example(name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
+def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     height, width = noisy.shape[1:]
     top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
     cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
     first, second = (_samples_last(array[cut]) for array in (noisy, denoised))
-    return Example(name, first, second, text=f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px")
+    apart = _samples_last(model.predictor.disagreement(noisy)[cut]) if model.method.disagrees else None
+    text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
+    return Example(name, first, second, text=text, disagreement=apart)
 
 
 def _samples_last(array: np.ndarray) -> np.ndarray:

@@ -48,6 +48,8 @@ class Example:
     clean: ArrayLike | None = None
     text: str = ""
     """Unit and scale, and where the crop lies: ``grey levels; 1 px = 0.11 µm; crop at row 96, column 200``."""
+    disagreement: ArrayLike | None = None
+    """How far two denoisers of one method are apart, not negative; black is agreement."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def example_view(example: Example) -> dict[str, Any]:
     std = float(residual.std())
     height, width = denoised.shape[:2]
     zoom = zoom_box(denoised)
+    apart = None if example.disagreement is None else _image(example, "disagreement", example.disagreement)
+    most = 0.0 if apart is None else float(np.percentile(apart, WINDOW_PERCENTILES[1]))
     versions = [("noisy", noisy), ("denoised", denoised), *([("clean", clean)] if clean is not None else [])]
     outside = 100 * float(np.mean((noisy < low) | (noisy > high)))
     label = f"{example.name}: "
@@ -189,6 +193,7 @@ def example_view(example: Example) -> dict[str, Any]:
         "zooms": [(name, png_uri(to_uint8(_cut(a, zoom), low, high))) for name, a in versions],
         "zoom": zoom, "sites": _sites(noisy, denoised), "stats": _stats(residual, noisy, denoised),
         "window": f"{number(low)} (black) to {number(high)} (white)", "outside": f"{outside:.0f} %",
+        "disagreement": "" if apart is None else png_uri(to_uint8(apart, 0.0, most or 1.0)), "disagreement_window": number(most),
         "residual_window": f"±{number(RESIDUAL_WINDOW_STD * std)}",
         "histogram": Markup(histogram_pair(denoised, noisy, ("denoised", "noisy"), label + "both histograms", "grey level")),
         "residual_histogram": Markup(
