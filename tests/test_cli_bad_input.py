@@ -196,6 +196,8 @@ def run(pairfree):
 
 def test_denoise_refuses(run, refused, folder):
     assert "exists and is not empty" in refused("train", "noisy", "--out", run, *FAST)
+    assert "exists and is not empty" in refused("train", "noisy", "--out", run, "--dry-run", *FAST)
+    assert "cannot be changed by --resume: --init" in refused("train", "--out", run, "--resume", "--init", "elsewhere")
     assert "no such run folder" in refused("denoise", "nowhere", "noisy", "--out", "out")
     assert "no usable checkpoint" in refused("denoise", "noisy", "noisy", "--out", "out")
     assert "is an input" in refused("denoise", run, "noisy", "--out", "noisy", "--overwrite")

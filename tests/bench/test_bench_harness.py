@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, fmd, harness, tables
+from pairfree.bench import base, bsd68, em, fmd, harness, tables
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
@@ -226,3 +226,23 @@ def test_ablations_stand_beside_a_row_that_differs_in_one_thing():
     cells = {cell.row: dict(cell.settings) for cell in bsd68.cells("cpu") if cell.row.startswith("iddp, ")}
     with_stop, without = cells["iddp, the paper's eq. 11"], cells["iddp, no stop-gradient"]
     assert {key for key in with_stop | without if with_stop.get(key) != without.get(key)} == {"stop_gradient"}
+
+
+def test_a_preset_that_no_method_of_a_table_has_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="ablation: none of its methods has the preset 'paper-200k'"):
+        harness.run("ablation", preset="paper-200k", data=tmp_path, out=tmp_path / "results")
+
+
+@pytest.mark.parametrize(("count", "fold"), [(30, 0), (30, 3), (12, 1), (7, 2)])
+def test_folds_of_sections_are_runs_of_neighbours_without_overlap(count, fold):
+    noisy, clean, test = em.split(count, fold)
+    assert sorted([*noisy, *clean, *test]) == list(range(count))
+    assert len(test) in (count // 4, -(-count // 4))
+    assert abs(len(noisy) - len(clean)) <= 1
+    assert test == list(range(test[0], test[-1] + 1))
+    assert max(noisy) < min(clean)
+
+
+def test_every_section_is_tested_in_one_fold():
+    tested = [index for fold in range(em.FOLDS) for index in em.split(30, fold)[2]]
+    assert tested == list(range(30))
