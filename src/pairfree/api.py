@@ -30,8 +30,8 @@ from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputEr
 from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image, open_sink, save_image
 from pairfree.files.image import Image
-from pairfree.files.listing import find_images, partners, plan_outputs
-from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve
+from pairfree.files.listing import Entry, find_images, partners, plan_outputs
+from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve, stored_maps
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
@@ -177,7 +177,6 @@ def _resume(
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        maps = Normalizer(**facts["normalizer"]), Normalizer(**facts["clean_normalizer"]) if "clean_normalizer" in facts else None
         settings = {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
         given = {name: value if value is not None else stored.get(name) or None for name, value in images.items()}
         noisy = given.pop("noisy")
@@ -191,7 +190,7 @@ def _resume(
             device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else settings,
             net=net,
-            normalizers=maps,
+            normalizers=stored_maps(facts),
         )
         job = dataclasses.replace(job, config=facts["config"])
         if _fingerprint(job.data) != facts["data_sha256"]:
@@ -303,9 +302,11 @@ def denoise(
     entries = find_images([inputs] if isinstance(inputs, str | Path) else inputs)
     planned = plan_outputs(entries, out, overwrite)
     model = run if isinstance(run, Model) else load(run, device=device, max_bytes=max_bytes)
-    if disagreement is not None and not model.method.disagrees:
-        raise ConfigError(f"method {model.method.key} has one denoiser, so there is no disagreement to show; iscl has two")
-    maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif")) if disagreement is not None else {}
+    maps: dict[Entry, Path] = {}
+    if disagreement is not None:
+        if not model.method.disagrees:
+            raise model.method.no_disagreement()
+        maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif"))
     if len(planned) > 1:  # a single one is checked as it is denoised
         for entry, _ in planned:
             model.check(open_image(entry.path))

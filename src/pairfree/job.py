@@ -27,7 +27,7 @@ from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import find_images
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
-from pairfree.methods.base import Method, Needs
+from pairfree.methods.base import Method, Needs, below
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
@@ -186,11 +186,16 @@ def _intensity_maps(
 ) -> tuple[Normalizer, Normalizer | None]:
     """Of the noisy and of the unpaired clean set; a fine-tuned network keeps those it was trained with."""
     if start is not None:
-        stored = start.facts.get("clean_normalizer")
-        return Normalizer(**start.facts["normalizer"]), Normalizer(**stored) if stored else None
+        return stored_maps(start.facts)
     if clean is None:
         return fit_normalizer(noisy.planes, noisy.dtypes), None
     return fit_unpaired(noisy, clean, getattr(config, "intensity", "auto"))
+
+
+def stored_maps(facts: Mapping[str, Any]) -> tuple[Normalizer, Normalizer | None]:
+    """The intensity maps of a checkpoint: of its noisy set, and of its unpaired clean set where there was one."""
+    clean = facts.get("clean_normalizer")
+    return Normalizer(**facts["normalizer"]), Normalizer(**clean) if clean else None
 
 
 def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
@@ -284,7 +289,7 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
     for name, net in method.networks.items():
         averages = () if single else (f"{name}_swa/net.", f"{name}_slow/net.")
         sources = (f"{denoiser}/",) if name == "net" else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
-        weights = next((found for found in (_below(start.tensors, f"net/{source}") for source in sources) if found), None)
+        weights = next((found for found in (below(start.tensors, f"net/{source}") for source in sources) if found), None)
         if weights is None:
             continue
         try:
@@ -294,10 +299,6 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         loaded = True
     if not loaded:
         raise CheckpointError(f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with")
-
-
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:

@@ -42,16 +42,24 @@ class Normalizer:
         return {"offset": self.offset, "scale": self.scale}
 
 
-def fit_normalizer(
-    planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype], percentiles: tuple[float, float] = (LOW_PERCENTILE, HIGH_PERCENTILE)
-) -> Normalizer:
+EIGHT_BIT = Normalizer(0.0, 255.0)
+
+
+def is_eight_bit(dtypes: Iterable[np.dtype]) -> bool:
+    return all(np.dtype(kind) == np.uint8 for kind in dtypes)
+
+
+def fit_normalizer(planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype]) -> Normalizer:
     """Fit the intensity map on noisy training planes, (H, W) or (C, H, W).
 
     8-bit files keep their natural scale, 0..255 -> 0..1, so that published sigmas mean what they say. Any other type maps the pooled
-    ``percentiles`` to 0 and 1 without clipping: a hot pixel or a padding value then does not squeeze the picture.
+    0.5 and 99.5 percentiles to 0 and 1.
     """
-    if all(np.dtype(kind) == np.uint8 for kind in dtypes):
-        return Normalizer(0.0, 255.0)
+    return EIGHT_BIT if is_eight_bit(dtypes) else fit_percentiles(planes, (LOW_PERCENTILE, HIGH_PERCENTILE))
+
+
+def fit_percentiles(planes: Iterable[np.ndarray], percentiles: tuple[float, float]) -> Normalizer:
+    """The map of the pooled ``percentiles`` to 0 and 1 without clipping: a hot pixel or a padding value does not squeeze the picture."""
     samples = []
     for plane in planes:
         flat = plane.reshape(-1)

@@ -80,7 +80,7 @@ def read_set(entries: Sequence[Entry]) -> ImageSet:
     for entry in entries:
         image = open_image(entry.path)
         found.warnings += [f"{entry.relative}: {line}" for line in image.metadata.get("warnings", [])]
-        found.add(image, str(entry.relative), str(entry.relative.with_suffix("")).removesuffix(".ome"))
+        found.add(image, str(entry.relative), entry.stem)
     _check_not_blank(found)
     return found
 

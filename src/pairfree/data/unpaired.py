@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 from scipy import ndimage
 
-from pairfree.data.normalize import Normalizer, fit_normalizer
+from pairfree.data.normalize import EIGHT_BIT, Normalizer, fit_percentiles, is_eight_bit
 from pairfree.data.sets import ImageSet
 
 BLOCK_PX = 8
@@ -33,13 +33,12 @@ def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> t
                 are then taken for the same; the output is on the noisy set's scale.
     "auto"      "common" where both sets have the same pixel types, or ranges of a size that overlap, else "separate"
     """
-    alone = [fit_normalizer(found.planes, [np.dtype(np.float32)], WIDE_PERCENTILES) for found in (noisy, clean)]
-    if intensity == "auto":
-        intensity = "common" if set(noisy.dtypes) == set(clean.dtypes) or _comparable(*alone) else "separate"
-    if intensity == "separate":
-        return alone[0], alone[1]
-    dtypes = [*noisy.dtypes, *clean.dtypes]
-    first, second = (fit_normalizer(found.planes, dtypes, WIDE_PERCENTILES) for found in (noisy, clean))
+    if intensity != "separate" and is_eight_bit([*noisy.dtypes, *clean.dtypes]):
+        return EIGHT_BIT, EIGHT_BIT
+    first, second = (fit_percentiles(found.planes, WIDE_PERCENTILES) for found in (noisy, clean))
+    alike = set(noisy.dtypes) == set(clean.dtypes) or _comparable(first, second)
+    if intensity == "separate" or (intensity == "auto" and not alike):
+        return first, second
     low = min(first.offset, second.offset)
     both = Normalizer(low, max(first.offset + first.scale, second.offset + second.scale) - low)
     return both, both

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pairfree import __version__
-from pairfree.data.sets import check_finite
+from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import InputError
 from pairfree.files.formats import to_dtype
@@ -101,8 +101,7 @@ class Model:
         out = np.zeros(image.shape, np.float32)
         for index in image.planes():
             plane = image.plane(index)
-            first = plane[None] if plane.ndim == 2 else np.moveaxis(plane[..., : image.colours], -1, 0)
-            found = self.predictor.disagreement(first)
+            found = self.predictor.disagreement(to_channels_first(plane, image.colours))
             if plane.ndim == 2:
                 out[index] = found[0]
             else:
@@ -115,7 +114,7 @@ class Model:
             plane = image.plane(index)
             label = f"{image.source or 'array'}{list(index) if index else ''}"
             colours = image.colours
-            check_finite(plane if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0), label)
+            check_finite(to_channels_first(plane, colours), label)
             if colours != self.channels:
                 raise InputError(
                     f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "

@@ -22,6 +22,11 @@ class Entry:
     path: Path
     relative: Path
 
+    @property
+    def stem(self) -> str:
+        """The relative path without suffix, ``.ome.tif`` counting as one: what partners share."""
+        return self.relative.with_suffix("").as_posix().removesuffix(".ome")
+
 
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
     """Image files named by ``inputs``: files, folders (walked with their sub-folders) and globs (``**`` too), each file once.
@@ -194,8 +199,7 @@ def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Pat
 def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
     table: dict[str, Path] = {}
     for entry in entries:
-        stem = entry.relative.with_suffix("").as_posix().removesuffix(".ome")
-        name = stem if nested else stem.rpartition("/")[2]
+        name = entry.stem if nested else entry.stem.rpartition("/")[2]
         if name in table:
             raise InputError(f"{entry.path}: shares the name {name!r} with {table[name]}; names must be unique to be matched")
         table[name] = entry.path

@@ -115,12 +115,18 @@ class Method(ABC):
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
-    disagrees: ClassVar[bool] = False
-    """True for a method with two denoisers trained apart, whose difference says where neither is to be trusted."""
+    @property
+    def disagrees(self) -> bool:
+        """True for a method with two denoisers trained apart, whose difference says where neither is to be trusted."""
+        return False
+
+    def no_disagreement(self) -> ConfigError:
+        """What to raise where a method with one denoiser is asked for its disagreement."""
+        return ConfigError(f"method {self.key} has one denoiser, so there is no disagreement to show; iscl has two")
 
     def disagreement(self, x: Tensor) -> Tensor:
         """|one denoiser - the other|, (B, C, H, W) network units -> same shape. ConfigError for a method with one denoiser."""
-        raise ConfigError(f"method {self.key} has one denoiser, so there is no disagreement to show; iscl has two")
+        raise self.no_disagreement()
 
     @property
     @abstractmethod
@@ -147,8 +153,7 @@ class Method(ABC):
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         """Inverse of ``tensors``. Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it."""
         for name, net in self.networks.items():
-            prefix = f"net/{name}/"
-            net.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}, strict=True)
+            net.load_state_dict(below(tensors, f"net/{name}/"), strict=True)
         if not optimizers:
             return
         for name, optimizer in self.optimizers.items():
@@ -159,6 +164,11 @@ class Method(ABC):
                     index, field = key[len(prefix) :].split("/", 1)
                     state["state"].setdefault(int(index), {})[field] = value.clone()
             optimizer.load_state_dict(state)
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins with ``prefix``, by the rest of it."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf) -> None:

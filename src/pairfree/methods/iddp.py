@@ -16,7 +16,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, autocast
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, run
 from pairfree.nets.blocks import channels_last
 
 PROBE = 0.25
@@ -248,8 +248,4 @@ class IDDP(SingleNetwork):
     @torch.no_grad()
     def _prior_of(self, y: Tensor) -> Tensor:
         """F(y) by the network that serves as prior: the average where there is one, else the network itself."""
-        if self.config.turnovers == 0:
-            return self.f(y)
-        with autocast(y.device, self.precision):
-            out: Tensor = self.prior(channels_last(y))
-        return out.float()
+        return run(self.prior if self.config.turnovers > 0 else self.net, y, self.precision)

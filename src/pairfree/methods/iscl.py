@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.averages import SWA, Lookahead
-from pairfree.methods.base import At, Method, Needs, check_positive, require, set_rate, update
-from pairfree.methods.single import resolve_precision
-from pairfree.methods.unpaired import Bounded, common_problems, constant, run, settle, signed
+from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
+from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, settle, signed
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.iscl import Critic, Extractor, Generator
@@ -127,13 +126,12 @@ class Ensemble(nn.Module):
 
 
 @dataclass(frozen=True)
-class ISCLConfig:
+class ISCLConfig(UnpairedConfig):
     """nets                  "iscl": F, G and H of the paper's Figure 3; "shuffle-unet": U-Nets that never work at full resolution
     width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
     extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
     critic_width          channels of the first level of D_X and D_Y
     critic_norm           batch-instance normalisation in them; it hides a difference of brightness between two batches
-    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
     lr, lr_end            rate of all three RAdams at the beginning and at the end, linear in between
     nested_weight         lambda of eq. (1)
     gamma                 share of F in the result, eq. (13)
@@ -142,9 +140,6 @@ class ISCLConfig:
     swa_from              share of the steps after which the weights of F and G are averaged
     lookahead_every, lookahead_alpha   k and alpha of Lookahead on D_X, D_Y and H
     share_passes          F(x), G(y) and H(x) are computed once a step; False computes them anew for each update, as Algorithm 1 reads
-    intensity             how the brightness of the two sets goes together: "common", "separate" or "auto" (``data.unpaired.fit_unpaired``)
-    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
-    minutes, steps        budget when none is given; minutes = 0 means steps count
     """
 
     nets: str = "iscl"
@@ -154,8 +149,6 @@ class ISCLConfig:
     extractor_depth: int = 20
     critic_width: int = 32
     critic_norm: bool = True
-    patch_px: int = 64
-    batch_size: int = 64
     lr: float = 1e-4
     lr_end: float = 1e-6
     nested_weight: float = 30.0
@@ -168,10 +161,6 @@ class ISCLConfig:
     lookahead_every: int = 6
     lookahead_alpha: float = 0.5
     share_passes: bool = False
-    intensity: str = "auto"
-    precision: str = "float32"
-    minutes: float = 0.0
-    steps: int = 8000
 
     def __post_init__(self) -> None:
         positive = ("width", "extractor_width", "critic_width", "batch_size", "lr", "lr_end", "nested_weight", "lookahead_every")
@@ -186,7 +175,7 @@ class ISCLConfig:
                 problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
         if not self.extract and (self.bypass or self.boost or self.noise_consistency):
             problems.append("extract = false needs bypass, boost and noise_consistency to be false: they all need the extractor")
-        problems += common_problems(self)
+        problems += self.common_problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
@@ -214,7 +203,7 @@ PRESETS = {
 }
 
 
-class ISCL(Method):
+class ISCL(UnpairedMethod):
     key = "iscl"
     title = "ISCL (interdependent self-cooperative learning)"
     needs = Needs.CLEAN
@@ -223,23 +212,17 @@ class ISCL(Method):
     config: ISCLConfig
 
     def __init__(self, config: ISCLConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
-        if net is not None:
-            raise ConfigError(f"{self.key}: trains five networks of its own and takes no net=; their widths are settings")
-        self.config = config
-        self.patch_px, self.batch_size = config.patch_px, config.batch_size
-        place = torch.device(device)
-        self.precision = resolve_precision(config.precision, place)
-
-        self.F, self.G = (placed(translator(config, channels), place) for _ in range(2))
-        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), place)
-        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), place)
+        super().__init__(config, device, net)
+        self.F, self.G = (placed(translator(config, channels), self.place) for _ in range(2))
+        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
+        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
         # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
         self.optimizers = {"F, G": _radam(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
-            self.H = placed(extractor(config, channels), place)
+            self.H = placed(extractor(config, channels), self.place)
             self.networks["H"] = self.H
             self.optimizers["H"] = _radam(config, self.H)
             self.leashes["H"] = self._leash("H")
@@ -301,9 +284,6 @@ class ISCL(Method):
             judged = judged + boosting_loss(self._run(self.D_Y, without_noise(x, noise)), self._run(self.D_X, y + noise))
         return judged
 
-    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
-        return run(net, x, self.precision)
-
     @torch.no_grad()
     def _fixed(self, net: nn.Module, x: Tensor) -> Tensor:
         return self._run(net, x)
@@ -326,7 +306,7 @@ class ISCL(Method):
                 recompute_running_statistics(net, (signed(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
 
     @property
-    def disagrees(self) -> bool:  # type: ignore[override]
+    def disagrees(self) -> bool:
         return self.config.extract
 
     def disagreement(self, x: Tensor) -> Tensor:
@@ -336,10 +316,6 @@ class ISCL(Method):
         inside = signed(channels_last(x)).clamp(-1.0, 1.0)
         apart: Tensor = self.ensemble.denoise(inside) - without_noise(inside, self.ensemble.extract(inside))
         return apart.abs() / 2.0
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bounded(channels_last(x))
-        return out
 
     @property
     def denoiser(self) -> nn.Module:

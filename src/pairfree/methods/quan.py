@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, Needs, check_positive, require, set_rate, update
+from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.iscl import adversarial_loss, critic_loss
-from pairfree.methods.single import autocast, resolve_precision
-from pairfree.methods.unpaired import Bounded, common_problems, constant, run, settle, signed
+from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, settle, signed
 from pairfree.nets.batch_instance_norm import drop_statistics
-from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator
 
 
@@ -37,45 +36,35 @@ class Apart(nn.Module):
         self.channels, self.stride = channels, Generator.stride
         self.net = Generator(channels, width, blocks, outputs=2 * channels)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.net(x)
+    def parts(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Clean image and noise in the output of ``net``."""
         return out[:, : self.channels], out[:, self.channels :]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.both(x)[0]
+        return self.parts(self.net(x))[0]
 
 
 @dataclass(frozen=True)
-class QuanConfig:
+class QuanConfig(UnpairedConfig):
     """width, blocks         channels of the first level of both generators, and their residual blocks
     critic_width          channels of the first level of the three critics
-    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of each set
     lr, lr_end            rate of Adam at the beginning and at the end, linear in between
     beta1                 Adam's first decay
     cycle_weight          weight of the three-way cycle
-    intensity             as in ``iscl``
-    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
-    minutes, steps        budget when none is given; minutes = 0 means steps count
     """
 
     width: int = 32
     blocks: int = 3
     critic_width: int = 32
-    patch_px: int = 64
-    batch_size: int = 64
     lr: float = 2e-4
     lr_end: float = 2e-6
     beta1: float = 0.5
     cycle_weight: float = 10.0
-    intensity: str = "auto"
-    precision: str = "float32"
-    minutes: float = 0.0
-    steps: int = 8000
 
     def __post_init__(self) -> None:
         positive = ("width", "critic_width", "batch_size", "lr", "lr_end", "cycle_weight")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
-        problems = common_problems(self)
+        problems = self.common_problems()
         if self.blocks < 0:
             problems.append(f"blocks = {self.blocks} must not be negative")
         if not 0 <= self.beta1 < 1:
@@ -94,7 +83,7 @@ PRESETS = {
 }
 
 
-class Quan(Method):
+class Quan(UnpairedMethod):
     key = "quan"
     title = "Quan et al. (asymmetric cycle)"
     needs = Needs.CLEAN_AND_NOISE
@@ -106,15 +95,10 @@ class Quan(Method):
     config: QuanConfig
 
     def __init__(self, config: QuanConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
-        if net is not None:
-            raise ConfigError("quan: trains five networks of its own and takes no net=; their widths are settings")
-        self.config = config
-        self.patch_px, self.batch_size = config.patch_px, config.batch_size
-        place = torch.device(device)
-        self.precision = resolve_precision(config.precision, place)
-        self.F = placed(Apart(channels, config.width, config.blocks), place)
-        self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), place)
-        self.critics = [placed(Critic(channels, config.critic_width, config.patch_px), place) for _ in range(3)]
+        super().__init__(config, device, net)
+        self.F = placed(Apart(channels, config.width, config.blocks), self.place)
+        self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place)
+        self.critics = [placed(Critic(channels, config.critic_width, config.patch_px), self.place) for _ in range(3)]
         self.networks = {"F": self.F, "G": self.G, **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True))}
         self.optimizers = {"F, G": self._adam("F", "G"), "D_X, D_Y, D_N": self._adam("D_X", "D_Y", "D_N")}
         self.bounded = Bounded(self.F)
@@ -147,16 +131,7 @@ class Quan(Method):
         return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach()}
 
     def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(x.device, self.precision):
-            first, second = self.F.both(channels_last(x))
-        return first.float(), second.float()
-
-    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
-        return run(net, x, self.precision)
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bounded(channels_last(x))
-        return out
+        return self.F.parts(self._run(self.F.net, x))
 
     @property
     def denoiser(self) -> nn.Module:

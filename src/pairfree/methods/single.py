@@ -13,7 +13,7 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method, check_positive, flat_then_linear, set_rate, update, warm_cosine
 from pairfree.methods.optim import MuonAdam
 from pairfree.nets import build
-from pairfree.nets.blocks import channels_last, total_stride
+from pairfree.nets.blocks import channels_last, placed, total_stride
 
 MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear}
@@ -112,6 +112,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
+def run(net: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """A forward pass in training precision; float32 out."""
+    with autocast(x.device, precision):
+        out: Tensor = net(channels_last(x))
+    return out.float()
+
+
 class SingleNetwork(Method):
     """A method whose denoiser is its one trained network ``net``."""
 
@@ -125,7 +132,7 @@ class SingleNetwork(Method):
         if config.smallest_px % stride:
             multiple = stride * (config.patch_px // config.smallest_px)
             raise ConfigError(f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}")
-        self.net = made.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = placed(made, place)
         self.networks = {"net": self.net}
         self.optimizers = {"net": optimizer_of(config, self.net)}
 
@@ -139,9 +146,7 @@ class SingleNetwork(Method):
 
     def f(self, x: Tensor) -> Tensor:
         """The network in training precision; float32 in and out."""
-        with autocast(x.device, self.precision):
-            out: Tensor = self.net(channels_last(x))
-        return out.float()
+        return run(self.net, x, self.precision)
 
     @torch.no_grad()
     def f_fixed(self, x: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ from torch.nn import functional as F
 
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, Needs, check_positive, flat_then_linear, require, set_rate, update
-from pairfree.methods.single import resolve_precision
-from pairfree.methods.unpaired import common_problems, constant, run, signed, unsigned
+from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
+from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, signed, unsigned
 from pairfree.nets import build
-from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic
 from pairfree.nets.unet import UNet
 
@@ -41,40 +40,31 @@ def pseudo_pair_loss(denoised: Tensor, clean: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class UIDNetConfig:
+class UIDNetConfig(UnpairedConfig):
     """net, width         the denoiser, a name in ``nets.NETS``, and its channels (0: its default)
     generator_width       channels of the first level of the noise generator, a U-Net
     critic_width          channels of the critic's first level
-    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of either set
     lr, lr_denoiser       Adam's rates; constant over the first half of the steps, then linear to 0
     beta1                 Adam's first decay
     penalty               weight of the gradient penalty
     critic_steps          updates of the critic for one of the generator
-    intensity             as in ``iscl``
-    precision             "auto": bfloat16 convolutions of generator and denoiser where the device has them in hardware, else float32
-    minutes, steps        budget when none is given; minutes = 0 means steps count
+    precision             of generator and denoiser; the critic and its penalty are float32
     """
 
     net: str = "dncnn"
     width: int = 0
     generator_width: int = 32
     critic_width: int = 64
-    patch_px: int = 64
-    batch_size: int = 64
     lr: float = 1e-4
     lr_denoiser: float = 1e-4
     beta1: float = 0.5
     penalty: float = 10.0
     critic_steps: int = 1
-    intensity: str = "auto"
-    precision: str = "float32"
-    minutes: float = 0.0
-    steps: int = 8000
 
     def __post_init__(self) -> None:
         positive = ("generator_width", "critic_width", "batch_size", "lr", "lr_denoiser", "penalty", "critic_steps")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
-        problems = common_problems(self)
+        problems = self.common_problems()
         if not 0 <= self.beta1 < 1:
             problems.append(f"beta1 = {self.beta1} must lie in [0, 1)")
         if self.width < 0:
@@ -104,7 +94,7 @@ PRESETS: dict[str, Any] = {
 }
 
 
-class UIDNet(Method):
+class UIDNet(UnpairedMethod):
     key = "uidnet"
     title = "UIDNet"
     needs = Needs.CLEAN
@@ -115,17 +105,14 @@ class UIDNet(Method):
     config: UIDNetConfig
 
     def __init__(self, config: UIDNetConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
-        self.config = config
-        self.patch_px, self.batch_size = config.patch_px, config.batch_size
-        place = torch.device(device)
-        self.precision = resolve_precision(config.precision, place)
+        super().__init__(config, device)
         made = net if net is not None else build(config.net, channels, config.width)
         nets = {
             "f": made,
             "G": UNet(2 * channels, config.generator_width, outputs=channels),
             "D": Critic(2 * channels, config.critic_width, config.patch_px, norm=False),
         }
-        self.networks = {name: placed(one, place) for name, one in nets.items()}
+        self.networks = {name: placed(one, self.place) for name, one in nets.items()}
         self.f, self.G, self.D = (self.networks[name] for name in ("f", "G", "D"))
         betas = (config.beta1, 0.999)
         self.rates = {"D": config.lr, "G": config.lr, "f": config.lr_denoiser}
@@ -148,14 +135,14 @@ class UIDNet(Method):
         with constant(self.D):
             fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
         update(self.optimizers["G"], fooled, at, "G")
-        loss = pseudo_pair_loss(run(self.f, self.made_noisy(y, at, "pairs").detach(), self.precision), y)
+        loss = pseudo_pair_loss(self._run(self.f, self.made_noisy(y, at, "pairs").detach()), y)
         update(self.optimizers["f"], loss, at, "f")
         return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach()}
 
     def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
         """y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""
         z = torch.rand(y.shape, generator=at.rng(purpose, y.device), device=y.device) * 2.0 - 1.0
-        return y + torch.tanh(run(self.G, torch.cat([z, y], 1), self.precision))
+        return y + torch.tanh(self._run(self.G, torch.cat([z, y], 1)))
 
     def _penalty(self, x: Tensor, fake: Tensor, at: At, turn: int) -> Tensor:
         share = torch.rand((len(x), 1, 1, 1), generator=at.rng(f"between {turn}", x.device), device=x.device)
@@ -164,8 +151,7 @@ class UIDNet(Method):
         return gradient_penalty(slopes)
 
     def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = unsigned(self.f(channels_last(signed(x))))
-        return out
+        return unsigned(super().denoise(signed(x)))
 
     @property
     def denoiser(self) -> nn.Module:

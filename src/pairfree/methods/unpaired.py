@@ -4,44 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from pairfree.methods.single import PRECISIONS, autocast
+from pairfree.errors import ConfigError
+from pairfree.methods.base import Method
+from pairfree.methods.single import PRECISIONS, resolve_precision, run
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
 from pairfree.nets.blocks import channels_last
 
 INTENSITIES = ("auto", "common", "separate")
 
 
-class UnpairedConfig(Protocol):
-    """The settings that all of them have."""
+@dataclass(frozen=True)
+class UnpairedConfig:
+    """The settings that all of them have.
 
-    @property
-    def patch_px(self) -> int: ...
-    @property
-    def intensity(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def minutes(self) -> float: ...
-    @property
-    def steps(self) -> int: ...
+    patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of each set
+    intensity             how the brightness of the two sets goes together: "common", "separate" or "auto" (``data.unpaired.fit_unpaired``)
+    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
+    minutes, steps        budget when none is given; minutes = 0 means steps count
+    """
+
+    patch_px: int = 64
+    batch_size: int = 64
+    intensity: str = "auto"
+    precision: str = "float32"
+    minutes: float = 0.0
+    steps: int = 8000
+
+    def common_problems(self) -> list[str]:
+        """What is wrong with these settings, a phrase each."""
+        problems = []
+        if self.patch_px < 16 or self.patch_px & (self.patch_px - 1):
+            problems.append(f"patch_px = {self.patch_px} must be a power of two from 16 up")
+        if min(self.minutes, self.steps) < 0:
+            problems.append(f"minutes = {self.minutes}, steps = {self.steps} must not be negative")
+        if self.intensity not in INTENSITIES:
+            problems.append(f"intensity = {self.intensity!r} must be one of {', '.join(INTENSITIES)}")
+        if self.precision not in PRECISIONS:
+            problems.append(f"precision = {self.precision!r} must be one of {', '.join(PRECISIONS)}")
+        return problems
 
 
-def common_problems(config: UnpairedConfig) -> list[str]:
-    """What is wrong with the common settings, a phrase each."""
-    problems = []
-    if config.patch_px < 16 or config.patch_px & (config.patch_px - 1):
-        problems.append(f"patch_px = {config.patch_px} must be a power of two from 16 up")
-    if min(config.minutes, config.steps) < 0:
-        problems.append(f"minutes = {config.minutes}, steps = {config.steps} must not be negative")
-    if config.intensity not in INTENSITIES:
-        problems.append(f"intensity = {config.intensity!r} must be one of {', '.join(INTENSITIES)}")
-    if config.precision not in PRECISIONS:
-        problems.append(f"precision = {config.precision!r} must be one of {', '.join(PRECISIONS)}")
-    return problems
+class UnpairedMethod(Method):
+    """A method with several networks of its own; a subclass builds them on ``place``."""
+
+    def __init__(self, config: UnpairedConfig, device: torch.device | str, net: nn.Module | None = None) -> None:
+        if net is not None:
+            raise ConfigError(f"{self.key}: trains five networks of its own and takes no net=; their widths are settings")
+        self.config = config
+        self.patch_px, self.batch_size = config.patch_px, config.batch_size
+        self.place = torch.device(device)
+        self.precision = resolve_precision(config.precision, self.place)
+
+    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
+        return run(net, x, self.precision)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.denoiser(channels_last(x))
+        return out
 
 
 def signed(x: Tensor) -> Tensor:
@@ -52,13 +76,6 @@ def signed(x: Tensor) -> Tensor:
 def unsigned(x: Tensor) -> Tensor:
     """Inverse of ``signed``."""
     return (x + 1.0) / 2.0
-
-
-def run(net: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """A forward pass in training precision; float32 out."""
-    with autocast(x.device, precision):
-        out: Tensor = net(channels_last(x))
-    return out.float()
 
 
 @contextmanager

@@ -12,6 +12,11 @@ EPS = 1e-5
 MOMENTUM = 0.1
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """bfloat16 and float16 become float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class BatchInstanceNorm(nn.Module):
     r"""A share rho of batch normalisation and 1 - rho of instance normalisation, per channel, then gain and bias.
 
@@ -52,8 +57,7 @@ class BatchInstanceNorm(nn.Module):
         if self.held is not None and not self.training:
             return self.held
         over = (0, 2, 3) if self.holds else (2, 3)
-        values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        var, mean = torch.var_mean(values, over, correction=0)
+        var, mean = torch.var_mean(full_precision(x), over, correction=0)
         if self.holds:
             var, mean = var[None], mean[None]
             self.held = (var, mean)

@@ -86,11 +86,6 @@ def placed(net: Net, device: torch.device | str) -> Net:
     return made
 
 
-def full_precision(x: Tensor) -> Tensor:
-    """bfloat16 and float16 become float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 def channels_last(x: Tensor) -> Tensor:
     """Memory order NHWC, which the CPU and tensor-core convolutions are fastest in (benchmarks/results)."""
     return x.contiguous(memory_format=torch.channels_last)

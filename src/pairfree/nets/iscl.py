@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairfree.nets.batch_instance_norm import BatchInstanceNorm
-from pairfree.nets.blocks import full_precision
+from pairfree.nets.batch_instance_norm import BatchInstanceNorm, full_precision
 
 SLOPE = 0.2
 """Of the leaky ReLU below zero."""

@@ -53,9 +53,9 @@ def simulate_files(
         for index in image.planes():
             label = name if not index else f"{name}{list(index)}"
             plane = image.plane(index).astype(np.float64)
-            colours = plane[..., : image.colours] if plane.ndim == 3 else plane
+            colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
             noisy, drawn = simulate(colours / unit, model, image_rng(seed, label))
-            plane[..., : noisy.shape[-1]] = noisy * unit  # transparency stays
+            colours[...] = noisy * unit
             out[index], count = to_dtype(plane, out.dtype)
             clipped += count
             record[label] = spec_of(drawn)
