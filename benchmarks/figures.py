@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.bsd68 import EXPERIMENT
-from pairfree.bench.harness import DATA_RANGE
 from pairfree.evaluate.plots import histogram_pair
 from pairfree.files.formats import open_image
 
@@ -34,7 +33,7 @@ def residual_histogram(data: Path, runs: Path) -> str:
     )
     names = (f"n, std {noise.std():.1f}", f"y - F(y), std {removed.std():.1f}")
     svg = histogram_pair(
-        noise, removed, names, "True noise and what IDDP removed", f"grey levels of {DATA_RANGE:.0f}; heights are square roots"
+        noise, removed, names, "True noise and what IDDP removed", f"grey levels of {images[0].data_range:.0f}; heights are square roots"
     )
     head, inner = svg.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">{STYLE}{inner}\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +21,29 @@ from pairfree.config import updated
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
+from pairfree.engine.memory import enough
 from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.run import EventLog, RunFolder, environment
-from pairfree.engine.trainer import Loop, Stopped
+from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
-from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
+from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, OutputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
+from pairfree.files.atomic import remove_stale, require_space
 from pairfree.files.formats import open_image, open_sink, save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import Entry, find_images, partners, plan_outputs
+from pairfree.files.words import shown
 from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve, stored_maps
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
 
-OnStep = Callable[[int, int, str, float | None], None]
 SHOWN_WARNINGS = 20
+TOO_LARGE = "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), or another device"
+CLIPPED_SHARE = 0.01
+"""Share of a clean image's pixels that may lie outside the range of a score before this is said."""
 _say = logging.getLogger("pairfree")
 
 
@@ -76,7 +82,8 @@ def train(
     net        your own network, (B, C, H, W) -> same; ``net.stride`` is what H and W must be multiples of (default 1)
     init       run folder to fine-tune from
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
-    on_step    called with (steps done, total, stage, loss) after each step
+    on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with
+               ``out`` a checkpoint stands to go on from
     Returns    the trained Model
     Raises     InputError, ConfigError, OutputError, CheckpointError, BusyError, DivergedError
     """
@@ -117,7 +124,8 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
         run.check_empty()
         run.rewind(0)
         job.method.prepare(job.data, job.seed)
-        clock = Clock.start(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else None
+        with enough(TOO_LARGE):
+            clock = Clock.start(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else None
         plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
         run.write_config(
             {
@@ -224,7 +232,8 @@ def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
-    run_loop(loop, on_step)
+    with enough(TOO_LARGE):
+        run_loop(loop, on_step)
     model = Model(
         Predictor(job.method, job.normalizer, job.noisy.channels),
         {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list(), **({"clock": loop.clock.as_dict()} if loop.clock else {})},
@@ -307,9 +316,16 @@ def denoise(
         if not model.method.disagrees:
             raise model.method.no_disagreement()
         maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif"))
+        _check_apart([path for _, path in planned], list(maps.values()))
     if len(planned) > 1:  # a single one is checked as it is denoised
+        needed = 0
         for entry, _ in planned:
-            model.check(open_image(entry.path))
+            image = open_image(entry.path)
+            model.check(image)
+            needed += image.pixels.nbytes
+        require_space(Path(out), needed)
+    for folder in {path.parent for _, path in planned}:
+        remove_stale(folder)
     results = []
     for entry, path in planned:
         image = open_image(entry.path)
@@ -327,6 +343,12 @@ def denoise(
     return results
 
 
+def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:
+    both = {os.path.realpath(path) for path in results} & {os.path.realpath(path) for path in maps}
+    if both:
+        raise OutputError(f"{shown(min(both))}: would be a denoised image and a disagreement map; choose another folder for the maps")
+
+
 def evaluate(
     denoised: str | Path, clean: str | Path, data_range: float, *, low: float = 0.0, fit: bool = False, luma: bool = False
 ) -> dict[str, Score]:
@@ -336,14 +358,21 @@ def evaluate(
     fit          fit gain and offset of the denoised image first;  luma   score the Y channel (BT.601) of RGB
     """
     pairs = partners(clean, denoised)
-    return {
-        name: score(_without_alpha(open_image(first)), _without_alpha(open_image(second)), data_range, low, True, fit, luma)
-        for name, (first, second) in pairs.items()
-    }
+    found = {}
+    for name, (first, second) in pairs.items():
+        images = [open_image(path) for path in (first, second)]
+        outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
+        if outside > CLIPPED_SHARE:
+            _say.warning(
+                "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped", first, 100 * outside, low, low + data_range
+            )
+        found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
+    return found
 
 
-def _without_alpha(image: Image) -> np.ndarray:
-    """Pixels without transparency, which is not denoised and not scored."""
+def _intensities(image: Image) -> np.ndarray:
+    """Pixels without transparency, which is not denoised and not scored; samples that are no RGB as images of their own."""
     if not image.axes.endswith("S"):
         return image.pixels
-    return image.pixels[..., 0] if image.colours == 1 else image.pixels[..., : image.colours]
+    pixels = image.pixels[..., : image.colours]
+    return pixels if image.colours == 3 else np.moveaxis(pixels, -1, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, em, fmd, harness, tables
+from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, tables
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
@@ -246,3 +246,84 @@ def test_folds_of_sections_are_runs_of_neighbours_without_overlap(count, fold):
 def test_every_section_is_tested_in_one_fold():
     tested = [index for fold in range(em.FOLDS) for index in em.split(30, fold)[2]]
     assert tested == list(range(30))
+
+
+def test_a_run_is_scored_on_its_way_and_goes_on(bench, tmp_path, monkeypatch):
+    """Probes leave the run what it is: their steps rise, and a killed one keeps what it found."""
+    monkeypatch.setitem(harness.EXPERIMENTS, "tiny", replace(TINY_EXPERIMENT, probes=3))
+    seen = []
+
+    def kill(done, total, stage, loss):
+        seen.append(done)
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench("n2c", on_step=kill, minutes=0.02)
+    (folder,) = (tmp_path / "runs/tiny").iterdir()
+    before = json.loads((folder / "probes.json").read_text())
+    assert len(before) == 1
+    bench("n2c", minutes=0.02)
+    (one,) = results(tmp_path).values()
+    found = one["training"]["scores_on_the_way"]
+    assert found[0] == before[0]
+    assert len(found) == 3
+    steps = [probe["step"] for probe in found]
+    assert steps == sorted(set(steps))
+    assert steps[-1] < one["training"]["steps"][0][1]
+    assert found[0]["scores"].keys() == one["scores"].keys()
+    assert found[0]["seconds"] < found[-1]["seconds"] <= one["training"]["seconds"]
+
+
+def test_evidence_stands_where_there_is_no_ground_truth(bench, tmp_path, monkeypatch):
+    def task(data, cell):
+        whole = tiny_task(data, cell)
+        return replace(whole, test=[replace(image, clean=None) for image in whole.test])
+
+    def evidence(test, outputs):
+        return {"change, grey levels": float(np.mean([np.abs(o - i.noisy).mean() for i, o in zip(test, outputs, strict=True)]))}
+
+    monkeypatch.setitem(harness.EXPERIMENTS, "tiny", replace(TINY_EXPERIMENT, task=task, evidence=evidence))
+    table, said = bench("gaussian")
+    (one,) = results(tmp_path).values()
+    assert one["scores"] == {}
+    value = one["evidence"]["change, grey levels"]
+    assert value > 5
+    assert "| method | published | change, grey levels | seeds |" in table
+    assert f"| {value:.3g} | 1 |" in table
+    assert "change, grey levels" in said[0]
+
+
+def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
+    cell = CELLS[0]
+    plain = tiny_task(None, cell)
+    windowed = replace(plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test])
+    assert harness.cache_key(plain, cell) != harness.cache_key(windowed, cell)
+    found = harness.score_groups(TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test])
+    clipped = [(np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float))) for image in windowed.test]
+    expected = np.mean([peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped])
+    assert found["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
+    image = np.full((400, 2000), 150.0)
+    assert em_real.halo_depth(image) == 0
+    rows, columns = em_real.PARTICLE
+    image[rows, columns.start - 100 : columns.stop + 100] = 120.0
+    assert em_real.halo_depth(image) == 30.0
+
+
+@pytest.mark.parametrize("name", ct.INSERTS)
+def test_inserts_lie_in_the_middle_of_their_regions(name):
+    row, column, radius_px = ct.INSERTS[name]
+    for centre in (row, column):
+        region = ct.around(centre, radius_px)
+        middle = (region.start + region.stop - 1) / 2
+        assert abs(middle - centre) <= 0.5
+        assert (region.stop - region.start) / 2 == pytest.approx(3 * radius_px, abs=1)
+
+
+def test_patients_of_a_ct_fold_are_three_different_ones():
+    for fold in range(3):
+        assert len({ct.PATIENTS[(fold + turn) % 3] for turn in range(3)}) == 3
+    assert not {name[:7] for name in ct.NOISY_PATIENTS} & set(ct.PATIENTS)

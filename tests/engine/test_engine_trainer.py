@@ -327,3 +327,14 @@ def test_dry_resolution_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resolve(images(), method="n2v", steps=3, settings=TINY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_caller_may_stop_a_run_and_let_it_go_on(tmp_path):
+    """A step function that returns True: what stands then is what an uninterrupted run passes through."""
+    with pytest.raises(trainer.Stopped):
+        train(out=tmp_path / "run", steps=6, on_step=lambda done, total, stage, loss: done == 3)
+    assert pf.load(tmp_path / "run").facts["step"] == 3
+    stopped = pf.train(out=tmp_path / "run", noisy=images(), resume=True, report=False)
+    whole = train(out=tmp_path / "whole", steps=6)
+    image = images(3)[0]
+    np.testing.assert_array_equal(stopped.denoise(image), whole.denoise(image))

@@ -53,12 +53,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Scored:
-    """name     file stem;  noisy, clean   (C, H, W), grey levels;  group   which mean of the table it counts in"""
+    """One test image.
+
+    name     file stem;  group   which mean of the table it counts in
+    noisy    (C, H, W), grey levels or HU;  clean   its ground truth alike, or None where there is none: then nothing is scored
+    low, data_range   black, and white minus black: both sides are clipped to them before scoring
+    """
 
     name: str
     noisy: np.ndarray
-    clean: np.ndarray
+    clean: np.ndarray | None
     group: str = "all"
+    low: float = 0.0
+    data_range: float = 255.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,9 @@ class Task:
     noise_images: Sequence[np.ndarray] = ()
 
 
+Evidence = Callable[[Sequence[Scored], Sequence[np.ndarray]], Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """name, title    of the table
@@ -84,6 +94,8 @@ class Experiment:
     task           the data of a cell under a data folder
     luma           score the Y channel of colour images too
     published      row -> column -> text, from the paper
+    evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
+    probes         how many times a run is stopped on its way, evenly spaced, scored, and let go on
     """
 
     name: str
@@ -93,6 +105,8 @@ class Experiment:
     task: Callable[[Path, Cell], Task]
     luma: bool = False
     published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    probes: int = 0
 
 
 def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Electron micrographs with film and charge noise, unpaired: ISCL's Table III on other micrographs, in 4-fold cross-validation."""
+"""Electron micrographs with film and charge noise, unpaired: ISCL's Table III on other micrographs, in 4-fold cross-validation.
+
+Table I (the ablation) and Figure 7 (convergence) on one fold of it.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,13 @@ def cells(preset: str) -> list[Cell]:
 
 def ablation_cells(preset: str) -> list[Cell]:
     return [Cell("film, fold 0", "iscl", preset, settings=switches, label=row) for row, switches in SWITCHES.items()]
+
+
+def convergence_cells(preset: str) -> list[Cell]:
+    return [
+        Cell("film, fold 0", "cyclegan", preset, label="cyclegan"),
+        Cell("film, fold 0", "iscl", preset, settings={"gamma": 1.0}, label="iscl, F(x) alone"),
+    ]
 
 
 def split(count: int, fold: int) -> tuple[list[int], list[int], list[int]]:
@@ -92,4 +102,12 @@ ABLATION = Experiment(
     statement=STATEMENT + "; row (A) scores F(x), the others the ensemble of eq. (13)",
     cells=ablation_cells,
     task=task,
+)
+CONVERGENCE = Experiment(
+    name="convergence",
+    title="PSNR of F(x) on the way, film noise",
+    statement=STATEMENT + "; F(x) alone, with averaged weights and Lookahead for both; scored nine times on the way",
+    cells=convergence_cells,
+    task=task,
+    probes=9,
 )

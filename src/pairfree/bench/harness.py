@@ -17,13 +17,14 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, em, fmd, tables
+from pairfree.bench import bsd68, bsd300, ct, em, em_real, fmd, tables
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
+from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
 from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
@@ -33,10 +34,19 @@ from pairfree.methods import PRESETS
 from pairfree.methods.base import Needs
 
 EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one for one in (bsd68.EXPERIMENT, fmd.EXPERIMENT, bsd300.EXPERIMENT, em.EXPERIMENT, em.ABLATION)
+    one.name: one
+    for one in (
+        bsd68.EXPERIMENT,
+        fmd.EXPERIMENT,
+        bsd300.EXPERIMENT,
+        em.EXPERIMENT,
+        em.ABLATION,
+        em.CONVERGENCE,
+        em_real.EXPERIMENT,
+        ct.EXPERIMENT,
+    )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
-DATA_RANGE = 255.0
 
 
 def run(
@@ -76,10 +86,8 @@ def run(
             continue
         result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, key, on_step)
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
-        say(
-            f"{label}: "
-            + ", ".join(f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items())
-        )
+        found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
+        say(f"{label}: " + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]))
     return tables.markdown(experiment, cells, tables.read_results(out / name))
 
 
@@ -121,13 +129,16 @@ def data_folder(data: Path | None) -> Path:
 def cache_key(task: Task, cell: Cell) -> str:
     """Digest of all that decides a cell's number: the data, the cell, the budget, the version of the code's contract."""
     digest = hashlib.sha256()
-    scored = [image.noisy for image in task.test], [image.clean for image in task.test]
+    scored = [image.noisy for image in task.test], [image.clean for image in task.test if image.clean is not None]
     for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
     words: list[Any] = [cell.name, sorted(cell.settings.items()), cell.minutes, pairfree.__version__]
     if cell.method not in BASELINES:
         words.append(settings_of(cell))
+    windows = [(image.low, image.data_range) for image in task.test]
+    if set(windows) != {(Scored.low, Scored.data_range)}:
+        words.append(windows)
     digest.update(json.dumps(words, default=str, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -147,7 +158,7 @@ def measure(
         outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
-        model, seconds = _trained(cell, task, folder, device, key, on_step)
+        model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
         run = RunFolder(folder / "run")
         facts = run.read_environment()
         training = {"seconds": seconds, "minutes_given": cell.minutes, "steps": model.facts["plan"], "config": model.facts["config"]}
@@ -155,6 +166,8 @@ def measure(
             stage: score_groups(experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test))
             for stage, _ in model.facts["plan"][:-1]
         }
+        if experiment.probes:
+            training["scores_on_the_way"] = on_the_way
         started = now()
         outputs = _apply(model, task.test)
     elapsed = now() - started
@@ -163,6 +176,7 @@ def measure(
     return {
         "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
         "statement": experiment.statement, "scores": score_groups(experiment, task.test, outputs), "images": len(task.test),
+        "evidence": dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {},
         "prediction_seconds": round(elapsed, 2), "prediction_mpix_per_s": round(pixels / elapsed / 1e6, 3),
         "training": training, "environment": facts,
     }  # fmt: skip
@@ -172,12 +186,75 @@ def _apply(model: Model, test: Sequence[Scored]) -> list[np.ndarray]:
     return [model.predictor.predict(image.noisy) for image in test]
 
 
-def _trained(cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None) -> tuple[Model, float | None]:
-    """The trained model and the seconds it took: of this process, or, where a killed one did a part, those that the run's clock counted."""
-    marker = folder / "cell-key"
+def _trained(
+    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
+) -> tuple[Model, float | None, list[dict[str, Any]]]:
+    """The trained model; the seconds it took: of this process, or, where it was stopped in between, those that the run's clock counted; and
+    what the experiment's probes found."""
+    marker, run = folder / "cell-key", folder / "run"
     if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):
         shutil.rmtree(folder)
     started = now()
+    write_text(marker, key, overwrite=True)
+    again = bool(checkpoint.listing(run / "checkpoints"))
+    if not again:
+        shutil.rmtree(run, ignore_errors=True)
+
+    def train(on_step: api.OnStep | None) -> Model:
+        arrays = _training_arrays(cell, task)
+        if checkpoint.listing(run / "checkpoints"):
+            return api.train(out=run, resume=True, device=device, report=False, on_step=on_step, **arrays)
+        return api.train(
+            out=run, method=cell.method, preset=cell.preset, minutes=cell.minutes, seed=cell.seed, device=device, settings=cell.settings,
+            report=False, command=f"pairfree bench, cell {cell.name}", on_step=on_step, **arrays,
+        )  # fmt: skip
+
+    found: list[dict[str, Any]] = []
+    if experiment.probes:
+        again, found = True, _probe(experiment, task, folder, device, train, on_step)
+    model = train(on_step)
+    clock = model.facts.get("clock")
+    if again:
+        return model, None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1), found
+    return model, round(now() - started, 1), found
+
+
+def _probe(
+    experiment: Experiment, task: Task, folder: Path, device: str, train: Callable[[api.OnStep], Model], on_step: api.OnStep | None
+) -> list[dict[str, Any]]:
+    """Train up to each probe in turn, stop, score. What was found stands on disk, for a run that is killed and goes on."""
+    path = folder / "probes.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    for number in range(len(found) + 1, experiment.probes + 1):
+        reached = False
+
+        def step(done: int, total: int, stage: str, loss: float | None) -> bool:
+            nonlocal reached
+            if on_step is not None:
+                on_step(done, total, stage, loss)
+            reached = total > done >= total * number / (experiment.probes + 1)  # noqa: B023 - called within this turn of the loop
+            return reached
+
+        try:
+            train(step)
+        except Stopped:
+            if not reached:
+                raise
+        model = api.load(folder / "run", device=device)
+        clock = model.facts.get("clock")
+        found.append(
+            {
+                "step": model.facts["step"],
+                "seconds": None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1),
+                "scores": score_groups(experiment, task.test, _apply(model, task.test)),
+            }
+        )
+        write_text(path, json.dumps(found, indent=1) + "\n", overwrite=True)
+    return found
+
+
+def _training_arrays(cell: Cell, task: Task) -> dict[str, Any]:
+    """What ``api.train`` is given of the task, by the needs of the cell's method."""
     arrays: dict[str, Any] = {"noisy": list(task.noisy)}
     needs = pairfree.METHODS[cell.method].needs
     if needs.target:
@@ -186,21 +263,7 @@ def _trained(cell: Cell, task: Task, folder: Path, device: str, key: str, on_ste
         arrays["clean"] = list(task.unpaired)
     if needs is Needs.CLEAN_AND_NOISE:
         arrays["noise_images"] = list(task.noise_images)
-    write_text(marker, key, overwrite=True)
-    run = folder / "run"
-    again = bool(checkpoint.listing(run / "checkpoints"))
-    if again:
-        model = api.train(out=run, resume=True, device=device, report=False, on_step=on_step, **arrays)
-    else:
-        shutil.rmtree(run, ignore_errors=True)
-        model = api.train(
-            out=run, method=cell.method, preset=cell.preset, minutes=cell.minutes, seed=cell.seed, device=device, settings=cell.settings,
-            report=False, command=f"pairfree bench, cell {cell.name}", on_step=on_step, **arrays,
-        )  # fmt: skip
-    clock = model.facts.get("clock")
-    if again:
-        return model, None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1)
-    return model, round(now() - started, 1)
+    return arrays
 
 
 def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -210,7 +273,9 @@ def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequen
     for space, luma in spaces.items():
         each: dict[str, list[tuple[float, float]]] = {}
         for image, output in zip(test, outputs, strict=True):
-            one = score(_samples_last(image.clean), _samples_last(output), DATA_RANGE, luma=luma)
+            if image.clean is None:
+                continue
+            one = score(_samples_last(image.clean), _samples_last(output), image.data_range, image.low, luma=luma)
             for group in {image.group, "all"} if not experiment.luma else {image.group}:
                 each.setdefault(group, []).append((one.psnr_db, one.ssim))
         for group, values in each.items():

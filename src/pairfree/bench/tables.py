@@ -38,19 +38,21 @@ def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, d
 
 def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     groups = list(dict.fromkeys(group for found in rows.values() for group in found[0]["scores"]))
-    lines = [f"### {column}", "", "| method | published | " + " | ".join(groups) + " | seeds | training | device |"]
-    lines.append("|---" * (len(groups) + 5) + "|")
+    further = list(dict.fromkeys(name for found in rows.values() for name in found[0].get("evidence", {})))
+    lines = [f"### {column}", "", f"| {' | '.join(['method', 'published', *groups, *further, 'seeds', 'training', 'device'])} |"]
+    lines.append("|---" * (len(groups) + len(further) + 5) + "|")
     for row, found in rows.items():
         published = experiment.published.get(row, {})
         text = published.get(column) or published.get(column.partition(",")[0], "")
         cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
+        cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
         first = found[0]
         budget = _budget(first["training"])
         facts = first["environment"]
         device = facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
-            cells_before = [_mean([one[group] for one in before if group in one]) for group in groups]
+            cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [""] * len(further)
             lines.append(f"| {row}: after its {stage} | - | " + " | ".join(cells_before) + f" | {len(found)} | | |")
         lines.append(f"| {row} | {text or '-'} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
     return [*lines, ""]
@@ -70,3 +72,10 @@ def _mean(scores: list[dict[str, float]]) -> str:
         return ""
     spread = f" ± {np.std(psnr, ddof=1):.2f}" if len(psnr) > 1 else ""
     return f"{np.mean(psnr):.2f}{spread} / {np.mean(ssim):.4f}"
+
+
+def _value(values: list[float]) -> str:
+    """Mean over seeds of a number that is no score, to three digits, with its spread where there are several."""
+    if not values:
+        return ""
+    return f"{np.mean(values):.3g}" + (f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else "")

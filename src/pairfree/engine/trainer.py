@@ -18,11 +18,12 @@ from pairfree.engine.run import EventLog, RunFolder, now
 from pairfree.errors import DivergedError, PairfreeError
 from pairfree.methods.base import Method
 
+OnStep = Callable[[int, int, str, float | None], object]
 CHECKPOINT_SECONDS = 30.0
 
 
 class Stopped(PairfreeError):
-    """Training was asked to stop (SIGINT, SIGTERM); a checkpoint stands."""
+    """Training was asked to stop (SIGINT, SIGTERM, or by the caller); a checkpoint stands."""
 
     exit_code = 130
 
@@ -44,11 +45,11 @@ class Loop:
     clock: Clock | None = None
 
 
-def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | None = None) -> None:
+def train(loop: Loop, on_step: OnStep | None = None) -> None:
     """Run ``loop`` from ``loop.done`` to the end of its plan.
 
-    on_step     called with (steps done, total, stage, latest logged loss) after each step
-    Raises      DivergedError with the last good checkpoint named; Stopped after a checkpoint when a signal asked for it
+    on_step     called with (steps done, total, stage, latest logged loss) after each step; returns True to stop
+    Raises      DivergedError with the last good checkpoint named; Stopped after a checkpoint when a signal or ``on_step`` asked for it
     """
     log, saved, loss = EventLog(loop.run.events_path), now(), None
     ticked = saved
@@ -72,8 +73,8 @@ def train(loop: Loop, on_step: Callable[[int, int, str, float | None], None] | N
                     log.write({"step": at.step, "stage": at.stage, **values})
                 if at.stage_step + 1 == at.stage_steps and loop.done < loop.plan.total:
                     save(loop, loop.run.stage_path(at.stage) / "checkpoints")
-                if on_step is not None:
-                    on_step(loop.done, loop.plan.total, at.stage, loss)
+                if on_step is not None and on_step(loop.done, loop.plan.total, at.stage, loss) is True:
+                    asked.set()
                 if asked.is_set():
                     save(loop)
                     raise Stopped(f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume")

@@ -208,12 +208,17 @@ def open_sink(like: Image, path: str | Path, overwrite: bool = False) -> Sink:
     return MemorySink(like, path, overwrite)
 
 
-def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str) -> tuple[np.ndarray, int]:
+def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:
     """``values`` in an image's type, and how many of them had to be clipped. Rounded to even and clipped, never wrapped.
 
+    within   narrower bounds, of a file that cannot hold the whole range of its type (``Image.limits``)
     Integer types refuse NaN (InputError). Float types keep NaN and infinity; finite values beyond their range are clipped.
     """
     values, target = np.asarray(values), np.dtype(dtype)
+    if within is not None:
+        half = 0.5 if target.kind in "iu" else 0.0  # what is rounded back into the bounds is not clipped
+        outside = (values < within[0] - half) | (values > within[1] + half)
+        return to_dtype(np.clip(values, *within), target)[0], int(np.count_nonzero(outside))
     if target.kind == "f":
         largest = float(np.finfo(target).max)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -39,6 +39,7 @@ class Image:
     family         key of ``formats.FORMATS``: how it is written
     metadata       what a format needs to write the file back as it was; ``metadata["warnings"]`` is a list of text lines
     alpha          the last of 2 or 4 samples is transparency, not intensity; False where the file says otherwise
+    limits         least and greatest intensity that the file can hold, where that is less than the type's range; None elsewhere
 
     Raises InputError for 0 pixels, axes that do not fit the array, and unsupported dtypes.
     """
@@ -52,6 +53,7 @@ class Image:
     family: str = "npy"
     metadata: dict[str, Any] = field(default_factory=dict)
     alpha: bool = True
+    limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         pixels = np.asarray(self.pixels)

@@ -12,7 +12,10 @@ import numpy as np
 from pairfree.errors import OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import open_image, save_image, to_dtype
+from pairfree.files.image import Image
 from pairfree.files.listing import find_images, plan_outputs
+from pairfree.noise.ct import LowDoseCT
+from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import image_rng, parse_noise, simulate, spec_of
 
 
@@ -28,6 +31,21 @@ class Simulated:
 def grey_levels(dtype: np.dtype) -> float:
     """Intensity units per 8-bit grey level: 1 for 8 bits, 257 for uint16 (full range = 255 levels); floats count in grey levels."""
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max) / (127.0 if dtype.kind == "i" else 255.0)
+
+
+def physical(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, float]:
+    """The model as it acts on this image, and the map intensity = offset + unit * level to its grey levels.
+
+    DICOM intensities are physical: a level is 1 HU (or 1 of whatever the file's unit is). Low-dose CT is a model of the scan itself: there
+    all of -1024..2048 HU is its window, so that air, lung and bone attenuate as they do, and the pixel size is the file's.
+    """
+    if image.family != "dicom":
+        return model, grey_levels(image.dtype), 0.0
+    if not isinstance(model, LowDoseCT):
+        return model, 1.0, 0.0
+    step = image.spacing.get("X", (model.pixel_mm, "mm"))[0]
+    low, width = -1024.0, 3072.0
+    return replace(model, level=low + width / 2.0, width=width, pixel_mm=step), width / GREY_MAX, low
 
 
 def simulate_files(
@@ -46,7 +64,7 @@ def simulate_files(
     done, record = [], {}
     for entry, path in planned:
         image = open_image(entry.path)
-        unit = grey_levels(image.dtype)
+        acting, unit, offset = physical(image, model)
         out = np.empty(image.shape, np.float32 if as_float else image.dtype)
         clipped = 0
         name = entry.relative.with_suffix("").as_posix()
@@ -54,14 +72,18 @@ def simulate_files(
             label = name if not index else f"{name}{list(index)}"
             plane = image.plane(index).astype(np.float64)
             colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
-            noisy, drawn = simulate(colours / unit, model, image_rng(seed, label))
-            colours[...] = noisy * unit
-            out[index], count = to_dtype(plane, out.dtype)
+            noisy, drawn = simulate((colours - offset) / unit, acting, image_rng(seed, label))
+            colours[...] = noisy * unit + offset
+            out[index], count = to_dtype(plane, out.dtype, None if as_float else image.limits)
             clipped += count
             record[label] = spec_of(drawn)
-        made = replace(image, pixels=out, family="tiff", metadata={}) if as_float else replace(image, pixels=out)
+        made = replace(
+            image, pixels=out, metadata={**image.metadata, "derivation": f"noise {record[label]}, seed {seed}", "derived": "noisy"}
+        )
+        if as_float:
+            made = replace(made, family="tiff", metadata={}, limits=None)
         save_image(made, path, overwrite)
         done.append(Simulated(path, record[label], clipped))
-    text = json.dumps({"noise": spec, "seed": seed, "unit": "8-bit grey levels", "drawn": record}, indent=1)
+    text = json.dumps({"noise": spec, "seed": seed, "unit": "8-bit grey levels; of DICOM files HU", "drawn": record}, indent=1)
     write_text(notes, text + "\n", overwrite=True)
     return done

@@ -1,0 +1,153 @@
+"""Computed tomography, unpaired: simulated low dose with ground truth, the Mayo clinic's quarter-dose pairs, and the MITA phantom.
+
+All in HU. Training is on chests of other patients; nothing of the tests' full-dose side is ever trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task
+from pairfree.evaluate.ct import detectability, flat_regions, noise_power
+from pairfree.files.formats import open_image
+from pairfree.noise.files import physical
+from pairfree.noise.simulate import image_rng, parse_noise, simulate
+
+PATIENTS = ("A027284", "A048383", "A058062")
+"""The clean side (12 to 18 mAs): one patient's slices are made noisy, one's stay clean, one's are the test; by turns."""
+NOISY_PATIENTS = ("A002304_19010112", "A046441_19001111", "A056642_19010107", "A062055_19001127")
+"""The noisy side: scans of 4 to 8 mAs, of other patients than the clean side."""
+FOLDS = ("chest, fold 0", "chest, fold 1", "chest, fold 2")
+MAYO = "Mayo, quarter dose"
+DOSE = "lowdose-ct:dose=0.25"
+CHEST_HU, ABDOMEN_HU = (-400.0, 1400.0), (-160.0, 400.0)
+"""Black, and white minus black, of ISCL's two windows."""
+TISSUE_HU = (-160.0, 240.0)
+GAUSSIANS_PX = (0.5, 1.0)
+WINDOW = {"intensity": "-160,240"}
+METHODS: dict[str, dict[str, Any]] = {"n2v": {}, "cyclegan": WINDOW, "uidnet": WINDOW, "iscl": WINDOW, "n2c": {}}
+PHANTOM_OFFSET = 1000.0
+"""Of the phantom's stored values over HU."""
+REGION_PX = 64
+INSERTS = {
+    "14 HU, 3 mm": (94.65, 160.35, 2.35),
+    "7 HU, 5 mm": (94.61, 94.61, 3.88),
+    "5 HU, 7 mm": (160.43, 94.57, 5.43),
+    "3 HU, 10 mm": (160.50, 160.50, 7.73),
+}
+"""Row, column and radius in px of the phantom's low-contrast inserts, from its ground truth (ground_truth.mhd)."""
+
+
+def cells(preset: str) -> list[Cell]:
+    found = []
+    for column in (*FOLDS, MAYO):
+        found.append(Cell(column, "noisy", preset))
+        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += [
+            Cell(column, method, preset, settings=changes) for method, changes in METHODS.items() if column != MAYO or method != "n2c"
+        ]
+    return found
+
+
+def task(data: Path, cell: Cell) -> Task:
+    """A fold: one patient's slices at simulated quarter dose, another's clean. "Mayo": the noisy files themselves with those of the noisy
+    side, and the clean side; it has no pairs to train on, so no supervised row."""
+    chest = data / "ct" / "covid_ny_sbu"
+    clean = {path.stem: _hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(PATIENTS)}
+    mayo = _mayo(data)
+    if cell.column == MAYO:
+        noisy = [_hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(NOISY_PATIENTS)]
+        return Task(noisy=[*noisy, *(image.noisy for image in mayo)], unpaired=list(clean.values()), test=[*mayo, *_phantom(data)])
+    fold = FOLDS.index(cell.column)
+    ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))
+    low, width = CHEST_HU
+    scored = [Scored(name, _low_dose(chest, name), image, "simulated chest", low, width) for name, image in test.items()]
+    return Task(
+        noisy=[_low_dose(chest, name) for name in ours],
+        clean=list(ours.values()),
+        unpaired=list(theirs.values()),
+        test=[*scored, *mayo, *_phantom(data)],
+    )
+
+
+def _of_patient(images: dict[str, np.ndarray], patient: str) -> dict[str, np.ndarray]:
+    return {name: image for name, image in images.items() if name.startswith(patient)}
+
+
+def _hu(path: Path) -> np.ndarray:
+    """(1, H, W) float32 HU."""
+    return np.asarray(open_image(path).pixels, dtype=np.float32)[None]
+
+
+def _low_dose(folder: Path, name: str) -> np.ndarray:
+    """The slice at a quarter of its dose, drawn once; (1, H, W) float32 HU, whole numbers as a scanner stores."""
+    image = open_image(folder / f"{name}.dcm")
+    model, unit, offset = physical(image, parse_noise(DOSE))
+    noisy, _ = simulate((image.pixels.astype(np.float64) - offset) / unit, model, image_rng(NOISE_SEED, f"ct/{name}"))
+    return np.rint(noisy * unit + offset).astype(np.float32)[None]
+
+
+def _mayo(data: Path) -> list[Scored]:
+    sides = {side: sorted((data / "ct" / "mayo_L506" / side).glob("*.npy")) for side in ("quarter", "full")}
+    low, width = ABDOMEN_HU
+    return [
+        Scored(quarter.stem, _hu(quarter), _hu(full).astype(np.float64), "Mayo abdomen", low, width)
+        for quarter, full in zip(sides["quarter"], sides["full"], strict=True)
+    ]
+
+
+def _phantom(data: Path) -> list[Scored]:
+    """Every draw at full dose, whose noise is that of a patient's quarter dose: nothing is scored on it, it serves ``evidence``."""
+    found = []
+    for kind in ("present", "absent"):
+        folder = data / "ct" / "lcd_phantom" / "dose_100" / f"signal_{kind}"
+        for path in sorted(folder.glob("*.raw")):
+            values = np.fromfile(path, "<i2").reshape(1, 256, 256).astype(np.float32) - PHANTOM_OFFSET
+            found.append(Scored(path.stem, values, None, f"phantom, {kind}"))
+    return found
+
+
+def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:
+    """Brightness in flat tissue of the Mayo slices; texture and detectability on the phantom."""
+    done = [(image, output[0]) for image, output in zip(test, outputs, strict=True)]
+    shifts = []
+    for image, output in done:
+        if image.group == "Mayo abdomen" and image.clean is not None:
+            flat = flat_regions(image.clean[0], *TISSUE_HU)
+            shifts.append(float(np.mean(output[flat]) - np.mean(image.noisy[0][flat])))
+    present, absent = (np.stack([output for image, output in done if image.group == f"phantom, {kind}"]) for kind in ("present", "absent"))
+    middle = slice(128 - REGION_PX // 2, 128 + REGION_PX // 2)
+    texture = noise_power(absent[:, middle, middle])
+    numbers = {
+        "shift in flat tissue, HU": max(shifts, key=abs),
+        "phantom noise, HU": texture.std,
+        "its mean frequency, 1/px": texture.mean_frequency,
+    }
+    for name, (row, column, radius_px) in INSERTS.items():
+        rows, columns = (around(centre, radius_px) for centre in (row, column))
+        numbers[f"d' {name}"] = detectability(present[:, rows, columns], absent[:, rows, columns], radius_px).index
+    return numbers
+
+
+def around(centre_px: float, radius_px: float) -> slice:
+    """Three diameters along one axis, with the centre (which lies between two pixels) in their middle."""
+    side = 2 * round(3 * radius_px)
+    start = round(centre_px - (side - 1) / 2)
+    return slice(start, start + side)
+
+
+EXPERIMENT = Experiment(
+    name="ct",
+    title="Computed tomography, unpaired",
+    statement="PSNR in dB / SSIM, mean over slices; simulated chest [-400, 1000] HU, Mayo abdomen [-160, 240] HU, both sides clipped to "
+    "the window; shift: the larger of two slices, output minus input, mean over the flattest quarter of soft tissue; phantom: 10 + 10 "
+    "draws at full dose, d' of a channelised Hotelling observer (its standard error is about 0.5)",
+    cells=cells,
+    task=task,
+    evidence=evidence,
+)
