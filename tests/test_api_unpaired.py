@@ -11,7 +11,8 @@ from scipy import ndimage
 
 import pairfree as pf
 from pairfree.cli import several
-from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.errors import CheckpointError, ConfigError, InputError, OutputError
+from pairfree.files import Image, save_image
 from pairfree.job import resolve
 
 TINY = {
@@ -183,3 +184,43 @@ def test_a_map_each_for_two_sets_of_bytes():
     )  # fmt: skip
     assert job.clean_normalizer is not None
     assert job.normalizer.scale > 1.5 * job.clean_normalizer.scale
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--out", "run", "noisy", "--clean", "a", "b"], ["--out", "run", "noisy", "--clean", "a", "--clean", "b"]),
+        (["--dry-run", "noisy", "--clean", "a", "b"], ["--dry-run", "noisy", "--clean", "a", "--clean", "b"]),
+        (["--minutes", "-1", "noisy", "--clean", "a", "b"], ["--minutes", "-1", "noisy", "--clean", "a", "--clean", "b"]),
+        (["--out", "run", "--clean", "a", "noisy"], ["--out", "run", "--clean", "a", "noisy"]),
+    ],
+)
+def test_clean_takes_several_wherever_it_stands(typed, meant):
+    assert several(typed, "--clean", ["--dry-run"]) == meant
+
+
+def test_a_map_and_a_result_never_share_a_file(tmp_path):
+    model = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings=TINY)
+    save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"a\.tif: would be a denoised image and a disagreement map"):
+            pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "in/../out", overwrite=overwrite)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["iscl", *RIVALS])
+def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
+    """Beyond the window only the pixels that a network cannot show are left alone: their part beyond it comes back exactly."""
+    given = {"clean": scenes(2, 1), **({"noise_images": scenes(2, 5, 20)} if key == "quan" else {})}
+    settings = {**RIVALS.get(key, TINY), "intensity": "80,120"}
+    model = pf.train(scenes(2, 0, 20), method=key, steps=4, settings=settings, **given)
+    assert (model.predictor.normalizer.offset, model.predictor.normalizer.scale) == (80.0, 40.0)
+    image = scenes(1, 3, 20)[0].astype(np.float64)
+    beyond = image - image.clip(80, 120)
+    np.testing.assert_allclose(model.denoise(image) - model.denoise(image.clip(80, 120)), beyond, atol=1e-3)
+
+
+def test_a_window_that_is_none_is_refused():
+    for text in ("240,-160", "1,2,3", "a,b", "nan,1", "wide"):
+        with pytest.raises(ConfigError, match='or a window "LOW,HIGH"'):
+            resolve(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings={**TINY, "intensity": text})

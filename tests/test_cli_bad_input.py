@@ -1,6 +1,7 @@
 """What a user gets wrong: one line on stderr, the right exit code, inputs untouched, nothing half-written."""
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 import tifffile
 
 from pairfree import cli
+from pairfree.api import evaluate
+from pairfree.evaluate.metrics import psnr
 
 FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=2", "--method=n2v"]
 
@@ -314,3 +317,65 @@ def test_two_files_of_one_name_are_no_partners(refused, folder):
         tifffile.imwrite(folder / site / "1.tif", picture(3))
     words = refused("train", "a", "b", "--target", "clean", "--method", "n2c", "--out", "run")
     assert "share the name '1'" in words
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "noisy", "--out", LONG, *FAST),
+        ("train", "noisy", "--out", LONG, "--dry-run", *FAST),
+        ("info", LONG),
+        ("denoise", LONG, "noisy", "--out", "out"),
+        ("denoise", "run", "noisy", "--out", LONG),
+        ("train", LONG, "--out", "run", *FAST),
+        ("demo", "--out", LONG),
+    ],
+)
+def test_names_that_are_too_long_are_one_line(refused, arguments):
+    assert "xxx" in refused(*arguments)
+
+
+def test_a_file_name_that_is_no_text_is_refused_before_training(refused, pairfree, folder):
+    name = os.fsdecode(b"caf\xe9.tif")
+    (folder / "noisy/0.tif").rename(folder / name)
+    assert "caf\\udce9.tif: its name is no UTF-8 text" in refused("train", name, "--out", "run", *FAST)
+    code, out, _ = pairfree("info", name)
+    assert code == 0
+    assert "uint16" in out
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch):
+    def allocate(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("pairfree.methods.n2v.N2V.step", allocate)
+    code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
+    assert code == 2
+    assert err.startswith("pairfree: out of memory: a training step does not fit; give a smaller batch_size")
+
+
+def test_too_little_memory_for_one_tile_is_said(refused, pairfree):
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    assert "smallest tile" in refused("denoise", "run", "noisy", "--out", "out", "--max-memory", "10kB")
+
+
+def test_scores_say_where_black_is_and_how_much_is_clipped(pairfree, folder, caplog):
+    (folder / "same").mkdir()
+    for number in range(2):
+        tifffile.imwrite(folder / f"same/{number}.tif", picture(number))
+    code, out, _ = pairfree("evaluate", "--denoised", "same", "--clean", "noisy", "--data-range", "50", "--low", "980")
+    assert code == 0
+    assert "clipped to 980 .. 1030" in " ".join(out.split())
+    assert "of its pixels lie outside 980 .. 1030" in caplog.text
+
+
+def test_four_samples_are_scored_one_by_one(folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 5), dtype=np.uint8)
+    for name, change in (("a", 0), ("b", 3)):
+        (folder / name).mkdir()
+        tifffile.imwrite(folder / name / "0.tif", np.clip(pixels.astype(int) + change, 0, 255).astype(np.uint8), planarconfig="contig")
+    each = [psnr(pixels[..., k], tifffile.imread(folder / "b/0.tif")[..., k], 255.0) for k in range(5)]
+    assert evaluate(folder / "b", folder / "a", 255.0)["0"].psnr_db == pytest.approx(np.mean(each))

@@ -5,10 +5,11 @@ Exit codes: 0 ok, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,9 @@ SeedOption = Annotated[int, typer.Option(help="Everything random follows from it
 
 def main() -> None:
     """Entry point: one line for what went wrong, and its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         if isinstance(code, int) and code:  # typer turns Ctrl-C into a returned 130
@@ -80,20 +84,23 @@ class TrainCommand(TyperCommand):
     """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, several(args, "--clean"))
+        flags = [name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts]
+        return super().parse_args(ctx, several(args, "--clean", [*flags, "--help"]))
 
 
-def several(arguments: list[str], option: str) -> list[str]:
-    """``option A B`` as ``option A option B``, in a command line that begins with an argument."""
-    if not arguments or arguments[0].startswith("-"):
-        return arguments
+def several(arguments: list[str], option: str, flags: Collection[str] = ()) -> list[str]:
+    """``option A B`` as ``option A option B``, wherever an argument stands before it; ``flags`` are the options that take no value."""
     found: list[str] = []
-    under = False
+    named, under, value = False, False, False
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument.startswith("-") and not value:
             under = argument == option
-        elif under and found[-1] != option:
-            found.append(option)
+            value = argument not in flags and "=" not in argument
+        else:
+            if under and not value:
+                found += [option] if named else []
+            named = named or not (value or under)
+            value = False
         found.append(argument)
     return found
 
@@ -226,7 +233,10 @@ def evaluate(
     denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
     clean: Annotated[Path | None, typer.Option(help="Folder of clean files of the same names.")] = None,
     noisy: Annotated[Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")] = None,
-    data_range: Annotated[float | None, typer.Option(help="Range of the clean intensities, 255 for 8 bits. Needed with --clean.")] = None,
+    data_range: Annotated[
+        float | None, typer.Option(help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean.")
+    ] = None,
+    low: Annotated[float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")] = 0.0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
 ) -> None:
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
@@ -238,10 +248,11 @@ def evaluate(
     if clean is not None:
         if data_range is None:
             raise ConfigError("--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)")
-        scores = api.evaluate(denoised, clean, data_range)
+        scores = api.evaluate(denoised, clean, data_range, low=low)
         numbers["scores"] = {name: vars(one) for name, one in scores.items()}
         numbers["scores_statement"] = (
-            f"data range {data_range:g}, both sides clipped to it, mean over colour channels, SSIM window Gaussian sigma 1.5"
+            f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over colour channels, "
+            "SSIM window Gaussian sigma 1.5"
         )
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
         for name, one in scores.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pairfree import api
 from pairfree.errors import OutputError
+from pairfree.files.listing import check_folder
 from pairfree.story import command_line
 
 NOISY, RUN, DENOISED = "noisy", "run", "denoised"
@@ -28,6 +29,7 @@ def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Calla
 
     Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
     """
+    check_folder(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: exists already; name another folder with --out, or remove it")
     noisy = out / NOISY

@@ -12,11 +12,12 @@ from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
 from pairfree.files.formats import open_image
+from pairfree.files.listing import is_folder
 
 
 def about(path: Path) -> list[tuple[str, str]]:
     """Facts of whatever lies at ``path``. InputError when it is none of the three."""
-    if path.is_dir():
+    if is_folder(path):
         return _run(path)
     if path.suffix in (".json", ".safetensors") and path.name.startswith("step-"):
         return _checkpoint(checkpoint.load(path.with_suffix(".json")))

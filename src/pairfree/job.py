@@ -25,7 +25,8 @@ from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
-from pairfree.files.listing import find_images
+from pairfree.files.listing import find_images, is_folder
+from pairfree.files.words import shown
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, below
 from pairfree.methods.single import SingleConfig
@@ -69,7 +70,17 @@ def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
     if listed and all(isinstance(item, np.ndarray) for item in listed):
         return array_set([np.asarray(item) for item in listed], what), []
     paths = [Path(str(item)) for item in listed]
-    return read_set(find_images(paths)), [str(path.resolve() if path.exists() else path.absolute()) for path in paths]
+    found = read_set(find_images(paths))
+    return found, [_storable(path.resolve() if path.exists() else path.absolute()) for path in paths]
+
+
+def _storable(path: Path) -> str:
+    """``path`` as a config can hold it. InputError for a name that is no text: the run could not be repeated."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{shown(path)}: its name is no UTF-8 text and cannot be written into the run's config; rename it") from None
+    return str(path)
 
 
 @dataclass(frozen=True)
@@ -339,7 +350,7 @@ def load_weights(method: Method, found: checkpoint.Checkpoint, where: Path, opti
 
 def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
     folder = Path(run)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote")
     found, problems = checkpoint.load_latest(folder / "checkpoints")
     for line in problems:

@@ -327,3 +327,51 @@ def test_intensities_beyond_float32_are_refused_not_turned_into_nan():
 def test_arrays_that_are_no_images_are_refused(array, axes):
     with pytest.raises(InputError):
         model_of(ShuffleUNet(1, 4)).denoise(array, axes)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_tiles_are_halved_when_memory_runs_out(monkeypatch, failures):
+    """Then every later image is tiled as finely, and the result is that of such tiles."""
+    net = DnCNN(1, 4, depth=3)
+    image = np.random.default_rng(0).normal(size=(1, 90, 70))
+    expected = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=64 >> failures).predict(image)
+    predictor = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=64)
+    true, left = predictor._applied, [failures]
+
+    def scarce(*given):
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return true(*given)
+
+    monkeypatch.setattr(predictor, "_applied", scarce)
+    np.testing.assert_array_equal(predictor.predict(image), expected)
+    assert predictor.core_px == 64 >> failures
+
+
+def test_memory_that_never_suffices_is_one_line(monkeypatch):
+    predictor = Predictor(Plain(DnCNN(1, 4, depth=3)), Normalizer(0.0, 1.0), 1, core_px=64)
+
+    def none(*given):
+        raise MemoryError
+
+    monkeypatch.setattr(predictor, "_applied", none)
+    with pytest.raises(ConfigError, match="tiles of 8 px do not fit"):
+        predictor.predict(np.zeros((1, 90, 70)))
+
+
+def test_other_errors_of_a_network_are_not_taken_for_a_shortage(monkeypatch):
+    predictor = Predictor(Plain(DnCNN(1, 4, depth=3)), Normalizer(0.0, 1.0), 1, core_px=64)
+
+    def wrong(*given):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(predictor, "_applied", wrong)
+    with pytest.raises(RuntimeError, match="shapes"):
+        predictor.predict(np.zeros((1, 90, 70)))
+    assert predictor.core_px == 64
+
+
+def test_less_memory_than_the_smallest_tile_needs_is_refused():
+    with pytest.raises(ConfigError, match="smallest tile of this network needs"):
+        Predictor(Plain(UNet(1)), Normalizer(0.0, 1.0), 1, max_bytes=1e4)

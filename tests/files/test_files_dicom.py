@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -21,6 +22,8 @@ from pydicom.uid import (
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, open_image, save_image
+from pairfree.files.formats import to_dtype
+from pairfree.noise.files import simulate_files
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -119,7 +122,7 @@ def test_the_result_is_a_derived_object_of_its_own(tmp_path):
     for path in (first, second):
         for text in ("denoised with A", "denoised with B"):
             image = open_image(path)
-            image.metadata["derivation"] = text
+            image.metadata.update(derivation=text, derived="denoised")
             save_image(image, tmp_path / "out.dcm", overwrite=True)
             made[path.stem, text[-1]] = pydicom.dcmread(tmp_path / "out.dcm")
     before, after = pydicom.dcmread(first), made["1", "A"]
@@ -262,3 +265,43 @@ def test_truncated_files_are_refused(tmp_path, share):
         open_image(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_range_of_the_stored_bits_is_known(tmp_path):
+    """12 bits at slope -2 and intercept 100: 100 down to 100 - 2 * 4095."""
+    image = open_image(written(tmp_path / "in.dcm", values(), 12, RescaleSlope=-2, RescaleIntercept=100))
+    assert image.limits == (100 - 2 * 4095, 100)
+    assert to_dtype(np.array([101.0, 100.4, -8090.0, -8091.0]), np.float32, image.limits)[1] == 3
+    whole = open_image(written(tmp_path / "whole.dcm", values(), 12))
+    found, clipped = to_dtype(np.array([-1024.4, -1024.6, 3071.4, 3072.0]), whole.dtype, whole.limits)
+    assert found.tolist() == [-1024, -1024, 3071, 3071]
+    assert clipped == 2
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path, monkeypatch):
+    path = written(tmp_path / "in.dcm", values())
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "deflated.dcm")
+    monkeypatch.setattr(pydicom, "dcmread", None)
+    with pytest.raises(InputError, match=r"deflated\.dcm: is compressed as Deflated"):
+        open_image(tmp_path / "deflated.dcm")
+
+
+@pytest.mark.parametrize(("spec", "low", "high"), [("gaussian:sigma=25", 23.0, 27.0), ("lowdose-ct:dose=0.02", 5.0, 50.0)])
+def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
+    """24 cm of water in air; marked as noisy, not as denoised, and another seed is another object."""
+    away = np.hypot(*(np.indices((96, 96)) - 47.5))
+    stored = np.where(away < 40, 1024, 24).astype(np.uint16)
+    path = written(tmp_path / "in.dcm", stored, 12, PixelSpacing=[3.0, 3.0])
+    made = []
+    for seed in (0, 1):
+        simulate_files([path], spec, tmp_path / str(seed), seed=seed)
+        made.append(pydicom.dcmread(tmp_path / str(seed) / "in.dcm"))
+    noise = open_image(tmp_path / "0" / "in.dcm").pixels[away < 30].astype(float)
+    assert abs(noise.mean()) < 5
+    assert low < noise.std() < high
+    assert made[0].SeriesDescription.endswith("(noisy)")
+    assert made[0].DerivationDescription.startswith(f"noise {spec.partition(':')[0]}:")
+    assert made[0].SOPInstanceUID != made[1].SOPInstanceUID
+    assert ("pixel_mm=3" in made[0].DerivationDescription) == spec.startswith("lowdose-ct")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -253,3 +254,57 @@ def test_types_that_are_no_intensities_are_refused_with_a_remedy(tmp_path: Path,
         tifffile.imwrite(tmp_path / "in.tif", np.ones((9, 11), dtype))
     with pytest.raises(InputError, match=r"convert|save"):
         open_image(tmp_path / "in.tif")
+
+
+def test_colour_tables_are_no_intensities(tmp_path):
+    """Indices of a palette are refused; a table of greys, black to white, is not."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    tifffile.imwrite(tmp_path / "grey.tif", pixels, photometric="palette", colormap=ramp)
+    np.testing.assert_array_equal(open_image(tmp_path / "grey.tif").pixels, pixels)
+    tifffile.imwrite(tmp_path / "palette.tif", pixels, photometric="palette", colormap=np.random.default_rng(1).permuted(ramp, axis=1))
+    with pytest.raises(InputError, match=r"palette\.tif: its pixels are indices of a colour table"):
+        open_image(tmp_path / "palette.tif")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<TiffData IFD="0" PlaneCount="1000000000"/>',
+        '<TiffData IFD="1000000000"/>',
+        '</Pixels></Image><Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="4" SizeZ="1" '
+        'SizeC="1" SizeT="1000000000">',
+        '<Modulo><ModuloAlongT Start="0" End="1e10" Step="1"/></Modulo>',
+    ],
+)
+def test_an_ome_text_that_claims_a_billion_planes_is_refused_at_once(tmp_path, inside):
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+        f'Type="uint8" SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1">{inside}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "liar.ome.tif", np.zeros((4, 4), np.uint8), description=text, metadata=None)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"liar\.ome\.tif: declares at least \d+ pages"):
+        open_image(tmp_path / "liar.ome.tif")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_floats_with_the_predictor_of_integers_can_be_written_again(tmp_path):
+    """Predictor 2 on floats is read by libtiff and by us, but no writer takes it."""
+    pixels = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "in.tif", pixels, compression="zlib", predictor=3)
+    image = open_image(tmp_path / "in.tif")
+    image.metadata["tiff"] = replace(image.metadata["tiff"], predictor=2)
+    save_image(image, tmp_path / "out.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
+
+
+def test_tiles_that_are_no_multiple_of_sixteen_become_strips(tmp_path):
+    path = tmp_path / "in.tif"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    tifffile.imwrite(path, pixels, tile=(16, 16))
+    image = open_image(path)
+    image.metadata["tiff"] = replace(image.metadata["tiff"], tile=(20, 20))
+    save_image(image, tmp_path / "out.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)

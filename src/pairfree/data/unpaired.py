@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -22,6 +23,7 @@ LEAST_BLOCKS = 144
 """Smaller images have too few blocks for a correlation to mean anything."""
 MOST_RATIO = 4.0
 WIDE_PERCENTILES = (0.05, 99.95)
+INTENSITIES = ("auto", "common", "separate")
 
 
 def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> tuple[Normalizer, Normalizer]:
@@ -32,7 +34,10 @@ def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> t
     "separate"  each set by its own percentiles: sets whose numbers have nothing to do with each other. Black and white of the two sets
                 are then taken for the same; the output is on the noisy set's scale.
     "auto"      "common" where both sets have the same pixel types, or ranges of a size that overlap, else "separate"
+    "LOW,HIGH"  a window of both, intensity units: for CT, where bone and air would squeeze soft tissue into a few per cent of the range
     """
+    if (chosen := window(intensity)) is not None:
+        return chosen, chosen
     if intensity != "separate" and is_eight_bit([*noisy.dtypes, *clean.dtypes]):
         return EIGHT_BIT, EIGHT_BIT
     first, second = (fit_percentiles(found.planes, WIDE_PERCENTILES) for found in (noisy, clean))
@@ -42,6 +47,15 @@ def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> t
     low = min(first.offset, second.offset)
     both = Normalizer(low, max(first.offset + first.scale, second.offset + second.scale) - low)
     return both, both
+
+
+def window(text: str) -> Normalizer | None:
+    """The map of "LOW,HIGH" to 0 and 1; None for anything else."""
+    try:
+        low, high = (float(one) for one in text.split(","))
+    except ValueError:
+        return None
+    return Normalizer(low, high - low) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _comparable(first: Normalizer, second: Normalizer) -> bool:

@@ -57,7 +57,7 @@ def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     stem = folder / f"step-{int(facts['step']):09d}"
     blob = safetensors.torch.save({name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()})
     numbers, words = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
-    with atomic_path(numbers, overwrite=True) as temporary:
+    with atomic_path(numbers, overwrite=True, bytes_needed=len(blob)) as temporary:
         temporary.write_bytes(blob)
     full = {"format": FORMAT, **facts, "tensors_sha256": hashlib.sha256(blob).hexdigest()}
     write_text(words, _text({**full, "digest": _digest(full)}), overwrite=True)

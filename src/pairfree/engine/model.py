@@ -59,7 +59,7 @@ class Model:
 
     def derived(self, image: Image) -> Image:
         """``image`` as the metadata of its result."""
-        return replace(image, metadata={**image.metadata, "derivation": self.derivation})
+        return replace(image, metadata={**image.metadata, "derivation": self.derivation, "derived": "denoised"})
 
     def denoise(self, array: np.ndarray, axes: str | None = None) -> np.ndarray:
         """Denoise an array; same shape and dtype back, integers rounded and clipped.
@@ -88,7 +88,7 @@ class Model:
         out = np.empty(image.shape, image.dtype)
         clipped = 0
         for index in image.planes():
-            out[index], count = self._plane(image.plane(index), image.dtype, image.colours, on_pixels)
+            out[index], count = self._plane(image, index, on_pixels)
             clipped += count
         return Denoised(replace(self.derived(image), pixels=out), clipped)
 
@@ -106,7 +106,7 @@ class Model:
                 out[index] = found[0]
             else:
                 out[index][..., : image.colours] = np.moveaxis(found, 0, -1)
-        return replace(image, pixels=out, family="tiff", metadata={}, bit_depth=None)
+        return replace(image, pixels=out, family="tiff", metadata={}, bit_depth=None, limits=None)
 
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
@@ -132,11 +132,10 @@ class Model:
         trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
         return [f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image of the same kind?"]
 
-    def _plane(
-        self, plane: np.ndarray, dtype: np.dtype[Any], colours: int, on_pixels: Callable[[int], None] | None
-    ) -> tuple[np.ndarray, int]:
+    def _plane(self, image: Image, index: tuple[int, ...], on_pixels: Callable[[int], None] | None) -> tuple[np.ndarray, int]:
+        plane, colours = image.plane(index), image.colours
         channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
         values = self.predictor.predict(channels_first[:colours], on_pixels)
-        done, clipped = to_dtype(values, dtype)
+        done, clipped = to_dtype(values, image.dtype, image.limits)
         done = np.concatenate([done, channels_first[colours:]]) if colours < len(channels_first) else done
         return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.normalize import Normalizer
-from pairfree.engine.tiles import core_for_memory, plan_tiles
+from pairfree.engine.memory import enough, is_shortage
+from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
+from pairfree.files.words import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import held_statistics, layers
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride
@@ -20,6 +22,8 @@ from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
 PROBE_PX = 64
+MOST_HALVINGS = 3
+"""How often tiles are halved when memory runs out."""
 SAMPLE_TILE_PX = 256
 """Side of the tiles that stand for an image which does not fit into memory as a whole."""
 
@@ -50,6 +54,11 @@ class Predictor:
         largest = core_px or DEFAULT_CORE_PX
         self.bytes_per_px = activation_bytes_per_px(method, channels)
         self.core_px = core_for_memory(max_bytes, self.bytes_per_px, self.halo_px, self.stride_px, largest)
+        least = bytes_for_core(self.stride_px, self.bytes_per_px, self.halo_px, self.stride_px)
+        if least > max_bytes:
+            raise ConfigError(
+                f"{size_text(int(max_bytes))} of memory are too little: the smallest tile of this network needs {size_text(least)}"
+            )
 
     def predict(self, intensity: np.ndarray, on_pixels: Callable[[int], None] | None = None) -> np.ndarray:
         """Denoise one plane.
@@ -71,12 +80,26 @@ class Predictor:
         self, intensity: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None = None
     ) -> np.ndarray:
         """``apply`` over all tiles of a plane (C, H, W): (1, C, h, w) network units -> same shape; float64, put together."""
-        channels, height, width = intensity.shape
+        channels = len(intensity)
         if channels != self.channels:
             raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
         with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output below
             padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
+        for _ in range(MOST_HALVINGS):
+            try:
+                return self._tiled(intensity, padded, apply, on_pixels)
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error) or self.core_px < 2 * self.stride_px:
+                    raise
+            self.core_px //= 2  # outside the handler: its traceback holds on to the memory of the tile
+        with enough(f"tiles of {self.core_px} px do not fit either; free some memory, or use another device"):
+            return self._tiled(intensity, padded, apply, on_pixels)
+
+    def _tiled(
+        self, intensity: np.ndarray, padded: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None
+    ) -> np.ndarray:
         out = np.empty(intensity.shape, np.float64)
+        height, width = intensity.shape[1:]
         high, wide = padded.shape[1:]
         core = self.core_px or max(high, wide)
         with self._statistics(padded):

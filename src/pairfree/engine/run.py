@@ -30,6 +30,7 @@ from pairfree.config import did_you_mean, read_toml, to_toml
 from pairfree.engine import checkpoint
 from pairfree.errors import BusyError, ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
+from pairfree.files.listing import check_folder
 
 
 class RunFolder:
@@ -51,8 +52,7 @@ class RunFolder:
 
     def check_free(self) -> None:
         """Refuse, before any work, a place where a process trains or something else lives."""
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path}: is a file; give a folder for the run with --out")
+        check_folder(self.path)
         if (self.path / "lock").is_file():
             with self.locked():
                 pass

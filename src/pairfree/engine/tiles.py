@@ -33,6 +33,11 @@ def plan_tiles(height: int, width: int, core_px: int, halo_px: int, stride_px: i
             yield Tile(read, (top, bottom, left, right))
 
 
+def bytes_for_core(core_px: int, bytes_per_px: float, halo_px: int, stride_px: int) -> int:
+    """Bytes that a tile of such a core takes, with its halo."""
+    return math.ceil((core_px + 2 * math.ceil(halo_px / stride_px) * stride_px) ** 2 * bytes_per_px)
+
+
 def core_for_memory(max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int) -> int:
     """Largest core side, at most ``largest_px``, whose tile with halo needs at most ``max_bytes``; at least one stride."""
     side = math.isqrt(max(0, int(max_bytes / bytes_per_px)))

@@ -164,8 +164,8 @@ def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def write_text(final: Path, text: str, overwrite: bool = False) -> None:
-    """Write ``text`` as UTF-8 to ``final``, whole or not at all. Raises OutputError."""
-    write_bytes(final, text.encode("utf-8"), overwrite)
+    """Write ``text`` as UTF-8 to ``final``, whole or not at all; bytes of a file name that are no text are escaped. Raises OutputError."""
+    write_bytes(final, text.encode("utf-8", "backslashreplace"), overwrite)
 
 
 def _alive(pid: int) -> bool:

@@ -46,13 +46,21 @@ class Carried:
     high: int
     padding: tuple[np.ndarray, np.ndarray] | None
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and greatest intensity that BitsStored can hold."""
+        ends = sorted(stored * self.slope + self.intercept for stored in (self.low, self.high))
+        return ends[0], ends[1]
+
 
 def read_dicom(path: Path, limits: Limits) -> Image:
     """Read one DICOM file. Raises InputError."""
     import pydicom
     from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_file_meta_info
 
     try:
+        _check_syntax(read_file_meta_info(path).get("TransferSyntaxUID"), path)
         dataset = pydicom.dcmread(path)
     except InvalidDicomError:
         raise InputError(f"{shown(path)}: is no DICOM file (its mark DICM is missing); check the name, or export it again") from None
@@ -77,14 +85,12 @@ def read_dicom(path: Path, limits: Limits) -> Image:
     carried = Carried(dataset, slope, intercept, dtype, low, high, None if padded is None else (stored[padded], padded))
     return Image(
         intensity if frames > 1 else intensity[0], axes, _spacing(dataset, axes), bit_depth=bits, source=path, family="dicom",
-        metadata={"dicom": carried, "warnings": []}, alpha=False,
+        metadata={"dicom": carried, "warnings": []}, alpha=False, limits=carried.limits,
     )  # fmt: skip
 
 
 def _check(dataset: Any, path: Path) -> float:
     """The largest ratio of decoded to stored bytes. InputError for what is no image, or none that is understood."""
-    from pydicom.uid import RLELossless
-
     missing = [name for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData") if name not in dataset]
     if missing:
         raise InputError(f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; name an image object")
@@ -95,14 +101,17 @@ def _check(dataset: Any, path: Path) -> float:
         raise InputError(f"{shown(path)}: {dataset.BitsAllocated} bits a pixel are not supported; 8, 16 and 32 are")
     if "ModalityLUTSequence" in dataset:
         raise InputError(f"{shown(path)}: its intensities are given by a lookup table, which cannot be inverted; convert it with a rescale")
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    return PACKBITS if dataset.file_meta.TransferSyntaxUID.is_compressed else UNCOMPRESSED
+
+
+def _check_syntax(syntax: Any, path: Path) -> None:
+    """InputError for a transfer syntax that is not read. Before the data set is: a deflated one would be inflated without bound."""
+    from pydicom.uid import RLELossless
+
     if syntax is None:
         raise InputError(f"{shown(path)}: states no transfer syntax; export it again")
-    if not syntax.is_compressed or syntax.is_deflated:
-        return UNCOMPRESSED
-    if syntax == RLELossless:
-        return PACKBITS
-    raise InputError(f"{shown(path)}: is compressed as {syntax.name}; decompress it first, for example with gdcmconv --raw")
+    if syntax.is_deflated or (syntax.is_compressed and syntax != RLELossless):
+        raise InputError(f"{shown(path)}: is compressed as {syntax.name}; decompress it first, for example with gdcmconv --raw")
 
 
 def _groups(dataset: Any, name: str) -> list[Any]:
@@ -170,8 +179,8 @@ def _spacing(dataset: Any, axes: str) -> dict[str, tuple[float, str]]:
 def write_dicom(image: Image, path: Path) -> None:
     """Write ``image`` as a derived object: stored values by the inverse rescale, padding restored, new UIDs, everything else kept.
 
-    Values beyond the range of BitsStored are clipped. ``image.metadata["derivation"]`` says what was done; UIDs are a function of it
-    and of the original's, so that slices of one series stay in one series.
+    Values beyond the range of BitsStored are clipped. ``image.metadata["derivation"]`` says what was done ("derived" in one word, for the
+    series' name); UIDs are a function of it and of the original's, so that slices of one series stay in one series.
     """
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
 
@@ -192,7 +201,7 @@ def write_dicom(image: Image, path: Path) -> None:
             dataset[name].value = int(value)
     if "PlanarConfiguration" in dataset:
         dataset.PlanarConfiguration = 0
-    _mark_derived(dataset, derivation)
+    _mark_derived(dataset, derivation, f" ({image.metadata.get('derived', 'derived')})")
     for name in ("SOPInstanceUID", "SeriesInstanceUID"):
         if name in dataset:
             dataset[name].value = generate_uid(entropy_srcs=[str(dataset[name].value), derivation])
@@ -201,7 +210,7 @@ def write_dicom(image: Image, path: Path) -> None:
     dataset.save_as(path, implicit_vr=False, little_endian=not big, enforce_file_format=True)
 
 
-def _mark_derived(dataset: Any, derivation: str) -> None:
+def _mark_derived(dataset: Any, derivation: str, suffix: str) -> None:
     """ImageType DERIVED, what was done, and from which object (PS3.3, C.7.6.1 and C.12.4)."""
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence
@@ -214,4 +223,4 @@ def _mark_derived(dataset: Any, derivation: str) -> None:
         source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
         source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SourceImageSequence = Sequence([source])
-    dataset.SeriesDescription = f"{str(dataset.get('SeriesDescription', ''))[: LONG_STRING - 11]} (denoised)".strip()
+    dataset.SeriesDescription = (str(dataset.get("SeriesDescription", ""))[: LONG_STRING - len(suffix)] + suffix).strip()

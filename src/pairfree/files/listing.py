@@ -129,7 +129,7 @@ def plan_outputs(
     folder, an output that is an input, and outputs that exist without ``overwrite``.
     """
     out_dir = Path(out_dir)
-    _check_folder(out_dir)
+    check_folder(out_dir)
     plan = [(entry, _target(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
@@ -140,7 +140,16 @@ def plan_outputs(
     return plan
 
 
-def _check_folder(out_dir: Path) -> None:
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder. InputError where that cannot be found out: a name too long, no permission."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown(path)}: cannot be looked up ({_why(error)}); check the name") from error
+
+
+def check_folder(out_dir: Path) -> None:
+    """OutputError unless ``out_dir`` is a folder that can be written to, or can be made."""
     try:
         if out_dir.exists() and not out_dir.is_dir():
             raise OutputError(f"output folder {shown(out_dir)} is a file; choose another name")

@@ -51,6 +51,8 @@ _PLACE_TAGS = (338, 339, 347, 400, 512, 513, 514, 519, 520, 521, 530, 531, 532, 
 _METAMORPH_TAGS = (33628, 33629, 33630, 33631)  # tables of planes in another page layout
 _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _DIRECTORY_TYPES = (13, 18)
+PALETTE = 3
+"""Of PhotometricInterpretation: pixels are indices of a table of colours."""
 ALPHA = (1, 2)
 """Values of ExtraSamples that mean transparency, premultiplied or not; 0 is "unspecified": an intensity of its own."""
 _MAX_PAGES_WITH_TAGS = 4096
@@ -135,8 +137,17 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
     if page.bitspersample == 1:
         raise InputError(f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it")
     check_dtype(page.dtype, shown(path))
+    if int(page.photometric) == PALETTE and not page.is_imagej and not _is_grey_ramp(page):
+        raise InputError(f"{shown(path)}: its pixels are indices of a colour table, not intensities; convert it to grey or RGB")
     packed = page.bitspersample != page.dtype.itemsize * 8  # refused by the decoder, with a better message than "truncated"
     check_declared(path, page.shaped, page.dtype, limits, file_size, RATIOS.get(int(page.compression), 1e6) * (16 if packed else 1))
+
+
+def _is_grey_ramp(page: tifffile.TiffPage) -> bool:
+    """A colour table that only shows intensities as greys, black to white."""
+    tag = page.tags.get(320)
+    table = None if tag is None else np.array(tag.value).reshape(3, -1)
+    return table is not None and bool(np.all(table == table[0])) and bool(np.all(np.diff(table[0].astype(np.int64)) >= 0))
 
 
 def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> tuple[str, Stated]:

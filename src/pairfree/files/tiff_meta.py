@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -67,7 +68,8 @@ def _only_known(steps: dict[str, tuple[float, str] | None]) -> Spacing:
 def from_ome(xml: str) -> Stated:
     """First image of an OME-XML document. Raises ValueError (ElementTree.ParseError is one) where it is no OME-XML.
 
-    ``planes`` is the number of planes that SizeZ, SizeC and SizeT declare (samples of a pixel are counted in SizeC).
+    ``planes`` is the greatest number of planes that SizeZ, SizeC and SizeT of any image declare (samples of a pixel are counted in SizeC),
+    or TiffData elements or modulo annotations do.
     """
     root = ElementTree.fromstring(xml.strip().rstrip("\0"))
     pixels = root.find("./{*}Image/{*}Pixels")
@@ -77,9 +79,20 @@ def from_ome(xml: str) -> Stated:
     steps = {a: _step(get(f"PhysicalSize{a}"), unit_name(get(f"PhysicalSize{a}Unit", "µm"))) for a in "ZYX"}
     steps["T"] = _step(get("TimeIncrement"), unit_name(get("TimeIncrementUnit", "s")))
     names = [channel.attrib.get("Name", "") for channel in pixels.findall("./{*}Channel")]
-    planes = math.prod(max(int(get(f"Size{a}", "1")), 1) for a in "ZCT")
+    planes = max(_declared_planes(root), default=1)
     depth = get("SignificantBits", "")
     return Stated(_only_known(steps), tuple(names) if any(names) else (), int(depth) if depth.isdigit() else None, planes)
+
+
+def _declared_planes(root: ElementTree.Element) -> Iterator[int]:
+    """Every number of planes, or index of one, that an OME-XML document declares: a reader may make a list of that length."""
+    for pixels in root.iterfind(".//{*}Pixels"):
+        yield math.prod(max(int(pixels.attrib.get(f"Size{a}", "1")), 1) for a in "ZCT")
+    for data in root.iterfind(".//{*}TiffData"):
+        yield sum(int(data.attrib.get(name, "0")) for name in ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT"))
+    for along in root.iterfind(".//{*}Modulo/*"):
+        start, end, step = (float(along.attrib.get(name, default)) for name, default in (("Start", "0"), ("End", "0"), ("Step", "1")))
+        yield round(min(abs(end - start) / max(abs(step), 1e-9), 1e18))
 
 
 def _imagej_pairs(description: str) -> dict[str, str]:

@@ -57,13 +57,13 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
     predictor = carried.predictor if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3) else None
-    if predictor == 3 and image.dtype.kind != "f":
-        predictor = None
+    if predictor is not None:  # differences of floats and of integers are stored in different ways
+        predictor = 3 if image.dtype.kind == "f" else 2
     layout: dict[str, Any] = {
         "photometric": carried.photometric,
         "compression": compression,
         "predictor": predictor,
-        "tile": carried.tile,
+        "tile": carried.tile if carried.tile is not None and not any(side % 16 for side in carried.tile) else None,
         "software": False,
         "metadata": None,
         "resolutionunit": carried.resolution_unit,

@@ -15,7 +15,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.averages import SWA, Lookahead
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
-from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, settle, signed
+from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.iscl import Critic, Extractor, Generator
@@ -238,7 +238,7 @@ class ISCL(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Algorithm 1: F and G, then D_X and D_Y, then H."""
-        x, y = signed(batch.noisy), signed(require(batch.clean, self.needs.value))
+        x, y = inside(batch.noisy), inside(require(batch.clean, self.needs.value))
         config = self.config
         for optimizer in self.optimizers.values():
             set_rate(optimizer, config.lr + (config.lr_end - config.lr) * at.progress)
@@ -303,7 +303,7 @@ class ISCL(UnpairedMethod):
         # all tiles.
         for net in (self.ensemble.denoise, self.ensemble.extract):
             if net is not None:
-                recompute_running_statistics(net, (signed(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
+                recompute_running_statistics(net, (inside(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
 
     @property
     def disagrees(self) -> bool:
@@ -313,8 +313,8 @@ class ISCL(UnpairedMethod):
         """|F(x) - (x - H(x))|: both are denoisers, trained apart."""
         if self.ensemble.extract is None:
             return super().disagreement(x)
-        inside = signed(channels_last(x)).clamp(-1.0, 1.0)
-        apart: Tensor = self.ensemble.denoise(inside) - without_noise(inside, self.ensemble.extract(inside))
+        shown = inside(channels_last(x))
+        apart: Tensor = self.ensemble.denoise(shown) - without_noise(shown, self.ensemble.extract(shown))
         return apart.abs() / 2.0
 
     @property

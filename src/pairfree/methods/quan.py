@@ -11,7 +11,7 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.iscl import adversarial_loss, critic_loss
-from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, settle, signed
+from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle
 from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator
@@ -109,7 +109,7 @@ class Quan(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Both generators, then the three critics on what was generated."""
-        x, y, n = (signed(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise))
+        x, y, n = (inside(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise))
         for optimizer in self.optimizers.values():
             set_rate(optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress)
         drop_statistics(*self.networks.values())

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
-from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, signed, unsigned
+from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned
 from pairfree.nets import build
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic
@@ -123,7 +123,7 @@ class UIDNet(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """The critic, then the generator, then the denoiser on what the generator makes now."""
-        x, y = signed(batch.noisy), signed(require(batch.clean, self.needs.value))
+        x, y = inside(batch.noisy), inside(require(batch.clean, self.needs.value))
         for name, optimizer in self.optimizers.items():
             set_rate(optimizer, self.rates[name] * flat_then_linear(at.progress))
         for turn in range(self.config.critic_steps):
@@ -151,7 +151,8 @@ class UIDNet(UnpairedMethod):
         return gradient_penalty(slopes)
 
     def denoise(self, x: Tensor) -> Tensor:
-        return unsigned(super().denoise(signed(x)))
+        shown = inside(x)
+        return unsigned(super().denoise(shown) + (signed(x) - shown))
 
     @property
     def denoiser(self) -> nn.Module:

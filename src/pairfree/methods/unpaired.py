@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pairfree.data.unpaired import INTENSITIES, window
 from pairfree.errors import ConfigError
 from pairfree.methods.base import Method
 from pairfree.methods.single import PRECISIONS, resolve_precision, run
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
 from pairfree.nets.blocks import channels_last
-
-INTENSITIES = ("auto", "common", "separate")
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class UnpairedConfig:
     """The settings that all of them have.
 
     patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of each set
-    intensity             how the brightness of the two sets goes together: "common", "separate" or "auto" (``data.unpaired.fit_unpaired``)
+    intensity             how the brightness of the two sets goes together: "common", "separate", "auto", or a window "LOW,HIGH" such as
+                          "-160,240" HU; what lies beyond it is left as it is (``data.unpaired.fit_unpaired``)
     precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
     minutes, steps        budget when none is given; minutes = 0 means steps count
     """
@@ -42,8 +42,8 @@ class UnpairedConfig:
             problems.append(f"patch_px = {self.patch_px} must be a power of two from 16 up")
         if min(self.minutes, self.steps) < 0:
             problems.append(f"minutes = {self.minutes}, steps = {self.steps} must not be negative")
-        if self.intensity not in INTENSITIES:
-            problems.append(f"intensity = {self.intensity!r} must be one of {', '.join(INTENSITIES)}")
+        if self.intensity not in INTENSITIES and window(self.intensity) is None:
+            problems.append(f'intensity = {self.intensity!r} must be one of {", ".join(INTENSITIES)}, or a window "LOW,HIGH"')
         if self.precision not in PRECISIONS:
             problems.append(f"precision = {self.precision!r} must be one of {', '.join(PRECISIONS)}")
         return problems
@@ -71,6 +71,12 @@ class UnpairedMethod(Method):
 def signed(x: Tensor) -> Tensor:
     """Network units (0..1 where the files' range is) -> [-1, 1] there."""
     return 2.0 * x - 1.0
+
+
+def inside(x: Tensor) -> Tensor:
+    """``signed``, clipped to [-1, 1]: what a generator with tanh can make, and a window shows. What is not finite stays, to be refused."""
+    whole = signed(x)
+    return torch.where(torch.isfinite(whole), whole.clamp(-1.0, 1.0), whole)
 
 
 def unsigned(x: Tensor) -> Tensor:
@@ -109,6 +115,5 @@ class Bounded(nn.Module):
         self.stride = int(getattr(net, "stride", 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = signed(x)
-        inside = whole.clamp(-1.0, 1.0)
-        return unsigned(self.net(inside) + (whole - inside))
+        shown = inside(x)
+        return unsigned(self.net(shown) + (signed(x) - shown))
