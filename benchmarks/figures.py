@@ -1,6 +1,8 @@
 """Pictures of the docs from measured cells: python benchmarks/figures.py --data DIR (the data of ``pairfree bench``).
 
-iddp_residual.svg    after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
+iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
+noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
+noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import numpy as np
 
 from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.evaluate.plots import histogram_pair
-from pairfree.files.formats import open_image
+from pairfree.files.formats import open_image, save_image
+from pairfree.files.image import Image
+from pairfree.noise.files import physical
+from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
+MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
@@ -39,6 +45,28 @@ def residual_histogram(data: Path, runs: Path) -> str:
     return f'{head} xmlns="http://www.w3.org/2000/svg">{STYLE}{inner}\n'
 
 
+def noise_micrographs(data: Path) -> np.ndarray:
+    """(256, 3 * 256) grey levels."""
+    clean = open_image(data / "em" / "sem_rat_axon" / MICROGRAPH).pixels[300:556, 300:556].astype(np.float64)
+    panels = [clean, *(simulate(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge"))]
+    return eight_bit(np.hstack(panels), 0.0, 255.0)
+
+
+def noise_ct(data: Path) -> np.ndarray:
+    """(256, 4 * 256) grey levels of [-160, 240] HU."""
+    image = open_image(data / "ct" / "covid_ny_sbu" / SLICE)
+    panels = [image.pixels.astype(np.float64)]
+    for dose in (0.5, 0.25, 0.1):
+        model, unit, offset = physical(image, parse_noise(f"lowdose-ct:dose={dose}"))
+        noisy, _ = simulate((panels[0] - offset) / unit, model, image_rng(0, "ct"))
+        panels.append(noisy * unit + offset)
+    return eight_bit(np.hstack([panel[130:386, 130:386] for panel in panels]), -160.0, 240.0)
+
+
+def eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip(np.rint((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -47,3 +75,5 @@ if __name__ == "__main__":
     folder = ROOT / "docs" / "figures"
     folder.mkdir(exist_ok=True)
     (folder / "iddp_residual.svg").write_text(residual_histogram(given.data, given.runs), encoding="utf-8")
+    for name, draw in (("noise_micrographs", noise_micrographs), ("noise_ct", noise_ct)):
+        save_image(Image(draw(given.data), "YX", family="png"), folder / f"{name}.png", overwrite=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +177,15 @@ def test_big_seeds_and_odd_names():
     assert 0.0 <= image_rng(0, "\udcff").random() < 1.0
     with pytest.raises(ConfigError, match="seed"):
         image_rng(-1, "a")
+
+
+def test_the_page_of_the_noise_models_names_each_with_its_defaults():
+    page = (Path(__file__).parents[2] / "docs/noise.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    assert rows.keys() == MODELS.keys()
+    for key, model in MODELS.items():
+        for field in dataclasses.fields(model):
+            name, _, default = f"{field.name}={field.default:g}".partition("=")
+            said = re.search(rf"`{name}=([^`]+)`", rows[key])
+            assert said, (key, name)
+            assert float(said[1]) == float(default)
