@@ -286,7 +286,7 @@ def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequen
 
 
 def _keep(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder: Path) -> None:
-    """Denoised images as float32 TIFF, so that any other script can score them, one folder a group; ``errors/`` beside them has heat maps."""
+    """Denoised images as float32 TIFF, so that any other script can score them, one folder a group; beside them heat maps of the errors."""
     groups = len({image.group for image in test}) > 1 and len({image.name for image in test}) < len(test)
     for image, output in zip(test, outputs, strict=True):
         path = folder / (_safe(image.group) if groups else "") / f"{image.name}.tif"
