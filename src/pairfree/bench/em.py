@@ -28,6 +28,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "(A)+(B)+(C)+(D)+(E)": {},
 }
 """The rows of Table I: (A) the cycle alone, (B) the extractor, (C) bypass, (D) boosting, (E) noise consistency."""
+PASSES_STEPS = 800
 
 
 def cells(preset: str) -> list[Cell]:
@@ -44,7 +45,12 @@ def cells(preset: str) -> list[Cell]:
 
 
 def ablation_cells(preset: str) -> list[Cell]:
-    return [Cell("film, fold 0", "iscl", preset, settings=switches, label=row) for row, switches in SWITCHES.items()]
+    """Table I; and for the short preset the price of shared forward passes, at an equal number of steps."""
+    rows = [Cell("film, fold 0", "iscl", preset, settings=switches, label=row) for row, switches in SWITCHES.items()]
+    for share, label in ((True, "shared passes"), (False, "separate passes")) if preset == "cpu" else ():
+        settings = {"share_passes": share, "minutes": 0.0, "steps": PASSES_STEPS}
+        rows += [Cell("film, fold 0", "iscl", preset, seed, settings, f"{label}, {PASSES_STEPS} steps") for seed in range(3)]
+    return rows
 
 
 def convergence_cells(preset: str) -> list[Cell]:
