@@ -70,7 +70,7 @@ def train(
 ) -> Model:
     """Train a denoiser.
 
-    noisy      files, folders, globs, or arrays (H, W) / (C, H, W) of one intensity scale
+    noisy      files, folders, globs; a list of arrays (H, W) or (C, H, W); or one array (H, W), (N, H, W) or (N, C, H, W)
     clean      unpaired clean images of other scenes; target   the partner of each noisy image
     noise_images   images of the noise alone (quan)
     method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_UNPAIRED``
@@ -78,10 +78,12 @@ def train(
     out        run folder; None keeps the run in memory only
     preset     "cpu" for short budgets, "paper" for the published schedule
     minutes, steps   the budget, one of them; default: the preset's
+    device     "auto", "cpu" or "cuda"
     settings   changes to the method's config by field name
     net        your own network, (B, C, H, W) -> same; ``net.stride`` is what H and W must be multiples of (default 1)
     init       run folder to fine-tune from
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
+    command    what the report names as the command;  report   write report.html into ``out`` when training ends
     on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with
                ``out`` a checkpoint stands to go on from
     Returns    the trained Model

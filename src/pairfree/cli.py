@@ -31,7 +31,10 @@ app = typer.Typer(
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
-METHOD_HELP = "One of iscl, cyclegan, uidnet, quan (with --clean), iddp, nb2nb, n2v, bm3d, n2n, n2c (with --target). Default: iscl or iddp."
+METHOD_HELP = (
+    "Noisy files only: iddp, nb2nb, n2v, bm3d. With --clean: iscl, cyclegan, uidnet, and quan (also --noise-images). "
+    "With --target: n2n, n2c. Default: that of --init, else iscl with --clean, else iddp."
+)
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
 
@@ -116,9 +119,11 @@ def train(
         str | None,
         typer.Option(help=METHOD_HELP),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes. Default: the preset's, 10 with cpu.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
-    preset: Annotated[str | None, typer.Option(help="cpu (short budgets, the default) or paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long).")
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Run folder to fine-tune from.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file; a run's config.toml repeats that run. Options given beside it win.")
@@ -276,7 +281,10 @@ def evaluate(
 def simulate(
     clean: Inputs,
     noise: Annotated[
-        str, typer.Option(help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits.", show_default=False)
+        str,
+        typer.Option(
+            help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits; HU in DICOM files.", show_default=False
+        ),
     ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
     seed: SeedOption = 0,

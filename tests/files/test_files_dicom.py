@@ -23,6 +23,7 @@ from pydicom.uid import (
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, open_image, save_image
 from pairfree.files.formats import to_dtype
+from pairfree.files.listing import find_images, partners, plan_outputs
 from pairfree.noise.files import simulate_files
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -305,3 +306,22 @@ def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
     assert made[0].DerivationDescription.startswith(f"noise {spec.partition(':')[0]}:")
     assert made[0].SOPInstanceUID != made[1].SOPInstanceUID
     assert ("pixel_mm=3" in made[0].DerivationDescription) == spec.startswith("lowdose-ct")
+
+
+def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
+    """Archives name their objects by UIDs: the last number is no suffix, and other files beside them are passed over."""
+    series = tmp_path / "series"
+    series.mkdir()
+    for number in (1, 2):
+        written(series / f"1.2.840.{number}", values(), 12)
+    (series / "README").write_text("no image")
+    (series / "1.2.840.3").write_bytes(b"x" * 200)
+    entries = find_images([series])
+    assert [entry.stem for entry in entries] == ["1.2.840.1", "1.2.840.2"]
+    simulate_files([series], "gaussian:sigma=5", tmp_path / "noisy")
+    assert sorted(path.name for path in (tmp_path / "noisy").iterdir()) == ["1.2.840.1", "1.2.840.2", "noise.json"]
+    assert open_image(tmp_path / "noisy/1.2.840.2").family == "dicom"
+    assert [target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")] == ["1.2.840.1.tif", "1.2.840.2.tif"]
+    assert partners(series, tmp_path / "noisy").keys() == {"1.2.840.1", "1.2.840.2"}
+    with pytest.raises(InputError, match=r"1\.2\.840\.3.*not supported"):
+        open_image(series / "1.2.840.3")

@@ -53,6 +53,15 @@ class Carried:
         return ends[0], ends[1]
 
 
+def is_marked(path: Path) -> bool:
+    """Whether a file bears DICOM's mark, whatever its name: archives export objects without a suffix."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):
+        return False
+
+
 def read_dicom(path: Path, limits: Limits) -> Image:
     """Read one DICOM file. Raises InputError."""
     import pydicom

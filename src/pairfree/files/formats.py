@@ -18,7 +18,7 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files.atomic import atomic_path, require_space
-from pairfree.files.dicom import read_dicom, write_dicom
+from pairfree.files.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.image import Image, check_index
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.npy import read_npy, write_npy
@@ -55,13 +55,19 @@ SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file by its suffix, in any case. InputError listing the supported suffixes otherwise."""
+    """The format of a file by its suffix, in any case, or DICOM by its mark. InputError listing the supported suffixes otherwise."""
     suffix = path.suffix.lower()
     for one in FORMATS.values():
         if suffix in one.suffixes:
             return one
+    if is_marked(path):
+        return FORMATS["dicom"]
     kind = f"suffix {shown(suffix)!r}" if suffix else "a name without suffix"
     raise InputError(f"{shown(path)}: {kind} is not supported; use one of {', '.join(SUFFIXES)}")
+
+
+def is_supported(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or is_marked(path)
 
 
 class _Drop(logging.Filter):
@@ -115,7 +121,8 @@ def _check_output(image: Image, path: Path) -> Format:
     if one is None:
         raise OutputError(f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}")
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    if path.suffix.lower() not in allowed:
+    bare = image.family == "dicom" and path.suffix.lower() not in SUFFIXES  # archives name their objects by numbers
+    if path.suffix.lower() not in allowed and not bare:
         raise OutputError(f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix")
     return one
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats import SUFFIXES, format_of
+from pairfree.files.formats import SUFFIXES, format_of, is_supported
 from pairfree.files.words import shown
 
 
@@ -25,7 +25,12 @@ class Entry:
     @property
     def stem(self) -> str:
         """The relative path without suffix, ``.ome.tif`` counting as one: what partners share."""
-        return self.relative.with_suffix("").as_posix().removesuffix(".ome")
+        return without_suffix(self.relative).as_posix().removesuffix(".ome")
+
+
+def without_suffix(path: Path) -> Path:
+    """``path`` without the suffix of an image format; 1.2.840.113 has none."""
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
@@ -87,7 +92,7 @@ def _images_below(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(root, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and path.is_file():
+            if not name.startswith(".") and path.is_file() and is_supported(path):
                 found.append(path)
     return found
 
@@ -106,7 +111,7 @@ def _in_glob(pattern: str) -> list[Entry]:
     entries: list[Entry] = []
     for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute patterns)
         path = Path(match)
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if path.is_file() and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
             entries += [Entry(p, _below(p, base)) for p in _images_below(path)]
@@ -167,7 +172,8 @@ def _target(entry: Entry, out_dir: Path, suffix: str | None) -> Path:
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
         raise OutputError(f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input")
     suffix = suffix or format_of(entry.path).output_suffix
-    return out_dir / (relative.with_suffix(suffix) if suffix else relative)
+    bare = without_suffix(relative)
+    return out_dir / (bare.with_name(bare.name + suffix) if suffix else relative)
 
 
 def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:

@@ -117,7 +117,7 @@ class Method(ABC):
 
     @property
     def disagrees(self) -> bool:
-        """True for a method with two denoisers trained apart, whose difference says where neither is to be trusted."""
+        """True for a method with two denoisers of different make, whose difference says where neither is to be trusted."""
         return False
 
     def no_disagreement(self) -> ConfigError:

@@ -310,7 +310,7 @@ class ISCL(UnpairedMethod):
         return self.config.extract
 
     def disagreement(self, x: Tensor) -> Tensor:
-        """|F(x) - (x - H(x))|: both are denoisers, trained apart."""
+        """|F(x) - (x - H(x))|: both are denoisers, of different make."""
         if self.ensemble.extract is None:
             return super().disagreement(x)
         shown = inside(channels_last(x))

@@ -13,7 +13,7 @@ from pairfree.errors import OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import open_image, save_image, to_dtype
 from pairfree.files.image import Image
-from pairfree.files.listing import find_images, plan_outputs
+from pairfree.files.listing import find_images, plan_outputs, without_suffix
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import image_rng, parse_noise, simulate, spec_of
@@ -67,7 +67,7 @@ def simulate_files(
         acting, unit, offset = physical(image, model)
         out = np.empty(image.shape, np.float32 if as_float else image.dtype)
         clipped = 0
-        name = entry.relative.with_suffix("").as_posix()
+        name = without_suffix(entry.relative).as_posix()
         for index in image.planes():
             label = name if not index else f"{name}{list(index)}"
             plane = image.plane(index).astype(np.float64)
