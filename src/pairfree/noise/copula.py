@@ -1,0 +1,126 @@
+"""A generator of noise like that of given patches, without training: their marginal distribution and their autocorrelation.
+
+Noise is a Gaussian field, filtered to the measured spectrum, whose values are then mapped to the measured quantiles (a Gaussian copula). It
+is exact for Gaussian noise of any stationary correlation and for independent noise of any distribution; what it cannot show is dependence
+beyond correlation, such as bursts. Being a field, it has no size, no seams and no repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairfree.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+REACH_PX = 16
+"""Lags up to this are measured, and filters reach as far: GAN2GAN's correlated noise extends 15 px."""
+TABLE = 513
+"""Nodes of the quantile table, at equal steps of the normal variable over +-TABLE_END."""
+TABLE_END = 4.5
+SAMPLE = 4_000_000
+"""Pixels that quantiles are measured from."""
+
+
+@dataclass(frozen=True)
+class Copula:
+    """filters   (C, C, 2 r + 1, 2 r + 1): white normal channels -> normal channels of unit variance and the measured correlations
+    table     (C, TABLE) noise, intensity units, at the nodes of the normal variable
+    """
+
+    filters: FloatArray
+    table: FloatArray
+
+
+def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula:
+    """Measure it on noise patches (N, C, P, P), P more than twice the reach.
+
+    Raises InputError where a channel has no noise
+    """
+    side = patches.shape[-1]
+    if side <= 2 * reach_px:
+        raise InputError(f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger patches")
+    if not np.all(np.ptp(patches, axis=(0, 2, 3)) > 0):
+        raise InputError("the smooth areas hold no noise at all: there is nothing to imitate; check the input files")
+    table = np.stack([_quantiles(patches[:, channel]) for channel in range(patches.shape[1])])
+    nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
+    normal = np.stack([np.interp(patches[:, channel], table[channel], nodes) for channel in range(patches.shape[1])], axis=1)
+    # What a whole patch has in common is the error of the mean that was subtracted from it, much enlarged where a distribution is peaked.
+    normal -= normal.mean(axis=(2, 3), keepdims=True)
+    return Copula(_filters(autocovariance(normal, reach_px)), table)
+
+
+def _quantiles(values: NDArray[np.float32]) -> FloatArray:
+    """Of the pooled pixels at the normal nodes, strictly increasing, so that the map can be inverted."""
+    flat = values.reshape(-1)[:: max(1, values.size // SAMPLE)].astype(np.float64)
+    nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
+    probability = np.array([0.5 * math.erfc(-node / math.sqrt(2.0)) for node in nodes])
+    found = np.quantile(flat - flat.mean(), probability)
+    return np.asarray(found + np.arange(TABLE) * 1e-9 * float(np.ptp(found)))
+
+
+def autocovariance(fields: FloatArray, reach_px: int) -> FloatArray:
+    """Of (N, C, P, P) zero-mean fields, cross-channel: (C, C, 2 r + 1, 2 r + 1), entry [a, b, r + dy, r + dx] = E f_a(p) f_b(p + d).
+
+    Each lag is divided by its own number of pairs.
+    """
+    side, size = fields.shape[-1], fields.shape[-1] + reach_px
+    spectrum = np.zeros((fields.shape[1], fields.shape[1], size, size // 2 + 1), dtype=np.complex128)
+    for field in fields:
+        transform = np.fft.rfft2(field, (size, size))
+        spectrum += np.conj(transform)[:, None] * transform[None, :]
+    lags = np.arange(-reach_px, reach_px + 1)
+    products = np.fft.irfft2(spectrum, (size, size))[:, :, lags[:, None], lags[None, :]]
+    pairs = (side - np.abs(lags))[:, None] * (side - np.abs(lags))[None, :]
+    return np.asarray(products / pairs / len(fields))
+
+
+def _filters(covariance: FloatArray) -> FloatArray:
+    """The zero-phase root of a covariance, at unit variance a channel."""
+    channels, reach = covariance.shape[0], covariance.shape[-1] // 2
+    scale = np.sqrt(np.maximum(covariance[np.arange(channels), np.arange(channels), reach, reach], 1e-300))
+    correlation = covariance / (scale[:, None] * scale[None, :])[:, :, None, None]
+    taper = np.cos(0.5 * np.pi * np.arange(-reach, reach + 1) / (reach + 1)) ** 2  # the estimate is noisy where few pairs are far apart
+    flat = np.where(np.abs(np.arange(-reach, reach + 1)) <= reach // 2, 1.0, taper / taper[reach // 2])
+    correlation = correlation * flat[:, None] * flat[None, :]
+    spectrum = np.fft.fft2(np.fft.ifftshift(correlation, axes=(-2, -1)))
+    matrices = np.moveaxis(spectrum, (0, 1), (2, 3))
+    matrices = 0.5 * (matrices + np.conj(np.swapaxes(matrices, -1, -2)))
+    values, vectors = np.linalg.eigh(matrices)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.conj(np.swapaxes(vectors, -1, -2))
+    filters = np.fft.fftshift(np.real(np.fft.ifft2(np.moveaxis(root, (2, 3), (0, 1)))), axes=(-2, -1))
+    power = np.sqrt(np.sum(filters**2, axis=(1, 2, 3), keepdims=True))
+    return np.asarray(filters / power)
+
+
+class CopulaNoise(nn.Module):
+    """White normal noise (B, C, H + 2 r, W + 2 r) -> noise (B, C, H, W) in the unit of the table. Nothing in it is trained."""
+
+    def __init__(self, copula: Copula) -> None:
+        super().__init__()
+        self.register_buffer("filters", torch.from_numpy(copula.filters).float())
+        self.register_buffer("table", torch.from_numpy(copula.table).float())
+        self.filters: Tensor
+        self.table: Tensor
+        self.reach = copula.filters.shape[-1] // 2
+
+    def forward(self, z: Tensor) -> Tensor:
+        normal = F.conv2d(z, self.filters.flip((-2, -1)))
+        at = (normal.clamp(-TABLE_END, TABLE_END) + TABLE_END) * ((TABLE - 1) / (2.0 * TABLE_END))
+        below = at.floor().clamp_max(TABLE - 2)
+        index = below.long().transpose(0, 1).flatten(1)
+        low, high = (self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1) for step in (0, 1))
+        return torch.lerp(low, high, at - below)
+
+    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) for ``shape`` = (B, H, W)."""
+        count, height, width = shape
+        wide = (count, len(self.table), height + 2 * self.reach, width + 2 * self.reach)
+        return self(torch.randn(wide, generator=generator, device=self.table.device))

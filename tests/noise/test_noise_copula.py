@@ -1,0 +1,87 @@
+"""Generated noise against the noise it imitates: deviation, distribution, correlation, no seams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from pairfree.errors import InputError
+from pairfree.noise.copula import CopulaNoise, autocovariance, fit_copula
+from pairfree.noise.simulate import simulate
+
+SPECS = ("gaussian:sigma=25", "correlated:sigma=25", "mixture-a:s=25", "mixture-b:s=50")
+
+
+def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    found = np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])
+    return (found - found.mean((1, 2), keepdims=True))[:, None].astype(np.float32)
+
+
+def sample(copula, shape=(8, 256, 256)) -> np.ndarray:
+    return CopulaNoise(copula).sample(shape, torch.Generator().manual_seed(1)).numpy()
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_deviation_distribution_and_correlation_come_back(spec):
+    given, made = patches(spec), sample(fit_copula(patches(spec)))
+    assert abs(made.mean()) < 0.03 * given.std()
+    assert made.std() == pytest.approx(given.std(), rel=0.03)
+    assert stats.kurtosis(made.ravel()[::7]) == pytest.approx(stats.kurtosis(given.ravel()[::7]), rel=0.15, abs=0.1)
+    assert stats.ks_2samp(made.ravel()[::50], given.ravel()[::50]).statistic < 0.02
+    ours, theirs = (autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, given))
+    assert np.abs(ours - theirs).max() < 0.02
+
+
+def test_lags_beyond_the_neighbours_come_back():
+    """GAN2GAN's correlated noise: faint, but 15 px far. Without it, flat areas would show no clouds."""
+    given, made = patches("correlated:sigma=25", 400), sample(fit_copula(patches("correlated:sigma=25", 400)), (24, 256, 256))
+    ours, theirs = (autocovariance(field.astype(np.float64), 12)[0, 0] / field.var() for field in (made, given))
+    assert np.abs(ours - theirs).max() < 0.02
+    assert ours[12, 4] == pytest.approx(theirs[12, 4], rel=0.25)
+
+
+def test_autocovariance_is_that_of_literal_pairs():
+    fields = np.random.default_rng(0).normal(size=(3, 2, 20, 20))
+    found = autocovariance(fields, 4)
+    for dy, dx in ((0, 0), (2, 3), (-4, 1), (0, -2)):
+        first = fields[:, :, max(0, -dy) : 20 - max(0, dy), max(0, -dx) : 20 - max(0, dx)]
+        second = fields[:, :, max(0, dy) : 20 + min(0, dy), max(0, dx) : 20 + min(0, dx)]
+        expected = np.einsum("naij,nbij->ab", first, second) / (3 * (20 - abs(dy)) * (20 - abs(dx)))
+        np.testing.assert_allclose(found[:, :, 4 + dy, 4 + dx], expected, atol=1e-12)
+
+
+def test_channels_share_noise_as_given():
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(0, 10, (100, 1, 64, 64)), rng.normal(0, 5, (100, 2, 64, 64))
+    given = (np.concatenate([common, 0.5 * common], 1) + own).astype(np.float32)
+    made = sample(fit_copula(given))
+    expected = np.corrcoef(given[:, 0].ravel(), given[:, 1].ravel())[0, 1]
+    assert np.corrcoef(made[:, 0].ravel(), made[:, 1].ravel())[0, 1] == pytest.approx(expected, abs=0.03)
+    np.testing.assert_allclose(made.std((0, 2, 3)), given.std((0, 2, 3)), rtol=0.03)
+
+
+def test_a_part_of_a_larger_field_is_the_field():
+    """No size, no seams: the same white noise gives the same noise, whatever the window."""
+    noise = CopulaNoise(fit_copula(patches("correlated:sigma=25", 40)))
+    z = torch.randn(1, 1, 232, 200, generator=torch.Generator().manual_seed(0))
+    whole = noise(z)
+    part = noise(z[:, :, 40:140, 30:130])
+    torch.testing.assert_close(part, whole[:, :, 40:108, 30:98])
+
+
+def test_noise_repeats_nowhere():
+    field = sample(fit_copula(patches("gaussian:sigma=25", 40)), (1, 512, 512))[0, 0]
+    transform = np.fft.rfft2(field - field.mean())
+    correlation = np.fft.irfft2(np.abs(transform) ** 2) / field.size / field.var()
+    correlation[0, 0] = 0
+    assert np.abs(correlation).max() < 6 / 512
+
+
+def test_patches_without_noise_or_too_small_are_refused():
+    with pytest.raises(InputError, match="no noise at all"):
+        fit_copula(np.zeros((4, 1, 96, 96), np.float32))
+    with pytest.raises(InputError, match="too small"):
+        fit_copula(patches("gaussian:sigma=25", 4, 32))
