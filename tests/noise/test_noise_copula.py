@@ -69,7 +69,13 @@ def test_a_part_of_a_larger_field_is_the_field():
     z = torch.randn(1, 1, 232, 200, generator=torch.Generator().manual_seed(0))
     whole = noise(z)
     part = noise(z[:, :, 40:140, 30:130])
-    torch.testing.assert_close(part, whole[:, :, 40:108, 30:98])
+    side = 100 - 2 * noise.reach
+    torch.testing.assert_close(part, whole[:, :, 40 : 40 + side, 30 : 30 + side])
+
+
+def test_white_noise_needs_no_wide_filter():
+    assert CopulaNoise(fit_copula(patches("gaussian:sigma=25"))).reach <= 2
+    assert CopulaNoise(fit_copula(patches("correlated:sigma=25"))).reach > 8
 
 
 def test_noise_repeats_nowhere():

@@ -171,3 +171,23 @@ def test_a_shrinking_network_is_no_fixed_point_of_iddp(small):
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))
     assert loss.item() > 1e-4
     assert abs(gradient.item()) > 1e-4
+
+
+def test_noisy_noise2noise_improves_on_its_start_where_theorem_1_says_so():
+    """GAN2GAN, eq. (2) and Theorem 1: with y = var0 / var_x the estimator's error, in closed form and by draws, and where it beats var0."""
+    rng = np.random.default_rng(0)
+    var_x, var_n, draws = 4.0, 2.0, 400_000
+    x, n = rng.normal(0, var_x**0.5, draws), rng.normal(0, var_n**0.5, draws)
+    better = []
+    for y in np.linspace(0.02, 0.98, 25):
+        slope = var_x * (1 + y) / (var_x * (1 + y) + var_n)
+        start = x + rng.normal(0, (y * var_x) ** 0.5, draws)
+        first, second = (start + rng.normal(0, var_n**0.5, draws) for _ in range(2))
+        assert np.dot(first, second) / np.dot(first, first) == pytest.approx(slope, abs=0.01)  # what Noise2Noise on such pairs learns
+        error = (1 - slope) ** 2 * var_x + slope**2 * var_n
+        assert np.mean((x - slope * (x + n)) ** 2) == pytest.approx(error, rel=0.02)
+        better.append(error < y * var_x)
+    first_better = better.index(True)
+    assert all(better[first_better:])
+    assert not any(better[:first_better])
+    assert 0 < first_better < len(better) - 1

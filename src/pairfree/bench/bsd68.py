@@ -17,8 +17,13 @@ COLUMNS = (
     "correlated:sigma=15",
     "correlated:sigma=25",
 )
-METHODS = ("n2v", "nb2nb", "iddp", "n2n", "n2c")
-SEEDED = {("gaussian:sigma=25", "iddp"): 5, ("gaussian:sigma=25", "nb2nb"): 3, ("gaussian:sigma=25", "n2c"): 3}
+METHODS = ("n2v", "nb2nb", "iddp", "gan2gan", "n2n", "n2c")
+SEEDED = {
+    ("gaussian:sigma=25", "iddp"): 5,
+    ("gaussian:sigma=25", "nb2nb"): 3,
+    ("gaussian:sigma=25", "gan2gan"): 3,
+    ("gaussian:sigma=25", "n2c"): 3,
+}
 
 
 def cells(preset: str) -> list[Cell]:
@@ -72,6 +77,18 @@ EXPERIMENT = Experiment(
             "gaussian:sigma=25": "28.56",
             "gaussian:sigma=30": "27.78",
             "gaussian:sigma=50": "25.60",
+        },
+        "gan2gan": {
+            "gaussian:sigma=15": "31.45",
+            "gaussian:sigma=25": "28.96",
+            "gaussian:sigma=30": "28.03",
+            "gaussian:sigma=50": "25.78",
+            "mixture-a:s=15": "42.49",
+            "mixture-a:s=25": "39.72",
+            "mixture-b:s=30": "30.49",
+            "mixture-b:s=50": "30.00",
+            "correlated:sigma=15": "31.26",
+            "correlated:sigma=25": "28.00",
         },
         "n2v": {"gaussian:sigma=15": "29.48", "gaussian:sigma=25": "26.97", "gaussian:sigma=30": "26.38", "gaussian:sigma=50": "24.30"},
     },

@@ -6,6 +6,7 @@ in height and width; only the number of channels is common.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,22 @@ class PatchPool:
     def __len__(self) -> int:
         return len(self.heights)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> PatchPool:
+        """Itself: pixels of a pool are never changed, and a copy of a method must not double them."""
+        return self
+
+    def plane(self, index: int) -> Tensor:
+        """Image ``index`` as stored, (C, H, W), a view: at least a patch large."""
+        shape = (self.channels, int(self.heights[index]), int(self.widths[index]))
+        start = int(self.starts[index])
+        return self.flat[start : start + shape[0] * shape[1] * shape[2]].view(shape)
+
+    def like(self, flat: Tensor) -> PatchPool:
+        """A pool of images of the same shapes with other pixels: what ``draw`` says of one holds for the other."""
+        twin = copy.copy(self)
+        twin.flat = flat
+        return twin
+
     def draw(self, seed: int, step: int, batch: int, purpose: str = "patches") -> Tensor:
         """Where the patches of this step lie: (B, 4) int64 rows of image, top, left, augmentation 0..7. Every place is equally likely."""
         u = torch.rand(batch, 4, generator=generator(seed, step, purpose), dtype=torch.float64)
@@ -73,10 +90,7 @@ class PatchPool:
     def _slices(self, places: Tensor, augment: bool) -> Tensor:
         out = torch.empty(len(places), self.channels, self.patch_px, self.patch_px)
         for patch, (image, top, left, k) in zip(out, places.tolist(), strict=True):
-            shape = (self.channels, int(self.heights[image]), int(self.widths[image]))
-            start = int(self.starts[image])
-            plane = self.flat[start : start + shape[0] * shape[1] * shape[2]].view(shape)
-            crop = plane[:, top : top + self.patch_px, left : left + self.patch_px]
+            crop = self.plane(image)[:, top : top + self.patch_px, left : left + self.patch_px]
             patch.copy_(symmetric(crop, k) if augment else crop)
         return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairfree.methods import bm3d, cyclegan, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
+from pairfree.methods import bm3d, cyclegan, gan2gan, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
 from pairfree.methods.base import Method
 
 METHODS: dict[str, type[Method]] = {
@@ -12,6 +12,7 @@ METHODS: dict[str, type[Method]] = {
     "cyclegan": cyclegan.CycleGAN,
     "quan": quan.Quan,
     "uidnet": uidnet.UIDNet,
+    "gan2gan": gan2gan.GAN2GAN,
     "iddp": iddp.IDDP,
     "n2c": n2c.N2C,
     "n2n": n2n.N2N,
@@ -25,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cyclegan": cyclegan.PRESETS,
     "quan": quan.PRESETS,
     "uidnet": uidnet.PRESETS,
+    "gan2gan": gan2gan.PRESETS,
     "iddp": iddp.PRESETS,
     "n2c": n2c.PRESETS,
     "n2n": n2n.PRESETS,

@@ -205,6 +205,11 @@ def flat_then_linear(progress: float) -> float:
     return min(1.0, 2.0 * (1.0 - progress))
 
 
+def halvings(progress: float) -> float:
+    """GAN2GAN's schedule: 1, then a half in the second and a quarter in the last third of a stage."""
+    return 0.5 ** min(2, int(3.0 * progress))
+
+
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
     """Move ``slow`` towards ``fast``: an exponential average of weights; buffers are copied."""

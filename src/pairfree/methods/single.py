@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, check_positive, flat_then_linear, set_rate, update, warm_cosine
+from pairfree.methods.base import At, Method, check_positive, flat_then_linear, halvings, set_rate, update, warm_cosine
 from pairfree.methods.optim import MuonAdam
 from pairfree.nets import build
 from pairfree.nets.blocks import channels_last, placed, total_stride
 
 MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
-SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear}
+SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SingleConfig:
     muon_ratio  Muon's rate as a multiple of lr
     beta1       Adam's first decay; beta2 its second
     max_norm    gradients are scaled down to this joint norm
-    schedule    "warm-cosine" (short budgets) or "flat-then-linear" (the papers')
+    schedule    "warm-cosine" (short budgets), "flat-then-linear" (the papers') or "halvings" (GAN2GAN's)
     precision   "auto": bfloat16 convolutions where the device has them in hardware, else float32; weights and losses are always float32
     minutes     budget when none is given on the command line; 0 means ``steps`` counts
     steps       likewise

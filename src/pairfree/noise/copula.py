@@ -25,6 +25,8 @@ REACH_PX = 16
 TABLE = 513
 """Nodes of the quantile table, at equal steps of the normal variable over +-TABLE_END."""
 TABLE_END = 4.5
+LOST_POWER = 0.003
+"""Share of a filter's power that may be cut off with its ends."""
 SAMPLE = 4_000_000
 """Pixels that quantiles are measured from."""
 
@@ -96,8 +98,18 @@ def _filters(covariance: FloatArray) -> FloatArray:
     values, vectors = np.linalg.eigh(matrices)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.conj(np.swapaxes(vectors, -1, -2))
     filters = np.fft.fftshift(np.real(np.fft.ifft2(np.moveaxis(root, (2, 3), (0, 1)))), axes=(-2, -1))
-    power = np.sqrt(np.sum(filters**2, axis=(1, 2, 3), keepdims=True))
-    return np.asarray(filters / power)
+    return _trimmed(filters)
+
+
+def _trimmed(filters: FloatArray) -> FloatArray:
+    """The middle of the filters that holds nearly all of their power, at unit variance: white noise needs one coefficient, not 33^2."""
+    middle = filters.shape[-1] // 2
+    whole = float(np.sum(filters**2))
+    for reach in range(middle + 1):
+        part = filters[..., middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        if float(np.sum(part**2)) >= (1.0 - LOST_POWER) * whole:
+            break
+    return np.asarray(part / np.sqrt(np.sum(part**2, axis=(1, 2, 3), keepdims=True)))
 
 
 class CopulaNoise(nn.Module):

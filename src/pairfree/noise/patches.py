@@ -21,7 +21,7 @@ PATCH_PX = 96
 """GAN2GAN's patch side."""
 LEAST_PATCH_PX = 32
 STRIDE_PX = 8
-MOST_CANDIDATES = 2_000_000
+LEAST_CANDIDATES, MOST_CANDIDATES = 2000, 2_000_000
 MOST = 20_000
 """GAN2GAN's number of patches."""
 FEWEST = 64
@@ -158,7 +158,7 @@ def extract(
 
     images      (C, H, W), intensity units; those smaller than a patch are passed over
     patch_px    side of the patches, pixels, even
-    stride_px   distance of candidates, pixels, even; 0: 8, or more where that would make over 2 million of them
+    stride_px   distance of candidates, pixels, even; 0: 8, more where that would make over 2 million of them, less where under 2 thousand
     most        at most so many patches, the most even first (rule "gcbd": spread over all that pass)
     rule        "wavelet", eq. (4), or "gcbd", eq. (3)
     threshold   lambda of eq. (4), with sub-bands taken as even; 0: chosen from the data, as are their proportions
@@ -198,7 +198,8 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
 
 def _stride(shapes: Sequence[tuple[int, ...]], patch_px: int) -> int:
     area = sum((shape[1] - patch_px + 1) * (shape[2] - patch_px + 1) for shape in shapes)
-    return max(STRIDE_PX, 2 * math.ceil(math.sqrt(area / MOST_CANDIDATES) / 2))
+    fine = 2 * math.floor(math.sqrt(area / LEAST_CANDIDATES) / 2)
+    return max(min(STRIDE_PX, max(fine, 2)), 2 * math.ceil(math.sqrt(area / MOST_CANDIDATES) / 2))
 
 
 def _candidates(
@@ -210,7 +211,6 @@ def _candidates(
         image = np.asarray(images[index], dtype=np.float64)
         coefficients = haar(image)
         variance = window_moments(coefficients, patch_px // 2, stride // 2)[1]
-        # Departs from the paper: slow shading is taken off as a plane, before patches are judged and when they are cut.
         variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
         bands.append(np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])))
         level = window_moments(image, patch_px, stride)[1] - plane_variance(image, patch_px, stride)
@@ -238,8 +238,7 @@ def _how_many(levels: FloatArray, most: int) -> int:
 
 
 def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int, most: int) -> NoisePatches:
-    if GCBD_SUB_PX % stride:
-        stride = STRIDE_PX
+    stride = max(one for one in (2, 4, 8, 16) if one <= max(stride, 2))  # sub-patches must lie on the grid of the candidates
     found = []
     for index in usable:
         good = uniform(np.asarray(images[index], dtype=np.float64), patch_px, stride)

@@ -1,0 +1,77 @@
+"""The networks of GAN2GAN's generative model: noise generator, rough denoiser and its inverse, critics."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pairfree.nets.batch_instance_norm import full_precision
+from pairfree.nets.blocks import normal_init
+from pairfree.nets.dncnn import DnCNN
+
+LATENT = 128
+SLOPE = 0.2
+
+
+class NoiseGenerator(nn.Module):
+    """g1, the DCGAN generator: z (B, 128) -> noise (B, channels, px, px) in [-1, 1], network units; px a power of two from 16 up.
+
+    Transposed 4x4 convolutions, 4 -> 8 -> ... -> px, the last with ``width`` channels before it and twice as many a level before; batch
+    norm, ReLU, tanh; no biases. The paper has 64 px and 64, 32, 16, 8 channels.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 8, px: int = 64) -> None:
+        super().__init__()
+        widths = [LATENT, *(width * 2**level for level in reversed(range(round(math.log2(px / 4)))))]
+        layers: list[nn.Module] = []
+        for level, (a, b) in enumerate(pairwise(widths)):
+            layers += [
+                nn.ConvTranspose2d(a, b, 4, 2 if level else 1, 1 if level else 0, bias=False),
+                nn.BatchNorm2d(b),
+                nn.ReLU(inplace=True),
+            ]
+        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False))
+        normal_init(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(full_precision(self.body(z[:, :, None, None])))
+
+
+class RoughDenoiser(nn.Module):
+    """g2: sigmoid(x - f(x)), f a DnCNN of ``depth`` layers; (B, channels, H, W) network units -> same shape in [0, 1]."""
+
+    stride = 1
+
+    def __init__(self, channels: int = 1, width: int = 64, depth: int = 15, bounded: bool = True) -> None:
+        super().__init__()
+        self.body = DnCNN(channels, width, depth)
+        self.bounded = bounded
+        normal_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return torch.sigmoid(out) if self.bounded else out
+
+
+class WassersteinCritic(nn.Module):
+    """f1 and f2: 4x4 convolutions of stride 2 with 1, 2 and 4 times ``width`` channels, batch norm but on the first, leaky ReLU, a last 4x4
+    convolution to scores. (B, channels, P, P) -> (B, 1, P/8 - 3, P/8 - 3), not bounded; P at least 32.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 128) -> None:
+        super().__init__()
+        widths = [channels, width, 2 * width, 4 * width]
+        self.levels = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[2:])
+        self.last = nn.Conv2d(widths[-1], 1, 4, bias=False)
+        normal_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.levels[0](x), SLOPE)
+        for level, norm in zip(list(self.levels)[1:], self.norms, strict=True):
+            h = F.leaky_relu(norm(level(h)), SLOPE)
+        return full_precision(self.last(h))

@@ -1,0 +1,254 @@
+"""GAN2GAN: equations against NumPy, the order of Algorithm 1, reuse without change, rounds that hand on their weights."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from pairfree.errors import ConfigError, InputError
+from pairfree.methods import METHODS, PRESETS
+from pairfree.methods.base import At
+from pairfree.methods.estimates import Estimates
+from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, g2g_loss, recorrupted_pair, wasserstein_loss
+from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
+
+WGAN = {
+    "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "smooth_limit": 9.0, "batch_size": 4,
+    "generative_batch": 4, "rough_width": 4, "critic_width": 4, "second_copy": True, "from_scratch": True, "iterations": 2,
+}  # fmt: skip
+
+
+def tensors(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [torch.from_numpy(rng.normal(size=shape)) for shape in shapes]
+
+
+def made(small, **changes):
+    torch.manual_seed(0)
+    return METHODS["gan2gan"](small.config("gan2gan", **{**WGAN, **changes}), 1)
+
+
+def noisy_data(patch_px=64, sigma=0.1):
+    from pairfree.data.patches import PatchPool, TrainingData
+
+    rng = np.random.default_rng(3)
+    planes = [(0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None] + rng.normal(0, sigma, (1, 120, 130)) for _ in range(3)]
+    return TrainingData(PatchPool(planes, "cpu", patch_px))
+
+
+@pytest.fixture
+def generative(small):
+    """A method with a W-GAN, prepared, and its data."""
+    method, data = made(small), noisy_data()
+    method.prepare(data, 0)
+    return method, data
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_losses_are_the_equations():
+    real, fake = tensors((5, 1), (7, 1))
+    assert wasserstein_loss(real, fake).item() == pytest.approx(real.numpy().mean() - fake.numpy().mean(), rel=1e-10)
+    z, again = tensors((2, 1, 6, 5), (2, 1, 6, 5))
+    assert cycle_loss(z, again).item() == pytest.approx(np.abs(z.numpy() - again.numpy()).mean(), rel=1e-10)
+    assert g2g_loss(z, again).item() == pytest.approx(((z.numpy() - again.numpy()) ** 2).mean(), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", [wasserstein_loss, cycle_loss, g2g_loss])
+def test_gradients_are_right(loss):
+    first, second = (one.requires_grad_() for one in tensors((2, 1, 4, 3), (2, 1, 4, 3)))
+    assert torch.autograd.gradcheck(loss, (first, second))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_recorrupted_views_keep_the_image_and_have_uncorrelated_noise(alpha):
+    x = torch.full((200_000,), 3.0, dtype=torch.float64)
+    noise, again = (4.0 * torch.randn(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    first, second = recorrupted_pair(x + noise, again, alpha)
+    error = 5 * 4.0 * max(alpha, 1 / alpha) * 2 / len(x) ** 0.5
+    assert abs(first.mean() - 3) < error
+    assert abs(second.mean() - 3) < error
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 5 / len(x) ** 0.5
+    assert first.var() == pytest.approx(16 * (1 + alpha**2), rel=0.02)
+
+
+def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_distribution():
+    """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged: noise of three values, far from Gaussian."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randint(2, (400_000,), generator=rng).double()
+    noise, again = (torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[torch.randint(3, x.shape, generator=rng)] for _ in range(2))
+    seen, target = recorrupted_pair(x + noise, again, 1.0)
+    for value in seen.unique():
+        where = seen == value
+        tolerance = 5 * float(target[where].std(correction=0) + x[where].std(correction=0)) / int(where.sum()) ** 0.5 + 1e-12
+        assert float(target[where].mean()) == pytest.approx(float(x[where].mean()), abs=tolerance)
+
+
+# -- Algorithm 1 -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_reuse_during_the_critic_steps_changes_nothing(generative):
+    """The critics' weights equal those of a literal loop that makes noise and estimates anew for every critic step."""
+    method, data = generative
+    twin = copy.deepcopy(method)
+    at, batch = At(0, 3, "generative", 3, 10), data.batch(0, 3, 4)
+    method.step(batch, at)
+
+    z, r = batch.noisy, torch.randn(4, 128, generator=at.rng("latent"))
+    noise = twin.patches.gather(twin.patches.draw(0, 3, 4, "noise patches"))
+    for _ in range(5):
+        fake, rough = twin.g1(r), twin.g2(z)
+        objective = twin.f1(noise).mean() - twin.f1(fake).mean() + twin.f2(z).mean() - twin.f2(rough + fake).mean()
+        twin.optimizers["f1, f2"].zero_grad()
+        (-objective).backward()
+        twin.optimizers["f1, f2"].step()
+        with torch.no_grad():
+            for parameter in (*twin.f1.parameters(), *twin.f2.parameters()):
+                parameter.clamp_(-0.02, 0.02)
+    for name in ("f1", "f2"):
+        for ours, literal in zip(method.networks[name].parameters(), twin.networks[name].parameters(), strict=True):
+            torch.testing.assert_close(ours, literal, rtol=1e-5, atol=1e-7)
+
+
+def test_the_generators_descend_equation_8_after_the_critics(generative):
+    method, data = generative
+    at, batch = At(0, 0, "generative", 0, 10), data.batch(0, 0, 4)
+    twin = copy.deepcopy(method)
+    logged = method.step(batch, at)
+    twin.f1.load_state_dict(method.f1.state_dict())
+    twin.f2.load_state_dict(method.f2.state_dict())
+    with torch.no_grad():
+        z, fake = batch.noisy, twin.g1(torch.randn(4, 128, generator=at.rng("latent")))
+        rough = twin.g2(z)
+        expected = -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+    assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
+    assert all(parameter.grad is None for parameter in twin.f1.parameters())
+    assert max(parameter.abs().max() for parameter in (*method.f1.parameters(), *method.f2.parameters())) <= 0.02
+
+
+@pytest.mark.parametrize(("changes", "idle"), [({"beta": 0.0}, "f2"), ({"gamma": 0.0}, "g3")])
+def test_ablations_leave_their_network_alone(changes, idle, small):
+    method, data = made(small, **changes), noisy_data()
+    method.prepare(data, 0)
+    before = copy.deepcopy(list(method.networks[idle].parameters()))
+    method.step(data.batch(0, 0, 4), At(0, 0, "generative", 0, 10))
+    after = [parameter.clamp(-0.02, 0.02) if idle == "f2" else parameter for parameter in before]
+    assert all(torch.equal(a, b) for a, b in zip(method.networks[idle].parameters(), after, strict=True))
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_each_round_estimates_with_the_network_before_it(generative):
+    method, data = generative
+    for name in ("G2G 1", "G2G 2"):
+        at, batch = At(0, 20, name, 0, 10), data.batch(0, 20, 4)
+        seen = copy.deepcopy(method.net).eval()
+        rough = copy.deepcopy(method.g2).eval()
+        method.step(batch, at)
+        source = rough if name == "G2G 1" else seen
+        image = data.noisy.plane(0)[None]
+        with torch.no_grad():
+            expected = source(image) - image
+        torch.testing.assert_close(method.estimates[1].changes.plane(0), expected[0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
+    method, data = made(small), noisy_data()
+    method.prepare(data, 0)
+    for parameter in method.net.parameters():
+        parameter.data.add_(0.1)
+    for name, fresh in (("G2G 1", True), ("G2G 2", False)):
+        before = copy.deepcopy(method.net.state_dict())
+        start = method.fresh.state_dict() if fresh else before
+        method.optimizers["net"].param_groups[0]["lr"] = 0.0
+        method._begin_round(At(0, 20, name, 0, 10))
+        assert all(torch.equal(value, start[key]) for key, value in method.net.state_dict().items())
+
+
+def test_the_rough_denoiser_is_the_result_until_the_rounds_begin(generative):
+    method, _ = generative
+    x = torch.rand(1, 1, 24, 24)
+    for net in method.networks.values():
+        net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(method.denoise(x), method.g2(x))
+        method._begin_round(At(0, 20, "G2G 1", 0, 10))
+        torch.testing.assert_close(method.denoise(x), method.net(x))
+    loaded = METHODS["gan2gan"](method.config, 1)
+    loaded.load_tensors(method.tensors())
+    assert bool(loaded.chosen.refined.value)
+
+
+def test_starting_from_the_noisy_image_needs_no_estimate(small):
+    method, data = made(small, start="z"), noisy_data()
+    method.prepare(data, 0)
+    assert [stage.name for stage in method.stages()] == ["generative", "G2G 1", "G2G 2"]
+    method.step(data.batch(0, 5, 4), At(0, 5, "G2G 1", 0, 10))
+    assert method.estimates is None
+
+
+def test_estimates_are_those_of_the_whole_image_with_the_patches_symmetry():
+    data = noisy_data(32)
+    known = Estimates(data.noisy, lambda x: 0.5 * x.roll(1, 3), 8)
+    places = data.noisy.draw(0, 0, 16)
+    found = known.of(data.noisy.gather(places), places)
+    for patch, (image, top, left, k) in zip(found, places.tolist(), strict=True):
+        plane = data.noisy.plane(image)
+        width = plane.shape[2]
+        grown = torch.nn.functional.pad(plane[None], (0, -width % 8, 0, 0), mode="replicate")
+        from pairfree.data.patches import symmetric
+
+        expected = (0.5 * grown.roll(1, 3))[0, :, :, :width][:, top : top + 32, left : left + 32]
+        torch.testing.assert_close(patch, symmetric(expected, k))
+
+
+def test_images_too_large_to_be_estimated_whole_are_estimated_by_patches(monkeypatch):
+    monkeypatch.setattr("pairfree.methods.estimates.LARGEST_PX", 100)
+    data = noisy_data(32)
+    known = Estimates(data.noisy, lambda x: 0.5 * x, 8)
+    places = data.noisy.draw(0, 0, 4)
+    patches = data.noisy.gather(places)
+    torch.testing.assert_close(known.of(patches, places), 0.5 * patches)
+    assert not known.known
+
+
+# -- networks and settings ---------------------------------------------------------------------------------------------------------------
+
+
+def test_networks_have_the_papers_shapes():
+    z, x = torch.randn(2, 128), torch.rand(2, 1, 64, 64)
+    noise = NoiseGenerator()(z)
+    assert noise.shape == (2, 1, 64, 64)
+    assert [layer.out_channels for layer in NoiseGenerator().modules() if isinstance(layer, torch.nn.ConvTranspose2d)] == [64, 32, 16, 8, 1]
+    assert NoiseGenerator(3, 4, 32)(z).shape == (2, 3, 32, 32)
+    assert noise.abs().max() <= 1
+    rough = RoughDenoiser(1, 8, 5)(x)
+    assert 0 <= rough.min() <= rough.max() <= 1
+    assert WassersteinCritic(1, 8)(x).shape == (2, 1, 5, 5)
+    assert all(layer.bias is None for layer in NoiseGenerator().modules() if isinstance(layer, torch.nn.ConvTranspose2d))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"generator": "dcgan"}, {"start": "x"}, {"start": "g2"}, {"start_share": 1.0}, {"noise_patch_px": 30}, {"iterations": 0},
+        {"alpha": -1.0}, {"generator": "wgan", "patch_px": 48}, {"generator": "wgan", "patch_px": 128},
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        GAN2GANConfig(**{**vars(PRESETS["gan2gan"]["cpu"]), **wrong})
+
+
+def test_images_without_smooth_areas_are_refused(small):
+    from pairfree.data.patches import PatchPool, TrainingData
+
+    method = small.method("gan2gan", smooth_limit=0.0)
+    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(0, 0.02, (1, 200, 200))
+    with pytest.raises(InputError, match="no smooth area"):
+        method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
