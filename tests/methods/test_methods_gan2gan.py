@@ -151,10 +151,11 @@ def test_each_round_estimates_with_the_network_before_it(generative):
         rough = copy.deepcopy(method.g2).eval()
         method.step(batch, at)
         source = rough if name == "G2G 1" else seen
-        image = data.noisy.plane(0)[None]
+        index = min(method.estimates[1].known)
+        image = data.noisy.plane(index)[None]
         with torch.no_grad():
             expected = source(image) - image
-        torch.testing.assert_close(method.estimates[1].changes.plane(0), expected[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(method.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4)
 
 
 def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
