@@ -12,7 +12,8 @@ from pairfree.errors import ConfigError, InputError
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.estimates import Estimates
-from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, g2g_loss, recorrupted_pair, wasserstein_loss
+from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, g2g_loss, recorrupted_pair
+from pairfree.methods.imitation import wasserstein_loss
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
 
 WGAN = {
@@ -253,3 +254,56 @@ def test_images_without_smooth_areas_are_refused(small):
     stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(0, 0.02, (1, 200, 200))
     with pytest.raises(InputError, match="no smooth area"):
         method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
+
+
+# -- its relatives -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
+    """The pair is (clean + noise, clean), the noise that of the smooth areas; rule (3) by default."""
+    from pairfree.data.patches import PatchPool, TrainingData
+
+    assert PRESETS["gcbd"]["cpu"].rule == PRESETS["gcbd"]["paper"].rule == "gcbd"
+    data = noisy_data(32)
+    clean = PatchPool([np.full((1, 60, 60), 0.25), np.full((1, 60, 60), 0.75)], "cpu", 32)
+    data = TrainingData(data.noisy, clean=clean)
+    method = small.method("gcbd")
+    method.prepare(data, 0)
+    batch, at = data.batch(0, 0, 64), At(0, 0, "train", 0, 10)
+    noise = method.noise_like(batch.clean, "noise", at)
+    assert noise.std() == pytest.approx(0.1, rel=0.1)
+    with torch.no_grad():
+        expected = ((method.f(batch.clean + noise) - batch.clean) ** 2).mean()
+    assert method.step(batch, at)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_gcbds_generator_descends_equation_5_alone(small):
+    from pairfree.data.patches import TrainingData
+
+    torch.manual_seed(0)
+    method = METHODS["gcbd"](small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1)
+    data = noisy_data(32)
+    data = TrainingData(data.noisy, clean=data.noisy)
+    method.prepare(data, 0)
+    assert [stage.name for stage in method.stages()] == ["generative", "train"]
+    at = At(0, 0, "generative", 0, 10)
+    twin = copy.deepcopy(method)
+    logged = method.step(data.batch(0, 0, 4), at)
+    twin.f1.load_state_dict(method.f1.state_dict())
+    with torch.no_grad():
+        expected = -twin.f1(twin.g1(twin.latent(4, "latent", at))).mean()
+    assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-5)
+
+
+def test_dncnn_b_draws_every_level_up_to_its_largest(small):
+    from pairfree.data.patches import PatchPool, TrainingData
+
+    flat = PatchPool([np.full((1, 64, 64), 0.5)], "cpu", 32)
+    method, seen = small.method("dncnn-b"), []
+    method.f = lambda x: seen.append(x) or method.net(x)
+    batch = TrainingData(flat, clean=flat).batch(0, 0, 256)
+    method.step(batch, At(0, 0, "train", 0, 10))
+    levels = (seen[0] - 0.5).std((1, 2, 3))
+    assert levels.max() == pytest.approx(55 / 255, rel=0.05)
+    assert levels.mean() == pytest.approx(27.5 / 255, rel=0.1)
+    assert levels.min() < 3 / 255

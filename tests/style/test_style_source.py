@@ -161,7 +161,7 @@ def test_files_and_functions_stay_short(path):
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda path: path.stem)
 def test_departures_from_the_paper_in_source_and_docs_are_the_same(page):
-    found = departures((SRC / "methods" / f"{page.stem}.py").read_text())
+    found = departures((SRC / "methods" / f"{page.stem.replace('-', '_')}.py").read_text())
     assert sorted(found) == sorted(bullets(page.read_text(), "## Departures from the paper"))
     assert found
 

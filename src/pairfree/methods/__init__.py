@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairfree.methods import bm3d, cyclegan, gan2gan, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
+from pairfree.methods import bm3d, cyclegan, dncnn_b, gan2gan, gcbd, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
 from pairfree.methods.base import Method
 
 METHODS: dict[str, type[Method]] = {
@@ -13,6 +13,8 @@ METHODS: dict[str, type[Method]] = {
     "quan": quan.Quan,
     "uidnet": uidnet.UIDNet,
     "gan2gan": gan2gan.GAN2GAN,
+    "gcbd": gcbd.GCBD,
+    "dncnn-b": dncnn_b.DnCNNB,
     "iddp": iddp.IDDP,
     "n2c": n2c.N2C,
     "n2n": n2n.N2N,
@@ -27,6 +29,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quan": quan.PRESETS,
     "uidnet": uidnet.PRESETS,
     "gan2gan": gan2gan.PRESETS,
+    "gcbd": gcbd.PRESETS,
+    "dncnn-b": dncnn_b.PRESETS,
     "iddp": iddp.PRESETS,
     "n2c": n2c.PRESETS,
     "n2n": n2n.PRESETS,

@@ -1,0 +1,53 @@
+"""DnCNN-B (Zhang et al., IEEE TIP 2017): one denoiser for white Gaussian noise of any level, from clean images alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs, require
+from pairfree.methods.n2c import supervised_loss
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+
+
+@dataclass(frozen=True)
+class DnCNNBConfig(SingleConfig):
+    """largest_sigma   levels are drawn evenly from 0 to this, per patch; network units (for 8-bit files grey levels / 255)
+    intensity       how the brightness of the two sets goes together (``data.unpaired.fit_unpaired``)
+    """
+
+    largest_sigma: float = 55.0 / 255.0
+    intensity: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.largest_sigma < float("inf"):
+            raise ConfigError(f"dncnn-b: largest_sigma = {self.largest_sigma} must be positive")
+
+
+PRESETS = {
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset.
+    "cpu": DnCNNBConfig(),
+    # Departs from the paper: `paper`: 17 layers, Adam and the schedule of the IDDP tables instead of 20 layers and SGD.
+    "paper": DnCNNBConfig(**{**PUBLISHED, "net": "dncnn"}, patch_px=64, batch_size=128, lr=1e-3, steps=200_000),
+}
+
+
+class DnCNNB(SingleNetwork):
+    key = "dncnn-b"
+    title = "DnCNN-B (blind Gaussian)"
+    needs = Needs.CLEAN
+    citation = "Zhang et al., Beyond a Gaussian denoiser, IEEE TIP 26(7), 2017, doi:10.1109/TIP.2017.2662206"
+    assumption = "noise is white and Gaussian; the noisy files themselves are not learned from"
+    config: DnCNNBConfig
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        clean = require(batch.clean, self.needs.value)
+        rng = at.rng("noise", clean.device)
+        sigma = self.config.largest_sigma * torch.rand(len(clean), 1, 1, 1, generator=rng, device=clean.device)
+        noisy = clean + sigma * torch.randn(clean.shape, generator=rng, device=clean.device)
+        return self.descend(supervised_loss(self.f(noisy), clean), at)

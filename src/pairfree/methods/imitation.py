@@ -1,0 +1,161 @@
+"""What GAN2GAN and GCBD share: a generator that imitates the noise seen in the smooth areas of the noisy images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, check_positive, set_rate, update
+from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.nets.blocks import placed
+from pairfree.nets.gan2gan import LATENT, NoiseGenerator, WassersteinCritic
+from pairfree.noise.copula import REACH_PX, CopulaNoise, fit_copula
+from pairfree.noise.patches import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, doubts, extract
+
+GENERATIVE = "generative"
+COPULA_PATCHES = 4000
+"""Enough for a distribution and 33 x 33 correlations; the W-GAN gets the paper's 20,000."""
+_say = logging.getLogger("pairfree")
+
+
+def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
+    r"""What critics maximise and generators minimise.
+
+    Equation   L_n = E[f1(n)] - E[f1(g1(r))] (5);  L_Z = E[f2(Z)] - E[f2(g2(Z) + g1(r))] (6)
+    real, fake scores of any shape; returns a scalar in units of the score
+    Source     Cha et al., GAN2GAN, eqs. 5 and 6 (W-GAN, Arjovsky et al. 2017)
+    """
+    return torch.mean(real) - torch.mean(fake)
+
+
+@dataclass(frozen=True)
+class ImitationConfig(SingleConfig):
+    """generator           what imitates the noise: "wgan", g1 of the papers, or "copula", measured and not trained (``noise.copula``)
+    rule                how smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)
+    noise_patch_px      side of the noise patches, even
+    smooth_limit        lambda of rule (4); 0 is chosen from the data
+    critic_width        channels of the critics' first level
+    critic_steps, critic_clip   updates of the critics for one of the generators, and the bound of their weights
+    critic_lr, generator_lr     rates of RMSprop and Adam; the latter falls linearly to 0 over the last two thirds
+    generative_batch    patches a step of the generative model, at most batch_size
+    """
+
+    generator: str = "wgan"
+    rule: str = "wavelet"
+    noise_patch_px: int = 96
+    smooth_limit: float = 0.0
+    critic_width: int = 128
+    critic_steps: int = 5
+    critic_clip: float = 0.02
+    critic_lr: float = 5e-5
+    generator_lr: float = 4e-4
+    generative_batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("critic_width", "critic_steps", "critic_clip", "critic_lr", "generator_lr", "generative_batch")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in names])
+        problems = []
+        if self.generator not in ("wgan", "copula"):
+            problems.append(f"generator = {self.generator!r} must be wgan or copula")
+        if self.rule not in RULES:
+            problems.append(f"rule = {self.rule!r} must be one of {', '.join(RULES)}")
+        if self.noise_patch_px < LEAST_PATCH_PX or self.noise_patch_px % (GCBD_SUB_PX if self.rule == "gcbd" else 2):
+            problems.append(
+                f"noise_patch_px = {self.noise_patch_px} must be even, at least {LEAST_PATCH_PX} (a multiple of 16 with rule gcbd)"
+            )
+        if self.generator == "wgan" and (self.patch_px < 32 or self.patch_px & (self.patch_px - 1) or self.patch_px > self.noise_patch_px):
+            problems.append(f"patch_px = {self.patch_px}: a W-GAN makes noise of 32, 64, ... px, not larger than noise_patch_px")
+        if self.smooth_limit < 0:
+            problems.append("smooth_limit must not be negative")
+        problems += self.own_problems()
+        if problems:
+            raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+    def own_problems(self) -> list[str]:
+        """What is wrong with the settings that a subclass adds."""
+        return []
+
+
+class Imitation(SingleNetwork):
+    """Owns g1 and its critic f1, or the measured noise, and makes noise for a batch."""
+
+    config: ImitationConfig
+
+    def __init__(self, config: ImitationConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        super().__init__(config, channels, device, net)
+        self.place = torch.device(device)
+        self.noise: CopulaNoise | None = None
+        self.patches: PatchPool | None = None
+        if config.generator == "wgan":
+            self.g1 = placed(NoiseGenerator(channels, px=config.patch_px), self.place)
+            self.f1 = placed(WassersteinCritic(channels, config.critic_width), self.place)
+            self._add_generative([self.g1], [self.f1], ["g1"], ["f1"])
+
+    def _add_generative(
+        self, generators: Sequence[nn.Module], critics: Sequence[nn.Module], generator_names: Sequence[str], critic_names: Sequence[str]
+    ) -> None:
+        """Register the networks of the generative model, and one optimiser for the generators and one for the critics."""
+        self.networks |= dict(zip([*generator_names, *critic_names], [*generators, *critics], strict=True))
+        self.generators, self.critics = ", ".join(generator_names), ", ".join(critic_names)
+        self.critic_nets = critics
+        for name in [name for name in self.optimizers if name != "net"]:
+            del self.optimizers[name]
+        of_generators, of_critics = ([p for net in nets for p in net.parameters()] for nets in (generators, critics))
+        self.optimizers[self.generators] = torch.optim.Adam(of_generators, lr=self.config.generator_lr, betas=(0.5, 0.999), foreach=True)
+        self.optimizers[self.critics] = torch.optim.RMSprop(of_critics, lr=self.config.critic_lr, foreach=True)
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """Cut out the noise; with a copula, that is all there is to learn of it."""
+        images = [data.noisy.plane(index).cpu().numpy() for index in range(len(data.noisy))]
+        config, copula = self.config, self.config.generator == "copula"
+        found = extract(
+            images, config.noise_patch_px, most=COPULA_PATCHES if copula else MOST, rule=config.rule, threshold=config.smooth_limit
+        )
+        for line in doubts(found):
+            _say.warning("warning: %s", line)
+        if copula:
+            self.noise = CopulaNoise(fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))).to(self.place)
+        else:
+            self.patches = PatchPool(list(found.pixels), self.place, config.patch_px)
+
+    @torch.no_grad()
+    def noise_like(self, x: Tensor, purpose: str, at: At) -> Tensor:
+        """A fresh draw of the noise for every patch of (B, C, H, W)."""
+        if self.config.generator == "wgan":
+            out: Tensor = self.g1.eval()(self.latent(len(x), purpose, at))
+            return out
+        if self.noise is None:
+            raise ConfigError(f"{self.key}: prepare must come before the first step")
+        return self.noise.sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
+
+    def latent(self, count: int, purpose: str, at: At) -> Tensor:
+        return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
+
+    def noise_patches(self, count: int, at: At) -> Tensor:
+        """Patches of the noise as it was cut out, (count, C, P, P)."""
+        if self.patches is None:
+            raise ConfigError(f"{self.key}: prepare must come before the first step")
+        return self.patches.gather(self.patches.draw(at.seed, at.step, count, "noise patches"))
+
+    def teach_critics(self, distance: Callable[[], Tensor], at: At) -> Tensor:
+        """``critic_steps`` steps up the Wasserstein distance, weights clipped after each; returns the last distance."""
+        judged = torch.zeros(())
+        for _ in range(self.config.critic_steps):
+            judged = distance()
+            update(self.optimizers[self.critics], -judged, at, self.critics)
+            with torch.no_grad():
+                for net in self.critic_nets:
+                    for parameter in net.parameters():
+                        parameter.clamp_(-self.config.critic_clip, self.config.critic_clip)
+        return judged.detach()
+
+    def teach_generators(self, loss: Tensor, at: At) -> None:
+        set_rate(self.optimizers[self.generators], self.config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress)))
+        update(self.optimizers[self.generators], loss, at, self.generators)
