@@ -4,7 +4,8 @@
 
 Training    the loop of ``engine.trainer`` with a run folder beside a loop written here: same network, optimiser, batch, augmentation and
             precision, but no counted randomness, no schedule, no clipping or guard of gradients, no log, no checkpoints, no signals.
-            Slices of the two alternate (A B A B ...); the overhead is that of the median times. Slices lie in the middle of a long plan,
+            Slices of the two alternate (A B A B ...); the overhead is the median over pairs of neighbours, because the machine's pace
+            moves between two levels within a minute. Slices lie in the middle of a long plan,
             so that the log is as sparse as in a real run; a checkpoint is timed apart and counted as its share of the saving interval.
 Prediction  ``Predictor`` by tile size beside one call of the network on the whole image, float32, alternating likewise.
 Memory      peak resident memory (getrusage) of a process of its own for each case, and what of it was there before the work began.
@@ -259,7 +260,7 @@ def measure_training(key: str, position: float, effort: Effort, device: torch.de
         "batch": [bare.batch, 1, bare.config.patch_px, bare.config.patch_px],
         "engine_steps_per_s": rate["engine"],
         "bare_steps_per_s": rate["bare"],
-        "overhead_percent": 100.0 * (rate["bare"] / rate["engine"] - 1.0),
+        "overhead_percent": median(pairs),
         "overhead_percent_of_pairs": pairs,
         "checkpoint_s": saving,
         "checkpoint_percent": 100.0 * saving / CHECKPOINT_SECONDS,
