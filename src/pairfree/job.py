@@ -301,7 +301,8 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         averages = () if single else (f"{name}_swa/net.", f"{name}_slow/net.")
         sources = (f"{denoiser}/",) if name == "net" else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
         weights = next((found for found in (below(start.tensors, f"net/{source}") for source in sources) if found), None)
-        if weights is None:
+        helper = name != "net" and single and not below(start.tensors, f"net/{name}/")  # a copy of the denoiser, or something else
+        if weights is None or (helper and not _alike(net, weights)):
             continue
         try:
             net.load_state_dict(weights, strict=True)
@@ -310,6 +311,12 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         loaded = True
     if not loaded:
         raise CheckpointError(f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with")
+
+
+def _alike(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether ``weights`` are those of such a network: the same names and shapes."""
+    ours = net.state_dict()
+    return ours.keys() == weights.keys() and all(ours[name].shape == weights[name].shape for name in ours)
 
 
 def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:

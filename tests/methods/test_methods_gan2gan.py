@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+import pairfree as pf
 from pairfree.errors import ConfigError, InputError
+from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.estimates import Estimates
@@ -254,6 +256,19 @@ def test_images_without_smooth_areas_are_refused(small):
     stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(0, 0.02, (1, 200, 200))
     with pytest.raises(InputError, match="no smooth area"):
         method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
+
+
+def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
+    """The denoiser and its copy begin with those weights; generators and critics, which the other run had not, begin afresh."""
+    rng = np.random.default_rng(0)
+    images = [rng.normal(0.5, 0.1, (80, 90)).astype(np.float32) for _ in range(2)]
+    settings = {"net": "dncnn", "width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
+    first = pf.train(images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False)
+    job = resolve(images, method="gan2gan", init=tmp_path / "run", steps=4, settings={**WGAN, "precision": "float32"})
+    for name in ("net", "previous"):
+        made = job.method.networks[name].state_dict()
+        assert all(torch.equal(value, made[key]) for key, value in first.method.net.state_dict().items())
+    assert {"g1", "g2", "g3", "f1", "f2"} <= job.method.networks.keys()
 
 
 # -- its relatives -----------------------------------------------------------------------------------------------------------------------

@@ -118,14 +118,20 @@ def digest(folder):
 
 
 def kill_and_resume(files, tmp_path, kills, seed, slow_write):
-    """Kill -9 at random moments, resume with ``--resume`` alone; returns how many kills left a half-written file behind."""
+    """Kill -9, resume with ``--resume`` alone; returns how many kills left a half-written file behind.
+
+    The first kill waits until a checkpoint is being written, the others come at random moments.
+    """
     out, log, rng, inside = tmp_path / "run", tmp_path / "log", random.Random(seed), 0
     process = start(train_arguments(files, out), log, slow_write=slow_write)
-    for _ in range(kills):
+    for number in range(kills):
         wait_for(lambda: checkpoints(out) >= 1, process)
         before = checkpoint.load_latest(out / "checkpoints")[0].step
         wait_for(lambda before=before: (RunFolder(out).events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3), process)
-        time.sleep(rng.uniform(0, 2.5 * slow_write + 0.05))
+        if number == 0:
+            wait_for(lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process)
+        else:
+            time.sleep(rng.uniform(0, 2.5 * slow_write + 0.05))
         process.kill()
         process.join()
         inside += any(".partial-" in path.name for path in (out / "checkpoints").iterdir())

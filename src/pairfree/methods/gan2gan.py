@@ -17,7 +17,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, check_positive, follow
 from pairfree.methods.estimates import Estimates
-from pairfree.methods.imitation import GENERATIVE, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
 from pairfree.methods.single import run
 from pairfree.methods.unpaired import constant
 from pairfree.nets.blocks import channels_last, placed, total_stride
@@ -106,15 +106,7 @@ PRESETS = {
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them, since g1 makes noise of that size; critics are
     # updated by RMSprop, as in that code, not by Adam.
     "paper": GAN2GANConfig(
-        net="dncnn",
-        optimizer="adam",
-        beta2=0.999,
-        max_norm=1e9,
-        lr=1e-3,
-        schedule="halvings",
-        precision="float32",
-        batch_size=128,
-        minutes=0.0,
+        **PUBLISHED,
         steps=23_790,
         start_share=0.395,
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pairfree.data.patches import Batch
 from pairfree.methods.base import At, Needs, Stage, require
-from pairfree.methods.imitation import GENERATIVE, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
 from pairfree.methods.n2c import supervised_loss
 from pairfree.methods.unpaired import constant
 
@@ -36,15 +36,7 @@ PRESETS = {
     # those of every method's `cpu` preset.
     "cpu": GCBDConfig(generator="copula", minutes=10.0),
     "paper": GCBDConfig(
-        net="dncnn",
-        optimizer="adam",
-        beta2=0.999,
-        max_norm=1e9,
-        lr=1e-3,
-        schedule="halvings",
-        precision="float32",
-        batch_size=128,
-        minutes=0.0,
+        **PUBLISHED,
         steps=14_190,
         generative_share=0.66,
     ),

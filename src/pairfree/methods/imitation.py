@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,25 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import At, check_positive, set_rate, update
 from pairfree.methods.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
-from pairfree.nets.gan2gan import LATENT, NoiseGenerator, WassersteinCritic
-from pairfree.noise.copula import REACH_PX, CopulaNoise, fit_copula
+from pairfree.nets.gan2gan import LATENT, CopulaNoise, NoiseGenerator, WassersteinCritic
+from pairfree.noise.copula import REACH_PX, TABLE_END, fit_copula
 from pairfree.noise.patches import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, doubts, extract
 
 GENERATIVE = "generative"
 COPULA_PATCHES = 4000
 """Enough for a distribution and 33 x 33 correlations; the W-GAN gets the paper's 20,000."""
+PUBLISHED: dict[str, Any] = {
+    "net": "dncnn",
+    "optimizer": "adam",
+    "beta2": 0.999,
+    "max_norm": 1e9,
+    "lr": 1e-3,
+    "schedule": "halvings",
+    "precision": "float32",
+    "batch_size": 128,
+    "minutes": 0.0,
+}
+"""The denoiser and its training in GAN2GAN's tables."""
 _say = logging.getLogger("pairfree")
 
 
@@ -121,7 +134,8 @@ class Imitation(SingleNetwork):
         for line in doubts(found):
             _say.warning("warning: %s", line)
         if copula:
-            self.noise = CopulaNoise(fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))).to(self.place)
+            measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
+            self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
         else:
             self.patches = PatchPool(list(found.pixels), self.place, config.patch_px)
 

@@ -1,10 +1,11 @@
-"""The networks of GAN2GAN's generative model: noise generator, rough denoiser and its inverse, critics."""
+"""The networks of GAN2GAN's generative model: noise generators, rough denoiser and its inverse, critics."""
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -75,3 +76,35 @@ class WassersteinCritic(nn.Module):
         for level, norm in zip(list(self.levels)[1:], self.norms, strict=True):
             h = F.leaky_relu(norm(level(h)), SLOPE)
         return full_precision(self.last(h))
+
+
+class CopulaNoise(nn.Module):
+    """White normal noise (B, C, H + 2 r, W + 2 r) -> noise (B, C, H, W): a filter, then a table of values. Nothing in it is trained.
+
+    filters   (C, C, 2 r + 1, 2 r + 1), to normal channels of unit variance
+    table     (C, T) noise at T equal steps of the normal variable over -end..end
+    """
+
+    def __init__(self, filters: np.ndarray, table: np.ndarray, end: float) -> None:
+        super().__init__()
+        self.register_buffer("filters", torch.from_numpy(filters).float())
+        self.register_buffer("table", torch.from_numpy(table).float())
+        self.filters: Tensor
+        self.table: Tensor
+        self.reach, self.end = filters.shape[-1] // 2, end
+
+    def forward(self, z: Tensor) -> Tensor:
+        normal = F.conv2d(z, self.filters.flip((-2, -1)))
+        last = self.table.shape[1] - 1
+        at = (normal.clamp(-self.end, self.end) + self.end) * (last / (2.0 * self.end))
+        below = at.floor().clamp_max(last - 1)
+        index = below.long().transpose(0, 1).flatten(1)
+        low, high = (self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1) for step in (0, 1))
+        return torch.lerp(low, high, at - below)
+
+    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) for ``shape`` = (B, H, W)."""
+        count, height, width = shape
+        wide = (count, len(self.table), height + 2 * self.reach, width + 2 * self.reach)
+        out: Tensor = self(torch.randn(wide, generator=generator, device=self.table.device))
+        return out

@@ -1,4 +1,4 @@
-"""A generator of noise like that of given patches, without training: their marginal distribution and their autocorrelation.
+"""What a generator of noise like that of given patches needs: their marginal distribution and their autocorrelation (``nets.gan2gan``).
 
 Noise is a Gaussian field, filtered to the measured spectrum, whose values are then mapped to the measured quantiles (a Gaussian copula). It
 is exact for Gaussian noise of any stationary correlation and for independent noise of any distribution; what it cannot show is dependence
@@ -11,10 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pairfree.errors import InputError
 
@@ -110,29 +107,3 @@ def _trimmed(filters: FloatArray) -> FloatArray:
         if float(np.sum(part**2)) >= (1.0 - LOST_POWER) * whole:
             break
     return np.asarray(part / np.sqrt(np.sum(part**2, axis=(1, 2, 3), keepdims=True)))
-
-
-class CopulaNoise(nn.Module):
-    """White normal noise (B, C, H + 2 r, W + 2 r) -> noise (B, C, H, W) in the unit of the table. Nothing in it is trained."""
-
-    def __init__(self, copula: Copula) -> None:
-        super().__init__()
-        self.register_buffer("filters", torch.from_numpy(copula.filters).float())
-        self.register_buffer("table", torch.from_numpy(copula.table).float())
-        self.filters: Tensor
-        self.table: Tensor
-        self.reach = copula.filters.shape[-1] // 2
-
-    def forward(self, z: Tensor) -> Tensor:
-        normal = F.conv2d(z, self.filters.flip((-2, -1)))
-        at = (normal.clamp(-TABLE_END, TABLE_END) + TABLE_END) * ((TABLE - 1) / (2.0 * TABLE_END))
-        below = at.floor().clamp_max(TABLE - 2)
-        index = below.long().transpose(0, 1).flatten(1)
-        low, high = (self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1) for step in (0, 1))
-        return torch.lerp(low, high, at - below)
-
-    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) for ``shape`` = (B, H, W)."""
-        count, height, width = shape
-        wide = (count, len(self.table), height + 2 * self.reach, width + 2 * self.reach)
-        return self(torch.randn(wide, generator=generator, device=self.table.device))
