@@ -96,3 +96,11 @@ def test_patches_without_noise_or_too_small_are_refused():
         fit_copula(np.zeros((4, 1, 96, 96), np.float32))
     with pytest.raises(InputError, match="too small"):
         fit_copula(patches("gaussian:sigma=25", 4, 32))
+
+
+def test_the_filter_is_a_plain_convolution():
+    rng = np.random.default_rng(0)
+    filters, table = rng.normal(size=(2, 2, 7, 7)), np.tile(np.linspace(-9, 9, 19), (2, 1))
+    z = torch.from_numpy(rng.normal(size=(3, 2, 20, 17)) / 50).float()
+    expected = torch.nn.functional.conv2d(z, torch.from_numpy(filters).float().flip((-2, -1)))
+    torch.testing.assert_close(CopulaNoise(filters, table, 9.0)(z), expected, atol=1e-4, rtol=1e-4)

@@ -100,9 +100,7 @@ PRESETS = {
     # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; the first estimate is that of a denoiser
     # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; network, optimiser and precision are those
     # of every method's `cpu` preset.
-    "cpu": GAN2GANConfig(
-        patch_px=128, generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, minutes=10.0
-    ),
+    "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, minutes=10.0),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them, since g1 makes noise of that size; critics are
     # updated by RMSprop, as in that code, not by Adam.
     "paper": GAN2GANConfig(
