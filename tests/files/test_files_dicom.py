@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,7 @@ def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
         written(series / f"1.2.840.{number}", values(), 12)
     (series / "README").write_text("no image")
     (series / "1.2.840.3").write_bytes(b"x" * 200)
+    os.mkfifo(series / "1.2.840.4")
     entries = find_images([series])
     assert [entry.stem for entry in entries] == ["1.2.840.1", "1.2.840.2"]
     simulate_files([series], "gaussian:sigma=5", tmp_path / "noisy")

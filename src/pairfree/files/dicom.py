@@ -56,6 +56,8 @@ class Carried:
 def is_marked(path: Path) -> bool:
     """Whether a file bears DICOM's mark, whatever its name: archives export objects without a suffix."""
     try:
+        if not path.is_file():  # a pipe would never answer
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except (OSError, ValueError):
