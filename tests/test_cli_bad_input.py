@@ -347,6 +347,14 @@ def test_a_file_name_that_is_no_text_is_refused_before_training(refused, pairfre
     assert "uint16" in out
 
 
+def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
+    (folder / "stripes").mkdir()
+    stripes = 1000 + 500 * np.sign(np.sin(np.arange(160) / 3.0)) + np.random.default_rng(0).normal(0, 10, (160, 160))
+    tifffile.imwrite(folder / "stripes/a.tif", stripes.astype(np.uint16))
+    arguments = [one for one in FAST if "method" not in one]
+    assert "no smooth area" in refused("train", "stripes", "--out", "run", "--method", "gan2gan", *arguments)
+
+
 def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch):
     def allocate(*_, **__):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")

@@ -119,13 +119,13 @@ def train(
 
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:
     """Make the run folder, write down what will be done, and do it."""
+    job.method.prepare(job.data, job.seed)  # before anything is written: a method may refuse the images
     run.create()
     for line in job.warnings[:SHOWN_WARNINGS]:
         _say.warning("warning: %s", line)
     with run.locked():
         run.check_empty()
         run.rewind(0)
-        job.method.prepare(job.data, job.seed)
         with enough(TOO_LARGE):
             clock = Clock.start(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else None
         plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
