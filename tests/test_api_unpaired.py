@@ -218,6 +218,7 @@ def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
     image = scenes(1, 3, 20)[0].astype(np.float64)
     beyond = image - image.clip(80, 120)
     np.testing.assert_allclose(model.denoise(image) - model.denoise(image.clip(80, 120)), beyond, atol=1e-3)
+    assert model.strange(Image(image - 500, "YX")) == []
 
 
 def test_a_window_that_is_none_is_refused():

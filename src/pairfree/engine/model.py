@@ -12,6 +12,7 @@ import numpy as np
 
 from pairfree import __version__
 from pairfree.data.sets import check_finite, to_channels_first
+from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import InputError
 from pairfree.files.formats import to_dtype
@@ -122,7 +123,12 @@ class Model:
                 )
 
     def strange(self, image: Image) -> list[str]:
-        """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for."""
+        """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for.
+
+        Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
+        """
+        if window(str(self.facts.get("config", {}).get("intensity", ""))) is not None:
+            return []
         values = image.pixels.reshape(-1)
         low, high = np.percentile(values[:: max(1, values.size // STRANGE_PIXELS)], [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
         normalizer = self.predictor.normalizer
