@@ -16,7 +16,7 @@ from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.evaluate.plots import histogram_pair
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
-from pairfree.noise.files import physical
+from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,9 +57,7 @@ def noise_ct(data: Path) -> np.ndarray:
     image = open_image(data / "ct" / "covid_ny_sbu" / SLICE)
     panels = [image.pixels.astype(np.float64)]
     for dose in (0.5, 0.25, 0.1):
-        model, unit, offset = physical(image, parse_noise(f"lowdose-ct:dose={dose}"))
-        noisy, _ = simulate((panels[0] - offset) / unit, model, image_rng(0, "ct"))
-        panels.append(noisy * unit + offset)
+        panels.append(simulate_pixels(image, panels[0], parse_noise(f"lowdose-ct:dose={dose}"), image_rng(0, "ct"))[0])
     return eight_bit(np.hstack([panel[130:386, 130:386] for panel in panels]), -160.0, 240.0)
 
 

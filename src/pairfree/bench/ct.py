@@ -14,8 +14,8 @@ import numpy as np
 from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task
 from pairfree.evaluate.ct import detectability, flat_regions, noise_power
 from pairfree.files.formats import open_image
-from pairfree.noise.files import physical
-from pairfree.noise.simulate import image_rng, parse_noise, simulate
+from pairfree.noise.files import simulate_pixels
+from pairfree.noise.simulate import image_rng, parse_noise
 
 PATIENTS = ("A027284", "A048383", "A058062")
 """The clean side (12 to 18 mAs): one patient's slices are made noisy, one's stay clean, one's are the test; by turns."""
@@ -87,9 +87,8 @@ def _hu(path: Path) -> np.ndarray:
 def _low_dose(folder: Path, name: str) -> np.ndarray:
     """The slice at a quarter of its dose, drawn once; (1, H, W) float32 HU, whole numbers as a scanner stores."""
     image = open_image(folder / f"{name}.dcm")
-    model, unit, offset = physical(image, parse_noise(DOSE))
-    noisy, _ = simulate((image.pixels.astype(np.float64) - offset) / unit, model, image_rng(NOISE_SEED, f"ct/{name}"))
-    return np.rint(noisy * unit + offset).astype(np.float32)[None]
+    noisy, _ = simulate_pixels(image, image.pixels.astype(np.float64), parse_noise(DOSE), image_rng(NOISE_SEED, f"ct/{name}"))
+    return np.rint(noisy).astype(np.float32)[None]
 
 
 def _mayo(data: Path) -> list[Scored]:

@@ -24,7 +24,7 @@ def plan_tiles(height: int, width: int, core_px: int, halo_px: int, stride_px: i
     where the whole image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
     """
     core = max(stride_px, core_px // stride_px * stride_px)
-    halo = math.ceil(halo_px / stride_px) * stride_px
+    halo = whole_strides(halo_px, stride_px)
     for top in range(0, height, core):
         bottom = min(top + core, height)
         for left in range(0, width, core):
@@ -33,13 +33,18 @@ def plan_tiles(height: int, width: int, core_px: int, halo_px: int, stride_px: i
             yield Tile(read, (top, bottom, left, right))
 
 
+def whole_strides(length_px: int, stride_px: int) -> int:
+    """``length_px`` rounded up to a multiple of the stride."""
+    return math.ceil(length_px / stride_px) * stride_px
+
+
 def bytes_for_core(core_px: int, bytes_per_px: float, halo_px: int, stride_px: int) -> int:
     """Bytes that a tile of such a core takes, with its halo."""
-    return math.ceil((core_px + 2 * math.ceil(halo_px / stride_px) * stride_px) ** 2 * bytes_per_px)
+    return math.ceil((core_px + 2 * whole_strides(halo_px, stride_px)) ** 2 * bytes_per_px)
 
 
 def core_for_memory(max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int) -> int:
     """Largest core side, at most ``largest_px``, whose tile with halo needs at most ``max_bytes``; at least one stride."""
     side = math.isqrt(max(0, int(max_bytes / bytes_per_px)))
-    core = side - 2 * math.ceil(halo_px / stride_px) * stride_px
+    core = side - 2 * whole_strides(halo_px, stride_px)
     return max(stride_px, min(largest_px, core) // stride_px * stride_px)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData
-from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, check_positive, follow
 from pairfree.methods.estimates import Estimates
 from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
@@ -147,16 +146,18 @@ class GAN2GAN(Imitation):
         self.previous = copy.deepcopy(self.net).requires_grad_(False)
         self.networks["previous"] = self.previous
         self.chosen: nn.Module = self.net
-        if config.generator == "wgan":
-            self.g2 = placed(RoughDenoiser(channels, config.rough_width, bounded=config.bounded), self.place)
-            self.g3 = placed(DnCNN(channels, config.rough_width), self.place)
-            self.f2 = placed(WassersteinCritic(channels, config.critic_width), self.place)
-            self._add_generative([self.g1, self.g2, self.g3], [self.f1, self.f2], ["g1", "g2", "g3"], ["f1", "f2"])
         if config.start == "g2":
             self.networks["refined"] = refined = Refined().to(self.place)
             self.chosen = Chosen(self.g2, self.net, refined)
         self.data: TrainingData | None = None
         self.estimates: tuple[str, Estimates] | None = None
+
+    def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        generators, critics = super().generative_networks(channels)
+        self.g2 = placed(RoughDenoiser(channels, self.config.rough_width, bounded=self.config.bounded), self.place)
+        self.g3 = placed(DnCNN(channels, self.config.rough_width), self.place)
+        self.f2 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
+        return {**generators, "g2": self.g2, "g3": self.g3}, {**critics, "f2": self.f2}
 
     @property
     def denoiser(self) -> nn.Module:
@@ -239,12 +240,11 @@ class GAN2GAN(Imitation):
         """X' of eqs. (9) and (10) for the batch of step ``at``."""
         if self._is_first(at) and self.config.start == "z":
             return z
-        if self.data is None:
-            raise ConfigError("gan2gan: prepare must come before the first step")
+        noisy = self.prepared(self.data).noisy
         if self.estimates is None or self.estimates[0] != at.stage:
             apply = self._rough if self._is_first(at) and self.config.start == "g2" else self._refined
-            self.estimates = at.stage, Estimates(self.data.noisy, apply, total_stride(self.net))
-        return self.estimates[1].of(z, self.data.noisy.draw(at.seed, at.step, len(z)))
+            self.estimates = at.stage, Estimates(noisy, apply, total_stride(self.net))
+        return self.estimates[1].of(z, noisy.draw(at.seed, at.step, len(z)))
 
     @torch.no_grad()
     def _rough(self, x: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ PUBLISHED: dict[str, Any] = {
     "minutes": 0.0,
 }
 """The denoiser and its training in GAN2GAN's tables."""
+Part = TypeVar("Part")
 _say = logging.getLogger("pairfree")
 
 
@@ -107,22 +108,19 @@ class Imitation(SingleNetwork):
         self.noise: CopulaNoise | None = None
         self.patches: PatchPool | None = None
         if config.generator == "wgan":
-            self.g1 = placed(NoiseGenerator(channels, px=config.patch_px), self.place)
-            self.f1 = placed(WassersteinCritic(channels, config.critic_width), self.place)
-            self._add_generative([self.g1], [self.f1], ["g1"], ["f1"])
+            generators, critics = self.generative_networks(channels)
+            self.networks |= generators | critics
+            self.generators, self.critics = ", ".join(generators), ", ".join(critics)
+            self.critic_nets = list(critics.values())
+            weights = [[p for net in nets.values() for p in net.parameters()] for nets in (generators, critics)]
+            self.optimizers[self.generators] = torch.optim.Adam(weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True)
+            self.optimizers[self.critics] = torch.optim.RMSprop(weights[1], lr=config.critic_lr, foreach=True)
 
-    def _add_generative(
-        self, generators: Sequence[nn.Module], critics: Sequence[nn.Module], generator_names: Sequence[str], critic_names: Sequence[str]
-    ) -> None:
-        """Register the networks of the generative model, and one optimiser for the generators and one for the critics."""
-        self.networks |= dict(zip([*generator_names, *critic_names], [*generators, *critics], strict=True))
-        self.generators, self.critics = ", ".join(generator_names), ", ".join(critic_names)
-        self.critic_nets = critics
-        for name in [name for name in self.optimizers if name != "net"]:
-            del self.optimizers[name]
-        of_generators, of_critics = ([p for net in nets for p in net.parameters()] for nets in (generators, critics))
-        self.optimizers[self.generators] = torch.optim.Adam(of_generators, lr=self.config.generator_lr, betas=(0.5, 0.999), foreach=True)
-        self.optimizers[self.critics] = torch.optim.RMSprop(of_critics, lr=self.config.critic_lr, foreach=True)
+    def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        """The generators and the critics of the generative model, by name."""
+        self.g1 = placed(NoiseGenerator(channels, px=self.config.patch_px), self.place)
+        self.f1 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
+        return {"g1": self.g1}, {"f1": self.f1}
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Cut out the noise; with a copula, that is all there is to learn of it."""
@@ -145,18 +143,21 @@ class Imitation(SingleNetwork):
         if self.config.generator == "wgan":
             out: Tensor = self.g1.eval()(self.latent(len(x), purpose, at))
             return out
-        if self.noise is None:
-            raise ConfigError(f"{self.key}: prepare must come before the first step")
-        return self.noise.sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
+        return self.prepared(self.noise).sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
 
     def latent(self, count: int, purpose: str, at: At) -> Tensor:
         return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
 
     def noise_patches(self, count: int, at: At) -> Tensor:
         """Patches of the noise as it was cut out, (count, C, P, P)."""
-        if self.patches is None:
+        patches = self.prepared(self.patches)
+        return patches.gather(patches.draw(at.seed, at.step, count, "noise patches"))
+
+    def prepared(self, value: Part | None) -> Part:
+        """What ``prepare`` makes. ConfigError before it did."""
+        if value is None:
             raise ConfigError(f"{self.key}: prepare must come before the first step")
-        return self.patches.gather(self.patches.draw(at.seed, at.step, count, "noise patches"))
+        return value
 
     def teach_critics(self, distance: Callable[[], Tensor], at: At) -> Tensor:
         """``critic_steps`` steps up the Wasserstein distance, weights clipped after each; returns the last distance."""

@@ -48,6 +48,13 @@ def physical(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, float]
     return replace(model, level=low + width / 2.0, width=width, pixel_mm=step), width / GREY_MAX, low
 
 
+def simulate_pixels(image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator) -> tuple[np.ndarray, NoiseModel]:
+    """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped; and the model as drawn."""
+    acting, unit, offset = physical(image, model)
+    noisy, drawn = simulate((pixels - offset) / unit, acting, rng)
+    return noisy * unit + offset, drawn
+
+
 def simulate_files(
     inputs: Sequence[str | Path], spec: str, out_dir: Path, *, seed: int = 0, overwrite: bool = False, as_float: bool = False
 ) -> list[Simulated]:
@@ -64,7 +71,6 @@ def simulate_files(
     done, record = [], {}
     for entry, path in planned:
         image = open_image(entry.path)
-        acting, unit, offset = physical(image, model)
         out = np.empty(image.shape, np.float32 if as_float else image.dtype)
         clipped = 0
         name = without_suffix(entry.relative).as_posix()
@@ -72,8 +78,7 @@ def simulate_files(
             label = name if not index else f"{name}{list(index)}"
             plane = image.plane(index).astype(np.float64)
             colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
-            noisy, drawn = simulate((colours - offset) / unit, acting, image_rng(seed, label))
-            colours[...] = noisy * unit + offset
+            colours[...], drawn = simulate_pixels(image, colours, model, image_rng(seed, label))
             out[index], count = to_dtype(plane, out.dtype, None if as_float else image.limits)
             clipped += count
             record[label] = spec_of(drawn)
