@@ -245,13 +245,14 @@ def test_a_preset_that_no_method_of_a_table_has_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "fold"), [(30, 0), (30, 3), (12, 1), (7, 2)])
-def test_folds_of_sections_are_runs_of_neighbours_without_overlap(count, fold):
+def test_folds_of_sections_do_not_overlap_and_their_halves_take_turns(count, fold):
     noisy, clean, test = em.split(count, fold)
     assert sorted([*noisy, *clean, *test]) == list(range(count))
     assert len(test) in (count // 4, -(-count // 4))
-    assert abs(len(noisy) - len(clean)) <= 1
+    assert 0 <= len(noisy) - len(clean) <= em.TURN
     assert test == list(range(test[0], test[-1] + 1))
-    assert max(noisy) < min(clean)
+    rest = sorted([*noisy, *clean])
+    assert [index in noisy for index in rest] == [place // em.TURN % 2 == 0 for place in range(len(rest))]
 
 
 def test_every_section_is_tested_in_one_fold():
