@@ -34,7 +34,7 @@ EVERY = 7
 
 def with_raw_weights(method: ISCL) -> ISCL:
     """The same method, its result made by the networks of the last step."""
-    method.ensemble = Ensemble(method.F, method.H if method.config.extract else None, method.config.gamma)
+    method.ensemble = Ensemble(method.F, method.H if method.config.extract else None, method.config.gamma, method.transplant)
     method.bounded = Bounded(method.ensemble)
     return method
 

@@ -110,12 +110,16 @@ def test_what_lies_beyond_the_training_range_comes_through():
     torch.testing.assert_close(darker[..., 0], darker[..., 1] - 0.5)
 
 
+PUBLISHED = {"start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0, "critics_ramp": 0.0, "critic_lr": 0.0, "swa_from": 0.6}
+"""The settings that make a step Algorithm 1 as published."""
+
+
 # -- the step -----------------------------------------------------------------------------------------------------------------------------
 
 
 def stepped(small, monkeypatch, **changes):
     """One step of ISCL; every update recorded: optimiser's name, loss, and which networks had changed by then."""
-    method, data = small.method("iscl", **changes), small.data()
+    method, data = small.method("iscl", **PUBLISHED | changes), small.data()
     before = small.copied(method)
     seen = []
     real = module.update
@@ -150,8 +154,8 @@ def test_the_order_of_algorithm_1(share, small, monkeypatch):
 def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypatch):
     """Recomputed by hand from copies of the networks, in the order of Algorithm 1."""
     torch.manual_seed(0)
-    method, data = small.method("iscl", share_passes=share, **switches), small.data()
-    copies = small.method("iscl", share_passes=share, **switches).networks
+    method, data = small.method("iscl", share_passes=share, **PUBLISHED, **switches), small.data()
+    copies = small.method("iscl", share_passes=share, **PUBLISHED, **switches).networks
     for name, net in copies.items():
         net.load_state_dict(method.networks[name].state_dict())
         net.train()
@@ -184,10 +188,12 @@ def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypa
 
 
 def test_critics_get_no_gradient_from_the_generators(small):
-    method, data = small.method("iscl"), small.data()
+    method, data = small.method("iscl", **PUBLISHED), small.data()
     batch = data.batch(0, 0, 2)
     x, y = signed(batch.noisy), signed(batch.clean)
-    loss = method._generators_loss(x, y, method._run(method.F, x), method._run(method.G, y), method._run(method.H, x).detach())
+    noise = method._run(method.H, x).detach()
+    seen = module.Seen(x, y, method._run(method.F, x), method._run(method.G, y), noise, y + noise)
+    loss = method._generators_loss(seen, At(0, 0, "train", 0, 100))
     loss.backward()
     assert all(p.grad is None for name in ("D_X", "D_Y", "H") for p in method.networks[name].parameters())
     assert all(p.grad is not None for name in ("F", "G") for p in method.networks[name].parameters())
@@ -196,7 +202,7 @@ def test_critics_get_no_gradient_from_the_generators(small):
 
 def test_averages_begin_once_at_their_share_of_the_steps(small):
     """Of 10 steps with swa_from = 0.6: the weights after steps 7..10 (index 6..9), step 6 being where it begins."""
-    method, data = small.method("iscl", swa_from=0.6), small.data()
+    method, data = small.method("iscl", **PUBLISHED), small.data()
     method.prepare(data, 0)
     seen = []
     for step in range(10):
@@ -214,7 +220,7 @@ def test_what_denoises_is_the_average_and_the_slow_extractor(small):
 
 
 def test_finish_gives_the_average_statistics_of_its_own(small):
-    method, data = small.method("iscl"), small.data()
+    method, data = small.method("iscl", **PUBLISHED), small.data()
     small.run(method, data, steps=4)
     before = method.F_swa.net.body[0].norm.running_mean.clone()
     method.finish(data, 0)
@@ -225,7 +231,7 @@ def test_finish_gives_the_average_statistics_of_its_own(small):
 
 
 def test_the_rate_falls_linearly(small):
-    method, data = small.method("iscl", lr=1e-3, lr_end=1e-4), small.data()
+    method, data = small.method("iscl", **PUBLISHED, lr=1e-3, lr_end=1e-4), small.data()
     for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
         method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
         assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx([rate] * 3)
@@ -244,7 +250,8 @@ def test_the_paper_preset_is_the_paper():
         "width": 32, "blocks": 3, "extractor_width": 32, "extractor_depth": 20, "critic_width": 32, "patch_px": 64, "batch_size": 64,
         "lr": 1e-4, "lr_end": 1e-6, "nested_weight": 30.0, "gamma": 0.5, "extract": True, "bypass": True, "boost": True,
         "noise_consistency": True, "swa_from": 0.6, "lookahead_every": 6, "lookahead_alpha": 0.5, "share_passes": False,
-        "precision": "float32", "minutes": 0.0, "steps": 20 * 400,
+        "precision": "float32", "minutes": 0.0, "steps": 20 * 400, "start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0,
+        "critics_ramp": 0.0, "critic_lr": 0.0,
     }  # fmt: skip
     found = dataclasses.asdict(paper)
     assert {name: found[name] for name in expected} == expected
@@ -266,8 +273,110 @@ def test_the_paper_preset_is_the_paper():
         ({"intensity": "same"}, "intensity"),
         ({"minutes": -1.0}, "minutes"),
         ({"lr": float("nan")}, "lr"),
+        ({"start": 1.5}, "start"),
+        ({"start": 0.5, "extract": False, "bypass": False, "boost": False, "noise_consistency": False}, "what the extractor finds"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"critic_lr": -1.0}, "critic_lr"),
+        ({"critics_ramp": 2.0}, "critics_ramp"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, says):
     with pytest.raises(ConfigError, match=says):
         ISCLConfig(**changes)
+
+
+# -- the start, and Algorithm 1 after it -------------------------------------------------------------------------------------------------
+
+
+def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
+    method, data = small.method("iscl"), small.data()
+    method.prepare(data, 0)
+    before = small.copied(method)
+    found = []
+    real = module.update
+    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append((name, loss.item())), real(o, loss, at, name, *rest)))
+    batch, at = data.batch(0, 0, 2), At(0, 0, "start", 0, 100)
+    y = (2 * batch.clean - 1).clamp(-1, 1)
+    noised = method.transplant.put(y, method.transplant.draw(2, at))
+    with torch.no_grad():
+        expected = 30 * (y - method.F(noised)).abs().mean(), (method.H(noised) - (noised - y)).abs().mean()
+    method.step(batch, at)
+    assert [name for name, _ in found] == ["F", "H"]
+    assert [value for _, value in found] == pytest.approx([value.item() for value in expected], rel=1e-5)
+    now = method.tensors()
+    changed = {key.split("/")[1] for key, value in now.items() if key.startswith("net/") and not torch.equal(before[key], value)}
+    assert changed >= {"F", "H", "F_swa"}
+    assert not changed & {"G", "D_X", "D_Y", "G_swa"}
+
+
+def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
+    method, data = small.method("iscl"), small.data()
+    method.prepare(data, 0)
+    at = At(0, 3, "iscl", 15, 100)
+    method.transplant.renew(method.H, len(module.RENEWALS))
+    found = []
+    real = module.update
+    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)))
+    batch = data.batch(0, 3, 2)
+    F, G, H, D_X, D_Y = (method.networks[name] for name in ("F", "G", "H", "D_X", "D_Y"))
+    x, y = method.transplant((2 * batch.noisy - 1).clamp(-1, 1)), (2 * batch.clean - 1).clamp(-1, 1)
+    with torch.no_grad():
+        made = method.transplant.put(y, method.transplant.draw(2, at))
+        fx, gy, hx = F(x), G(made), H(x)
+        ramp = 0.15 / 0.3
+        loss = ramp * (-D_Y(fx).mean() - D_X(gy).mean()) + 30 * ((x - G(fx + hx)).abs().mean() + (y - F(gy)).abs().mean())
+        loss += 30 * (0.1 * (fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(made)).abs().mean())
+        learned = (hx - (x - fx)).abs().mean() + (gy - y - H(gy)).abs().mean() + (made - y - H(made)).abs().mean()
+    method.step(batch, at)
+    torch.testing.assert_close([found[0], found[2]], [loss.item(), learned.item()], rtol=1e-5, atol=1e-6)
+
+
+def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
+    """G may not make noise that F finds easy, nor F leave noise in for G to find: each cycle trains one of them."""
+    method, data = small.method("iscl"), small.data()
+    method.prepare(data, 0)
+    batch, at = data.batch(0, 0, 2), At(0, 0, "iscl", 0, 100)
+    x, y = method.transplant(signed(batch.noisy)), signed(batch.clean)
+    made = method.transplant.put(y, method.transplant.draw(2, at))
+    noise = method._run(method.H, x).detach()
+
+    def gradient(net, **changes):
+        for other in method.networks.values():
+            other.zero_grad(set_to_none=True)
+        seen = module.Seen(x, y, method._run(method.F, x), method._run(method.G, made), noise, made)
+        method._generators_loss(dataclasses.replace(seen, **changes), at).backward()
+        return [p.grad.clone() for p in method.networks[net].parameters() if p.grad is not None]
+
+    # at progress 0 the critics have no say, so G learns from the cycle of x alone and F does not learn from it
+    other = torch.rand_like(x)
+    assert all(torch.equal(a, b) for a, b in zip(gradient("G"), gradient("G", y=other), strict=True))
+    without = gradient("F")
+    monkey = method.G.last.bias
+    with torch.no_grad():
+        monkey += 0.5  # another G: its cycle of x changes, F's gradient only through the constant G(y)
+    fixed = method._run(method.G, made).detach()
+    with torch.no_grad():
+        monkey -= 0.5
+    assert not all(torch.equal(a, b) for a, b in zip(without, gradient("F", noised=fixed), strict=True))
+
+
+def test_a_start_that_is_all_there_is_averages_and_slows_down(small):
+    method, data = small.method("iscl", start=1.0, lr=1e-3, lr_end=1e-4, swa_from=0.5), small.data()
+    assert [stage.name for stage in method.stages()] == ["start"]
+    method.prepare(data, 0)
+    for step in range(10):
+        method.step(data.batch(0, step, 2), At(0, step, "start", step, 10))
+    assert int(method.F_swa.count) == 5
+    assert method.optimizers["F, G"].param_groups[0]["lr"] == pytest.approx(1.9e-4)
+
+
+def test_the_denoiser_sees_the_matched_image(small):
+    method, data = small.method("iscl"), small.data()
+    method.prepare(data, 0)
+    assert float(method.transplant.gain) != 1.0
+    x = data.noisy.plane(0)[None, :, :32, :32]
+    shown = method.transplant((2 * x - 1).clamp(-1, 1))
+    first, second = method.F_swa.net(shown), (shown - method.leashes["H"].net(shown)).clamp(-1, 1)
+    expected = ((first + second) / 2 + 1) / 2 + (x - x.clamp(0, 1))
+    torch.testing.assert_close(method.denoise(x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(method.disagreement(x), (first - second).abs() / 2, rtol=1e-5, atol=1e-5)

@@ -9,7 +9,8 @@ from pairfree.methods import iscl
 # Departs from the paper: Networks, hinge loss, RAdam, SWA and Lookahead are ISCL's, as in the comparison of its Figure 7; there is no
 # identity loss.
 PRESETS = {
-    name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False) for name, preset in iscl.PRESETS.items()
+    name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False)
+    for name, preset in {"cpu": iscl.SCRATCH, "paper": iscl.PRESETS["paper"]}.items()
 }
 
 

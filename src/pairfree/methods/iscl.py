@@ -6,7 +6,7 @@ departure. All images here lie in [-1, 1]: the network units of the package, dou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,21 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.averages import SWA, Lookahead
-from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
+from pairfree.methods.base import At, Needs, Stage, check_positive, require, set_rate, update
+from pairfree.methods.optim import MuonAdam
+from pairfree.methods.transplant import Transplant
 from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.iscl import Critic, Extractor, Generator
 from pairfree.nets.shuffle_unet import ShuffleUNet
 
-NETS = ("iscl", "shuffle-unet")
+NETS = ("iscl", "residual")
+START = "start"
+RENEWALS = (0.4, 0.7, 1.0)
+"""Positions in the start at which the noise is renewed."""
+OPTIMIZERS = ("radam", "muon")
+MUON_BETAS, MUON_RATIO = (0.9, 0.99), 5.0
 SETTLING_BATCHES = 30
 """Batches that normalisation statistics of the averaged denoiser are computed from."""
 
@@ -47,16 +54,17 @@ def cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor) -> Tensor
     return torch.mean(torch.abs(x - x_again)) + torch.mean(torch.abs(y - y_again))
 
 
-def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor) -> Tensor:
+def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor, agreement: float = 1.0) -> Tensor:
     r"""The denoiser must agree with the extractor, on noisy images and on clean ones with extracted noise.
 
     Noise model    x = y' + n(y'), anything that H can learn to extract; neither zero-mean nor independent
     Equation       L_bypass = E|F(x) - (x - H(x))|_1 + E|y - F(y + H(x))|_1, means over pixels
     denoised       F(x); pseudo_clean x - H(x), a constant; y_again F(y + H(x)), H(x) a constant; (B, C, H, W) in [-1, 1]
+    agreement      weight of the first term; 1 is the paper
     Returns        scalar
     Source         Lee & Jeong, eq. 6
     """
-    return torch.mean(torch.abs(denoised - pseudo_clean)) + torch.mean(torch.abs(y - y_again))
+    return agreement * torch.mean(torch.abs(denoised - pseudo_clean)) + torch.mean(torch.abs(y - y_again))
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -113,27 +121,42 @@ def without_noise(x: Tensor, noise: Tensor) -> Tensor:
 
 
 class Ensemble(nn.Module):
-    r"""y = gamma F(x) + (1 - gamma) (x - H(x)), eq. (13); (B, C, H, W) in [-1, 1]. Without H (CycleGAN) it is F alone."""
+    r"""y = gamma F(x) + (1 - gamma) (x - H(x)), eq. (13); (B, C, H, W) in [-1, 1]. Without H (CycleGAN) it is F alone.
 
-    def __init__(self, denoise: nn.Module, extract: nn.Module | None, gamma: float) -> None:
+    match    applied to x before both; the identity in the paper
+    """
+
+    def __init__(self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module | None = None) -> None:
         super().__init__()
-        self.denoise, self.extract, self.gamma = denoise, extract, gamma
+        self.denoise, self.extract, self.gamma, self.match = denoise, extract, gamma, match
         self.stride = int(getattr(denoise, "stride", 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        first: Tensor = self.denoise(x)
-        return first if self.extract is None else self.gamma * first + (1.0 - self.gamma) * without_noise(x, self.extract(x))
+        first, second = self.both(x)
+        return first if second is None else self.gamma * first + (1.0 - self.gamma) * second
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """F(x), and x - H(x) where there is an H."""
+        x = x if self.match is None else self.match(x)
+        return self.denoise(x), None if self.extract is None else without_noise(x, self.extract(x))
 
 
 @dataclass(frozen=True)
 class ISCLConfig(UnpairedConfig):
-    """nets                  "iscl": F, G and H of the paper's Figure 3; "shuffle-unet": U-Nets that never work at full resolution
+    """nets                  "iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution, of which F and
+                          G begin at the identity
     width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
     extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
     critic_width          channels of the first level of D_X and D_Y
     critic_norm           batch-instance normalisation in them; it hides a difference of brightness between two batches
-    lr, lr_end            rate of all three RAdams at the beginning and at the end, linear in between
+    lr, lr_end            rate at the beginning and at the end, linear in between
+    critic_lr             the same of the critics at the beginning; 0 is lr
+    optimizer             of F, G and H: "radam", as the paper, or "muon" (short budgets)
+    start                 share of the budget in which F and H learn from clean patches with noise measured from the two sets, before eqs. (1)
+                          to (12); G then adds to such noise. 0 is the paper; 1 is the start alone
     nested_weight         lambda of eq. (1)
+    agreement             weight of the first term of eq. (6)
+    critics_ramp          share of the steps of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper
     gamma                 share of F in the result, eq. (13)
     extract               train H at all; False, with the three below, is CycleGAN
     bypass, boost, noise_consistency   eqs. (6), (9), (11): the rows of Table I
@@ -151,7 +174,12 @@ class ISCLConfig(UnpairedConfig):
     critic_norm: bool = True
     lr: float = 1e-4
     lr_end: float = 1e-6
+    critic_lr: float = 0.0
+    optimizer: str = "radam"
+    start: float = 0.0
     nested_weight: float = 30.0
+    agreement: float = 1.0
+    critics_ramp: float = 0.0
     gamma: float = 0.5
     extract: bool = True
     bypass: bool = True
@@ -170,7 +198,13 @@ class ISCLConfig(UnpairedConfig):
             problems.append(f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3")
         if self.nets not in NETS:
             problems.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
-        for name in ("gamma", "swa_from", "lookahead_alpha"):
+        if self.optimizer not in OPTIMIZERS:
+            problems.append(f"optimizer = {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
+        if self.critic_lr < 0 or self.agreement < 0:
+            problems.append("critic_lr and agreement must not be negative")
+        if self.start > 0 and not self.extract:
+            problems.append("start > 0 needs extract = true: the noise is what the extractor finds")
+        for name in ("start", "gamma", "swa_from", "lookahead_alpha", "critics_ramp"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
         if not self.extract and (self.bypass or self.boost or self.noise_consistency):
@@ -180,20 +214,47 @@ class ISCLConfig(UnpairedConfig):
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
 
+SCRATCH = ISCLConfig(
+    width=16,
+    blocks=2,
+    extractor_width=16,
+    extractor_depth=8,
+    critic_width=16,
+    critic_norm=False,
+    batch_size=8,
+    lr=7e-4,
+    lr_end=7e-6,
+    share_passes=True,
+    precision="auto",
+    minutes=10.0,
+    steps=0,
+)
+"""The paper's networks and losses from random weights, made small enough for ten minutes: CycleGAN's `cpu`, and the ablation's rows."""
 PRESETS = {
-    # Departs from the paper: `cpu`: half as many channels, fewer layers, critics without normalisation, batches of 8, a rate that is seven
-    # times as high, and F(x), G(y) and H(x) computed once a step instead of after each update; bfloat16 convolutions where the device has
-    # them.
+    # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives gain,
+    # offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian, then what H takes out of the noisy
+    # images, brought to that spectrum (`methods/transplant.py`).
+    # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
+    # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
+    # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
+    # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
+    # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of after
+    # each update; bfloat16 convolutions where the device has them.
     "cpu": ISCLConfig(
+        nets="residual",
         width=16,
-        blocks=2,
         extractor_width=16,
-        extractor_depth=8,
         critic_width=16,
         critic_norm=False,
-        batch_size=8,
-        lr=7e-4,
-        lr_end=7e-6,
+        batch_size=16,
+        lr=1e-3,
+        lr_end=1e-5,
+        critic_lr=5e-4,
+        optimizer="muon",
+        start=0.6,
+        agreement=0.1,
+        critics_ramp=0.3,
+        swa_from=0.5,
         share_passes=True,
         precision="auto",
         minutes=10.0,
@@ -201,6 +262,23 @@ PRESETS = {
     ),
     "paper": ISCLConfig(),
 }
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch of Algorithm 1 and what the networks make of it, all (B, C, H, W) in [-1, 1].
+
+    x, y       noisy and clean patches
+    denoised   F(x);  noised  G(y)
+    noise      H(x), a constant;  imitated  y + H(x), a constant; None without an extractor
+    """
+
+    x: Tensor
+    y: Tensor
+    denoised: Tensor
+    noised: Tensor
+    noise: Tensor | None
+    imitated: Tensor | None
 
 
 class ISCL(UnpairedMethod):
@@ -219,16 +297,20 @@ class ISCL(UnpairedMethod):
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
         # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
-        self.optimizers = {"F, G": _radam(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
+        self.optimizers = {"F, G": _optimizer(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
             self.H = placed(extractor(config, channels), self.place)
             self.networks["H"] = self.H
-            self.optimizers["H"] = _radam(config, self.H)
+            self.optimizers["H"] = _optimizer(config, self.H)
             self.leashes["H"] = self._leash("H")
         self.trained = [self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks]
+        self.transplant: Transplant | None = None
+        if config.start > 0:
+            self.transplant = Transplant(self.H, channels, self._fixed).to(self.place)
+            self.networks["noise"] = self.transplant
         # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
-        self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma)
+        self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma, self.transplant)
         self.bounded = Bounded(self.ensemble)
 
     def _leash(self, name: str) -> Lookahead:
@@ -236,52 +318,104 @@ class ISCL(UnpairedMethod):
         self.networks[f"{name}_slow"] = leash
         return leash
 
+    def stages(self) -> tuple[Stage, ...]:
+        share = self.config.start
+        parts = Stage(START, share), Stage("iscl", 1.0 - share)
+        return tuple(part for part in parts if part.share > 0) if share > 0 else super().stages()
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        if self.transplant is not None:
+            self.transplant.prepare(data, seed)
+
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Algorithm 1: F and G, then D_X and D_Y, then H."""
         x, y = inside(batch.noisy), inside(require(batch.clean, self.needs.value))
         config = self.config
-        for optimizer in self.optimizers.values():
-            set_rate(optimizer, config.lr + (config.lr_end - config.lr) * at.progress)
+        self._set_rates(at)
         drop_statistics(*self.trained)
+        imitated = None
+        if self.transplant is not None:
+            self.transplant.renew(self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS))
+            x, imitated = self.transplant(x), self.transplant.put(y, self.transplant.draw(len(y), at))
+            if at.stage == START:
+                return self._start_step(y, imitated, at)
         noise = self._run(self.H, x) if config.extract else None
-        denoised, noised = self._run(self.F, x), self._run(self.G, y)
+        if imitated is None and noise is not None:
+            imitated = y + noise.detach()
+        source = y if self.transplant is None else require(imitated, "noise")
+        seen = Seen(x, y, self._run(self.F, x), self._run(self.G, source), None if noise is None else noise.detach(), imitated)
 
-        loss = self._generators_loss(x, y, denoised, noised, None if noise is None else noise.detach())
+        loss = self._generators_loss(seen, at)
         update(self.optimizers["F, G"], loss, at, "F, G")
         settle(self.F, self.G)
         self._average(at)
-        denoised, noised = denoised.detach(), noised.detach()
-        if not config.share_passes:
-            denoised, noised = self._fixed(self.F, x), self._fixed(self.G, y)
+        if config.share_passes:
+            seen = replace(seen, denoised=seen.denoised.detach(), noised=seen.noised.detach())
+        else:
+            seen = replace(seen, denoised=self._fixed(self.F, x), noised=self._fixed(self.G, source))
 
-        judged = self._critics_loss(x, y, denoised, noised, None if noise is None else noise.detach())
+        judged = self._critics_loss(seen)
         update(self.optimizers["D_X, D_Y"], judged, at, "D_X, D_Y")
         settle(self.D_X, self.D_Y)
         logged = {"loss": loss.detach(), "critics": judged.detach()}
 
         if noise is not None:
-            learned = pseudo_noise_loss(noise, x, denoised)
+            learned = pseudo_noise_loss(noise, x, seen.denoised)
             if config.noise_consistency:
-                learned = learned + noise_consistency_loss(y, noised, self._run(self.H, noised))
+                learned = learned + noise_consistency_loss(y, seen.noised, self._run(self.H, seen.noised))
+            if self.transplant is not None:
+                learned = learned + noise_consistency_loss(y, source, self._run(self.H, source))
             update(self.optimizers["H"], learned, at, "H")
             settle(self.H)
             logged["extractor"] = learned.detach()
-        for name, leash in self.leashes.items():
-            leash.after_step(self.networks[name], at.step + 1)
+        self._look_ahead(at)
         return logged
 
-    def _generators_loss(self, x: Tensor, y: Tensor, denoised: Tensor, noised: Tensor, noise: Tensor | None) -> Tensor:
-        nested = cycle_loss(x, self._run(self.G, denoised), y, self._run(self.F, noised))
-        if self.config.bypass and noise is not None:
-            nested = nested + bypass_loss(denoised, without_noise(x, noise), y, self._run(self.F, y + noise))
-        with constant(self.D_X, self.D_Y):
-            return generator_loss(self._run(self.D_Y, denoised), self._run(self.D_X, noised), nested, self.config.nested_weight)
+    def _start_step(self, y: Tensor, imitated: Tensor, at: At) -> dict[str, Tensor]:
+        """F and H learn from clean patches and the same with transplanted noise."""
+        loss = self.config.nested_weight * torch.mean(torch.abs(y - self._run(self.F, imitated)))
+        update(self.optimizers["F, G"], loss, at, "F")
+        learned = noise_consistency_loss(y, imitated, self._run(self.H, imitated))
+        update(self.optimizers["H"], learned, at, "H")
+        settle(self.F, self.H)
+        self._average(at)
+        self._look_ahead(at)
+        return {"loss": loss.detach(), "extractor": learned.detach()}
 
-    def _critics_loss(self, x: Tensor, y: Tensor, denoised: Tensor, noised: Tensor, noise: Tensor | None) -> Tensor:
-        judged = critic_loss(self._run(self.D_Y, y), self._run(self.D_Y, denoised))
-        judged = judged + critic_loss(self._run(self.D_X, x), self._run(self.D_X, noised))
-        if self.config.boost and noise is not None:
-            judged = judged + boosting_loss(self._run(self.D_Y, without_noise(x, noise)), self._run(self.D_X, y + noise))
+    def _set_rates(self, at: At) -> None:
+        config = self.config
+        past = 0.0 if self._more_to_come(at) else at.progress
+        for name, optimizer in self.optimizers.items():
+            first = config.critic_lr if name == "D_X, D_Y" and config.critic_lr > 0 else config.lr
+            set_rate(optimizer, first + (config.lr_end - first) * past)
+
+    def _more_to_come(self, at: At) -> bool:
+        return at.stage == START and self.config.start < 1
+
+    def _look_ahead(self, at: At) -> None:
+        for name, leash in self.leashes.items():
+            leash.after_step(self.networks[name], at.step + 1)
+
+    def _generators_loss(self, seen: Seen, at: At) -> Tensor:
+        config, x, y = self.config, seen.x, seen.y
+        if self.transplant is None or seen.noise is None:
+            back, forth = seen.denoised, seen.noised
+        else:
+            back, forth = seen.denoised.detach() + seen.noise, seen.noised.detach()
+        nested = cycle_loss(x, self._run(self.G, back), y, self._run(self.F, forth))
+        if config.bypass and seen.noise is not None and seen.imitated is not None:
+            again = self._run(self.F, seen.imitated)
+            nested = nested + bypass_loss(seen.denoised, without_noise(x, seen.noise), y, again, config.agreement)
+        ramp = min(1.0, at.progress / config.critics_ramp) if config.critics_ramp > 0 else 1.0
+        with constant(self.D_X, self.D_Y):
+            scores = ramp * self._run(self.D_Y, seen.denoised), ramp * self._run(self.D_X, seen.noised)
+            return generator_loss(*scores, nested, config.nested_weight)
+
+    def _critics_loss(self, seen: Seen) -> Tensor:
+        judged = critic_loss(self._run(self.D_Y, seen.y), self._run(self.D_Y, seen.denoised))
+        judged = judged + critic_loss(self._run(self.D_X, seen.x), self._run(self.D_X, seen.noised))
+        if self.config.boost and seen.noise is not None and seen.imitated is not None:
+            judged = judged + boosting_loss(self._run(self.D_Y, without_noise(seen.x, seen.noise)), self._run(self.D_X, seen.imitated))
         return judged
 
     @torch.no_grad()
@@ -291,7 +425,7 @@ class ISCL(UnpairedMethod):
     def _average(self, at: At) -> None:
         # Departs from the paper: Algorithm 1 resets the averages at every epoch from N_swa on, surely a slip; they begin once.
         for average, net in ((self.F_swa, self.F), (self.G_swa, self.G)):
-            if at.progress <= self.config.swa_from:
+            if self._more_to_come(at) or at.progress <= self.config.swa_from:
                 average.begin(net)
             else:
                 average.add(net)
@@ -303,7 +437,12 @@ class ISCL(UnpairedMethod):
         # all tiles.
         for net in (self.ensemble.denoise, self.ensemble.extract):
             if net is not None:
-                recompute_running_statistics(net, (inside(data.batch(seed, k, self.batch_size).noisy) for k in range(SETTLING_BATCHES)))
+                recompute_running_statistics(net, (self._seen(data.batch(seed, k, self.batch_size)) for k in range(SETTLING_BATCHES)))
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """What F and H see of a batch."""
+        x = inside(batch.noisy)
+        return x if self.transplant is None else self.transplant(x)
 
     @property
     def disagrees(self) -> bool:
@@ -313,9 +452,8 @@ class ISCL(UnpairedMethod):
         """|F(x) - (x - H(x))|: both are denoisers, of different make."""
         if self.ensemble.extract is None:
             return super().disagreement(x)
-        shown = inside(channels_last(x))
-        apart: Tensor = self.ensemble.denoise(shown) - without_noise(shown, self.ensemble.extract(shown))
-        return apart.abs() / 2.0
+        first, second = self.ensemble.both(inside(channels_last(x)))
+        return (first - require(second, "an extractor")).abs() / 2.0
 
     @property
     def denoiser(self) -> nn.Module:
@@ -326,7 +464,7 @@ def translator(config: ISCLConfig, channels: int) -> nn.Module:
     """F or G, (B, C, H, W) in [-1, 1] -> same shape."""
     if config.nets == "iscl":
         return Generator(channels, config.width, config.blocks)
-    return ShuffleUNet(channels, config.width, predict="image")
+    return ShuffleUNet(channels, config.width)
 
 
 def extractor(config: ISCLConfig, channels: int) -> nn.Module:
@@ -334,6 +472,12 @@ def extractor(config: ISCLConfig, channels: int) -> nn.Module:
     if config.nets == "iscl":
         return Extractor(channels, config.extractor_width, config.extractor_depth)
     return ShuffleUNet(channels, config.extractor_width, predict="image")
+
+
+def _optimizer(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "radam":
+        return _radam(config, *nets)
+    return MuonAdam([p for net in nets for p in net.parameters()], config.lr, MUON_BETAS, muon_ratio=MUON_RATIO)
 
 
 def _radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:

@@ -1,0 +1,136 @@
+"""Noise taken out of noisy images and put on clean ones: what ISCL's `cpu` preset begins with, and where its noise adder gets its noise."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.data.seeding import generator
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, follow
+from pairfree.methods.unpaired import inside, signed, unsigned
+from pairfree.nets.blocks import total_stride
+from pairfree.noise.difference import DARKEST, Difference, fields, measure, restored
+
+FIELDS = 64
+"""Gaussian fields that noise is drawn from before any is extracted."""
+BLOCK_PX = 512
+"""Noise is extracted from blocks of at most this side."""
+MOST_BLOCKS = 48
+
+
+class Transplant(nn.Module):
+    r"""Noise for clean patches: drawn from the spectra of the two sets, later what an extractor takes out of the noisy images.
+
+    The two sets' difference is measured once (``noise.difference``). ``forward`` undoes its gain and offset, so that what is left of a noisy
+    image is y + level(y) n. At first n are Gaussian fields of the measured spectrum; after each ``renew`` they are what the extractor of
+    that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
+
+    All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, level and the extractor of the last renewal are saved.
+    """
+
+    def __init__(self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.then = copy.deepcopy(extractor).requires_grad_(False)
+        self.apply_to = apply
+        for name, value in (("gain", 1.0), ("offset", 0.0), ("spread", 0.0), ("size", 1.0)):
+            self.register_buffer(name, torch.full((channels, 1, 1), value))
+        for name in ("exponent", "renewals"):
+            self.register_buffer(name, torch.zeros(()))
+        self.gain: Tensor
+        self.offset: Tensor
+        self.spread: Tensor
+        self.size: Tensor
+        self.exponent: Tensor
+        self.renewals: Tensor
+        self.measured: tuple[Difference, PatchPool, int] | None = None
+        self.bank: PatchPool | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Transplant:
+        """Without the noise at hand: it is made again when needed."""
+        twin = Transplant(copy.deepcopy(self.then, memo), len(self.gain), self.apply_to).to(self.gain.device)
+        twin.load_state_dict(self.state_dict())
+        twin.measured = self.measured
+        return twin
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """Measure the difference between the noisy and the clean pool."""
+        if data.clean is None:
+            raise ConfigError("this method needs an unpaired clean set of other scenes (--clean)")
+        noisy, clean = ([np.clip(pool.plane(k).cpu().numpy(), 0.0, 1.0) for k in range(len(pool))] for pool in (data.noisy, data.clean))
+        found = measure(noisy, clean, seed)
+        for buffer, values in ((self.gain, found.gain), (self.offset, found.offset), (self.spread, found.spread), (self.size, found.size)):
+            buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
+        self.exponent.fill_(found.exponent)
+        self.measured, self.bank = (found, data.noisy, seed), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A noisy image with the contrast and mean brightness of clean ones."""
+        return signed((unsigned(x) - self.offset) / self.gain)
+
+    def put(self, y: Tensor, n: Tensor) -> Tensor:
+        """Clean images with noise n on them, cut off where the noisy images are."""
+        ends = torch.ones_like(self.gain)
+        return torch.clamp(y + 2.0 * self._level(y) * n, self(-ends), self(ends))
+
+    def draw(self, count: int, at: At) -> Tensor:
+        """n for ``count`` patches."""
+        if self.bank is None:
+            self.bank = self._filled()
+        patches = self.bank.gather(self.bank.draw(at.seed, at.step, count, "transplanted noise"))
+        shift = torch.randn(count, len(self.gain), 1, 1, generator=at.rng("mean of the noise"))
+        return patches + self.spread * shift.to(self.gain.device)
+
+    def renew(self, extractor: nn.Module, due: int) -> None:
+        """From now on the noise is what ``extractor`` finds, if ``due`` renewals should have been made and were not."""
+        if due > int(self.renewals):
+            follow(self.then, extractor, 1.0)
+            self.renewals.fill_(due)
+            self.bank = None
+
+    def _level(self, y: Tensor) -> Tensor:
+        return unsigned(y).clamp(min=DARKEST) ** self.exponent / self.size
+
+    @torch.no_grad()
+    def _filled(self) -> PatchPool:
+        if self.measured is None:
+            raise ConfigError("prepare must come before the first step")
+        found, noisy, seed = self.measured
+        if int(self.renewals) == 0:
+            rng = np.random.default_rng(generator(seed, 0, "spectral noise").initial_seed())
+            planes = list(fields(found.spectrum, FIELDS, rng))
+        else:
+            planes = restored([self._extracted(block) for block in _blocks(noisy)], found.spectrum)
+        return PatchPool([plane.astype(np.float32) for plane in planes], noisy.device, noisy.patch_px)
+
+    def _extracted(self, block: Tensor) -> np.ndarray:
+        """n of a block (C, H, W) of network units."""
+        height, width = block.shape[1:]
+        stride = total_stride(self.then)
+        grown = nn.functional.pad(block[None], (0, -width % stride, 0, -height % stride), mode="replicate")
+        x = self(inside(grown))
+        noise = self.apply_to(self.then.eval(), x)
+        n = noise / (2.0 * self._level(x - noise))
+        return n[0, :, :height, :width].double().cpu().numpy()
+
+
+def _blocks(noisy: PatchPool) -> list[Tensor]:
+    """Blocks (C, H, W) of the images, at most MOST_BLOCKS, spread evenly over them."""
+    places = [
+        (index, top, left)
+        for index in range(len(noisy))
+        for top in _starts(int(noisy.heights[index]), noisy.patch_px)
+        for left in _starts(int(noisy.widths[index]), noisy.patch_px)
+    ]
+    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_BLOCKS)).round().astype(int)
+    return [noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in (places[k] for k in chosen)]
+
+
+def _starts(length: int, least_px: int) -> list[int]:
+    """Where blocks begin; a rest that is smaller than a patch is left out."""
+    return [start for start in range(0, length, BLOCK_PX) if start == 0 or length - start >= least_px]

@@ -1,0 +1,198 @@
+"""What a noisy set has and a clean set of other scenes lacks: gain, offset and the power spectrum of the noise, from the two sets' spectra.
+
+Two sets of the same kind of structures have the same power spectrum but for what the noise adds. Nothing here pairs a noisy image with a
+clean one: only averages over each set are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+
+from pairfree.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+WINDOW_PX = 256
+"""Side of the windows whose spectra are averaged, at most."""
+MOST_WINDOWS = 300
+"""Windows of a set, spread evenly over it."""
+SMOOTHING_BINS = 1.5
+"""Spectra are smoothed by a Gaussian of this standard deviation, in frequency bins of a window."""
+OCTAVES = 5
+"""Rings of frequencies, each twice as far out as the last, up to the Nyquist frequency."""
+EXPONENTS = (0.0, 0.5, 1.0)
+"""Noise that does not depend on the brightness, noise of counts, and noise that multiplies."""
+DARKEST = 0.15
+"""Levels below this are taken for it: noise that multiplies must not be divided by zero."""
+BLOCK_PX = 16
+SAMPLE = 1500
+"""Blocks of either set that the exponent is chosen from."""
+MOST_GAIN = 4.0
+"""Extracted noise is amplified by no more than this at any frequency."""
+OUTLIER = 4.0
+"""Extracted noise is cut off at this many standard deviations: beyond it lie structures that the extractor took for noise."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    r"""A noise model of two sets.
+
+    Noise model   x = gain (y + level(y) n) + offset,   level(y) = max(y, DARKEST)^exponent / size;
+                  n stationary, of the given spectrum, plus a constant of N(0, spread^2) an image
+    gain, offset  (C,), network units
+    spectrum      (C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of n
+    spread        (C,) standard deviation of an image's mean
+    exponent      one of EXPONENTS;  size (C,) root mean square of max(y, DARKEST)^exponent over the clean set
+    """
+
+    gain: FloatArray
+    offset: FloatArray
+    spectrum: FloatArray
+    spread: FloatArray
+    exponent: float
+    size: FloatArray
+
+
+def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0) -> Difference:
+    r"""The difference between two sets of planes (C, H, W), network units.
+
+    Equation   gain^2 = min over octaves of S_X / S_Y, the power of the sets there: noise can only add;
+               S_N = max(S_X - gain^2 S_Y, 0) / gain^2 at each frequency; offset = mean X - gain mean Y
+    The exponent is the one of EXPONENTS with which clean windows and drawn noise are most like noisy windows (``energy_distance`` of the
+    brightness and the fine and coarse contrast of blocks).
+
+    Raises InputError where a set is blank
+    """
+    window = _window_px(noisy, clean)
+    power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
+    if not (np.all(power_x.sum((1, 2)) > 0) and np.all(power_y.sum((1, 2)) > 0)):
+        raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
+    gain = np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1))
+    means_x, means_y = (np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean))
+    offset = means_x.mean(0) - gain * means_y.mean(0)
+    square = (gain**2)[:, None, None]
+    spectrum = np.maximum(power_x - square * power_y, 0.0) / square
+    spread = np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
+    found = [_with_exponent(Difference(gain, offset, spectrum, spread, exponent, np.ones_like(gain)), clean) for exponent in EXPONENTS]
+    return found[int(np.argmin([_unlikeness(one, noisy, clean, window, seed) for one in found]))]
+
+
+def level(y: np.ndarray, difference: Difference) -> FloatArray:
+    """How much of n a clean image (..., C, H, W) of network units gets at each pixel."""
+    return np.asarray(np.maximum(y, DARKEST) ** difference.exponent / difference.size[:, None, None])
+
+
+def fields(spectrum: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+    """Gaussian fields (count, C, S, S) of the given spectrum, periodic."""
+    white = rng.standard_normal((count, *spectrum.shape))
+    return np.asarray(np.fft.ifft2(np.fft.fft2(white) * np.sqrt(spectrum)).real)
+
+
+def restored(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[FloatArray]:
+    """Extracted noise, planes (C, H, W), filtered so that their mean spectrum is the given one.
+
+    An extractor leaves a part of the noise in the image. The filter gives each frequency its power back and keeps the phases, so what is
+    not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
+    """
+    cut = [np.clip(plane, -OUTLIER * plane.std(), OUTLIER * plane.std()) for plane in (one - one.mean((1, 2), keepdims=True) for one in extracted)]
+    found = power_spectrum(cut, spectrum.shape[-1])
+    gain = np.minimum(np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN)
+    return [_filtered(plane, gain) for plane in cut]
+
+
+def _filtered(plane: FloatArray, gain: FloatArray) -> FloatArray:
+    height, width = plane.shape[1:]
+    whole = np.pad(plane, ((0, 0), (0, height), (0, width)), mode="symmetric")
+    side = gain.shape[-1]
+    rows, columns = (np.fft.fftfreq(2 * length) * side % side for length in (height, width))
+    places = np.meshgrid(rows, columns, indexing="ij")
+    finer = np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in gain])
+    return np.asarray(np.fft.ifft2(np.fft.fft2(whole) * finer).real[:, :height, :width])
+
+
+def power_spectrum(planes: Sequence[np.ndarray], side: int) -> FloatArray:
+    """Mean power (C, S, S) of windows, smoothed; windows have their mean removed and are tapered (Hann). Its mean is their variance."""
+    taper = np.hanning(side + 1)[:-1]
+    taper = np.outer(taper, taper)
+    taper /= math.sqrt(float(np.mean(taper**2)))
+    total, count = np.zeros((planes[0].shape[0], side, side)), 0
+    for window in _windows(planes, side):
+        total += np.abs(np.fft.fft2((window - window.mean((1, 2), keepdims=True)) * taper)) ** 2
+        count += 1
+    return np.asarray(ndimage.gaussian_filter(total / (count * side**2), (0.0, SMOOTHING_BINS, SMOOTHING_BINS), mode="wrap"))
+
+
+def energy_distance(a: FloatArray, b: FloatArray) -> float:
+    r"""How unlike two samples (N, K) and (M, K) are: 0 in expectation if and only if their distributions are equal.
+
+    Equation   2 E|a - b| - E|a - a'| - E|b - b'|
+    Source     Szekely & Rizzo, Energy statistics, J. Stat. Plan. Inference 2013
+    """
+    return float(2.0 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean())
+
+
+def _window_px(*sets: Sequence[np.ndarray]) -> int:
+    """The largest power of two that fits into an image of each set, at most WINDOW_PX."""
+    side = min(max(min(plane.shape[1:]) for plane in planes) for planes in sets)
+    return int(min(WINDOW_PX, 2 ** int(math.log2(side))))
+
+
+def _windows(planes: Sequence[np.ndarray], side: int) -> Iterator[FloatArray]:
+    """Half-overlapping windows (C, S, S) of the planes that are large enough, at most MOST_WINDOWS."""
+    places = [
+        (index, top, left)
+        for index, plane in enumerate(planes)
+        for top in range(0, plane.shape[1] - side + 1, max(1, side // 2))
+        for left in range(0, plane.shape[2] - side + 1, max(1, side // 2))
+    ]
+    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_WINDOWS)).round().astype(int)
+    for index, top, left in (places[k] for k in chosen):
+        yield planes[index][:, top : top + side, left : left + side].astype(np.float64)
+
+
+def _octaves(power: FloatArray) -> FloatArray:
+    """Power (C, OCTAVES) in rings of frequencies that end at the Nyquist frequency."""
+    side = power.shape[-1]
+    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :])
+    rings = [(radius >= 0.25 / 2**k) & (radius < 0.5 / 2**k) for k in range(OCTAVES)]
+    return np.stack([power[:, ring].sum(1) for ring in rings if ring.sum() > 4], axis=1)
+
+
+def _with_exponent(found: Difference, clean: Sequence[np.ndarray]) -> Difference:
+    squares = [np.mean(np.maximum(plane, DARKEST) ** (2.0 * found.exponent), axis=(1, 2), dtype=np.float64) for plane in clean]
+    return Difference(found.gain, found.offset, found.spectrum, found.spread, found.exponent, np.sqrt(np.mean(squares, axis=0)))
+
+
+def _unlikeness(found: Difference, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, seed: int) -> float:
+    """Energy distance between blocks of the noisy windows and of clean windows with drawn noise; the same draws for every exponent."""
+    rng = np.random.default_rng(seed)
+    gain, offset = found.gain[:, None, None], found.offset[:, None, None]
+    real = np.concatenate([_features((window - offset) / gain) for window in _windows(noisy, side)])
+    made = []
+    for window in _windows(clean, side):
+        n = fields(found.spectrum, 1, rng)[0] + (found.spread * rng.standard_normal(len(found.spread)))[:, None, None]
+        noised = window + level(window, found) * n
+        made.append(_features(np.clip(noised, -offset / gain, (1.0 - offset) / gain)))
+    center, scale = real.mean(0), real.std(0) + 1e-12
+    samples = [((one - center) / scale)[rng.permutation(len(one))[:SAMPLE]] for one in (real, np.concatenate(made))]
+    return energy_distance(*samples)
+
+
+def _features(window: FloatArray) -> FloatArray:
+    """Brightness, and the log of the fine and of the coarse contrast, of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
+    smooth = ndimage.gaussian_filter(window, (0.0, 1.0, 1.0))
+    fine, coarse = window - smooth, smooth - ndimage.gaussian_filter(window, (0.0, 3.0, 3.0))
+    side = max(1, window.shape[-1] // BLOCK_PX)
+
+    def blocks(values: FloatArray) -> FloatArray:
+        px = window.shape[-1] // side
+        return np.asarray(values[:, : side * px, : side * px].reshape(-1, side, px, side, px).mean((0, 2, 4)).ravel())
+
+    return np.stack([blocks(window), np.log(blocks(fine**2) + 1e-9), np.log(blocks(coarse**2) + 1e-9)], axis=1)
