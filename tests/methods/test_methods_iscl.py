@@ -294,7 +294,7 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     before = small.copied(method)
     found = []
     real = module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append((name, loss.item())), real(o, loss, at, name, *rest)))
+    monkeypatch.setattr(module, "update", lambda o, loss, at, name: (found.append((name, loss.item())), real(o, loss, at, name)))
     batch, at = data.batch(0, 0, 2), At(0, 0, "start", 0, 100)
     y = (2 * batch.clean - 1).clamp(-1, 1)
     noised = method.transplant.put(y, method.transplant.draw(2, at))

@@ -76,14 +76,17 @@ def convergence_cells(preset: str) -> list[Cell]:
         Cell("film, fold 0", "cyclegan", preset, label="cyclegan"),
         Cell("film, fold 0", "iscl", preset, settings=from_random_weights(preset) | alone, label="iscl, F(x) alone"),
     ]
-    return rows if preset != "cpu" else [*rows, Cell("film, fold 0", "iscl", preset, settings=alone, label="iscl with its start, F(x) alone")]
+    if preset == "cpu":
+        rows.append(Cell("film, fold 0", "iscl", preset, settings=alone, label="iscl with its start, F(x) alone"))
+    return rows
 
 
 def split(count: int, fold: int) -> tuple[list[int], list[int], list[int]]:
     """Indices of the noisy and the clean half of the training images, and of the test images.
 
-    The files are sections of one block. The test images are a run of neighbours. The two halves take turns of ``TURN`` sections: micrographs
-    change along a block (from section 15 on those of ISBI 2012 are twice as grainy), and a clean half of another kind would be a wrong target.
+    The files are sections of one block. The test images are a run of neighbours. The two halves take turns of ``TURN`` sections:
+    micrographs change along a block (from section 15 on those of ISBI 2012 are twice as grainy), and a clean half of another kind would be
+    a wrong target.
     """
     bounds = [round(count * k / FOLDS) for k in range(FOLDS + 1)]
     test = list(range(bounds[fold], bounds[fold + 1]))

@@ -143,8 +143,8 @@ class Ensemble(nn.Module):
 
 @dataclass(frozen=True)
 class ISCLConfig(UnpairedConfig):
-    """nets                  "iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution, of which F and
-                          G begin at the identity
+    """nets                  "iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution, of which F
+                          and G begin at the identity
     width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
     extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
     critic_width          channels of the first level of D_X and D_Y
@@ -152,8 +152,8 @@ class ISCLConfig(UnpairedConfig):
     lr, lr_end            rate at the beginning and at the end, linear in between
     critic_lr             the same of the critics at the beginning; 0 is lr
     optimizer             of F, G and H: "radam", as the paper, or "muon" (short budgets)
-    start                 share of the budget in which F and H learn from clean patches with noise measured from the two sets, before eqs. (1)
-                          to (12); G then adds to such noise. 0 is the paper; 1 is the start alone
+    start                 share of the budget in which F and H learn from clean patches with noise measured from the two sets, before
+                          eqs. (1) to (12); G then adds to such noise. 0 is the paper; 1 is the start alone
     nested_weight         lambda of eq. (1)
     agreement             weight of the first term of eq. (6)
     critics_ramp          share of the steps of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper
@@ -231,15 +231,15 @@ SCRATCH = ISCLConfig(
 )
 """The paper's networks and losses from random weights, made small enough for ten minutes: CycleGAN's `cpu`, and the ablation's rows."""
 PRESETS = {
-    # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives gain,
-    # offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian, then what H takes out of the noisy
-    # images, brought to that spectrum (`methods/transplant.py`).
+    # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives
+    # gain, offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian, then what H takes out of the
+    # noisy images, brought to that spectrum (`methods/transplant.py`).
     # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
     # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
     # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
-    # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of after
-    # each update; bfloat16 convolutions where the device has them.
+    # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
+    # after each update; bfloat16 convolutions where the device has them.
     "cpu": ISCLConfig(
         nets="residual",
         width=16,

@@ -27,9 +27,9 @@ MOST_BLOCKS = 48
 class Transplant(nn.Module):
     r"""Noise for clean patches: drawn from the spectra of the two sets, later what an extractor takes out of the noisy images.
 
-    The two sets' difference is measured once (``noise.difference``). ``forward`` undoes its gain and offset, so that what is left of a noisy
-    image is y + level(y) n. At first n are Gaussian fields of the measured spectrum; after each ``renew`` they are what the extractor of
-    that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
+    The two sets' difference is measured once (``noise.difference``). ``forward`` undoes its gain and offset, so that what is left of a
+    noisy image is y + level(y) n. At first n are Gaussian fields of the measured spectrum; after each ``renew`` they are what the extractor
+    of that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
 
     All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, level and the extractor of the last renewal are saved.
     """

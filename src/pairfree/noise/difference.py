@@ -101,7 +101,8 @@ def restored(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[Floa
     An extractor leaves a part of the noise in the image. The filter gives each frequency its power back and keeps the phases, so what is
     not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
     """
-    cut = [np.clip(plane, -OUTLIER * plane.std(), OUTLIER * plane.std()) for plane in (one - one.mean((1, 2), keepdims=True) for one in extracted)]
+    centered = [plane - plane.mean((1, 2), keepdims=True) for plane in extracted]
+    cut = [np.clip(plane, -OUTLIER * plane.std(), OUTLIER * plane.std()) for plane in centered]
     found = power_spectrum(cut, spectrum.shape[-1])
     gain = np.minimum(np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN)
     return [_filtered(plane, gain) for plane in cut]
@@ -186,7 +187,7 @@ def _unlikeness(found: Difference, noisy: Sequence[np.ndarray], clean: Sequence[
 
 
 def _features(window: FloatArray) -> FloatArray:
-    """Brightness, and the log of the fine and of the coarse contrast, of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
+    """Brightness, log fine and log coarse contrast of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
     smooth = ndimage.gaussian_filter(window, (0.0, 1.0, 1.0))
     fine, coarse = window - smooth, smooth - ndimage.gaussian_filter(window, (0.0, 3.0, 3.0))
     side = max(1, window.shape[-1] // BLOCK_PX)

@@ -1,0 +1,146 @@
+"""Transplanted noise: what undoes what, what a draw depends on, and that a resumed run draws the same."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pairfree.data.patches import PatchPool, TrainingData
+from pairfree.errors import ConfigError
+from pairfree.methods import transplant as module
+from pairfree.methods.base import At
+from pairfree.methods.transplant import Transplant
+from pairfree.noise.difference import level
+
+
+class Blurred(torch.nn.Module):
+    """Takes what a 3 x 3 mean takes for noise; ``share`` of it."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, x):
+        return self.share * (x - torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1))
+
+
+def prepared(small, extractor: torch.nn.Module | None = None, channels: int = 1) -> tuple[Transplant, TrainingData]:
+    data = small.data(channels)
+    made = Transplant(extractor or Blurred(), channels, lambda net, x: net(x).detach())
+    made.prepare(data, 0)
+    return made, data
+
+
+def at(step: int, seed: int = 0) -> At:
+    return At(seed, step, "start", step, 100)
+
+
+def test_matching_undoes_gain_and_offset(small):
+    made, _ = prepared(small)
+    y = 2 * torch.rand(2, 1, 8, 8) - 1
+    unit = (y + 1) / 2
+    torch.testing.assert_close(made(2 * (made.gain * unit + made.offset) - 1), y)
+
+
+def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small):
+    made, _ = prepared(small)
+    made.exponent.fill_(1.0)
+    y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.02 * torch.randn(1, 1, 8, 8)
+    found = dataclasses.replace(made.measured[0], exponent=1.0, size=made.size.numpy().ravel())
+    weights = level(((y + 1) / 2).numpy(), found)
+    expected = torch.clamp(y + 2 * torch.from_numpy(weights).float() * n, made(-torch.ones(1, 1, 1)), made(torch.ones(1, 1, 1)))
+    torch.testing.assert_close(made.put(y, n), expected)
+    beyond = made.put(y, torch.full_like(n, 50.0))
+    torch.testing.assert_close(beyond, made(torch.ones(1, 1, 1)).expand_as(beyond))
+
+
+def test_a_draw_is_a_function_of_seed_and_step(small):
+    made, _ = prepared(small)
+    first = made.draw(3, at(0))
+    assert first.shape == (3, 1, 32, 32)
+    torch.testing.assert_close(made.draw(3, at(0)), first, rtol=0, atol=0)
+    assert not torch.equal(made.draw(3, at(1)), first)
+    assert not torch.equal(made.draw(3, at(0, seed=1)), first)
+
+
+def test_the_gaussian_noise_has_the_measured_power(small):
+    made, _ = prepared(small)
+    made.spread.zero_()
+    drawn = torch.cat([made.draw(16, at(step)) for step in range(20)])
+    assert float(drawn.var()) == pytest.approx(float(made.measured[0].spectrum.mean()), rel=0.1)
+
+
+def test_a_spread_moves_whole_patches(small):
+    made, _ = prepared(small)
+    made.spread.fill_(3.0)
+    drawn = made.draw(400, at(0))
+    assert float(drawn.mean((1, 2, 3)).std()) == pytest.approx(3.0, rel=0.15)
+
+
+def test_noise_is_renewed_once_for_each_time_it_is_due(small):
+    made, _ = prepared(small)
+    gaussian = made.draw(2, at(0))
+    extractor = Blurred(0.9)
+    made.renew(extractor, 0)
+    torch.testing.assert_close(made.draw(2, at(0)), gaussian, rtol=0, atol=0)
+    made.renew(extractor, 1)
+    extracted = made.draw(2, at(0))
+    assert not torch.equal(extracted, gaussian)
+    made.renew(Blurred(0.1), 1)  # made already
+    torch.testing.assert_close(made.draw(2, at(0)), extracted, rtol=0, atol=0)
+    assert float(made.then.share) == pytest.approx(0.9)
+
+
+def test_extracted_noise_is_that_of_the_images_at_their_level(small):
+    made, data = prepared(small)
+    made.exponent.fill_(1.0)
+    block = data.noisy.plane(0)
+    x = made((2 * block[None] - 1).clamp(-1, 1))
+    noise = Blurred()(x).detach()
+    expected = noise / 2 / ((((x - noise) + 1) / 2).clamp(min=module.DARKEST) / made.size)
+    np.testing.assert_allclose(made._extracted(block), expected[0].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_resumed_run_draws_the_same_noise(small):
+    made, data = prepared(small)
+    made.renew(Blurred(0.7), 2)
+    kept = made.state_dict()
+    again = Transplant(Blurred(), 1, lambda net, x: net(x).detach())
+    again.prepare(data, 0)
+    again.load_state_dict(kept)
+    torch.testing.assert_close(again.draw(3, at(5)), made.draw(3, at(5)), rtol=0, atol=0)
+    again.renew(Blurred(0.2), 2)  # due and made before the interruption
+    torch.testing.assert_close(again.draw(3, at(5)), made.draw(3, at(5)), rtol=0, atol=0)
+
+
+def test_a_copy_goes_its_own_way(small):
+    made, _ = prepared(small)
+    before = made.draw(2, at(0))
+    twin = copy.deepcopy(made)
+    twin.renew(Blurred(0.5), 1)
+    assert not torch.equal(twin.draw(2, at(0)), before)
+    torch.testing.assert_close(made.draw(2, at(0)), before, rtol=0, atol=0)
+
+
+def test_blocks_cover_images_and_leave_out_slivers(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_PX", 64)
+    noisy = PatchPool([np.zeros((1, 150, 70), np.float32), np.zeros((1, 40, 40), np.float32)], "cpu", 32)
+    shapes = [tuple(block.shape[1:]) for block in module._blocks(noisy)]
+    assert shapes == [(64, 64), (64, 64), (40, 40)]
+    monkeypatch.setattr(module, "MOST_BLOCKS", 2)
+    assert len(module._blocks(noisy)) == 2
+
+
+def test_a_draw_before_prepare_is_refused():
+    with pytest.raises(ConfigError, match="prepare"):
+        Transplant(Blurred(), 1, lambda net, x: net(x)).draw(1, at(0))
+
+
+def test_prepare_needs_a_clean_set(small):
+    data = small.data()
+    with pytest.raises(ConfigError, match="--clean"):
+        Transplant(Blurred(), 1, lambda net, x: net(x)).prepare(TrainingData(data.noisy), 0)

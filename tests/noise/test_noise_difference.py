@@ -1,0 +1,148 @@
+"""The difference between a noisy and a clean set of other scenes: planted gain, offset, spectrum and exponent come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from pairfree.errors import InputError
+from pairfree.noise import difference as module
+from pairfree.noise.difference import DARKEST, energy_distance, fields, level, measure, power_spectrum, restored
+
+
+def scenes(count: int, seed: int, channels: int = 1, side: int = 256) -> list[np.ndarray]:
+    """Blurred random blobs in 0.2..0.8, another set for each seed."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        smooth = np.stack([ndimage.gaussian_filter(rng.standard_normal((side, side)), 2.0, mode="wrap") for _ in range(channels)])
+        found.append(0.5 + 0.12 * np.tanh(2.0 * smooth / smooth.std()) + 0.08 * np.tanh(np.roll(smooth, 40, -1) / smooth.std()))
+    return found
+
+
+def coloured(rng: np.random.Generator, shape: tuple[int, ...], px: float) -> np.ndarray:
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), (0.0, px, px), mode="wrap")
+    return noise / noise.std()
+
+
+def noisy_set(exponent: float, gain: float = 0.7, offset: float = 0.05, deviation: float = 0.06, seed: int = 2) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for scene in scenes(8, seed):
+        weight = scene**exponent
+        noise = deviation * (0.8 * coloured(rng, scene.shape, 0.6) + 0.6 * coloured(rng, scene.shape, 6.0))
+        made.append(gain * (scene + weight / np.sqrt(np.mean(weight**2)) * noise) + offset)
+    return made
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_a_planted_difference_comes_back(exponent):
+    found = measure(noisy_set(exponent), scenes(8, 1))
+    assert found.exponent == exponent
+    assert found.gain == pytest.approx([0.7], rel=0.06)
+    assert found.offset == pytest.approx([0.05], abs=0.03)
+    assert np.sqrt(found.spectrum.mean()) == pytest.approx(0.06, rel=0.15)
+    assert float(found.spread[0]) < 0.02
+
+
+def test_the_spectrum_of_correlated_noise_has_its_shape():
+    found = measure(noisy_set(0.0), scenes(8, 1))
+    truth = power_spectrum([image - 0.7 * scene for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)], 256)[0] / 0.49
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    for low, high in ((0.2, 0.3), (0.3, 0.5)):
+        ring = (radius >= low) & (radius < high)
+        assert found.spectrum[0][ring].sum() == pytest.approx(truth[ring].sum(), rel=0.15)  # noise in every octave: gain errs upwards
+    assert found.spectrum[0][radius < 0.05].mean() > 20 * found.spectrum[0][radius > 0.3].mean()
+
+
+def test_images_whose_brightness_scatters_have_a_spread():
+    shifted = [image + shift for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)]
+    assert measure(shifted, scenes(8, 1)).spread == pytest.approx([np.std(np.linspace(-0.14, 0.14, 8)) / 0.7], rel=0.1)
+
+
+def test_channels_are_measured_apart():
+    clean = scenes(6, 1, channels=2)
+    rng = np.random.default_rng(5)
+    noisy = [np.stack([0.5 * scene[0], 0.9 * scene[1]]) + 0.02 * rng.standard_normal(scene.shape) for scene in scenes(6, 2, channels=2)]
+    found = measure(noisy, clean)
+    assert found.gain == pytest.approx([0.5, 0.9], rel=0.1)
+    assert found.spectrum.shape == (2, 256, 256)
+
+
+def test_sets_without_a_difference_have_no_noise():
+    found = measure(scenes(8, 2), scenes(8, 1))
+    assert np.sqrt(found.spectrum.mean()) < 0.03
+    assert found.gain == pytest.approx([1.0], rel=0.08)
+
+
+def test_small_and_uneven_images_are_measured():
+    rng = np.random.default_rng(0)
+    clean = [scene[:, :90, :70] for scene in scenes(5, 1)]
+    noisy = [scene[:, :64, :200] + 0.1 * rng.standard_normal((1, 64, 200)) for scene in scenes(5, 2)]
+    found = measure(noisy, clean)
+    assert found.spectrum.shape == (1, 64, 64)
+    assert np.sqrt(found.spectrum.mean()) == pytest.approx(0.1, rel=0.25)
+
+
+def test_a_blank_set_is_refused():
+    with pytest.raises(InputError, match="blank"):
+        measure([np.zeros((1, 80, 80))], scenes(2, 1))
+
+
+def test_the_level_has_unit_mean_square_and_never_vanishes():
+    clean = scenes(4, 1)
+    found = module._with_exponent(measure(noisy_set(1.0), clean), clean)
+    values = np.stack([level(scene, found) for scene in clean])
+    assert np.mean(values**2) == pytest.approx(1.0)
+    assert level(np.zeros((1, 2, 2)), found).min() == pytest.approx(DARKEST / found.size[0])
+
+
+def test_drawn_fields_have_the_spectrum():
+    spectrum = np.exp(-((np.abs(np.fft.fftfreq(64))[:, None] / 0.1) ** 2)) * np.ones((2, 64, 64)) * np.array([1.0, 4.0])[:, None, None]
+    made = fields(spectrum, 200, np.random.default_rng(0))
+    assert made.shape == (200, 2, 64, 64)
+    power = (np.abs(np.fft.fft2(made)) ** 2).mean(0) / 64**2
+    assert np.abs(power / spectrum - 1.0)[spectrum > 0.01].mean() < 0.1
+    np.testing.assert_allclose(made.var((0, 2, 3)), spectrum.mean((1, 2)), rtol=0.05)
+
+
+def test_restored_noise_has_the_power_back_and_stays_what_it_is():
+    """Streaks that were extracted at half their size, in one band of frequencies: power and spikes come back."""
+    rng = np.random.default_rng(3)
+    truth = []
+    for _ in range(12):
+        streaks = ndimage.gaussian_filter1d(rng.standard_normal((1, 256, 256)), 12.0, axis=2, mode="wrap")
+        truth.append(np.sign(streaks) * np.maximum(np.abs(streaks) / streaks.std() - 1.0, 0.0))
+    spectrum = power_spectrum(truth, 256)
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    damping = 1.0 - 0.5 * np.exp(-((radius / 0.3) ** 2))
+    extracted = [np.fft.ifft2(np.fft.fft2(plane) * damping).real for plane in truth]
+    back = restored(extracted, spectrum)
+    assert np.mean([plane.var() for plane in extracted]) < 0.75 * np.mean([plane.var() for plane in truth])
+    assert np.mean([plane.var() for plane in back]) == pytest.approx(np.mean([plane.var() for plane in truth]), rel=0.07)
+    kurtosis = [stats.kurtosis(np.ravel(planes)) for planes in (back, truth)]
+    assert kurtosis[0] == pytest.approx(kurtosis[1], rel=0.3)
+    assert np.corrcoef(np.ravel(back), np.ravel(truth))[0, 1] > 0.97
+
+
+def test_restoring_does_not_amplify_without_bound():
+    rng = np.random.default_rng(4)
+    faint = [1e-6 * rng.standard_normal((1, 128, 96)) for _ in range(3)]
+    back = restored(faint, np.ones((1, 64, 64)))
+    assert max(np.abs(plane).max() for plane in back) < 2.0 * module.MOST_GAIN * max(np.abs(plane).max() for plane in faint)
+
+
+def test_energy_distance_is_its_definition_and_tells_distributions_apart():
+    rng = np.random.default_rng(6)
+    a, b = rng.standard_normal((40, 3)), rng.standard_normal((30, 3)) + 0.5
+    pairs = lambda p, q: np.mean([[np.sqrt(((one - two) ** 2).sum()) for two in q] for one in p])  # noqa: E731
+    np.testing.assert_allclose(energy_distance(a, b), 2 * pairs(a, b) - pairs(a, a) - pairs(b, b), rtol=1e-10)
+    assert energy_distance(a, a) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_windows_are_spread_over_a_large_set(monkeypatch):
+    monkeypatch.setattr(module, "MOST_WINDOWS", 10)
+    planes = [np.full((1, 64, 64), float(index)) for index in range(100)]
+    seen = [float(window[0, 0, 0]) for window in module._windows(planes, 64)]
+    assert seen == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
