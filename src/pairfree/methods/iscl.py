@@ -1,7 +1,8 @@
 """ISCL (Lee & Jeong, IEEE TMI 2021): a cycle of denoiser and noise adder, and a noise extractor, teach each other from unpaired sets.
 
-Read top to bottom: the equations as functions, the settings, the presets, the step of Algorithm 1. ``docs/methods/iscl.md`` lists every
-departure. All images here lie in [-1, 1]: the network units of the package, doubled and shifted (``signed``).
+Read top to bottom: the equations as functions, the presets, the step of Algorithm 1; the settings are in ``iscl_config``.
+``docs/methods/iscl.md`` lists every departure. All images here lie in [-1, 1]: the network units of the package, doubled and shifted
+(``signed``).
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData
-from pairfree.errors import ConfigError
 from pairfree.methods.averages import SWA, Lookahead
-from pairfree.methods.base import At, Needs, Stage, check_positive, require, set_rate, update
+from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
+from pairfree.methods.iscl_config import ISCLConfig
 from pairfree.methods.optim import MuonAdam
 from pairfree.methods.transplant import Transplant
-from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle
+from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, inside, settle
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.iscl import Critic, Extractor, Generator
 from pairfree.nets.shuffle_unet import ShuffleUNet
 
-NETS = ("iscl", "residual")
 START = "start"
 RENEWALS = (0.4, 0.7, 1.0)
 """Positions in the start at which the noise is renewed."""
-OPTIMIZERS = ("radam", "muon")
 MUON_BETAS, MUON_RATIO = (0.9, 0.99), 5.0
 SETTLING_BATCHES = 30
 """Batches that normalisation statistics of the averaged denoiser are computed from."""
@@ -139,79 +138,6 @@ class Ensemble(nn.Module):
         """F(x), and x - H(x) where there is an H."""
         x = x if self.match is None else self.match(x)
         return self.denoise(x), None if self.extract is None else without_noise(x, self.extract(x))
-
-
-@dataclass(frozen=True)
-class ISCLConfig(UnpairedConfig):
-    """nets                  "iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution, of which F
-                          and G begin at the identity
-    width, blocks         channels of the first level of F and G, and their residual blocks ("iscl")
-    extractor_width, extractor_depth   channels and layers of H (layers: "iscl")
-    critic_width          channels of the first level of D_X and D_Y
-    critic_norm           batch-instance normalisation in them; it hides a difference of brightness between two batches
-    lr, lr_end            rate at the beginning and at the end, linear in between
-    critic_lr             the same of the critics at the beginning; 0 is lr
-    optimizer             of F, G and H: "radam", as the paper, or "muon" (short budgets)
-    start                 share of the budget in which F and H learn from clean patches with noise measured from the two sets, before
-                          eqs. (1) to (12); G then adds to such noise. 0 is the paper; 1 is the start alone
-    nested_weight         lambda of eq. (1)
-    agreement             weight of the first term of eq. (6)
-    critics_ramp          share of the steps of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper
-    gamma                 share of F in the result, eq. (13)
-    extract               train H at all; False, with the three below, is CycleGAN
-    bypass, boost, noise_consistency   eqs. (6), (9), (11): the rows of Table I
-    swa_from              share of the steps after which the weights of F and G are averaged
-    lookahead_every, lookahead_alpha   k and alpha of Lookahead on D_X, D_Y and H
-    share_passes          F(x), G(y) and H(x) are computed once a step; False computes them anew for each update, as Algorithm 1 reads
-    """
-
-    nets: str = "iscl"
-    width: int = 32
-    blocks: int = 3
-    extractor_width: int = 32
-    extractor_depth: int = 20
-    critic_width: int = 32
-    critic_norm: bool = True
-    lr: float = 1e-4
-    lr_end: float = 1e-6
-    critic_lr: float = 0.0
-    optimizer: str = "radam"
-    start: float = 0.0
-    nested_weight: float = 30.0
-    agreement: float = 1.0
-    critics_ramp: float = 0.0
-    gamma: float = 0.5
-    extract: bool = True
-    bypass: bool = True
-    boost: bool = True
-    noise_consistency: bool = True
-    swa_from: float = 0.6
-    lookahead_every: int = 6
-    lookahead_alpha: float = 0.5
-    share_passes: bool = False
-
-    def __post_init__(self) -> None:
-        positive = ("width", "extractor_width", "critic_width", "batch_size", "lr", "lr_end", "nested_weight", "lookahead_every")
-        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
-        problems = []
-        if self.blocks < 0 or self.extractor_depth < 3:
-            problems.append(f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3")
-        if self.nets not in NETS:
-            problems.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
-        if self.optimizer not in OPTIMIZERS:
-            problems.append(f"optimizer = {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
-        if self.critic_lr < 0 or self.agreement < 0:
-            problems.append("critic_lr and agreement must not be negative")
-        if self.start > 0 and not self.extract:
-            problems.append("start > 0 needs extract = true: the noise is what the extractor finds")
-        for name in ("start", "gamma", "swa_from", "lookahead_alpha", "critics_ramp"):
-            if not 0 <= getattr(self, name) <= 1:
-                problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
-        if not self.extract and (self.bypass or self.boost or self.noise_consistency):
-            problems.append("extract = false needs bypass, boost and noise_consistency to be false: they all need the extractor")
-        problems += self.common_problems()
-        if problems:
-            raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
 
 SCRATCH = ISCLConfig(
