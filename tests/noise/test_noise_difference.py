@@ -92,7 +92,7 @@ def test_a_blank_set_is_refused():
 
 def test_the_level_has_unit_mean_square_and_never_vanishes():
     clean = scenes(4, 1)
-    found = module._with_exponent(measure(noisy_set(1.0), clean), clean)
+    found = measure(noisy_set(1.0), clean)
     values = np.stack([level(scene, found) for scene in clean])
     assert np.mean(values**2) == pytest.approx(1.0)
     assert level(np.zeros((1, 2, 2)), found).min() == pytest.approx(DARKEST / found.size[0])
@@ -146,3 +146,52 @@ def test_windows_are_spread_over_a_large_set(monkeypatch):
     planes = [np.full((1, 64, 64), float(index)) for index in range(100)]
     seen = [float(window[0, 0, 0]) for window in module._windows(planes, 64)]
     assert seen == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
+
+
+def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
+    """Few bright discs on a calm ground: most windows show nothing, and how much there is differs from set to set."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:256, :256]
+    found = []
+    for _ in range(count):
+        image = np.full((256, 256), 0.4)
+        for _ in range(int(rng.integers(3, 9))):
+            image[np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(10, 50)] = rng.uniform(0.2, 0.8)
+        found.append(ndimage.gaussian_filter(image, 1.0)[None])
+    return found
+
+
+def test_uneven_images_are_compared_where_they_are_calm():
+    """CT: other structures in either set; noise comes from the calm windows, and intensities are not touched."""
+    rng = np.random.default_rng(0)
+    clean = [scene + 0.01 * rng.standard_normal(scene.shape) for scene in uneven_scenes(4, 1)]
+    noisy = [scene + 0.05 * coloured(rng, scene.shape, 0.8) for scene in uneven_scenes(4, 2)]
+    assert module.uneven(clean)
+    found = measure(noisy, clean)
+    assert not found.even
+    assert found.gain.tolist() == [1.0]
+    assert found.offset.tolist() == [0.0]
+    assert np.sqrt(found.spectrum.mean()) == pytest.approx(0.05, rel=0.15)
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    truth = power_spectrum([0.05 * coloured(rng, (1, 256, 256), 0.8) for _ in range(4)], 256)[0]
+    for low, high in ((0.1, 0.25), (0.25, 0.5)):
+        ring = (radius >= low) & (radius < high)
+        assert found.spectrum[0][ring].mean() == pytest.approx(truth[ring].mean(), rel=0.25)
+
+
+def test_even_images_are_not_taken_for_uneven():
+    assert not module.uneven(scenes(3, 1))
+    assert measure(noisy_set(0.0), scenes(8, 1)).even
+
+
+def test_what_is_clipped_is_not_calm():
+    """Air below the window is black everywhere: no noise is seen there."""
+    rng = np.random.default_rng(1)
+    noisy = []
+    for scene in uneven_scenes(3, 5):
+        image = scene + 0.05 * rng.standard_normal(scene.shape)
+        image[:, :, :128] = 0.0
+        noisy.append(image)
+    calm = module._calmest(noisy)
+    assert len(calm) >= module.LEAST_CALM
+    assert min(float(window.std()) for window in calm) > 0.03

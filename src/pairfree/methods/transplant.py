@@ -30,6 +30,7 @@ class Transplant(nn.Module):
     The two sets' difference is measured once (``noise.difference``). ``forward`` undoes its gain and offset, so that what is left of a
     noisy image is y + level(y) n. At first n are Gaussian fields of the measured spectrum; after each ``renew`` they are what the extractor
     of that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
+    Not so where structures fill the images unevenly: what is extracted at edges is not only noise, and n stays Gaussian.
 
     All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, level and the extractor of the last renewal are saved.
     """
@@ -101,7 +102,7 @@ class Transplant(nn.Module):
         if self.measured is None:
             raise ConfigError("prepare must come before the first step")
         found, noisy, seed = self.measured
-        if int(self.renewals) == 0:
+        if int(self.renewals) == 0 or not found.even:
             rng = np.random.default_rng(generator(seed, 0, "spectral noise").initial_seed())
             planes = list(fields(found.spectrum, FIELDS, rng))
         else:

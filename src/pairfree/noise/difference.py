@@ -34,6 +34,16 @@ DARKEST = 0.15
 BLOCK_PX = 16
 SAMPLE = 1500
 """Blocks of either set that the exponent is chosen from."""
+CALM_PX = 32
+"""Side of the windows that noise is measured in where images are uneven."""
+CALM_SHARE = 0.25
+"""Share of those windows, the ones with the least variance."""
+LEAST_CALM = 8
+CLIPPED_SHARE = 0.02
+"""Windows with more pixels at the ends of the range, such as air in a window of HU, do not count as calm."""
+UNEVEN_PX, UNEVEN = 64, 2.0
+"""Images are uneven where the mean variance of windows of this side is this many times that of the calmest quarter's end. Measured: 1.2 for
+sections of tissue in an electron microscope; 2.2 to 31 for CT slices, fluorescence, nanoparticles and photographs."""
 MOST_GAIN = 4.0
 """Extracted noise is amplified by no more than this at any frequency."""
 OUTLIER = 4.0
@@ -49,7 +59,9 @@ class Difference:
     gain, offset  (C,), network units
     spectrum      (C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of n
     spread        (C,) standard deviation of an image's mean
-    exponent      one of EXPONENTS;  size (C,) root mean square of max(y, DARKEST)^exponent over the clean set
+    even          structures fill the images evenly, so that all of them were compared; else calm windows only, with gain 1 and offset 0
+    exponent      one of EXPONENTS;  size (C,) root mean square of max(y, DARKEST)^exponent over the clean
+                  windows that were compared
     """
 
     gain: FloatArray
@@ -58,6 +70,7 @@ class Difference:
     spread: FloatArray
     exponent: float
     size: FloatArray
+    even: bool = True
 
 
 def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0) -> Difference:
@@ -65,6 +78,9 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
 
     Equation   gain^2 = min over octaves of S_X / S_Y, the power of the sets there: noise can only add;
                S_N = max(S_X - gain^2 S_Y, 0) / gain^2 at each frequency; offset = mean X - gain mean Y
+    Where structures fill the images unevenly (CT, fluorescence, photographs), spectra of whole sets tell of them, not of the noise. Then
+    S_X and S_Y are those of the calmest windows of each set, and intensities are taken to be calibrated: gain 1, offset 0.
+
     The exponent is the one of EXPONENTS with which clean windows and drawn noise are most like noisy windows (``energy_distance`` of the
     brightness and the fine and coarse contrast of blocks).
 
@@ -74,14 +90,44 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
     if not (np.all(power_x.sum((1, 2)) > 0) and np.all(power_y.sum((1, 2)) > 0)):
         raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
+    bases = _compared(noisy, clean, power_x, power_y) if not (uneven(noisy) or uneven(clean)) else _calm(noisy, clean, window)
+    return bases[int(np.argmin([_unlikeness(one, noisy, clean, window, seed) for one in bases]))]
+
+
+def uneven(planes: Sequence[np.ndarray]) -> bool:
+    """Whether some parts of the images hold much more than others."""
+    variances = np.array([window.var() for window in _windows(planes, min(UNEVEN_PX, _window_px(planes)))])
+    return bool(variances.mean() > UNEVEN * np.quantile(variances, CALM_SHARE))
+
+
+def _compared(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], power_x: FloatArray, power_y: FloatArray) -> list[Difference]:
+    """From the spectra of the whole sets, with each exponent."""
     gain = np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1))
     means_x, means_y = (np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean))
     offset = means_x.mean(0) - gain * means_y.mean(0)
     square = (gain**2)[:, None, None]
     spectrum = np.maximum(power_x - square * power_y, 0.0) / square
     spread = np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
-    found = [_with_exponent(Difference(gain, offset, spectrum, spread, exponent, np.ones_like(gain)), clean) for exponent in EXPONENTS]
-    return found[int(np.argmin([_unlikeness(one, noisy, clean, window, seed) for one in found]))]
+    return [Difference(gain, offset, spectrum, spread, exponent, _size(clean, exponent)) for exponent in EXPONENTS]
+
+
+def _calm(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int) -> list[Difference]:
+    """From the calmest windows of each set, with each exponent; the spectrum interpolated to ``side`` bins."""
+    calm_x, calm_y = _calmest(noisy), _calmest(clean)
+    small = calm_x[0].shape[-1]
+    excess = np.maximum(power_spectrum(calm_x, small) - power_spectrum(calm_y, small), 0.0)
+    bins = np.fft.fftfreq(side) * small % small
+    places = np.meshgrid(bins, bins, indexing="ij")
+    spectrum = np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in excess])
+    one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
+    return [Difference(one, nought, spectrum, nought, exponent, _size(calm_y, exponent), even=False) for exponent in EXPONENTS]
+
+
+def _calmest(planes: Sequence[np.ndarray]) -> list[FloatArray]:
+    windows = list(_windows(planes, min(CALM_PX, _window_px(planes)), most=10 * MOST_WINDOWS))
+    inside = [window for window in windows if np.mean((window <= 0.0) | (window >= 1.0)) <= CLIPPED_SHARE]
+    ranked = sorted(inside if len(inside) >= LEAST_CALM else windows, key=lambda window: float(window.var()))
+    return ranked[: max(LEAST_CALM, round(CALM_SHARE * len(ranked)))]
 
 
 def level(y: np.ndarray, difference: Difference) -> FloatArray:
@@ -145,15 +191,15 @@ def _window_px(*sets: Sequence[np.ndarray]) -> int:
     return int(min(WINDOW_PX, 2 ** int(math.log2(side))))
 
 
-def _windows(planes: Sequence[np.ndarray], side: int) -> Iterator[FloatArray]:
-    """Half-overlapping windows (C, S, S) of the planes that are large enough, at most MOST_WINDOWS."""
+def _windows(planes: Sequence[np.ndarray], side: int, most: int = 0) -> Iterator[FloatArray]:
+    """Half-overlapping windows (C, S, S) of the planes that are large enough, at most ``most`` (0: MOST_WINDOWS)."""
     places = [
         (index, top, left)
         for index, plane in enumerate(planes)
         for top in range(0, plane.shape[1] - side + 1, max(1, side // 2))
         for left in range(0, plane.shape[2] - side + 1, max(1, side // 2))
     ]
-    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_WINDOWS)).round().astype(int)
+    chosen = np.linspace(0, len(places) - 1, min(len(places), most or MOST_WINDOWS)).round().astype(int)
     for index, top, left in (places[k] for k in chosen):
         yield planes[index][:, top : top + side, left : left + side].astype(np.float64)
 
@@ -166,9 +212,10 @@ def _octaves(power: FloatArray) -> FloatArray:
     return np.stack([power[:, ring].sum(1) for ring in rings if ring.sum() > 4], axis=1)
 
 
-def _with_exponent(found: Difference, clean: Sequence[np.ndarray]) -> Difference:
-    squares = [np.mean(np.maximum(plane, DARKEST) ** (2.0 * found.exponent), axis=(1, 2), dtype=np.float64) for plane in clean]
-    return Difference(found.gain, found.offset, found.spectrum, found.spread, found.exponent, np.sqrt(np.mean(squares, axis=0)))
+def _size(clean: Sequence[np.ndarray], exponent: float) -> FloatArray:
+    """Root mean square (C,) of max(y, DARKEST)^exponent."""
+    squares = [np.mean(np.maximum(plane, DARKEST) ** (2.0 * exponent), axis=(1, 2), dtype=np.float64) for plane in clean]
+    return np.asarray(np.sqrt(np.mean(squares, axis=0)))
 
 
 def _unlikeness(found: Difference, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, seed: int) -> float:
