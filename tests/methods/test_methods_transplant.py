@@ -95,6 +95,20 @@ def test_noise_is_renewed_once_for_each_time_it_is_due(small):
     assert float(made.then.share) == pytest.approx(0.9)
 
 
+def test_uneven_images_keep_their_gaussian_noise(small):
+    made, _ = prepared(small)
+    made.measured = dataclasses.replace(made.measured[0], even=False), *made.measured[1:]
+    gaussian = made.draw(2, at(0))
+    made.renew(Blurred(0.9), 1)
+    torch.testing.assert_close(made.draw(2, at(0)), gaussian, rtol=0, atol=0)
+
+
+def test_few_of_many_images_are_compared(monkeypatch):
+    monkeypatch.setattr(module, "MOST_IMAGES", 3)
+    pool = PatchPool([np.full((1, 32, 32), value, np.float32) for value in (-0.5, 0.2, 0.5, 0.8, 1.5)], "cpu", 32)
+    assert [float(plane.mean()) for plane in module._shown(pool)] == pytest.approx([0.0, 0.5, 1.0])
+
+
 def test_extracted_noise_is_that_of_the_images_at_their_level(small):
     made, data = prepared(small)
     made.exponent.fill_(1.0)

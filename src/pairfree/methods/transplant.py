@@ -22,6 +22,8 @@ FIELDS = 64
 BLOCK_PX = 512
 """Noise is extracted from blocks of at most this side."""
 MOST_BLOCKS = 48
+MOST_IMAGES = 200
+"""Images of a set that are compared, spread evenly over it."""
 
 
 class Transplant(nn.Module):
@@ -63,7 +65,7 @@ class Transplant(nn.Module):
         """Measure the difference between the noisy and the clean pool."""
         if data.clean is None:
             raise ConfigError("this method needs an unpaired clean set of other scenes (--clean)")
-        noisy, clean = ([np.clip(pool.plane(k).cpu().numpy(), 0.0, 1.0) for k in range(len(pool))] for pool in (data.noisy, data.clean))
+        noisy, clean = _shown(data.noisy), _shown(data.clean)
         found = measure(noisy, clean, seed)
         for buffer, values in ((self.gain, found.gain), (self.offset, found.offset), (self.spread, found.spread), (self.size, found.size)):
             buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
@@ -118,6 +120,12 @@ class Transplant(nn.Module):
         noise = self.apply_to(self.then.eval(), x)
         n = noise / (2.0 * self._level(x - noise))
         return n[0, :, :height, :width].double().cpu().numpy()
+
+
+def _shown(pool: PatchPool) -> list[np.ndarray]:
+    """Some of the images as the networks see them: clipped to 0..1."""
+    chosen = np.linspace(0, len(pool) - 1, min(len(pool), MOST_IMAGES)).round().astype(int)
+    return [np.clip(pool.plane(int(index)).cpu().numpy(), 0.0, 1.0) for index in chosen]
 
 
 def _blocks(noisy: PatchPool) -> list[Tensor]:
