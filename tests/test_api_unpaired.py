@@ -177,6 +177,13 @@ def test_a_cycle_can_be_given_an_extractor(tmp_path):
         resolve(scenes(2, 0), target=scenes(2, 1), method="n2c", init=tmp_path / "first", steps=2, settings={"width": 4, "patch_px": 16})
 
 
+def test_fine_tuning_measures_the_noise_of_its_own_images(tmp_path):
+    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=10, settings=TINY, report=False)
+    assert int(first.method.transplant.renewals) == 3
+    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY)
+    assert int(job.method.transplant.renewals) == 0
+
+
 def test_a_map_each_for_two_sets_of_bytes():
     job = resolve(
         scenes(2, 0, 5, np.uint8), clean=[image // 2 for image in scenes(2, 1, 0, np.uint8)], steps=2,

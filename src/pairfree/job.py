@@ -292,12 +292,15 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
     """Load the weights of another run; optimisers start afresh.
 
     A network begins as its namesake there, as the average of that where there was one, or, in a method with one network and its copies, as
-    what denoised there. A network that the other run had not (the extractor, after CycleGAN) begins afresh.
+    what denoised there. A network that the other run had not (the extractor, after CycleGAN) begins afresh; so does what is measured from
+    the images.
     """
     denoiser = str(start.facts.get("denoiser", "net"))
     single = "net" in method.networks
     loaded = False
     for name, net in method.networks.items():
+        if getattr(net, "measured_from_data", False):
+            continue
         averages = () if single else (f"{name}_swa/net.", f"{name}_slow/net.")
         sources = (f"{denoiser}/",) if name == "net" else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
         weights = next((found for found in (below(start.tensors, f"net/{source}") for source in sources) if found), None)

@@ -37,6 +37,8 @@ class Transplant(nn.Module):
     All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, level and the extractor of the last renewal are saved.
     """
 
+    measured_from_data = True
+
     def __init__(self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
         self.then = copy.deepcopy(extractor).requires_grad_(False)

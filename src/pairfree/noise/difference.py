@@ -116,9 +116,7 @@ def _calm(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int) -
     calm_x, calm_y = _calmest(noisy), _calmest(clean)
     small = calm_x[0].shape[-1]
     excess = np.maximum(power_spectrum(calm_x, small) - power_spectrum(calm_y, small), 0.0)
-    bins = np.fft.fftfreq(side) * small % small
-    places = np.meshgrid(bins, bins, indexing="ij")
-    spectrum = np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in excess])
+    spectrum = _resampled(excess, (side, side))
     one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
     return [Difference(one, nought, spectrum, nought, exponent, _size(calm_y, exponent), even=False) for exponent in EXPONENTS]
 
@@ -151,17 +149,22 @@ def restored(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[Floa
     cut = [np.clip(plane, -OUTLIER * plane.std(), OUTLIER * plane.std()) for plane in centered]
     found = power_spectrum(cut, spectrum.shape[-1])
     gain = np.minimum(np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN)
-    return [_filtered(plane, gain) for plane in cut]
+    finer = {shape: _resampled(gain, (2 * shape[0], 2 * shape[1])) for shape in {plane.shape[1:] for plane in cut}}
+    return [_filtered(plane, finer[plane.shape[1:]]) for plane in cut]
 
 
 def _filtered(plane: FloatArray, gain: FloatArray) -> FloatArray:
+    """``gain`` (C, 2 H, 2 W) applied to a plane (C, H, W) that is mirrored at two borders, so that it is periodic without a jump."""
     height, width = plane.shape[1:]
     whole = np.pad(plane, ((0, 0), (0, height), (0, width)), mode="symmetric")
-    side = gain.shape[-1]
-    rows, columns = (np.fft.fftfreq(2 * length) * side % side for length in (height, width))
-    places = np.meshgrid(rows, columns, indexing="ij")
-    finer = np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in gain])
-    return np.asarray(np.fft.ifft2(np.fft.fft2(whole) * finer).real[:, :height, :width])
+    return np.asarray(np.fft.ifft2(np.fft.fft2(whole) * gain).real[:, :height, :width])
+
+
+def _resampled(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Values (C, S, S) at the frequencies of an S x S transform -> those of a transform of another shape, interpolated."""
+    side = spectrum.shape[-1]
+    places = np.meshgrid(*(np.fft.fftfreq(length) * side % side for length in shape), indexing="ij")
+    return np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum])
 
 
 def power_spectrum(planes: Sequence[np.ndarray], side: int) -> FloatArray:
