@@ -21,6 +21,7 @@ from pairfree.methods.iscl import (
     critic_loss,
     cycle_loss,
     generator_loss,
+    identity_loss,
     noise_consistency_loss,
     pseudo_noise_loss,
     without_noise,
@@ -42,6 +43,7 @@ def mean_abs(values: np.ndarray) -> float:
 # name of the function, number of image arguments, the equation in NumPy
 EQUATIONS = [
     (adversarial_loss, 1, lambda d: -d.mean()),
+    (identity_loss, 4, lambda x, gx, y, fy: mean_abs(gx - x) + mean_abs(fy - y)),
     (cycle_loss, 4, lambda x, gfx, y, fgy: mean_abs(x - gfx) + mean_abs(y - fgy)),
     (bypass_loss, 4, lambda fx, ybar, y, fyh: mean_abs(fx - ybar) + mean_abs(y - fyh)),
     (critic_loss, 2, lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean()),
@@ -235,6 +237,22 @@ def test_the_rate_falls_linearly(small):
     for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
         method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
         assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx([rate] * 3)
+
+
+def test_cyclegan_keeps_what_is_in_the_domain_already(small, monkeypatch):
+    method, data = small.method("cyclegan"), small.data()
+    found = []
+    real = module.update
+    monkeypatch.setattr(module, "update", lambda o, loss, at, name: (found.append(loss.item()), real(o, loss, at, name)))
+    F, G, D_X, D_Y = (method.networks[name] for name in ("F", "G", "D_X", "D_Y"))
+    batch = data.batch(0, 0, 2)
+    x, y = (2 * batch.noisy - 1).clamp(-1, 1), (2 * batch.clean - 1).clamp(-1, 1)
+    with torch.no_grad():
+        fx, gy = F(x), G(y)
+        loss = -D_Y(fx).mean() - D_X(gy).mean() + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        loss += 15 * ((F(y) - y).abs().mean() + (G(x) - x).abs().mean())
+    method.step(batch, At(0, 0, "train", 0, 100))
+    torch.testing.assert_close(found[0], loss.item(), rtol=1e-5, atol=1e-6)
 
 
 def test_cyclegan_has_no_extractor(small):

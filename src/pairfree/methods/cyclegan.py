@@ -7,12 +7,12 @@ from dataclasses import replace
 from pairfree.methods import iscl
 
 # Departs from the paper: Networks, hinge loss, RAdam, SWA, Lookahead and the weight of the cycle (30, not 10) are ISCL's, as in the
-# comparison of its Figure 7; a critic gives one score a patch, not a map of them; critics see the latest images, not a pool of older ones;
-# there is no identity loss.
+# comparison of its Figure 7, which has no identity loss; here it has half the weight of the cycle, as in the authors' code. A critic gives
+# one score a patch, not a map of them; critics see the latest images, not a pool of older ones.
 # Departs from the paper: `cpu`: half as many channels, two residual blocks instead of three, critics without normalisation, batches of 8, a
 # rate that is seven times as high, each network's output computed once a step; bfloat16 convolutions where the device has them.
 PRESETS = {
-    name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False)
+    name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False, identity=0.5)
     for name, preset in {"cpu": iscl.SCRATCH, "paper": iscl.PRESETS["paper"]}.items()
 }
 

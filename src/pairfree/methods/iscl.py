@@ -53,6 +53,16 @@ def cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor) -> Tensor
     return torch.mean(torch.abs(x - x_again)) + torch.mean(torch.abs(y - y_again))
 
 
+def identity_loss(x: Tensor, x_kept: Tensor, y: Tensor, y_kept: Tensor) -> Tensor:
+    r"""What is in the domain already stays as it is; without it a cycle may run through inverted contrast. CycleGAN's, not ISCL's.
+
+    Equation   L_identity = E|F(y) - y|_1 + E|G(x) - x|_1, means over pixels
+    Shapes     x_kept G(x), y_kept F(y); all (B, C, H, W) in [-1, 1]; returns a scalar
+    Source     Zhu et al., ICCV 2017, section 5.2
+    """
+    return torch.mean(torch.abs(x - x_kept)) + torch.mean(torch.abs(y - y_kept))
+
+
 def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor, agreement: float = 1.0) -> Tensor:
     r"""The denoiser must agree with the extractor, on noisy images and on clean ones with extracted noise.
 
@@ -332,6 +342,8 @@ class ISCL(UnpairedMethod):
         if config.bypass and seen.noise is not None and seen.imitated is not None:
             again = self._run(self.F, seen.imitated)
             nested = nested + bypass_loss(seen.denoised, without_noise(x, seen.noise), y, again, config.agreement)
+        if config.identity > 0:
+            nested = nested + config.identity * identity_loss(x, self._run(self.G, x), y, self._run(self.F, y))
         ramp = min(1.0, at.progress / config.critics_ramp) if config.critics_ramp > 0 else 1.0
         with constant(self.D_X, self.D_Y):
             scores = ramp * self._run(self.D_Y, seen.denoised), ramp * self._run(self.D_X, seen.noised)
