@@ -15,19 +15,16 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.averages import SWA, Lookahead
 from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
-from pairfree.methods.iscl_config import ISCLConfig
-from pairfree.methods.optim import MuonAdam
+from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
 from pairfree.methods.transplant import Transplant
 from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, inside, settle
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed
-from pairfree.nets.iscl import Critic, Extractor, Generator
-from pairfree.nets.shuffle_unet import ShuffleUNet
+from pairfree.nets.iscl import Critic
 
 START = "start"
 RENEWALS = (0.4, 0.7, 1.0)
 """Positions in the start at which the noise is renewed."""
-MUON_BETAS, MUON_RATIO = (0.9, 0.99), 5.0
 SETTLING_BATCHES = 30
 """Batches that normalisation statistics of the averaged denoiser are computed from."""
 
@@ -233,12 +230,12 @@ class ISCL(UnpairedMethod):
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
         # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
-        self.optimizers = {"F, G": _optimizer(config, self.F, self.G), "D_X, D_Y": _radam(config, self.D_X, self.D_Y)}
+        self.optimizers = {"F, G": optimizer(config, self.F, self.G), "D_X, D_Y": radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
             self.H = placed(extractor(config, channels), self.place)
             self.networks["H"] = self.H
-            self.optimizers["H"] = _optimizer(config, self.H)
+            self.optimizers["H"] = optimizer(config, self.H)
             self.leashes["H"] = self._leash("H")
         self.trained = [self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks]
         self.transplant: Transplant | None = None
@@ -321,9 +318,9 @@ class ISCL(UnpairedMethod):
     def _set_rates(self, at: At) -> None:
         config = self.config
         past = 0.0 if self._more_to_come(at) else at.progress
-        for name, optimizer in self.optimizers.items():
+        for name, each in self.optimizers.items():
             first = config.critic_lr if name == "D_X, D_Y" and config.critic_lr > 0 else config.lr
-            set_rate(optimizer, first + (config.lr_end - first) * past)
+            set_rate(each, first + (config.lr_end - first) * past)
 
     def _more_to_come(self, at: At) -> bool:
         return at.stage == START and self.config.start < 1
@@ -396,27 +393,3 @@ class ISCL(UnpairedMethod):
     @property
     def denoiser(self) -> nn.Module:
         return self.bounded
-
-
-def translator(config: ISCLConfig, channels: int) -> nn.Module:
-    """F or G, (B, C, H, W) in [-1, 1] -> same shape."""
-    if config.nets == "iscl":
-        return Generator(channels, config.width, config.blocks)
-    return ShuffleUNet(channels, config.width)
-
-
-def extractor(config: ISCLConfig, channels: int) -> nn.Module:
-    """H, (B, C, H, W) in [-1, 1] -> noise of the same shape."""
-    if config.nets == "iscl":
-        return Extractor(channels, config.extractor_width, config.extractor_depth)
-    return ShuffleUNet(channels, config.extractor_width, predict="image")
-
-
-def _optimizer(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
-    if config.optimizer == "radam":
-        return _radam(config, *nets)
-    return MuonAdam([p for net in nets for p in net.parameters()], config.lr, MUON_BETAS, muon_ratio=MUON_RATIO)
-
-
-def _radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.RAdam([p for net in nets for p in net.parameters()], lr=config.lr, foreach=True)

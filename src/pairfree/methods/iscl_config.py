@@ -1,15 +1,22 @@
-"""The settings of ISCL and CycleGAN."""
+"""The settings of ISCL and CycleGAN, and the networks and optimisers that they name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from pairfree.errors import ConfigError
 from pairfree.methods.base import check_positive
+from pairfree.methods.optim import MuonAdam
 from pairfree.methods.unpaired import UnpairedConfig
+from pairfree.nets.iscl import Extractor, Generator
+from pairfree.nets.shuffle_unet import ShuffleUNet
 
 NETS = ("iscl", "residual")
 OPTIMIZERS = ("radam", "muon")
+MUON_BETAS, MUON_RATIO = (0.9, 0.99), 5.0
 
 
 @dataclass(frozen=True)
@@ -85,3 +92,27 @@ class ISCLConfig(UnpairedConfig):
         problems += self.common_problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+
+def translator(config: ISCLConfig, channels: int) -> nn.Module:
+    """F or G, (B, C, H, W) in [-1, 1] -> same shape."""
+    if config.nets == "iscl":
+        return Generator(channels, config.width, config.blocks)
+    return ShuffleUNet(channels, config.width)
+
+
+def extractor(config: ISCLConfig, channels: int) -> nn.Module:
+    """H, (B, C, H, W) in [-1, 1] -> noise of the same shape."""
+    if config.nets == "iscl":
+        return Extractor(channels, config.extractor_width, config.extractor_depth)
+    return ShuffleUNet(channels, config.extractor_width, predict="image")
+
+
+def optimizer(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "radam":
+        return radam(config, *nets)
+    return MuonAdam([p for net in nets for p in net.parameters()], config.lr, MUON_BETAS, muon_ratio=MUON_RATIO)
+
+
+def radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.RAdam([p for net in nets for p in net.parameters()], lr=config.lr, foreach=True)
