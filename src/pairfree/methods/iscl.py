@@ -229,7 +229,8 @@ class ISCL(UnpairedMethod):
         self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
-        # Departs from the paper: RAdam's betas are 0.9 and 0.999; the paper names none.
+        # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
+        # neither.
         self.optimizers = {"F, G": optimizer(config, self.F, self.G), "D_X, D_Y": radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:

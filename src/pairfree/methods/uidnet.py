@@ -74,8 +74,9 @@ class UIDNetConfig(UnpairedConfig):
 
 
 # Departs from the paper: Batch, patch, rate, beta1 and one critic step for one of the generator are those of the authors' code; rates fall
-# linearly over the second half of the steps, and the penalty takes the norm of the whole gradient, as WGAN-GP does, where the code takes
-# that of each column.
+# linearly over the second half of the steps, and the penalty takes the norm of the whole gradient at what the critic sees (image and
+# sharpened copy), as WGAN-GP does, where the code takes that of each column. Weights begin as He's or PyTorch's initialisation makes them;
+# y + G(z, y) is not clipped.
 PRESETS: dict[str, Any] = {
     # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
     # higher rates; bfloat16 convolutions where the device has them.
