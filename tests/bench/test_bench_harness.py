@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, tables
+from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
@@ -323,6 +323,18 @@ def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
     rows, columns = em_real.PARTICLE
     image[rows, columns.start - 100 : columns.stop + 100] = 120.0
     assert em_real.halo_depth(image) == 30.0
+
+
+def test_averages_are_brought_to_the_scale_of_their_noisy_images():
+    rng = np.random.default_rng(0)
+    averaged = rng.uniform(0, 255, (1, 64, 64))
+    noisy = 0.4 * averaged + 30 + rng.normal(0, 5, averaged.shape)
+    assert np.abs(wf.on_its_scale(averaged, noisy) - (0.4 * averaged + 30)).max() < 1.0
+
+
+def test_windows_of_ct_are_those_that_are_scored():
+    windows = {cell.column: cell.settings["intensity"] for cell in ct.cells("cpu") if cell.method == "iscl"}
+    assert windows == dict.fromkeys(ct.FOLDS, "-400,1000") | {ct.MAYO: "-160,240"}
 
 
 @pytest.mark.parametrize("name", ct.INSERTS)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +27,8 @@ CHEST_HU, ABDOMEN_HU = (-400.0, 1400.0), (-160.0, 400.0)
 """Black, and white minus black, of ISCL's two windows."""
 TISSUE_HU = (-160.0, 240.0)
 GAUSSIANS_PX = (0.5, 1.0)
-WINDOW = {"intensity": "-160,240"}
-METHODS: dict[str, dict[str, Any]] = {"n2v": {}, "cyclegan": WINDOW, "uidnet": WINDOW, "iscl": WINDOW, "n2c": {}}
+METHODS = ("n2v", "cyclegan", "uidnet", "iscl", "n2c")
+WINDOWED = ("cyclegan", "uidnet", "iscl")
 PHANTOM_OFFSET = 1000.0
 """Of the phantom's stored values over HU."""
 REGION_PX = 64
@@ -48,9 +47,10 @@ def cells(preset: str) -> list[Cell]:
         found.append(Cell(column, "noisy", preset))
         found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
         found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
-        found += [
-            Cell(column, method, preset, settings=changes) for method, changes in METHODS.items() if column != MAYO or method != "n2c"
-        ]
+        window = {"intensity": "-160,240" if column == MAYO else "-400,1000"}
+        for method in METHODS:
+            if column != MAYO or method != "n2c":
+                found.append(Cell(column, method, preset, settings=window if method in WINDOWED else {}))
     return found
 
 
@@ -59,10 +59,10 @@ def task(data: Path, cell: Cell) -> Task:
     side, and the clean side; it has no pairs to train on, so no supervised row."""
     chest = data / "ct" / "covid_ny_sbu"
     clean = {path.stem: _hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(PATIENTS)}
-    mayo = _mayo(data)
+    quarter = mayo(data)
     if cell.column == MAYO:
         noisy = [_hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(NOISY_PATIENTS)]
-        return Task(noisy=[*noisy, *(image.noisy for image in mayo)], unpaired=list(clean.values()), test=[*mayo, *_phantom(data)])
+        return Task(noisy=[*noisy, *(image.noisy for image in quarter)], unpaired=list(clean.values()), test=[*quarter, *_phantom(data)])
     fold = FOLDS.index(cell.column)
     ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))
     low, width = CHEST_HU
@@ -71,7 +71,7 @@ def task(data: Path, cell: Cell) -> Task:
         noisy=[_low_dose(chest, name) for name in ours],
         clean=list(ours.values()),
         unpaired=list(theirs.values()),
-        test=[*scored, *mayo, *_phantom(data)],
+        test=[*scored, *quarter, *_phantom(data)],
     )
 
 
@@ -91,7 +91,8 @@ def _low_dose(folder: Path, name: str) -> np.ndarray:
     return np.rint(noisy).astype(np.float32)[None]
 
 
-def _mayo(data: Path) -> list[Scored]:
+def mayo(data: Path) -> list[Scored]:
+    """The quarter-dose slices and their partners at full dose, HU."""
     sides = {side: sorted((data / "ct" / "mayo_L506" / side).glob("*.npy")) for side in ("quarter", "full")}
     low, width = ABDOMEN_HU
     return [
@@ -106,9 +107,13 @@ def _phantom(data: Path) -> list[Scored]:
     for kind in ("present", "absent"):
         folder = data / "ct" / "lcd_phantom" / "dose_100" / f"signal_{kind}"
         for path in sorted(folder.glob("*.raw")):
-            values = np.fromfile(path, "<i2").reshape(1, 256, 256).astype(np.float32) - PHANTOM_OFFSET
-            found.append(Scored(path.stem, values, None, f"phantom, {kind}"))
+            found.append(Scored(path.stem, phantom_draw(path), None, f"phantom, {kind}"))
     return found
+
+
+def phantom_draw(path: Path) -> np.ndarray:
+    """(1, 256, 256) float32 HU."""
+    return np.fromfile(path, "<i2").reshape(1, 256, 256).astype(np.float32) - PHANTOM_OFFSET
 
 
 def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:

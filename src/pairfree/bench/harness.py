@@ -17,7 +17,7 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, ct, em, em_real, fmd, tables
+from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
@@ -44,6 +44,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         em.CONVERGENCE,
         em_real.EXPERIMENT,
         ct.EXPERIMENT,
+        wf.EXPERIMENT,
+        ct_dose.EXPERIMENT,
     )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")

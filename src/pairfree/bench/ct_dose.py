@@ -1,0 +1,53 @@
+"""Reconstructed CT, noisy images only: a phantom at two doses, and the Mayo clinic's quarter dose (after GAN2GAN's Figure 4b)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pairfree.bench import ct
+from pairfree.bench.base import Cell, Experiment, Scored, Task
+
+PHANTOM = {"phantom, dose 10 %": "dose_010", "phantom, dose 100 %": "dose_100"}
+GAUSSIANS_PX = (0.5, 1.0, 2.0)
+METHODS = ("n2v", "iddp", "gan2gan")
+
+
+def cells(preset: str) -> list[Cell]:
+    found = []
+    for column in (*PHANTOM, ct.MAYO):
+        found.append(Cell(column, "noisy", preset))
+        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += [Cell(column, method, preset) for method in METHODS]
+        if column in PHANTOM:
+            found.append(Cell(column, "n2c", preset))
+    return found
+
+
+def task(data: Path, cell: Cell) -> Task:
+    """Trained on the noisy test slices themselves; n2c, on the phantom, on their pairs with the ground truth."""
+    test = ct.mayo(data) if cell.column == ct.MAYO else _phantom(data, PHANTOM[cell.column])
+    truths = [image.clean for image in test if image.clean is not None]
+    return Task(noisy=[image.noisy for image in test], clean=[truth.astype(np.float32) for truth in truths], test=test)
+
+
+def _phantom(data: Path, dose: str) -> list[Scored]:
+    """Ten draws with the signal, and the object that they are of; HU."""
+    folder = data / "ct" / "lcd_phantom"
+    truth = np.fromfile(folder / "ground_truth.raw", "<u2").reshape(1, 256, 256).astype(np.float64) - ct.PHANTOM_OFFSET
+    low, width = ct.ABDOMEN_HU
+    draws = sorted((folder / dose / "signal_present").glob("*.raw"))
+    return [Scored(path.stem, ct.phantom_draw(path), truth, "phantom", low, width) for path in draws]
+
+
+EXPERIMENT = Experiment(
+    name="ct-dose",
+    title="Reconstructed CT, noisy images only",
+    statement="PSNR in dB / SSIM, mean over slices; [-160, 240] HU, both sides clipped to the window; the phantom against the object "
+    "itself, Mayo against its full dose; trained on the noisy test slices themselves (n2c on their pairs: an upper bound that has seen the "
+    "answers)",
+    cells=cells,
+    task=task,
+)

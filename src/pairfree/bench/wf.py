@@ -1,0 +1,55 @@
+"""Real wide-field fluorescence, one frame: noise that is correlated between pixels (GAN2GAN's Figure 4a)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pairfree.bench.base import Cell, Experiment, Scored, Task, read_planes
+
+COLUMNS = {"FMD wide-field": ("fmd", "raw", "gt", "WideField"), "W2S": ("w2s", "avg1", "avg400", "")}
+"""Set, folder of the noisy and of the averaged files, and how the names of its wide-field files begin."""
+GAUSSIANS_PX = (1.0, 2.0, 3.0)
+METHODS = ("n2v", "iddp", "gan2gan", "n2c")
+
+
+def cells(preset: str) -> list[Cell]:
+    found = []
+    for column in COLUMNS:
+        found.append(Cell(column, "noisy", preset))
+        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += [Cell(column, method, preset) for method in METHODS]
+        found += [Cell(column, "gan2gan", preset, settings={"start": "z"}, label="gan2gan, started from Z")]
+    return found
+
+
+def task(data: Path, cell: Cell) -> Task:
+    folder, noisy_side, clean_side, beginning = COLUMNS[cell.column]
+    raw, averaged = (read_planes(data / "fluo" / folder / side, 1) for side in (noisy_side, clean_side))
+    names = [name for name in raw if name.startswith(beginning)]
+    truth = {name: on_its_scale(averaged[name], raw[name]) for name in names}
+    return Task(
+        noisy=[raw[name].astype(np.uint8) for name in names],
+        clean=[truth[name].astype(np.float32) for name in names],
+        test=[Scored(name, raw[name].astype(np.uint8), truth[name]) for name in names],
+    )
+
+
+def on_its_scale(averaged: np.ndarray, noisy: np.ndarray) -> np.ndarray:
+    """gain averaged + offset, nearest to the noisy image in the mean square: the two sides of W2S were scaled to 8 bits apart."""
+    gain, offset = np.polyfit(averaged.ravel(), noisy.ravel(), 1)
+    return np.asarray(gain * averaged + offset)
+
+
+EXPERIMENT = Experiment(
+    name="wf",
+    title="Wide-field fluorescence, one frame",
+    statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; 8-bit files; the averaged image is brought to "
+    "the scale of the noisy one by gain and offset (least squares) before scoring; trained on the noisy test files themselves (n2c on "
+    "their pairs: an upper bound that has seen the answers)",
+    cells=cells,
+    task=task,
+    published={"gan2gan": {"FMD wide-field": "32.73"}},
+)
