@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, tables, wf
+from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
@@ -323,6 +323,31 @@ def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
     rows, columns = em_real.PARTICLE
     image[rows, columns.start - 100 : columns.stop + 100] = 120.0
     assert em_real.halo_depth(image) == 30.0
+
+
+def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkeypatch):
+    cells = [Cell("hum", "noisy", "cpu", settings={"rule": rule}, label=f"rule {rule}") for rule in "ab"]
+    counted = replace(
+        TINY_EXPERIMENT,
+        cells=lambda preset: cells,
+        statistics=lambda task, cell: {"images": len(task.noisy), "is b": cell.settings["rule"] == "b"},
+    )
+    monkeypatch.setitem(harness.EXPERIMENTS, "tiny", counted)
+    said = []
+    table = harness.run("tiny", data=tmp_path, out=tmp_path / "results", say=said.append)
+    assert said == ["[1/2] hum/rule a/cpu/seed0: 2 images, 0 is b", "[2/2] hum/rule b/cpu/seed0: 2 images, 1 is b"]
+    assert "| method | published | images | is b | seeds |" in table
+    assert "| rule b | - | 2 | 1 | 1 | none |" in table
+    assert not (tmp_path / "runs").exists()
+
+
+def test_noise_patches_are_summed_up_beside_the_truth():
+    rng = np.random.default_rng(0)
+    found = patches.extract([128 + rng.normal(0, 25, (1, 400, 400))])
+    numbers = patches.summary(found, 25.0)
+    assert numbers["median std"] == pytest.approx(25.0, rel=0.02)
+    assert numbers["5th percentile"] < numbers["median std"] < numbers["95th percentile"]
+    assert abs(numbers["lag-1 correlation"]) < 0.02
 
 
 def test_averages_are_brought_to_the_scale_of_their_noisy_images():

@@ -95,6 +95,7 @@ class Experiment:
     luma           score the Y channel of colour images too
     published      row -> column -> text, from the paper
     evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
+    statistics     for an experiment without denoising: the numbers of a cell from its data, name with unit -> value
     probes         how many times a run is stopped on its way, evenly spaced, scored, and let go on
     """
 
@@ -106,6 +107,7 @@ class Experiment:
     luma: bool = False
     published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     evidence: Evidence | None = None
+    statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None
     probes: int = 0
 
 

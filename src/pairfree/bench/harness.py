@@ -17,7 +17,7 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, tables, wf
+from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
@@ -46,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ct.EXPERIMENT,
         wf.EXPERIMENT,
         ct_dose.EXPERIMENT,
+        patches.EXPERIMENT,
     )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
@@ -156,9 +157,12 @@ def measure(
     """Train (or go on), denoise, score: everything a reader needs beside the number."""
     started = now()
     training: dict[str, Any] = {}
-    if cell.method in BASELINES:
-        outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
+    if experiment.statistics is not None:
+        outputs: list[np.ndarray] = []
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
+    elif cell.method in BASELINES:
+        outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
+        facts = environment(torch.device("cpu"), "float64")
     else:
         model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
         run = RunFolder(folder / "run")
@@ -174,11 +178,16 @@ def measure(
         outputs = _apply(model, task.test)
     elapsed = now() - started
     pixels = sum(image.noisy[0].size for image in task.test)
-    _keep(outputs, task.test, folder / "denoised")
+    if experiment.statistics is not None:
+        evidence, scores = dict(experiment.statistics(task, cell)), {}
+    else:
+        _keep(outputs, task.test, folder / "denoised")
+        evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
+        scores = score_groups(experiment, task.test, outputs)
     return {
         "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
-        "statement": experiment.statement, "scores": score_groups(experiment, task.test, outputs), "images": len(task.test),
-        "evidence": dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {},
+        "statement": experiment.statement, "scores": scores, "images": len(task.test),
+        "evidence": evidence,
         "prediction_seconds": round(elapsed, 2), "prediction_mpix_per_s": round(pixels / elapsed / 1e6, 3),
         "training": training, "environment": facts,
     }  # fmt: skip

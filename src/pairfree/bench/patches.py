@@ -1,0 +1,61 @@
+"""How true to the noise the patches of smooth areas are, under rules (3) and (4): GAN2GAN's Figure 2, on BSD400 at full size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pairfree.bench.base import Cell, Experiment, Task, add_noise, read_planes
+from pairfree.noise.copula import autocovariance
+from pairfree.noise.patches import NoisePatches, extract
+
+TRUE_STD = {"gaussian:sigma=25": 25.0, "gaussian:sigma=50": 50.0, "correlated:sigma=25": 25.0 * (0.5 + (1 - 0.5**0.5) ** 2) ** 0.5}
+"""Noise and its marginal deviation, grey levels."""
+RULES = {"rule (3)": "gcbd", "rule (4)": "wavelet"}
+FOLDERS = ("bsd300/train", "bsds500_test")
+
+
+def cells(preset: str) -> list[Cell]:
+    return [Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for column in TRUE_STD for row, rule in RULES.items()]
+
+
+def task(data: Path, cell: Cell) -> Task:
+    noisy: dict[str, np.ndarray] = {}
+    for folder in FOLDERS:
+        noisy |= add_noise(read_planes(data / "natural" / folder, 1), cell.column, f"patches/{folder}")
+    return Task(noisy=list(noisy.values()), test=[])
+
+
+def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
+    started = time.perf_counter()
+    found = extract(task.noisy, rule=str(cell.settings["rule"]))
+    seconds = time.perf_counter() - started
+    return summary(found, TRUE_STD[cell.column]) | {"seconds": seconds, "images": float(len(task.noisy))}
+
+
+def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
+    """Deviations of the patches beside the truth, their spread, and what is left of structure: the correlation of neighbours."""
+    low, middle, high = np.quantile(found.deviations, [0.05, 0.5, 0.95])
+    covariance = autocovariance(found.pixels[:2000].astype(np.float64), 1)[0, 0]
+    return {
+        "patches": float(len(found.pixels)),
+        "true std": true_std,
+        "median std": float(middle),
+        "5th percentile": float(low),
+        "95th percentile": float(high),
+        "lag-1 correlation": float(covariance[1, 2] / covariance[1, 1]),
+        "lambda": found.threshold,
+    }
+
+
+EXPERIMENT = Experiment(
+    name="patches",
+    title="Noise patches of smooth areas, BSD400 at full size",
+    statement="standard deviation of the chosen patches of 96 x 96 px, grey levels of 255; noise drawn once, neither clipped nor rounded",
+    cells=cells,
+    task=task,
+    statistics=statistics,
+)
