@@ -13,6 +13,7 @@ from pairfree.data.sets import ImageSet, to_channels_first
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
+from pairfree.evaluate.noise_view import NoiseSamples
 from pairfree.evaluate.noref import Evidence, pool, residual_evidence
 from pairfree.evaluate.reading import number, reading
 from pairfree.evaluate.report import Citation, Curve, Example, ReportData, write_report
@@ -59,6 +60,7 @@ def run_report(
         curves=_curves(run.events()),
         evidence=evidence,
         noise=_noise(pairs, evidence),
+        noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
         environment=environment,
@@ -137,6 +139,15 @@ def _noise(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], evidence: Sequen
         lags = f"{number(pooled.autocorr_x[0])} along rows, {number(pooled.autocorr_y[0])} along columns"
         found.append(("Correlation of neighbouring pixels in what was removed", lags))
     return found
+
+
+def _noise_samples(model: Model) -> NoiseSamples | None:
+    """In intensity units; a model that was trained elsewhere knows none."""
+    found = model.method.noise_samples()
+    if found is None:
+        return None
+    scale = model.predictor.normalizer.scale
+    return NoiseSamples(*(scale * one.double().cpu().numpy() for one in found))
 
 
 def _summary(

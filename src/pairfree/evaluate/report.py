@@ -23,6 +23,7 @@ from scipy.ndimage import gaussian_gradient_magnitude, uniform_filter
 
 from pairfree.errors import InputError, OutputError
 from pairfree.evaluate.metrics import Score
+from pairfree.evaluate.noise_view import NoiseSamples, noise_view
 from pairfree.evaluate.noref import MIN_SIDE_PX, Evidence, Sites, pool, residual_evidence, site_map
 from pairfree.evaluate.plots import histogram_gauss, histogram_pair, line_plot, png_uri, to_uint8
 from pairfree.evaluate.reading import Finding, findings, fixed, number, outliers, worst
@@ -89,6 +90,8 @@ class ReportData:
     scores_statement: str = ""
     """Data range, colour space, clipping, fit: without it a table of scores is refused."""
     noise: Sequence[tuple[str, str]] = ()
+    noise_samples: NoiseSamples | None = None
+    """Of a method that imitates the noise."""
     warnings: Sequence[str] = ()
     limits: Sequence[str] = ()
     """What this method in particular may get wrong, added to the general limits."""
@@ -111,6 +114,7 @@ def render_report(data: ReportData) -> str:
         d=data, style=Markup(source["style.html.j2"]), pooled=pooled, findings=found, outliers=apart[:MAX_OUTLIERS],
         hidden_outliers=max(len(apart) - MAX_OUTLIERS, 0), verdict=verdict(found, pooled, data.warnings, apart),
         examples=[example_view(e) for e in data.examples], curves=[_curve_view(c) for c in data.curves],
+        imitation=None if data.noise_samples is None else noise_view(data.noise_samples),
         rows=data.evidence[:MAX_ROWS], hidden_rows=max(len(data.evidence) - MAX_ROWS, 0),
         score_rows=data.scores[:MAX_ROWS], hidden_scores=max(len(data.scores) - MAX_ROWS, 0),
         mean_score=_mean_score(data.scores), links=[safe_link(c.url) for c in data.citations],

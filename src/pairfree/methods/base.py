@@ -115,6 +115,11 @@ class Method(ABC):
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
+    def noise_samples(self) -> tuple[Tensor, Tensor] | None:
+        """Noise found in the images and noise made, patches (N, C, P, P) in network units; None for a method that imitates none, or that
+        was loaded to be applied only."""
+        return None
+
     @property
     def disagrees(self) -> bool:
         """True for a method with two denoisers of different make, whose difference says where neither is to be trusted."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ from pairfree.noise.copula import REACH_PX, TABLE_END, fit_copula
 from pairfree.noise.patches import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, doubts, extract
 
 GENERATIVE = "generative"
+SHOWN = 64
+"""Patches, spread over those that were found, that the report shows and compares."""
 COPULA_PATCHES = 4000
 """Enough for a distribution and 33 x 33 correlations; the W-GAN gets the paper's 20,000."""
 PUBLISHED: dict[str, Any] = {
@@ -107,6 +110,7 @@ class Imitation(SingleNetwork):
         self.place = torch.device(device)
         self.noise: CopulaNoise | None = None
         self.patches: PatchPool | None = None
+        self.found: Tensor | None = None
         if config.generator == "wgan":
             generators, critics = self.generative_networks(channels)
             self.networks |= generators | critics
@@ -129,6 +133,7 @@ class Imitation(SingleNetwork):
         found = extract(
             images, config.noise_patch_px, most=COPULA_PATCHES if copula else MOST, rule=config.rule, threshold=config.smooth_limit
         )
+        self.found = torch.from_numpy(found.pixels[np.linspace(0, len(found.pixels) - 1, SHOWN).round().astype(int)]).to(self.place)
         for line in doubts(found):
             _say.warning("warning: %s", line)
         if copula:
@@ -144,6 +149,11 @@ class Imitation(SingleNetwork):
             out: Tensor = self.g1.eval()(self.latent(len(x), purpose, at))
             return out
         return self.prepared(self.noise).sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
+
+    def noise_samples(self) -> tuple[Tensor, Tensor] | None:
+        if self.found is None:
+            return None
+        return self.found, self.noise_like(self.found, "report", At(0, 0, "report", 0, 1))
 
     def latent(self, count: int, purpose: str, at: At) -> Tensor:
         return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)

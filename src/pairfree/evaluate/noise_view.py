@@ -1,0 +1,77 @@
+"""Noise that a method found in the images beside noise that it makes, for the report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import ArrayLike, NDArray
+
+from pairfree.errors import InputError
+from pairfree.evaluate.plots import histogram_pair, png_uri, to_uint8
+from pairfree.evaluate.reading import fixed, number
+
+SHEET = 4
+"""Patches along each side of a contact sheet."""
+GAP_PX = 2
+WINDOW_STD = 3.0
+LAGS = 4
+
+
+@dataclass(frozen=True)
+class NoiseSamples:
+    """found    patches cut out of smooth areas, (N, C, P, P), their means removed;  made   patches of the noise generator, (M, C, Q, Q)
+
+    Both in units of the images.
+    """
+
+    found: ArrayLike
+    made: ArrayLike
+
+
+def noise_view(samples: NoiseSamples) -> dict[str, Any]:
+    """What the template needs: two contact sheets, both histograms, and deviation and autocorrelation side by side."""
+    found, made = (_patches(array) for array in (samples.found, samples.made))
+    std = float(found.std())
+    window = WINDOW_STD * std
+    rows = [("Standard deviation", number(std), number(float(made.std())))]
+    for axis, name in ((3, "along rows"), (2, "along columns")):
+        for lag in range(1, LAGS + 1):
+            first, second = (fixed(autocorrelation(one, lag, axis), 2) for one in (found, made))
+            rows.append((f"Correlation at {lag} px {name}", first, second))
+    names = "found in smooth areas", "made by the generator"
+    return {
+        "found": png_uri(to_uint8(_sheet(found, window), -window, window)),
+        "made": png_uri(to_uint8(_sheet(made, window), -window, window)),
+        "window": f"±{number(window)}",
+        "rows": rows,
+        "histogram": Markup(histogram_pair(found, made, names, "noise found and noise made", "noise, grey levels")),
+    }
+
+
+def autocorrelation(patches: NDArray[np.float64], lag: int, axis: int) -> float:
+    """Of (N, C, P, P) zero-mean patches at a lag along an axis, mean over all pairs."""
+    side = patches.shape[axis]
+    near, far = np.take(patches, range(side - lag), axis), np.take(patches, range(lag, side), axis)
+    return float(np.mean(near * far) / max(float(np.mean(patches**2)), 1e-300))
+
+
+def _patches(array: ArrayLike) -> NDArray[np.float64]:
+    patches = np.asarray(array, dtype=np.float64)
+    if patches.ndim != 4 or patches.size == 0 or not np.all(np.isfinite(patches)) or patches.shape[-1] <= LAGS:
+        raise InputError(f"noise samples must be finite patches (N, C, P, P) larger than {LAGS} px, got shape {patches.shape}")
+    return patches
+
+
+def _sheet(patches: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """The first channel of the first patches, side by side, white lines between them."""
+    side = min(SHEET, math.isqrt(len(patches)))
+    px = patches.shape[-1] + GAP_PX
+    sheet = np.full((side * px - GAP_PX, side * px - GAP_PX), gap)
+    for place in range(side * side):
+        row, column = divmod(place, side)
+        sheet[row * px : row * px + px - GAP_PX, column * px : column * px + px - GAP_PX] = patches[place, 0]
+    return sheet

@@ -1,0 +1,71 @@
+"""Noise found beside noise made: what the report shows of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import pairfree as pf
+from pairfree.errors import InputError
+from pairfree.evaluate.noise_view import NoiseSamples, autocorrelation, noise_view
+from pairfree.evaluate.report import ReportData, render_report
+
+
+def white(count: int = 40, side: int = 32, std: float = 25.0, seed: int = 0) -> np.ndarray:
+    return std * np.random.default_rng(seed).standard_normal((count, 1, side, side))
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_autocorrelation_is_its_definition(axis):
+    patches = ndimage.gaussian_filter(white(3, 12), (0, 0, 1, 1))
+    for lag in (1, 3):
+        products = []
+        for patch in patches[:, 0]:
+            turned = patch if axis == 3 else patch.T
+            products += [row[k] * row[k + lag] for row in turned for k in range(len(row) - lag)]
+        assert autocorrelation(patches, lag, axis) == pytest.approx(np.mean(products) / np.mean(patches**2))
+
+
+def test_noise_that_is_alike_has_like_numbers():
+    view = noise_view(NoiseSamples(white(), white(60, 48, seed=1)))
+    (name, found, made), *lags = view["rows"]
+    assert name == "Standard deviation"
+    assert float(found) == pytest.approx(25, rel=0.03)
+    assert float(made) == pytest.approx(25, rel=0.03)
+    assert len(lags) == 8
+    assert all(abs(float(one.replace("−", "-"))) <= 0.03 for _, *pair in lags for one in pair)
+    assert view["found"].startswith("data:image/png;base64,")
+
+
+def test_a_wrong_generator_is_seen_in_the_numbers():
+    streaked = ndimage.uniform_filter1d(white(), 5, axis=3)
+    rows = {name: (found, made) for name, found, made in noise_view(NoiseSamples(streaked, white()))["rows"]}
+    found, made = (float(one.replace("−", "-")) for one in rows["Correlation at 1 px along rows"])
+    assert found > 0.6
+    assert abs(made) < 0.05
+    assert abs(float(rows["Correlation at 1 px along columns"][0].replace("−", "-"))) < 0.1
+
+
+def test_one_patch_is_enough_and_none_is_refused():
+    assert noise_view(NoiseSamples(white(1), white(2)))["window"]
+    for bad in (np.zeros((0, 1, 8, 8)), np.zeros((8, 8)), np.full((1, 1, 8, 8), np.nan), np.zeros((2, 1, 3, 3))):
+        with pytest.raises(InputError, match="noise samples"):
+            noise_view(NoiseSamples(bad, white()))
+
+
+def test_the_report_shows_it_where_there_is_any():
+    data = {"title": "t", "command": "c", "method_key": "gan2gan", "method_title": "GAN2GAN"}
+    assert "The noise, found and made" not in render_report(ReportData(**data))
+    page = render_report(ReportData(**data, noise_samples=NoiseSamples(white(), white())))
+    assert "The noise, found and made" in page
+    assert page.count('<th scope="row">Correlation at') == 8
+
+
+def test_a_run_that_imitates_noise_reports_it(tmp_path):
+    rng = np.random.default_rng(3)
+    images = [(120 + rng.normal(0, 20, (96, 96))).astype(np.float32) for _ in range(3)]
+    settings = {"width": 4, "patch_px": 32, "batch_size": 2, "noise_patch_px": 32, "precision": "float32"}
+    pf.train(images, method="gan2gan", out=tmp_path / "run", steps=6, settings=settings)
+    assert "The noise, found and made" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert pf.load(tmp_path / "run").method.noise_samples() is None
