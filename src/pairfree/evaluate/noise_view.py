@@ -42,7 +42,7 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
         for lag in range(1, LAGS + 1):
             first, second = (fixed(autocorrelation(one, lag, axis), 2) for one in (found, made))
             rows.append((f"Correlation at {lag} px {name}", first, second))
-    names = "found in smooth areas", "made by the generator"
+    names = "found", "made"
     return {
         "found": png_uri(to_uint8(_sheet(found, window), -window, window)),
         "made": png_uri(to_uint8(_sheet(made, window), -window, window)),
