@@ -49,6 +49,13 @@ def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> t
     return both, both
 
 
+def intensity_problems(text: str) -> list[str]:
+    """What is wrong with a setting ``intensity``: nothing, or one phrase."""
+    if text in INTENSITIES or window(text) is not None:
+        return []
+    return [f'intensity = {text!r} must be one of {", ".join(INTENSITIES)}, or a window "LOW,HIGH"']
+
+
 def window(text: str) -> Normalizer | None:
     """The map of "LOW,HIGH" to 0 and 1; None for anything else."""
     try:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pairfree.data.patches import Batch
+from pairfree.data.unpaired import intensity_problems
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, require
 from pairfree.methods.n2c import supervised_loss
@@ -25,8 +26,11 @@ class DnCNNBConfig(SingleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.largest_sigma < float("inf"):
-            raise ConfigError(f"dncnn-b: largest_sigma = {self.largest_sigma} must be positive")
+        positive = 0 < self.largest_sigma < float("inf")
+        problems = [] if positive else [f"largest_sigma = {self.largest_sigma} must be positive"]
+        problems += intensity_problems(self.intensity)
+        if problems:
+            raise ConfigError("dncnn-b: " + "; ".join(problems))
 
 
 PRESETS = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pairfree.data.patches import Batch
+from pairfree.data.unpaired import intensity_problems
 from pairfree.methods.base import At, Needs, Stage, require
 from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
 from pairfree.methods.n2c import supervised_loss
@@ -26,7 +27,8 @@ class GCBDConfig(ImitationConfig):
 
     def own_problems(self) -> list[str]:
         share = self.generative_share
-        return [] if 0 < share < 1 else [f"generative_share = {share} must lie between 0 and 1"]
+        problems = [] if 0 < share < 1 else [f"generative_share = {share} must lie between 0 and 1"]
+        return problems + intensity_problems(self.intensity)
 
 
 # Departs from the paper: Rule (3) judges all candidates, 8 px apart, on patches of 96 px with sub-patches of 16; networks, rates and

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pairfree.data.unpaired import INTENSITIES, window
+from pairfree.data.unpaired import intensity_problems
 from pairfree.errors import ConfigError
 from pairfree.methods.base import Method
 from pairfree.methods.single import PRECISIONS, resolve_precision, run
@@ -42,8 +42,7 @@ class UnpairedConfig:
             problems.append(f"patch_px = {self.patch_px} must be a power of two from 16 up")
         if min(self.minutes, self.steps) < 0:
             problems.append(f"minutes = {self.minutes}, steps = {self.steps} must not be negative")
-        if self.intensity not in INTENSITIES and window(self.intensity) is None:
-            problems.append(f'intensity = {self.intensity!r} must be one of {", ".join(INTENSITIES)}, or a window "LOW,HIGH"')
+        problems += intensity_problems(self.intensity)
         if self.precision not in PRECISIONS:
             problems.append(f"precision = {self.precision!r} must be one of {', '.join(PRECISIONS)}")
         return problems
