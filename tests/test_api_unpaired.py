@@ -237,5 +237,5 @@ def test_a_window_that_is_none_is_refused():
 @pytest.mark.parametrize("key", ["iscl", "cyclegan", "uidnet", "gcbd", "dncnn-b"])
 @pytest.mark.parametrize("text", ["comon", "240,-160", "1,2,3", ""])
 def test_an_intensity_that_means_nothing_is_refused(key, text):
-    with pytest.raises(ConfigError, match='intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'):
+    with pytest.raises(ConfigError, match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'):
         resolve(scenes(2, 0, 5), clean=scenes(2, 1), method=key, steps=10, settings={"intensity": text})
