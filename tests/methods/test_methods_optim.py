@@ -92,10 +92,10 @@ def test_the_size_of_the_gradient_does_not_matter_and_no_gradient_moves_nothing(
     assert orthogonalized(torch.zeros(1, 16, 20)).abs().max() == 0.0
 
 
-def test_the_paper_presets_use_adam():
-    assert all(
-        getattr(preset, "optimizer", "adam") == "adam" for key in PRESETS for name, preset in PRESETS[key].items() if "paper" in name
-    )
+def test_the_paper_presets_use_the_papers_optimizers():
+    for key, presets in PRESETS.items():
+        published = "radam" if key in ("iscl", "cyclegan") else "adam"
+        assert all(getattr(preset, "optimizer", published) == published for name, preset in presets.items() if "paper" in name)
 
 
 def test_optimizer_names_are_checked():

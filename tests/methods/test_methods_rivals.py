@@ -92,7 +92,8 @@ def test_each_loss_reaches_the_weights_of_its_own_networks_only(key, module, sma
         real(optimizer, loss, at, names, *rest)
 
     monkeypatch.setattr(module, "update", checked)
-    method.step(data.batch(0, 0, 2), At(0, 0, "train", 0, 10))
+    method.prepare(data, 0)
+    method.step(data.batch(0, 0, 2), At(0, 0, method.stages()[-1].name, 0, 10))
 
 
 @pytest.mark.parametrize(
