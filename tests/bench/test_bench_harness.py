@@ -341,6 +341,13 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("values", "text"), [([], ""), ([0.12345], "0.123"), ([20000.0], "20,000"), ([-1234.4], "-1,234"), ([1.0, 2.0], "1.5 ± 0.7")]
+)
+def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
+    assert tables._value(values) == text
+
+
 def test_noise_patches_are_summed_up_beside_the_truth():
     rng = np.random.default_rng(0)
     found = patches.extract([128 + rng.normal(0, 25, (1, 400, 400))])

@@ -75,7 +75,8 @@ def _mean(scores: list[dict[str, float]]) -> str:
 
 
 def _value(values: list[float]) -> str:
-    """Mean over seeds of a number that is no score, to three digits, with its spread where there are several."""
+    """Mean over seeds of a number that is no score, to three digits (whole from 1,000 on), with its spread where there are several."""
     if not values:
         return ""
-    return f"{np.mean(values):.3g}" + (f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else "")
+    mean = float(np.mean(values))
+    return (f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.3g}") + (f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else "")
