@@ -330,6 +330,7 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
     counted = replace(
         TINY_EXPERIMENT,
         cells=lambda preset: cells,
+        task=lambda data, cell: replace(tiny_task(data, cell), test=[]),
         statistics=lambda task, cell: {"images": len(task.noisy), "is b": cell.settings["rule"] == "b"},
     )
     monkeypatch.setitem(harness.EXPERIMENTS, "tiny", counted)

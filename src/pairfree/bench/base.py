@@ -95,7 +95,7 @@ class Experiment:
     luma           score the Y channel of colour images too
     published      row -> column -> text, from the paper
     evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
-    statistics     for an experiment without denoising: the numbers of a cell from its data, name with unit -> value
+    statistics     for an experiment without test images: the numbers of a cell from its data, name with unit -> value
     probes         how many times a run is stopped on its way, evenly spaced, scored, and let go on
     """
 
@@ -109,6 +109,13 @@ class Experiment:
     evidence: Evidence | None = None
     statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None
     probes: int = 0
+
+
+def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True) -> list[Cell]:
+    """The rows that nothing is trained for: the noisy images, Gaussian filters, and BM3D with an estimated level."""
+    found = [Cell(column, "noisy", preset)]
+    found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in gaussians_px]
+    return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
 
 
 def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:

@@ -72,11 +72,10 @@ def _ablations(preset: str) -> list[Cell]:
 def task(data: Path, cell: Cell) -> Task:
     train = read_planes(data / "natural" / "bsd400", 1)
     test = read_planes(data / "natural" / "bsd68", 1)
-    noisy, noisy_test = add_noise(train, cell.column, "train"), add_noise(test, cell.column, "test")
-    second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}
     unpaired = list(train)[1::2] if cell.method in TAKES_CLEAN else []
-    if unpaired:
-        noisy = {name: image for name, image in noisy.items() if name not in set(unpaired)}
+    ours = {name: image for name, image in train.items() if name not in unpaired}
+    noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")
+    second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}
     return Task(
         noisy=list(noisy.values()),
         clean=[train[name].astype("float32") for name in noisy],

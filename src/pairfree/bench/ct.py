@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task
+from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task, filter_cells
 from pairfree.evaluate.ct import detectability, flat_regions, noise_power
 from pairfree.files.formats import open_image
 from pairfree.noise.files import simulate_pixels
@@ -44,10 +44,9 @@ INSERTS = {
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in (*FOLDS, MAYO):
-        found.append(Cell(column, "noisy", preset))
-        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
-        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
-        window = {"intensity": "-160,240" if column == MAYO else "-400,1000"}
+        found += filter_cells(column, preset, GAUSSIANS_PX)
+        low, width = ABDOMEN_HU if column == MAYO else CHEST_HU
+        window = {"intensity": f"{low:g},{low + width:g}"}
         for method in METHODS:
             if column != MAYO or method != "n2c":
                 found.append(Cell(column, method, preset, settings=window if method in WINDOWED else {}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench import ct
-from pairfree.bench.base import Cell, Experiment, Scored, Task
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells
 
 PHANTOM = {"phantom, dose 10 %": "dose_010", "phantom, dose 100 %": "dose_100"}
 GAUSSIANS_PX = (0.5, 1.0, 2.0)
@@ -17,9 +17,7 @@ METHODS = ("n2v", "iddp", "gan2gan")
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in (*PHANTOM, ct.MAYO):
-        found.append(Cell(column, "noisy", preset))
-        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
-        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += filter_cells(column, preset, GAUSSIANS_PX)
         found += [Cell(column, method, preset) for method in METHODS]
         if column in PHANTOM:
             found.append(Cell(column, "n2c", preset))

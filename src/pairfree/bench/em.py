@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, read_planes
 from pairfree.methods import PRESETS, iscl
 
 FOLDS = 4
@@ -40,8 +40,7 @@ def cells(preset: str) -> list[Cell]:
     for case in CASES:
         for fold in range(FOLDS):
             column = f"{case}, fold {fold}"
-            found.append(Cell(column, "noisy", preset))
-            found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+            found += filter_cells(column, preset, GAUSSIANS_PX, bm3d=False)
             for method in METHODS:
                 found += [Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
             found.append(Cell(column, "n2c", preset, settings={"net": "dncnn"}, label="n2c, DnCNN"))

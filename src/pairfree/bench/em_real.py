@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 from pairfree.evaluate.noref import pool, residual_evidence
 from pairfree.noise.estimate import estimate_sigma
 
@@ -24,8 +24,7 @@ REACH_PX = 150
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in COLUMNS:
-        found.append(Cell(column, "noisy", preset))
-        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
+        found += filter_cells(column, preset, GAUSSIANS_PX, bm3d=False)
         found += [Cell(column, method, preset) for method in METHODS]
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 
 COLUMNS = ("confocal + two-photon MICE", "wide-field")
 METHODS = ("n2v", "nb2nb", "iddp", "n2c")
@@ -16,9 +16,7 @@ GAUSSIANS_PX = (0.7, 1.0, 1.3, 1.6, 2.0)
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in COLUMNS:
-        found.append(Cell(column, "noisy", preset))
-        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
-        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += filter_cells(column, preset, GAUSSIANS_PX)
         found += [Cell(column, method, preset) for method in METHODS]
     return found
 

@@ -157,12 +157,9 @@ def measure(
     """Train (or go on), denoise, score: everything a reader needs beside the number."""
     started = now()
     training: dict[str, Any] = {}
-    if experiment.statistics is not None:
-        outputs: list[np.ndarray] = []
-        facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
-    elif cell.method in BASELINES:
+    if cell.method in BASELINES:
         outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
-        facts = environment(torch.device("cpu"), "float64")
+        facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
         model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
         run = RunFolder(folder / "run")
@@ -178,15 +175,13 @@ def measure(
         outputs = _apply(model, task.test)
     elapsed = now() - started
     pixels = sum(image.noisy[0].size for image in task.test)
+    _keep(outputs, task.test, folder / "denoised")
+    evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
     if experiment.statistics is not None:
-        evidence, scores = dict(experiment.statistics(task, cell)), {}
-    else:
-        _keep(outputs, task.test, folder / "denoised")
-        evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
-        scores = score_groups(experiment, task.test, outputs)
+        evidence |= experiment.statistics(task, cell)
     return {
         "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
-        "statement": experiment.statement, "scores": scores, "images": len(task.test),
+        "statement": experiment.statement, "scores": score_groups(experiment, task.test, outputs), "images": len(task.test),
         "evidence": evidence,
         "prediction_seconds": round(elapsed, 2), "prediction_mpix_per_s": round(pixels / elapsed / 1e6, 3),
         "training": training, "environment": facts,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 
 COLUMNS = {"FMD wide-field": ("fmd", "raw", "gt", "WideField"), "W2S": ("w2s", "avg1", "avg400", "")}
 """Set, folder of the noisy and of the averaged files, and how the names of its wide-field files begin."""
@@ -17,9 +17,7 @@ METHODS = ("n2v", "iddp", "gan2gan", "n2c")
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in COLUMNS:
-        found.append(Cell(column, "noisy", preset))
-        found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in GAUSSIANS_PX]
-        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+        found += filter_cells(column, preset, GAUSSIANS_PX)
         found += [Cell(column, method, preset) for method in METHODS]
         found += [Cell(column, "gan2gan", preset, settings={"start": "z"}, label="gan2gan, started from Z")]
     return found
