@@ -11,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
 from pairfree.errors import InputError
+from pairfree.evaluate.noref import LAGS_PX, autocorrelation
 from pairfree.evaluate.plots import histogram_pair, png_uri, to_uint8
 from pairfree.evaluate.reading import fixed, number
 
@@ -18,7 +19,6 @@ SHEET = 4
 """Patches along each side of a contact sheet."""
 GAP_PX = 2
 WINDOW_STD = 3.0
-LAGS = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
     window = WINDOW_STD * std
     rows = [("Standard deviation", number(std), number(float(made.std())))]
     for axis, name in ((3, "along rows"), (2, "along columns")):
-        for lag in range(1, LAGS + 1):
-            first, second = (fixed(autocorrelation(one, lag, axis), 2) for one in (found, made))
+        for lag, *pair in zip(LAGS_PX, autocorrelation(found, axis), autocorrelation(made, axis), strict=True):
+            first, second = (fixed(one, 2) for one in pair)
             rows.append((f"Correlation at {lag} px {name}", first, second))
     names = "found", "made"
     return {
@@ -52,17 +52,10 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
     }
 
 
-def autocorrelation(patches: NDArray[np.float64], lag: int, axis: int) -> float:
-    """Of (N, C, P, P) zero-mean patches at a lag along an axis, mean over all pairs."""
-    side = patches.shape[axis]
-    near, far = np.take(patches, range(side - lag), axis), np.take(patches, range(lag, side), axis)
-    return float(np.mean(near * far) / max(float(np.mean(patches**2)), 1e-300))
-
-
 def _patches(array: ArrayLike) -> NDArray[np.float64]:
     patches = np.asarray(array, dtype=np.float64)
-    if patches.ndim != 4 or patches.size == 0 or not np.all(np.isfinite(patches)) or patches.shape[-1] <= LAGS:
-        raise InputError(f"noise samples must be finite patches (N, C, P, P) larger than {LAGS} px, got shape {patches.shape}")
+    if patches.ndim != 4 or patches.size == 0 or not np.all(np.isfinite(patches)) or patches.shape[-1] <= max(LAGS_PX):
+        raise InputError(f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape {patches.shape}")
     return patches
 
 

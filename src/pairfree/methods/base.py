@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError, DivergedError
+
+Part = TypeVar("Part")
 
 
 class Needs(enum.Enum):
@@ -223,7 +225,8 @@ def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
         mine.copy_(theirs)
 
 
-def require(value: Tensor | None, what: str) -> Tensor:
+def require(value: Part | None, what: str) -> Part:
+    """``value``; ConfigError where there is none."""
     if value is None:
         raise ConfigError(f"this method needs {what}")
     return value

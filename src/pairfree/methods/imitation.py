@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, check_positive, set_rate, update
+from pairfree.methods.base import At, Part, check_positive, set_rate, update
 from pairfree.methods.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
 from pairfree.nets.gan2gan import LATENT, CopulaNoise, NoiseGenerator, WassersteinCritic
@@ -37,7 +37,6 @@ PUBLISHED: dict[str, Any] = {
     "minutes": 0.0,
 }
 """The denoiser and its training in GAN2GAN's tables."""
-Part = TypeVar("Part")
 _say = logging.getLogger("pairfree")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, follow
+from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
 from pairfree.noise.difference import DARKEST, Difference, fields, measure, restored
@@ -65,9 +65,7 @@ class Transplant(nn.Module):
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Measure the difference between the noisy and the clean pool."""
-        if data.clean is None:
-            raise ConfigError("this method needs an unpaired clean set of other scenes (--clean)")
-        noisy, clean = _shown(data.noisy), _shown(data.clean)
+        noisy, clean = _shown(data.noisy), _shown(require(data.clean, Needs.CLEAN.value))
         found = measure(noisy, clean, seed)
         for buffer, values in ((self.gain, found.gain), (self.offset, found.offset), (self.spread, found.spread), (self.size, found.size)):
             buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))

@@ -91,7 +91,7 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     if not (np.all(power_x.sum((1, 2)) > 0) and np.all(power_y.sum((1, 2)) > 0)):
         raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
     bases = _compared(noisy, clean, power_x, power_y) if not (uneven(noisy) or uneven(clean)) else _calm(noisy, clean, window)
-    return bases[int(np.argmin([_unlikeness(one, noisy, clean, window, seed) for one in bases]))]
+    return bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
 
 
 def uneven(planes: Sequence[np.ndarray]) -> bool:
@@ -221,19 +221,26 @@ def _size(clean: Sequence[np.ndarray], exponent: float) -> FloatArray:
     return np.asarray(np.sqrt(np.mean(squares, axis=0)))
 
 
-def _unlikeness(found: Difference, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, seed: int) -> float:
-    """Energy distance between blocks of the noisy windows and of clean windows with drawn noise; the same draws for every exponent."""
-    rng = np.random.default_rng(seed)
-    gain, offset = found.gain[:, None, None], found.offset[:, None, None]
+def _unlikenesses(
+    models: Sequence[Difference], noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, seed: int
+) -> list[float]:
+    """Energy distance between blocks of the noisy windows and of clean windows with noise drawn from each model.
+
+    The models differ in their level alone, so the noisy windows and the draws serve all of them.
+    """
+    rng, first = np.random.default_rng(seed), models[0]
+    gain, offset = first.gain[:, None, None], first.offset[:, None, None]
     real = np.concatenate([_features((window - offset) / gain) for window in _windows(noisy, side)])
-    made = []
+    made: list[list[FloatArray]] = [[] for _ in models]
     for window in _windows(clean, side):
-        n = fields(found.spectrum, 1, rng)[0] + (found.spread * rng.standard_normal(len(found.spread)))[:, None, None]
-        noised = window + level(window, found) * n
-        made.append(_features(np.clip(noised, -offset / gain, (1.0 - offset) / gain)))
+        n = fields(first.spectrum, 1, rng)[0] + (first.spread * rng.standard_normal(len(first.spread)))[:, None, None]
+        for model, found in zip(models, made, strict=True):
+            noised = window + level(window, model) * n
+            found.append(_features(np.clip(noised, -offset / gain, (1.0 - offset) / gain)))
     center, scale = real.mean(0), real.std(0) + 1e-12
-    samples = [((one - center) / scale)[rng.permutation(len(one))[:SAMPLE]] for one in (real, np.concatenate(made))]
-    return energy_distance(*samples)
+    imitations = [np.concatenate(found) for found in made]
+    ours, theirs = (rng.permutation(len(one))[:SAMPLE] for one in (real, imitations[0]))
+    return [energy_distance(((real - center) / scale)[ours], ((one - center) / scale)[theirs]) for one in imitations]
 
 
 def _features(window: FloatArray) -> FloatArray:
