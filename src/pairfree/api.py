@@ -72,7 +72,7 @@ def train(
 
     noisy      files, folders, globs; a list of arrays (H, W) or (C, H, W); or one array (H, W), (N, H, W) or (N, C, H, W)
     clean      unpaired clean images of other scenes; target   the partner of each noisy image
-    noise_images   images of the noise alone (quan)
+    noise_images   images of the noise alone (quan, noisy-n2n)
     method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_UNPAIRED``
                with ``clean``, else ``DEFAULT_NOISY_ONLY``
     out        run folder; None keeps the run in memory only

@@ -264,14 +264,14 @@ def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bo
     key = method if isinstance(method, str) else method.key
     if needs.target and not target:
         raise ConfigError(f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}")
-    if (needs.clean and not clean) or (needs is Needs.CLEAN_AND_NOISE and not noise):
+    if (needs.clean and not clean) or (needs.noise and not noise):
         raise ConfigError(f"method {key} needs {needs.value}")
     if target and not needs.target:
         raise ConfigError(f"method {key} makes no use of --target; leave it out, or use --method n2c or n2n")
     if clean and not needs.clean:
         raise ConfigError(f"method {key} makes no use of --clean; leave it out, or use --method {DEFAULT_UNPAIRED}")
-    if noise and needs is not Needs.CLEAN_AND_NOISE:
-        raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan")
+    if noise and not needs.noise:
+        raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan or noisy-n2n")
 
 
 def _beside(noisy: ImageSet, given: Images, name: str) -> tuple[ImageSet, list[str]]:

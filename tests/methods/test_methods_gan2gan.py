@@ -14,12 +14,14 @@ from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.estimates import Estimates
-from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, g2g_loss, recorrupted_pair
+from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, recorrupted_pair
 from pairfree.methods.imitation import wasserstein_loss
+from pairfree.methods.rounds import g2g_loss
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
 
 WGAN = {
-    "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "smooth_limit": 9.0, "batch_size": 4,
+    "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "generator_px": 64, "smooth_limit": 9.0,
+    "batch_size": 4,
     "generative_batch": 4, "rough_width": 4, "critic_width": 4, "second_copy": True, "from_scratch": True, "iterations": 2,
 }  # fmt: skip
 
@@ -154,11 +156,11 @@ def test_each_round_estimates_with_the_network_before_it(generative):
         rough = copy.deepcopy(method.g2).eval()
         method.step(batch, at)
         source = rough if name == "G2G 1" else seen
-        index = min(method.estimates[1].known)
+        index = min(method.rounds.estimates[1].known)
         image = data.noisy.plane(index)[None]
         with torch.no_grad():
             expected = source(image) - image
-        torch.testing.assert_close(method.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(method.rounds.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4)
 
 
 def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
@@ -168,7 +170,7 @@ def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
         parameter.data.add_(0.1)
     for name, fresh in (("G2G 1", True), ("G2G 2", False)):
         before = copy.deepcopy(method.net.state_dict())
-        start = method.fresh.state_dict() if fresh else before
+        start = method.rounds.fresh.state_dict() if fresh else before
         method.optimizers["net"].param_groups[0]["lr"] = 0.0
         method._begin_round(At(0, 20, name, 0, 10))
         assert all(torch.equal(value, start[key]) for key, value in method.net.state_dict().items())
@@ -193,7 +195,7 @@ def test_starting_from_the_noisy_image_needs_no_estimate(small):
     method.prepare(data, 0)
     assert [stage.name for stage in method.stages()] == ["generative", "G2G 1", "G2G 2"]
     method.step(data.batch(0, 5, 4), At(0, 5, "G2G 1", 0, 10))
-    assert method.estimates is None
+    assert method.rounds.estimates is None
 
 
 def test_estimates_are_those_of_the_whole_image_with_the_patches_symmetry():
@@ -241,7 +243,7 @@ def test_networks_have_the_papers_shapes():
     "wrong",
     [
         {"generator": "dcgan"}, {"start": "x"}, {"start": "g2"}, {"start_share": 1.0}, {"noise_patch_px": 30}, {"iterations": 0},
-        {"alpha": -1.0}, {"generator": "wgan", "patch_px": 48}, {"generator": "wgan", "patch_px": 128},
+        {"alpha": -1.0}, {"generator": "wgan", "generator_px": 48}, {"generator": "wgan", "generator_px": 128},
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):

@@ -17,7 +17,7 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, patches, tables, wf
+from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
@@ -47,6 +47,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         wf.EXPERIMENT,
         ct_dose.EXPERIMENT,
         patches.EXPERIMENT,
+        noisy_n2n.EXPERIMENT,
     )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
@@ -264,10 +265,10 @@ def _training_arrays(cell: Cell, task: Task) -> dict[str, Any]:
     arrays: dict[str, Any] = {"noisy": list(task.noisy)}
     needs = pairfree.METHODS[cell.method].needs
     if needs.target:
-        arrays["target"] = list(task.second_noisy if needs is Needs.TARGET_NOISY else task.clean)
+        arrays["target"] = list(task.clean if needs is Needs.TARGET_CLEAN else task.second_noisy)
     if needs.clean:
         arrays["clean"] = list(task.unpaired)
-    if needs is Needs.CLEAN_AND_NOISE:
+    if needs.noise:
         arrays["noise_images"] = list(task.noise_images)
     return arrays
 

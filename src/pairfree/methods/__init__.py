@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairfree.methods import bm3d, cyclegan, dncnn_b, gan2gan, gcbd, iddp, iscl, n2c, n2n, n2v, nb2nb, quan, uidnet
+from pairfree.methods import bm3d, cyclegan, dncnn_b, gan2gan, gcbd, iddp, iscl, n2c, n2n, n2v, nb2nb, noisy_n2n, quan, uidnet
 from pairfree.methods.base import Method
 
 METHODS: dict[str, type[Method]] = {
@@ -20,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "n2n": n2n.N2N,
     "n2v": n2v.N2V,
     "nb2nb": nb2nb.Nb2Nb,
+    "noisy-n2n": noisy_n2n.NoisyN2N,
     "bm3d": bm3d.BM3D,
 }
 
@@ -36,6 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "n2n": n2n.PRESETS,
     "n2v": n2v.PRESETS,
     "nb2nb": nb2nb.PRESETS,
+    "noisy-n2n": noisy_n2n.PRESETS,
     "bm3d": bm3d.PRESETS,
 }
 

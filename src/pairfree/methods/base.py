@@ -27,14 +27,19 @@ class Needs(enum.Enum):
     CLEAN_AND_NOISE = "an unpaired clean set of other scenes (--clean) and images of the noise alone (--noise-images)"
     TARGET_CLEAN = "the clean partner of each noisy file (--target)"
     TARGET_NOISY = "a second, independent noisy copy of each file (--target)"
+    ESTIMATE_AND_NOISE = "a rough estimate of each file (--target) and images of the noise alone (--noise-images)"
 
     @property
     def target(self) -> bool:
-        return self in (Needs.TARGET_CLEAN, Needs.TARGET_NOISY)
+        return self in (Needs.TARGET_CLEAN, Needs.TARGET_NOISY, Needs.ESTIMATE_AND_NOISE)
 
     @property
     def clean(self) -> bool:
         return self in (Needs.CLEAN, Needs.CLEAN_AND_NOISE)
+
+    @property
+    def noise(self) -> bool:
+        return self in (Needs.CLEAN_AND_NOISE, Needs.ESTIMATE_AND_NOISE)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,12 @@ class Method(ABC):
 
     def finish(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
         """After the last step, before the model is saved for good. Like ``prepare`` a function of (data, seed) and of the weights."""
+
+    def prepared(self, value: Part | None) -> Part:
+        """``value``, which ``prepare`` makes. ConfigError before it did."""
+        if value is None:
+            raise ConfigError(f"{self.key}: prepare must come before the first step")
+        return value
 
     @abstractmethod
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

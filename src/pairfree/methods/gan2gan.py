@@ -6,7 +6,6 @@ departure.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData
-from pairfree.methods.base import At, Needs, Stage, check_positive, follow
-from pairfree.methods.estimates import Estimates
+from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.rounds import Rounds, g2g_loss
 from pairfree.methods.single import run
 from pairfree.methods.unpaired import constant
 from pairfree.nets.blocks import channels_last, placed, total_stride
@@ -30,18 +29,6 @@ RECORRUPTED = "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learni
 def cycle_loss(z: Tensor, z_again: Tensor) -> Tensor:
     r"""E|Z - g3(g2(Z))|_1, mean over pixels; (B, C, H, W), network units; returns a scalar. Cha et al., eq. 7."""
     return torch.mean(torch.abs(z - z_again))
-
-
-def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:
-    r"""Noise2Noise on generated pairs.
-
-    Noise model   Z = x + N, N zero-mean, additive, independent of x; any distribution and correlation
-    Equation      L_G2G = mean (Z_1 - X(Z_2))^2, Z_i = X' + g1(r_i), X' = g2(Z) (9) or X_{j-1}(Z) (10)
-    denoised      X(Z_2); target Z_1, or its expectation X', which has the same gradient in expectation and less scatter
-    Shapes        both (B, C, H, W), network units; returns a scalar
-    Source        Cha et al., eqs. 9 and 10 and the text below them
-    """
-    return torch.mean((target - denoised) ** 2)
 
 
 def recorrupted_pair(z: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -100,8 +87,8 @@ PRESETS = {
     # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; network, optimiser and precision are those
     # of every method's `cpu` preset.
     "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, minutes=10.0),
-    # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them, since g1 makes noise of that size; critics are
-    # updated by RMSprop, as in that code, not by Adam.
+    # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
+    # not by Adam.
     "paper": GAN2GANConfig(
         **PUBLISHED,
         steps=23_790,
@@ -142,15 +129,13 @@ class GAN2GAN(Imitation):
 
     def __init__(self, config: GAN2GANConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
-        self.fresh = copy.deepcopy(self.net)
-        self.previous = copy.deepcopy(self.net).requires_grad_(False)
-        self.networks["previous"] = self.previous
+        self.rounds = Rounds(self.net, self.optimizers["net"], self.precision)
+        self.networks["previous"] = self.rounds.previous
         self.chosen: nn.Module = self.net
         if config.start == "g2":
             self.networks["refined"] = refined = Refined().to(self.place)
             self.chosen = Chosen(self.g2, self.net, refined)
         self.data: TrainingData | None = None
-        self.estimates: tuple[str, Estimates] | None = None
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         generators, critics = super().generative_networks(channels)
@@ -181,15 +166,17 @@ class GAN2GAN(Imitation):
     def prepare(self, data: TrainingData, seed: int) -> None:
         # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when they are cut.
         super().prepare(data, seed)
-        self.data, self.estimates = data, None
+        self.data = data
+        self.rounds.forget()
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         super().load_tensors(tensors, optimizers)
-        self.estimates = None
+        self.rounds.forget()
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         if at.stage == GENERATIVE:
-            return self._generative_step(batch.noisy[: self.config.generative_batch], at)
+            px = self.config.generator_px
+            return self._generative_step(batch.noisy[: self.config.generative_batch, :, :px, :px], at)
         if at.stage == START:
             seen, target = recorrupted_pair(batch.noisy, self.noise_like(batch.noisy, "recorruption", at), self.config.recorruption)
             return self.descend(g2g_loss(self.f(seen), target), at)
@@ -225,11 +212,7 @@ class GAN2GAN(Imitation):
     # -- G2G -----------------------------------------------------------------------------------------------------------------------------
 
     def _begin_round(self, at: At) -> None:
-        """phi_{j-1} makes the estimates from now on; phi_j starts there, or afresh."""
-        follow(self.previous, self.net, 1.0)
-        if self._is_first(at) and self.config.from_scratch:
-            self.net.load_state_dict(self.fresh.state_dict())
-        self.optimizers["net"].state.clear()
+        self.rounds.begin(afresh=self._is_first(at) and self.config.from_scratch)
         if isinstance(self.chosen, Chosen):
             self.chosen.refined.value.fill_(1.0)
 
@@ -238,18 +221,11 @@ class GAN2GAN(Imitation):
 
     def _estimated(self, z: Tensor, at: At) -> Tensor:
         """X' of eqs. (9) and (10) for the batch of step ``at``."""
-        if self._is_first(at) and self.config.start == "z":
+        first = self._is_first(at)
+        if first and self.config.start == "z":
             return z
-        noisy = self.prepared(self.data).noisy
-        if self.estimates is None or self.estimates[0] != at.stage:
-            apply = self._rough if self._is_first(at) and self.config.start == "g2" else self._refined
-            self.estimates = at.stage, Estimates(noisy, apply, total_stride(self.net))
-        return self.estimates[1].of(z, noisy.draw(at.seed, at.step, len(z)))
+        return self.rounds.estimated(self.prepared(self.data).noisy, z, at, self._rough if first and self.config.start == "g2" else None)
 
     @torch.no_grad()
     def _rough(self, x: Tensor) -> Tensor:
         return run(self.g2.eval(), x, self.precision)
-
-    @torch.no_grad()
-    def _refined(self, x: Tensor) -> Tensor:
-        return run(self.previous.eval(), x, self.precision)

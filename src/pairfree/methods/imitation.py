@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Part, check_positive, set_rate, update
+from pairfree.methods.base import At, check_positive, set_rate, update
 from pairfree.methods.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
 from pairfree.nets.gan2gan import LATENT, CopulaNoise, NoiseGenerator, WassersteinCritic
@@ -55,6 +55,7 @@ class ImitationConfig(SingleConfig):
     """generator           what imitates the noise: "wgan", g1 of the papers, or "copula", measured and not trained (``noise.copula``)
     rule                how smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)
     noise_patch_px      side of the noise patches, even
+    generator_px        side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it
     smooth_limit        lambda of rule (4); 0 is chosen from the data
     critic_width        channels of the critics' first level
     critic_steps, critic_clip   updates of the critics for one of the generators, and the bound of their weights
@@ -65,6 +66,7 @@ class ImitationConfig(SingleConfig):
     generator: str = "wgan"
     rule: str = "wavelet"
     noise_patch_px: int = 96
+    generator_px: int = 64
     smooth_limit: float = 0.0
     critic_width: int = 128
     critic_steps: int = 5
@@ -86,13 +88,19 @@ class ImitationConfig(SingleConfig):
             problems.append(
                 f"noise_patch_px = {self.noise_patch_px} must be even, at least {LEAST_PATCH_PX} (a multiple of 16 with rule gcbd)"
             )
-        if self.generator == "wgan" and (self.patch_px < 32 or self.patch_px & (self.patch_px - 1) or self.patch_px > self.noise_patch_px):
-            problems.append(f"patch_px = {self.patch_px}: a W-GAN makes noise of 32, 64, ... px, not larger than noise_patch_px")
+        if self.generator == "wgan":
+            problems += self._generator_problems()
         if self.smooth_limit < 0:
             problems.append("smooth_limit must not be negative")
         problems += self.own_problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+    def _generator_problems(self) -> list[str]:
+        px, most = self.generator_px, min(self.patch_px, self.noise_patch_px)
+        if 32 <= px <= most and px & (px - 1) == 0:
+            return []
+        return [f"generator_px = {px} must be 32, 64, ... and not larger than patch_px and noise_patch_px"]
 
     def own_problems(self) -> list[str]:
         """What is wrong with the settings that a subclass adds."""
@@ -121,7 +129,7 @@ class Imitation(SingleNetwork):
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         """The generators and the critics of the generative model, by name."""
-        self.g1 = placed(NoiseGenerator(channels, px=self.config.patch_px), self.place)
+        self.g1 = placed(NoiseGenerator(channels, px=self.config.generator_px), self.place)
         self.f1 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
         return {"g1": self.g1}, {"f1": self.f1}
 
@@ -139,15 +147,13 @@ class Imitation(SingleNetwork):
             measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
             self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
         else:
-            self.patches = PatchPool(list(found.pixels), self.place, config.patch_px)
+            self.patches = PatchPool(list(found.pixels), self.place, config.generator_px)
 
     @torch.no_grad()
     def noise_like(self, x: Tensor, purpose: str, at: At) -> Tensor:
         """A fresh draw of the noise for every patch of (B, C, H, W)."""
-        if self.config.generator == "wgan":
-            out: Tensor = self.g1.eval()(self.latent(len(x), purpose, at))
-            return out
-        return self.prepared(self.noise).sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
+        source = self.g1.eval() if self.config.generator == "wgan" else self.prepared(self.noise)
+        return source.sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
 
     def noise_samples(self) -> tuple[Tensor, Tensor] | None:
         if self.found is None:
@@ -161,12 +167,6 @@ class Imitation(SingleNetwork):
         """Patches of the noise as it was cut out, (count, C, P, P)."""
         patches = self.prepared(self.patches)
         return patches.gather(patches.draw(at.seed, at.step, count, "noise patches"))
-
-    def prepared(self, value: Part | None) -> Part:
-        """What ``prepare`` makes. ConfigError before it did."""
-        if value is None:
-            raise ConfigError(f"{self.key}: prepare must come before the first step")
-        return value
 
     def teach_critics(self, distance: Callable[[], Tensor], at: At) -> Tensor:
         """``critic_steps`` steps up the Wasserstein distance, weights clipped after each; returns the last distance."""

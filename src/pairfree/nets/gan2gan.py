@@ -16,6 +16,8 @@ from pairfree.nets.dncnn import DnCNN
 
 LATENT = 128
 SLOPE = 0.2
+OVERLAP_PX = 16
+"""Of neighbouring blocks in noise that is larger than one."""
 
 
 class NoiseGenerator(nn.Module):
@@ -27,6 +29,7 @@ class NoiseGenerator(nn.Module):
 
     def __init__(self, channels: int = 1, width: int = 8, px: int = 64) -> None:
         super().__init__()
+        self.px = px
         widths = [LATENT, *(width * 2**level for level in reversed(range(round(math.log2(px / 4)))))]
         layers: list[nn.Module] = []
         for level, (a, b) in enumerate(pairwise(widths)):
@@ -40,6 +43,32 @@ class NoiseGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.tanh(full_precision(self.body(z[:, :, None, None])))
+
+    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) for ``shape`` = (B, H, W), any size: independent blocks of px x px that overlap.
+
+        Across an overlap the weights of two blocks are cosine and sine of an angle that goes from 0 to a right one: the variances of
+        independent noises then add up to that of either, and a correlation at a distance of d pixels is kept up to
+        cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is used twice. What is not Gaussian becomes a little more so there.
+        """
+        count, *sides = shape
+        blocks = [1 if side <= self.px else -(-side // (self.px - OVERLAP_PX)) + 1 for side in sides]
+        made: Tensor = self(torch.randn(count * math.prod(blocks), LATENT, generator=generator, device=next(self.parameters()).device))
+        if blocks == [1, 1]:
+            return made[..., : sides[0], : sides[1]]
+        weights = [torch.ones(self.px) if many == 1 else _ramps(self.px, OVERLAP_PX) for many in blocks]
+        made = made * torch.outer(*weights).to(made)
+        columns = made.view(count, math.prod(blocks), -1).transpose(1, 2)
+        step = self.px - OVERLAP_PX
+        whole = F.fold(columns, tuple(step * many + OVERLAP_PX for many in blocks), self.px, stride=step)
+        first = [0 if many == 1 else OVERLAP_PX for many in blocks]
+        return whole[..., first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]]
+
+
+def _ramps(px: int, overlap: int) -> Tensor:
+    """Weights that rise from 0 to 1 over ``overlap`` pixels and fall at the end, so that w(x)^2 + w(x + px - overlap)^2 = 1."""
+    rise = torch.sin((torch.arange(overlap) + 0.5) * (math.pi / 2 / overlap))
+    return torch.cat([rise, torch.ones(px - 2 * overlap), rise.flip(0)])
 
 
 class RoughDenoiser(nn.Module):
