@@ -13,6 +13,7 @@ from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats import open_image
 from pairfree.methods import METHODS
+from pairfree.noise.copula import fit_copula
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
 CELLS = [
@@ -347,6 +348,15 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
 )
 def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
     assert tables._value(values) == text
+
+
+def test_made_noise_is_compared_with_the_truth():
+    rng = np.random.default_rng(0)
+    white = fit_copula(rng.normal(0, 25, (200, 1, 64, 64)).astype(np.float32))
+    like, unlike = (patches.likeness(white, column) for column in ("gaussian:sigma=25", "correlated:sigma=25"))
+    assert like["std made"] == pytest.approx(25, rel=0.02)
+    assert like["largest error of correlations"] < 0.01
+    assert unlike["largest error of correlations"] == pytest.approx(0.18, abs=0.03)
 
 
 def test_noise_patches_are_summed_up_beside_the_truth():

@@ -1,4 +1,7 @@
-"""How true to the noise the patches of smooth areas are, under rules (3) and (4): GAN2GAN's Figure 2, on BSD400 at full size."""
+"""How true to the noise the patches of smooth areas are, under rules (3) and (4): GAN2GAN's Figure 2, on BSD400 at full size.
+
+And how true to the noise is what the short preset makes from them.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pairfree.bench.base import Cell, Experiment, Task, add_noise, read_planes
-from pairfree.noise.copula import autocovariance
+from pairfree.evaluate.noref import autocorrelation
+from pairfree.methods.imitation import COPULA_PATCHES
+from pairfree.nets.gan2gan import CopulaNoise
+from pairfree.noise.copula import TABLE_END, Copula, autocovariance, fit_copula
 from pairfree.noise.patches import NoisePatches, extract
 
 TRUE_STD = {"gaussian:sigma=25": 25.0, "gaussian:sigma=50": 50.0, "correlated:sigma=25": 25.0 * (0.5 + (1 - 0.5**0.5) ** 2) ** 0.5}
 """Noise and its marginal deviation, grey levels."""
 RULES = {"rule (3)": "gcbd", "rule (4)": "wavelet"}
+MADE, MADE_PX, MADE_COUNT = "made by the copula", 512, 16
+"""Row of the generator; side and number of the fields that it is judged by."""
 FOLDERS = ("bsd300/train", "bsds500_test")
 
 
 def cells(preset: str) -> list[Cell]:
-    return [Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for column in TRUE_STD for row, rule in RULES.items()]
+    found = []
+    for column in TRUE_STD:
+        found += [Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for row, rule in RULES.items()]
+        found.append(Cell(column, "noisy", preset, settings={"rule": "wavelet", "most": COPULA_PATCHES}, label=MADE))
+    return found
 
 
 def task(data: Path, cell: Cell) -> Task:
@@ -31,9 +44,23 @@ def task(data: Path, cell: Cell) -> Task:
 
 def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
     started = time.perf_counter()
-    found = extract(task.noisy, rule=str(cell.settings["rule"]))
+    rule = str(cell.settings["rule"])
+    if cell.row == MADE:
+        copula = fit_copula(extract(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels)
+        return likeness(copula, cell.column) | {"seconds": time.perf_counter() - started, "images": float(len(task.noisy))}
+    found = extract(task.noisy, rule=rule)
     seconds = time.perf_counter() - started
     return summary(found, TRUE_STD[cell.column]) | {"seconds": seconds, "images": float(len(task.noisy))}
+
+
+def likeness(copula: Copula, column: str) -> dict[str, float]:
+    """Deviation of the noise that is made beside the truth, and the largest error of its autocorrelation at lags 1 to 4 px, either axis."""
+    generator = CopulaNoise(copula.filters, copula.table, TABLE_END)
+    made = generator.sample((MADE_COUNT, MADE_PX, MADE_PX), torch.Generator().manual_seed(0))[:, 0].double().numpy()
+    blank = {str(number): np.zeros((1, MADE_PX, MADE_PX)) for number in range(MADE_COUNT)}
+    true = np.stack([field[0] for field in add_noise(blank, column, "the noise alone").values()]).astype(np.float64)
+    errors = [np.subtract(autocorrelation(made, axis), autocorrelation(true, axis)) for axis in (1, 2)]
+    return {"true std": TRUE_STD[column], "std made": float(made.std()), "largest error of correlations": float(np.max(np.abs(errors)))}
 
 
 def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
