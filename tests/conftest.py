@@ -22,7 +22,7 @@ SMALL = {
     "batch_size": 2,
     "precision": "float32",
     **{"extractor_width": 4, "extractor_depth": 4, "critic_width": 4, "blocks": 1, "lookahead_every": 2, "generator_width": 4},
-    **{"noise_patch_px": 32, "generator_px": 32, "smooth_limit": 9.0, "rough_width": 4, "rule": "wavelet"},
+    **{"noise_patch_px": 32, "generator_px": 32, "smooth_limit": 9.0, "rough_width": 4, "rule": "wavelet", "noise_width": 4},
 }
 
 

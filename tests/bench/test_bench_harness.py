@@ -120,6 +120,21 @@ def test_the_key_follows_data_and_settings():
     assert key != harness.cache_key(tiny_task(None, other), other)
 
 
+def test_a_result_holds_while_its_config_is_what_it_was():
+    """A new option at its default leaves measured cells measured; any other difference does not."""
+    cell = CELLS[4]
+    stored = harness.settings_of(cell)
+    assert harness.same_settings(stored, cell)
+    older = {name: value for name, value in stored.items() if name != "max_norm"}
+    assert harness.same_settings(older, cell)
+    assert not harness.same_settings(older, replace(cell, settings={**cell.settings, "max_norm": 7.0}))
+    assert not harness.same_settings({**stored, "lr": 0.5}, cell)
+    assert not harness.same_settings({**stored, "gone": 1}, cell)
+    assert harness.holds({"key": "a", "training": {"config": stored}}, "a", cell)
+    assert not harness.holds({"key": "a", "training": {"config": stored}}, "b", cell)
+    assert harness.holds({"key": "a", "training": {}}, "a", CELLS[1])
+
+
 def test_a_killed_cell_goes_on(bench, tmp_path):
     class Killed(Exception):
         pass

@@ -17,7 +17,7 @@ COLUMNS = (
     "correlated:sigma=15",
     "correlated:sigma=25",
 )
-METHODS = ("n2v", "nb2nb", "iddp", "gan2gan", "dncnn-b", "n2n", "n2c")
+METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "dncnn-b", "n2n", "n2c")
 TAKES_CLEAN = ("gcbd", "dncnn-b")
 """Methods that learn from clean images of other scenes: every other training image is clean for them, the rest noisy."""
 ABLATED = ("gaussian:sigma=25", "correlated:sigma=25")
@@ -39,7 +39,16 @@ def cells(preset: str) -> list[Cell]:
         for method in METHODS:
             found += [Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
         found.append(Cell(column, "gcbd", preset, settings={"rule": "wavelet"}, label="n2c (rule 4)"))
-    return found + _ablations(preset) + _generators(preset)
+    return found + _masks(preset) + _ablations(preset) + _generators(preset)
+
+
+def _masks(preset: str) -> list[Cell]:
+    """Noise2Void's later options."""
+    changes: dict[str, dict[str, Any]] = {
+        "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
+        "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
+    }
+    return [Cell(column, "n2v", preset, settings=change, label=row) for column in ABLATED for row, change in changes.items()]
 
 
 def _generators(preset: str) -> list[Cell]:

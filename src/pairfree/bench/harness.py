@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def run(
         label = f"[{number}/{len(chosen)}] {cell.name}"
         task = experiment.task(root, cell)
         key = cache_key(task, cell)
-        if target.is_file() and json.loads(target.read_text(encoding="utf-8"))["key"] == key:
+        if target.is_file() and holds(json.loads(target.read_text(encoding="utf-8")), key, cell):
             say(f"{label}: measured before")
             continue
         result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, key, on_step)
@@ -131,15 +131,13 @@ def data_folder(data: Path | None) -> Path:
 
 
 def cache_key(task: Task, cell: Cell) -> str:
-    """Digest of all that decides a cell's number: the data, the cell, the budget, the version of the code's contract."""
+    """Digest of what decides a cell's number beside its method's config: data, cell, budget, and the version of the code's contract."""
     digest = hashlib.sha256()
     scored = [image.noisy for image in task.test], [image.clean for image in task.test if image.clean is not None]
     for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
     words: list[Any] = [cell.name, sorted(cell.settings.items()), cell.minutes, pairfree.__version__]
-    if cell.method not in BASELINES:
-        words.append(settings_of(cell))
     windows = [(image.low, image.data_range) for image in task.test]
     if set(windows) != {(Scored.low, Scored.data_range)}:
         words.append(windows)
@@ -147,9 +145,26 @@ def cache_key(task: Task, cell: Cell) -> str:
     return digest.hexdigest()
 
 
+def holds(result: Mapping[str, Any], key: str, cell: Cell) -> bool:
+    """Whether a stored result is that of this cell as it would be measured now."""
+    return bool(result["key"] == key) and (cell.method in BASELINES or same_settings(result["training"]["config"], cell))
+
+
+def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a cell was trained with the config it has now. An option that did not exist then must be at its default, which by our rule
+    does what was done before there was the option."""
+    config = _config(cell)
+    defaults = {field.name: field.default for field in fields(config)}
+    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(asdict(config), sort_keys=True)
+
+
 def settings_of(cell: Cell) -> dict[str, Any]:
     """The full config of a trained cell: a changed preset is another cell."""
-    return asdict(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name))
+    return asdict(_config(cell))
+
+
+def _config(cell: Cell) -> Any:
+    return updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name)
 
 
 def measure(
@@ -199,10 +214,11 @@ def _trained(
     """The trained model; the seconds it took: of this process, or, where it was stopped in between, those that the run's clock counted; and
     what the experiment's probes found."""
     marker, run = folder / "cell-key", folder / "run"
-    if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != key):
+    mark = key + json.dumps(settings_of(cell), sort_keys=True)
+    if folder.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != mark):
         shutil.rmtree(folder)
     started = now()
-    write_text(marker, key, overwrite=True)
+    write_text(marker, mark, overwrite=True)
     again = bool(checkpoint.listing(run / "checkpoints"))
     if not again:
         shutil.rmtree(run, ignore_errors=True)

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairfree.methods import bm3d, cyclegan, dncnn_b, gan2gan, gcbd, iddp, iscl, n2c, n2n, n2v, nb2nb, noisy_n2n, quan, uidnet
+from pairfree.methods import (
+    b2u,
+    bm3d,
+    cvf_sid,
+    cyclegan,
+    dncnn_b,
+    gan2gan,
+    gcbd,
+    iddp,
+    iscl,
+    n2c,
+    n2n,
+    n2s,
+    n2v,
+    nb2nb,
+    noisy_n2n,
+    quan,
+    uidnet,
+)
 from pairfree.methods.base import Method
 
 METHODS: dict[str, type[Method]] = {
@@ -19,7 +37,10 @@ METHODS: dict[str, type[Method]] = {
     "n2c": n2c.N2C,
     "n2n": n2n.N2N,
     "n2v": n2v.N2V,
+    "n2s": n2s.N2S,
     "nb2nb": nb2nb.Nb2Nb,
+    "b2u": b2u.B2U,
+    "cvf-sid": cvf_sid.CVFSID,
     "noisy-n2n": noisy_n2n.NoisyN2N,
     "bm3d": bm3d.BM3D,
 }
@@ -36,7 +57,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "n2c": n2c.PRESETS,
     "n2n": n2n.PRESETS,
     "n2v": n2v.PRESETS,
+    "n2s": n2s.PRESETS,
     "nb2nb": nb2nb.PRESETS,
+    "b2u": b2u.PRESETS,
+    "cvf-sid": cvf_sid.PRESETS,
     "noisy-n2n": noisy_n2n.PRESETS,
     "bm3d": bm3d.PRESETS,
 }

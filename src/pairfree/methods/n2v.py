@@ -46,6 +46,40 @@ def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Ge
     return torch.where(mask, moved, y)
 
 
+def hidden_with(mask: Tensor, shape: str, reach_px: int) -> Tensor:
+    """The masked pixels and those within ``reach_px``, (B, 1, H, W) bool: in the same row or column ("cross") or all around ("square")."""
+    side, one = 2 * reach_px + 1, mask.to(torch.float32)
+    if shape == "square":
+        return F.max_pool2d(one, side, 1, reach_px) > 0
+    along_rows = F.max_pool2d(one, (1, side), 1, (0, reach_px))
+    return torch.maximum(along_rows, F.max_pool2d(one, (side, 1), 1, (reach_px, 0))) > 0
+
+
+def replace_by_median(y: Tensor, mask: Tensor, radius_px: int) -> Tensor:
+    """Each masked pixel of (B, C, H, W) takes the median of the unmasked pixels within ``radius_px``; the image is mirrored at its border.
+
+    mask   of ``stratified_mask``. Source: Hoeck et al., N2V2, ECCV workshops 2022, section 3.2
+    """
+    side = 2 * radius_px + 1
+    shown = F.pad(y.masked_fill(mask, torch.nan), [radius_px] * 4, mode="reflect")
+    image, _, row, column = torch.nonzero(mask, as_tuple=True)
+    steps = torch.arange(side, device=y.device)
+    rows, columns = row[:, None, None] + steps.view(1, -1, 1), column[:, None, None] + steps.view(1, 1, -1)
+    windows = shown[image[:, None, None], :, rows, columns].flatten(1, 2)
+    out = y.clone()
+    out[image, :, row, column] = windows.nanmedian(dim=1).values
+    return out
+
+
+def replace_by_mean(y: Tensor, hidden: Tensor, radius_px: int) -> Tensor:
+    """Each hidden pixel of (B, C, H, W) takes the mean of the shown pixels within ``radius_px``; of the whole image, if there is none."""
+    side = 2 * radius_px + 1
+    free = (~hidden).to(y.dtype)
+    whole = torch.sum(y * free, (2, 3), keepdim=True) / torch.sum(free, (2, 3), keepdim=True)
+    total, count = (F.avg_pool2d(one, side, 1, radius_px) for one in (y * free, free))
+    return torch.where(hidden, torch.where(count > 0, total / count, whole), y)
+
+
 def _mirror(index: Tensor, size: int) -> Tensor:
     index = index.abs()
     return torch.where(index >= size, 2 * (size - 1) - index, index)
@@ -69,10 +103,17 @@ def masked_loss(denoised: Tensor, y: Tensor, mask: Tensor) -> Tensor:
 class N2VConfig(SingleConfig):
     """spacing_px  one masked pixel in each square of this side: 8 masks 1.6 % of the pixels; must divide patch_px
     radius_px     replacement pixels come from within this distance (paper: 5x5 window, published code: radius 5)
+    replacement   "uniform": one of them, drawn; "median": their median (N2V2, against checkerboards; with ``net="blur-unet"``)
+    struct_px     pixels this far from a masked one are hidden too, since their noise is correlated with its own (structN2V); they and the
+                  masked ones take the mean of what is shown. 0 is the paper
+    struct        where they lie: "cross", along rows and columns (patches are turned, so both), or "square"
     """
 
     spacing_px: int = 8
     radius_px: int = 5
+    replacement: str = "uniform"
+    struct_px: int = 0
+    struct: str = "cross"
     predict: str = "residual"
 
     def __post_init__(self) -> None:
@@ -81,6 +122,13 @@ class N2VConfig(SingleConfig):
             raise ConfigError(f"spacing_px = {self.spacing_px}: must divide patch_px = {self.patch_px} and be at least 2")
         if not 1 <= self.radius_px < self.patch_px:
             raise ConfigError(f"radius_px = {self.radius_px}: must lie in 1..{self.patch_px - 1}")
+        if self.replacement not in ("uniform", "median") or self.struct not in ("cross", "square"):
+            raise ConfigError(f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square")
+        if self.struct_px < 0 or (self.struct_px and 4 * self.struct_px >= min(self.spacing_px, 2 * self.radius_px)):
+            raise ConfigError(
+                f"struct_px = {self.struct_px}: needs spacing_px above {4 * self.struct_px} and radius_px above {2 * self.struct_px}, so "
+                "that enough is shown"
+            )
 
 
 PRESETS = {
@@ -112,5 +160,12 @@ class N2V(SingleNetwork):
         # Departs from the paper: One masked pixel in every square cell (stratified) instead of independent draws, and never replaced by
         # itself.
         mask = stratified_mask(y.shape, self.config.spacing_px, at.rng("mask", y.device), y.device)
-        denoised = self.f(replace_by_neighbours(y, mask, self.config.radius_px, at.rng("replacement", y.device)))
-        return self.descend(masked_loss(denoised, y, mask), at)
+        return self.descend(masked_loss(self.f(self._replaced(y, mask, at)), y, mask), at)
+
+    def _replaced(self, y: Tensor, mask: Tensor, at: At) -> Tensor:
+        config = self.config
+        if config.struct_px > 0:
+            return replace_by_mean(y, hidden_with(mask, config.struct, config.struct_px), config.radius_px)
+        if config.replacement == "median":
+            return replace_by_median(y, mask, config.radius_px)
+        return replace_by_neighbours(y, mask, config.radius_px, at.rng("replacement", y.device))

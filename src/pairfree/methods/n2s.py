@@ -1,0 +1,71 @@
+"""Noise2Self (Batson & Royer, ICML 2019): a function that never uses a pixel to predict it can only learn the signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs
+from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
+from pairfree.methods.n2v import masked_loss
+from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.nets.blocks import channels_last
+
+
+@dataclass(frozen=True)
+class N2SConfig(SingleConfig):
+    """mask_width    one pixel in each square cell of this side is hidden at a time
+    j_invariant   the result is put together from mask_width^2 passes, in each of which the pixels in question are hidden; False: one pass
+                  over the image as it is, which shows the network the pixel as well
+    """
+
+    mask_width: int = 4
+    j_invariant: bool = True
+    predict: str = "residual"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.mask_width <= self.patch_px:
+            raise ConfigError(f"mask_width = {self.mask_width}: must lie in 2..{self.patch_px}, the patch")
+
+
+PRESETS = {
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset, so that rows of a table
+    # differ in the method only.
+    "cpu": N2SConfig(),
+    # Departs from the paper: `paper`: the U-Net and the schedule are those of the IDDP tables.
+    "paper": N2SConfig(**PUBLISHED, predict="image", batch_size=32, lr=1e-3, steps=80_000),
+}
+
+
+class N2S(SingleNetwork):
+    key = "n2s"
+    title = "Noise2Self"
+    needs = Needs.NOISY
+    citation = "Batson & Royer, Noise2Self: blind denoising by self-supervision, ICML 2019, arXiv:1901.11365"
+    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    config: N2SConfig
+
+    def __init__(self, config: N2SConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+        super().__init__(config, channels, device, net)
+        self.hidden = Hidden(self.net, config.mask_width)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.hidden if self.config.j_invariant else self.net
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.denoiser(channels_last(x))
+        return out
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """E|f_J(y) - y_J|^2 over one J of the partition (the paper's eq. 4), estimated with its own grid for each patch."""
+        y = batch.noisy
+        # Departs from the paper: Every patch of a batch has its own phase of the grid, drawn; the authors' code takes them in turn.
+        phases = draw_phases(len(y), 1, self.config.mask_width, at.rng("phase", y.device), y.device)
+        mask = grid_mask(y.shape, self.config.mask_width, phases[:, 0])
+        return self.descend(masked_loss(self.f(fill(y, mask)), y, mask), at)
