@@ -22,7 +22,17 @@ SMALL = {
     "batch_size": 2,
     "precision": "float32",
     **{"extractor_width": 4, "extractor_depth": 4, "critic_width": 4, "blocks": 1, "lookahead_every": 2, "generator_width": 4},
-    **{"noise_patch_px": 32, "generator_px": 32, "smooth_limit": 9.0, "rough_width": 4, "rule": "wavelet", "noise_width": 4},
+    **{
+        "noise_patch_px": 32,
+        "generator_px": 32,
+        "smooth_limit": 9.0,
+        "rough_width": 4,
+        "rule": "wavelet",
+        "noise_width": 4,
+        "levels": 2,
+        "inputs": 4,
+        "predictions": 2,
+    },
 }
 
 
@@ -38,7 +48,8 @@ class SmallRuns:
     def config(self, key: str, preset: str = "cpu", **changes):
         base = PRESETS[key][preset]
         names = {field.name for field in dataclasses.fields(base)}
-        return dataclasses.replace(base, **{name: value for name, value in (SMALL | changes).items() if name in names})
+        brief = {"steps": 3, "minutes": 0.0} if METHODS[key].one_image else {}
+        return dataclasses.replace(base, **{name: value for name, value in (SMALL | brief | changes).items() if name in names})
 
     def method(self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes) -> Method:
         torch.manual_seed(seed)

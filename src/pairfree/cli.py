@@ -32,9 +32,9 @@ out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highli
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
 METHOD_HELP = (
-    "Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d. With --clean: iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan "
-    "(also --noise-images). With --target: n2n, n2c, and noisy-n2n (also --noise-images). Default: that of --init, else iscl with --clean, "
-    "else iddp."
+    "Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself). With --clean: iscl, cyclegan, "
+    "uidnet, gcbd, dncnn-b, and quan (also --noise-images). With --target: n2n, n2c, and noisy-n2n (also --noise-images). Default: that of "
+    "--init, else iscl with --clean, else iddp."
 )
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]

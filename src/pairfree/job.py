@@ -29,6 +29,7 @@ from pairfree.files.listing import find_images, is_folder
 from pairfree.files.words import shown
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, below
+from pairfree.methods.one_image import OneImageConfig
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
@@ -138,6 +139,7 @@ def resolve(
     if isinstance(method, type) and METHODS.get(method.key) is method:
         method = method.key
     needs, config = settings_of(method, preset, settings, start)
+    config = _with(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
     noisy_set, noisy_paths = image_set(noisy, "noisy image")
     inputs: dict[str, Any] = {"noisy": noisy_paths}
@@ -149,8 +151,6 @@ def resolve(
     warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
     torch.manual_seed(seed)
-    if net is not None and isinstance(config, SingleConfig):
-        config = dataclasses.replace(config, net=type(net).__name__)
     made = make_method(method, config, noisy_set.channels, place, net)
     if net is not None or not isinstance(method, str):
         Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
@@ -190,6 +190,15 @@ def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, st
         kept = ARCHITECTURE if "critic_width" in start.facts["config"] else ARCHITECTURE[:-1]
         base = updated(base, {key: value for key, value in start.facts["config"].items() if key in kept and hasattr(base, key)}, "init")
     return chosen.needs, updated(base, settings or {}, f"settings of {method}")
+
+
+def _with(config: Any, net: nn.Module | None, minutes: float | None, steps: int | None) -> Any:
+    """The config with what is given beside it: the name of a user's own network; where a budget is one for each image, that budget."""
+    if net is not None and isinstance(config, SingleConfig):
+        return dataclasses.replace(config, net=type(net).__name__)
+    if not isinstance(config, OneImageConfig) or (minutes is None and steps is None):
+        return config
+    return dataclasses.replace(config, minutes=float(minutes or 0), steps=int(steps or 0))
 
 
 def _intensity_maps(

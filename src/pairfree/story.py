@@ -24,6 +24,8 @@ from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 EXAMPLES = 4
 EVIDENCE_PLANES = 16
 CROP_PX = 320
+LEARNED_PX = 256
+"""Side of what the report shows of an image that takes minutes to denoise."""
 MIN_EVIDENCE_PX = 32
 
 
@@ -32,8 +34,11 @@ def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Se
 
     warnings   about the files; clean_planes   of the unpaired clean set
     """
-    chosen = evenly(len(noisy.planes), EVIDENCE_PLANES)
-    pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
+    if model.method.one_image:  # every one takes minutes
+        shown = [(f"{noisy.names[0]}, {LEARNED_PX} px of it", _middle(noisy.planes[0], LEARNED_PX))]
+    else:
+        shown = [(noisy.names[index], noisy.planes[index]) for index in evenly(len(noisy.planes), EVIDENCE_PLANES)]
+    pairs = [(name, plane, model.predictor.predict(plane)) for name, plane in shown]
     write_report(run.report_path, run_report(run, model, noisy, pairs, warnings, clean_planes))
 
 
@@ -76,12 +81,22 @@ def evenly(total: int, wanted: int) -> list[int]:
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     height, width = noisy.shape[1:]
-    top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
-    cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
+    cut = _middle_cut(noisy, CROP_PX)
+    top, left = cut[1].start, cut[2].start
     first, second = (_samples_last(array[cut]) for array in (noisy, denoised))
     apart = _samples_last(model.predictor.disagreement(noisy)[cut]) if model.method.disagrees else None
     text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
+
+
+def _middle(plane: np.ndarray, side_px: int) -> np.ndarray:
+    return plane[_middle_cut(plane, side_px)]
+
+
+def _middle_cut(plane: np.ndarray, side_px: int) -> tuple[slice, slice, slice]:
+    """The middle of a plane (C, H, W), up to ``side_px`` high and wide."""
+    top, left = (max(0, (length - side_px) // 2) for length in plane.shape[1:])
+    return slice(None), slice(top, top + side_px), slice(left, left + side_px)
 
 
 def _samples_last(array: np.ndarray) -> np.ndarray:
@@ -176,6 +191,12 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     facts, config, method = model.facts, model.facts.get("config", {}), model.method
     cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
     opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+    if method.one_image:
+        budget = f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
+        return (
+            f"{opening}; each image was learned by itself for at most {budget}, preset {facts['preset']}, seed {facts['seed']}, torch "
+            f"{facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
+        )
     if not method.trains:
         return (
             f"{opening}; nothing was trained, and the noise level was estimated for each image where none was given. "

@@ -16,7 +16,7 @@ from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
 no_bm3d = pytest.mark.skipif(importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed")
 ALL = [pytest.param(key, marks=no_bm3d) if key == "bm3d" else key for key in METHODS]
-TRAINED = [key for key in METHODS if key != "bm3d"]  # bm3d has nothing to train
+TRAINED = [key for key in METHODS if METHODS[key].trains]
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

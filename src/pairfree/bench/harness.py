@@ -17,7 +17,7 @@ import torch
 
 import pairfree
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, patches, tables, wf
+from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, one_image, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.config import choose, updated
@@ -48,6 +48,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ct_dose.EXPERIMENT,
         patches.EXPERIMENT,
         noisy_n2n.EXPERIMENT,
+        one_image.EXPERIMENT,
     )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
@@ -190,6 +191,8 @@ def measure(
         started = now()
         outputs = _apply(model, task.test)
     elapsed = now() - started
+    if training and pairfree.METHODS[cell.method].one_image:
+        training["seconds_an_image"] = round(elapsed / len(task.test), 1)
     pixels = sum(image.noisy[0].size for image in task.test)
     _keep(outputs, task.test, folder / "denoised")
     evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,30 @@ class Predictor:
         on_pixels   called with the number of pixels of each finished tile
         Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
         """
-        return intensity + self.normalizer.scale * self._over_tiles(intensity, lambda x: self.method.denoise(x) - x, on_pixels)
+        with self._told(on_pixels, intensity[0].size) as tell:
+            return intensity + self.normalizer.scale * self._over_tiles(intensity, lambda x: self.method.denoise(x) - x, tell)
+
+    @contextmanager
+    def _told(self, on_pixels: Callable[[int], None] | None, pixels: int) -> Iterator[Callable[[int], None] | None]:
+        """What a finished tile is told to. A network that works on an image for minutes (``progress``) tells by itself how far it is."""
+        net: Any = self.method.denoiser
+        if on_pixels is None or not hasattr(net, "progress"):
+            yield on_pixels
+            return
+        reached = 0
+
+        def progress(share: float) -> None:
+            nonlocal reached
+            done = int(share * pixels)
+            on_pixels(done - reached)
+            reached = done
+
+        net.progress = progress
+        try:
+            yield None
+        finally:
+            net.progress = None
+        on_pixels(pixels - reached)
 
     def disagreement(self, intensity: np.ndarray) -> np.ndarray:
         """How far the method's two denoisers are apart: (C, H, W) as in ``predict`` -> same shape, float64, intensity units, not negative.

@@ -9,6 +9,7 @@ from pairfree.methods import (
     bm3d,
     cvf_sid,
     cyclegan,
+    dip,
     dncnn_b,
     gan2gan,
     gcbd,
@@ -21,6 +22,7 @@ from pairfree.methods import (
     nb2nb,
     noisy_n2n,
     quan,
+    s2s,
     uidnet,
 )
 from pairfree.methods.base import Method
@@ -42,6 +44,8 @@ METHODS: dict[str, type[Method]] = {
     "b2u": b2u.B2U,
     "cvf-sid": cvf_sid.CVFSID,
     "noisy-n2n": noisy_n2n.NoisyN2N,
+    "dip": dip.DIP,
+    "s2s": s2s.S2S,
     "bm3d": bm3d.BM3D,
 }
 
@@ -62,6 +66,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "b2u": b2u.PRESETS,
     "cvf-sid": cvf_sid.PRESETS,
     "noisy-n2n": noisy_n2n.PRESETS,
+    "dip": dip.PRESETS,
+    "s2s": s2s.PRESETS,
     "bm3d": bm3d.PRESETS,
 }
 

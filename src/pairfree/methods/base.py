@@ -94,6 +94,8 @@ class Method(ABC):
 
     trains: ClassVar[bool] = True
     """False for a method without steps; its runs only record its settings."""
+    one_image: ClassVar[bool] = False
+    """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for each image."""
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]

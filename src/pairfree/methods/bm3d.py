@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, Needs
+from pairfree.methods.base import Needs
+from pairfree.methods.one_image import Untrained
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 
@@ -63,11 +63,8 @@ def _estimated(planes: np.ndarray) -> float:
     return float(np.median(np.abs(steps)) / (0.6745 * 2**0.5)) if steps.size else 0.0
 
 
-class BM3D(Method):
-    """``step`` does nothing: a run of this method only records its settings, so that every command works with it."""
-
+class BM3D(Untrained):
     key = "bm3d"
-    trains = False
     title = "BM3D"
     needs = Needs.NOISY
     citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
@@ -79,20 +76,6 @@ class BM3D(Method):
         self.net = BM3DNetwork(config.sigma)
         self.networks = {"net": self.net}
         self.optimizers = {}
-
-    def prepare(self, data: TrainingData, seed: int) -> None:
-        """Nothing to prepare."""
-
-    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        return {"loss": torch.zeros(())}
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net(x)
-        return out
-
-    @property
-    def denoiser(self) -> nn.Module:
-        return self.net
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,39 @@
+"""Methods that learn one image at a time, on three images of BSD68, each with its own budget; BM3D beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pairfree.bench import bsd68
+from pairfree.bench.base import Cell, Experiment, Task
+
+COLUMN = "gaussian:sigma=25"
+PLACES = (0, 33, 67)
+"""Of the images among the 68, in the order of their names."""
+
+
+def cells(preset: str) -> list[Cell]:
+    return [
+        Cell(COLUMN, "noisy", preset),
+        Cell(COLUMN, "bm3d", preset, settings={"sigma": 25.0}, label="bm3d, true sigma"),
+        Cell(COLUMN, "bm3d", preset, label="bm3d, estimated sigma"),
+        Cell(COLUMN, "dip", preset),
+        Cell(COLUMN, "dip", preset, settings={"patience": 0}, label="dip, the whole budget"),
+        Cell(COLUMN, "s2s", preset),
+    ]
+
+
+def task(data: Path, cell: Cell) -> Task:
+    whole = bsd68.task(data, cell)
+    test = [whole.test[place] for place in PLACES]
+    return Task(noisy=[image.noisy for image in test], test=test)
+
+
+EXPERIMENT = Experiment(
+    name="one-image",
+    title="One image at a time, grey, Gaussian noise of sigma 25",
+    statement="PSNR in dB / SSIM, mean over the first, the middle and the last of the 68 images; data range 255, both sides clipped to it; "
+    "noise drawn once, neither clipped nor rounded; budgets are those of each image",
+    cells=cells,
+    task=task,
+)

@@ -1,0 +1,154 @@
+"""Methods without a training run: what they learn, they learn from each image as it is denoised. A run records their settings."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch, TrainingData
+from pairfree.data.seeding import generator
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Method, check_positive
+
+LEAST_CELLS = 2
+"""Smaller images are grown to this many times the network's stride: batch norm needs more than one value."""
+
+
+class Untrained(Method):
+    """A method whose ``step`` does nothing, so that every command works with it; its network denoises whole images."""
+
+    trains = False
+    net: nn.Module
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        return {"loss": torch.zeros(())}
+
+    def denoise(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.net
+
+
+@dataclass(frozen=True)
+class OneImageConfig:
+    """minutes   spent on each image; 0: ``steps`` counts
+    steps     optimiser steps on each image
+    width     channels of the network's first level
+    lr        learning rate of Adam
+    """
+
+    minutes: float = 0.0
+    steps: int = 2000
+    width: int = 16
+    lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        check_positive(type(self).__name__, [("width", self.width), ("lr", self.lr)])
+        if min(self.minutes, self.steps) < 0 or not 0 < max(self.minutes, self.steps) < math.inf:
+            raise ConfigError(f"minutes = {self.minutes}, steps = {self.steps}: one must be above 0, none below")
+        problems = self.own_problems()
+        if problems:
+            raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+    def own_problems(self) -> list[str]:
+        """What is wrong with the settings that a subclass adds."""
+        return []
+
+
+class Fit(ABC):
+    """One image being learned.
+
+    y    the noisy image (1, C, H, W), network units; seed   of the run: everything random at step k follows from (seed, k)
+    """
+
+    def __init__(self, y: Tensor, seed: int) -> None:
+        self.y, self.seed = y, seed
+
+    @abstractmethod
+    def step(self, at: At) -> None:
+        """One optimiser step. DivergedError where the loss is not finite."""
+
+    @property
+    def settled(self) -> bool:
+        """True where more steps would only make it worse."""
+        return False
+
+    @abstractmethod
+    def result(self) -> Tensor:
+        """The image as it is denoised now, (1, C, H, W)."""
+
+    def rng(self, step: int, purpose: str) -> torch.Generator:
+        return generator(self.seed, step, purpose, self.y.device)
+
+
+class OneImage(nn.Module):
+    """``make`` a fit for an image, let it learn for its budget, take its result: (B, C, H, W) -> same, one image after the other.
+
+    progress   called with the share of the work that is done, in 0..1, as it goes on; None for silence
+    """
+
+    whole_image = True
+
+    def __init__(self, config: OneImageConfig, stride: int, make: Callable[[Tensor, int], Fit]) -> None:
+        super().__init__()
+        self.config, self.stride, self.make = config, stride, make
+        self.progress: Callable[[float], None] | None = None
+        self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
+        self.seed: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            return torch.cat([self._learned(x, index) for index in range(len(x))])
+
+    def _learned(self, x: Tensor, index: int) -> Tensor:
+        height, width = x.shape[-2:]
+        least = LEAST_CELLS * self.stride
+        y = nn.functional.pad(x[index : index + 1].clone().float(), (0, max(0, least - width), 0, max(0, least - height)), mode="replicate")
+        fit = self.make(y, int(self.seed))
+        began, limit_s = time.monotonic(), 60.0 * self.config.minutes
+        step, share = 0, 0.0
+        while share < 1.0 and not fit.settled:
+            fit.step(At(int(self.seed), step, "image", step, max(step + 1, self.config.steps)))
+            step += 1
+            share = (time.monotonic() - began) / limit_s if limit_s else step / self.config.steps
+            if self.progress is not None:
+                self.progress((index + min(1.0, share)) / len(x))
+        return fit.result().detach()[..., :height, :width]
+
+
+class OneImageMethod(Untrained):
+    """A method whose network is a ``OneImage``; the run's seed is kept in it."""
+
+    one_image = True
+    net: OneImage
+    config: OneImageConfig
+
+    def __init__(self, config: OneImageConfig, stride: int, make: Callable[[Tensor, int], Fit], device: torch.device | str) -> None:
+        self.config = config
+        self.place = torch.device(device)
+        self.net = OneImage(config, stride, make).to(self.place)
+        self.networks = {"net": self.net}
+        self.optimizers = {}
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        self.net.seed.fill_(seed)
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+
+def fresh(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A network whose first weights follow from the seed, whatever was drawn before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()

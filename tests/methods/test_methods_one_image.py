@@ -1,0 +1,271 @@
+"""Deep Image Prior and Self2Self: their equations with loops, their networks, and learning that repeats, tells how far it is, and ends."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import pairfree as pf
+from pairfree.engine.run import RunFolder
+from pairfree.errors import ConfigError
+from pairfree.job import resolve
+from pairfree.methods import METHODS, PRESETS
+from pairfree.methods.base import At
+from pairfree.methods.dip import DIPFit, MovingVariance, reconstruction_loss
+from pairfree.methods.one_image import Fit, OneImage, OneImageConfig
+from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
+from pairfree.nets.blocks import parameter_count
+from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet
+
+TINY = {"dip": {"width": 8, "levels": 3, "inputs": 4}, "s2s": {"width": 6, "predictions": 4}}
+
+
+def some(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(0.3, 1.5, shape))
+
+
+def scene(sigma: float, side: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    clean = ndimage.gaussian_filter(rng.standard_normal((side, side)), 5)
+    clean = 0.5 + 0.15 * clean / clean.std()
+    return clean.astype(np.float32), (clean + rng.normal(0, sigma, clean.shape)).astype(np.float32)
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_losses_are_their_equations():
+    made, y = some(2, 3, 5, 4), some(2, 3, 5, 4, seed=1)
+    shown = torch.from_numpy((np.random.default_rng(2).random((2, 3, 5, 4)) < 0.7).astype(float))
+    assert reconstruction_loss(made, y).item() == pytest.approx(np.mean((made.numpy() - y.numpy()) ** 2), rel=1e-10)
+    total = sum((made[at].item() - y[at].item()) ** 2 for at in itertools.product(*map(range, made.shape)) if shown[at] == 0)
+    assert hidden_pixel_loss(made, y, shown).item() == pytest.approx(total / float((shown == 0).sum()), rel=1e-10)
+    made.requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: hidden_pixel_loss(m, y, shown), (made,))
+
+
+def test_self2self_oracle_pays_the_noise_variance():
+    x, n = torch.full((4, 1, 64, 64), 0.5, dtype=torch.float64), 0.2 * some(4, 1, 64, 64).sub(0.3).div(1.5)
+    shown = (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.7).double()
+    count = float((1 - shown).sum())
+    assert abs(hidden_pixel_loss(x, x + n, shown).item() - 0.04) < 5 * 0.04 * (2 / count) ** 0.5
+
+
+def test_moving_variance_is_its_recursion():
+    images = [some(1, 1, 4, 4, seed=seed) for seed in range(6)]
+    watched, mean, value = MovingVariance(0.1), images[0].numpy(), 0.0
+    assert watched.add(images[0]) == 0.0
+    for image in images[1:]:
+        value = 0.9 * (value + 0.1 * np.mean((image.numpy() - mean) ** 2))
+        mean = 0.9 * mean + 0.1 * image.numpy()
+        assert watched.add(image) == pytest.approx(value, rel=1e-10)
+
+
+def test_a_partial_convolution_counts_shown_values_only():
+    torch.manual_seed(0)
+    layer = PartialConv(2, 3).double()
+    x, mask = some(1, 2, 5, 6), torch.zeros(1, 2, 5, 6, dtype=torch.float64)
+    mask[:, :, :, :3] = torch.from_numpy((np.random.default_rng(1).random((1, 2, 5, 3)) < 0.6).astype(float))
+    found, known = layer(x, mask)
+    weight, bias = layer.convolution.weight.detach().numpy(), layer.convolution.bias.detach().numpy()
+    shown_x = np.pad((x * mask).numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge")
+    counted = np.pad(mask.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=1.0)
+    for o, i, j in itertools.product(range(3), range(5), range(6)):
+        window = np.s_[0, :, i : i + 3, j : j + 3]
+        k = counted[window].sum()
+        value = (weight[o] * shown_x[window]).sum() * 18 / k + bias[o] if k else 0.0
+        assert found[0, o, i, j].item() == pytest.approx(value if value > 0 else 0.1 * value, rel=1e-9, abs=1e-12)
+        assert known[0, o, i, j].item() == float(k > 0)
+    assert known.min() == 0
+
+
+def test_networks_are_the_published_ones():
+    """About 2.2 million weights for the hourglass and 1 million for the partial U-Net, as the papers say."""
+    assert parameter_count(SkipNet(32, 3, 128, 5)) == pytest.approx(2.2e6, rel=0.02)
+    assert parameter_count(PartialUNet(3, 48)) == pytest.approx(1.0e6, rel=0.02)
+    for net in (SkipNet(4, 2, 8, 3), PartialUNet(2, 6)):
+        x = torch.rand(1, 2, 2 * net.stride, net.stride)
+        made = net(torch.rand(1, 4, *x.shape[2:])) if isinstance(net, SkipNet) else net(x, torch.ones_like(x))
+        assert made.shape == x.shape
+
+
+def test_hidden_pixels_do_not_reach_self2selfs_network():
+    torch.manual_seed(0)
+    net, x = PartialUNet(1, 6), torch.rand(1, 1, 32, 32)
+    shown = (torch.rand(x.shape) < 0.7).float()
+    x.requires_grad_()
+    torch.manual_seed(1)
+    (gradient,) = torch.autograd.grad(net(x, shown).sum(), x)
+    assert (gradient[shown == 0] == 0).all()
+    assert (gradient[shown == 1] != 0).float().mean() > 0.9
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_it_denoises_a_smooth_scene(key):
+    clean, noisy = scene(0.15)
+    settings = {**TINY[key], "lr": 1e-2}
+    model = pf.train([noisy], method=key, steps=300, settings=settings, report=False)
+    error = np.sqrt(np.mean((model.denoise(noisy) - clean) ** 2))
+    assert error < 0.6 * np.sqrt(np.mean((noisy - clean) ** 2))
+
+
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_it_repeats_by_seed_and_steps(key, tmp_path):
+    _, noisy = scene(0.1, 40)
+    first = pf.train([noisy], method=key, steps=4, settings=TINY[key], seed=1, out=tmp_path / "run", report=False).denoise(noisy)
+    torch.manual_seed(99)
+    np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(noisy), first)
+    other = pf.train([noisy], method=key, steps=4, settings=TINY[key], seed=2, report=False).denoise(noisy)
+    assert not np.array_equal(first, other)
+
+
+def test_learning_leaves_the_global_generator_alone():
+    _, noisy = scene(0.1, 40)
+    for key in ("dip", "s2s"):
+        model = pf.train([noisy], method=key, steps=2, settings=TINY[key], report=False)
+        torch.manual_seed(5)
+        model.denoise(noisy)
+        drawn = torch.rand(3)
+        torch.manual_seed(5)
+        assert torch.equal(drawn, torch.rand(3))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (33, 7), (3, 40, 20)])
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_any_size_and_colour(key, shape):
+    noisy = np.random.default_rng(0).normal(100, 10, shape).astype(np.float32)
+    train = np.random.default_rng(1).normal(100, 10, (*shape[:-2], 48, 48)).astype(np.float32)
+    model = pf.train([train], method=key, steps=2, settings=TINY[key], report=False)
+    found = model.denoise(noisy)
+    assert found.shape == noisy.shape
+    assert np.isfinite(found).all()
+
+
+def test_self2self_averages_predictions_of_flipped_images():
+    config = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"])
+    y = torch.rand(1, 1, 32, 64)
+    fit = S2SFit(y, 3, config)
+
+    class Shown(torch.nn.Module):
+        def forward(self, x, shown):
+            return x  # the image as it was turned: the mean of predictions must turn it back
+
+    fit.net = Shown()
+    torch.testing.assert_close(fit.result(), y)
+    turned = {tuple(fit._predicted(draw, "learning")[2]) for draw in range(40)}
+    assert turned == {(), (-2,), (-1,), (-2, -1)}
+    shares = [fit._predicted(draw, "learning")[1].mean().item() for draw in range(40)]
+    assert np.mean(shares) == pytest.approx(0.7, abs=0.01)
+
+
+class Scripted(torch.nn.Module):
+    """What a network would make, step by step."""
+
+    def __init__(self, images) -> None:
+        super().__init__()
+        self.images, self.step = images, 0
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, z):
+        made = self.images[min(self.step, len(self.images) - 1)]
+        self.step += 1
+        return made + 0.0 * self.weight
+
+
+def test_early_stopping_takes_the_average_where_the_output_moved_least():
+    """It moves much, comes to rest, moves again: the result is the average of the rest."""
+    config = replace(PRESETS["dip"]["cpu"], **TINY["dip"], patience=30, smoothing=1.0)
+    rng = np.random.default_rng(0)
+    amplitude = np.concatenate([np.full(70, 1.0), np.full(60, 0.01), np.full(200, 1.0)])
+    images = [torch.from_numpy(a * rng.standard_normal((1, 1, 16, 16))).float() for a in amplitude]
+    fit = DIPFit(torch.zeros(1, 1, 16, 16), 0, config)
+    fit.net = Scripted(images)
+    fit.optimizer = torch.optim.Adam(fit.net.parameters())
+    step = 0
+    while not fit.settled:
+        fit.step(At(0, step, "image", step, 1000))
+        step += 1
+    assert 130 < step < 175
+    assert fit.result().std() < 0.05
+    whole = DIPFit(torch.zeros(1, 1, 16, 16), 0, replace(config, patience=0))
+    whole.net, whole.optimizer = Scripted(images), fit.optimizer
+    for step in range(200):
+        whole.step(At(0, step, "image", step, 1000))
+        assert not whole.settled
+    assert whole.result().std() > 0.5
+
+
+# -- budgets and progress ----------------------------------------------------------------------------------------------------------------
+
+
+class Counting(Fit):
+    steps = 0
+
+    def step(self, at):
+        Counting.steps += 1
+
+    def result(self):
+        return self.y
+
+
+def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
+    Counting.steps, told = 0, []
+    net = OneImage(OneImageConfig(steps=5), 4, Counting)
+    net.progress = told.append
+    x = torch.rand(2, 1, 8, 12)
+    assert torch.equal(net(x), x)
+    assert Counting.steps == 10
+    assert told == pytest.approx([k / 10 for k in range(1, 11)])
+    timed = OneImage(OneImageConfig(minutes=0.002, steps=0), 4, Counting)
+    assert torch.equal(timed(x), x)
+    assert Counting.steps > 100
+
+
+def test_the_budget_of_the_command_is_that_of_an_image():
+    _, noisy = scene(0.1, 40)
+    assert resolve([noisy], method="dip", minutes=3).method.config == replace(PRESETS["dip"]["cpu"], minutes=3.0, steps=0)
+    assert resolve([noisy], method="dip", steps=70).method.config == replace(PRESETS["dip"]["cpu"], minutes=0.0, steps=70)
+    assert resolve([noisy], method="dip").method.config == PRESETS["dip"]["cpu"]
+
+
+def test_pixels_are_told_while_an_image_is_learned():
+    _, noisy = scene(0.1, 40)
+    model = pf.train([noisy], method="dip", steps=4, settings=TINY["dip"], report=False)
+    told = []
+    model.predictor.predict(noisy[None], told.append)
+    assert sum(told) == noisy.size
+    assert len([count for count in told if count > 0]) == 4
+
+
+def test_the_report_says_how_images_are_learned(tmp_path):
+    _, noisy = scene(0.1, 300)
+    pf.train([noisy], method="s2s", steps=2, settings=TINY["s2s"], out=tmp_path / "run")
+    text = RunFolder(tmp_path / "run").report_path.read_text(encoding="utf-8")
+    assert "each image was learned by itself for at most 2 steps" in text
+    assert "256 px of it" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("dip", {"steps": 0}), ("dip", {"minutes": -1.0}), ("dip", {"lr": 0.0}), ("dip", {"levels": 0}), ("dip", {"smoothing": 0.0}),
+        ("dip", {"patience": -1}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}), ("s2s", {"width": 2}),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(key, wrong):
+    with pytest.raises(ConfigError):
+        replace(PRESETS[key]["cpu"], **wrong)
+
+
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_a_network_of_ones_own_is_refused(key):
+    with pytest.raises(ConfigError, match="takes no net"):
+        METHODS[key](PRESETS[key]["cpu"], 1, net=torch.nn.Identity())
