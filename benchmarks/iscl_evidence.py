@@ -1,6 +1,6 @@
-"""What the trained ISCL runs of ``pairfree bench em`` say beside their scores: are averaged weights better, does disagreement show errors?
+"""What the trained ISCL runs of ``bench em`` and ``bench ablation`` say beside their scores: averaged weights, and disagreement with truth.
 
-    python benchmarks/iscl_evidence.py --data DIR [--runs benchmarks/runs/em] [--out benchmarks/results/iscl_evidence.json]
+    python benchmarks/iscl_evidence.py --data DIR [--runs benchmarks/runs] [--out benchmarks/results/iscl_evidence.json]
 
 For each measured ISCL cell: mean PSNR of the test images with the saved, averaged weights and with those of the last step (same run, so
 the average is all that differs), and Spearman's rank correlation of |F(x) - (x - H(x))| with the true absolute error, over all test pixels
@@ -71,13 +71,14 @@ def evidence(data: Path, run: Path, cell: em.Cell) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs" / "em")
+    parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "iscl_evidence.json")
     given = parser.parse_args()
     found = {}
-    for cell in em.cells("cpu"):
-        run = given.runs / cell.slug / "run"
-        if cell.method == "iscl" and run.is_dir():
+    cells = [("em", cell) for cell in em.cells("cpu")] + [("ablation", cell) for cell in em.ablation_cells("cpu")]
+    for experiment, cell in cells:
+        run = given.runs / experiment / cell.slug / "run"
+        if cell.method == "iscl" and cell.settings.get("extract", True) and run.is_dir():
             found[cell.name] = one = evidence(given.data, run, cell)
             print(
                 f"{cell.name}: averaged {one['psnr_db']['averaged']:.2f} dB, raw {one['psnr_db']['raw']:.2f} dB, {one['rank_correlation']}"

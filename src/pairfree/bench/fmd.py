@@ -17,6 +17,7 @@ def cells(preset: str) -> list[Cell]:
     found = []
     for column in COLUMNS:
         found += filter_cells(column, preset, GAUSSIANS_PX)
+        found.append(Cell(column, "bm3d", preset, settings={"stabilise": True}, label="vst + bm3d"))
         found += [Cell(column, method, preset) for method in METHODS]
     return found
 

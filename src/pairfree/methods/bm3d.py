@@ -12,19 +12,26 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import Needs
 from pairfree.methods.one_image import Untrained
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
+from pairfree.noise.poisson import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
 
 
 @dataclass(frozen=True)
 class BM3DConfig:
-    """sigma   noise standard deviation in network units (8-bit files: grey levels / 255); 0 estimates it for each image on its own"""
+    """sigma       noise standard deviation in network units (8-bit files: grey levels / 255); 0 estimates it for each image on its own
+    stabilise   first make noise even whose variance grows with the signal (Poisson-Gaussian), gain and floor estimated per image; undone
+                afterwards
+    """
 
     sigma: float = 0.0
+    stabilise: bool = False
     minutes: float = 0.0
     steps: int = 0
 
     def __post_init__(self) -> None:
         if not self.sigma >= 0:
             raise ConfigError(f"bm3d: sigma = {self.sigma} must be 0 (estimate) or positive")
+        if self.stabilise and self.sigma > 0:
+            raise ConfigError("bm3d: give sigma or stabilise, not both: stabilised noise has a level of its own")
 
 
 PRESETS = {"cpu": BM3DConfig(), "paper": BM3DConfig()}
@@ -35,13 +42,14 @@ class BM3DNetwork(nn.Module):
 
     whole_image = True
 
-    def __init__(self, sigma: float) -> None:
+    def __init__(self, sigma: float, stabilise: bool = False) -> None:
         super().__init__()
-        self.sigma = sigma
+        self.sigma, self.stabilise = sigma, stabilise
         self.register_buffer("unused", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        done = [bm3d_image(image, self.sigma) for image in x.cpu().double().numpy()]
+        images = x.cpu().double().numpy()
+        done = [bm3d_stabilised(image) if self.stabilise else bm3d_image(image, self.sigma) for image in images]
         return torch.from_numpy(np.stack(done).astype(np.float32)).to(x.device)
 
 
@@ -53,6 +61,20 @@ def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
     grey, colour = _package()
     cleaned = np.asarray((colour if planes.shape[2] == 3 else grey)(planes, level)).reshape(planes.shape)
     return cleaned.transpose(2, 0, 1)
+
+
+def bm3d_stabilised(image: np.ndarray) -> np.ndarray:
+    """BM3D of one image (C, H, W), float64, with the noise of each channel made even first; of channels whose noise is even, as it is."""
+    noises = [_poisson_gaussian(plane) for plane in image]
+    even = np.stack([stabilised(p, n) if n.gain > 0 else p / max(n.floor, 1e-300) ** 0.5 for p, n in zip(image, noises, strict=True)])
+    done = bm3d_image(even)
+    return np.stack([unstabilised(p, n) if n.gain > 0 else p * max(n.floor, 1e-300) ** 0.5 for p, n in zip(done, noises, strict=True)])
+
+
+def _poisson_gaussian(plane: np.ndarray) -> PoissonGaussian:
+    if min(plane.shape) >= MIN_SIDE_PX:
+        return estimate_poisson_gaussian(plane)
+    return PoissonGaussian(0.0, _estimated(plane[..., None]) ** 2)
 
 
 def _estimated(planes: np.ndarray) -> float:
@@ -73,7 +95,7 @@ class BM3D(Untrained):
     def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
         _package()
         self.config = config
-        self.net = BM3DNetwork(config.sigma)
+        self.net = BM3DNetwork(config.sigma, config.stabilise)
         self.networks = {"net": self.net}
         self.optimizers = {}
 

@@ -62,21 +62,25 @@ def estimate_sigma(image: np.ndarray) -> float:
 
 
 def _sample_variance(image: np.ndarray) -> float:
-    """Noise variance of one (H, W) sample: Chen's rule on all patches, then on the smooth ones."""
-    side_px = patch_side(image.shape[0], image.shape[1])
-    patches = take_patches(image, side_px)
+    """Noise variance of one (H, W) sample."""
+    return smooth_variance(take_patches(image, patch_side(image.shape[0], image.shape[1])))[0]
+
+
+def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
+    """Noise variance of patches (N, side, side), by Chen's rule on all, then on the smooth ones; and which those were, (N,) bool."""
+    side_px = patches.shape[-1]
     flat = patches.reshape(len(patches), -1)
     rough = roughness(patches)
     limit, shrinkage = roughness_limit(side_px)
-    variance = noise_variance(covariance_eigenvalues(flat))
+    variance, kept = noise_variance(covariance_eigenvalues(flat)), np.ones(len(patches), dtype=bool)
     for _ in range(ROUNDS):
         smooth = rough <= limit * variance
         if np.count_nonzero(smooth) < PATCHES_PER_EIGENVALUE * side_px**2:
             break
-        previous, variance = variance, noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage
+        previous, variance, kept = variance, noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage, smooth
         if abs(variance - previous) <= SETTLED * previous:
             break
-    return variance
+    return variance, kept
 
 
 def patch_side(height: int, width: int) -> int:
