@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import struct
 import time
 import tracemalloc
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
+import mrcfile
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -161,8 +164,52 @@ def test_npy_of_8_tb(tmp_path: Path) -> None:
         refused(tmp_path / "lie.npy")
 
 
+@pytest.mark.parametrize(("columns", "rows", "sections"), [(30000, 30000, 30000), (2**31 - 1,) * 3, (-5, 4, 4), (0, 4, 4)])
+def test_mrc_header_that_lies(tmp_path: Path, columns: int, rows: int, sections: int) -> None:
+    _mrc(tmp_path / "lie.mrc")
+    data = bytearray((tmp_path / "lie.mrc").read_bytes())
+    data[:12] = struct.pack("<3i", columns, rows, sections)
+    (tmp_path / "lie.mrc").write_bytes(data)
+    assert "declares" in refused(tmp_path / "lie.mrc")
+
+
+@pytest.mark.parametrize("extended", [-1, 2**31 - 1, 100_000])
+def test_mrc_extended_header_that_lies(tmp_path: Path, extended: int) -> None:
+    _mrc(tmp_path / "lie.mrc")
+    data = bytearray((tmp_path / "lie.mrc").read_bytes())
+    data[92:96] = struct.pack("<i", extended)
+    (tmp_path / "lie.mrc").write_bytes(data)
+    assert "extended header" in refused(tmp_path / "lie.mrc")
+
+
+@pytest.mark.parametrize("name", ["lie.nii", "lie.nii.gz"])
+def test_nifti_header_that_lies(tmp_path: Path, name: str) -> None:
+    for shape in ((32767, 32767, 32767), (32767, 32767, 3), (-4, 5, 6)):
+        header = nibabel.Nifti1Header()
+        header["dim"] = [3, *shape, 1, 1, 1, 1]
+        header["vox_offset"], header["magic"] = 352, b"n+1"
+        data = header.binaryblock + bytes(4 + 400)
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        refused(tmp_path / name)
+
+
+def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
+    """A gigabyte of zeros behind a small volume is left packed."""
+    _nifti(tmp_path / "a.nii")
+    data = (tmp_path / "a.nii").read_bytes()
+    packer = zlib.compressobj(9, wbits=31)
+    packed = packer.compress(data) + b"".join(packer.compress(bytes(2**24)) for _ in range(8)) + packer.flush()
+    (tmp_path / "b.nii.gz").write_bytes(packed)
+    tracemalloc.start()
+    try:
+        assert open_image(tmp_path / "b.nii.gz").shape == (3, 24, 20)
+        assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy"])
+@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz"])
 def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
     path = tmp_path / name
     SEEDS[name](path)
@@ -189,6 +236,16 @@ def _imagej(path: Path) -> None:
     )
 
 
+def _mrc(path: Path) -> None:
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(_pixels((3, 24, 20)))
+        mrc.set_extended_header(np.frombuffer(bytes(range(200)), dtype="V1"))
+
+
+def _nifti(path: Path) -> None:
+    nibabel.Nifti1Image(_pixels((20, 24, 3)), np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
+
+
 SEEDS: dict[str, Callable[[Path], None]] = {
     "a.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7),
     "b.tif": lambda p: tifffile.imwrite(
@@ -198,6 +255,9 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "d.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30, 3)), photometric="rgb", compression="lzw", tile=(16, 16), bigtiff=True),
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
+    "a.mrc": _mrc,
+    "a.nii": _nifti,
+    "a.nii.gz": _nifti,
 }
 
 

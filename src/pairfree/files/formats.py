@@ -21,6 +21,8 @@ from pairfree.files.atomic import atomic_path, require_space
 from pairfree.files.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.image import Image, check_index
 from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.mrc import read_mrc, write_mrc
+from pairfree.files.nifti import read_nifti, write_nifti
 from pairfree.files.npy import read_npy, write_npy
 from pairfree.files.png import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.tiff import read_tiff
@@ -50,13 +52,21 @@ FORMATS: dict[str, Format] = {
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
+    "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
+    "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix of a supported format that a name ends with, the longest of them (.nii.gz); else whatever follows its last dot."""
+    name = path.name.lower()
+    return max((one for one in SUFFIXES if name.endswith(one) and name != one), key=len, default=path.suffix.lower())
+
+
 def format_of(path: Path) -> Format:
     """The format of a file by its suffix, in any case, or DICOM by its mark. InputError listing the supported suffixes otherwise."""
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     for one in FORMATS.values():
         if suffix in one.suffixes:
             return one
@@ -67,7 +77,7 @@ def format_of(path: Path) -> Format:
 
 
 def is_supported(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES or is_marked(path)
+    return suffix_of(path) in SUFFIXES or is_marked(path)
 
 
 class _Drop(logging.Filter):
@@ -79,7 +89,7 @@ class _Drop(logging.Filter):
 def _quiet() -> Iterator[None]:
     """Keep the readers' lines about odd files off the terminal: what matters reaches the user as InputError."""
     drop = _Drop()
-    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom")]
+    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel")]
     for logger in loggers:
         logger.addFilter(drop)
     try:
@@ -105,6 +115,8 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
         raise
     except MemoryError as error:
         raise InputError(f"{shown(path)}: not enough memory to read it; close other programs, or crop or split the file") from error
+    except ImportError as error:
+        raise InputError(f"{shown(path)}: reading it needs the package {error.name}: pip install {error.name}") from error
     except PermissionError as error:
         raise InputError(f"{shown(path)}: no permission to read it; change its permissions or copy it") from error
     except RecursionError as error:
@@ -121,8 +133,8 @@ def _check_output(image: Image, path: Path) -> Format:
     if one is None:
         raise OutputError(f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}")
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    bare = image.family == "dicom" and path.suffix.lower() not in SUFFIXES  # archives name their objects by numbers
-    if path.suffix.lower() not in allowed and not bare:
+    bare = image.family == "dicom" and suffix_of(path) not in SUFFIXES  # archives name their objects by numbers
+    if suffix_of(path) not in allowed and not bare:
         raise OutputError(f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix")
     return one
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats import SUFFIXES, format_of, is_supported
+from pairfree.files.formats import SUFFIXES, format_of, is_supported, suffix_of
 from pairfree.files.words import shown
 
 
@@ -30,7 +30,8 @@ class Entry:
 
 def without_suffix(path: Path) -> Path:
     """``path`` without the suffix of an image format; 1.2.840.113 has none."""
-    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    suffix = suffix_of(path)
+    return path.with_name(path.name[: -len(suffix)]) if suffix in SUFFIXES else path
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:

@@ -1,0 +1,117 @@
+"""MRC / CCP4 maps, stacks and volumes (MRC2014): what electron microscopes and cryo-EM programs write. mrcfile is imported when one is met.
+
+Kept: type, axes, cell and voxel size, origin, start indices, extended header, labels (one is added), and every other header word but the
+statistics, which are those of the new pixels. Big-endian files come back little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.errors import InputError, OutputError
+from pairfree.files.image import Image
+from pairfree.files.limits import Limits, check_declared
+from pairfree.files.words import shown
+
+HEADER_BYTES = 1024
+MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
+REFUSED = {3: "complex integers", 4: "complex numbers: they are a transform, not an image", 101: "4-bit integers"}
+STACK_SUFFIXES = (".mrcs", ".st")
+"""Of files whose sections are images of their own, whatever the header says."""
+IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
+"""Word that IMOD leaves in the header, and its flag for bytes that are signed."""
+OF_THE_PIXELS = ("nx", "ny", "nz", "mode", "nsymbt", "dmin", "dmax", "dmean", "rms", "machst", "map")
+LABEL_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Carried:
+    """header     as mrcfile reads it;  extended   the bytes after it;  unsigned   8-bit values are unsigned, by IMOD's flag"""
+
+    header: Any
+    extended: bytes
+    unsigned: bool
+
+
+def read_mrc(path: Path, limits: Limits) -> Image:
+    """Read a map, stack or volume. Raises InputError."""
+    import mrcfile
+
+    unsigned = _check_header(path, limits)
+    with warnings.catch_warnings(record=True) as odd:
+        warnings.simplefilter("always")
+        with mrcfile.open(path, mode="r", permissive=True) as mrc:
+            if mrc.data is None:
+                raise InputError(f"{shown(path)}: holds no pixels ({'; '.join(str(one.message) for one in odd)}); export it again")
+            pixels = np.array(mrc.data, dtype=mrc.data.dtype.newbyteorder("="))
+            carried = Carried(mrc.header.copy(), np.asarray(mrc.extended_header).tobytes(), unsigned)
+            axes = _axes(mrc, path)
+            size = mrc.voxel_size.copy()
+    pixels = pixels.view(np.uint8) if unsigned else pixels
+    header = carried.header
+    lines = [f"{path.name}: {one.message}" for one in odd if issubclass(one.category, RuntimeWarning)]
+    usual = tuple(int(header[name]) for name in ("mapc", "mapr", "maps")) in ((1, 2, 3), (0, 0, 0))
+    if not usual:
+        lines.append(f"{path.name}: its axes are in another order than X, Y, Z; they are kept, and no pixel size is reported")
+    spacing = {axis: (float(size[axis.lower()]), "Å") for axis in "ZYX" if axis in axes and usual and float(size[axis.lower()]) > 0}
+    return Image(pixels, axes, spacing, source=path, family="mrc", metadata={"mrc": carried, "warnings": lines})
+
+
+def _check_header(path: Path, limits: Limits) -> bool:
+    """Whether 8-bit values are unsigned, after checking that what the header declares can be true. InputError where it cannot."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if len(head) < HEADER_BYTES:
+        raise InputError(f"{shown(path)}: has {size} bytes, less than an MRC header ({HEADER_BYTES}); it is truncated, copy it again")
+    order = next((o for o in "<>" if struct.unpack(f"{o}i", head[12:16])[0] in (*MODES, *REFUSED)), None)
+    if order is None:
+        raise InputError(f"{shown(path)}: states no pixel type of MRC; it is damaged or another format, export it again")
+    columns, rows, sections, mode = struct.unpack(f"{order}4i", head[:16])
+    extended = struct.unpack(f"{order}i", head[92:96])[0]
+    if mode in REFUSED:
+        raise InputError(f"{shown(path)}: holds {REFUSED[mode]}; convert it to 16-bit integers or 32-bit floats")
+    if not 0 <= extended <= size - HEADER_BYTES:
+        raise InputError(f"{shown(path)}: declares {extended} bytes of extended header in a file of {size}; it is damaged, export it again")
+    check_declared(path, (sections, rows, columns), np.dtype(MODES[mode]), limits, size - HEADER_BYTES - extended)
+    stamp, flags = struct.unpack(f"{order}2i", head[152:160])
+    return mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED
+
+
+def _axes(mrc: Any, path: Path) -> str:
+    if mrc.data.ndim == 2:
+        return "YX"
+    if mrc.data.ndim == 4:
+        return "QZYX"
+    return "QYX" if mrc.is_image_stack() or path.suffix.lower() in STACK_SUFFIXES else "ZYX"
+
+
+def write_mrc(image: Image, path: Path) -> None:
+    """Write the pixels under the header that the file had; an image of another origin gets a plain one with its pixel size."""
+    import mrcfile
+
+    carried: Carried | None = image.metadata.get("mrc")
+    pixels = image.pixels
+    if carried is not None and carried.unsigned:
+        pixels = pixels.view(np.int8)
+    if pixels.dtype.name not in MODES.values():
+        raise OutputError(f"cannot write {shown(path)}: MRC has no {pixels.dtype.name} pixels; use {', '.join(MODES.values())}, or TIFF")
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(np.ascontiguousarray(pixels))
+        if carried is not None:
+            mrc.set_extended_header(np.frombuffer(carried.extended, dtype="V1"))
+            for name in carried.header.dtype.names:
+                if name not in OF_THE_PIXELS:
+                    mrc.header[name] = carried.header[name]
+        elif "X" in image.spacing:
+            mrc.voxel_size = tuple(image.spacing.get(axis, (0.0, ""))[0] for axis in "XYZ")
+        mrc.update_header_stats()
+        if int(mrc.header.nlabl) < len(mrc.header.label):
+            text = str(image.metadata.get("derivation", "processed with pairfree"))
+            mrc.add_label(text.encode("ascii", "replace").decode("ascii")[:LABEL_CHARACTERS])
