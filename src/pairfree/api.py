@@ -36,7 +36,7 @@ from pairfree.files.image import Image
 from pairfree.files.listing import Entry, find_images, partners, plan_outputs
 from pairfree.files.words import shown
 from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve, stored_maps
-from pairfree.methods import PRESETS
+from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
 
@@ -139,7 +139,8 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
                 "command": command,
                 **job.inputs,
                 "stage_names": [name for name, _ in plan.stages],
-                "stage_steps": [count for _, count in plan.stages] if clock is None else [],  # minutes settle the steps on the way
+                # minutes settle the steps on the way, and a method that does not train takes none
+                "stage_steps": [count for _, count in plan.stages] if clock is None and job.method.trains else [],
                 "settings": job.config,
             }
         )
@@ -195,7 +196,7 @@ def _resume(
             **given,
             method=method if own else facts["method"],
             preset=facts["preset"],
-            steps=sum(steps for _, steps in facts["plan"]),
+            steps=None if not own and not METHODS[facts["method"]].trains else sum(steps for _, steps in facts["plan"]),
             seed=facts["seed"],
             device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else settings,

@@ -114,8 +114,8 @@ def train(
     noisy: Annotated[list[str] | None, typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
     clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes; one or more, after NOISY.")] = None,
-    target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n).")] = None,
-    noise_images: Annotated[Path | None, typer.Option(help="Images of the noise alone (quan).")] = None,
+    target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n, noisy-n2n).")] = None,
+    noise_images: Annotated[Path | None, typer.Option(help="Images of the noise alone (quan, noisy-n2n).")] = None,
     method: Annotated[
         str | None,
         typer.Option(help=METHOD_HELP),

@@ -29,7 +29,7 @@ from pairfree.files.listing import find_images, is_folder
 from pairfree.files.words import shown
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, below
-from pairfree.methods.one_image import OneImageConfig
+from pairfree.methods.one_image import with_budget
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
@@ -37,6 +37,7 @@ from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 ARCHITECTURE = (
     *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width", "critic_width"),
+    *("generator_px", "noise_width", "noise_body", "noise_head"),
     "critic_norm",
     "patch_px",
 )
@@ -139,7 +140,7 @@ def resolve(
     if isinstance(method, type) and METHODS.get(method.key) is method:
         method = method.key
     needs, config = settings_of(method, preset, settings, start)
-    config = _with(config, net, minutes, steps)
+    config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
     noisy_set, noisy_paths = image_set(noisy, "noisy image")
     inputs: dict[str, Any] = {"noisy": noisy_paths}
@@ -192,13 +193,11 @@ def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, st
     return chosen.needs, updated(base, settings or {}, f"settings of {method}")
 
 
-def _with(config: Any, net: nn.Module | None, minutes: float | None, steps: int | None) -> Any:
+def completed(config: Any, net: nn.Module | None, minutes: float | None, steps: int | None) -> Any:
     """The config with what is given beside it: the name of a user's own network; where a budget is one for each image, that budget."""
     if net is not None and isinstance(config, SingleConfig):
         return dataclasses.replace(config, net=type(net).__name__)
-    if not isinstance(config, OneImageConfig) or (minutes is None and steps is None):
-        return config
-    return dataclasses.replace(config, minutes=float(minutes or 0), steps=int(steps or 0))
+    return with_budget(config, minutes, steps)
 
 
 def _intensity_maps(
@@ -346,7 +345,10 @@ def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[st
     said       of method, preset, seed, minutes, steps, those that were given; settings   fields of the method's config
     """
     stored = RunFolder(Path(run)).read_config()
-    own = {**stored, "steps": sum(stored.get("stage_steps", [])) or None}
+    budget = {"steps": sum(stored.get("stage_steps", [])) or None}
+    if stored["method"] in METHODS and METHODS[stored["method"]].one_image:
+        budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
+    own = {**stored, **budget}
     wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
     if settings and stored["method"] in PRESETS:
         before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))

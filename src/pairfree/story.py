@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 EXAMPLES = 4
 EVIDENCE_PLANES = 16
 CROP_PX = 320
-LEARNED_PX = 256
-"""Side of what the report shows of an image that takes minutes to denoise."""
 MIN_EVIDENCE_PX = 32
 
 
@@ -34,11 +32,8 @@ def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Se
 
     warnings   about the files; clean_planes   of the unpaired clean set
     """
-    if model.method.one_image:  # every one takes minutes
-        shown = [(f"{noisy.names[0]}, {LEARNED_PX} px of it", _middle(noisy.planes[0], LEARNED_PX))]
-    else:
-        shown = [(noisy.names[index], noisy.planes[index]) for index in evenly(len(noisy.planes), EVIDENCE_PLANES)]
-    pairs = [(name, plane, model.predictor.predict(plane)) for name, plane in shown]
+    chosen = [] if model.method.one_image else evenly(len(noisy.planes), EVIDENCE_PLANES)  # learning one to show it would take minutes
+    pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
     write_report(run.report_path, run_report(run, model, noisy, pairs, warnings, clean_planes))
 
 
@@ -87,10 +82,6 @@ def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -
     apart = _samples_last(model.predictor.disagreement(noisy)[cut]) if model.method.disagrees else None
     text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
-
-
-def _middle(plane: np.ndarray, side_px: int) -> np.ndarray:
-    return plane[_middle_cut(plane, side_px)]
 
 
 def _middle_cut(plane: np.ndarray, side_px: int) -> tuple[slice, slice, slice]:
@@ -170,6 +161,8 @@ def _summary(
 ) -> list[tuple[str, str]]:
     facts, clock = model.facts, model.facts.get("clock")
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
+    if model.method.one_image:
+        budget = f"{image_budget(facts['config'])} for each image, spent when it is denoised"
     if clock is not None:
         budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
@@ -192,10 +185,10 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
     opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
     if method.one_image:
-        budget = f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
         return (
-            f"{opening}; each image was learned by itself for at most {budget}, preset {facts['preset']}, seed {facts['seed']}, torch "
-            f"{facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their pixel type and metadata."
+            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {facts['preset']}, seed "
+            f"{facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their "
+            "pixel type and metadata."
         )
     if not method.trains:
         return (
@@ -215,6 +208,11 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
         f"preset {facts['preset']}, seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped "
         "back; files keep their pixel type and metadata."
     )
+
+
+def image_budget(config: Mapping[str, Any]) -> str:
+    """What a method that learns each image spends on one."""
+    return f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
 
 
 def _citation(text: str, key: str = "") -> Citation:

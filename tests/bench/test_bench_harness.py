@@ -133,6 +133,8 @@ def test_a_result_holds_while_its_config_is_what_it_was():
     assert harness.holds({"key": "a", "training": {"config": stored}}, "a", cell)
     assert not harness.holds({"key": "a", "training": {"config": stored}}, "b", cell)
     assert harness.holds({"key": "a", "training": {}}, "a", CELLS[1])
+    image = Cell("hum", "dip", "cpu", minutes=2.0)
+    assert (harness.settings_of(image)["minutes"], harness.settings_of(image)["steps"]) == (2.0, 0)
 
 
 def test_a_killed_cell_goes_on(bench, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pairfree.engine.predictor import activation_bytes_per_px
 from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramped, revisible_loss
@@ -17,6 +18,7 @@ from pairfree.methods.base import At
 from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
 from pairfree.methods.n2v import hidden_with, replace_by_mean, replace_by_median, stratified_mask
 from pairfree.nets import build
+from pairfree.nets.blocks import measured_receptive_field_px
 
 AT = At(0, 3, "train", 3, 10)
 CPU = torch.device("cpu")
@@ -94,6 +96,30 @@ def test_the_stride_holds_for_the_network_and_the_grid():
     assert Hidden(build("dncnn", 1, 4), 3).stride == 3
     assert Hidden(build("shuffle-unet", 1, 4), 4).stride == 8
     assert Hidden(build("unet", 1, 4), 3).stride == 24
+
+
+@pytest.mark.parametrize("key", ["n2s", "b2u"])
+def test_the_receptive_field_follows_from_the_networks(key, small):
+    """One pass of the network says it; measured through all of them it is the same."""
+    denoiser = small.method(key).denoiser
+
+    class Measured(nn.Module):
+        stride = denoiser.stride
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = denoiser
+
+        def forward(self, x):
+            return self.inner(x)
+
+    assert measured_receptive_field_px(denoiser, 1) == measured_receptive_field_px(Measured(), 1)
+
+
+@pytest.mark.parametrize("key", ["n2s", "b2u"])
+def test_memory_of_many_passes_is_that_of_one(key, small):
+    plain, many = (activation_bytes_per_px(small.method(name), 1) for name in ("n2v", key))
+    assert many == pytest.approx(plain, rel=0.05)
 
 
 # -- Noise2Self --------------------------------------------------------------------------------------------------------------------------
@@ -287,7 +313,8 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
     ("key", "wrong"),
     [
         ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("b2u", {"masks": 17}), ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
-        ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}), ("n2v", {"struct_px": 2}),
+        ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}),
+        ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}), ("n2v", {"struct_px": 2}),
         ("n2v", {"struct_px": -1}), ("cvf-sid", {"recombined": -0.1}), ("cvf-sid", {"noise_width": 0}),
     ],
 )  # fmt: skip

@@ -11,9 +11,11 @@ import torch
 from scipy import ndimage
 
 import pairfree as pf
-from pairfree.engine.run import RunFolder
-from pairfree.errors import ConfigError
-from pairfree.job import resolve
+from pairfree.engine.predictor import Predictor
+from pairfree.engine.run import RunFolder, again
+from pairfree.errors import ConfigError, DivergedError
+from pairfree.files import open_image
+from pairfree.job import check_resumed, resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.dip import DIPFit, MovingVariance, reconstruction_loss
@@ -100,7 +102,7 @@ def test_hidden_pixels_do_not_reach_self2selfs_network():
     shown = (torch.rand(x.shape) < 0.7).float()
     x.requires_grad_()
     torch.manual_seed(1)
-    (gradient,) = torch.autograd.grad(net(x, shown).sum(), x)
+    (gradient,) = torch.autograd.grad(net(x, shown, torch.Generator().manual_seed(0)).sum(), x)
     assert (gradient[shown == 0] == 0).all()
     assert (gradient[shown == 1] != 0).float().mean() > 0.9
 
@@ -155,7 +157,7 @@ def test_self2self_averages_predictions_of_flipped_images():
     fit = S2SFit(y, 3, config)
 
     class Shown(torch.nn.Module):
-        def forward(self, x, shown):
+        def forward(self, x, shown, rng):
             return x  # the image as it was turned: the mean of predictions must turn it back
 
     fit.net = Shown()
@@ -209,6 +211,9 @@ def test_early_stopping_takes_the_average_where_the_output_moved_least():
 class Counting(Fit):
     steps = 0
 
+    def loss(self, at):
+        return torch.zeros(())
+
     def step(self, at):
         Counting.steps += 1
 
@@ -236,6 +241,42 @@ def test_the_budget_of_the_command_is_that_of_an_image():
     assert resolve([noisy], method="dip").method.config == PRESETS["dip"]["cpu"]
 
 
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_a_resumed_run_and_one_made_from_its_config_learn_as_long(key, tmp_path):
+    """Neither takes the one step that the run recorded for the steps of an image."""
+    _, noisy = scene(0.1, 40)
+    options = {"settings": TINY[key], "seed": 1, "report": False}
+    first = pf.train([noisy], method=key, steps=4, out=tmp_path / "run", **options)
+    expected = first.denoise(noisy)
+    resumed = pf.train([noisy], out=tmp_path / "run", resume=True, report=False)
+    np.testing.assert_array_equal(resumed.denoise(noisy), expected)
+    again_ = again(tmp_path / "run" / "config.toml")
+    assert "steps" not in again_
+    assert again_["settings"]["steps"] == 4
+    check_resumed(tmp_path / "run", {"steps": 4}, {})
+    with pytest.raises(ConfigError, match="the run has 4"):
+        check_resumed(tmp_path / "run", {"steps": 5}, {})
+
+
+def test_an_image_that_memory_cannot_learn_is_refused_at_once():
+    _, noisy = scene(0.1, 64)
+    model = pf.train([noisy], method="dip", steps=2, settings=TINY["dip"], report=False)
+    each = model.method.denoiser.bytes_per_px(1)
+    assert 200 < each < 5000
+    tight = Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1.01 * each * 64 * 64)
+    tight.predict(noisy[None])
+    with pytest.raises(ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"):
+        tight.predict(np.zeros((1, 70, 64), np.float32))
+
+
+def test_divergence_names_the_image(tmp_path):
+    _, noisy = scene(0.1, 40)
+    np.save(tmp_path / "a.npy", noisy)
+    model = pf.train([noisy], method="dip", steps=30, settings={**TINY["dip"], "lr": 1e30}, report=False)
+    with pytest.raises(DivergedError, match=r"a\.npy: non-finite .* lower rate"):
+        model.denoise_image(open_image(tmp_path / "a.npy"))
+
+
 def test_pixels_are_told_while_an_image_is_learned():
     _, noisy = scene(0.1, 40)
     model = pf.train([noisy], method="dip", steps=4, settings=TINY["dip"], report=False)
@@ -245,12 +286,13 @@ def test_pixels_are_told_while_an_image_is_learned():
     assert len([count for count in told if count > 0]) == 4
 
 
-def test_the_report_says_how_images_are_learned(tmp_path):
+def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("pairfree.engine.predictor.Predictor.predict", None)
     _, noisy = scene(0.1, 300)
     pf.train([noisy], method="s2s", steps=2, settings=TINY["s2s"], out=tmp_path / "run")
     text = RunFolder(tmp_path / "run").report_path.read_text(encoding="utf-8")
     assert "each image was learned by itself for at most 2 steps" in text
-    assert "256 px of it" in text
+    assert "2 steps for each image, spent when it is denoised" in text
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ def test_a_black_level_becomes_a_negative_floor():
     assert -found.floor / found.gain == pytest.approx(500.0, abs=15.0)
 
 
+@pytest.mark.parametrize("white", [255.0, 240.0, 220.0])
+def test_clipped_parts_do_not_draw_the_line_down(white):
+    """Up to 6 % of the pixels at the white end of the detector."""
+    y = np.clip(noisy(scene(256, 10, 300), 2.0, 0.0), 0, white)
+    found = estimate_poisson_gaussian(y)
+    assert found.gain == pytest.approx(2.0, rel=0.08)
+
+
 def test_even_noise_has_no_gain_and_its_own_variance():
     found = estimate_poisson_gaussian(noisy(scene(), 0.0, 100.0))
     assert found.gain == 0.0
@@ -92,6 +100,16 @@ def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
     y = noisy(x, 6.0, 0.0)
     plain, even = (np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (bm3d_image, bm3d_stabilised))
     assert even < 0.95 * plain
+
+
+@needs_bm3d
+def test_constant_and_flat_channels_come_through():
+    x = scene(128, 20.0, 200.0)
+    image = np.stack([noisy(x, 4.0, 0.0), np.full(x.shape, 7.0), noisy(np.full(x.shape, 90.0), 0.0, 25.0)])
+    found = bm3d_stabilised(image)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[1], 7.0, atol=0.5)
+    assert abs(found[2].mean() - 90.0) < 0.5
 
 
 @needs_bm3d

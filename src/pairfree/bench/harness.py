@@ -32,6 +32,7 @@ from pairfree.files.formats import save_image
 from pairfree.files.image import Image
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Needs
+from pairfree.methods.one_image import with_budget
 
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
@@ -165,7 +166,7 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 
 def _config(cell: Cell) -> Any:
-    return updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name)
+    return with_budget(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None)
 
 
 def measure(

@@ -14,7 +14,7 @@ from pairfree import __version__
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Predictor
-from pairfree.errors import InputError
+from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats import to_dtype
 from pairfree.files.image import Image
 
@@ -89,7 +89,11 @@ class Model:
         out = np.empty(image.shape, image.dtype)
         clipped = 0
         for index in image.planes():
-            out[index], count = self._plane(image, index, on_pixels)
+            try:
+                out[index], count = self._plane(image, index, on_pixels)
+            except DivergedError as error:  # of a method that learns each image
+                where = f"{image.source or 'array'}{list(index) if index else ''}"
+                raise DivergedError(f"{where}: {error}; make the run anew with a lower rate (--set lr=...)") from None
             clipped += count
         return Denoised(replace(self.derived(image), pixels=out), clipped)
 

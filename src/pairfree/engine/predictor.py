@@ -107,17 +107,34 @@ class Predictor:
         channels = len(intensity)
         if channels != self.channels:
             raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
+        self._check_whole(intensity)
         with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output below
             padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
         for _ in range(MOST_HALVINGS):
             try:
                 return self._tiled(intensity, padded, apply, on_pixels)
             except (RuntimeError, MemoryError) as error:
-                if not is_shortage(error) or self.core_px < 2 * self.stride_px:
+                if not is_shortage(error):
                     raise
+                if self.core_px < 2 * self.stride_px:
+                    break
             self.core_px //= 2  # outside the handler: its traceback holds on to the memory of the tile
-        with enough(f"tiles of {self.core_px} px do not fit either; free some memory, or use another device"):
+        what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
+        with enough(f"{what} not fit; free some memory, crop the image, or use another device"):
             return self._tiled(intensity, padded, apply, on_pixels)
+
+    def _check_whole(self, intensity: np.ndarray) -> None:
+        """ConfigError, before minutes are spent, for an image that a network which learns it whole has no memory for."""
+        net: Any = self.method.denoiser
+        if not hasattr(net, "bytes_per_px"):
+            return
+        each, pixels = float(net.bytes_per_px(self.channels)), intensity[0].size
+        if each * pixels > self.max_bytes:
+            side = int((self.max_bytes / each) ** 0.5)
+            raise ConfigError(
+                f"learning an image of {intensity.shape[1]} x {intensity.shape[2]} px whole needs {size_text(int(each * pixels))}, more "
+                f"than the {size_text(int(self.max_bytes))} allowed: crop it to {side} x {side} px, or raise --max-memory"
+            )
 
     def _tiled(
         self, intensity: np.ndarray, padded: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None
@@ -188,14 +205,14 @@ def _pad_to_stride(x: np.ndarray, stride: int) -> np.ndarray:
 def activation_bytes_per_px(method: Method, channels: int) -> float:
     """Upper estimate of the working memory of a forward pass: all layer outputs of a small tile together, bytes per input pixel.
 
-    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the difference.
+    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the difference. A layer
+    that is used again, in another pass, counts once.
     """
-    total = 0
+    largest: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal total
         if isinstance(output, Tensor) and not list(module.children()):
-            total += output.numel() * output.element_size()
+            largest[module] = max(largest.get(module, 0), output.numel() * output.element_size())
 
     handles = [module.register_forward_hook(count) for module in method.denoiser.modules()]
     side = math.ceil(PROBE_PX / total_stride(method.denoiser)) * total_stride(method.denoiser)
@@ -205,4 +222,4 @@ def activation_bytes_per_px(method: Method, channels: int) -> float:
     finally:
         for handle in handles:
             handle.remove()
-    return (total + 16 * channels * side**2) / side**2
+    return (sum(largest.values()) + 16 * channels * side**2) / side**2

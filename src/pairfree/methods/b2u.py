@@ -84,6 +84,9 @@ class Revisible(nn.Module):
         out: Tensor = (self.hidden(x) + self.weight * self.hidden.net(x)) / (1.0 + self.weight)
         return out
 
+    def receptive_field_px(self, channels: int) -> int:
+        return self.hidden.receptive_field_px(channels)
+
 
 class B2U(SingleNetwork):
     key = "b2u"

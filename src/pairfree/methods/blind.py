@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairfree.nets.blocks import total_stride
+from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
 NEIGHBOURS = torch.tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]]) / 6.0
 """Weights of the eight pixels that stand for a hidden one, as in both published codes."""
@@ -53,6 +53,10 @@ class Hidden(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return assembled(self.net, x, self.width_px)
+
+    def receptive_field_px(self, channels: int) -> int:
+        """That of the network, and one more: a hidden pixel is filled from its neighbours."""
+        return measured_receptive_field_px(self.net, channels) + 1
 
 
 def assembled(apply: Callable[[Tensor], Tensor], x: Tensor, width_px: int) -> Tensor:

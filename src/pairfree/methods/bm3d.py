@@ -14,6 +14,12 @@ from pairfree.methods.one_image import Untrained
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 from pairfree.noise.poisson import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
 
+CHEN = "Chen, Zhu & Heng, An efficient statistical method for image noise level estimation, ICCV 2015"
+MAKITALO = (
+    "Makitalo & Foi, A closed-form approximation of the exact unbiased inverse of the Anscombe variance-stabilizing transformation, "
+    "IEEE TIP 20(9), 2011"
+)
+
 
 @dataclass(frozen=True)
 class BM3DConfig:
@@ -66,9 +72,13 @@ def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
 def bm3d_stabilised(image: np.ndarray) -> np.ndarray:
     """BM3D of one image (C, H, W), float64, with the noise of each channel made even first; of channels whose noise is even, as it is."""
     noises = [_poisson_gaussian(plane) for plane in image]
-    even = np.stack([stabilised(p, n) if n.gain > 0 else p / max(n.floor, 1e-300) ** 0.5 for p, n in zip(image, noises, strict=True)])
-    done = bm3d_image(even)
-    return np.stack([unstabilised(p, n) if n.gain > 0 else p * max(n.floor, 1e-300) ** 0.5 for p, n in zip(done, noises, strict=True)])
+    if all(noise.gain == 0 for noise in noises):
+        return bm3d_image(image)
+    if len(image) > 1 and any(noise.gain == 0 and noise.floor <= 0 for noise in noises):  # nothing to mix with a channel without noise
+        return np.concatenate([bm3d_stabilised(plane[None]) for plane in image])
+    even = [stabilised(p, n) if n.gain > 0 else p / n.floor**0.5 for p, n in zip(image, noises, strict=True)]
+    done = bm3d_image(np.stack(even))
+    return np.stack([unstabilised(p, n) if n.gain > 0 else p * n.floor**0.5 for p, n in zip(done, noises, strict=True)])
 
 
 def _poisson_gaussian(plane: np.ndarray) -> PoissonGaussian:
@@ -90,7 +100,10 @@ class BM3D(Untrained):
     title = "BM3D"
     needs = Needs.NOISY
     citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
-    assumption = "additive white Gaussian noise of one level; the level is estimated per image when not given"
+    assumption = (
+        "white noise, Gaussian of one level, or with stabilise Poisson-Gaussian; levels are estimated for each image where none is given"
+    )
+    config: BM3DConfig
 
     def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
         _package()
@@ -98,6 +111,10 @@ class BM3D(Untrained):
         self.net = BM3DNetwork(config.sigma, config.stabilise)
         self.networks = {"net": self.net}
         self.optimizers = {}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.citation, CHEN, MAKITALO) if self.config.stabilise else (self.citation,)
 
     @property
     def device(self) -> torch.device:

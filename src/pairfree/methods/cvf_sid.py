@@ -123,10 +123,16 @@ PRESETS = {
     # Departs from the paper: `cpu`: the network of every method's `cpu` preset makes the clean image, and optimiser and precision are
     # those; the noise generator has 16 channels and 4 layers.
     "cpu": CVFSIDConfig(),
-    # Departs from the paper: `paper`: the network of the clean image has batch norm; Adam without amsgrad and weight decay; the rate falls
-    # linearly over the second half.
+    # Departs from the paper: `paper`: Adam without amsgrad and weight decay; the rate falls linearly over the second half.
     "paper": CVFSIDConfig(
-        **{**PUBLISHED, "net": "dncnn"}, patch_px=40, batch_size=64, lr=1e-4, noise_width=64, noise_body=10, noise_head=4, steps=10_000
+        **{**PUBLISHED, "net": "plain-dncnn"},
+        patch_px=40,
+        batch_size=64,
+        lr=1e-4,
+        noise_width=64,
+        noise_body=10,
+        noise_head=4,
+        steps=10_000,
     ),
 }
 

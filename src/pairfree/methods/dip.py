@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Needs, update
+from pairfree.methods.base import At, Needs
 from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
 from pairfree.nets.blocks import placed
 from pairfree.nets.one_image import SkipNet
@@ -86,16 +86,19 @@ class DIPFit(Fit):
         self.net = placed(fresh(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed), y.device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
         self.z = 0.1 * torch.rand(1, config.inputs, height, width, generator=self.rng(0, "input"), device=y.device)
-        self.average = torch.zeros_like(y)
+        self.average = self.made = torch.zeros_like(y)
         self.variance, self.lowest, self.since = MovingVariance(0.1), float("inf"), 0
         self.best: Tensor | None = None
 
-    def step(self, at: At) -> None:
-        config = self.config
+    def loss(self, at: At) -> Tensor:
         jitter = torch.randn(self.z.shape, generator=self.rng(at.step, "jitter"), device=self.z.device)
-        made = self.net(self.z + config.jitter * jitter)
-        update(self.optimizer, reconstruction_loss(made, self.y), at, "net")
-        made = made.detach()
+        made = self.net(self.z + self.config.jitter * jitter)
+        self.made = made.detach()
+        return reconstruction_loss(made, self.y)
+
+    def step(self, at: At) -> None:
+        super().step(at)
+        config, made = self.config, self.made
         late = at.step - WARM_STEPS
         self.average = made.clone() if late <= 0 else torch.lerp(self.average, made, max(config.smoothing, 1.0 / (late + 1)))
         variance = self.variance.add(made)

@@ -55,7 +55,7 @@ class ImitationConfig(SingleConfig):
     """generator           what imitates the noise: "wgan", g1 of the papers, or "copula", measured and not trained (``noise.copula``)
     rule                how smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)
     noise_patch_px      side of the noise patches, even
-    generator_px        side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it
+    generator_px        side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it; 0 is patch_px
     smooth_limit        lambda of rule (4); 0 is chosen from the data
     critic_width        channels of the critics' first level
     critic_steps, critic_clip   updates of the critics for one of the generators, and the bound of their weights
@@ -66,7 +66,7 @@ class ImitationConfig(SingleConfig):
     generator: str = "wgan"
     rule: str = "wavelet"
     noise_patch_px: int = 96
-    generator_px: int = 64
+    generator_px: int = 0
     smooth_limit: float = 0.0
     critic_width: int = 128
     critic_steps: int = 5
@@ -96,8 +96,13 @@ class ImitationConfig(SingleConfig):
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
+    @property
+    def made_px(self) -> int:
+        """Side of what the generator makes at once."""
+        return self.generator_px or self.patch_px
+
     def _generator_problems(self) -> list[str]:
-        px, most = self.generator_px, min(self.patch_px, self.noise_patch_px)
+        px, most = self.made_px, min(self.patch_px, self.noise_patch_px)
         if 32 <= px <= most and px & (px - 1) == 0:
             return []
         return [f"generator_px = {px} must be 32, 64, ... and not larger than patch_px and noise_patch_px"]
@@ -129,7 +134,7 @@ class Imitation(SingleNetwork):
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         """The generators and the critics of the generative model, by name."""
-        self.g1 = placed(NoiseGenerator(channels, px=self.config.generator_px), self.place)
+        self.g1 = placed(NoiseGenerator(channels, px=self.config.made_px), self.place)
         self.f1 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
         return {"g1": self.g1}, {"f1": self.f1}
 
@@ -147,7 +152,7 @@ class Imitation(SingleNetwork):
             measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
             self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
         else:
-            self.patches = PatchPool(list(found.pixels), self.place, config.generator_px)
+            self.patches = PatchPool(list(found.pixels), self.place, config.made_px)
 
     @torch.no_grad()
     def noise_like(self, x: Tensor, purpose: str, at: At) -> Tensor:

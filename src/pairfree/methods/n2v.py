@@ -124,6 +124,10 @@ class N2VConfig(SingleConfig):
             raise ConfigError(f"radius_px = {self.radius_px}: must lie in 1..{self.patch_px - 1}")
         if self.replacement not in ("uniform", "median") or self.struct not in ("cross", "square"):
             raise ConfigError(f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square")
+        if self.struct_px and self.replacement != "uniform":
+            raise ConfigError(
+                f"struct_px = {self.struct_px} has a replacement of its own, the mean of what is shown: leave replacement out"
+            )
         if self.struct_px < 0 or (self.struct_px and 4 * self.struct_px >= min(self.spacing_px, 2 * self.radius_px)):
             raise ConfigError(
                 f"struct_px = {self.struct_px}: needs spacing_px above {4 * self.struct_px} and radius_px above {2 * self.struct_px}, so "
@@ -164,6 +168,8 @@ class N2V(SingleNetwork):
 
     def _replaced(self, y: Tensor, mask: Tensor, at: At) -> Tensor:
         config = self.config
+        # Departs from the paper: With `struct_px`, hidden pixels take the mean of shown ones instead of random values; medians leave out
+        # other masked pixels.
         if config.struct_px > 0:
             return replace_by_mean(y, hidden_with(mask, config.struct, config.struct_px), config.radius_px)
         if config.replacement == "median":

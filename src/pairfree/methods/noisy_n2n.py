@@ -5,6 +5,7 @@ GAN2GAN with both its guesses replaced by data: the first estimates are given, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,11 @@ class NoisyN2N(SingleNetwork):
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The mean of the noise images is their dark level, not noise."""
-        self.data, self.level = data, float(require(data.noise, self.needs.value).flat.double().mean())
+        self.data, self.level = data, float(require(data.noise, self.needs.value).flat.mean(dtype=torch.float64))
+        self.rounds.forget()
+
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor], optimizers: bool = True) -> None:
+        super().load_tensors(tensors, optimizers)
         self.rounds.forget()
 
     def step(self, batch: Batch, at: At) -> dict[str, torch.Tensor]:

@@ -6,7 +6,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, check_positive
+from pairfree.methods.base import At, Method, check_positive, update
 
+PROBE_PX = 128
+"""Side of the image that memory is measured on."""
 LEAST_CELLS = 2
 """Smaller images are grown to this many times the network's stride: batch norm needs more than one value."""
 
@@ -64,18 +67,31 @@ class OneImageConfig:
         return []
 
 
+def with_budget(config: Any, minutes: float | None, steps: int | None) -> Any:
+    """The config with the budget that is given, where a method learns each image; any other config as it is."""
+    if not isinstance(config, OneImageConfig) or (minutes is None and steps is None):
+        return config
+    return replace(config, minutes=float(minutes or 0), steps=int(steps or 0))
+
+
 class Fit(ABC):
     """One image being learned.
 
     y    the noisy image (1, C, H, W), network units; seed   of the run: everything random at step k follows from (seed, k)
     """
 
+    optimizer: torch.optim.Optimizer
+
     def __init__(self, y: Tensor, seed: int) -> None:
         self.y, self.seed = y, seed
 
     @abstractmethod
+    def loss(self, at: At) -> Tensor:
+        """What step ``at`` descends, a scalar."""
+
     def step(self, at: At) -> None:
         """One optimiser step. DivergedError where the loss is not finite."""
+        update(self.optimizer, self.loss(at), at, "net")
 
     @property
     def settled(self) -> bool:
@@ -108,6 +124,19 @@ class OneImage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
             return torch.cat([self._learned(x, index) for index in range(len(x))])
+
+    def bytes_per_px(self, channels: int) -> float:
+        """Memory that a step of learning holds, bytes for a pixel of the image: what its backward pass needs, measured on a small image."""
+        side, held = max(PROBE_PX, LEAST_CELLS * self.stride), {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
+            fit.loss(At(0, 0, "image", 0, 1))
+        return sum(held.values()) / side**2
 
     def _learned(self, x: Tensor, index: int) -> Tensor:
         height, width = x.shape[-2:]
@@ -149,6 +178,6 @@ class OneImageMethod(Untrained):
 
 def fresh(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A network whose first weights follow from the seed, whatever was drawn before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         return make()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Needs, update
+from pairfree.methods.base import At, Needs
 from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
 from pairfree.nets.blocks import placed
 from pairfree.nets.one_image import PartialUNet
@@ -51,8 +52,8 @@ class S2SConfig(OneImageConfig):
 
 # Departs from the paper: The output is not bounded by a sigmoid, since files may hold values beyond the percentiles that are 0 and 1 here.
 PRESETS = {
-    # Departs from the paper: `cpu`: 16 channels instead of 48, ten times the rate, some thousand steps instead of 150,000, and the mean of
-    # 50 predictions instead of 100.
+    # Departs from the paper: `paper`: 150,000 steps at a rate of 1e-4 and the mean of 100 predictions, as in the authors' code.
+    # Departs from the paper: `cpu`: 16 channels instead of 48, ten times that rate, some thousand steps, and the mean of 50 predictions.
     "cpu": S2SConfig(),
     "paper": S2SConfig(width=48, lr=1e-4, steps=150_000, predictions=100),
 }
@@ -65,9 +66,9 @@ class S2SFit(Fit):
         self.net = placed(fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout), seed), y.device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
 
-    def step(self, at: At) -> None:
+    def loss(self, at: At) -> Tensor:
         made, shown, flips = self._predicted(at.step, "learning")
-        update(self.optimizer, hidden_pixel_loss(made, self.y.flip(flips), shown), at, "net")
+        return hidden_pixel_loss(made, self.y.flip(flips), shown)
 
     @torch.no_grad()
     def result(self) -> Tensor:
@@ -80,13 +81,10 @@ class S2SFit(Fit):
     def _predicted(self, draw: int, purpose: str) -> tuple[Tensor, Tensor, list[int]]:
         """The flipped image as predicted from the pixels that are shown, those, and the axes that were flipped."""
         rng = self.rng(draw, purpose)
-        shown = (torch.rand(self.y.shape, generator=rng, device=self.y.device) >= self.config.hidden).to(self.y)
-        coins = torch.rand(2, generator=rng, device=self.y.device) < 0.5
+        coins = torch.rand(2, generator=generator(self.seed, draw, f"{purpose}, flips")) < 0.5  # on the CPU: the axes are needed here
         flips = [axis for axis, coin in zip((-2, -1), coins.tolist(), strict=True) if coin]
-        with torch.random.fork_rng():  # dropout draws from the global generator
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=self.y.device)))
-            made = self.net(self.y.flip(flips), shown)
-        return made, shown, flips
+        shown = (torch.rand(self.y.shape, generator=rng, device=self.y.device) >= self.config.hidden).to(self.y)
+        return self.net(self.y.flip(flips), shown, rng), shown, flips
 
 
 class S2S(OneImageMethod):

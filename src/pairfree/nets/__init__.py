@@ -15,6 +15,7 @@ NETS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "shuffle-unet": lambda channels, width, predict: ShuffleUNet(channels, width or 32, predict=predict or "residual"),
     "unet": lambda channels, width, predict: UNet(channels, width or 32, predict=predict or "image"),
     "blur-unet": lambda channels, width, predict: UNet(channels, width or 32, predict=predict or "image", blurred=True),
+    "plain-dncnn": lambda channels, width, predict: DnCNN(channels, width or 64, predict=predict or "image", normed=False),
     "dncnn": lambda channels, width, predict: DnCNN(channels, width or 64, depth=17, predict=predict or "residual"),
 }
 

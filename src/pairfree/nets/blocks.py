@@ -25,7 +25,10 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or is cut by a ReLU; then the
     gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on a canvas
     that grows until the field fits. A network that mixes the whole image (instance norm, attention) never fits: ValueError.
+    A network made of many passes of another says by itself, in a method ``receptive_field_px(channels)``, what follows from the other's.
     """
+    if hasattr(net, "receptive_field_px"):
+        return int(net.receptive_field_px(channels))  # type: ignore[operator]
     probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
     for layer in probe.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:

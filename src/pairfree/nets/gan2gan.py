@@ -52,14 +52,14 @@ class NoiseGenerator(nn.Module):
         cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is used twice. What is not Gaussian becomes a little more so there.
         """
         count, *sides = shape
-        blocks = [1 if side <= self.px else -(-side // (self.px - OVERLAP_PX)) + 1 for side in sides]
+        step = self.px - OVERLAP_PX
+        blocks = [1 if side <= self.px else -(-(side + OVERLAP_PX) // step) for side in sides]
         made: Tensor = self(torch.randn(count * math.prod(blocks), LATENT, generator=generator, device=next(self.parameters()).device))
         if blocks == [1, 1]:
             return made[..., : sides[0], : sides[1]]
         weights = [torch.ones(self.px) if many == 1 else _ramps(self.px, OVERLAP_PX) for many in blocks]
         made = made * torch.outer(*weights).to(made)
-        columns = made.view(count, math.prod(blocks), -1).transpose(1, 2)
-        step = self.px - OVERLAP_PX
+        columns = made.reshape(count, math.prod(blocks), -1).transpose(1, 2)
         whole = F.fold(columns, tuple(step * many + OVERLAP_PX for many in blocks), self.px, stride=step)
         first = [0 if many == 1 else OVERLAP_PX for many in blocks]
         return whole[..., first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]]

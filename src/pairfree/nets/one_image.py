@@ -17,7 +17,7 @@ SKIP = 4
 class SkipNet(nn.Module):
     """Deep Image Prior's hourglass for denoising: (B, inputs, H, W) -> (B, channels, H, W), H and W multiples of 2^levels.
 
-    A level down: 3x3 convolution of stride 2, 3x3 convolution; beside it a 1x1 convolution of 4 channels; up: nearest upsampling,
+    A level down: 3x3 convolution of stride 2, 3x3 convolution; beside it a 1x1 convolution of 4 channels; up: bilinear upsampling,
     concatenation, batch norm, 3x3 and 1x1 convolution. Each convolution is followed by batch norm and leaky ReLU 0.2; borders are repeated.
     The published one: 32 inputs, width 128, five levels.
     """
@@ -39,7 +39,7 @@ class SkipNet(nn.Module):
             beside.append(skip(z))
             z = down(z)
         for up, kept in zip(self.ups, reversed(beside), strict=True):
-            z = up(torch.cat([F.interpolate(z, scale_factor=2.0, mode="nearest"), kept], 1))
+            z = up(torch.cat([F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False), kept], 1))
         out: Tensor = self.last(z)
         return out
 
@@ -92,7 +92,8 @@ class PartialUNet(nn.Module):
         self.seconds = nn.ModuleList(_padded(wide, wide) for _ in inputs)
         self.finals = nn.ModuleList([_padded(wide + channels, last[0]), _padded(last[0], last[1]), _padded(last[1], channels)])
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """``rng`` draws the dropout; the global generator where there is none."""
         seen = x * mask
         skips = [seen]
         h, shown = self.first(seen, mask)
@@ -104,14 +105,16 @@ class PartialUNet(nn.Module):
         h, _ = self.bottom(h, shown)
         for first, second in zip(self.decoders, self.seconds, strict=True):
             h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
-            h = self._dropped(second, self._dropped(first, h))
+            h = F.leaky_relu(second(self._dropped(F.leaky_relu(first(self._dropped(h, rng)), SLOPE), rng)), SLOPE)
         h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
-        h = self._dropped(self.finals[1], self._dropped(self.finals[0], h))
-        out: Tensor = self.finals[2](F.dropout(h, self.dropout))
+        for layer in self.finals[:-1]:
+            h = F.leaky_relu(layer(self._dropped(h, rng)), SLOPE)
+        out: Tensor = self.finals[-1](self._dropped(h, rng))
         return out
 
-    def _dropped(self, convolve: nn.Module, h: Tensor) -> Tensor:
-        return F.leaky_relu(convolve(F.dropout(h, self.dropout)), SLOPE)
+    def _dropped(self, h: Tensor, rng: torch.Generator | None) -> Tensor:
+        kept = torch.rand(h.shape, generator=rng, device=h.device) >= self.dropout
+        return h * kept / (1.0 - self.dropout)
 
 
 def _padded(inputs: int, outputs: int) -> nn.Conv2d:

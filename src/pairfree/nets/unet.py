@@ -38,7 +38,7 @@ class UNet(nn.Module):
         self.predict, self.blurred = predict, blurred
         self.down1, self.down2, self.down3 = _double(channels, w1), _double(w1, w2), _double(w2, w3)
         self.bottom = _double(w3, w4)
-        self.up3, self.up2, self.up1 = _double(w4 + w3, w3), _double(w3 + w2, w2), _double(w2 + w1 * (not blurred), w1)
+        self.up3, self.up2, self.up1 = _double(w4 + w3, w3), _double(w3 + w2, w2), _double(w2 if blurred else w2 + w1, w1)
         self.last = nn.Conv2d(w1, outputs or channels, 1)
         if init == "normal":
             normal_init(self)

@@ -16,6 +16,10 @@ FloatArray = NDArray[np.float64]
 BINS = 16
 """Of brightness, each with as many patches."""
 ROUNDS = 20
+LEAST_SHARE = 0.05
+"""Of the median variance: below it the fitted line no longer says how much a bin scatters."""
+CLIPPED_SHARE = 0.02
+"""A bin of which more pixels than this lie at the image's least or greatest value is left out: its noise is cut off."""
 CLEAR = 2.0
 """A gain of fewer standard errors than this counts as none."""
 
@@ -43,7 +47,8 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
                   by their absolute value, so that bins without smooth patches, which answer too high, do not draw it up
     Accuracy      A smooth scene of 256 x 256 px: gain within 2 % on the mean of eight draws, which scatter by 2 to 5 %; variances of dark
                   parts up to 8 % too low. 20 training images of BSD300: median gain within 2 % where it makes most of the noise
-    Breaks when   noise is correlated (too low) or clipped (bright and dark bins too low); texture all over counts as noise
+    Clipping      Bins that hold clipped pixels are left out
+    Breaks when   noise is correlated (too low); texture all over counts as noise
     Source        Chen, Zhu, Heng, ICCV 2015, applied in bins of brightness
     """
     if min(image.shape) < MIN_SIDE_PX:
@@ -53,7 +58,10 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     means = patches.mean((1, 2))
     bins = int(np.clip(len(patches) // (PATCHES_PER_EIGENVALUE * side**2), 1, BINS))
     groups = np.array_split(np.argsort(means, kind="stable"), bins)
-    found = [(group, *smooth_variance(patches[group])) for group in groups]
+    ends = np.isclose(patches + image.mean(), image.min()) | np.isclose(patches + image.mean(), image.max())
+    whole = [group for group in groups if ends[group].mean() <= CLIPPED_SHARE]
+    bins = len(whole)
+    found = [(group, *smooth_variance(patches[group])) for group in whole]
     signal = np.array([means[group][kept].mean() for group, _, kept in found]) + image.mean()
     variance = np.array([one for _, one, _ in found])
     if bins < 3 or np.ptp(signal) <= 0:
@@ -66,13 +74,15 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
 
 def _line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
     """Slope, intercept, and the slope's standard error, of the line that the sum of absolute relative residuals is least for."""
-    relative = 1.0 / np.maximum(y, 1e-12 * float(np.max(y)) + 1e-300)  # variances scatter in proportion to themselves
+    least = LEAST_SHARE * float(np.median(y)) + 1e-300
+    relative = np.full(len(x), 1.0 / max(float(np.median(y)), least))
     weight = relative**2
     for _ in range(ROUNDS):
         center = np.average(x, weights=weight)
         spread = float(np.sum(weight * (x - center) ** 2))
         slope = float(np.sum(weight * (x - center) * y) / spread)
         intercept = float(np.average(y, weights=weight) - slope * center)
+        relative = 1.0 / np.maximum(slope * x + intercept, least)  # variances scatter in proportion to what they should be
         residual = np.abs(y - slope * x - intercept) * relative
         weight = relative**2 / np.maximum(residual, 1e-3)
     scatter = np.sqrt(np.sum(weight**2 * (x - center) ** 2 * (residual / relative) ** 2)) / spread
