@@ -158,3 +158,37 @@ def test_prepare_needs_a_clean_set(small):
     data = small.data()
     with pytest.raises(ConfigError, match="--clean"):
         Transplant(Blurred(), 1, lambda net, x: net(x)).prepare(TrainingData(data.noisy), 0)
+
+
+def streaked(count: int, seed: int, sigma: float) -> list[np.ndarray]:
+    """Scenes with noise along the rows: each row has an offset of its own, over white noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:96, :96] / 8
+    scenes = [0.5 + 0.1 * np.sin(rows + k) * np.cos(columns + seed) for k in range(count)]
+    return [(s + sigma * rng.standard_normal((96, 1)) + 0.3 * sigma * rng.standard_normal((96, 96)))[None] for s in scenes]
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_noise_with_a_direction_is_flipped_but_not_turned(directed):
+    """Of patches and of drawn noise, rows stay rows; of noise without a direction all eight symmetries are seen."""
+    sigma = 0.1 if directed else 0.0
+    rng = np.random.default_rng(5)
+    noisy = [plane + (0.0 if directed else 0.1 * rng.standard_normal(plane.shape)) for plane in streaked(4, 1, sigma)]
+    pool, clean = (PatchPool(planes, "cpu", 32) for planes in (noisy, streaked(4, 2, 0.0)))
+    made = Transplant(Blurred(), 1, lambda net, x: net(x).detach())
+    made.prepare(TrainingData(pool, clean=clean), 0)
+    assert made.measured[0].directed == directed
+
+    def along_rows(patches: torch.Tensor) -> torch.Tensor:
+        """Power that rows have in common against power that columns have in common, each patch."""
+        return patches.mean(3).var(1 if patches.ndim == 3 else 2) / patches.mean(2).var(1 if patches.ndim == 3 else 2)
+
+    places = pool.draw(0, 7, 64)
+    x = pool.gather(places)
+    upright = made.upright(x, at(7))
+    expected = pool.gather(torch.cat([places[:, :3], places[:, 3:] & 3], 1)) if directed else x
+    for patch, other, k in zip(upright, expected, places[:, 3].tolist(), strict=True):
+        flipped = [other, other.flip(-1), other.flip(-2), other.flip((-1, -2))]  # which flip a transposition leaves behind does not matter
+        assert any(torch.equal(patch, one) for one in flipped) if directed and k & 4 else torch.equal(patch, other)
+    shares = along_rows(made.draw(64, at(3)))[:, 0]
+    assert (shares > 1).float().mean() > 0.95 if directed else 0.2 < (shares > 1).float().mean() < 0.8

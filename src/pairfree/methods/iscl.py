@@ -170,6 +170,8 @@ PRESETS = {
     # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
     # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
     # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
+    # Departs from the paper: `cpu`: where the noise has a direction (its spectrum and the transposed one differ), noisy patches and drawn
+    # noise are flipped but not turned.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
     # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
     # after each update; bfloat16 convolutions where the device has them.
@@ -270,7 +272,8 @@ class ISCL(UnpairedMethod):
         imitated = None
         if self.transplant is not None:
             self.transplant.renew(self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS))
-            x, imitated = self.transplant(x), self.transplant.put(y, self.transplant.draw(len(y), at))
+            x = self.transplant(self.transplant.upright(x, at))
+            imitated = self.transplant.put(y, self.transplant.draw(len(y), at))
             if at.stage == START:
                 return self._start_step(y, imitated, at)
         noise = self._run(self.H, x) if config.extract else None

@@ -17,6 +17,8 @@ from pairfree.methods.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
 from pairfree.noise.difference import DARKEST, Difference, fields, measure, restored
 
+TRANSPOSED = 4
+"""The bit of a patch's symmetry that turns rows into columns (``data.patches.symmetric``)."""
 FIELDS = 64
 """Gaussian fields that noise is drawn from before any is extracted."""
 BLOCK_PX = 512
@@ -85,9 +87,23 @@ class Transplant(nn.Module):
         """n for ``count`` patches."""
         if self.bank is None:
             self.bank = self._filled()
-        patches = self.bank.gather(self.bank.draw(at.seed, at.step, count, "transplanted noise"))
+        places = self.bank.draw(at.seed, at.step, count, "transplanted noise")
+        if self._found().directed:
+            places[:, 3] &= ~TRANSPOSED
+        patches = self.bank.gather(places)
         shift = torch.randn(count, len(self.gain), 1, 1, generator=at.rng("mean of the noise"))
         return patches + self.spread * shift.to(self.gain.device)
+
+    def upright(self, x: Tensor, at: At) -> Tensor:
+        """The noisy patches (B, C, P, P) of step ``at``; those that were transposed turned back, where the noise has a direction.
+
+        Flips leave rows rows. Columns of scan lines, which no image shows, would be noise of another kind to learn.
+        """
+        if not self._found().directed:
+            return x
+        noisy = self.measured[1]  # type: ignore[index]
+        turned = (noisy.draw(at.seed, at.step, len(x))[:, 3] & TRANSPOSED) > 0
+        return torch.where(turned.view(-1, 1, 1, 1).to(x.device), x.transpose(-1, -2), x)
 
     def renew(self, extractor: nn.Module, due: int) -> None:
         """From now on the noise is what ``extractor`` finds, if ``due`` renewals should have been made and were not."""
@@ -96,14 +112,17 @@ class Transplant(nn.Module):
             self.renewals.fill_(due)
             self.bank = None
 
+    def _found(self) -> Difference:
+        if self.measured is None:
+            raise ConfigError("prepare must come before the first step")
+        return self.measured[0]
+
     def _level(self, y: Tensor) -> Tensor:
         return unsigned(y).clamp(min=DARKEST) ** self.exponent / self.size
 
     @torch.no_grad()
     def _filled(self) -> PatchPool:
-        if self.measured is None:
-            raise ConfigError("prepare must come before the first step")
-        found, noisy, seed = self.measured
+        found, noisy, seed = self._found(), *self.measured[1:]  # type: ignore[index]
         if int(self.renewals) == 0 or not found.even:
             rng = np.random.default_rng(generator(seed, 0, "spectral noise").initial_seed())
             planes = list(fields(found.spectrum, FIELDS, rng))
