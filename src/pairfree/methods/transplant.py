@@ -88,7 +88,7 @@ class Transplant(nn.Module):
         if self.bank is None:
             self.bank = self._filled()
         places = self.bank.draw(at.seed, at.step, count, "transplanted noise")
-        if self._found().directed:
+        if self._measured()[0].directed:
             places[:, 3] &= ~TRANSPOSED
         patches = self.bank.gather(places)
         shift = torch.randn(count, len(self.gain), 1, 1, generator=at.rng("mean of the noise"))
@@ -99,9 +99,9 @@ class Transplant(nn.Module):
 
         Flips leave rows rows. Columns of scan lines, which no image shows, would be noise of another kind to learn.
         """
-        if not self._found().directed:
+        found, noisy, _ = self._measured()
+        if not found.directed:
             return x
-        noisy = self.measured[1]  # type: ignore[index]
         turned = (noisy.draw(at.seed, at.step, len(x))[:, 3] & TRANSPOSED) > 0
         return torch.where(turned.view(-1, 1, 1, 1).to(x.device), x.transpose(-1, -2), x)
 
@@ -112,17 +112,17 @@ class Transplant(nn.Module):
             self.renewals.fill_(due)
             self.bank = None
 
-    def _found(self) -> Difference:
+    def _measured(self) -> tuple[Difference, PatchPool, int]:
         if self.measured is None:
             raise ConfigError("prepare must come before the first step")
-        return self.measured[0]
+        return self.measured
 
     def _level(self, y: Tensor) -> Tensor:
         return unsigned(y).clamp(min=DARKEST) ** self.exponent / self.size
 
     @torch.no_grad()
     def _filled(self) -> PatchPool:
-        found, noisy, seed = self._found(), *self.measured[1:]  # type: ignore[index]
+        found, noisy, seed = self._measured()
         if int(self.renewals) == 0 or not found.even:
             rng = np.random.default_rng(generator(seed, 0, "spectral noise").initial_seed())
             planes = list(fields(found.spectrum, FIELDS, rng))

@@ -76,9 +76,11 @@ class Difference:
 
     @property
     def directed(self) -> bool:
-        """Whether rows and columns of the noise differ, as scan lines do: its spectrum and the transposed one share too little."""
+        """Whether rows and columns of the noise differ, as scan lines do: its spectrum and the transposed one share too little. Calm windows
+        alone are too few to tell.
+        """
         turned = np.swapaxes(self.spectrum, -1, -2)
-        return bool(np.sum(np.abs(self.spectrum - turned)) > DIRECTED * np.sum(self.spectrum + turned))
+        return self.even and bool(np.sum(np.abs(self.spectrum - turned)) > DIRECTED * np.sum(self.spectrum + turned))
 
 
 def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0) -> Difference:
