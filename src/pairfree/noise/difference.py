@@ -76,8 +76,9 @@ class Difference:
 
     @property
     def directed(self) -> bool:
-        """Whether rows and columns of the noise differ, as scan lines do: its spectrum and the transposed one share too little. Calm windows
-        alone are too few to tell.
+        """Whether rows and columns of the noise differ, as scan lines do: its spectrum and the transposed one share too little.
+
+        Calm windows alone are too few to tell.
         """
         turned = np.swapaxes(self.spectrum, -1, -2)
         return self.even and bool(np.sum(np.abs(self.spectrum - turned)) > DIRECTED * np.sum(self.spectrum + turned))
