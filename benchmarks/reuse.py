@@ -2,8 +2,8 @@
 
     python benchmarks/reuse.py [--batch 64] [--steps 3] [--out benchmarks/results/reuse.json]
 
-Networks of the `paper` preset, 64 px patches of flat noise. Both forms do every step from the same weights, in turn; the losses that they
-log are compared, and the weights that they leave. The literal form is written here, from Algorithm 1.
+Networks of the `paper` preset, 64 px patches of flat noise. Both forms do every step from the same weights, in turn, and the losses that
+they log are compared. The literal form is written here, from Algorithm 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import copy
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from pairfree.data.patches import Batch, PatchPool, TrainingData
 from pairfree.engine.run import environment
 from pairfree.methods import PRESETS
-from pairfree.methods.base import At
+from pairfree.methods.base import At, set_rate
 from pairfree.methods.gan2gan import GAN2GAN
 from pairfree.methods.imitation import GENERATIVE
 
@@ -55,8 +54,7 @@ def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
     made, rough = method.g1(r), method.g2(z)
     loss = -config.alpha * method.f1(made).mean() - config.beta * method.f2(rough + made).mean()
     loss = loss + config.gamma * (z - method.g3(rough)).abs().mean()
-    for group in generators.param_groups:
-        group["lr"] = config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress))
+    set_rate(generators, config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress)))
     generators.zero_grad()
     loss.backward()
     generators.step()
@@ -93,8 +91,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "reuse.json")
     given = parser.parse_args()
     found = compare(given.batch, given.steps)
-    facts = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **environment(torch.device("cpu"), "float32")}
-    given.out.write_text(json.dumps({**found, "environment": facts}, indent=1) + "\n", encoding="utf-8")
+    given.out.write_text(
+        json.dumps({**found, "environment": environment(torch.device("cpu"), "float32")}, indent=1) + "\n", encoding="utf-8"
+    )
     print(json.dumps(found, indent=1))
 
 

@@ -76,18 +76,12 @@ def evenly(total: int, wanted: int) -> list[int]:
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     height, width = noisy.shape[1:]
-    cut = _middle_cut(noisy, CROP_PX)
-    top, left = cut[1].start, cut[2].start
+    top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
+    cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
     first, second = (_samples_last(array[cut]) for array in (noisy, denoised))
     apart = _samples_last(model.predictor.disagreement(noisy)[cut]) if model.method.disagrees else None
     text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
-
-
-def _middle_cut(plane: np.ndarray, side_px: int) -> tuple[slice, slice, slice]:
-    """The middle of a plane (C, H, W), up to ``side_px`` high and wide."""
-    top, left = (max(0, (length - side_px) // 2) for length in plane.shape[1:])
-    return slice(None), slice(top, top + side_px), slice(left, left + side_px)
 
 
 def _samples_last(array: np.ndarray) -> np.ndarray:

@@ -92,8 +92,7 @@ class Model:
             try:
                 out[index], count = self._plane(image, index, on_pixels)
             except DivergedError as error:  # of a method that learns each image
-                where = f"{image.source or 'array'}{list(index) if index else ''}"
-                raise DivergedError(f"{where}: {error}; make the run anew with a lower rate (--set lr=...)") from None
+                raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
             clipped += count
         return Denoised(replace(self.derived(image), pixels=out), clipped)
 
@@ -117,7 +116,7 @@ class Model:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
         for index in image.planes():
             plane = image.plane(index)
-            label = f"{image.source or 'array'}{list(index) if index else ''}"
+            label = _label(image, index)
             colours = image.colours
             check_finite(to_channels_first(plane, colours), label)
             if colours != self.channels:
@@ -149,3 +148,8 @@ class Model:
         done, clipped = to_dtype(values, image.dtype, image.limits)
         done = np.concatenate([done, channels_first[colours:]]) if colours < len(channels_first) else done
         return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped
+
+
+def _label(image: Image, index: tuple[int, ...]) -> str:
+    """A plane, by the name of its file and its place there."""
+    return f"{image.source or 'array'}{list(index) if index else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,12 +124,15 @@ class Predictor:
         with enough(f"{what} not fit; free some memory, crop the image, or use another device"):
             return self._tiled(intensity, padded, apply, on_pixels)
 
+    @cached_property
+    def _learning_bytes_per_px(self) -> float:
+        """Memory that learning an image takes, bytes for each of its pixels; 0 for a network that is only applied."""
+        net: Any = self.method.denoiser
+        return float(net.bytes_per_px(self.channels)) if hasattr(net, "bytes_per_px") else 0.0
+
     def _check_whole(self, intensity: np.ndarray) -> None:
         """ConfigError, before minutes are spent, for an image that a network which learns it whole has no memory for."""
-        net: Any = self.method.denoiser
-        if not hasattr(net, "bytes_per_px"):
-            return
-        each, pixels = float(net.bytes_per_px(self.channels)), intensity[0].size
+        each, pixels = self._learning_bytes_per_px, intensity[0].size
         if each * pixels > self.max_bytes:
             side = int((self.max_bytes / each) ** 0.5)
             raise ConfigError(

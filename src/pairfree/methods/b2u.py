@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
+from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask, mask_problems
 from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
-from pairfree.nets.blocks import channels_last
 
 
 def revisible_loss(hidden: Tensor, visible: Tensor, y: Tensor, mask: Tensor, weight: float, eta: float = 1.0) -> Tensor:
@@ -51,9 +50,7 @@ class B2UConfig(SingleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = []
-        if not 2 <= self.mask_width <= self.patch_px:
-            problems.append(f"mask_width = {self.mask_width} must lie in 2..{self.patch_px}, the patch")
+        problems = mask_problems(self.mask_width, self.patch_px)
         if not 1 <= self.masks <= self.mask_width**2:
             problems.append(f"masks = {self.masks} must lie in 1..{self.mask_width**2}, the phases of the grid")
         if min(self.weight, self.weight_end, self.eta) < 0 or not 0 <= self.ramp_from < 1:
@@ -103,10 +100,6 @@ class B2U(SingleNetwork):
     @property
     def denoiser(self) -> nn.Module:
         return self.revisible
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.revisible(channels_last(x))
-        return out
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         y, config = batch.noisy, self.config

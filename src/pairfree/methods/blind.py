@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +42,11 @@ def draw_phases(batch: int, many: int, width_px: int, rng: torch.Generator, devi
     return torch.rand(batch, width_px**2, generator=rng, device=device).argsort(dim=1)[:, :many]
 
 
+def mask_problems(width_px: int, patch_px: int) -> list[str]:
+    """What is wrong with the side of the grid's cells."""
+    return [] if 2 <= width_px <= patch_px else [f"mask_width = {width_px} must lie in 2..{patch_px}, the patch"]
+
+
 class Hidden(nn.Module):
     """Every pixel as the network predicts it while it is hidden: width^2 passes, (B, C, H, W) -> same. No pixel sees itself."""
 
@@ -52,17 +56,12 @@ class Hidden(nn.Module):
         self.stride = math.lcm(total_stride(net), width_px)
 
     def forward(self, x: Tensor) -> Tensor:
-        return assembled(self.net, x, self.width_px)
+        out = torch.zeros_like(x)
+        for phase in range(self.width_px**2):
+            mask = grid_mask(x.shape, self.width_px, torch.full((len(x),), phase, device=x.device))
+            out = torch.where(mask, self.net(fill(x, mask)), out)
+        return out
 
     def receptive_field_px(self, channels: int) -> int:
         """That of the network, and one more: a hidden pixel is filled from its neighbours."""
         return measured_receptive_field_px(self.net, channels) + 1
-
-
-def assembled(apply: Callable[[Tensor], Tensor], x: Tensor, width_px: int) -> Tensor:
-    """The predictions of the hidden pixels of every phase, put together: (B, C, H, W) -> same."""
-    out = torch.zeros_like(x)
-    for phase in range(width_px**2):
-        mask = grid_mask(x.shape, width_px, torch.full((len(x),), phase, device=x.device))
-        out = torch.where(mask, apply(fill(x, mask)), out)
-    return out

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
 from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
 from pairfree.nets.blocks import placed
@@ -125,9 +124,7 @@ class DIP(OneImageMethod):
     config: DIPConfig
 
     def __init__(self, config: DIPConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
-        if net is not None:
-            raise ConfigError("dip: makes a network of its own for each image and takes no net=")
-        super().__init__(config, 2**config.levels, lambda y, seed: DIPFit(y, seed, config), device)
+        super().__init__(config, 2**config.levels, lambda y, seed: DIPFit(y, seed, config), device, net)
 
     @property
     def sources(self) -> tuple[str, ...]:

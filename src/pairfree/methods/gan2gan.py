@@ -18,7 +18,7 @@ from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, Imitati
 from pairfree.methods.rounds import Rounds, g2g_loss
 from pairfree.methods.single import run
 from pairfree.methods.unpaired import constant
-from pairfree.nets.blocks import channels_last, placed, total_stride
+from pairfree.nets.blocks import placed, total_stride
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
 
@@ -147,10 +147,6 @@ class GAN2GAN(Imitation):
     @property
     def denoiser(self) -> nn.Module:
         return self.chosen
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.chosen(channels_last(x))
-        return out
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
 from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, run
-from pairfree.nets.blocks import channels_last
 
 PROBE = 0.25
 """Size of the probe that measures the leverage, as a fraction of the residual's standard deviation."""
@@ -240,10 +239,6 @@ class IDDP(SingleNetwork):
     def denoiser(self) -> torch.nn.Module:
         """What is applied in the end: the average where there is one, else the network."""
         return self.average if self.config.window > 0 else self.net
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.denoiser(channels_last(x))
-        return out
 
     @torch.no_grad()
     def _prior_of(self, y: Tensor) -> Tensor:

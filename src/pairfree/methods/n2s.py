@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
+from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask, mask_problems
 from pairfree.methods.n2v import masked_loss
 from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
-from pairfree.nets.blocks import channels_last
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class N2SConfig(SingleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 2 <= self.mask_width <= self.patch_px:
-            raise ConfigError(f"mask_width = {self.mask_width}: must lie in 2..{self.patch_px}, the patch")
+        problems = mask_problems(self.mask_width, self.patch_px)
+        if problems:
+            raise ConfigError("n2s: " + "; ".join(problems))
 
 
 PRESETS = {
@@ -57,10 +57,6 @@ class N2S(SingleNetwork):
     @property
     def denoiser(self) -> nn.Module:
         return self.hidden if self.config.j_invariant else self.net
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.denoiser(channels_last(x))
-        return out
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """E|f_J(y) - y_J|^2 over one J of the partition (the paper's eq. 4), estimated with its own grid for each patch."""

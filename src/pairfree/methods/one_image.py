@@ -161,7 +161,16 @@ class OneImageMethod(Untrained):
     net: OneImage
     config: OneImageConfig
 
-    def __init__(self, config: OneImageConfig, stride: int, make: Callable[[Tensor, int], Fit], device: torch.device | str) -> None:
+    def __init__(
+        self,
+        config: OneImageConfig,
+        stride: int,
+        make: Callable[[Tensor, int], Fit],
+        device: torch.device | str,
+        net: nn.Module | None,
+    ) -> None:
+        if net is not None:
+            raise ConfigError(f"{self.key}: makes a network of its own for each image and takes no net=")
         self.config = config
         self.place = torch.device(device)
         self.net = OneImage(config, stride, make).to(self.place)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.seeding import generator
-from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
 from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
 from pairfree.nets.blocks import placed
@@ -96,6 +95,4 @@ class S2S(OneImageMethod):
     config: S2SConfig
 
     def __init__(self, config: S2SConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
-        if net is not None:
-            raise ConfigError("s2s: makes a network of its own for each image and takes no net=")
-        super().__init__(config, PartialUNet.stride, lambda y, seed: S2SFit(y, seed, config), device)
+        super().__init__(config, PartialUNet.stride, lambda y, seed: S2SFit(y, seed, config), device, net)

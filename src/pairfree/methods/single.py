@@ -154,7 +154,7 @@ class SingleNetwork(Method):
         return self.f(x)
 
     def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net(channels_last(x))
+        out: Tensor = self.denoiser(channels_last(x))
         return out
 
     def descend(self, loss: Tensor, at: At, rate: float | None = None) -> dict[str, Tensor]:

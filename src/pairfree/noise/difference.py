@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Difference:
     size: FloatArray
     even: bool = True
 
-    @property
+    @cached_property
     def directed(self) -> bool:
         """Whether rows and columns of the noise differ, as scan lines do: its spectrum and the transposed one share too little.
 

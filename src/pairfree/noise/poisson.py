@@ -58,7 +58,8 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     means = patches.mean((1, 2))
     bins = int(np.clip(len(patches) // (PATCHES_PER_EIGENVALUE * side**2), 1, BINS))
     groups = np.array_split(np.argsort(means, kind="stable"), bins)
-    ends = np.isclose(patches + image.mean(), image.min()) | np.isclose(patches + image.mean(), image.max())
+    values = patches + image.mean()
+    ends = np.isclose(values, image.min()) | np.isclose(values, image.max())
     whole = [group for group in groups if ends[group].mean() <= CLIPPED_SHARE]
     bins = len(whole)
     found = [(group, *smooth_variance(patches[group])) for group in whole]
