@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from pairfree import __version__
 from pairfree.config import updated
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
+from pairfree.denoising import FileResult, denoise_files, network_bytes
 from pairfree.engine import checkpoint
 from pairfree.engine.memory import enough
 from pairfree.engine.model import Model
@@ -28,13 +27,11 @@ from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
-from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, OutputError, PairfreeError
+from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
-from pairfree.files.atomic import remove_stale, require_space
-from pairfree.files.formats import open_image, open_sink, save_image
+from pairfree.files.formats import open_image
 from pairfree.files.image import Image
-from pairfree.files.listing import Entry, find_images, partners, plan_outputs
-from pairfree.files.words import shown
+from pairfree.files.listing import partners
 from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve, stored_maps
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Method
@@ -282,17 +279,6 @@ def load(
     return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts)
 
 
-@dataclass(frozen=True)
-class FileResult:
-    """source, written   paths;  pixels, clipped   counts;  warnings   one line each"""
-
-    source: Path
-    written: Path
-    pixels: int
-    clipped: int
-    warnings: tuple[str, ...]
-
-
 def denoise(
     run: str | Path | Model,
     inputs: Sequence[str | Path] | str | Path,
@@ -307,49 +293,21 @@ def denoise(
 ) -> list[FileResult]:
     """Denoise files into a folder: same relative path, stem, format and metadata. All refusals come before the first file is written.
 
-    max_bytes, device   of a run folder's model; a Model keeps its own
+    A killed call, made again, goes on where it stood: finished files are left as they are, and of large images finished tiles too.
+
+    max_bytes   bound for the memory of this process; a Model that is given keeps the tiles it has
+    device      of a run folder's model
     disagreement   a folder for maps of |F(x) - (x - H(x))| in intensity units, float32 TIFF (iscl)
     on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
-    entries = find_images([inputs] if isinstance(inputs, str | Path) else inputs)
-    planned = plan_outputs(entries, out, overwrite)
-    model = run if isinstance(run, Model) else load(run, device=device, max_bytes=max_bytes)
-    maps: dict[Entry, Path] = {}
-    if disagreement is not None:
-        if not model.method.disagrees:
-            raise model.method.no_disagreement()
-        maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif"))
-        _check_apart([path for _, path in planned], list(maps.values()))
-    if len(planned) > 1:  # a single one is checked as it is denoised
-        needed = 0
-        for entry, _ in planned:
-            image = open_image(entry.path)
-            model.check(image)
-            needed += image.pixels.nbytes
-        require_space(Path(out), needed)
-    for folder in {path.parent for _, path in planned}:
-        remove_stale(folder)
-    results = []
-    for entry, path in planned:
-        image = open_image(entry.path)
-        with open_sink(model.derived(image), path, overwrite) as sink:
-            done = model.denoise_image(image, on_pixels)
-            for index in image.planes():
-                sink.write(index, done.image.plane(index))
-            sink.commit()
-        if entry in maps:
-            save_image(model.disagreement_image(image), maps[entry], overwrite)
-        warnings = (*image.metadata.get("warnings", []), *model.strange(image))
-        results.append(FileResult(entry.path, path, image.pixels.size, done.clipped, warnings))
-        if on_file is not None:
-            on_file(len(results), len(planned), results[-1])
-    return results
 
+    def model() -> Model:
+        return run if isinstance(run, Model) else load(run, device=device, max_bytes=network_bytes(max_bytes))
 
-def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:
-    both = {os.path.realpath(path) for path in results} & {os.path.realpath(path) for path in maps}
-    if both:
-        raise OutputError(f"{shown(min(both))}: would be a denoised image and a disagreement map; choose another folder for the maps")
+    return denoise_files(
+        model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,
+        disagreement=None if disagreement is None else Path(disagreement), on_file=on_file, on_pixels=on_pixels,
+    )  # fmt: skip
 
 
 def evaluate(

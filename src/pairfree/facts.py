@@ -12,6 +12,7 @@ from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
 from pairfree.files.formats import open_image
+from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
 
 
@@ -66,9 +67,14 @@ def _image(path: Path) -> list[tuple[str, str]]:
         ("pixel type", image.dtype.name),
         ("spacing", ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items()) or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
-        ("intensity", f"{image.pixels.min()} .. {image.pixels.max()}, mean {image.pixels.mean(dtype=np.float64):.4g}"),
+        ("intensity", _intensity(image)),
         *[("warning", line) for line in image.metadata.get("warnings", [])],
     ]
+
+
+def _intensity(image: Image) -> str:
+    values = image.sample() if image.stored else image.pixels
+    return f"{values.min()} .. {values.max()}, mean {values.mean(dtype=np.float64):.4g}{' (of a sample)' if image.stored else ''}"
 
 
 def _file_system(path: Path) -> str:

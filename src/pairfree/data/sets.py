@@ -63,12 +63,12 @@ def to_channels_first(plane: np.ndarray, colours: int) -> np.ndarray:
     return plane[None] if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0)
 
 
-def check_finite(plane: np.ndarray, label: str) -> None:
-    """InputError with the count and first place of NaN or Inf pixels."""
+def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)) -> None:
+    """InputError with the count and first place of NaN or Inf pixels. ``origin`` is the row and column where a part of a plane begins."""
     if plane.dtype.kind != "f" or np.isfinite(plane).all():
         return
     bad = ~np.isfinite(plane)
-    place = tuple(int(i) for i in np.argwhere(bad)[0][-2:])
+    place = tuple(int(i) + start for i, start in zip(np.argwhere(bad)[0][-2:], origin, strict=True))
     raise InputError(
         f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or remove it"
     )

@@ -6,21 +6,20 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from pairfree import __version__
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.unpaired import window
-from pairfree.engine.predictor import Predictor
+from pairfree.engine.predictor import Plane, Predictor, Work
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats import to_dtype
 from pairfree.files.image import Image
 
 STRANGE, STRANGE_SHARE = 1.0, 10.0
 """An image is strange whose 10th or 90th percentile lies more than one training range outside the training range."""
-STRANGE_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,18 @@ class Model:
     @property
     def channels(self) -> int:
         return self.predictor.channels
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides, beside an image, the pixels that come out, as JSON; only what was done under an equal one is gone on with."""
+        predictor = self.predictor
+        return {
+            "model": self.derivation,
+            "normalizer": predictor.normalizer.as_dict(),
+            "tile_px": predictor.core_px,
+            "max_bytes": predictor.max_bytes,
+            "device": self.method.device.type,
+        }
 
     @cached_property
     def derivation(self) -> str:
@@ -85,45 +96,76 @@ class Model:
 
     def denoise_image(self, image: Image, on_pixels: Callable[[int], None] | None = None) -> Denoised:
         """Denoise every plane of an image; stacks plane by plane, colour samples jointly; transparency comes back untouched."""
+        out = _Pixels(np.empty(image.shape, image.dtype))
+        self.denoise_into(image, out, on_pixels)
+        return Denoised(replace(self.derived(image), data=out.pixels), out.clipped)
+
+    def denoise_into(self, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None = None) -> None:
+        """``denoise_image`` tile by tile: what ``sink`` has finished is left out, the rest is written to it.
+
+        Raises   InputError as ``check``; of an image that stays in its file, NaN and Inf are found when their tile is read
+        """
         self.check(image)
-        out = np.empty(image.shape, image.dtype)
-        clipped = 0
         for index in image.planes():
+
+            def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
+                done, clipped = to_dtype(values, image.dtype, image.limits)
+                if image.samples > 1:
+                    done = np.moveaxis(done, 0, -1)
+                    rest = image.region(index, rows, columns)[..., image.colours :]
+                    sink.write(index, np.concatenate([done, rest], axis=-1), rows, columns, clipped)
+                else:
+                    sink.write(index, done[0], rows, columns, clipped)
+
             try:
-                out[index], count = self._plane(image, index, on_pixels)
+                self.predictor.predict_plane(self._plane(image, index), write, _Tiles(sink, index), on_pixels)
             except DivergedError as error:  # of a method that learns each image
                 raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
-            clipped += count
-        return Denoised(replace(self.derived(image), pixels=out), clipped)
 
     def disagreement_image(self, image: Image) -> Image:
         """Where the method's two denoisers are apart: float32 of the same shape and axes, intensity units; 0 for transparency.
 
         Raises   ConfigError for a method with one denoiser, InputError as ``denoise_image``
         """
+        out = _Pixels(np.empty(image.shape, np.float32))
+        self.disagreement_into(image, out)
+        return replace(self.map_of(image), data=out.pixels)
+
+    def map_of(self, image: Image) -> Image:
+        """``image`` as a map of numbers of each pixel is described: float32, TIFF."""
+        nothing = np.broadcast_to(np.float32(0), image.shape)
+        return replace(image, data=nothing, family="tiff", metadata={}, bit_depth=None, limits=None)
+
+    def disagreement_into(self, image: Image, sink: Receiver) -> None:
+        """``disagreement_image`` tile by tile."""
         self.check(image)
-        out = np.zeros(image.shape, np.float32)
         for index in image.planes():
-            plane = image.plane(index)
-            found = self.predictor.disagreement(to_channels_first(plane, image.colours))
-            if plane.ndim == 2:
-                out[index] = found[0]
-            else:
-                out[index][..., : image.colours] = np.moveaxis(found, 0, -1)
-        return replace(image, pixels=out, family="tiff", metadata={}, bit_depth=None, limits=None)
+
+            def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
+                found = np.zeros((rows.stop - rows.start, columns.stop - columns.start, image.samples), np.float32)
+                found[..., : image.colours] = np.moveaxis(values, 0, -1)
+                sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
+
+            self.predictor.disagreement_plane(self._plane(image, index), write)
 
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
-        for index in image.planes():
-            plane = image.plane(index)
-            label = _label(image, index)
-            colours = image.colours
-            check_finite(to_channels_first(plane, colours), label)
-            if colours != self.channels:
-                raise InputError(
-                    f"{label}: has {colours} channel{'s' if colours > 1 else ''}, the model was trained on {self.channels}; "
-                    "use a model trained on images of this kind"
-                )
+        if image.colours != self.channels:
+            raise InputError(
+                f"{_label(image, next(image.planes()))}: has {image.colours} channel{'s' if image.colours > 1 else ''}, the model was "
+                f"trained on {self.channels}; use a model trained on images of this kind"
+            )
+        for index in image.planes() if not image.stored else ():
+            check_finite(to_channels_first(image.plane(index), image.colours), _label(image, index))
+
+    def _plane(self, image: Image, index: tuple[int, ...]) -> Plane:
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            found = to_channels_first(image.region(index, rows, columns), image.colours)
+            if image.stored:
+                check_finite(found, _label(image, index), (rows.start, columns.start))
+            return found
+
+        return Plane(image.height, image.width, read)
 
     def strange(self, image: Image) -> list[str]:
         """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for.
@@ -132,8 +174,7 @@ class Model:
         """
         if window(str(self.facts.get("config", {}).get("intensity", ""))) is not None:
             return []
-        values = image.pixels.reshape(-1)
-        low, high = np.percentile(values[:: max(1, values.size // STRANGE_PIXELS)], [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
+        low, high = np.percentile(image.sample(), [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
         normalizer = self.predictor.normalizer
         ends = (low - normalizer.offset) / normalizer.scale, (high - normalizer.offset) / normalizer.scale
         if ends[0] > -STRANGE and ends[1] < 1.0 + STRANGE:
@@ -141,15 +182,47 @@ class Model:
         trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
         return [f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image of the same kind?"]
 
-    def _plane(self, image: Image, index: tuple[int, ...], on_pixels: Callable[[int], None] | None) -> tuple[np.ndarray, int]:
-        plane, colours = image.plane(index), image.colours
-        channels_first = plane[None] if plane.ndim == 2 else np.moveaxis(plane, -1, 0)
-        values = self.predictor.predict(channels_first[:colours], on_pixels)
-        done, clipped = to_dtype(values, image.dtype, image.limits)
-        done = np.concatenate([done, channels_first[colours:]]) if colours < len(channels_first) else done
-        return (done[0] if plane.ndim == 2 else np.moveaxis(done, 0, -1)), clipped
-
 
 def _label(image: Image, index: tuple[int, ...]) -> str:
     """A plane, by the name of its file and its place there."""
     return f"{image.source or 'array'}{list(index) if index else ''}"
+
+
+class Receiver(Protocol):
+    """Takes a result part by part: a ``files.sinks.Sink``."""
+
+    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None: ...
+    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool: ...
+    def forget(self, index: tuple[int, ...]) -> None: ...
+
+
+class _Pixels:
+    """A receiver that is an array."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels, self.clipped = pixels, 0
+        self._clipped_of: dict[tuple[int, ...], int] = {}
+
+    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+        self.pixels[index][rows, columns] = block
+        self._clipped_of[index] = self._clipped_of.get(index, 0) + clipped
+        self.clipped += clipped
+
+    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
+        return False
+
+    def forget(self, index: tuple[int, ...]) -> None:
+        self.clipped -= self._clipped_of.pop(index, 0)
+
+
+class _Tiles(Work):
+    """What a receiver knows of one plane."""
+
+    def __init__(self, sink: Receiver, index: tuple[int, ...]) -> None:
+        self.sink, self.index = sink, index
+
+    def finished(self, rows: slice, columns: slice) -> bool:
+        return self.sink.finished(self.index, rows, columns)
+
+    def restart(self) -> None:
+        self.sink.forget(self.index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.memory import enough, is_shortage
-from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles
+from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, whole_strides
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.words import size_text
 from pairfree.methods.base import Method
@@ -28,6 +29,59 @@ MOST_HALVINGS = 3
 """How often tiles are halved when memory runs out."""
 SAMPLE_TILE_PX = 256
 """Side of the tiles that stand for an image which does not fit into memory as a whole."""
+
+
+Write = Callable[[slice, slice, np.ndarray], None]
+"""Takes the rows, columns and values (C, h, w) float64 of a finished tile."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane that may be larger than memory.
+
+    read   rows and columns within the plane -> intensities (C, h, w) of any supported dtype; finite
+    """
+
+    height: int
+    width: int
+    read: Callable[[slice, slice], np.ndarray]
+
+    @classmethod
+    def of(cls, intensity: np.ndarray) -> Plane:
+        """Of an array (C, H, W)."""
+        return cls(intensity.shape[1], intensity.shape[2], lambda rows, columns: intensity[:, rows, columns])
+
+    def padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """(C, bottom - top, right - left) of the plane mirrored at its bottom and right edges; any size from 1 x 1 up."""
+        rows, columns = _mirrored(top, bottom, self.height), _mirrored(left, right, self.width)
+        found = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        if bottom > self.height:
+            found = found[:, rows - rows.min()]
+        return found if right <= self.width else found[:, :, columns - columns.min()]
+
+
+class Work:
+    """What is known of a plane's tiles before they are done: nothing. A journal knows more."""
+
+    def finished(self, rows: slice, columns: slice) -> bool:
+        """Whether this tile was done before, and its result stands."""
+        return False
+
+    def restart(self) -> None:
+        """Tiles of another size follow: what was done so far is done anew."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """apply    (1, C, h, w) network units -> same shape
+    combine  intensities of a tile and what ``apply`` gave for it -> what is written
+    """
+
+    plane: Plane
+    apply: Callable[[Tensor], Tensor]
+    combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    write: Write
+    work: Work
 
 
 class Predictor:
@@ -69,8 +123,16 @@ class Predictor:
         on_pixels   called with the number of pixels of each finished tile
         Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
         """
-        with self._told(on_pixels, intensity[0].size) as tell:
-            return intensity + self.normalizer.scale * self._over_tiles(intensity, lambda x: self.method.denoise(x) - x, tell)
+        out = np.empty(intensity.shape, np.float64)
+        self.predict_plane(Plane.of(intensity), _into(out), on_pixels=on_pixels)
+        return out
+
+    def predict_plane(self, plane: Plane, write: Write, work: Work | None = None, on_pixels: Callable[[int], None] | None = None) -> None:
+        """Denoise a plane that is read, and whose result is written, tile by tile; values as in ``predict``."""
+        scale = self.normalizer.scale
+        job = _Job(plane, lambda x: self.method.denoise(x) - x, lambda y, change: y + scale * change, write, work or Work())
+        with self._told(on_pixels, plane.height * plane.width) as tell:
+            self._over_tiles(job, tell)
 
     @contextmanager
     def _told(self, on_pixels: Callable[[int], None] | None, pixels: int) -> Iterator[Callable[[int], None] | None]:
@@ -99,30 +161,42 @@ class Predictor:
 
         Raises   ConfigError for a method with one denoiser
         """
-        return self.normalizer.scale * self._over_tiles(intensity, self.method.disagreement)
+        out = np.empty(intensity.shape, np.float64)
+        self.disagreement_plane(Plane.of(intensity), _into(out))
+        return out
 
-    def _over_tiles(
-        self, intensity: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None = None
-    ) -> np.ndarray:
-        """``apply`` over all tiles of a plane (C, H, W): (1, C, h, w) network units -> same shape; float64, put together."""
-        channels = len(intensity)
-        if channels != self.channels:
-            raise InputError(f"image has {channels} channels, the model was trained on {self.channels}; use a model trained on such images")
-        self._check_whole(intensity)
-        with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output below
-            padded = _pad_to_stride(self.normalizer.apply(intensity), self.stride_px)
+    def disagreement_plane(self, plane: Plane, write: Write) -> None:
+        """``disagreement`` of a plane that is read, and whose result is written, tile by tile."""
+        self._over_tiles(_Job(plane, self.method.disagreement, lambda y, found: self.normalizer.scale * found, write, Work()))
+
+    def _over_tiles(self, job: _Job, on_pixels: Callable[[int], None] | None = None) -> None:
+        """Do a job on all tiles of its plane.
+
+        When memory runs out, the plane is begun anew with tiles of half the size.
+        """
+        self._check_whole(job.plane.height, job.plane.width)
         for _ in range(MOST_HALVINGS):
+            told = 0
+
+            def tell(pixels: int) -> None:
+                nonlocal told
+                told += pixels
+                if on_pixels is not None:
+                    on_pixels(pixels)
+
             try:
-                return self._tiled(intensity, padded, apply, on_pixels)
+                return self._tiled(job, tell)
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
                     raise
                 if self.core_px < 2 * self.stride_px:
                     break
             self.core_px //= 2  # outside the handler: its traceback holds on to the memory of the tile
+            job.work.restart()
+            tell(-told)
         what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
         with enough(f"{what} not fit; free some memory, crop the image, or use another device"):
-            return self._tiled(intensity, padded, apply, on_pixels)
+            self._tiled(job, on_pixels or (lambda pixels: None))
 
     @cached_property
     def _learning_bytes_per_px(self) -> float:
@@ -130,80 +204,95 @@ class Predictor:
         net: Any = self.method.denoiser
         return float(net.bytes_per_px(self.channels)) if hasattr(net, "bytes_per_px") else 0.0
 
-    def _check_whole(self, intensity: np.ndarray) -> None:
+    def _check_whole(self, height: int, width: int) -> None:
         """ConfigError, before minutes are spent, for an image that a network which learns it whole has no memory for."""
-        each, pixels = self._learning_bytes_per_px, intensity[0].size
+        each, pixels = self._learning_bytes_per_px, height * width
         if each * pixels > self.max_bytes:
             side = int((self.max_bytes / each) ** 0.5)
             raise ConfigError(
-                f"learning an image of {intensity.shape[1]} x {intensity.shape[2]} px whole needs {size_text(int(each * pixels))}, more "
+                f"learning an image of {height} x {width} px whole needs {size_text(int(each * pixels))}, more "
                 f"than the {size_text(int(self.max_bytes))} allowed: crop it to {side} x {side} px, or raise --max-memory"
             )
 
-    def _tiled(
-        self, intensity: np.ndarray, padded: np.ndarray, apply: Callable[[Tensor], Tensor], on_pixels: Callable[[int], None] | None
-    ) -> np.ndarray:
-        out = np.empty(intensity.shape, np.float64)
-        height, width = intensity.shape[1:]
-        high, wide = padded.shape[1:]
-        core = self.core_px or max(high, wide)
-        with self._statistics(padded):
-            for tile in plan_tiles(high, wide, core, self.halo_px, self.stride_px):
-                change = self._applied(apply, padded, tile.read)
-                top, bottom, left, right = tile.core
-                bottom, right = min(bottom, height), min(right, width)
-                if bottom <= top or right <= left:
-                    continue
-                if not np.isfinite(change).all():
-                    low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
-                    raise InputError(
-                        f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was "
-                        f"trained near {low:.6g} .. {high:.6g}: use images of that kind"
-                    )
-                inside = change[:, top - tile.read[0] : bottom - tile.read[0], left - tile.read[2] : right - tile.read[2]]
-                out[:, top:bottom, left:right] = inside
-                if on_pixels is not None:
-                    on_pixels((bottom - top) * (right - left))
-        return out
+    def _tiled(self, job: _Job, on_pixels: Callable[[int], None]) -> None:
+        plane = job.plane
+        high, wide = (whole_strides(length, self.stride_px) for length in (plane.height, plane.width))
+        tiles = []
+        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px):
+            top, bottom, left, right = tile.core
+            rows, columns = slice(top, min(bottom, plane.height)), slice(left, min(right, plane.width))
+            if job.work.finished(rows, columns):
+                on_pixels((rows.stop - top) * (columns.stop - left))
+            else:
+                tiles.append((tile.read, rows, columns))
+        if not tiles:
+            return
+        with self._statistics(plane, high, wide):
+            for read, rows, columns in tiles:
+                intensity = plane.padded(*read)
+                found = self._applied(job.apply, self._normalised(intensity))
+                inside = slice(rows.start - read[0], rows.stop - read[0]), slice(columns.start - read[2], columns.stop - read[2])
+                self._check_output(found, intensity)
+                job.write(rows, columns, job.combine(intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)))
+                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
 
-    def _statistics(self, padded: np.ndarray) -> AbstractContextManager[None]:
-        """Instance statistics for all tiles of one plane (C, H, W): of the whole plane, or where memory forbids, of tiles drawn from it."""
+    def _normalised(self, intensity: np.ndarray) -> np.ndarray:
+        if len(intensity) != self.channels:
+            raise InputError(
+                f"image has {len(intensity)} channels, the model was trained on {self.channels}; use a model trained on such images"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output
+            return self.normalizer.apply(intensity)
+
+    def _check_output(self, found: np.ndarray, intensity: np.ndarray) -> None:
+        if not np.isfinite(found).all():
+            low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
+            raise InputError(
+                f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was "
+                f"trained near {low:.6g} .. {high:.6g}: use images of that kind"
+            )
+
+    def _statistics(self, plane: Plane, high: int, wide: int) -> AbstractContextManager[None]:
+        """Instance statistics for all tiles of one plane: of the whole plane, or where memory forbids, of tiles drawn from it."""
         if not self.instance_layers or self.whole_image:
             return nullcontext()
-        sample = np.ascontiguousarray(sample_of(padded, self.max_bytes / self.bytes_per_px, self.stride_px))
+        places = sample_places(high, wide, self.max_bytes / self.bytes_per_px, self.stride_px)
+        sample = np.stack([self._normalised(plane.padded(*place)) for place in places])
         whole = torch.from_numpy(sample).to(self.method.device)
         return held_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
 
     @torch.inference_mode()
-    def _applied(self, apply: Callable[[Tensor], Tensor], padded: np.ndarray, read: tuple[int, int, int, int]) -> np.ndarray:
-        """``apply`` on one tile, network units."""
-        top, bottom, left, right = read
-        tile = torch.from_numpy(np.ascontiguousarray(padded[:, top:bottom, left:right])).to(self.method.device)[None]
-        found: np.ndarray = apply(tile)[0].cpu().numpy()
+    def _applied(self, apply: Callable[[Tensor], Tensor], tile: np.ndarray) -> np.ndarray:
+        """``apply`` on one tile (C, h, w), network units."""
+        found: np.ndarray = apply(torch.from_numpy(tile).to(self.method.device)[None])[0].cpu().numpy()
         return found
 
 
-def sample_of(plane: np.ndarray, max_px: float, stride_px: int) -> np.ndarray:
-    """What stands for a whole plane (C, H, W): the plane itself up to ``max_px`` pixels, else as many square tiles as that allows.
-
-    Returns   (B, C, h, w). The tiles' places are a function of the plane's shape alone.
+def sample_places(height: int, width: int, max_px: float, stride_px: int) -> list[tuple[int, int, int, int]]:
+    """What stands for a whole plane, as (top, bottom, left, right): the plane up to ``max_px`` pixels, else as many square tiles as that
+    allows. Their places are a function of the plane's shape alone.
     """
-    height, width = plane.shape[1:]
     if height * width <= max_px:
-        return plane[None]
+        return [(0, height, 0, width)]
     side = max(stride_px, int(min(SAMPLE_TILE_PX, height, width, max_px**0.5)) // stride_px * stride_px)
     rng = np.random.default_rng((height, width))
     rows, columns = (
         stride_px * rng.integers(0, (length - side) // stride_px + 1, max(1, int(max_px // side**2))) for length in (height, width)
     )
-    return np.stack([plane[:, top : top + side, left : left + side] for top, left in zip(rows, columns, strict=True)])
+    return [(int(top), int(top) + side, int(left), int(left) + side) for top, left in zip(rows, columns, strict=True)]
 
 
-def _pad_to_stride(x: np.ndarray, stride: int) -> np.ndarray:
-    """Mirror the bottom and right edges of (C, H, W) until both sides are multiples of the stride; any size from 1 x 1 up."""
-    height, width = x.shape[1:]
-    grow = (-height % stride, -width % stride)
-    return np.pad(x, [(0, 0), (0, grow[0]), (0, grow[1])], mode="symmetric") if any(grow) else x
+def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
+    """Where the places start..stop lie in a line of ``length`` that is mirrored at its ends, edge values twice."""
+    place = np.arange(start, stop) % (2 * length)
+    return np.minimum(place, 2 * length - 1 - place)
+
+
+def _into(out: np.ndarray) -> Write:
+    def write(rows: slice, columns: slice, values: np.ndarray) -> None:
+        out[:, rows, columns] = values
+
+    return write
 
 
 def activation_bytes_per_px(method: Method, channels: int) -> float:

@@ -11,26 +11,24 @@ lock               held while a process trains here; empty of meaning otherwise
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import platform
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from pairfree.config import did_you_mean, read_toml, to_toml
 from pairfree.engine import checkpoint
-from pairfree.errors import BusyError, ConfigError, InputError, OutputError
+from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
 from pairfree.files.listing import check_folder
+from pairfree.files.lock import Lock
 
 
 class RunFolder:
@@ -76,20 +74,15 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. BusyError names the process that holds it; a killed process's lock is free at once."""
         try:
-            handle = (self.path / "lock").open("a+", encoding="utf-8")
+            lock = Lock(self.path / "lock", self.path)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); name a folder you may write to") from None
-        with handle:
-            try:
-                _take(handle, self.path)
-            except OSError as error:
-                raise output_error(error, self.path / "lock") from None
+            raise output_error(error, self.path / "lock") from None
+        try:
             remove_stale(self.path)
             remove_stale(self.checkpoints)
-            try:
-                yield
-            finally:
-                fcntl.flock(handle, fcntl.LOCK_UN)
+            yield
+        finally:
+            lock.release()
 
     def drop_stages_after(self, step: int) -> None:
         """Forget models of stages that a resumed run will end again."""
@@ -196,19 +189,6 @@ class EventLog:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _take(handle: IO[str], path: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.seek(0)
-        holder = handle.read().strip() or "an unknown process"
-        raise BusyError(f"{path}: in use by {holder}; wait for it, stop it, or name another folder") from None
-    handle.seek(0)
-    handle.truncate()
-    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    handle.flush()
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:

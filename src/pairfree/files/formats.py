@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files.atomic import atomic_path, require_space
 from pairfree.files.dicom import is_marked, read_dicom, write_dicom
-from pairfree.files.image import Image, check_index
+from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.mrc import read_mrc, write_mrc
 from pairfree.files.nifti import read_nifti, write_nifti
@@ -128,7 +127,7 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
         ) from error
 
 
-def _check_output(image: Image, path: Path) -> Format:
+def check_output(image: Image, path: Path) -> Format:
     one = FORMATS.get(image.family)
     if one is None:
         raise OutputError(f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}")
@@ -142,9 +141,9 @@ def _check_output(image: Image, path: Path) -> Format:
 def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     """Write ``image`` to ``path`` in its family's format: the whole file or nothing. Raises OutputError."""
     path = Path(path)
-    one = _check_output(image, path)
-    require_space(path.parent, image.pixels.nbytes)
-    with atomic_path(path, overwrite, image.pixels.nbytes) as temporary:
+    one = check_output(image, path)
+    require_space(path.parent, image.nbytes)
+    with atomic_path(path, overwrite, image.nbytes) as temporary:
         try:
             with _quiet():
                 one.write(image, temporary)
@@ -153,78 +152,9 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
         except OutputError as error:
             raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
         except MemoryError as error:
-            raise OutputError(f"cannot write {shown(path)}: not enough memory ({size_text(image.pixels.nbytes)} of pixels)") from error
+            raise OutputError(f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)") from error
         except Exception as error:
             raise OutputError(f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; write TIFF or .npy instead") from error
-
-
-class Sink(Protocol):
-    """Where a result is written plane by plane. Nothing has the final name before ``commit``.
-
-    As a context manager it aborts when its block raises or ends without ``commit``.
-    """
-
-    def write(self, index: tuple[int, ...], plane: np.ndarray) -> None: ...
-    def commit(self) -> None: ...
-    def abort(self) -> None: ...
-    def __enter__(self) -> Sink: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-
-class MemorySink:
-    """Sink that holds the output in memory and writes it in one piece on commit.
-
-    Raises InputError for a plane that does not exist or fit, OutputError on commit when planes are missing or the write fails.
-    """
-
-    def __init__(self, like: Image, path: Path, overwrite: bool) -> None:
-        self._like, self._path, self._overwrite = like, path, overwrite
-        self._pixels: np.ndarray | None = np.empty(like.shape, like.dtype)
-        self._written: set[tuple[int, ...]] = set()
-
-    def write(self, index: tuple[int, ...], plane: np.ndarray) -> None:
-        """Store one plane, (H, W) or (H, W, S), of the output's type (see ``to_dtype``)."""
-        pixels = self._open()
-        check_index(index, self._like.leading)
-        expected = pixels.shape[len(index) :]
-        if plane.shape != expected or plane.dtype != pixels.dtype:
-            raise InputError(f"plane {tuple(index)} is {plane.dtype} {plane.shape}, expected {pixels.dtype} {expected}; convert it first")
-        pixels[tuple(index)] = plane
-        self._written.add(tuple(int(i) for i in index))
-
-    def commit(self) -> None:
-        """Write the file; every plane must have been written."""
-        pixels = self._open()
-        total = int(np.prod(self._like.leading, dtype=np.int64))
-        if len(self._written) != total:
-            raise OutputError(f"{shown(self._path)}: {len(self._written)} of {total} planes were written; nothing is saved")
-        save_image(self._like.with_pixels(pixels), self._path, self._overwrite)
-        self._pixels = None
-
-    def abort(self) -> None:
-        """Drop what was written; no file appears."""
-        self._pixels = None
-
-    def _open(self) -> np.ndarray:
-        if self._pixels is None:
-            raise OutputError(f"{shown(self._path)}: this output was committed or aborted already")
-        return self._pixels
-
-    def __enter__(self) -> MemorySink:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.abort()
-
-
-def open_sink(like: Image, path: str | Path, overwrite: bool = False) -> Sink:
-    """A sink for an output with the shape, type and metadata of ``like``. Refuses what cannot be written before any work."""
-    path = Path(path)
-    _check_output(like, path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{shown(path)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
-    require_space(path.parent, like.pixels.nbytes)
-    return MemorySink(like, path, overwrite)
 
 
 def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,11 +26,35 @@ _REMEDIES = {
 }
 
 
+class Stored(ABC):
+    """Pixels that stay in their file until a region of a plane is asked for; may be read from several threads.
+
+    shape, dtype   of the array that they would make; native byte order
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    plane_axes = 2
+    """Dimensions of a plane: 2, or 3 with samples."""
+
+    @abstractmethod
+    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        """(h, w) or (h, w, S) of the plane at ``index``. Raises InputError where the file does not hold what it declared."""
+
+    def whole(self) -> np.ndarray:
+        out = np.empty(self.shape, self.dtype)
+        leading = self.shape[: len(self.shape) - self.plane_axes]
+        rows, columns = (slice(0, length) for length in self.shape[len(leading) : len(leading) + 2])
+        for index in itertools.product(*(range(n) for n in leading)):
+            out[index] = self.region(index, rows, columns)
+        return out
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Pixels of one file (or one array) and what they mean.
 
-    pixels         array of ``len(axes)`` dimensions, native byte order, one of ``DTYPES``
+    data           ``len(axes)`` dimensions, native byte order, one of ``DTYPES``: an array, or what stays in its file (``Stored``)
     axes           one letter a dimension: T time, Z depth, C channel, Q other stack, Y, X, S samples (RGB, RGBA, grey + alpha);
                    ends with YX or YXS; Q may repeat
     spacing        axis letter -> (size of one step, unit), such as ``{"X": (0.1, "µm")}``; only what the file states
@@ -44,7 +69,7 @@ class Image:
     Raises InputError for 0 pixels, axes that do not fit the array, and unsupported dtypes.
     """
 
-    pixels: np.ndarray
+    data: np.ndarray | Stored
     axes: str
     spacing: dict[str, tuple[float, str]] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
@@ -56,41 +81,60 @@ class Image:
     limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        pixels = np.asarray(self.pixels)
+        data = self.data if isinstance(self.data, Stored) else np.asarray(self.data)
         where = shown(self.source) if self.source is not None else "array"
-        check_dtype(pixels.dtype, where)
-        _check_axes(pixels.shape, self.axes, where)
+        check_dtype(data.dtype, where)
+        _check_axes(data.shape, self.axes, where)
         for axis, (step, _unit) in self.spacing.items():
             if not (math.isfinite(step) and step > 0):
                 raise InputError(f"{where}: spacing along {axis} is {step}; expected a positive number; leave it out where it is unknown")
-        if self.channel_names and "C" in self.axes and len(self.channel_names) != pixels.shape[self.axes.index("C")]:
-            found, size = len(self.channel_names), pixels.shape[self.axes.index("C")]
+        if self.channel_names and "C" in self.axes and len(self.channel_names) != data.shape[self.axes.index("C")]:
+            found, size = len(self.channel_names), data.shape[self.axes.index("C")]
             raise InputError(f"{where}: {found} channel names for {size} channels; give one name per channel, or none")
-        if not pixels.dtype.isnative:
-            pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-        object.__setattr__(self, "pixels", pixels)
+        if isinstance(data, np.ndarray) and not data.dtype.isnative:
+            data = data.astype(data.dtype.newbyteorder("="))
+        object.__setattr__(self, "data", data)
         object.__setattr__(self, "channel_names", tuple(self.channel_names))
 
     @property
+    def pixels(self) -> np.ndarray:
+        """All pixels; read anew each time where they stay in their file."""
+        return self.data.whole() if isinstance(self.data, Stored) else self.data
+
+    @property
+    def stored(self) -> bool:
+        """Whether the pixels stay in their file until a region is asked for."""
+        return isinstance(self.data, Stored)
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.pixels.shape
+        return self.data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.pixels.dtype
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of values, samples of a pixel counted each."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[self.axes.index("Y")]
+        return self.shape[self.axes.index("Y")]
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[self.axes.index("X")]
+        return self.shape[self.axes.index("X")]
 
     @property
     def samples(self) -> int:
         """Values per pixel: the size of S, 1 without it."""
-        return self.pixels.shape[-1] if self.axes.endswith("S") else 1
+        return self.shape[-1] if self.axes.endswith("S") else 1
 
     @property
     def colours(self) -> int:
@@ -100,22 +144,44 @@ class Image:
     @property
     def leading(self) -> tuple[int, ...]:
         """Sizes of the axes in front of Y; ``()`` for a single plane."""
-        return self.pixels.shape[: self.axes.index("Y")]
+        return self.shape[: self.axes.index("Y")]
 
     def planes(self) -> Iterator[tuple[int, ...]]:
         """Index tuples over the leading axes, last one fastest; a single ``()`` for a single plane."""
         return itertools.product(*(range(n) for n in self.leading))
 
     def plane(self, index: tuple[int, ...]) -> np.ndarray:
-        """The plane at ``index``: (H, W) or (H, W, S), a view. Raises InputError for an index that does not exist."""
+        """The plane at ``index``: (H, W) or (H, W, S), a view of an array. Raises InputError for an index that does not exist."""
+        return self.region(index, slice(0, self.height), slice(0, self.width))
+
+    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        """A part of a plane: (h, w) or (h, w, S). ``rows`` and ``columns`` have a start and a stop within the plane, and no step."""
         check_index(index, self.leading)
-        return self.pixels[tuple(index)]
+        if isinstance(self.data, Stored):
+            return self.data.region(tuple(index), rows, columns)
+        return self.data[tuple(index)][rows, columns]
+
+    def sample(self, wanted: int = 1_000_000) -> np.ndarray:
+        """About that many values spread over the image, in one dimension; of an image that stays in its file, blocks of some planes."""
+        if isinstance(self.data, np.ndarray):
+            values = self.data.reshape(-1)
+            return values[:: max(1, values.size // wanted)]
+        total = math.prod(self.leading)
+        planes = np.unravel_index(np.unique(np.linspace(0, total - 1, min(total, 16)).round().astype(int)), self.leading or (1,))
+        side = math.isqrt(max(1, wanted // (16 * len(planes[0]))))
+        found = []
+        for index in zip(*planes, strict=True):
+            for top in np.linspace(0, max(0, self.height - side), 4).astype(int):
+                for left in np.linspace(0, max(0, self.width - side), 4).astype(int):
+                    rows, columns = slice(top, min(top + side, self.height)), slice(left, min(left + side, self.width))
+                    found.append(self.region(tuple(int(i) for i in index) if self.leading else (), rows, columns).reshape(-1))
+        return np.concatenate(found)
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
         """The same image with other pixels of the same shape. Raises InputError when the shape differs."""
         if np.shape(pixels) != self.shape:
             raise InputError(f"new pixels have shape {np.shape(pixels)}, expected {self.shape} (axes {self.axes}); reshape them first")
-        return replace(self, pixels=pixels)
+        return replace(self, data=pixels)
 
 
 def check_index(index: tuple[int, ...], leading: tuple[int, ...]) -> None:

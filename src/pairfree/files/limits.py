@@ -32,23 +32,33 @@ class Limits:
     max_pixels  values, samples of a pixel counted each
     max_bytes   decoded size in bytes
     max_pages   pages (TIFF image file directories) in one file
+    resident_bytes   an image of more bytes stays in its file, where its format allows that: regions are read when asked for, and the
+                other bounds do not hold for it
     """
 
     max_pixels: int = 2**34
     max_bytes: int = 2**34
     max_pages: int = 2**17
+    resident_bytes: int = 2**34
 
 
 DEFAULT = Limits()
 
 
 def check_declared(
-    path: Path, shape: Sequence[int], dtype: np.dtype[Any], limits: Limits, file_size: int, max_ratio: float = UNCOMPRESSED
+    path: Path,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    limits: Limits,
+    file_size: int,
+    max_ratio: float = UNCOMPRESSED,
+    may_stay: bool = False,
 ) -> int:
     """Bytes that ``shape`` and ``dtype`` of a header need once decoded, after checking that they can be true.
 
     file_size  size in bytes of the stored pixels, or of the whole file
     max_ratio  largest decoded / stored ratio of the codec; 1 for uncompressed data
+    may_stay   the reader leaves what exceeds ``limits.resident_bytes`` in the file
 
     Raises InputError naming the file, what it declares, the limit and a remedy.
     """
@@ -63,6 +73,8 @@ def check_declared(
     if n_bytes > max(file_size * max_ratio, 0 if max_ratio == UNCOMPRESSED else _RATIO_FLOOR_BYTES):
         kind = "truncated" if max_ratio == UNCOMPRESSED else "damaged or truncated"
         raise InputError(f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; copy or export it again")
+    if may_stay and n_bytes > limits.resident_bytes:
+        return n_bytes
     if pixels > limits.max_pixels:
         raise InputError(f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels")
     if n_bytes > limits.max_bytes:

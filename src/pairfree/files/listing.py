@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,19 +127,23 @@ def _below(path: Path, base: Path) -> Path:
 
 
 def plan_outputs(
-    entries: Sequence[Entry], out_dir: str | Path, overwrite: bool = False, suffix: str | None = None
+    entries: Sequence[Entry],
+    out_dir: str | Path,
+    overwrite: bool = False,
+    suffix: str | None = None,
+    finished: Collection[Path] = (),
 ) -> list[tuple[Entry, Path]]:
     """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given.
 
     Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an input inside the output
-    folder, an output that is an input, and outputs that exist without ``overwrite``.
+    folder, an output that is an input, and outputs that exist without ``overwrite`` and are not among the ``finished`` ones.
     """
     out_dir = Path(out_dir)
     check_folder(out_dir)
     plan = [(entry, _target(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
-    existing = [target for _, target in plan if os.path.lexists(target)]
+    existing = [target for _, target in plan if os.path.lexists(target) and not {target, target.absolute()} & set(finished)]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or choose another folder")

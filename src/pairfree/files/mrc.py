@@ -6,6 +6,7 @@ statistics, which are those of the new pixels. Big-endian files come back little
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from pairfree.errors import InputError, OutputError
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits, check_declared
+from pairfree.files.stored import RawFile
 from pairfree.files.words import shown
 
 HEADER_BYTES = 1024
@@ -43,17 +45,21 @@ def read_mrc(path: Path, limits: Limits) -> Image:
     """Read a map, stack or volume. Raises InputError."""
     import mrcfile
 
-    unsigned = _check_header(path, limits)
+    unsigned, stays = _check_header(path, limits)
     with warnings.catch_warnings(record=True) as odd:
         warnings.simplefilter("always")
-        with mrcfile.open(path, mode="r", permissive=True) as mrc:
+        with (mrcfile.mmap if stays else mrcfile.open)(path, mode="r", permissive=True) as mrc:
             if mrc.data is None:
                 raise InputError(f"{shown(path)}: holds no pixels ({'; '.join(str(one.message) for one in odd)}); export it again")
-            pixels = np.array(mrc.data, dtype=mrc.data.dtype.newbyteorder("="))
+            kind = np.dtype(np.uint8) if unsigned else mrc.data.dtype
             carried = Carried(mrc.header.copy(), np.asarray(mrc.extended_header).tobytes(), unsigned)
             axes = _axes(mrc, path)
             size = mrc.voxel_size.copy()
-    pixels = pixels.view(np.uint8) if unsigned else pixels
+            pixels: np.ndarray | RawFile
+            if stays:
+                pixels = RawFile(path, HEADER_BYTES + len(carried.extended), mrc.data.shape, kind)
+            else:
+                pixels = np.array(mrc.data, dtype=mrc.data.dtype.newbyteorder("=")).view(kind.newbyteorder("="))
     header = carried.header
     lines = [f"{path.name}: {one.message}" for one in odd if issubclass(one.category, RuntimeWarning)]
     usual = tuple(int(header[name]) for name in ("mapc", "mapr", "maps")) in ((1, 2, 3), (0, 0, 0))
@@ -63,8 +69,9 @@ def read_mrc(path: Path, limits: Limits) -> Image:
     return Image(pixels, axes, spacing, source=path, family="mrc", metadata={"mrc": carried, "warnings": lines})
 
 
-def _check_header(path: Path, limits: Limits) -> bool:
-    """Whether 8-bit values are unsigned, after checking that what the header declares can be true. InputError where it cannot."""
+def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
+    """Whether 8-bit values are unsigned, and whether the pixels are too many to be loaded; after checking that what the header declares
+    can be true. InputError where it cannot."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
@@ -79,9 +86,9 @@ def _check_header(path: Path, limits: Limits) -> bool:
         raise InputError(f"{shown(path)}: holds {REFUSED[mode]}; convert it to 16-bit integers or 32-bit floats")
     if not 0 <= extended <= size - HEADER_BYTES:
         raise InputError(f"{shown(path)}: declares {extended} bytes of extended header in a file of {size}; it is damaged, export it again")
-    check_declared(path, (sections, rows, columns), np.dtype(MODES[mode]), limits, size - HEADER_BYTES - extended)
+    n_bytes = check_declared(path, (sections, rows, columns), np.dtype(MODES[mode]), limits, size - HEADER_BYTES - extended, may_stay=True)
     stamp, flags = struct.unpack(f"{order}2i", head[152:160])
-    return mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED
+    return mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED, n_bytes > limits.resident_bytes
 
 
 def _axes(mrc: Any, path: Path) -> str:
@@ -97,21 +104,37 @@ def write_mrc(image: Image, path: Path) -> None:
     import mrcfile
 
     carried: Carried | None = image.metadata.get("mrc")
-    pixels = image.pixels
-    if carried is not None and carried.unsigned:
-        pixels = pixels.view(np.int8)
-    if pixels.dtype.name not in MODES.values():
-        raise OutputError(f"cannot write {shown(path)}: MRC has no {pixels.dtype.name} pixels; use {', '.join(MODES.values())}, or TIFF")
-    with mrcfile.new(path, overwrite=True) as mrc:
-        mrc.set_data(np.ascontiguousarray(pixels))
+    dtype = np.dtype(np.int8) if carried is not None and carried.unsigned else image.dtype
+    if dtype.name not in MODES.values():
+        raise OutputError(f"cannot write {shown(path)}: MRC has no {dtype.name} pixels; use {', '.join(MODES.values())}, or TIFF")
+    mode = next(number for number, name in MODES.items() if name == dtype.name)
+    extended = None if carried is None else np.frombuffer(carried.extended, dtype="V1")
+    with mrcfile.new_mmap(path, image.shape, mrc_mode=mode, overwrite=True, extended_header=extended) as mrc:
         if carried is not None:
-            mrc.set_extended_header(np.frombuffer(carried.extended, dtype="V1"))
             for name in carried.header.dtype.names:
                 if name not in OF_THE_PIXELS:
                     mrc.header[name] = carried.header[name]
         elif "X" in image.spacing:
             mrc.voxel_size = tuple(image.spacing.get(axis, (0.0, ""))[0] for axis in "XYZ")
-        mrc.update_header_stats()
+        for name, value in _statistics(image, dtype).items():
+            mrc.header[name] = value
         if int(mrc.header.nlabl) < len(mrc.header.label):
             text = str(image.metadata.get("derivation", "processed with pairfree"))
             mrc.add_label(text.encode("ascii", "replace").decode("ascii")[:LABEL_CHARACTERS])
+        start, written = HEADER_BYTES + int(mrc.header.nsymbt), mrc.data.dtype
+    with path.open("r+b") as file:  # not through the map: what was written there would count as memory in use
+        file.seek(start)
+        for index in image.planes():
+            file.write(np.ascontiguousarray(image.plane(index)).view(dtype).astype(written, copy=False).data)
+
+
+def _statistics(image: Image, dtype: np.dtype[Any]) -> dict[str, float]:
+    """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored, plane by plane."""
+    count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
+    for index in image.planes():
+        plane = np.ascontiguousarray(image.plane(index)).view(dtype)
+        own, apart = float(plane.mean(dtype=np.float64)), plane.size / (count + plane.size)
+        squares += plane.size * float(plane.var(dtype=np.float64)) + (own - mean) ** 2 * count * apart
+        mean, count = mean + (own - mean) * apart, count + plane.size
+        low, high = min(low, float(plane.min())), max(high, float(plane.max()))
+    return {"dmin": low, "dmax": high, "dmean": mean, "rms": math.sqrt(squares / count)}

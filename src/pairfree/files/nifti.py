@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError
-from pairfree.files.image import Image, check_dtype
+from pairfree.files.image import Image, Stored, check_dtype
 from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared
+from pairfree.files.stored import Mapped, RawFile
 from pairfree.files.words import shown
 
 UNITS = {"meter": "m", "mm": "mm", "micron": "µm", "sec": "s", "msec": "ms", "usec": "µs"}
@@ -49,21 +50,31 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     if not 2 <= len(shape) <= 7:
         raise InputError(f"{shown(path)}: has {len(shape)} dimension(s) {shape}; an image needs 2 to 7")
     packed = path.name.lower().endswith(COMPRESSED)
-    check_declared(path, shape, dtype, limits, path.stat().st_size, DEFLATE if packed else UNCOMPRESSED)
-    stored = np.ascontiguousarray(found.dataobj.get_unscaled().T)
+    ratio = DEFLATE if packed else UNCOMPRESSED
+    n_bytes = check_declared(path, shape, dtype, limits, path.stat().st_size, ratio, may_stay=not packed)
     scaling = _scaling(found.dataobj.slope, found.dataobj.inter, path)
     axes = ("Q" * (len(shape) - 4) + "TZYX")[-len(shape) :]
+    data: np.ndarray | Stored
+    if n_bytes > limits.resident_bytes and not packed:
+        data = RawFile(path, int(found.dataobj.offset), shape[::-1], dtype)
+    else:
+        data = np.ascontiguousarray(found.dataobj.get_unscaled().T)
     bounds = None
     if scaling is not None:
         slope, intercept = scaling
         if dtype.kind in "iu":
             ends = sorted(end * slope + intercept for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
             bounds = ends[0], ends[1]
-        with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale shows as infinity
-            stored = (stored.astype(np.float64) * slope + intercept).astype(np.float64 if dtype.itemsize > 2 else np.float32)
+        wide = np.dtype(np.float64 if dtype.itemsize > 2 else np.float32)
+
+        def intensities(stored: np.ndarray) -> np.ndarray:
+            with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale shows as infinity
+                return (stored.astype(np.float64) * slope + intercept).astype(wide)
+
+        data = Mapped(data, intensities, wide) if isinstance(data, Stored) else intensities(data)
     carried = Carried(type(found), header.copy(), np.array(found.affine), scaling)
     return Image(
-        stored, axes, _spacing(header, axes), source=path, family="nifti", metadata={"nifti": carried, "warnings": []}, limits=bounds
+        data, axes, _spacing(header, axes), source=path, family="nifti", metadata={"nifti": carried, "warnings": []}, limits=bounds
     )
 
 
@@ -86,24 +97,31 @@ def _spacing(header: Any, axes: str) -> dict[str, tuple[float, str]]:
 
 
 def write_nifti(image: Image, path: Path) -> None:
-    """Write ``image`` under the header that its file had; .nii.gz is packed."""
+    """Write ``image`` under the header that its file had, plane by plane; .nii.gz is packed."""
     carried = image.metadata.get("nifti")
     if not isinstance(carried, Carried):
         raise OutputError(f"{shown(path)}: a NIfTI file can only be written from a NIfTI file; write TIFF instead")
-    dtype = carried.header.get_data_dtype()
-    stored = image.pixels
-    if carried.scaling is not None:
-        slope, intercept = carried.scaling
-        stored = (stored.astype(np.float64) - intercept) / slope
-        if dtype.kind in "iu":
-            stored = np.clip(np.rint(stored), np.iinfo(dtype).min, np.iinfo(dtype).max)
-    made = carried.kind(stored.astype(dtype.newbyteorder("=")).T, carried.affine, carried.header.copy())
-    made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))  # with a scale that is set, nibabel stores values as they are given
+    nothing = np.broadcast_to(np.zeros((), carried.header.get_data_dtype()), image.shape[::-1])  # shape and type, no memory
+    made = carried.kind(nothing, carried.affine, carried.header.copy())
+    made.update_header()
+    made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))
     with path.open("wb") as file:
         if COMPRESSED in path.name.lower():  # the temporary name of an output contains its own
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
-                made.file_map = made.make_file_map({"image": packed})
-                made.to_file_map()
+                _write(image, made.header, carried.scaling, packed)
         else:
-            made.file_map = made.make_file_map({"image": file})
-            made.to_file_map()
+            _write(image, made.header, carried.scaling, file)
+
+
+def _write(image: Image, header: Any, scaling: tuple[float, float] | None, file: Any) -> None:
+    """Header, then the stored values of each plane; C order of (Z, Y, X) is the file's order of (x, y, z)."""
+    header.write_to(file)
+    file.write(b"\0" * (int(header.get_data_offset()) - file.tell()))
+    dtype = header.get_data_dtype()
+    for index in image.planes():
+        stored = image.plane(index)
+        if scaling is not None:
+            stored = (stored.astype(np.float64) - scaling[1]) / scaling[0]
+            if dtype.kind in "iu":
+                stored = np.clip(np.rint(stored), np.iinfo(dtype).min, np.iinfo(dtype).max)
+        file.write(np.ascontiguousarray(stored, dtype=dtype).data)

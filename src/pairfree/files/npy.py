@@ -10,6 +10,7 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.image import Image, check_dtype
 from pairfree.files.limits import Limits, check_declared
+from pairfree.files.stored import RawFile
 from pairfree.files.words import shown
 
 
@@ -21,14 +22,17 @@ def read_npy(path: Path, limits: Limits) -> Image:
         check_dtype(dtype, shown(path))
         start = file.tell()
         axes = guess_axes(shape, path)
-        n_bytes = check_declared(path, shape, dtype, limits, size - start)
+        n_bytes = check_declared(path, shape, dtype, limits, size - start, may_stay=not fortran)
         if size - start > n_bytes:
             extra = size - start - n_bytes
             raise InputError(f"{shown(path)}: {extra} bytes follow the array; the header is damaged, or save one array per file")
+        metadata: dict[str, Any] = {"byteorder": ">" if dtype.str.startswith(">") else "=", "warnings": []}
+        if n_bytes > limits.resident_bytes and not fortran:
+            data = RawFile(path, start, shape, dtype, plane_axes=3 if axes.endswith("S") else 2)
+            return Image(data, axes, source=path, family="npy", metadata=metadata)
         pixels = np.fromfile(file, dtype, count=int(np.prod(shape, dtype=object)))
     pixels = pixels.reshape(shape[::-1]).T if fortran else pixels.reshape(shape)
-    byteorder = ">" if dtype.str.startswith(">") else "="
-    return Image(np.ascontiguousarray(pixels), axes, source=path, family="npy", metadata={"byteorder": byteorder, "warnings": []})
+    return Image(np.ascontiguousarray(pixels), axes, source=path, family="npy", metadata=metadata)
 
 
 def _header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -51,7 +55,10 @@ def guess_axes(shape: tuple[int, ...], path: Path | None = None) -> str:
 
 
 def write_npy(image: Image, path: Path) -> None:
-    """Write ``image.pixels`` in the byte order that the file had. Spacing and names have no place in this format."""
-    byteorder = image.metadata.get("byteorder", "=")
+    """Write the pixels in the byte order that the file had, plane by plane. Spacing and names have no place in this format."""
+    dtype = image.dtype.newbyteorder(image.metadata.get("byteorder", "="))
     with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(image.pixels, dtype=image.dtype.newbyteorder(byteorder)), allow_pickle=False)
+        head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": image.shape}
+        np.lib.format.write_array_header_1_0(file, head)
+        for index in image.planes():
+            file.write(np.ascontiguousarray(image.plane(index), dtype=dtype).data)

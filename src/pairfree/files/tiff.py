@@ -12,10 +12,11 @@ import tifffile
 
 from pairfree.errors import InputError
 from pairfree.files import tiff_meta
-from pairfree.files.image import AXES, Image, check_dtype
+from pairfree.files.image import AXES, Image, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_pages
+from pairfree.files.stored import RawFile
 from pairfree.files.tiff_meta import Stated
-from pairfree.files.tiff_pages import RATIOS, PageDecoder, count_pages
+from pairfree.files.tiff_pages import RATIOS, PageDecoder, TiffPages, count_pages
 from pairfree.files.words import shown
 
 # Tags that the writer makes itself, or whose value is a place in the old file (directories of EXIF, GPS, sub-images, thumbnails).
@@ -140,7 +141,8 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
     if int(page.photometric) == PALETTE and not page.is_imagej and not _is_grey_ramp(page):
         raise InputError(f"{shown(path)}: its pixels are indices of a colour table, not intensities; convert it to grey or RGB")
     packed = page.bitspersample != page.dtype.itemsize * 8  # refused by the decoder, with a better message than "truncated"
-    check_declared(path, page.shaped, page.dtype, limits, file_size, RATIOS.get(int(page.compression), 1e6) * (16 if packed else 1))
+    ratio = RATIOS.get(int(page.compression), 1e6) * (16 if packed else 1)
+    check_declared(path, page.shaped, page.dtype, limits, file_size, ratio, _may_stay(page))
 
 
 def _is_grey_ramp(page: tifffile.TiffPage) -> bool:
@@ -194,7 +196,8 @@ def _check_series(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path
         raise InputError(f"{shown(path)}: TIFF series without a pixel type; export it again")
     check_dtype(series.dtype, shown(path))
     key = series.keyframe
-    check_declared(path, series.shape, series.dtype, limits, tiff.filehandle.size, RATIOS.get(int(key.compression), 1e6))
+    ratio = RATIOS.get(int(key.compression), 1e6)
+    check_declared(path, series.shape, series.dtype, limits, tiff.filehandle.size, ratio, _may_stay(key))
     if any(page is None for page in series.pages):
         raise InputError(f"{shown(path)}: some planes that the file declares are missing; export it again as one file")
     if any(page.parent is not tiff for page in series.pages if page is not None):
@@ -206,41 +209,66 @@ def _present(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffi
     return [page for page in series.pages if page is not None]
 
 
-def _pixels(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> np.ndarray:
-    """Pixels of a series in native byte order, shape ``series.shape``."""
+def _pixels(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> np.ndarray | Stored:
+    """Pixels of a series in native byte order, shape ``series.shape``; as ``Stored``, with S last, where they are many."""
     size = tiff.filehandle.size
-    dtype = np.dtype(series.dtype)
-    if series.dataoffset is not None and series.transform is None and int(series.keyframe.fillorder) == 1:
+    dtype, stored_dtype = np.dtype(series.dtype), np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+    key = series.keyframe
+    large = math.prod(series.shape) * dtype.itemsize > limits.resident_bytes and _may_stay(key)
+    shape, plane_axes = _samples_last(series.shape, series.axes), 3 if "S" in series.axes else 2
+    if series.dataoffset is not None and series.transform is None and int(key.fillorder) == 1:
         count = math.prod(series.shape)
         if series.dataoffset + count * dtype.itemsize > size:
             raise InputError(f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again")
-        stored = np.fromfile(path, dtype.newbyteorder(tiff.byteorder), count=count, offset=series.dataoffset)
+        if large:
+            return RawFile(path, series.dataoffset, shape, stored_dtype, plane_axes, shape != series.shape)
+        stored = np.fromfile(path, stored_dtype, count=count, offset=series.dataoffset)
         return stored.astype(dtype, copy=False).reshape(series.shape)
-    key = series.keyframe
     if len(series.pages) * math.prod(key.shaped) != math.prod(series.shape) or series.transform is not None:
         raise InputError(
             f"{shown(path)}: {len(series.pages)} pages of {key.shape} do not make the declared {series.shape}; export it again"
         )
     decoder = PageDecoder(key, path, limits, size)
-    out = np.empty((len(series.pages), *key.shaped), dtype)
+    places = []
     for i, page in enumerate(_present(series)):
         own = page.keyframe
         if own is None or own.shaped != key.shaped or own.dtype != key.dtype:
             raise InputError(f"{shown(path)}: page {i + 1} has shape {page.shape}, expected {key.shape}; save pages of one size")
-        decoder.decode(page, i + 1, out[i])
+        places.append(decoder.places(page, i + 1))
+    if large:
+        return TiffPages(decoder, places, shape, plane_axes)
+    out = np.empty((len(places), *key.shaped), dtype)
+    rows, columns = slice(0, key.shaped[2]), slice(0, key.shaped[3])
+    with path.open("rb") as file:
+        for i, place in enumerate(places):
+            out[i, :, 0] = decoder.region(file, place, rows, columns)
     return out.reshape(series.shape)
 
 
-def _axes(pixels: np.ndarray, axes: str, path: Path) -> tuple[np.ndarray, str]:
+def _may_stay(key: tifffile.TiffPage) -> bool:
+    """Whether pages can be decoded region by region later: JPEG needs the reader's tables."""
+    return int(key.compression) != 7
+
+
+def _samples_last(shape: tuple[int, ...], axes: str) -> tuple[int, ...]:
+    """The shape with S moved to the end."""
+    if "S" not in axes:
+        return tuple(shape)
+    at = axes.index("S")
+    return (*shape[:at], *shape[at + 1 :], shape[at])
+
+
+def _axes(pixels: np.ndarray | Stored, axes: str, path: Path) -> tuple[np.ndarray | Stored, str]:
     """Pixels with S moved to the end, and axes in pairfree's letters (Q for what it has no letter for)."""
     if "S" in axes and not axes.endswith("S"):
         at = axes.index("S")
-        pixels, axes = np.moveaxis(pixels, at, -1), axes[:at] + axes[at + 1 :] + "S"
+        pixels = np.moveaxis(pixels, at, -1) if isinstance(pixels, np.ndarray) else pixels
+        axes = axes[:at] + axes[at + 1 :] + "S"
     body = axes.removesuffix("S")
     if not body.endswith("YX"):
         raise InputError(f"{shown(path)}: its axes {axes} do not end with height and width; save it as a stack of pages")
     leading = "".join(c if c in AXES and body.count(c) == 1 else "Q" for c in body[:-2])
-    return np.ascontiguousarray(pixels), leading + "YX" + axes[len(body) :]
+    return np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels, leading + "YX" + axes[len(body) :]
 
 
 def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag, ...]:
@@ -279,7 +307,13 @@ def _later_pages(
 
 
 def _carried(
-    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, kind: str, stated: Stated, axes: str, pixels: np.ndarray, warnings: list[str]
+    tiff: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    kind: str,
+    stated: Stated,
+    axes: str,
+    pixels: np.ndarray | Stored,
+    warnings: list[str],
 ) -> Carried:
     pages = _present(series)
     first, key = pages[0].aspage(), series.keyframe

@@ -10,18 +10,24 @@ import lzma
 import math
 import mmap
 import struct
+import threading
 import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 
 from pairfree.errors import InputError
+from pairfree.files.image import Stored
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD, Limits, check_pages
 from pairfree.files.words import shown, size_text
 
 RATIOS = {1: UNCOMPRESSED, 5: LZW, 7: JPEG, 8: DEFLATE, 32946: DEFLATE, 50013: DEFLATE, 32773: PACKBITS, 34925: ZSTD, 50000: ZSTD}
+KEPT_BYTES = 2**26
+"""Of decoded strips and tiles, for the next region."""
 _HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 
 
@@ -71,16 +77,46 @@ def _check_description(entries: bytes, byteorder: str, big: bool, size: int, pat
             raise InputError(f"{shown(path)}: truncated TIFF, its description lies beyond the end; copy or export it again")
 
 
-class PageDecoder:
-    """Decodes the pages of one series, which share a layout (``key``), into arrays of ``key.shaped``.
+@dataclass(frozen=True)
+class Places:
+    """number   of the page, from 1;  offsets, counts   bytes, of its strips or tiles;  jpegtables   shared by them, or None"""
 
-    ``key.shaped`` is (separate samples, depth, height, width, samples of a pixel).
-    """
+    number: int
+    offsets: np.ndarray
+    counts: np.ndarray
+    jpegtables: bytes | None
+
+
+class Segments:
+    """The last decoded strips and tiles, up to so many bytes: a region seldom needs the whole of one."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.bytes = max_bytes, 0
+        self._blocks: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> np.ndarray | None:
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+            return self._blocks.get(key)
+
+    def put(self, key: tuple[int, int], block: np.ndarray) -> None:
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key], self.bytes = block, self.bytes + block.nbytes
+            while self.bytes > self.max_bytes and len(self._blocks) > 1:
+                self.bytes -= self._blocks.popitem(last=False)[1].nbytes
+
+
+class PageDecoder:
+    """Decodes pages of one series, which share a layout: ``key.shaped`` (separate samples, depth, height, width, samples of a pixel)."""
 
     def __init__(self, key: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
         if key.dtype is None:
             raise InputError(f"{shown(path)}: TIFF pixel type is not supported; save it as 8-, 16- or 32-bit TIFF")
         self.key, self.path, self.dtype = key, path, np.dtype(key.dtype)
+        self.file_size, self.byteorder = file_size, key.parent.byteorder
         self.compression = int(key.compression)
         self.predictor = int(key.predictor)
         self._check_layout()
@@ -112,39 +148,50 @@ class PageDecoder:
         if key.sampleformat == 5 or (key.is_subsampled and self.compression != 7):
             raise InputError(f"{name}: this TIFF pixel layout (complex or subsampled) is not supported; save it as plain grey or RGB")
 
-    def decode(self, page: tifffile.TiffPage | tifffile.TiffFrame, number: int, out: np.ndarray) -> None:
-        """Fill ``out``, shaped ``key.shaped``, from one page. ``number`` counts pages from 1 for messages. Raises InputError."""
-        separate, _, height, width, _ = self.key.shaped
-        rows, columns, _ = self.segment
-        needed = separate * self.grid[0] * self.grid[1]
+    def places(self, page: tifffile.TiffPage | tifffile.TiffFrame, number: int) -> Places:
+        """Where the strips or tiles of a page lie. ``number`` counts pages from 1 for messages. Raises InputError."""
+        needed = self.key.shaped[0] * self.grid[0] * self.grid[1]
         offsets, counts = page.dataoffsets, page.databytecounts
         if not len(offsets) == len(counts) == needed:
             listed = f"{len(offsets)} places and {len(counts)} sizes"
             raise InputError(f"{shown(self.path)}: page {number} lists {listed} for {needed} strips or tiles; export the file again")
-        for i in range(needed):
-            sample, rest = divmod(i, self.grid[0] * self.grid[1])
-            down, across = divmod(rest, self.grid[1])
-            y, x = down * rows, across * columns
-            high, wide = min(rows, height - y), min(columns, width - x)
-            where = f"{shown(self.path)}: page {number}, {'tile' if self.key.is_tiled else 'strip'} {i + 1}"
-            block = self._segment(page, int(offsets[i]), int(counts[i]), high, i, where)
-            out[sample, 0, y : y + high, x : x + wide] = block[:high, :wide]
+        tables = page.jpegtables if self.compression == 7 else None
+        return Places(number, np.array(offsets, np.int64), np.array(counts, np.int64), tables)
 
-    def _segment(
-        self, page: tifffile.TiffPage | tifffile.TiffFrame, offset: int, count: int, high: int, index: int, where: str
-    ) -> np.ndarray:
+    def region(self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Segments | None = None) -> np.ndarray:
+        """Rows and columns of a page from an open file: (separate samples, h, w, samples of a pixel). Raises InputError."""
+        separate, _, height, _, samples = self.key.shaped
+        high, wide, _ = self.segment
+        out = np.empty((separate, rows.stop - rows.start, columns.stop - columns.start, samples), self.dtype)
+        for sample in range(separate):
+            for down in range(rows.start // high, -(-rows.stop // high)):
+                for across in range(columns.start // wide, -(-columns.stop // wide)):
+                    index = (sample * self.grid[0] + down) * self.grid[1] + across
+                    block = None if kept is None else kept.get((places.number, index))
+                    if block is None:
+                        block = self._segment(file, places, index, min(high, height - down * high))
+                        if kept is not None:
+                            kept.put((places.number, index), block)
+                    top, left = down * high, across * wide
+                    y, x = (max(rows.start, top), min(rows.stop, top + high)), (max(columns.start, left), min(columns.stop, left + wide))
+                    inside = block[y[0] - top : y[1] - top, x[0] - left : x[1] - left]
+                    out[sample, y[0] - rows.start : y[1] - rows.start, x[0] - columns.start : x[1] - columns.start] = inside
+        return out
+
+    def _segment(self, file: BinaryIO, places: Places, index: int, high: int) -> np.ndarray:
         """One strip or tile, (rows, columns, samples): all declared rows of a tile, at least ``high`` rows of a strip."""
-        file, dtype = page.parent.filehandle, self.dtype
+        where = f"{shown(self.path)}: page {places.number}, {'tile' if self.key.is_tiled else 'strip'} {index + 1}"
+        offset, count, dtype = int(places.offsets[index]), int(places.counts[index]), self.dtype
         row_bytes = self.segment[1] * self.segment[2] * dtype.itemsize
         least = row_bytes * (self.segment[0] if self.key.is_tiled else high)
         # Some writers state 0 or too large byte counts for uncompressed strips; a smaller count is a sign of damage.
         stored = least if self.compression == 1 and (count == 0 or count >= least) else count
-        if stored <= 0 or offset <= 0 or offset + stored > file.size:
+        if stored <= 0 or offset <= 0 or offset + stored > self.file_size:
             raise InputError(f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again")
         file.seek(offset)
         data = file.read(stored)
         if self.compression == 7:
-            return self._jpeg(page, data, index, where)
+            return self._jpeg(data, places, index, where)
         raw = data if self.compression == 1 else self._inflate(data, where)
         if len(raw) < least:
             raise InputError(f"{where} holds {len(raw)} of {least} bytes; the file is truncated or damaged, copy or export it again")
@@ -152,7 +199,7 @@ class PageDecoder:
         flat = np.frombuffer(raw, np.uint8, count=rows * row_bytes)
         if self.predictor == 3:
             return _undo_float_prediction(flat.reshape(rows, row_bytes), self.segment[1], self.segment[2], dtype)
-        block = flat.view(dtype.newbyteorder(page.parent.byteorder)).reshape(rows, *self.segment[1:])
+        block = flat.view(dtype.newbyteorder(self.byteorder)).reshape(rows, *self.segment[1:])
         if self.predictor == 2:
             unsigned = block.astype(dtype).view(f"u{dtype.itemsize}")
             block = np.add.accumulate(unsigned, axis=1, dtype=unsigned.dtype).view(dtype)
@@ -170,11 +217,11 @@ class PageDecoder:
             raise InputError(f"{where} inflates beyond its declared {bound} bytes; the file is damaged, export it again")
         return raw
 
-    def _jpeg(self, page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes, index: int, where: str) -> np.ndarray:
+    def _jpeg(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
         declared = _jpeg_size(data)
         if declared is None or declared[0] > self.segment[0] or declared[1] > self.segment[1]:
             raise InputError(f"{where}: JPEG data of size {declared} in a strip or tile of {self.segment[:2]}; export the file again")
-        block, _, _ = self.key.decode(data, index, jpegtables=page.jpegtables, jpegheader=self.key.jpegheader)
+        block, _, _ = self.key.decode(data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader)
         if block is None:
             raise InputError(f"{where} holds no JPEG data; export the file again")
         return np.asarray(block)[0]
@@ -225,3 +272,19 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return height, width
         at += 2 + length
     return None
+
+
+class TiffPages(Stored):
+    """Pages of one series that stay in their file; strips and tiles are decoded as regions ask for them."""
+
+    def __init__(self, decoder: PageDecoder, places: list[Places], shape: tuple[int, ...], plane_axes: int) -> None:
+        self.decoder, self.places, self.shape, self.dtype, self.plane_axes = decoder, places, shape, decoder.dtype, plane_axes
+        self._kept = Segments(KEPT_BYTES)
+
+    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        number = int(np.ravel_multi_index(index, self.shape[: len(index)])) if index else 0
+        with self.decoder.path.open("rb") as file:
+            found = self.decoder.region(file, self.places[number], rows, columns, self._kept)
+        if self.plane_axes == 2:
+            return found[0, ..., 0]
+        return np.moveaxis(found[..., 0], 0, -1) if len(found) > 1 else found[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ _NEEDS_IMAGECODECS = (5, 32773, 50000, 34925)
 _OME_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 # Above this, offsets may not fit 32 bits; the margin leaves room for tags.
 _BIG_FROM_BYTES = 2**32 - 2**25
+STREAMED_TILE, STREAMED_PLANE_BYTES = (512, 512), 2**28
+"""Planes of more bytes that stay in a file are written in tiles."""
 
 
 def write_tiff(image: Image, path: Path) -> None:
@@ -40,7 +44,7 @@ def _still_true(image: Image, carried: Carried) -> bool:
 
 
 def _big(image: Image, carried: Carried | None) -> bool:
-    return (carried is not None and carried.big) or image.pixels.nbytes > _BIG_FROM_BYTES
+    return (carried is not None and carried.big) or image.nbytes > _BIG_FROM_BYTES
 
 
 def _has_imagecodecs() -> bool:
@@ -91,19 +95,50 @@ def _extratags(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -
 
 
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
-    pixels = np.moveaxis(image.pixels, -1, -3) if carried.planar else image.pixels
-    depth = 3 if image.samples > 1 else 2
-    stack = np.ascontiguousarray(pixels).reshape(-1, *pixels.shape[-depth:])
-    layout = _layout(image, carried)
+    layout, planes = _layout(image, carried), list(image.planes())
     with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=carried.byteorder) as writer:
         if not carried.page_tags:
             extra = _extratags(carried.tags, carried, carried.description)
-            writer.write(stack if len(stack) > 1 else stack[0], extratags=extra, **layout)
+            writer.write(**_content(image, planes, carried.planar, layout), extratags=extra)
             return
-        for i, page in enumerate(stack):
+        for i, index in enumerate(planes):
             tags = carried.tags if i == 0 else carried.page_tags[i - 1]
             description = carried.description if i == 0 else carried.page_descriptions[i - 1]
-            writer.write(page, extratags=_extratags(tags, carried, description), contiguous=False, **layout)
+            content = _content(image, [index], carried.planar, layout)
+            writer.write(**content, extratags=_extratags(tags, carried, description), contiguous=False)
+
+
+def _content(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]) -> dict[str, Any]:
+    """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or of tiles where planes are large
+    ."""
+    page = (image.height, image.width) if image.samples == 1 else (image.height, image.width, image.samples)
+    page = (image.samples, *page[:2]) if planar else page
+    if not image.stored:
+        pixels = np.stack([image.plane(index) for index in planes]) if len(planes) < math.prod(image.leading) else image.pixels
+        pixels = np.moveaxis(pixels, -1, -3) if planar else pixels
+        stack = np.ascontiguousarray(pixels).reshape(-1, *page)
+        return {"data": stack if len(stack) > 1 else stack[0], **layout}
+    tile = layout.get("tile") or (STREAMED_TILE if math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES else None)
+    parts = _tiles(image, planes, planar, tile) if tile is not None else (_planar(image.plane(index), planar) for index in planes)
+    return {"data": parts, "shape": (len(planes), *page), "dtype": image.dtype, **layout, "tile": tile}
+
+
+def _planar(plane: np.ndarray, planar: bool) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(plane, -1, 0) if planar else plane)
+
+
+def _tiles(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, tile: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Tiles in the order of the file, full ones: what lies beyond the image is zero."""
+    for index in planes:
+        for sample in range(image.samples if planar else 1):
+            for top in range(0, image.height, tile[0]):
+                for left in range(0, image.width, tile[1]):
+                    rows = slice(top, min(top + tile[0], image.height))
+                    columns = slice(left, min(left + tile[1], image.width))
+                    block = image.region(index, rows, columns)
+                    block = block[..., sample] if planar else block
+                    lack = [(0, tile[0] - block.shape[0]), (0, tile[1] - block.shape[1]), *[(0, 0)] * (block.ndim - 2)]
+                    yield np.ascontiguousarray(np.pad(block, lack))
 
 
 def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
@@ -127,7 +162,11 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         raise OutputError(f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack")
     metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
     with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome) as writer:
-        writer.write(image.pixels, metadata=metadata, **arguments)
+        if image.stored:
+            content = _content(image, list(image.planes()), False, arguments) | {"shape": image.shape}
+        else:
+            content = {"data": image.pixels, **arguments}
+        writer.write(**content, metadata=metadata)
 
 
 def _in_um(image: Image) -> tuple[float, float] | None:

@@ -83,7 +83,7 @@ def simulate_files(
             clipped += count
             record[label] = spec_of(drawn)
         made = replace(
-            image, pixels=out, metadata={**image.metadata, "derivation": f"noise {record[label]}, seed {seed}", "derived": "noisy"}
+            image, data=out, metadata={**image.metadata, "derivation": f"noise {record[label]}, seed {seed}", "derived": "noisy"}
         )
         if as_float:
             made = replace(made, family="tiff", metadata={}, limits=None)

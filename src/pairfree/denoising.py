@@ -1,0 +1,204 @@
+"""Denoise files into a folder: everything refused before the first one, large ones tile by tile, what a killed process did gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pairfree.engine.model import Model
+from pairfree.errors import OutputError
+from pairfree.files.atomic import output_error, remove_stale, require_space
+from pairfree.files.formats import open_image
+from pairfree.files.image import Image
+from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.listing import Entry, find_images, plan_outputs
+from pairfree.files.sinks import open_sink
+from pairfree.files.words import shown
+
+RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
+"""Of the memory bound, what Python, torch and the files take; the network keeps at least that share."""
+RESIDENT_SHARE = 0.05
+"""Images larger than this share of the memory bound stay in their file."""
+LEDGER = ".unfinished.jsonl"
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """source, written   paths;  pixels, clipped   counts;  warnings   one line each;  before   done by an earlier process"""
+
+    source: Path
+    written: Path
+    pixels: int
+    clipped: int
+    warnings: tuple[str, ...]
+    before: bool = False
+
+
+def network_bytes(max_bytes: float) -> float:
+    """What of a bound for the whole process is left to the network."""
+    return max(max_bytes - RESERVED_BYTES, LEAST_SHARE * max_bytes)
+
+
+def resident_limits(max_bytes: float) -> Limits:
+    return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes))
+
+
+def denoise_files(
+    load: Callable[[], Model],
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    max_bytes: float,
+    overwrite: bool,
+    disagreement: Path | None,
+    on_file: Callable[[int, int, FileResult], None] | None,
+    on_pixels: Callable[[int], None] | None,
+) -> list[FileResult]:
+    """See ``pairfree.denoise``. ``load`` gives the model once the outputs are known to be possible."""
+    entries = find_images(inputs)
+    ledger = Ledger(out)
+    planned = plan_outputs(entries, out, overwrite, finished=ledger.paths)
+    model = load()
+    if not ledger.belongs_to(model.identity):
+        plan_outputs(entries, out, overwrite)  # refuses what another model wrote
+    maps: dict[Entry, Path] = {}
+    if disagreement is not None:
+        if not model.method.disagrees:
+            raise model.method.no_disagreement()
+        maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif", finished=ledger.paths))
+        _check_apart([path for _, path in planned], list(maps.values()))
+    limits = resident_limits(max_bytes)
+    if len(planned) > 1:  # a single one is checked as it is denoised
+        needed = 0
+        for entry, path in planned:
+            image = open_image(entry.path, limits)
+            model.check(image)
+            needed += image.nbytes if ledger.result(entry, path, maps.get(entry)) is None else 0
+        require_space(out, needed)
+    for folder in {path.parent for _, path in planned}:
+        remove_stale(folder)
+    results: list[FileResult] = []
+    for entry, path in planned:
+        found = ledger.result(entry, path, maps.get(entry))
+        if found is None:
+            found = _denoise_file(model, entry, path, maps.get(entry), limits, overwrite or path in ledger.paths, on_pixels)
+            if len(planned) > 1:
+                ledger.add(entry, found, maps.get(entry))
+        results.append(found)
+        if on_file is not None:
+            on_file(len(results), len(planned), found)
+    ledger.close()
+    return results
+
+
+def _denoise_file(
+    model: Model, entry: Entry, path: Path, map_path: Path | None, limits: Limits, overwrite: bool, on_pixels: Callable[[int], None] | None
+) -> FileResult:
+    image = open_image(entry.path, limits)
+    of_what = {**model.identity, "source": fingerprint(entry.path)}
+    with open_sink(model.derived(image), path, overwrite, of_what) as sink:
+        model.denoise_into(image, sink, on_pixels)
+        sink.commit()
+        clipped = sink.clipped
+    if map_path is not None:
+        _write_map(model, image, map_path, overwrite)
+    warnings = (*image.metadata.get("warnings", []), *model.strange(image))
+    return FileResult(entry.path, path, image.size, clipped, warnings)
+
+
+def _write_map(model: Model, image: Image, path: Path, overwrite: bool) -> None:
+    with open_sink(model.map_of(image), path, overwrite) as sink:
+        model.disagreement_into(image, sink)
+        sink.commit()
+
+
+def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:
+    both = {os.path.realpath(path) for path in results} & {os.path.realpath(path) for path in maps}
+    if both:
+        raise OutputError(f"{shown(min(both))}: would be a denoised image and a disagreement map; choose another folder for the maps")
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file, or a folder that is one image, from another: names, sizes and times of last change."""
+    digest = hashlib.sha256()
+    for root, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            one = Path(root, name)
+            status = one.stat()
+            digest.update(f"{one.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    if not path.is_dir():
+        status = path.stat()
+        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+class Ledger:
+    """Which files of a folder are done, kept in the output folder until all are."""
+
+    def __init__(self, out: Path) -> None:
+        self.path, self.out = out / LEDGER, out
+        self._head: dict[str, Any] | None = None
+        self._lines: dict[Path, dict[str, Any]] = {}
+        try:
+            first, *rest = self.path.read_text(encoding="utf-8").splitlines()
+            self._stored = json.loads(first)
+        except (OSError, ValueError):
+            self._stored = None
+            return
+        for line in rest:
+            try:
+                words = json.loads(line)
+                path = out / words["output"]
+                if path.exists() and fingerprint(path) == words["result"]:
+                    self._lines[path] = words
+            except (ValueError, TypeError, KeyError):  # the last one of a killed process
+                break
+
+    @property
+    def paths(self) -> set[Path]:
+        """Outputs that an earlier process finished and that stand as it left them, and their maps."""
+        return set(self._lines) | {Path(words["map"]) for words in self._lines.values() if words["map"]}
+
+    def belongs_to(self, head: dict[str, Any]) -> bool:
+        """Whether what was done was done by this; if not, it is forgotten."""
+        self._head = json.loads(json.dumps(head))
+        if self._stored == self._head:
+            return True
+        self._lines = {}
+        return False
+
+    def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
+        words = self._lines.get(path)
+        if words is None or words["source"] != fingerprint(entry.path) or words["map"] != _text(map_path):
+            return None
+        return FileResult(entry.path, path, words["pixels"], words["clipped"], tuple(words["warnings"]), before=True)
+
+    def add(self, entry: Entry, found: FileResult, map_path: Path | None) -> None:
+        words = {
+            "output": str(found.written.relative_to(self.out)), "source": fingerprint(entry.path), "result": fingerprint(found.written),
+            "pixels": found.pixels, "clipped": found.clipped, "warnings": found.warnings, "map": _text(map_path),
+        }  # fmt: skip
+        try:
+            if self._stored != self._head:
+                self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+                self._stored = self._head
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(words) + "\n")
+        except OSError as error:
+            raise output_error(error, self.path) from error
+
+    def close(self) -> None:
+        """All is done: nothing is left to go on with."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())

@@ -1,0 +1,50 @@
+"""One process at a time: a lock on a file, which the system takes back from a process that dies."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import IO
+
+from pairfree.errors import BusyError
+from pairfree.files.words import shown
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _seize(handle: IO[str]) -> None:
+        handle.seek(2**30)  # a byte that nobody writes: on Windows, locked ones cannot be read
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _seize(handle: IO[str]) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Lock:
+    """Held from its making until ``release``; the file says by whom."""
+
+    def __init__(self, file: Path, what: Path) -> None:
+        """Raises BusyError naming the process that holds ``file``, a lock on ``what``; OSError where it cannot be written."""
+        self._handle = file.open("a+", encoding="utf-8")
+        try:
+            _seize(self._handle)
+            self._handle.seek(0)
+            self._handle.truncate()
+            self._handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._handle.flush()
+        except (BlockingIOError, PermissionError):
+            self._handle.seek(0)
+            holder = self._handle.read().strip() or "an unknown process"
+            self._handle.close()
+            raise BusyError(f"{shown(what)}: in use by {holder}; wait for it, stop it, or name another folder") from None
+        except OSError:
+            self._handle.close()
+            raise
+
+    def release(self) -> None:
+        self._handle.close()

@@ -1,0 +1,167 @@
+"""R15: prediction that is stopped or killed at any moment: the final name is absent or complete, and the same call goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import pairfree as pf
+from pairfree.errors import OutputError
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pairfree.api", "pytest"])
+SIDE_PX, TILE_BYTES = 700, 3e7
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("denoising") / "run"
+    settings = {"width": 4, "patch_px": 32, "batch_size": 2}
+    pf.train([noisy(64, 9)], method="n2v", steps=3, out=folder, settings=settings, report=False)
+    return folder
+
+
+def noisy(side_px: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**16, (side_px, side_px)).astype(np.uint16)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(SIDE_PX, number), compression="zlib")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def journalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairfree.files.sinks.JOURNALED_PX", 1000)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def denoise(run: Path, files: Path, out: Path, stop_after: int = -1, **options: Any) -> tuple[int, list[Any]]:
+    """Number of tiles that were done here, and the results; stopped as by Ctrl-C after ``stop_after`` tiles."""
+    count = 0
+
+    def on_pixels(pixels: int) -> None:
+        nonlocal count
+        count += 1
+        if count == stop_after:
+            raise KeyboardInterrupt
+
+    found = pf.denoise(run, files, out, max_bytes=TILE_BYTES, on_pixels=on_pixels, **options)
+    return count, found
+
+
+@pytest.mark.usefixtures("journalled")
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_stopped_call_made_again_goes_on(run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
+    if not resident:
+        monkeypatch.setattr("pairfree.denoising.RESIDENT_SHARE", 1e-6)
+    total, results = denoise(run, files, tmp_path / "whole")
+    assert total >= 3 * 4
+    expected = digests(tmp_path / "whole")
+    assert list(expected) == ["0.tif", "1.tif", "2.tif"]
+    for stop in (1, total // 3, total // 2 + 1, total):
+        out = tmp_path / f"out{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            denoise(run, files, out, stop)
+        for name, digest in digests_of_finals(out).items():
+            assert expected[name] == digest
+        before = {path: path.stat().st_mtime_ns for path in out.glob("*.tif")}
+        _, again = denoise(run, files, out)
+        assert digests(out) == expected  # and nothing else lies there
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert [result.before for result in again] == [out / result.source.name in before for result in again]
+        assert [(r.pixels, r.clipped, r.warnings) for r in again] == [(r.pixels, r.clipped, r.warnings) for r in results]
+
+
+def digests_of_finals(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tif")}
+
+
+@pytest.mark.usefixtures("journalled")
+def test_no_tile_is_done_twice(run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pairfree.engine.predictor import Predictor
+
+    applied, true = [0], Predictor._applied
+
+    def counted(self: Predictor, *given: Any) -> np.ndarray:
+        applied[0] += 1
+        return true(self, *given)
+
+    monkeypatch.setattr(Predictor, "_applied", counted)
+    denoise(run, files, tmp_path / "whole")
+    total, applied[0] = applied[0], 0
+    with pytest.raises(KeyboardInterrupt):
+        denoise(run, files, tmp_path / "out", total // 2)
+    denoise(run, files, tmp_path / "out")
+    assert applied[0] == total
+
+
+def test_what_another_model_or_another_file_left_is_not_taken_over(run: Path, files: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop_after_file(run, files, tmp_path / "out")
+    settings = {"width": 4, "patch_px": 32, "batch_size": 2}
+    pf.train([noisy(64, 9)], method="n2v", steps=4, out=tmp_path / "other", settings=settings, report=False)
+    with pytest.raises(OutputError, match="exist already"):
+        denoise(tmp_path / "other", files, tmp_path / "out")
+    tifffile.imwrite(files / "0.tif", noisy(SIDE_PX, 7))
+    assert [result.before for result in denoise(run, files, tmp_path / "out", overwrite=True)[1]] == [False] * 3
+    with pytest.raises(OutputError, match="exist already"):
+        denoise(run, files, tmp_path / "out")
+
+
+def stop_after_file(run: Path, files: Path, out: Path) -> None:
+    def on_file(done: int, total: int, result: Any) -> None:
+        raise KeyboardInterrupt
+
+    pf.denoise(run, files, out, max_bytes=TILE_BYTES, on_file=on_file)
+
+
+def work(run: Path, files: Path, out: Path) -> None:
+    """In the child: denoise with slow tiles."""
+    import torch
+
+    from pairfree import denoising
+    from pairfree.files import sinks
+
+    torch.set_num_threads(1)
+    sinks.JOURNALED_PX = 1000
+    denoising.RESIDENT_SHARE = 1e-6
+    pf.denoise(run, files, out, max_bytes=TILE_BYTES, on_pixels=lambda count: time.sleep(0.05))
+
+
+@pytest.mark.nightly
+def test_killed_at_random_moments(run: Path, files: Path, tmp_path: Path) -> None:
+    denoise(run, files, tmp_path / "whole")
+    expected = digests(tmp_path / "whole")
+    rng, kills = random.Random(0), 0
+    while kills < 10:
+        out = tmp_path / f"out{kills}"
+        for _ in range(3):
+            process = CONTEXT.Process(target=work, args=(run, files, out))
+            process.start()
+            process.join(rng.uniform(0.2, 2.5))
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGKILL)
+                kills += 1
+            process.join()
+            for name, digest in (digests_of_finals(out) if out.is_dir() else {}).items():
+                assert expected[name] == digest
+        if digests_of_finals(out).keys() != expected.keys() or (out / ".unfinished.jsonl").exists():
+            denoise(run, files, out)
+        assert {name: digest for name, digest in digests(out).items() if not name.startswith(".")} == expected
