@@ -10,10 +10,10 @@ import pytest
 from scipy import ndimage
 
 import pairfree as pf
-from pairfree.cli import several
 from pairfree.errors import CheckpointError, ConfigError, InputError, OutputError
 from pairfree.files import Image, save_image
 from pairfree.job import resolve
+from pairfree.terminal import several
 
 TINY = {
     "width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32", "blocks": 1, "extractor_width": 4, "extractor_depth": 3,

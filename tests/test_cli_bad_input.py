@@ -305,7 +305,7 @@ def test_ctrl_c_outside_training_is_no_success(pairfree, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pairfree.api.denoise", interrupted)
+    monkeypatch.setattr("pairfree.api.plan_denoising", interrupted)
     code, _, err = pairfree("denoise", "run", "noisy", "--out", "denoised")
     assert code == 130
     assert "stopped" in err

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 import pairfree as pf
 from pairfree import cli
 from pairfree.errors import InputError
+from pairfree.terminal import parse_bytes
 
 FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]
 
@@ -177,13 +178,13 @@ def test_warnings_and_clipping_are_told_on_stderr(pairfree, no_report, tmp_path,
 
 @pytest.mark.parametrize(("text", "size"), [("2GB", 2e9), ("500 MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("4096", 4096), ("1tib", 2**40)])
 def test_sizes_are_read(text, size):
-    assert cli.parse_bytes(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2 bananas", "nan", "2GB2"])
 def test_other_sizes_are_refused(text):
     with pytest.raises(InputError, match="--max-memory"):
-        cli.parse_bytes(text)
+        parse_bytes(text)
 
 
 def test_demo_ends_with_the_paths_of_what_it_made(pairfree, tmp_path):

@@ -18,7 +18,7 @@ from pairfree import __version__
 from pairfree.config import updated
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
-from pairfree.denoising import FileResult, denoise_files, network_bytes
+from pairfree.denoising import FileResult, Planned, denoise_files, network_bytes, plan_files
 from pairfree.engine import checkpoint
 from pairfree.engine.memory import enough
 from pairfree.engine.model import Model
@@ -301,12 +301,28 @@ def denoise(
     on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
 
+    planned = plan_denoising(run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, disagreement=disagreement)
+    return denoise_files(planned, on_file, on_pixels)
+
+
+def plan_denoising(
+    run: str | Path | Model,
+    inputs: Sequence[str | Path] | str | Path,
+    out: str | Path,
+    *,
+    max_bytes: float = DEFAULT_MAX_BYTES,
+    device: str = "auto",
+    overwrite: bool = False,
+    disagreement: str | Path | None = None,
+) -> Planned:
+    """Everything that ``denoise`` checks before the first file, and nothing more; arguments as there."""
+
     def model() -> Model:
         return run if isinstance(run, Model) else load(run, device=device, max_bytes=network_bytes(max_bytes))
 
-    return denoise_files(
+    return plan_files(
         model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,
-        disagreement=None if disagreement is None else Path(disagreement), on_file=on_file, on_pixels=on_pixels,
+        disagreement=None if disagreement is None else Path(disagreement),
     )  # fmt: skip
 
 

@@ -1,34 +1,31 @@
 """The command line: verbs and exit codes; no logic.
 
-Exit codes: 0 ok, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
+Exit codes: 0 ok, 1 verify found a loss, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
 from rich.table import Table
-from typer.core import TyperCommand
 
-from pairfree.errors import ConfigError, InputError, PairfreeError
+from pairfree.errors import ConfigError, PairfreeError
+from pairfree.terminal import TrainCommand, err, nulls, out, parse_bytes, progress
 
 if TYPE_CHECKING:
+    from pairfree.denoising import Planned
     from pairfree.job import Job
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train an image denoiser without clean/noisy pairs."
 )
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
 METHOD_HELP = (
@@ -47,8 +44,10 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
-        if isinstance(code, int) and code:  # typer turns Ctrl-C into a returned 130
+        if code == 130:  # typer turns Ctrl-C into that
             fail("stopped; files that were finished stand, none is half-written", code)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except PairfreeError as error:
         fail(str(error), error.exit_code)
     except typer.Exit as done:
@@ -64,49 +63,6 @@ def main() -> None:
 def fail(message: str, code: int) -> None:
     err.print("pairfree: " + " ".join(message.split()), style="red", markup=False)
     sys.exit(code)
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Any]:
-    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere; None leaves a number as it is."""
-    if not err.is_terminal:
-        yield lambda done, total, words: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(what, total=None, words="")
-        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
-
-
-class TrainCommand(TyperCommand):
-    """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = [name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts]
-        return super().parse_args(ctx, several(args, "--clean", [*flags, "--help"]))
-
-
-def several(arguments: list[str], option: str, flags: Collection[str] = ()) -> list[str]:
-    """``option A B`` as ``option A option B``, wherever an argument stands before it; ``flags`` are the options that take no value."""
-    found: list[str] = []
-    named, under, value = False, False, False
-    for argument in arguments:
-        if argument.startswith("-") and not value:
-            under = argument == option
-            value = argument not in flags and "=" not in argument
-        else:
-            if under and not value:
-                found += [option] if named else []
-            named = named or not (value or under)
-            value = False
-        found.append(argument)
-    return found
 
 
 @app.command(cls=TrainCommand)
@@ -204,34 +160,56 @@ def denoise(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     inputs: Inputs,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)],
-    max_memory: Annotated[str, typer.Option(help="Bound for the network's working memory, beside the image itself, such as 2GB.")] = "2GB",
+    max_memory: Annotated[str, typer.Option(help="Bound for the memory of this process, such as 2GB.")] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")] = False,
 ) -> None:
-    """Denoise files; each comes back in its own format with its metadata."""
+    """Denoise files; each comes back in its own format with its metadata. Stopped or killed, the same command goes on where it stood."""
     from pairfree import api
+    from pairfree.denoising import denoise_files
 
-    pixels = 0
+    planned = api.plan_denoising(
+        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement
+    )
+    if dry_run:
+        return _foretell(planned, out_dir)
+    started, done = time.monotonic(), 0
     with progress("denoise") as bar:
 
         def on_pixels(count: int) -> None:
-            nonlocal pixels
-            pixels += count
-            bar(None, None, f"{pixels / 1e6:,.1f} megapixels")
+            nonlocal done
+            done += count
+            bar(done / 1e6, planned.to_do / 1e6, "megapixels")
 
-        results = api.denoise(
-            run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement,
-            on_file=lambda done, total, result: bar(done, total, result.source.name), on_pixels=on_pixels,
-        )  # fmt: skip
+        results = denoise_files(planned, None, on_pixels)
     for result in results:
         for line in result.warnings:
             err.print(f"warning: {result.source}: {line}", markup=False)
         if result.clipped:
             err.print(f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range", markup=False)
-    out.print(
-        f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}", markup=False
-    )
+    words = f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}"
+    before, clipped = sum(result.before for result in results), sum(result.clipped for result in results)
+    further = [f"{time.monotonic() - started:.0f} s", *([f"{before} done before"] if before else []), f"{clipped:,} pixels clipped"]
+    out.print(f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)", markup=False)
+
+
+def _foretell(planned: Planned, out_dir: Path) -> None:
+    """What denoising will take."""
+    from pairfree.denoising import seconds_per_mpx
+    from pairfree.files.atomic import free_bytes
+    from pairfree.files.words import size_text
+
+    for entry, path, _ in planned.files:
+        out.print(f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}", markup=False)
+    tile = planned.model.predictor.core_px
+    per_mpx = seconds_per_mpx(planned)
+    free = free_bytes(out_dir)
+    out.print(f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.to_do:,} of them to do", markup=False)
+    out.print(f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False)
+    out.print(f"disk:    {size_text(planned.needed)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
+    out.print(f"time:    about {planned.to_do / 1e6 * per_mpx:.0f} s, from one tile ({per_mpx:.2f} s a megapixel)", markup=False)
 
 
 @app.command()
@@ -275,7 +253,35 @@ def evaluate(
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(json_path, json.dumps(_nulls(numbers), indent=1, allow_nan=False) + "\n", overwrite=True)
+        write_text(json_path, json.dumps(nulls(numbers), indent=1, allow_nan=False) + "\n", overwrite=True)
+
+
+@app.command()
+def verify(
+    before: Annotated[Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)],
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
+) -> None:
+    """Tell what results kept of their inputs and what was lost; exit code 1 when something was."""
+    from dataclasses import asdict
+
+    from pairfree.files import fidelity
+
+    found = fidelity.verify(before, after)
+    marks = {True: "kept", False: "LOST", None: "stated"}
+    for name, checks in found.items():
+        table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
+        for one in checks:
+            table.add_row(one.name, escape(one.before), escape(one.after), marks[one.kept], style="red" if one.kept is False else None)
+        out.print(table)
+    lost = sum(one.kept is False for checks in found.values() for one in checks)
+    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: " + (f"{lost} properties lost" if lost else "nothing lost"), markup=False)
+    if json_path is not None:
+        from pairfree.files.atomic import write_text
+
+        write_text(json_path, json.dumps({name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1) + "\n", True)
+    if lost:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -356,29 +362,6 @@ def bench(
             say=lambda line: err.print(line, markup=False), on_step=lambda done, total, stage, loss: bar(done, total, stage),
         )  # fmt: skip
     out.print(table, markup=False)
-
-
-def _nulls(value: Any) -> Any:
-    """NaN and Inf are no JSON: null in their place."""
-    if isinstance(value, dict):
-        return {key: _nulls(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nulls(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def parse_bytes(text: str) -> float:
-    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
-    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-    number = text.strip().lower().rstrip("bgikmt ")
-    unit = text.strip().lower()[len(number) :].strip()
-    try:
-        value = float(number) * units[unit]
-    except (ValueError, KeyError):
-        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
-    if not 0 < value < math.inf:
-        raise InputError(f"--max-memory {text!r}: must be positive and finite")
-    return value
 
 
 if __name__ == "__main__":

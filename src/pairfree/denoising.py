@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pairfree.data.sets import to_channels_first
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
 from pairfree.files.atomic import output_error, remove_stale, require_space
@@ -49,18 +51,29 @@ def resident_limits(max_bytes: float) -> Limits:
     return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes))
 
 
-def denoise_files(
-    load: Callable[[], Model],
-    inputs: Sequence[str | Path],
-    out: Path,
-    *,
-    max_bytes: float,
-    overwrite: bool,
-    disagreement: Path | None,
-    on_file: Callable[[int, int, FileResult], None] | None,
-    on_pixels: Callable[[int], None] | None,
-) -> list[FileResult]:
-    """See ``pairfree.denoise``. ``load`` gives the model once the outputs are known to be possible."""
+@dataclass(frozen=True)
+class Planned:
+    """A call of ``denoise``, checked: what will be read and written, and nothing done yet.
+
+    files    input, output and map (None without) of each;  before   results of an earlier process that stand, by output
+    pixels, to_do   of all inputs, and of those that are not done;  needed   bytes of disk that are still to be written
+    """
+
+    model: Model
+    files: tuple[tuple[Entry, Path, Path | None], ...]
+    before: dict[Path, FileResult]
+    pixels: int
+    to_do: int
+    needed: int
+    limits: Limits
+    overwrite: bool
+    ledger: Ledger
+
+
+def plan_files(
+    load: Callable[[], Model], inputs: Sequence[str | Path], out: Path, *, max_bytes: float, overwrite: bool, disagreement: Path | None
+) -> Planned:
+    """Read all headers and refuse what cannot be done. ``load`` gives the model once the outputs are known to be possible."""
     entries = find_images(inputs)
     ledger = Ledger(out)
     planned = plan_outputs(entries, out, overwrite, finished=ledger.paths)
@@ -73,28 +86,55 @@ def denoise_files(
             raise model.method.no_disagreement()
         maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif", finished=ledger.paths))
         _check_apart([path for _, path in planned], list(maps.values()))
-    limits = resident_limits(max_bytes)
-    if len(planned) > 1:  # a single one is checked as it is denoised
-        needed = 0
-        for entry, path in planned:
-            image = open_image(entry.path, limits)
-            model.check(image)
-            needed += image.nbytes if ledger.result(entry, path, maps.get(entry)) is None else 0
-        require_space(out, needed)
-    for folder in {path.parent for _, path in planned}:
-        remove_stale(folder)
-    results: list[FileResult] = []
+    limits, before, pixels, to_do, needed = resident_limits(max_bytes), {}, 0, 0, 0
     for entry, path in planned:
         found = ledger.result(entry, path, maps.get(entry))
+        image = open_image(entry.path, limits)
+        pixels += image.size // image.samples
+        if found is not None:
+            before[path] = found
+            continue
+        if len(planned) > 1:  # a single one is checked as it is denoised
+            model.check(image)
+        to_do += image.size // image.samples
+        needed += image.nbytes * (2 if image.stored else 1)
+    require_space(out, needed)
+    files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
+    return Planned(model, files, before, pixels, to_do, needed, limits, overwrite, ledger)
+
+
+def denoise_files(
+    planned: Planned, on_file: Callable[[int, int, FileResult], None] | None, on_pixels: Callable[[int], None] | None
+) -> list[FileResult]:
+    """Do what was planned; see ``pairfree.denoise``."""
+    for folder in {path.parent for _, path, _ in planned.files}:
+        remove_stale(folder)
+    results: list[FileResult] = []
+    for entry, path, map_path in planned.files:
+        found = planned.before.get(path)
         if found is None:
-            found = _denoise_file(model, entry, path, maps.get(entry), limits, overwrite or path in ledger.paths, on_pixels)
-            if len(planned) > 1:
-                ledger.add(entry, found, maps.get(entry))
+            overwrite = planned.overwrite or path in planned.ledger.paths
+            found = _denoise_file(planned.model, entry, path, map_path, planned.limits, overwrite, on_pixels)
+            if len(planned.files) > 1:
+                planned.ledger.add(entry, found, map_path)
         results.append(found)
         if on_file is not None:
-            on_file(len(results), len(planned), found)
-    ledger.close()
+            on_file(len(results), len(planned.files), found)
+    planned.ledger.close()
     return results
+
+
+def seconds_per_mpx(planned: Planned) -> float:
+    """How long a million pixels take, from a tile of the first image, applied once to warm up and once against the clock."""
+    entry = planned.files[0][0]
+    image = open_image(entry.path, planned.limits)
+    side = planned.model.predictor.core_px or max(image.height, image.width)
+    rows, columns = slice(0, min(side, image.height)), slice(0, min(side, image.width))
+    tile = to_channels_first(image.region(next(image.planes()), rows, columns), image.colours)
+    for _ in range(2):
+        started = time.perf_counter()
+        planned.model.predictor.predict(tile)
+    return (time.perf_counter() - started) / tile[0].size * 1e6
 
 
 def _denoise_file(

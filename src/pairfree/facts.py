@@ -11,14 +11,14 @@ import psutil
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
-from pairfree.files.formats import open_image
+from pairfree.files.formats import is_supported, open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
 
 
 def about(path: Path) -> list[tuple[str, str]]:
     """Facts of whatever lies at ``path``. InputError when it is none of the three."""
-    if is_folder(path):
+    if is_folder(path) and not is_supported(path):
         return _run(path)
     if path.suffix in (".json", ".safetensors") and path.name.startswith("step-"):
         return _checkpoint(checkpoint.load(path.with_suffix(".json")))

@@ -104,8 +104,8 @@ def _fsync_folder(folder: Path) -> None:
             raise
 
 
-def _refuse_existing(final: Path, overwrite: bool) -> None:
-    if final.is_dir():
+def _refuse_existing(final: Path, overwrite: bool, may_be_folder: bool = False) -> None:
+    if final.is_dir() and not may_be_folder:
         raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
     if not overwrite and os.path.lexists(final):
         raise OutputError(f"{shown(final)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
@@ -151,6 +151,46 @@ def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None =
                 os.unlink(temporary)
 
 
+@contextlib.contextmanager
+def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
+    """``atomic_path`` for a folder of files: all of it is flushed to disk, then it is renamed; an older one is removed after that."""
+    final = Path(final)
+    temporary: Path | None = None
+    older: Path | None = None
+    try:
+        _refuse_existing(final, overwrite, may_be_folder=True)
+        _make_folder(final.parent)
+        temporary = _temporary(final)
+        yield temporary
+        _flush_tree(temporary)
+        _refuse_existing(final, overwrite, may_be_folder=True)
+        if os.path.lexists(final):
+            older = _temporary(final)
+            os.replace(final, older)
+        os.replace(temporary, final)
+        temporary = None
+        _fsync_folder(final.parent)
+    except OSError as error:
+        if older is not None and not os.path.lexists(final):
+            with contextlib.suppress(OSError):
+                os.replace(older, final)
+        raise output_error(error, final, bytes_needed) from error
+    finally:
+        for folder in (temporary, older):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush_tree(folder: Path) -> None:
+    """One flush of the whole disk where the system has it: a folder may hold a million files."""
+    if hasattr(os, "sync"):
+        os.sync()
+        return
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _fsync(Path(root, name), os.O_RDWR)
+
+
 def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
     """Write ``data`` to ``final``, whole or not at all. Raises OutputError."""
     with atomic_path(final, overwrite, len(data)) as temporary:
@@ -179,7 +219,7 @@ def _alive(pid: int) -> bool:
 
 
 def remove_stale(folder: Path) -> list[Path]:
-    """Remove the temporary files that dead processes of this host left in ``folder`` (not below it); returns what was removed.
+    """Remove the temporary files and folders that dead processes of this host left in ``folder`` (not below it); returns what was removed.
 
     Files of live processes and of other hosts stay. On Windows nothing is removed: signal 0 is no question there.
     """
@@ -195,6 +235,9 @@ def remove_stale(folder: Path) -> list[Path]:
         if match is None or match["host"] != _host() or _alive(int(match["pid"])):
             continue
         with contextlib.suppress(OSError):
-            os.unlink(Path(folder) / name)
+            if (Path(folder) / name).is_dir():
+                shutil.rmtree(Path(folder) / name)
+            else:
+                os.unlink(Path(folder) / name)
             removed.append(Path(folder) / name)
     return removed

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError, PairfreeError
-from pairfree.files.atomic import atomic_path, require_space
+from pairfree.files.atomic import atomic_folder, atomic_path, require_space
 from pairfree.files.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.mrc import read_mrc, write_mrc
 from pairfree.files.nifti import read_nifti, write_nifti
 from pairfree.files.npy import read_npy, write_npy
+from pairfree.files.ome_zarr import is_zarr, read_zarr, write_zarr
 from pairfree.files.png import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.tiff import read_tiff
 from pairfree.files.tiff_write import write_tiff
@@ -35,6 +36,7 @@ class Format:
 
     suffixes       of its input files, lower case, with the dot
     output_suffix  None: outputs keep the suffix of their input
+    folder         an image is a folder of files
     """
 
     family: str
@@ -42,6 +44,7 @@ class Format:
     read: Callable[[Path, Limits], Image]
     write: Callable[[Image, Path], None]
     output_suffix: str | None = None
+    folder: bool = False
 
 
 FORMATS: dict[str, Format] = {
@@ -52,6 +55,7 @@ FORMATS: dict[str, Format] = {
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
+    "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
@@ -64,7 +68,9 @@ def suffix_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file by its suffix, in any case, or DICOM by its mark. InputError listing the supported suffixes otherwise."""
+    """The format of a file by its suffix, in any case, or DICOM or Zarr by their marks. InputError with the suffixes otherwise."""
+    if is_zarr(path):
+        return FORMATS["zarr"]
     suffix = suffix_of(path)
     for one in FORMATS.values():
         if suffix in one.suffixes:
@@ -76,7 +82,8 @@ def format_of(path: Path) -> Format:
 
 
 def is_supported(path: Path) -> bool:
-    return suffix_of(path) in SUFFIXES or is_marked(path)
+    """Whether ``path`` is an image, by its name or its mark: a file, or a folder of a format that has folders."""
+    return is_zarr(path) if path.is_dir() else suffix_of(path) in SUFFIXES or is_marked(path)
 
 
 class _Drop(logging.Filter):
@@ -88,7 +95,7 @@ class _Drop(logging.Filter):
 def _quiet() -> Iterator[None]:
     """Keep the readers' lines about odd files off the terminal: what matters reaches the user as InputError."""
     drop = _Drop()
-    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel")]
+    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel", "zarr")]
     for logger in loggers:
         logger.addFilter(drop)
     try:
@@ -105,7 +112,7 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     path = Path(path)
     one = format_of(path)
     try:
-        if not path.is_file():
+        if not (path.is_dir() if one.folder else path.is_file()):
             found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
             raise InputError(f"{shown(path)}: {found}; name an image file")
         with _quiet():
@@ -132,7 +139,7 @@ def check_output(image: Image, path: Path) -> Format:
     if one is None:
         raise OutputError(f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}")
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    bare = image.family == "dicom" and suffix_of(path) not in SUFFIXES  # archives name their objects by numbers
+    bare = image.family in ("dicom", "zarr") and suffix_of(path) not in SUFFIXES  # objects of archives and images of plates are numbers
     if suffix_of(path) not in allowed and not bare:
         raise OutputError(f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix")
     return one
@@ -143,7 +150,9 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     one = check_output(image, path)
     require_space(path.parent, image.nbytes)
-    with atomic_path(path, overwrite, image.nbytes) as temporary:
+    if one.folder and path.is_dir() and not is_zarr(path):
+        raise OutputError(f"cannot write {shown(path)}: it is a folder that holds something else; choose another name")
+    with (atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes) as temporary:
         try:
             with _quiet():
                 one.write(image, temporary)

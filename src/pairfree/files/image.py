@@ -243,5 +243,10 @@ def _spacing_difference(axis: str, x: tuple[float, str] | None, y: tuple[float, 
     return lines
 
 
+def spacing_text(spacing: dict[str, tuple[float, str]]) -> str:
+    """All steps in words; "not stated" where there is none."""
+    return ", ".join(f"{axis} {_step_text(step)}" for axis, step in spacing.items()) or "not stated"
+
+
 def _step_text(step: tuple[float, str] | None) -> str:
     return "unknown" if step is None else f"{step[0]:.9g} {step[1]}"

@@ -51,7 +51,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
 def _find(one: str | Path) -> list[Entry]:
     path = Path(one)
     try:
-        if path.is_dir():
+        if path.is_dir() and not is_supported(path):
             return _in_folder(path)
         if path.exists():
             format_of(path)
@@ -90,10 +90,12 @@ def _images_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+        visible = sorted(name for name in folders if not name.startswith("."))
+        images = [name for name in visible if is_supported(Path(root, name))]
+        folders[:] = [name for name in visible if name not in images]
+        for name in sorted([*names, *images]):
             path = Path(root, name)
-            if not name.startswith(".") and path.is_file() and is_supported(path):
+            if not name.startswith(".") and (path.is_file() or name in images) and is_supported(path):
                 found.append(path)
     return found
 
@@ -112,7 +114,7 @@ def _in_glob(pattern: str) -> list[Entry]:
     entries: list[Entry] = []
     for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute patterns)
         path = Path(match)
-        if path.is_file() and is_supported(path):
+        if (path.is_file() or path.is_dir()) and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
             entries += [Entry(p, _below(p, base)) for p in _images_below(path)]
@@ -140,7 +142,7 @@ def plan_outputs(
     """
     out_dir = Path(out_dir)
     check_folder(out_dir)
-    plan = [(entry, _target(entry, out_dir, suffix)) for entry in entries]
+    plan = [(entry, output_path(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
     existing = [target for _, target in plan if os.path.lexists(target) and not {target, target.absolute()} & set(finished)]
@@ -172,7 +174,8 @@ def check_folder(out_dir: Path) -> None:
         raise OutputError(f"output folder {shown(out_dir)}: {_why(error)}; choose another name") from error
 
 
-def _target(entry: Entry, out_dir: Path, suffix: str | None) -> Path:
+def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
+    """Where the result of ``entry`` lies: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given."""
     relative = entry.relative
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
         raise OutputError(f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input")

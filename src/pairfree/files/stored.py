@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,3 +57,25 @@ class Mapped(Stored):
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         return self.change(self.inner.region(index, rows, columns))
+
+
+class Kept:
+    """The last decoded parts of a file, up to so many bytes: a region seldom needs the whole of one."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.bytes = max_bytes, 0
+        self._parts: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> np.ndarray | None:
+        with self._lock:
+            if key in self._parts:
+                self._parts.move_to_end(key)
+            return self._parts.get(key)
+
+    def put(self, key: Hashable, part: np.ndarray) -> None:
+        with self._lock:
+            if key not in self._parts:
+                self._parts[key], self.bytes = part, self.bytes + part.nbytes
+            while self.bytes > self.max_bytes and len(self._parts) > 1:
+                self.bytes -= self._parts.popitem(last=False)[1].nbytes

@@ -10,9 +10,7 @@ import lzma
 import math
 import mmap
 import struct
-import threading
 import zlib
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +21,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.image import Stored
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD, Limits, check_pages
+from pairfree.files.stored import Kept
 from pairfree.files.words import shown, size_text
 
 RATIOS = {1: UNCOMPRESSED, 5: LZW, 7: JPEG, 8: DEFLATE, 32946: DEFLATE, 50013: DEFLATE, 32773: PACKBITS, 34925: ZSTD, 50000: ZSTD}
@@ -87,28 +86,6 @@ class Places:
     jpegtables: bytes | None
 
 
-class Segments:
-    """The last decoded strips and tiles, up to so many bytes: a region seldom needs the whole of one."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes, self.bytes = max_bytes, 0
-        self._blocks: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, int]) -> np.ndarray | None:
-        with self._lock:
-            if key in self._blocks:
-                self._blocks.move_to_end(key)
-            return self._blocks.get(key)
-
-    def put(self, key: tuple[int, int], block: np.ndarray) -> None:
-        with self._lock:
-            if key not in self._blocks:
-                self._blocks[key], self.bytes = block, self.bytes + block.nbytes
-            while self.bytes > self.max_bytes and len(self._blocks) > 1:
-                self.bytes -= self._blocks.popitem(last=False)[1].nbytes
-
-
 class PageDecoder:
     """Decodes pages of one series, which share a layout: ``key.shaped`` (separate samples, depth, height, width, samples of a pixel)."""
 
@@ -158,7 +135,7 @@ class PageDecoder:
         tables = page.jpegtables if self.compression == 7 else None
         return Places(number, np.array(offsets, np.int64), np.array(counts, np.int64), tables)
 
-    def region(self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Segments | None = None) -> np.ndarray:
+    def region(self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Kept | None = None) -> np.ndarray:
         """Rows and columns of a page from an open file: (separate samples, h, w, samples of a pixel). Raises InputError."""
         separate, _, height, _, samples = self.key.shaped
         high, wide, _ = self.segment
@@ -279,7 +256,7 @@ class TiffPages(Stored):
 
     def __init__(self, decoder: PageDecoder, places: list[Places], shape: tuple[int, ...], plane_axes: int) -> None:
         self.decoder, self.places, self.shape, self.dtype, self.plane_axes = decoder, places, shape, decoder.dtype, plane_axes
-        self._kept = Segments(KEPT_BYTES)
+        self._kept = Kept(KEPT_BYTES)
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         number = int(np.ravel_multi_index(index, self.shape[: len(index)])) if index else 0

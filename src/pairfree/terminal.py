@@ -1,0 +1,82 @@
+"""What the command line needs beside its verbs: consoles, a progress bar, options that take several values, sizes in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperCommand
+
+from pairfree.errors import InputError
+
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Any]:
+    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere; None leaves a number as it is."""
+    if not err.is_terminal:
+        yield lambda done, total, words: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None, words="")
+        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+
+
+class TrainCommand(TyperCommand):
+    """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = [name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts]
+        return super().parse_args(ctx, several(args, "--clean", [*flags, "--help"]))
+
+
+def several(arguments: list[str], option: str, flags: Collection[str] = ()) -> list[str]:
+    """``option A B`` as ``option A option B``, wherever an argument stands before it; ``flags`` are the options that take no value."""
+    found: list[str] = []
+    named, under, value = False, False, False
+    for argument in arguments:
+        if argument.startswith("-") and not value:
+            under = argument == option
+            value = argument not in flags and "=" not in argument
+        else:
+            if under and not value:
+                found += [option] if named else []
+            named = named or not (value or under)
+            value = False
+        found.append(argument)
+    return found
+
+
+def nulls(value: Any) -> Any:
+    """NaN and Inf are no JSON: null in their place."""
+    if isinstance(value, dict):
+        return {key: nulls(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulls(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parse_bytes(text: str) -> float:
+    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
+    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    number = text.strip().lower().rstrip("bgikmt ")
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
+    if not 0 < value < math.inf:
+        raise InputError(f"--max-memory {text!r}: must be positive and finite")
+    return value

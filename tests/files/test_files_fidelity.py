@@ -1,0 +1,275 @@
+"""``pairfree verify``: planted losses are found, each by its own check; what was only denoised passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+import zarr
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy.ndimage import gaussian_filter
+
+from pairfree.files import Image, open_image, save_image, to_dtype
+from pairfree.files.fidelity import compare, verify
+from pairfree.files.scale import Check, intensities
+
+RNG = np.random.default_rng(0)
+
+
+def scenes(count: int, side: int = 160, sigma: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy stacks and their smoothed selves, uint16."""
+    clean = gaussian_filter(RNG.normal(0, 1, (count, side, side)), (0, 6, 6))
+    clean = np.clip(8000 + 1500 * clean / clean.std(), 2000, 14000)
+    noisy = clean + RNG.normal(0, 25 * sigma, clean.shape)
+    return noisy.astype(np.uint16), gaussian_filter(noisy, (0, 1.2, 1.2)).astype(np.uint16)
+
+
+def lost(checks: list[Check]) -> list[str]:
+    return [one.name for one in checks if one.kept is False]
+
+
+def make(path: Path, pixels: np.ndarray) -> Path:
+    """A file of each format with much to lose."""
+    kind = path.name.partition(".")[2]
+    if kind == "ome.tif":
+        metadata = {
+            **{"axes": "TYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.1, "PhysicalSizeYUnit": "µm"},
+            **{"TimeIncrement": 2.0, "TimeIncrementUnit": "s", "Channel": {"Name": ["DAPI"]}, "SignificantBits": 12},
+            "Plane": {"DeltaT": [2.0 * i for i in range(len(pixels))]},
+        }
+        tifffile.imwrite(path, pixels, metadata=metadata, datetime="2026:01:01 00:00:00")
+    elif kind == "tif":
+        tifffile.imwrite(path, pixels, imagej=True, resolution=(10, 10), metadata={"axes": "TYX", "unit": "um", "finterval": 2.0})
+    elif kind == "mrc":
+        with mrcfile.new(path) as made:
+            made.set_data(pixels.astype(np.int16))
+            made.voxel_size = 1.3
+            made.set_extended_header(np.frombuffer(b"tilt" * 32, "V1"))
+    elif kind == "nii":
+        made = nibabel.Nifti1Image(pixels.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
+        made.header.set_xyzt_units("mm")
+        made.header.set_slope_inter(0.5, -10.0)
+        nibabel.save(made, path)
+    elif kind == "ome.zarr":
+        image = Image(pixels, "TYX", {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr")
+        save_image(image, path)
+    elif kind == "dcm":
+        write_dicom(path, pixels[0])
+    else:
+        np.save(path, pixels)
+    return path
+
+
+def write_dicom(path: Path, pixels: np.ndarray) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        CTImageStorage,
+        generate_uid(),
+        ExplicitVRLittleEndian,
+    )
+    made = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = generate_uid(), generate_uid(), generate_uid()
+    made.PatientID, made.Modality, made.ImageType = "someone", "CT", ["ORIGINAL", "PRIMARY"]
+    made.Rows, made.Columns = pixels.shape
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = 16, 16, 15, 0, 1
+    made.PhotometricInterpretation, made.RescaleSlope, made.RescaleIntercept = "MONOCHROME2", 1, -1024
+    made.PixelSpacing, made.SliceThickness, made.ImagePositionPatient = [0.7, 0.7], 3, [1, 2, 3]
+    made.AcquisitionTime, made.PixelData = "101112", pixels.tobytes()
+    made.save_as(path, enforce_file_format=True)
+
+
+def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
+    """What pairfree writes for ``path`` with other pixels, and what a careless program would have changed beside them."""
+    image = open_image(path)
+    if image.family == "dicom":
+        pixels = pixels[0].astype(np.int32) - 1024
+    if image.family == "nifti":
+        pixels = pixels * 0.5 - 10
+    values, _ = to_dtype(pixels, image.dtype, image.limits)
+    made = replace(image, data=values.reshape(image.shape), metadata={**image.metadata, "derivation": "smoothed", "derived": "smoothed"})
+    out.parent.mkdir(exist_ok=True)
+    save_image(replace(made, **changes), out)
+    return out
+
+
+KINDS = ("ome.tif", "tif", "mrc", "nii", "ome.zarr", "dcm", "npy")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_only_smoothed_passes(tmp_path: Path, kind: str) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / f"a.{kind}", noisy)
+    checks = compare(path, result(path, smooth, tmp_path / f"out/a.{kind}"))
+    assert not lost(checks)
+    assert {"format", "pixel type", "shape", "frames", "pixel size", "gain by frame", "scene"} <= {one.name for one in checks}
+
+
+def scaled(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth * 1.03
+
+
+def swapped(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth[[1, 0, 2, 3]]
+
+
+def repeated(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth[[0, 0, 2, 3]]
+
+
+def one_frame_scaled(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth * np.array([1, 1, 1.05, 1])[:, None, None]
+
+
+def stretched(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
+    return (smooth - low) / (high - low) * 60000
+
+
+def mirrored(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth[..., ::-1]
+
+
+def wrapped(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    return smooth % 8192
+
+
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (scaled, "gain by frame"),
+        (one_frame_scaled, "gain by frame"),
+        (stretched, "gain by frame"),
+        (swapped, "scene"),
+        (repeated, "scene"),
+        (mirrored, "scene"),
+        (wrapped, "scene"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ome.tif", "npy"])
+def test_changed_intensities_and_frames_are_found(tmp_path: Path, plant: Any, name: str, kind: str) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / f"a.{kind}", noisy)
+    assert name in lost(compare(path, result(path, plant(noisy, smooth), tmp_path / f"out/a.{kind}")))
+
+
+@pytest.mark.parametrize("fault", ["blank", "scaled", "lifted"])
+def test_one_bad_tile_of_a_large_image_is_found(tmp_path: Path, fault: str) -> None:
+    noisy, smooth = scenes(1, 1100)
+    part = smooth[0, 512:768, 256:512]
+    part[...] = {"blank": 0 * part, "scaled": part * 1.2, "lifted": part + 400}[fault]
+    checks = intensities(Image(noisy, "QYX"), Image(smooth, "QYX"))
+    assert "gain by tile" in lost(checks)
+
+
+METADATA_LOSSES: list[tuple[str, dict[str, Any], str]] = [
+    ("ome.tif", {"spacing": {}}, "pixel size"),
+    ("ome.tif", {"spacing": {"X": (0.1, "nm"), "Y": (0.1, "nm"), "T": (2.0, "s")}}, "pixel size"),
+    ("ome.tif", {"metadata": {}}, "time stamps"),
+    ("tif", {"metadata": {}}, "kind of TIFF"),
+    ("tif", {"axes": "ZYX", "spacing": {"X": (0.1, "µm"), "Y": (0.1, "µm")}}, "axes"),
+    ("mrc", {"metadata": {}}, "extended header"),
+    ("ome.zarr", {"spacing": {}, "metadata": {}}, "attributes"),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "name"), METADATA_LOSSES)
+def test_lost_metadata_is_found(tmp_path: Path, kind: str, changes: dict[str, Any], name: str) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / f"a.{kind}", noisy)
+    assert name in lost(compare(path, result(path, smooth, tmp_path / f"out/a.{kind}", **changes)))
+
+
+def test_pixel_type_shape_and_format(tmp_path: Path) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / "a.npy", noisy)
+    for number, (pixels, names) in enumerate(
+        [(smooth.astype(np.float32), {"pixel type"}), (smooth[:3], {"shape", "frames"}), (smooth[:, :80], {"shape"})]
+    ):
+        np.save(tmp_path / f"{number}.npy", pixels)
+        assert set(lost(compare(path, tmp_path / f"{number}.npy"))) == names
+    save_image(Image(smooth, "QYX", family="tiff"), tmp_path / "a.tif")
+    assert lost(compare(path, tmp_path / "a.tif")) == ["format"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda one: one.__setattr__("RescaleIntercept", 0), "rescale"),
+        (lambda one: one.__delattr__("PixelSpacing"), "geometry"),
+        (lambda one: one.__setattr__("ImagePositionPatient", [0, 0, 0]), "geometry"),
+        (lambda one: one.__setattr__("PatientID", "nobody"), "patient and study"),
+        (lambda one: one.__delattr__("AcquisitionTime"), "time stamps"),
+        (lambda one: one.__setattr__("ImageType", ["ORIGINAL", "PRIMARY"]), "image type"),
+    ],
+)
+def test_lost_elements_of_dicom_are_found(tmp_path: Path, change: Any, name: str) -> None:
+    noisy, smooth = scenes(1)
+    path = make(tmp_path / "a.dcm", noisy)
+    out = result(path, smooth, tmp_path / "out/a.dcm")
+    made = pydicom.dcmread(out)
+    change(made)
+    made.save_as(out)
+    assert name in lost(compare(path, out))
+
+
+def test_an_old_uid_is_found(tmp_path: Path) -> None:
+    noisy, smooth = scenes(1)
+    path = make(tmp_path / "a.dcm", noisy)
+    out = result(path, smooth, tmp_path / "out/a.dcm")
+    made = pydicom.dcmread(out)
+    made.SOPInstanceUID = pydicom.dcmread(path).SOPInstanceUID
+    made.save_as(out)
+    assert lost(compare(path, out)) == ["UIDs of image and series"]
+
+
+def test_a_lost_affine_of_nifti_is_found(tmp_path: Path) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / "a.nii", noisy)
+    made = nibabel.Nifti1Image(smooth.T.astype(np.int16), np.eye(4))
+    nibabel.save(made, tmp_path / "b.nii")
+    assert {"affine", "intensity scale", "pixel size"} <= set(lost(compare(path, tmp_path / "b.nii")))
+
+
+def test_a_lost_resolution_of_zarr_is_found(tmp_path: Path) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / "a.ome.zarr", noisy)
+    root = zarr.open_group(str(path), mode="a")
+    words = json.loads(json.dumps(root.attrs["ome"]))
+    words["multiscales"][0]["datasets"].append({**words["multiscales"][0]["datasets"][0], "path": "1"})
+    root.create_array("1", shape=(4, 80, 80), chunks=(1, 80, 80), dtype="uint16")[...] = noisy[:, ::2, ::2]
+    root.attrs["ome"] = words
+    out = result(path, smooth, tmp_path / "out/a.ome.zarr")
+    assert not lost(compare(path, out))
+    words["multiscales"][0]["datasets"].pop()
+    zarr.open_group(str(out), mode="a").attrs["ome"] = words
+    assert set(lost(compare(path, out))) == {"attributes", "resolutions"}
+
+
+def test_folders_and_missing_results(tmp_path: Path) -> None:
+    noisy, smooth = scenes(2)
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for name in ("a.npy", "deep/b.npy"):
+        make(tmp_path / "in" / name, noisy)
+    (tmp_path / "out").mkdir()
+    np.save(tmp_path / "out/a.npy", smooth)
+    found = verify(tmp_path / "in", tmp_path / "out")
+    assert {name: lost(checks) for name, checks in found.items()} == {"a.npy": [], "deep/b.npy": ["file"]}
+
+
+@pytest.mark.parametrize("side", [6, 20, 40, 97])
+@pytest.mark.parametrize("value", ["noise", "constant", "two values"])
+def test_small_and_plain_images_pass(side: int, value: str) -> None:
+    pixels = {"noise": RNG.normal(100, 9, (side, side)), "constant": np.full((side, side), 7.0), "two values": np.eye(side)}[value]
+    image = Image(pixels, "YX")
+    assert not lost(intensities(image, image))
+    assert not lost(intensities(image, image.with_pixels(gaussian_filter(pixels, 1.0))))
