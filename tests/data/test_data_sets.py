@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,35 @@ def test_read_set_refuses_a_folder_of_blank_files(tmp_path: Path):
     save_image(Image(np.full((8, 8), 9, np.uint8), "YX"), tmp_path / "blank.npy")
     with pytest.raises(InputError, match=r"blank\.npy: every training image is constant"):
         read_set(find_images([tmp_path]))
+
+
+def test_a_set_larger_than_memory_is_trained_on_crops_of_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("pairfree.data.sets.CROP_PX", 128)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 2**16, (6, 900, 700)).astype(np.uint16)
+    for name in ("noisy", "target"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "stack.npy", pixels + (name == "target"))
+        np.save(tmp_path / name / "small.npy", pixels[0, :40, :50])
+    budget = pixels.size * 4 // 3
+    found, target = (read_set(find_images([tmp_path / name]), budget) for name in ("noisy", "target"))
+    held = sum(plane.nbytes for plane in found.planes) * 2
+    assert 0.5 * budget < held < 1.5 * budget
+    assert {name.partition("]")[0] for name in found.names} >= {f"stack.npy[{number}" for number in range(6)}
+    assert "crops spread over all of them" in found.warnings[-1]
+    for plane, name in zip(found.planes, found.names, strict=True):
+        if "small" in name:
+            continue
+        index, row, column = (int(number) for number in re.findall(r"\d+", name))
+        np.testing.assert_array_equal(plane[0], pixels[index, row : row + 128, column : column + 128])
+    partners = matched(found, target)
+    for first, second in zip(found.planes, partners.planes, strict=True):
+        np.testing.assert_array_equal(first + np.uint16(1), second)
+
+
+def test_a_set_that_fits_is_taken_whole(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(12.0).reshape(3, 4))
+    found = read_set(find_images([tmp_path]))
+    assert found.names == ["a.npy"]
+    assert not found.warnings
+    np.testing.assert_array_equal(found.planes[0][0], np.arange(12.0).reshape(3, 4))

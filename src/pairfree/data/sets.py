@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
+from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
+from pairfree.files.words import size_text
+
+MOST_BYTES = 2_000_000_000
+"""Of a set's pixels as float32, which is what training holds."""
+CROP_PX = 512
 
 
 @dataclass
@@ -41,21 +49,26 @@ class ImageSet:
     def pixels(self) -> int:
         return sum(plane.shape[1] * plane.shape[2] for plane in self.planes)
 
-    def add(self, image: Image, name: str, stem: str) -> None:
-        """Append the planes of one image. InputError for non-finite pixels and for a mix of grey and colour."""
+    def add(self, image: Image, name: str, stem: str, share: float = 1.0) -> None:
+        """Append the planes of one image, or crops of that share of them. InputError for non-finite pixels and a mix of grey and colour."""
         for index in image.planes():
-            plane = to_channels_first(image.plane(index), image.colours)
-            label = name + ("[" + ",".join(map(str, index)) + "]" if index else "")
-            check_finite(plane, label)
-            if self.planes and plane.shape[0] != self.channels:
-                kind = {1: "grey", 3: "colour"}
-                here, before = kind.get(plane.shape[0], f"{plane.shape[0]}-channel"), kind.get(self.channels, f"{self.channels}-channel")
-                raise InputError(f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart")
-            if plane.min() == plane.max():
-                self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
-            self.planes.append(plane)
-            self.names.append(label)
-            self.stems.append(stem + label[len(name) :])
+            place = "[" + ",".join(map(str, index)) + "]" if index else ""
+            for rows, columns in _crops(stem + place, image.height, image.width, share):
+                plane = to_channels_first(image.region(index, rows, columns), image.colours)
+                cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
+                check_finite(plane, name + place, (rows.start, columns.start))
+                self._append(plane, name + cut, stem + cut)
+
+    def _append(self, plane: np.ndarray, label: str, stem: str) -> None:
+        if self.planes and plane.shape[0] != self.channels:
+            kind = {1: "grey", 3: "colour"}
+            here, before = kind.get(plane.shape[0], f"{plane.shape[0]}-channel"), kind.get(self.channels, f"{self.channels}-channel")
+            raise InputError(f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart")
+        if plane.min() == plane.max():
+            self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
+        self.planes.append(plane)
+        self.names.append(label)
+        self.stems.append(stem)
 
 
 def to_channels_first(plane: np.ndarray, colours: int) -> np.ndarray:
@@ -74,15 +87,49 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     )
 
 
-def read_set(entries: Sequence[Entry]) -> ImageSet:
-    """Read every file of a set."""
-    found = ImageSet()
+def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES) -> ImageSet:
+    """Read every file of a set; of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes.
+
+    The crops of a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
+    """
+    limits = replace(DEFAULT, resident_bytes=min(DEFAULT.resident_bytes, most_bytes // 16))
+    opened: list[Image | None] = []
+    total = 0
     for entry in entries:
-        image = open_image(entry.path)
+        image = open_image(entry.path, limits)
+        total += _bytes(image)
+        opened.append(image if total <= most_bytes else None)  # the others are opened again when their turn comes
+    share = min(1.0, most_bytes / total) if total else 1.0
+    found = ImageSet()
+    for number, entry in enumerate(entries):
+        image = opened[number] or open_image(entry.path, limits)
+        opened[number] = None
         found.warnings += [f"{entry.relative}: {line}" for line in image.metadata.get("warnings", [])]
-        found.add(image, str(entry.relative), entry.stem)
+        found.add(image, str(entry.relative), entry.stem, share)
+    if share < 1:
+        held = sum(plane.shape[1] * plane.shape[2] for plane in found.planes)
+        found.warnings.append(
+            f"the images take {size_text(total)} in training, more than {size_text(most_bytes)}: {len(found.planes)} crops spread over all "
+            f"of them are used, {held / 1e6:,.0f} megapixels"
+        )
     _check_not_blank(found)
     return found
+
+
+def _bytes(image: Image) -> int:
+    """What the pixels take in training."""
+    return 4 * image.colours * image.width * image.height * math.prod(image.leading)
+
+
+def _crops(name: str, height: int, width: int, share: float) -> list[tuple[slice, slice]]:
+    """Squares of ``CROP_PX`` that make up about that share of a plane, anywhere in it; at random, one more or less."""
+    if share >= 1:
+        return [(slice(0, height), slice(0, width))]
+    rng = np.random.default_rng(list(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()))
+    high, wide = min(CROP_PX, height), min(CROP_PX, width)
+    wanted = int(share * height * width / (high * wide) + rng.random())
+    tops, lefts = rng.integers(0, height - high + 1, wanted), rng.integers(0, width - wide + 1, wanted)
+    return [(slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)]
 
 
 def array_set(arrays: Sequence[np.ndarray], what: str = "array") -> ImageSet:
