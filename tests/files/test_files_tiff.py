@@ -308,3 +308,42 @@ def test_tiles_that_are_no_multiple_of_sixteen_become_strips(tmp_path):
     image.metadata["tiff"] = replace(image.metadata["tiff"], tile=(20, 20))
     save_image(image, tmp_path / "out.tif")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
+
+
+def ome_set(folder: Path) -> np.ndarray:
+    """Two files of one OME-TIFF, two planes each; either holds the XML of all."""
+    pixels = np.random.default_rng(0).integers(0, 999, (4, 32, 40)).astype(np.uint16)
+    uuids = [f"urn:uuid:11111111-0000-4000-8000-00000000000{number}" for number in range(2)]
+    data = "".join(
+        f'<TiffData IFD="{z % 2}" FirstZ="{z}" PlaneCount="1"><UUID FileName="s{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
+        for z in range(4)
+    )
+    for number in range(2):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[number]}"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" SizeT="1" PhysicalSizeX="0.5">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(folder / f"s{number}.ome.tif", pixels[2 * number : 2 * number + 2], description=xml, metadata=None)
+    return pixels
+
+
+def test_a_set_of_ome_files_comes_back_as_one(tmp_path: Path) -> None:
+    """Each file holds its own planes; readers put the results together as they did the inputs."""
+    (tmp_path / "in").mkdir()
+    pixels = ome_set(tmp_path / "in")
+    for number in range(2):
+        image = open_image(tmp_path / f"in/s{number}.ome.tif")
+        np.testing.assert_array_equal(image.pixels, pixels[2 * number : 2 * number + 2])
+        assert image.spacing == {"X": (0.5, "µm")}
+        assert image.metadata["warnings"] == [f"is one file of a set (s{1 - number}.ome.tif): keep their results together"]
+        save_image(image.with_pixels(image.pixels + np.uint16(1)), tmp_path / f"out/s{number}.ome.tif")
+    for number in range(2):
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"out/s{number}.ome.tif"), pixels + 1)
+
+
+def test_a_renamed_ome_file_is_no_set(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((3, 8, 9), np.uint16), metadata={"axes": "ZYX"})
+    (tmp_path / "a.ome.tif").rename(tmp_path / "b.ome.tif")
+    image = open_image(tmp_path / "b.ome.tif")
+    assert (image.axes, image.metadata["warnings"]) == ("ZYX", [])

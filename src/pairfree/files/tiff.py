@@ -101,7 +101,7 @@ def read_tiff(path: Path, limits: Limits) -> Image:
     """Read the first image series of a TIFF. Further series are named in ``metadata["warnings"]``. Raises InputError."""
     pages = count_pages(path, limits)
     warnings: list[str] = []
-    with tifffile.TiffFile(path) as tiff:
+    with _opened(path, warnings) as tiff:
         first = tiff.pages[0].aspage()
         _check_page(first, path, limits, tiff.filehandle.size)
         kind, stated = _stated(tiff, path, limits, pages)
@@ -128,6 +128,20 @@ def read_tiff(path: Path, limits: Limits) -> Image:
     metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings}
     alpha = any(kind in ALPHA for kind in carried.extrasamples)
     return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha)
+
+
+def _opened(path: Path, warnings: list[str]) -> tifffile.TiffFile:
+    """The file alone: of an OME-TIFF whose planes are spread over several files, its own pages, in their order."""
+    tiff = tifffile.TiffFile(path)
+    first = tiff.pages[0].aspage()
+    beside = tiff_meta.files_of_ome(first.description or "") - {path.name} if first.is_ome else set()
+    if not beside:
+        return tiff
+    tiff.close()
+    warnings.append(
+        f"is one file of a set ({', '.join(sorted(beside)[:3])}{', ...' if len(beside) > 3 else ''}): keep their results together"
+    )
+    return tifffile.TiffFile(path, is_ome=False)
 
 
 def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
@@ -201,7 +215,7 @@ def _check_series(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path
     if any(page is None for page in series.pages):
         raise InputError(f"{shown(path)}: some planes that the file declares are missing; export it again as one file")
     if any(page.parent is not tiff for page in series.pages if page is not None):
-        raise InputError(f"{shown(path)}: its planes are spread over several files; convert the set to one OME-TIFF first (bfconvert)")
+        raise InputError(f"{shown(path)}: its planes are spread over several files that it does not name; convert the set to one OME-TIFF")
 
 
 def _present(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffile.TiffFrame]:

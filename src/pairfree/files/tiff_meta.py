@@ -84,6 +84,16 @@ def from_ome(xml: str) -> Stated:
     return Stated(_only_known(steps), tuple(names) if any(names) else (), int(depth) if depth.isdigit() else None, planes)
 
 
+def files_of_ome(xml: str) -> set[str]:
+    """Names of the files that share the planes or the metadata of an OME-XML document; none where one file, whatever its name is now, holds
+    all. Raises ValueError as ``from_ome``.
+    """
+    root = ElementTree.fromstring(xml.strip().rstrip("\0"))
+    planes = {one.attrib.get("FileName", "") for one in root.iterfind(".//{*}TiffData/{*}UUID")}
+    metadata = {one.attrib.get("MetadataFile", "") for one in root.iterfind(".//{*}BinaryOnly")}
+    return ((planes if len(planes - {""}) > 1 else set()) | metadata) - {""}
+
+
 def _declared_planes(root: ElementTree.Element) -> Iterator[int]:
     """Every number of planes, or index of one, that an OME-XML document declares: a reader may make a list of that length."""
     for pixels in root.iterfind(".//{*}Pixels"):
