@@ -321,7 +321,8 @@ def ome_set(folder: Path) -> np.ndarray:
     for number in range(2):
         xml = (
             f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[number]}"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" SizeT="1" PhysicalSizeX="0.5">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" '
+            'SizeT="1" PhysicalSizeX="0.5">'
             f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
         )
         tifffile.imwrite(folder / f"s{number}.ome.tif", pixels[2 * number : 2 * number + 2], description=xml, metadata=None)
