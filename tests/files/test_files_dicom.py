@@ -253,7 +253,7 @@ def test_other_files_are_refused(tmp_path):
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" * 30])
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path)
-    with pytest.raises(InputError, match=r"JPEG 2000.*decompress"):
+    with pytest.raises(InputError, match="compressed as an image of"):
         open_image(path)
     with pytest.raises(OutputError, match="only be written from a DICOM file"):
         save_image(Image(values(), "YX", family="dicom"), tmp_path / "out.dcm")

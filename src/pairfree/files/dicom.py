@@ -1,8 +1,8 @@
 """DICOM images: intensities (HU for CT) in, the same kind of object back with new UIDs, marked as derived.
 
-Read: single and multi-frame, native and RLE, grey and RGB. Pixels are stored values times RescaleSlope plus RescaleIntercept. Padding,
-which is no measurement, is filled with the image's lowest measured value on reading and restored on writing. pydicom is imported when a
-DICOM file is met.
+Read: single and multi-frame, native and RLE, grey and RGB; grey ones also in the JPEG family. Written uncompressed. Intensities are stored
+values times RescaleSlope plus RescaleIntercept. Padding, which is no measurement, is filled with the image's lowest measured value on reading and
+restored on writing. pydicom is imported when a DICOM file is met.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError
+from pairfree.files import dicom_codecs
 from pairfree.files.image import Image
 from pairfree.files.limits import PACKBITS, UNCOMPRESSED, Limits, check_declared
 from pairfree.files.words import shown
@@ -80,8 +81,11 @@ def read_dicom(path: Path, limits: Limits) -> Image:
     frames, samples = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.SamplesPerPixel)
     shape = (frames, int(dataset.Rows), int(dataset.Columns), samples)
     check_declared(path, shape, dtype, limits, len(dataset.PixelData), ratio)
-    stored = np.ascontiguousarray(dataset.pixel_array).reshape(shape).astype(dtype, copy=False)
-    stored = stored[..., 0] if samples == 1 else stored
+    if dataset.file_meta.TransferSyntaxUID in dicom_codecs.CODECS:
+        stored = dicom_codecs.decode(dataset, shape[:3], dtype, path)
+    else:
+        stored = np.ascontiguousarray(dataset.pixel_array).reshape(shape).astype(dtype, copy=False)
+        stored = stored[..., 0] if samples == 1 else stored
     slope, intercept = _rescale(dataset, path)
     padded = _padding(dataset, stored, slope, intercept)
     bits = int(dataset.BitsStored)
@@ -112,7 +116,12 @@ def _check(dataset: Any, path: Path) -> float:
         raise InputError(f"{shown(path)}: {dataset.BitsAllocated} bits a pixel are not supported; 8, 16 and 32 are")
     if "ModalityLUTSequence" in dataset:
         raise InputError(f"{shown(path)}: its intensities are given by a lookup table, which cannot be inverted; convert it with a rescale")
-    return PACKBITS if dataset.file_meta.TransferSyntaxUID.is_compressed else UNCOMPRESSED
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in dicom_codecs.CODECS:
+        if int(dataset.SamplesPerPixel) != 1:
+            raise InputError(f"{shown(path)}: is a colour image compressed as {syntax.name}; decompress it first, with gdcmconv --raw")
+        return dicom_codecs.RATIO
+    return PACKBITS if syntax.is_compressed else UNCOMPRESSED
 
 
 def _check_syntax(syntax: Any, path: Path) -> None:
@@ -121,7 +130,7 @@ def _check_syntax(syntax: Any, path: Path) -> None:
 
     if syntax is None:
         raise InputError(f"{shown(path)}: states no transfer syntax; export it again")
-    if syntax.is_deflated or (syntax.is_compressed and syntax != RLELossless):
+    if syntax.is_deflated or (syntax.is_compressed and syntax != RLELossless and syntax not in dicom_codecs.CODECS):
         raise InputError(f"{shown(path)}: is compressed as {syntax.name}; decompress it first, for example with gdcmconv --raw")
 
 
