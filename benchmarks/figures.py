@@ -1,5 +1,6 @@
 """Pictures of the docs from measured cells: python benchmarks/figures.py --data DIR (the data of ``pairfree bench``).
 
+iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images while it trains, film noise
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.bsd68 import EXPERIMENT
-from pairfree.evaluate.plots import histogram_pair
+from pairfree.bench.tables import read_results
+from pairfree.evaluate.plots import curves, histogram_pair
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.noise.files import simulate_pixels
@@ -25,6 +27,8 @@ STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
 .plot polyline { fill: none; stroke-width: 1.75; } .plot .line-b { stroke: #b04a00; } .plot .mark-b { fill: #b04a00; }
+.plot .line-0 { stroke: #777; } .plot .line-1 { stroke: #0a6685; } .plot .line-2 { stroke: #b04a00; }
+.plot .mark-0 { fill: #777; } .plot .mark-1 { fill: #0a6685; } .plot .mark-2 { fill: #b04a00; } .plot .grid { stroke: #ddd; }
 .plot .fill-a { fill: #0a6685; fill-opacity: 0.35; stroke: #0a6685; stroke-width: 0.75; } .plot .mark-a { fill: #0a6685; }
 </style>"""
 
@@ -41,8 +45,23 @@ def residual_histogram(data: Path, runs: Path) -> str:
     svg = histogram_pair(
         noise, removed, names, "True noise and what IDDP removed", f"grey levels of {images[0].data_range:.0f}; heights are square roots"
     )
+    return standalone(svg)
+
+
+def standalone(svg: str) -> str:
+    """A plot of the report as a file of its own."""
     head, inner = svg.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">{STYLE}{inner}\n'
+
+
+def convergence(results: Path) -> str:
+    """SVG: the cells of ``bench convergence``, a point each time they were scored and one at the end."""
+    series = {}
+    for result in read_results(results / "convergence").values():
+        points = [(one["seconds"], one["scores"]["all"]["psnr_db"]) for one in result["training"]["scores_on_the_way"]]
+        points.append((result["training"]["seconds"], result["scores"]["all"]["psnr_db"]))
+        series[result["row"]] = ([seconds / 60 for seconds, _ in points], [psnr for _, psnr in points])
+    return standalone(curves(series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"))
 
 
 def noise_micrographs(data: Path) -> np.ndarray:
@@ -72,6 +91,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     folder = ROOT / "docs" / "figures"
     folder.mkdir(exist_ok=True)
+    (folder / "iscl_convergence.svg").write_text(convergence(ROOT / "benchmarks" / "results"), encoding="utf-8")
     (folder / "iddp_residual.svg").write_text(residual_histogram(given.data, given.runs), encoding="utf-8")
     for name, draw in (("noise_micrographs", noise_micrographs), ("noise_ct", noise_ct)):
         save_image(Image(draw(given.data), "YX", family="png"), folder / f"{name}.png", overwrite=True)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from pairfree.errors import InputError, OutputError
 from pairfree.evaluate.metrics import score
 from pairfree.evaluate.noref import residual_evidence
-from pairfree.evaluate.plots import histogram_gauss, histogram_pair, line_plot, log_ticks, nice_ticks, png_uri, to_uint8
+from pairfree.evaluate.plots import curves, histogram_gauss, histogram_pair, line_plot, log_ticks, nice_ticks, png_uri, to_uint8
 from pairfree.evaluate.report import Citation, Curve, Example, ReportData, display_window, render_report, safe_link, write_report, zoom_box
 
 EVIL = '<script>alert("x")</script>'
@@ -226,3 +227,14 @@ def test_slider_moves_in_a_browser_without_a_console_message(html: str, tmp_path
     ):
         assert expected in body.group() or expected.replace("0px)", "0px 0px 0px 0%)") in body.group(), (expected, body.group())
     assert "CONSOLE" not in done.stderr
+
+
+def test_curves_lie_over_one_pair_of_axes() -> None:
+    svg = curves({"first <": ([1.0, 2.0], [10.0, 20.0]), "second": ([0.5, 4.0], [20.0, 10.0])}, "l", "minutes", "dB")
+    root = ElementTree.fromstring(svg)
+    lines = [[tuple(map(float, p.split(","))) for p in one.attrib["points"].split()] for one in root.iter("polyline")]
+    (a, b), (c, d) = lines
+    assert c[0] < a[0] < b[0] < d[0]  # one axis of x
+    assert a[1] == d[1] > b[1] == c[1]  # one of y, upwards
+    words = [one.itertext() for one in root.iter("text")]
+    assert {"■ first <", "■ second", "minutes", "dB"} <= {"".join(one) for one in words}

@@ -9,7 +9,7 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -86,6 +86,21 @@ def line_plot(x: Sequence[float], y: Sequence[float], label: str, x_label: str =
     dot = f'<circle class="line-dot" cx="{axes.px(at[-1]):.1f}" cy="{axes.py(mean[-1]):.1f}" r="2.5"/>'
     text = f"{label}: {number(float(mean[0]))} at first, {number(float(mean[-1]))} at last"
     return _frame(text, axes.draw(x_label) + band + _polyline(axes, at, mean, "line") + dot)
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, x_label: str, y_label: str) -> str:
+    """Up to four named curves (x, y) over one pair of axes, of class line-0, line-1, ...; their names stand at the bottom right."""
+    xs = [x for first, _ in series.values() for x in first]
+    ys = [y for _, second in series.values() for y in second]
+    axes = _Axes((0.0, max(xs)), _padded(min(ys), max(ys), False), False)
+    lines, keys = "", ""
+    for i, (name, (x, y)) in enumerate(series.items()):
+        lines += _polyline(axes, np.asarray(x, np.float64), np.asarray(y, np.float64), f"line-{i}")
+        lines += "".join(f'<circle class="mark-{i}" cx="{axes.px(a):.1f}" cy="{axes.py(b):.1f}" r="2"/>' for a, b in zip(x, y))
+        place = f'x="{WIDTH - RIGHT - 4}" y="{HEIGHT - BOTTOM - 8 - 16 * (len(series) - 1 - i)}"'
+        keys += f'<text class="key" {place}><tspan class="mark-{i}">■</tspan> {escape(name)}</text>'
+    title = f'<text class="axis-label" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
+    return _frame(label, axes.draw(x_label) + lines + keys + title)
 
 
 def histogram_pair(first: ArrayLike, second: ArrayLike, names: tuple[str, str], label: str, x_label: str) -> str:

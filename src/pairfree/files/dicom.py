@@ -1,8 +1,8 @@
 """DICOM images: intensities (HU for CT) in, the same kind of object back with new UIDs, marked as derived.
 
 Read: single and multi-frame, native and RLE, grey and RGB; grey ones also in the JPEG family. Written uncompressed. Intensities are stored
-values times RescaleSlope plus RescaleIntercept. Padding, which is no measurement, is filled with the image's lowest measured value on reading and
-restored on writing. pydicom is imported when a DICOM file is met.
+values times RescaleSlope plus RescaleIntercept. Padding, which is no measurement, is filled with the image's lowest measured value on
+reading and restored on writing. pydicom is imported when a DICOM file is met.
 """
 
 from __future__ import annotations
