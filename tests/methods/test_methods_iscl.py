@@ -26,7 +26,7 @@ from pairfree.methods.iscl import (
     pseudo_noise_loss,
     without_noise,
 )
-from pairfree.methods.unpaired import Bounded, signed
+from pairfree.methods.unpaired import Bounded, grid_loss, signed
 
 SHAPE = (3, 2, 4, 5)
 
@@ -112,7 +112,10 @@ def test_what_lies_beyond_the_training_range_comes_through():
     torch.testing.assert_close(darker[..., 0], darker[..., 1] - 0.5)
 
 
-PUBLISHED = {"start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0, "critics_ramp": 0.0, "critic_lr": 0.0, "swa_from": 0.6}
+PUBLISHED = {
+    **{"start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0, "grid_weight": 0.0, "critics_ramp": 0.0, "critic_lr": 0.0},
+    "swa_from": 0.6,
+}
 """The settings that make a step Algorithm 1 as published."""
 
 
@@ -317,7 +320,11 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     y = (2 * batch.clean - 1).clamp(-1, 1)
     noised = method.transplant.put(y, method.transplant.draw(2, at))
     with torch.no_grad():
-        expected = 30 * (y - method.F(noised)).abs().mean(), (method.H(noised) - (noised - y)).abs().mean()
+        denoised, noise = method.F(noised), method.H(noised)
+        expected = (
+            30 * (y - denoised).abs().mean() + 300 * grid_loss(noised - denoised, 8),
+            (noise - (noised - y)).abs().mean() + 300 * grid_loss(noise, 8),
+        )
     method.step(batch, at)
     assert [name for name, _ in found] == ["F", "H"]
     assert [value for _, value in found] == pytest.approx([value.item() for value in expected], rel=1e-5)
@@ -344,7 +351,9 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
         ramp = 0.15 / 0.3
         loss = ramp * (-D_Y(fx).mean() - D_X(gy).mean()) + 30 * ((x - G(fx + hx)).abs().mean() + (y - F(gy)).abs().mean())
         loss += 30 * (0.1 * (fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(made)).abs().mean())
+        loss += 300 * grid_loss(x - fx, 8)
         learned = (hx - (x - fx)).abs().mean() + (gy - y - H(gy)).abs().mean() + (made - y - H(made)).abs().mean()
+        learned += 300 * grid_loss(hx, 8)
     method.step(batch, at)
     torch.testing.assert_close([found[0], found[2]], [loss.item(), learned.item()], rtol=1e-5, atol=1e-6)
 
@@ -398,3 +407,23 @@ def test_the_denoiser_sees_the_matched_image(small):
     expected = ((first + second) / 2 + 1) / 2 + (x - x.clamp(0, 1))
     torch.testing.assert_close(method.denoise(x), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(method.disagreement(x), (first - second).abs() / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_grid_loss_is_the_variance_of_the_means_of_places():
+    change = np.random.default_rng(0).normal(size=(3, 2, 16, 24))
+    means = np.array([[[[change[b, c, i::4, j::4].mean() for j in range(4)] for i in range(4)] for c in range(2)] for b in range(3)])
+    expected = means.reshape(3, 2, 16).var(axis=2).mean()
+    assert grid_loss(torch.from_numpy(change), 4).item() == pytest.approx(expected, rel=1e-10)
+    assert torch.autograd.gradcheck(lambda x: grid_loss(x, 4), torch.from_numpy(change[:1, :, :8, :8]).requires_grad_())
+
+
+def test_grid_loss_sees_a_grid_and_hardly_noise():
+    rng = torch.Generator().manual_seed(0)
+    noise = 0.3 * torch.randn(64, 1, 64, 64, generator=rng)
+    floor = 0.3**2 * 8**2 / 64**2
+    assert grid_loss(noise, 8).item() == pytest.approx(floor, rel=0.1)
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    for grid in ((-1.0) ** (rows + columns), (-1.0) ** (columns // 2) * torch.ones(64, 64), (-1.0) ** (rows // 4) * torch.ones(64, 64)):
+        assert grid_loss(noise + 0.1 * grid, 8).item() == pytest.approx(floor + 0.01, rel=0.15)
+    assert grid_loss(torch.linspace(0, 9, 64).expand(1, 1, 64, 64) // 1, 64) > 0  # a cell as large as the patch sees all of it
+    assert grid_loss(torch.full((2, 1, 16, 16), 3.0), 8).item() == 0.0

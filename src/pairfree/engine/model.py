@@ -165,7 +165,7 @@ class Model:
                 check_finite(found, _label(image, index), (rows.start, columns.start))
             return found
 
-        return Plane(image.height, image.width, read)
+        return Plane(image.height, image.width, read, slow=image.stored)
 
     def strange(self, image: Image) -> list[str]:
         """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for.

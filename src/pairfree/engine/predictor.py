@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,11 +41,13 @@ class Plane:
     """A plane that may be larger than memory.
 
     read   rows and columns within the plane -> intensities (C, h, w) of any supported dtype; finite
+    slow   reading takes time, as from a file: the next tile is read while one is worked on
     """
 
     height: int
     width: int
     read: Callable[[slice, slice], np.ndarray]
+    slow: bool = False
 
     @classmethod
     def of(cls, intensity: np.ndarray) -> Plane:
@@ -228,8 +231,7 @@ class Predictor:
         if not tiles:
             return
         with self._statistics(plane, high, wide):
-            for read, rows, columns in tiles:
-                intensity = plane.padded(*read)
+            for (read, rows, columns), intensity in zip(tiles, _read_ahead(plane, [tile[0] for tile in tiles])):
                 found = self._applied(job.apply, self._normalised(intensity))
                 inside = slice(rows.start - read[0], rows.stop - read[0]), slice(columns.start - read[2], columns.stop - read[2])
                 self._check_output(found, intensity)
@@ -266,6 +268,19 @@ class Predictor:
         """``apply`` on one tile (C, h, w), network units."""
         found: np.ndarray = apply(torch.from_numpy(tile).to(self.method.device)[None])[0].cpu().numpy()
         return found
+
+
+def _read_ahead(plane: Plane, places: Sequence[tuple[int, int, int, int]]) -> Iterator[np.ndarray]:
+    """``plane.padded`` of each place in turn."""
+    if not plane.slow:
+        yield from (plane.padded(*place) for place in places)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(plane.padded, *places[0])
+        for place in places[1:]:
+            now, waiting = waiting.result(), reader.submit(plane.padded, *place)
+            yield now
+        yield waiting.result()
 
 
 def sample_places(height: int, width: int, max_px: float, stride_px: int) -> list[tuple[int, int, int, int]]:

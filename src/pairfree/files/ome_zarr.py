@@ -34,6 +34,7 @@ OURS, ALL_WRITTEN = "pairfree", "all written"
 MOST_METADATA_BYTES = 2**26
 MOST_CHUNK_BYTES = 2**31
 KEPT_BYTES = 2**27
+WRITTEN_BYTES = 2**24
 CHUNK_PX = 512
 UNITS = {"µm": "micrometer", "nm": "nanometer", "Å": "angstrom", "mm": "millimeter", "cm": "centimeter", "m": "meter", "s": "second"}
 SERIES = "OME"
@@ -355,8 +356,11 @@ def _checks(codec: Any) -> bool:
 
 
 def _parts(array: Any) -> Iterator[tuple[slice, ...]]:
-    """The array in pieces that are written whole: a chunk, or a shard."""
-    units = array.shards or array.chunks
+    """The array in pieces of whole chunks, or shards, up to ``WRITTEN_BYTES``: several are encoded side by side."""
+    units = list(array.shards or array.chunks)
+    for axis in reversed(range(len(units))):
+        room = WRITTEN_BYTES // (math.prod(units) * array.dtype.itemsize)
+        units[axis] *= max(1, min(room, -(-array.shape[axis] // units[axis])))
     for start in itertools.product(*(range(0, size, unit) for size, unit in zip(array.shape, units, strict=True))):
         yield tuple(slice(i, min(i + unit, size)) for i, unit, size in zip(start, units, array.shape, strict=True))
 
@@ -382,11 +386,8 @@ def _shrink(fine: Any, coarse: Any) -> None:
         for axis, (one, factor) in enumerate(zip(part, factors, strict=True)):
             wanted = one.stop - one.start
             starts = np.minimum(np.arange(wanted) * factor, block.shape[axis] - 1)
-            counts = np.diff(np.append(starts, block.shape[axis]))
-            if factor > 1 or wanted != block.shape[axis]:
-                starts, counts = (starts, counts) if (counts > 0).all() else (starts, np.maximum(counts, 1))
-                shape = [-1 if a == axis else 1 for a in range(block.ndim)]
-                block = np.add.reduceat(block, starts, axis=axis) / counts.reshape(shape)
+            counts = np.maximum(np.diff(np.append(starts, block.shape[axis])), 1)
+            block = np.add.reduceat(block, starts, axis=axis) / counts.reshape([-1 if a == axis else 1 for a in range(block.ndim)])
         if coarse.dtype.kind in "iu":
             block = np.rint(block)
         coarse[part] = block.astype(coarse.dtype)

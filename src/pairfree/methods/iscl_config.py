@@ -35,6 +35,7 @@ class ISCLConfig(UnpairedConfig):
     nested_weight         lambda of eq. (1)
     agreement             weight of the first term of eq. (6)
     identity              weight of CycleGAN's identity loss beside the cycle; 0 is ISCL
+    grid_weight           weight of ``grid_loss`` on what F and H remove; 0 is the paper
     critics_ramp          share of the steps of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper
     gamma                 share of F in the result, eq. (13)
     extract               train H at all; False, with the three below, is CycleGAN
@@ -59,6 +60,7 @@ class ISCLConfig(UnpairedConfig):
     nested_weight: float = 30.0
     agreement: float = 1.0
     identity: float = 0.0
+    grid_weight: float = 0.0
     critics_ramp: float = 0.0
     gamma: float = 0.5
     extract: bool = True
@@ -80,8 +82,8 @@ class ISCLConfig(UnpairedConfig):
             problems.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
         if self.optimizer not in OPTIMIZERS:
             problems.append(f"optimizer = {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
-        if min(self.critic_lr, self.agreement, self.identity) < 0:
-            problems.append("critic_lr, agreement and identity must not be negative")
+        if min(self.critic_lr, self.agreement, self.identity, self.grid_weight) < 0:
+            problems.append("critic_lr, agreement, identity and grid_weight must not be negative")
         if self.start > 0 and not self.extract:
             problems.append("start > 0 needs extract = true: the noise is what the extractor finds")
         for name in ("start", "gamma", "swa_from", "lookahead_alpha", "critics_ramp"):
