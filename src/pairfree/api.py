@@ -288,6 +288,7 @@ def denoise(
     device: str = "auto",
     overwrite: bool = False,
     disagreement: str | Path | None = None,
+    scheduler: str | None = None,
     on_file: Callable[[int, int, FileResult], None] | None = None,
     on_pixels: Callable[[int], None] | None = None,
 ) -> list[FileResult]:
@@ -302,7 +303,7 @@ def denoise(
     """
 
     planned = plan_denoising(run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, disagreement=disagreement)
-    return denoise_files(planned, on_file, on_pixels)
+    return denoise_files(planned, on_file, on_pixels, scheduler)
 
 
 def plan_denoising(

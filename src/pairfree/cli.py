@@ -164,6 +164,9 @@ def denoise(
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")] = False,
 ) -> None:
     """Denoise files; each comes back in its own format with its metadata. Stopped or killed, the same command goes on where it stood."""
@@ -183,7 +186,7 @@ def denoise(
             done += count
             bar(done / 1e6, planned.to_do / 1e6, "megapixels")
 
-        results = denoise_files(planned, None, on_pixels)
+        results = denoise_files(planned, None, on_pixels, scheduler)
     for result in results:
         for line in result.warnings:
             err.print(f"warning: {result.source}: {line}", markup=False)

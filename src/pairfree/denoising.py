@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pairfree.cluster import connected, denoise_on
 from pairfree.data.sets import to_channels_first
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
@@ -104,9 +105,24 @@ def plan_files(
 
 
 def denoise_files(
-    planned: Planned, on_file: Callable[[int, int, FileResult], None] | None, on_pixels: Callable[[int], None] | None
+    planned: Planned,
+    on_file: Callable[[int, int, FileResult], None] | None,
+    on_pixels: Callable[[int], None] | None,
+    scheduler: str | None = None,
 ) -> list[FileResult]:
     """Do what was planned; see ``pairfree.denoise``."""
+    if scheduler is None:
+        return _denoise_files(planned, on_file, on_pixels, None)
+    with connected(scheduler) as client:
+        return _denoise_files(planned, on_file, on_pixels, client)
+
+
+def _denoise_files(
+    planned: Planned,
+    on_file: Callable[[int, int, FileResult], None] | None,
+    on_pixels: Callable[[int], None] | None,
+    client: Any,
+) -> list[FileResult]:
     for folder in {path.parent for _, path, _ in planned.files}:
         remove_stale(folder)
     results: list[FileResult] = []
@@ -114,7 +130,7 @@ def denoise_files(
         found = planned.before.get(path)
         if found is None:
             overwrite = planned.overwrite or path in planned.ledger.paths
-            found = _denoise_file(planned.model, entry, path, map_path, planned.limits, overwrite, on_pixels)
+            found = _denoise_file(planned, entry, path, map_path, overwrite, on_pixels, client)
             if len(planned.files) > 1:
                 planned.ledger.add(entry, found, map_path)
         results.append(found)
@@ -138,12 +154,22 @@ def seconds_per_mpx(planned: Planned) -> float:
 
 
 def _denoise_file(
-    model: Model, entry: Entry, path: Path, map_path: Path | None, limits: Limits, overwrite: bool, on_pixels: Callable[[int], None] | None
+    planned: Planned,
+    entry: Entry,
+    path: Path,
+    map_path: Path | None,
+    overwrite: bool,
+    on_pixels: Callable[[int], None] | None,
+    client: Any,
 ) -> FileResult:
+    model, limits = planned.model, planned.limits
     image = open_image(entry.path, limits)
     of_what = {**model.identity, "source": fingerprint(entry.path)}
     with open_sink(model.derived(image), path, overwrite, of_what) as sink:
-        model.denoise_into(image, sink, on_pixels)
+        if client is None:
+            model.denoise_into(image, sink, on_pixels)
+        else:
+            denoise_on(client, model, image, limits, sink, on_pixels)
         sink.commit()
         clipped = sink.clipped
     if map_path is not None:

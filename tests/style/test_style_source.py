@@ -30,7 +30,7 @@ ARROWS = {
     "evaluate": EVERYONE | {"files", "data", "noise"},
     "bench": EVERYONE | {"files", "data", "noise", "nets", "methods", "engine", "evaluate", "api"},  # a user of the public face
 }
-TOP = {"pairfree", "__main__", "api", "job", "cli", "terminal", "denoising", "story", "facts", "demo"}
+TOP = {"pairfree", "__main__", "api", "job", "cli", "terminal", "denoising", "cluster", "story", "facts", "demo"}
 WITHOUT_TORCH = ("files", "noise", "evaluate")
 
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "code", "imp", "runpy"}

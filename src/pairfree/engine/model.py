@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -100,13 +100,21 @@ class Model:
         self.denoise_into(image, out, on_pixels)
         return Denoised(replace(self.derived(image), data=out.pixels), out.clipped)
 
-    def denoise_into(self, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None = None) -> None:
+    def denoise_into(
+        self,
+        image: Image,
+        sink: Receiver,
+        on_pixels: Callable[[int], None] | None = None,
+        planes: Iterable[tuple[int, ...]] | None = None,
+    ) -> None:
         """``denoise_image`` tile by tile: what ``sink`` has finished is left out, the rest is written to it.
 
+        planes   only these, which were checked before
         Raises   InputError as ``check``; of an image that stays in its file, NaN and Inf are found when their tile is read
         """
-        self.check(image)
-        for index in image.planes():
+        if planes is None:
+            self.check(image)
+        for index in image.planes() if planes is None else planes:
 
             def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
                 done, clipped = to_dtype(values, image.dtype, image.limits)

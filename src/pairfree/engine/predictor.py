@@ -221,13 +221,11 @@ class Predictor:
         plane = job.plane
         high, wide = (whole_strides(length, self.stride_px) for length in (plane.height, plane.width))
         tiles = []
-        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px):
-            top, bottom, left, right = tile.core
-            rows, columns = slice(top, min(bottom, plane.height)), slice(left, min(right, plane.width))
+        for read, rows, columns in self._tiles(plane.height, plane.width):
             if job.work.finished(rows, columns):
-                on_pixels((rows.stop - top) * (columns.stop - left))
+                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
             else:
-                tiles.append((tile.read, rows, columns))
+                tiles.append((read, rows, columns))
         if not tiles:
             return
         with self._statistics(plane, high, wide):
@@ -237,6 +235,17 @@ class Predictor:
                 self._check_output(found, intensity)
                 job.write(rows, columns, job.combine(intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)))
                 on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
+
+    def _tiles(self, height: int, width: int) -> Iterator[tuple[tuple[int, int, int, int], slice, slice]]:
+        """(what is read, rows and columns that are written) of each tile of a plane."""
+        high, wide = (whole_strides(length, self.stride_px) for length in (height, width))
+        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px):
+            top, bottom, left, right = tile.core
+            yield tile.read, slice(top, min(bottom, height)), slice(left, min(right, width))
+
+    def cores(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of the tiles of a plane, a partition of it."""
+        return ((rows, columns) for _, rows, columns in self._tiles(height, width))
 
     def _normalised(self, intensity: np.ndarray) -> np.ndarray:
         if len(intensity) != self.channels:

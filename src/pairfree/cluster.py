@@ -1,0 +1,155 @@
+"""Prediction on a Dask cluster: tiles are worked on by its workers, results come back here and are written by one process.
+
+Workers must see the input under the same path; the model travels to them. What a worker does to a tile is what one process alone does, so
+results are equal bit for bit on machines of one kind. dask is an optional package, imported when a cluster is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pairfree.engine.model import Model, Receiver
+from pairfree.errors import ConfigError, PairfreeError
+from pairfree.files.formats import open_image
+from pairfree.files.image import Image
+from pairfree.files.limits import Limits
+
+LOCAL = "local"
+TASK_PX = 2**22
+"""Pixels of a task: long enough that sending it costs little, short enough that a lost worker loses little."""
+TIMEOUT_S = 20.0
+AHEAD = 3
+"""Tasks for each worker that are under way or waiting: what has come back is written meanwhile."""
+Part = tuple[slice, slice, np.ndarray, int]
+Task = tuple[tuple[int, ...], list[tuple[slice, slice]]]
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """A Dask client of the scheduler at that address, or of a new local cluster: "local", "local:4" for so many workers."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ConfigError("prediction on a cluster needs the package dask: pip install 'pairfree[dask]'") from None
+    if scheduler.partition(":")[0] != LOCAL:
+        try:
+            client = Client(scheduler, timeout=TIMEOUT_S)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"no Dask scheduler answers at {scheduler}: {' '.join(str(error).split())[:120]}") from None
+        with client:
+            yield client
+        return
+    workers = _workers(scheduler)
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _workers(scheduler: str) -> int:
+    """How many workers "local" or "local:N" asks for."""
+    cores = os.cpu_count() or 1
+    text = scheduler.partition(":")[2]
+    if not text:
+        return cores
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(
+            f"--scheduler {scheduler}: expected local, local:N with a number of workers, or an address such as tcp://host:8786"
+        )
+    return int(text)
+
+
+def denoise_on(
+    client: Any, model: Model, image: Image, limits: Limits, sink: Receiver, on_pixels: Callable[[int], None] | None = None
+) -> None:
+    """``model.denoise_into(image, sink)`` for the image of a file, by the workers of a Dask client. Errors of workers are raised here."""
+    from distributed import as_completed
+
+    model.check(image)
+    if image.source is None:
+        raise ConfigError("only images of files are denoised on a cluster: workers read them by themselves")
+    workers = max(1, len(client.scheduler_info()["workers"]))
+    shared = client.scatter(model, broadcast=True)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    waiting = tasks(model, image, sink, on_pixels)
+    under_way: dict[Any, Task] = {}
+    done = as_completed()
+
+    def submit() -> None:
+        task = next(waiting, None)
+        if task is not None:
+            future = client.submit(work, shared, str(image.source), limits, *task, threads, pure=False, retries=2)
+            under_way[future] = task
+            done.add(future)
+
+    for _ in range(AHEAD * workers):
+        submit()
+    for future in done:
+        index, _ = under_way.pop(future)
+        for rows, columns, block, clipped in future.result():
+            sink.write(index, block, rows, columns, clipped)
+            if on_pixels is not None:
+                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
+        submit()
+
+
+def tasks(model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None) -> Iterator[Task]:
+    """(plane, tiles) that are not finished yet. Where statistics of a whole plane are held, a plane is one task."""
+    predictor = model.predictor
+    whole = bool(predictor.instance_layers) or predictor.whole_image
+    for index in image.planes():
+        tiles: list[tuple[slice, slice]] = []
+        pixels = 0
+        for rows, columns in predictor.cores(image.height, image.width):
+            count = (rows.stop - rows.start) * (columns.stop - columns.start)
+            if sink.finished(index, rows, columns):
+                if on_pixels is not None:
+                    on_pixels(count)
+                continue
+            tiles.append((rows, columns))
+            pixels += count
+            if pixels >= TASK_PX and not whole:
+                yield index, tiles
+                tiles, pixels = [], 0
+        if tiles:
+            yield index, tiles
+
+
+def work(model: Model, source: str, limits: Limits, index: tuple[int, ...], tiles: list[tuple[slice, slice]], threads: int) -> list[Part]:
+    """In a worker: some tiles of a plane, as (rows, columns, pixels of the result, how many of them were clipped)."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    part = _Tiles(tiles)
+    model.denoise_into(_image(source, limits, Path(source).stat().st_mtime_ns), part, planes=[index])
+    return part.found
+
+
+@lru_cache(maxsize=2)
+def _image(source: str, limits: Limits, changed_ns: int) -> Image:
+    return open_image(source, limits)
+
+
+class _Tiles:
+    """A receiver that wants some tiles only."""
+
+    def __init__(self, wanted: list[tuple[slice, slice]]) -> None:
+        self.wanted = {(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in wanted}
+        self.found: list[Part] = []
+
+    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+        self.found.append((rows, columns, block, clipped))
+
+    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
+        return (rows.start, rows.stop, columns.start, columns.stop) not in self.wanted
+
+    def forget(self, index: tuple[int, ...]) -> None:
+        raise PairfreeError("a worker ran out of memory for a tile; give a smaller --max-memory, or fewer workers a machine")

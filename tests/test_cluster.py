@@ -1,0 +1,118 @@
+"""Prediction by the workers of a Dask cluster: the same pixels as by one process, and stopped work goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+import pairfree as pf
+from pairfree import cluster
+from pairfree.errors import ConfigError, InputError
+from pairfree.files import open_image
+
+TILE_BYTES = 3e7
+
+
+@pytest.fixture(scope="module")
+def client() -> Any:
+    with cluster.connected("local:2") as made:
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    settings = {"width": 4, "patch_px": 32, "batch_size": 2}
+    pixels = np.random.default_rng(9).integers(0, 2**16, (64, 64)).astype(np.uint16)
+    pf.train([pixels], method="n2v", steps=3, out=tmp_path / "run", settings=settings, report=False)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A TIFF stack, a Zarr array and a float image, of several tiles each."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16), compression="zlib")
+    array = zarr.create_array(str(tmp_path / "in/b.zarr"), shape=(500, 450), chunks=(128, 128), dtype="uint16")
+    array[...] = rng.integers(0, 2**16, (500, 450))
+    np.save(tmp_path / "in/c.npy", rng.normal(0, 1, (300, 500)).astype(np.float32))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def here(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call finds the cluster that runs already, and small tasks."""
+    from contextlib import nullcontext
+
+    monkeypatch.setattr("pairfree.denoising.connected", lambda scheduler: nullcontext(client))
+    monkeypatch.setattr("pairfree.cluster.TASK_PX", 40_000)
+    monkeypatch.setattr("pairfree.denoising.RESIDENT_SHARE", 1e-6)
+
+
+@pytest.mark.usefixtures("here")
+def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: Path) -> None:
+    counted: list[int] = []
+    alone = pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
+    together = pf.denoise(run, files, tmp_path / "together", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=counted.append)
+    assert sum(counted) == 2 * 400 * 300 + 500 * 450 + 300 * 500
+    assert [(one.pixels, one.clipped) for one in alone] == [(one.pixels, one.clipped) for one in together]
+    for name in ("a.tif", "b.zarr", "c.npy"):
+        np.testing.assert_array_equal(open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
+
+
+@pytest.mark.usefixtures("here")
+def test_stopped_work_goes_on_by_one_process(run: Path, files: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def stop(pixels: int) -> None:
+        done.append(pixels)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=stop)
+    assert list((tmp_path / "out").glob(".*.unfinished"))
+    pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
+    pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
+    for name in ("a.tif", "b.zarr", "c.npy"):
+        np.testing.assert_array_equal(open_image(tmp_path / "out" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_worker_refuses_is_one_line_here(run: Path, tmp_path: Path) -> None:
+    pixels = np.ones((300, 200), np.float32)
+    pixels[250, 99] = np.inf
+    np.save(tmp_path / "inf.npy", pixels)
+    with pytest.raises(InputError, match=r"inf\.npy: 1 of .* row 250, column 99"):
+        pf.denoise(run, tmp_path / "inf.npy", tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2")
+    assert not (tmp_path / "out/inf.npy").exists()
+
+
+def test_tasks_cover_every_tile_once(run: Path) -> None:
+    model = pf.load(run, max_bytes=TILE_BYTES)
+    from pairfree.engine.model import _Pixels
+    from pairfree.files.image import Image
+
+    image = Image(np.zeros((2, 700, 900), np.uint16), "ZYX")
+    seen = np.zeros(image.shape, int)
+    for index, tiles in cluster.tasks(model, image, _Pixels(np.empty(0)), None):
+        for rows, columns in tiles:
+            seen[index][rows, columns] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("scheduler", ["local:0", "local:many"])
+def test_a_number_of_workers_that_is_none(scheduler: str) -> None:
+    with pytest.raises(ConfigError, match="local:N"), cluster.connected(scheduler):
+        pass
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"), cluster.connected("tcp://127.0.0.1:9"):
+        pass
