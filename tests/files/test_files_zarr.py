@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from numcodecs import Blosc
 from pairfree.errors import InputError, OutputError
 from pairfree.files import differences, find_images, open_image, save_image
 from pairfree.files.image import Image
-from pairfree.files.limits import DEFAULT
+from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.ome_zarr import is_zarr
 
 STAYS = replace(DEFAULT, resident_bytes=10)
@@ -228,3 +230,58 @@ def test_an_older_result_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         save_image(Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"), tmp_path / "a.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def survives(folder: Path) -> None:
+    """Either an image within the bounds, whose pixels can be read, or a refusal in one line; in less than 10 s."""
+    started = time.monotonic()
+    try:
+        image = open_image(folder, Limits(max_bytes=2**26, max_pixels=2**26, resident_bytes=2**20))
+        image.region(next(image.planes()), slice(0, min(8, image.height)), slice(0, min(8, image.width)))
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - either of two things is right
+    assert time.monotonic() - started < 10
+
+
+def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
+    """R9 for Zarr: the metadata of a small image with bytes changed, cut, doubled, or numbers replaced."""
+    pyramid(tmp_path / "a.zarr", version, levels=2)
+    files = [path for path in (tmp_path / "a.zarr").rglob("*") if path.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup")]
+    rng = random.Random(seed)
+    for _ in range(count):
+        path = rng.choice(files)
+        data = path.read_bytes()
+        bad = bytearray(data)
+        kind = rng.randrange(4)
+        if kind == 0:
+            for _ in range(rng.randint(1, 8)):
+                bad[rng.randrange(len(bad))] = rng.randrange(256)
+        elif kind == 1:
+            bad = bad[: rng.randrange(len(bad))]
+        elif kind == 2:
+            numbers = list(re.finditer(rb"\d+", bytes(bad)))
+            if numbers:
+                found = rng.choice(numbers)
+                value = rng.choice([b"0", b"-1", b"1e9", b"4294967296", b"99999999999999999999", b"null", b'"x"', b"[]", b"1.5"])
+                bad[found.start() : found.end()] = value
+        else:
+            others = [b'"bytes"', b'"zarr_format"', b'"../x"', b'"\\u0000"', b"null", b"{}", b"[[]]", b"3"]
+            words = list(re.finditer(rb'"[a-z_]+"', bytes(bad)))
+            if words:
+                found = rng.choice(words)
+                bad[found.start() : found.end()] = rng.choice(others)
+        path.write_bytes(bytes(bad))
+        survives(tmp_path / "a.zarr")
+        path.write_bytes(data)
+    open_image(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_mutated_metadata(tmp_path: Path, version: str) -> None:
+    mutants(tmp_path, version, 100, 0)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
+    mutants(tmp_path, version, 5000, 1)
