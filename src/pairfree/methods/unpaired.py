@@ -86,13 +86,13 @@ def unsigned(x: Tensor) -> Tensor:
 def grid_loss(change: Tensor, stride: int) -> Tensor:
     r"""What a network does that depends on nothing but the place in its own grid, and noise does not.
 
-    Equation   L_grid = E_b Var_p( mean_q change_b(p + s q) ): of each patch b, the means over all cells q of s x s pixels, and their
-               variance over the places p in a cell
-    change     what the network removes, (B, C, H, W), H and W multiples of the stride s; returns a scalar
-    Expected   sigma^2 s^2 / (H W) for white noise that is removed whole; a grid of amplitude a adds a^2
+    Equation   L_grid = Var_p( mean_bq change_b(p + s q) ): the means over a batch and all cells q of s x s pixels, and their variance over
+               the places p in a cell
+    change     what the network removes, (B, C, H, W), H and W multiples of the stride s; returns a scalar, the mean over channels
+    Expected   sigma^2 s^2 / (B H W) for white noise that is removed whole; a grid of amplitude a adds a^2
     """
     cells = change.unflatten(-1, (-1, stride)).unflatten(-3, (-1, stride))
-    return cells.mean((-4, -2)).flatten(-2).var(-1, unbiased=False).mean()
+    return cells.mean((0, -4, -2)).flatten(-2).var(-1, unbiased=False).mean()
 
 
 @contextmanager
