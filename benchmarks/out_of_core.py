@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import pairfree as pf
+from pairfree.denoising import network_bytes
 from pairfree.engine.run import environment
 
 PLANE_PX, CHUNK_PX = 4096, 512
@@ -51,7 +52,7 @@ def write_stack(path: Path, gb: float) -> int:
 def predict(run: Path, path: Path, out: Path, max_memory: float, pipe: Any) -> None:
     """In a process of its own."""
     started = time.perf_counter()
-    model = pf.load(run, max_bytes=max_memory - 8e8, net=TwoLayers())
+    model = pf.load(run, max_bytes=network_bytes(max_memory), net=TwoLayers())
     pf.denoise(model, path, out, max_bytes=max_memory)
     pipe.send((time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 

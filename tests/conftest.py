@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -89,3 +90,21 @@ def small() -> SmallRuns:
 def pytest_make_parametrize_id(config, val, argname):
     """Readable ids for functions in parameter tables."""
     return getattr(val, "__name__", None) if callable(val) else None
+
+
+@pytest.fixture
+def pairfree(monkeypatch, capsys):
+    from pairfree import cli
+
+    def call(*arguments):
+        """(exit code, stdout, stderr) of the command."""
+        monkeypatch.setattr(sys, "argv", ["pairfree", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = done.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from pairfree import cli
 from pairfree.api import evaluate
 from pairfree.evaluate.metrics import psnr
 
@@ -33,22 +32,6 @@ def folder(tmp_path, monkeypatch):
 
 def digests(folder):
     return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def pairfree(monkeypatch, capsys):
-    def call(*arguments):
-        """(exit code, stdout, stderr) of the command."""
-        monkeypatch.setattr(sys, "argv", ["pairfree", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """``pairfree denoise`` and ``pairfree verify`` on files of several formats, as a user calls them."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,26 +9,12 @@ import zarr
 from scipy.ndimage import gaussian_filter
 
 import pairfree as pf
-from pairfree import cli
 from pairfree.files import Image, open_image, save_image
 
 
-@pytest.fixture
-def pairfree(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def _there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        """(exit code, stdout, stderr) of the command."""
-        monkeypatch.setattr(sys, "argv", ["pairfree", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def scene(seed, shape=(3, 120, 130)):

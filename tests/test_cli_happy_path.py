@@ -20,20 +20,14 @@ FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=preci
 
 
 @pytest.fixture
-def pairfree(monkeypatch, capsys, tmp_path):
+def pairfree(pairfree, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
         """stdout of a command that succeeds."""
-        monkeypatch.setattr(sys, "argv", ["pairfree", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        captured = capsys.readouterr()
-        assert code == 0, captured.err
-        return captured.out
+        code, said, err = pairfree(*arguments)
+        assert code == 0, err
+        return said
 
     return call
 

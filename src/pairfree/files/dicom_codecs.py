@@ -6,13 +6,13 @@ gigabytes.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pairfree.errors import InputError
+from pairfree.files.jpeg import declared_size
 from pairfree.files.words import shown
 
 _JPEG, _LS, _2000 = ("jpeg", 0xC0, 0xCF), ("jpegls", 0xF7, 0xF7), ("jpeg2k", 0x51, 0x51)
@@ -32,8 +32,6 @@ CODECS = {
 """Transfer syntax UID -> decoder of imagecodecs, and the first and last marker that state a frame's size."""
 RATIO = 5000.0
 """Largest ratio of decoded to stored bytes that is believed."""
-NO_FRAME = (0xC4, 0xC8, 0xCC)
-"""Markers between 0xC0 and 0xCF that state no size."""
 
 
 def decode(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> np.ndarray:
@@ -56,7 +54,7 @@ def _frame(data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[An
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     name, first, last = CODECS[syntax]
-    declared = _declared(data, first, last)
+    declared = declared_size(data, first, last)
     if declared != shape:
         raise InputError(f"{where} is compressed as an image of {declared}, the object states {shape}; export it again")
     try:
@@ -74,21 +72,3 @@ def _signed(values: np.ndarray, bits: int) -> np.ndarray:
         return values
     wide = values.astype(np.int64) & (2**bits - 1)
     return wide - ((wide >> (bits - 1)) << bits)
-
-
-def _declared(data: bytes, first: int, last: int) -> tuple[int, int] | None:
-    """(rows, columns) by the frame's own header; None where it has none."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if first <= marker <= last and marker not in NO_FRAME:
-            if marker == 0x51 and at + 22 <= len(data):
-                right, bottom, left, top = struct.unpack_from(">4I", data, at + 6)
-                return bottom - top, right - left
-            if marker != 0x51 and at + 9 <= len(data):
-                rows, columns = struct.unpack_from(">HH", data, at + 5)
-                return rows, columns
-            return None
-        at += 2 + length
-    return None

@@ -227,9 +227,13 @@ def differences(a: Image, b: Image) -> list[str]:
     ):
         if x != y:
             lines.append(f"{name}: {x} -> {y}")
-    for axis in sorted(set(a.spacing) | set(b.spacing)):
-        lines += _spacing_difference(axis, a.spacing.get(axis), b.spacing.get(axis))
-    return lines
+    return lines + spacing_differences(a, b)
+
+
+def spacing_differences(a: Image, b: Image) -> list[str]:
+    """``differences`` of the spacings alone."""
+    axes = sorted(set(a.spacing) | set(b.spacing))
+    return [line for axis in axes for line in _spacing_difference(axis, a.spacing.get(axis), b.spacing.get(axis))]
 
 
 def _spacing_difference(axis: str, x: tuple[float, str] | None, y: tuple[float, str] | None) -> list[str]:

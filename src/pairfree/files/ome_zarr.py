@@ -37,8 +37,8 @@ KEPT_BYTES = 2**27
 WRITTEN_BYTES = 2**24
 CHUNK_PX = 512
 UNITS = {"µm": "micrometer", "nm": "nanometer", "Å": "angstrom", "mm": "millimeter", "cm": "centimeter", "m": "meter", "s": "second"}
-SERIES = "OME"
-"""Where bioformats2raw keeps the OME-XML of the file it converted."""
+FIRST, SERIES = "0", "OME"
+"""Of bioformats2raw: the first image, and where it keeps the OME-XML of the file it converted."""
 OLD_AXES = "tczyx"
 """Of OME-Zarr before 0.3, which names none."""
 
@@ -87,8 +87,6 @@ class Carried:
 
 class ZarrPixels(Stored):
     """An array of chunks. Where a chunk holds several planes, those of a region are read together and kept for the next one."""
-
-    plane_axes = 2
 
     def __init__(self, array: Any, label: str) -> None:
         self.array, self.label = array, label
@@ -199,14 +197,13 @@ def _image_node(root: Any, path: Path, lines: list[str]) -> tuple[str, Any]:
     if "plate" in _ome(attributes):
         wells = [str(one.get("path")) for one in _ome(attributes)["plate"].get("wells", [])][:1]
         raise InputError(f"{shown(path)}: is a plate of many images; name one of them, such as {shown(path / (wells or ['A/1'])[0] / '0')}")
-    first = next((name for name in ("0",) if name in root and _multiscales(_plain(root[name].attrs))), None)
-    if first is None:
+    if FIRST not in root or not _multiscales(_plain(root[FIRST].attrs)):
         inside = sorted(str(name) for name, _ in itertools.chain(root.arrays(), root.groups()))[:5]
         raise InputError(f"{shown(path)}: is a Zarr group without image metadata; name one of its arrays: {', '.join(inside)}")
     others = sum(name.isdigit() for name, _ in root.groups())
     if others > 1:
         lines.append(f"{path.name}: holds {others} images; only the first is used")
-    return first, root[first]
+    return FIRST, root[FIRST]
 
 
 def _datasets(group: dict[str, Any], path: Path) -> list[str]:

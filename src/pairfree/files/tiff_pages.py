@@ -20,6 +20,7 @@ import tifffile
 
 from pairfree.errors import InputError
 from pairfree.files.image import Stored
+from pairfree.files.jpeg import declared_size
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD, Limits, check_pages
 from pairfree.files.stored import Kept
 from pairfree.files.words import shown, size_text
@@ -195,7 +196,7 @@ class PageDecoder:
         return raw
 
     def _jpeg(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
-        declared = _jpeg_size(data)
+        declared = declared_size(data)
         if declared is None or declared[0] > self.segment[0] or declared[1] > self.segment[1]:
             raise InputError(f"{where}: JPEG data of size {declared} in a strip or tile of {self.segment[:2]}; export the file again")
         block, _, _ = self.key.decode(data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader)
@@ -236,19 +237,6 @@ def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.
     summed = np.add.accumulate(raw.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(rows, dtype.itemsize, width * samples)
     big_endian = np.ascontiguousarray(summed.transpose(0, 2, 1))
     return big_endian.view(dtype.newbyteorder(">")).reshape(rows, width, samples).astype(dtype)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of the first frame header in JPEG data; None where there is none."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return height, width
-        at += 2 + length
-    return None
 
 
 class TiffPages(Stored):
