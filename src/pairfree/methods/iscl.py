@@ -172,8 +172,9 @@ PRESETS = {
     # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
     # Departs from the paper: `cpu`: where the noise has a direction (its spectrum and the transposed one differ), noisy patches and drawn
     # noise are flipped but not turned.
-    # Departs from the paper: `cpu`: what F and H remove pays 300 times its variance over the places of the networks' grid (`grid_loss` in
-    # `methods/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real micrographs.
+    # Departs from the paper: `cpu`: what F and H remove from noisy images pays 300 times its variance over the places of the networks' grid
+    # (`grid_loss` in `methods/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real
+    # micrographs.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
     # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
     # after each update; bfloat16 convolutions where the device has them.
@@ -314,9 +315,9 @@ class ISCL(UnpairedMethod):
     def _start_step(self, y: Tensor, imitated: Tensor, at: At) -> dict[str, Tensor]:
         """F and H learn from clean patches and the same with transplanted noise."""
         denoised, noise = self._run(self.F, imitated), self._run(self.H, imitated)
-        loss = self.config.nested_weight * torch.mean(torch.abs(y - denoised)) + self._grid(imitated - denoised)
+        loss = self.config.nested_weight * torch.mean(torch.abs(y - denoised))
         update(self.optimizers["F, G"], loss, at, "F")
-        learned = noise_consistency_loss(y, imitated, noise) + self._grid(noise)
+        learned = noise_consistency_loss(y, imitated, noise)
         update(self.optimizers["H"], learned, at, "H")
         settle(self.F, self.H)
         self._average(at)

@@ -35,7 +35,7 @@ class ISCLConfig(UnpairedConfig):
     nested_weight         lambda of eq. (1)
     agreement             weight of the first term of eq. (6)
     identity              weight of CycleGAN's identity loss beside the cycle; 0 is ISCL
-    grid_weight           weight of ``grid_loss`` on what F and H remove; 0 is the paper
+    grid_weight           weight of ``grid_loss`` on what F and H remove from noisy images; 0 is the paper
     critics_ramp          share of the steps of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper
     gamma                 share of F in the result, eq. (13)
     extract               train H at all; False, with the three below, is CycleGAN
