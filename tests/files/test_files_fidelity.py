@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 import tifffile
 import zarr
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -59,6 +60,11 @@ def make(path: Path, pixels: np.ndarray) -> Path:
         made.header.set_xyzt_units("mm")
         made.header.set_slope_inter(0.5, -10.0)
         nibabel.save(made, path)
+    elif kind == "mhd":
+        made = SimpleITK.GetImageFromArray(pixels)
+        made.SetSpacing((0.5, 0.5, 3.0))
+        made.SetMetaData("ScannerName", "7")
+        SimpleITK.WriteImage(made, str(path))
     elif kind == "ome.zarr":
         image = Image(pixels, "TYX", {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr")
         save_image(image, path)
@@ -102,7 +108,7 @@ def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
     return out
 
 
-KINDS = ("ome.tif", "tif", "mrc", "nii", "ome.zarr", "dcm", "npy")
+KINDS = ("ome.tif", "tif", "mrc", "nii", "mhd", "ome.zarr", "dcm", "npy")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -238,6 +244,17 @@ def test_a_lost_affine_of_nifti_is_found(tmp_path: Path) -> None:
     made = nibabel.Nifti1Image(smooth.T.astype(np.int16), np.eye(4))
     nibabel.save(made, tmp_path / "b.nii")
     assert {"affine", "intensity scale", "pixel size"} <= set(lost(compare(path, tmp_path / "b.nii")))
+
+
+@pytest.mark.parametrize(("line", "name"), [("ScannerName = 7", "header"), ("Offset = 0 0 0", "header")])
+def test_a_lost_line_of_a_metaimage_is_found(tmp_path: Path, line: str, name: str) -> None:
+    noisy, smooth = scenes(2)
+    path = make(tmp_path / "a.mhd", noisy)
+    out = result(path, smooth, tmp_path / "out/a.mhd")
+    text = out.read_text()
+    assert line in text
+    out.write_text(text.replace(line, "Comment = gone"))
+    assert lost(compare(path, out)) == [name]
 
 
 def test_a_lost_resolution_of_zarr_is_found(tmp_path: Path) -> None:

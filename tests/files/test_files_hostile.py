@@ -209,7 +209,7 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz", "a.mha"])
 def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
     path = tmp_path / name
     SEEDS[name](path)
@@ -246,6 +246,11 @@ def _nifti(path: Path) -> None:
     nibabel.Nifti1Image(_pixels((20, 24, 3)), np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
 
 
+def _metaimage(path: Path) -> None:
+    head = "ObjectType = Image\nNDims = 3\nDimSize = 20 24 3\nElementSpacing = 1 1 2\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    path.write_bytes(head.encode() + _pixels((3, 24, 20)).tobytes())
+
+
 SEEDS: dict[str, Callable[[Path], None]] = {
     "a.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7),
     "b.tif": lambda p: tifffile.imwrite(
@@ -258,6 +263,7 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.mrc": _mrc,
     "a.nii": _nifti,
     "a.nii.gz": _nifti,
+    "a.mha": _metaimage,
 }
 
 

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files import mrc, ome_zarr, tiff
+from pairfree.files import metaimage, mrc, ome_zarr, tiff
 from pairfree.files.formats import is_supported, open_image
-from pairfree.files.image import Image, spacing_text
+from pairfree.files.image import Image, spacing_differences, spacing_text
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import find_images, output_path
 from pairfree.files.scale import Check, intensities, same, words
@@ -50,7 +50,7 @@ def compare(first: Path, second: Path, limits: Limits = STREAMED) -> list[Check]
         Check("axes", a.axes, b.axes, a.axes == b.axes),
         Check("shape", _shape(a), _shape(b), a.shape == b.shape),
         Check("frames", str(math.prod(a.leading)), str(math.prod(b.leading)), a.leading == b.leading),
-        Check("pixel size", spacing_text(a.spacing), spacing_text(b.spacing), _same_spacing(a, b)),
+        Check("pixel size", spacing_text(a.spacing), spacing_text(b.spacing), not spacing_differences(a, b)),
         same("channel names", ", ".join(a.channel_names), ", ".join(b.channel_names)),
         same("bit depth", a.bit_depth or "not stated", b.bit_depth or "not stated"),
     ]
@@ -63,12 +63,6 @@ def compare(first: Path, second: Path, limits: Limits = STREAMED) -> list[Check]
 
 def _shape(image: Image) -> str:
     return " x ".join(map(str, image.shape))
-
-
-def _same_spacing(a: Image, b: Image) -> bool:
-    return a.spacing.keys() == b.spacing.keys() and all(
-        unit == b.spacing[axis][1] and math.isclose(step, b.spacing[axis][0], rel_tol=1e-6) for axis, (step, unit) in a.spacing.items()
-    )
 
 
 # -- metadata of each format --------------------------------------------------------------------------------------------
@@ -214,6 +208,17 @@ def _header(header: Any, names: Iterable[str], but: Collection[str]) -> dict[str
     return {name: repr(np.asarray(header[name]).tolist()) for name in names if name not in but}
 
 
+def _metaimage(a: Image, b: Image) -> list[Check]:
+    first, second = (image.metadata["metaimage"] for image in (a, b))
+    kept = [{key: value for key, value in one.fields if key not in metaimage.OF_THE_STORAGE} for one in (first, second)]
+    return [
+        same("type in the file", *(metaimage.TYPES[one.kind] for one in (first, second))),
+        same("byte order", first.order, second.order),
+        same("compressed", first.compressed, second.compressed),
+        _gone("header", *kept),
+    ]
+
+
 def _zarr(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["zarr"] for image in (a, b))
     attributes = [{key: value for key, value in {**one.root, **one.group}.items() if key != ome_zarr.OURS} for one in (first, second)]
@@ -235,5 +240,5 @@ def _npy(a: Image, b: Image) -> list[Check]:
 
 
 METADATA: dict[str, Callable[[Image, Image], list[Check]]] = {
-    "tiff": _tiff, "dicom": _dicom, "mrc": _mrc, "nifti": _nifti, "zarr": _zarr, "png": _png, "npy": _npy,
+    "tiff": _tiff, "dicom": _dicom, "mrc": _mrc, "nifti": _nifti, "zarr": _zarr, "metaimage": _metaimage, "png": _png, "npy": _npy,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pairfree.files.atomic import atomic_folder, atomic_path, require_space
 from pairfree.files.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.metaimage import pixel_file, read_metaimage, write_metaimage
 from pairfree.files.mrc import read_mrc, write_mrc
 from pairfree.files.nifti import read_nifti, write_nifti
 from pairfree.files.npy import read_npy, write_npy
@@ -37,14 +38,16 @@ class Format:
     suffixes       of its input files, lower case, with the dot
     output_suffix  None: outputs keep the suffix of their input
     folder         an image is a folder of files
+    beside         the second file that an image of this name is written to, if any: ``write(image, path, second, its final name)``
     """
 
     family: str
     suffixes: tuple[str, ...]
     read: Callable[[Path, Limits], Image]
-    write: Callable[[Image, Path], None]
+    write: Callable[..., None]
     output_suffix: str | None = None
     folder: bool = False
+    beside: Callable[[Path], Path | None] = lambda path: None
 
 
 FORMATS: dict[str, Format] = {
@@ -55,6 +58,7 @@ FORMATS: dict[str, Format] = {
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
+    "metaimage": Format("metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
@@ -152,10 +156,13 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     require_space(path.parent, image.nbytes)
     if one.folder and path.is_dir() and not is_zarr(path):
         raise OutputError(f"cannot write {shown(path)}: it is a folder that holds something else; choose another name")
-    with (atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes) as temporary:
+    second = one.beside(path)
+    with ExitStack() as files:
+        temporary = files.enter_context((atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes))
+        beside = [] if second is None else [files.enter_context(atomic_path(second, overwrite, image.nbytes)), second.name]  # renamed first
         try:
             with _quiet():
-                one.write(image, temporary)
+                one.write(image, temporary, *beside)
         except OSError:
             raise
         except OutputError as error:

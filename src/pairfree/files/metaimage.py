@@ -1,0 +1,259 @@
+"""MetaImage: a text header (.mhd) with its pixels in other files, or both in one (.mha), as ITK, 3D Slicer and elastix write them.
+
+Kept: every line of the header but those that say where and how the pixels are stored, byte order, compression, and which of the two it was.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pairfree.errors import InputError, OutputError
+from pairfree.files.image import Image, Stored, check_dtype
+from pairfree.files.limits import DEFLATE, Limits, check_declared
+from pairfree.files.stored import RawFile
+from pairfree.files.words import shown
+
+TYPES = {
+    "MET_CHAR": "int8", "MET_UCHAR": "uint8", "MET_SHORT": "int16", "MET_USHORT": "uint16", "MET_INT": "int32", "MET_UINT": "uint32",
+    "MET_LONG": "int32", "MET_ULONG": "uint32", "MET_LONG_LONG": "int64", "MET_ULONG_LONG": "uint64", "MET_FLOAT": "float32",
+    "MET_DOUBLE": "float64",
+}  # fmt: skip
+MOST_HEADER_BYTES = 2**20
+OF_THE_STORAGE = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize", "HeaderSize",
+                  "ElementType", "ElementDataFile")  # fmt: skip
+"""Keys that are written anew."""
+OF_THE_SHAPE = ("NDims", "DimSize", "ElementNumberOfChannels")
+NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")
+"""File names with a number in them, as printf has them."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """fields   key and value of each line, in order;  kind   its MET_ type;  order   "<" or ">";  compressed   the pixels are deflated"""
+
+    fields: tuple[tuple[str, str], ...]
+    kind: str
+    order: str
+    compressed: bool
+
+
+class Files(Stored):
+    """Pixels in several raw files, each with as many steps of the first axis."""
+
+    def __init__(self, parts: list[RawFile]) -> None:
+        self.parts, self.deep = parts, parts[0].shape[0]
+        self.shape, self.dtype = (self.deep * len(parts), *parts[0].shape[1:]), parts[0].dtype
+        self.plane_axes = parts[0].plane_axes
+
+    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        part, inside = divmod(index[0], self.deep)
+        return self.parts[part].region((inside, *index[1:]), rows, columns)
+
+
+def read_metaimage(path: Path, limits: Limits) -> Image:
+    """Read an image of 2 or more dimensions, x first in the file and last here; channels of an element are samples. Raises InputError."""
+    with path.open("rb") as file:
+        fields, names = _header(file, path)
+        start = file.tell()
+    stated = dict(fields)
+    shape, kind, order = _shape(stated, path), stated.get("ElementType", ""), ">" if _msb(stated) else "<"
+    if kind not in TYPES:
+        raise InputError(f"{shown(path)}: ElementType is {shown(kind)!r}; expected one of {', '.join(TYPES)}; export it as numbers")
+    dtype = np.dtype(TYPES[kind]).newbyteorder(order)
+    check_dtype(dtype, shown(path))
+    if _true(stated, "BinaryData", "True") is False:
+        raise InputError(f"{shown(path)}: its pixels are text (BinaryData = False); export it as binary")
+    carried = Carried(tuple(fields), kind, order, _true(stated, "CompressedData", "False"))
+    channels = shape[-1] if _channels(stated, path) > 1 else 1
+    axes = _axes(len(shape) - (channels > 1)) + ("S" if channels > 1 else "")
+    files = _files(names, path)
+    lines: list[str] = []
+    data: np.ndarray | Stored
+    if carried.compressed:
+        data = _inflated(files, start, shape, dtype, limits, path)
+    else:
+        data = _raw(files, start, shape, dtype, stated, limits, path, lines)
+    spacing = _spacing(stated, axes, path)
+    return Image(
+        data, axes, spacing, source=path, family="metaimage", metadata={"metaimage": carried, "warnings": lines}, alpha=channels in (2, 4)
+    )
+
+
+def _header(file: BinaryIO, path: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """The lines up to the one that names the data, and the names of a list after it; the file is left where its own pixels would begin."""
+    fields: list[tuple[str, str]] = []
+    while file.tell() < MOST_HEADER_BYTES:
+        line = file.readline(MOST_HEADER_BYTES)
+        key, equals, value = line.decode("latin-1").partition("=")
+        key, value = key.strip(), value.strip()
+        if not line or (key and not equals):
+            raise InputError(f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again")
+        if not key:
+            continue
+        fields.append((key, value))
+        if key == "ElementDataFile":
+            if value.split()[:1] == ["LIST"]:
+                text = file.read(MOST_HEADER_BYTES).decode("latin-1")
+                return fields, [one.strip() for one in text.splitlines() if one.strip()]
+            return fields, [value]
+    raise InputError(f"{shown(path)}: has no ElementDataFile in its first {MOST_HEADER_BYTES} bytes; it is no MetaImage header")
+
+
+def _true(stated: dict[str, str], key: str, usual: str) -> bool:
+    return stated.get(key, usual).strip().lower() in ("true", "1")
+
+
+def _msb(stated: dict[str, str]) -> bool:
+    return _true(stated, "ElementByteOrderMSB", "False") or _true(stated, "BinaryDataByteOrderMSB", "False")
+
+
+def _numbers(stated: dict[str, str], key: str, path: Path) -> list[float]:
+    try:
+        return [float(word) for word in stated.get(key, "").split()]
+    except ValueError:
+        raise InputError(f"{shown(path)}: {key} is {shown(stated[key])!r}; expected numbers; correct the header") from None
+
+
+def _channels(stated: dict[str, str], path: Path) -> int:
+    return int((_numbers(stated, "ElementNumberOfChannels", path) or [1])[0])
+
+
+def _shape(stated: dict[str, str], path: Path) -> tuple[int, ...]:
+    """As the array has it: slowest first, samples last."""
+    sizes = _numbers(stated, "DimSize", path)
+    if len(sizes) < 2 or sizes != [int(n) for n in sizes] or len(sizes) != int((_numbers(stated, "NDims", path) or [0])[0]):
+        words = f"NDims = {stated.get('NDims', 'missing')} and DimSize = {shown(stated.get('DimSize', 'missing'))}"
+        raise InputError(f"{shown(path)}: states {words}; an image needs as many whole numbers as dimensions, and two or more of them")
+    channels = _channels(stated, path)
+    return (*(int(n) for n in reversed(sizes)), *((channels,) if channels > 1 else ()))
+
+
+def _axes(dimensions: int) -> str:
+    return ("Q" * (dimensions - 4) + "TZYX")[-dimensions:]
+
+
+def _spacing(stated: dict[str, str], axes: str, path: Path) -> dict[str, tuple[float, str]]:
+    """Millimetres, as all that read MetaImage take them."""
+    steps = _numbers(stated, "ElementSpacing", path) or _numbers(stated, "ElementSize", path)
+    pairs = zip(reversed(axes.removesuffix("S")), steps)
+    return {axis: (step, "mm") for axis, step in pairs if axis in "ZYX" and math.isfinite(step) and step > 0}
+
+
+def _files(names: list[str], path: Path) -> list[Path]:
+    """The files with the pixels, the header's own for LOCAL. InputError where one is missing or outside of the header's folder."""
+    if names == ["LOCAL"] or names == ["Local"]:
+        return [path]
+    words = names[0].split() if len(names) == 1 else []
+    if len(words) in (3, 4) and NUMBERED.fullmatch(words[0]) and all(word.isdecimal() and len(word) < 7 for word in words[1:]):
+        first, last, step = int(words[1]), int(words[2]), int(words[3]) if len(words) == 4 else 1
+        names = [words[0] % number for number in range(first, last + 1, max(1, step))]
+    found = []
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(
+                f"{shown(path)}: its pixels are in {shown(name)}, outside of its folder; put the file beside it, and name it so"
+            )
+        found.append(path.parent / name)
+    missing = [one for one in found if not one.is_file()]
+    if missing or not found:
+        named = shown(missing[0]) if missing else "no file"
+        raise InputError(f"{shown(path)}: its pixels are in {named}, which is not there; copy it beside the header")
+    return found
+
+
+def _raw(
+    files: list[Path], start: int, shape: tuple[int, ...], dtype: np.dtype[Any], stated: dict[str, str], limits: Limits, path: Path,
+    lines: list[str],
+) -> np.ndarray | Stored:  # fmt: skip
+    """Uncompressed pixels; left in their files where they are many."""
+    if shape[0] % len(files):
+        raise InputError(f"{shown(path)}: names {len(files)} files for {shape[0]} steps of its last dimension; expected one file each")
+    of_one = (shape[0] // len(files), *shape[1:])
+    in_one = math.prod(of_one) * dtype.itemsize
+    own = files == [path]
+    skipped = start if own else int((_numbers(stated, "HeaderSize", path) or [0])[0])
+    parts = []
+    for file in files:
+        size = file.stat().st_size
+        offset = size - in_one if skipped == -1 else skipped
+        check_declared(file, of_one, dtype, limits, size - max(0, offset), may_stay=True)
+        if not 0 <= offset <= size - in_one:
+            raise InputError(f"{shown(path)}: HeaderSize is {skipped} for {shown(file)} of {size} bytes; correct the header")
+        if size - offset > in_one:
+            lines.append(f"{file.name}: {size - offset - in_one} bytes after the pixels are not used")
+        parts.append(RawFile(file, offset, of_one, dtype, plane_axes=2 + (_channels(stated, path) > 1)))
+    total = check_declared(path, shape, dtype, limits, in_one * len(files), may_stay=True)
+    data = parts[0] if len(parts) == 1 else Files(parts)
+    return data if total > limits.resident_bytes else data.whole()
+
+
+def _inflated(files: list[Path], start: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path) -> np.ndarray:
+    if len(files) > 1:
+        raise InputError(f"{shown(path)}: its pixels are compressed in {len(files)} files; export it as one")
+    offset = start if files == [path] else 0
+    n_bytes = check_declared(path, shape, dtype, limits, files[0].stat().st_size - offset, DEFLATE)
+    with files[0].open("rb") as file:
+        file.seek(offset)
+        inflate = zlib.decompressobj(wbits=47)  # zlib or gzip
+        data = inflate.decompress(file.read(), n_bytes + 1)
+    if len(data) != n_bytes:
+        found = f"more than {n_bytes}" if len(data) > n_bytes else str(len(data))
+        raise InputError(f"{shown(files[0])}: holds {found} bytes of pixels, {n_bytes} are declared; it is damaged, export it again")
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def pixel_file(path: Path) -> Path | None:
+    """Where the pixels of an image named ``path`` are written; None where they are in the same file."""
+    return path.with_suffix(".raw") if path.suffix.lower() == ".mhd" else None
+
+
+def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels_name: str = "LOCAL") -> None:
+    """Write header and pixels.
+
+    pixels        the file for the pixels; None: they follow the header
+    pixels_name   what the header calls it
+    """
+    carried = image.metadata.get("metaimage")
+    if not isinstance(carried, Carried):
+        raise OutputError(f"{shown(path)}: a MetaImage can only be written from a MetaImage; write TIFF instead")
+    dtype = np.dtype(TYPES[carried.kind]).newbyteorder(carried.order)
+    kept = [(key, value) for key, value in carried.fields if key not in OF_THE_STORAGE]
+    msb = str(carried.order == ">")
+    lines = [*kept, ("BinaryData", "True"), ("BinaryDataByteOrderMSB", msb), ("CompressedData", str(carried.compressed))]
+    with (pixels or path).open("wb") as file:
+        if pixels is not None:
+            written = _write_pixels(image, file, dtype, carried.compressed)
+        else:
+            # the size of compressed pixels stands before them: its place is kept, and filled in afterwards
+            place = len(_text(lines)) + len("CompressedDataSize = ")
+            sized = [*lines, ("CompressedDataSize", " " * 19)] if carried.compressed else lines
+            file.write(_text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)]))
+            written = _write_pixels(image, file, dtype, carried.compressed)
+            if carried.compressed:
+                file.seek(place)
+                file.write(f"{written:<19}".encode())
+    if pixels is not None:
+        sized = [*lines, ("CompressedDataSize", str(written))] if carried.compressed else lines
+        path.write_bytes(_text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)]))
+
+
+def _text(lines: list[tuple[str, str]]) -> bytes:
+    return "".join(f"{key} = {value}\n" for key, value in lines).encode("latin-1")
+
+
+def _write_pixels(image: Image, file: BinaryIO, dtype: np.dtype[Any], compressed: bool) -> int:
+    """Plane by plane; the bytes that it took."""
+    start, deflate = file.tell(), zlib.compressobj()
+    for index in image.planes():
+        data = np.ascontiguousarray(image.plane(index), dtype=dtype).tobytes()
+        file.write(deflate.compress(data) if compressed else data)
+    if compressed:
+        file.write(deflate.flush())
+    return file.tell() - start

@@ -1,0 +1,170 @@
+"""MetaImage: read as ITK reads it, and written back so that ITK finds everything again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from pairfree.errors import InputError, OutputError
+from pairfree.files import Image, Limits, differences, find_images, open_image, save_image
+from pairfree.files.fidelity import compare
+
+RNG = np.random.default_rng(0)
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+
+def itk(path: Path, data: np.ndarray, compress: bool = False, vector: bool = False) -> np.ndarray:
+    """Written by ITK, with spacing, origin, a rotation and a word of its own."""
+    image = SimpleITK.GetImageFromArray(data, isVector=vector)
+    image.SetSpacing((0.5, 0.75, 2.0)[: image.GetDimension()])
+    image.SetOrigin((10.0, -3.0, 7.0)[: image.GetDimension()])
+    if image.GetDimension() == 3:
+        image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
+    image.SetMetaData("ScannerName", "number = 7")
+    SimpleITK.WriteImage(image, str(path), compress)
+    return data
+
+
+def seen_by_itk(path: Path) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[float, ...], str]:
+    image = SimpleITK.ReadImage(str(path))
+    return (
+        SimpleITK.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetMetaData("ScannerName")
+    )  # fmt: skip
+
+
+def values(shape: tuple[int, ...], dtype: str = "int16") -> np.ndarray:
+    return RNG.integers(0, 120, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("name", ["a.mhd", "a.mha"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_there_and_back(tmp_path: Path, name: str, dtype: str, compress: bool) -> None:
+    data = itk(tmp_path / name, values((3, 9, 12), dtype), compress)
+    image = open_image(tmp_path / name)
+    assert (image.axes, image.dtype.name, image.metadata["warnings"]) == ("ZYX", dtype, [])
+    assert image.spacing == {"X": (0.5, "mm"), "Y": (0.75, "mm"), "Z": (2.0, "mm")}
+    np.testing.assert_array_equal(image.pixels, data)
+    save_image(image.with_pixels((data + 1).astype(dtype)), tmp_path / "out" / name)
+    before, after = seen_by_itk(tmp_path / name), seen_by_itk(tmp_path / "out" / name)
+    np.testing.assert_array_equal(after[0], data + 1)
+    assert after[1:] == before[1:]
+    assert [one for one in compare(tmp_path / name, tmp_path / "out" / name) if one.kept is False] == []
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted({name, "a.raw"} if name == "a.mhd" else {name})
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_elements_with_channels_are_samples(tmp_path: Path, samples: int) -> None:
+    data = itk(tmp_path / "a.mha", values((9, 12, samples), "uint8"), vector=True)
+    image = open_image(tmp_path / "a.mha")
+    assert image.axes == "YXS"
+    np.testing.assert_array_equal(image.pixels, data)
+    save_image(image, tmp_path / "b.mha")
+    np.testing.assert_array_equal(seen_by_itk(tmp_path / "b.mha")[0], data)
+
+
+def header(path: Path, data: np.ndarray, *lines: str) -> Path:
+    sizes = " ".join(map(str, reversed(data.shape)))
+    kind = {"<i2": "MET_SHORT", ">i2": "MET_SHORT", "<f4": "MET_FLOAT"}[data.dtype.str]
+    text = ["ObjectType = Image", f"NDims = {data.ndim}", f"DimSize = {sizes}", f"ElementType = {kind}", *lines]
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("listed", ["pattern", "list"])
+def test_a_file_for_each_slice(tmp_path: Path, listed: str) -> None:
+    data = values((4, 6, 5))
+    for number, plane in enumerate(data, 1):
+        plane.tofile(tmp_path / f"s_{number:03d}.raw")
+    files = "s_%03d.raw 1 4 1" if listed == "pattern" else "LIST\n" + "\n".join(f"s_{number:03d}.raw" for number in range(1, 5))
+    image = open_image(header(tmp_path / "a.mhd", data, f"ElementDataFile = {files}"))
+    np.testing.assert_array_equal(image.pixels, data)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.mhd"))), data)
+    stored = open_image(tmp_path / "a.mhd", Limits(resident_bytes=10))
+    assert stored.stored
+    np.testing.assert_array_equal(stored.pixels, data)
+    save_image(stored, tmp_path / "out" / "a.mhd")
+    assert differences(image, open_image(tmp_path / "out" / "a.mhd")) == []
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "a.mhd"))), data)
+
+
+def test_a_header_before_the_pixels_and_the_other_byte_order(tmp_path: Path) -> None:
+    data = values((6, 5)).astype(">i2")
+    (tmp_path / "pixels.bin").write_bytes(b"manufacturer" + data.tobytes())
+    for skip in (12, -1):
+        lines = (f"HeaderSize = {skip}", "BinaryDataByteOrderMSB = True", "ElementSize = 2 2", "ElementDataFile = pixels.bin")
+        image = open_image(header(tmp_path / "a.mhd", data, *lines))
+        np.testing.assert_array_equal(image.pixels, data)
+        assert image.spacing == {"X": (2.0, "mm"), "Y": (2.0, "mm")}
+        save_image(image, tmp_path / "b.mhd", overwrite=True)
+        assert (tmp_path / "b.raw").read_bytes() == data.tobytes()
+        assert differences(image, open_image(tmp_path / "b.mhd")) == []
+    assert "after the pixels" in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata["warnings"][0]
+
+
+def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
+    for name in ("a.mhd", "a.mha"):
+        data = itk(tmp_path / name, values((3, 9, 12)))
+        image = open_image(tmp_path / name, Limits(resident_bytes=10))
+        assert image.stored
+        np.testing.assert_array_equal(image.region((1,), slice(2, 5), slice(3, 9)), data[1, 2:5, 3:9])
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ((), "ends before ElementDataFile"),
+        (("ElementDataFile = gone.raw",), "gone.raw, which is not there"),
+        (("ElementDataFile = /etc/hostname",), "outside of its folder"),
+        (("ElementDataFile = ../a.raw",), "outside of its folder"),
+        (("ElementDataFile = %999999999d.raw 1 2 1",), "which is not there"),
+        (("ElementDataFile = s_%02d.raw 1 900000 1",), "which is not there"),
+        (("ElementDataFile = LIST",), "no file"),
+        (("BinaryData = False", "ElementDataFile = a.raw"), "its pixels are text"),
+        (("ElementSpacing = wide", "ElementDataFile = a.raw"), "expected numbers"),
+        (("HeaderSize = 50", "ElementDataFile = a.raw"), "declares"),
+        (("CompressedData = True", "ElementDataFile = a.raw"), "cannot be read"),
+        (("DimSize = 30000 30000", "ElementDataFile = a.raw"), "declares 30000x30000"),
+        (("DimSize = -3 4", "ElementDataFile = a.raw"), "holds no pixels"),
+        (("DimSize = 4.5 4", "ElementDataFile = a.raw"), "whole numbers"),
+        (("ElementType = MET_LONG_LONG", "ElementDataFile = a.raw"), "int64"),
+        (("ElementType = MET_ASCII_CHAR", "ElementDataFile = a.raw"), "ElementType"),
+    ],
+)
+def test_headers_that_lie(tmp_path: Path, lines: tuple[str, ...], words: str) -> None:
+    data = values((6, 5))
+    data.tofile(tmp_path / "a.raw")
+    with pytest.raises(InputError, match=words) as caught:
+        open_image(header(tmp_path / "a.mhd", data, *lines))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_inflated_no_further_than_declared(tmp_path: Path) -> None:
+    itk(tmp_path / "a.mha", np.zeros((64, 512, 512), np.uint8), compress=True)
+    data = (tmp_path / "a.mha").read_bytes().replace(b"512 512 64", b"512 512 2 ")
+    (tmp_path / "b.mha").write_bytes(data)
+    with pytest.raises(InputError, match="more than 524288 bytes"):
+        open_image(tmp_path / "b.mha")
+
+
+def test_what_a_metaimage_cannot_be_written_from(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="only be written from a MetaImage"):
+        save_image(Image(np.zeros((4, 5)), "YX", family="metaimage"), tmp_path / "a.mhd")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    itk(tmp_path / "a.mha", values((6, 5)))
+    (tmp_path / "b.raw").write_bytes(b"of somebody else")
+    with pytest.raises(OutputError, match=r"b\.raw exists already"):
+        save_image(open_image(tmp_path / "a.mha"), tmp_path / "b.mhd")
+    assert (tmp_path / "b.raw").read_bytes() == b"of somebody else"
+    assert not (tmp_path / "b.mhd").exists()
+
+
+def test_a_folder_lists_headers_and_not_their_pixels(tmp_path: Path) -> None:
+    itk(tmp_path / "a.mhd", values((6, 5)))
+    assert [one.path.name for one in find_images([tmp_path])] == ["a.mhd"]
