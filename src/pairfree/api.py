@@ -7,6 +7,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from pairfree import __version__
 from pairfree.config import updated
+from pairfree.data import processes
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
 from pairfree.denoising import FileResult, Planned, denoise_files, network_bytes, plan_files
@@ -44,6 +46,7 @@ CLIPPED_SHARE = 0.01
 _say = logging.getLogger("pairfree")
 
 
+@processes.joined()
 def train(
     noisy: Images | None = None,
     *,
@@ -65,7 +68,7 @@ def train(
     report: bool = True,
     on_step: OnStep | None = None,
 ) -> Model:
-    """Train a denoiser.
+    """Train a denoiser. Called in every process that torchrun started, they train one model together.
 
     noisy      files, folders, globs; a list of arrays (H, W) or (C, H, W); or one array (H, W), (N, H, W) or (N, C, H, W)
     clean      unpaired clean images of other scenes; target   the partner of each noisy image
@@ -106,7 +109,8 @@ def train(
         return _resume(run, images, method, net, device, on_step, report)
     if noisy is None:
         raise ConfigError("no noisy images given")
-    run.check_free()
+    if processes.first():
+        run.check_free()
     job = resolve(
         noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
         seed=seed, device=device, settings=settings, net=net, init=init,
@@ -116,33 +120,55 @@ def train(
 
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:
     """Make the run folder, write down what will be done, and do it."""
-    job.method.prepare(job.data, job.seed)  # before anything is written: a method may refuse the images
-    run.create()
+    _check_processes(job.method)
+    with processes.alone():
+        job.method.prepare(job.data, job.seed)  # before anything is written: a method may refuse the images
     for line in job.warnings[:SHOWN_WARNINGS]:
         _say.warning("warning: %s", line)
-    with run.locked():
-        run.check_empty()
-        run.rewind(0)
+    with ExitStack() as held:
+        if processes.first():
+            run.create()
+            held.enter_context(run.locked())
+            run.check_empty()
+            run.rewind(0)
         with enough(TOO_LARGE):
             clock = Clock.start(job.method, job.data, job.minutes, job.seed) if job.minutes > 0 else None
         plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
-        run.write_config(
-            {
-                "method": job.method.key,
-                "preset": job.preset,
-                "seed": job.seed,
-                "device": str(job.device),
-                "minutes": job.minutes,
-                "command": command,
-                **job.inputs,
-                "stage_names": [name for name, _ in plan.stages],
-                # minutes settle the steps on the way, and a method that does not train takes none
-                "stage_steps": [count for _, count in plan.stages] if clock is None and job.method.trains else [],
-                "settings": job.config,
-            }
-        )
-        run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
+        plan = Plan.of(processes.shared(plan.as_list()))
+        if processes.first():
+            _write_down(run, job, plan, counted=clock is None and job.method.trains, command=command)
         return _finish(Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock), job, report, on_step)
+
+
+def _check_processes(method: Method) -> None:
+    """ConfigError for what several processes cannot train together."""
+    if processes.count() > 1 and (method.one_image or not method.trains):
+        raise ConfigError(f"method {method.key} is not trained by several processes; start it without torchrun")
+    processes.part_of(method.batch_size)
+
+
+def _write_down(run: RunFolder, job: Job, plan: Plan, counted: bool, command: str) -> None:
+    """What will be done, and where.   counted   the plan's steps are settled: minutes settle them on the way"""
+    run.write_config(
+        {
+            "method": job.method.key,
+            "preset": job.preset,
+            "seed": job.seed,
+            "device": str(job.device),
+            "minutes": job.minutes,
+            "command": command,
+            **job.inputs,
+            "stage_names": [name for name, _ in plan.stages],
+            "stage_steps": [count for _, count in plan.stages] if counted else [],
+            "settings": job.config,
+        }
+    )
+    run.write_environment(_environment(job.device, getattr(job.method, "precision", "float32")))
+
+
+def _environment(device: torch.device, precision: str) -> dict[str, Any]:
+    together = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {**environment(device, precision), **together}
 
 
 def _fingerprint(data: TrainingData) -> str:
@@ -180,7 +206,9 @@ def _resume(
     report: bool,
 ) -> Model:
     stored = run.read_config()
-    with run.locked():
+    with ExitStack() as held:
+        if processes.first():
+            held.enter_context(run.locked())
         last, problems = checkpoint.load_latest(run.checkpoints)
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
@@ -206,12 +234,17 @@ def _resume(
                 f"{run.path}: the training images are not those the run began with; restore them, or start a new run with --init {run.path}"
             )
         load_weights(job.method, last, run.path)
-        run.rewind(last.step)
-        run.drop_stages_after(last.step)
-        _tell(problems, run, last.step)
-        run.note_resumed(last.step, environment(job.device, facts["precision"]))
-        job.method.prepare(job.data, facts["seed"])
-        plan = Plan(tuple((str(name), int(steps)) for name, steps in facts["plan"]))
+        _check_processes(job.method)
+        if processes.shared(last.step) != last.step:
+            raise CheckpointError(f"{run.path}: not every process sees the checkpoint of the first; all need the same folder")
+        if processes.first():
+            run.rewind(last.step)
+            run.drop_stages_after(last.step)
+            _tell(problems, run, last.step)
+            run.note_resumed(last.step, _environment(job.device, facts["precision"]))
+        with processes.alone():
+            job.method.prepare(job.data, facts["seed"])
+        plan = Plan.of(facts["plan"])
         kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "format", "tensors_sha256")}
         try:
             clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
@@ -238,7 +271,7 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
         Predictor(job.method, job.normalizer, job.noisy.channels),
         {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list(), **({"clock": loop.clock.as_dict()} if loop.clock else {})},
     )
-    if report:
+    if report and processes.first():
         try:
             from pairfree.story import write_run_report
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pairfree.errors import ConfigError, PairfreeError
-from pairfree.terminal import TrainCommand, err, nulls, out, parse_bytes, progress
+from pairfree.terminal import TrainCommand, err, follows, nulls, out, parse_bytes, progress
 
 if TYPE_CHECKING:
     from pairfree.denoising import Planned
@@ -125,6 +125,8 @@ def train(
     else:
         command = command_line(sys.argv[1:])
         _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
+    if follows():
+        return
     report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
     out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
 

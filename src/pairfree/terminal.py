@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,10 +17,15 @@ from pairfree.errors import InputError
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def follows() -> bool:
+    """Whether torchrun started this process beside a first one, which does the talking."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Any]:
     """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere; None leaves a number as it is."""
-    if not err.is_terminal:
+    if not err.is_terminal or follows():
         yield lambda done, total, words: None
         return
     columns = (

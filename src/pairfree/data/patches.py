@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairfree.data import processes
 from pairfree.data.seeding import generator
 from pairfree.errors import InputError
 
@@ -76,8 +77,12 @@ class PatchPool:
         return twin
 
     def draw(self, seed: int, step: int, batch: int, purpose: str = "patches") -> Tensor:
-        """Where the patches of this step lie: (B, 4) int64 rows of image, top, left, augmentation 0..7. Every place is equally likely."""
-        u = torch.rand(batch, 4, generator=generator(seed, step, purpose), dtype=torch.float64)
+        """Where the patches of this step lie: (B, 4) int64 rows of image, top, left, augmentation 0..7. Every place is equally likely.
+
+        Of several processes each gets its own rows of what one alone would draw for all of them.
+        """
+        u = torch.rand(batch * processes.count(), 4, generator=generator(seed, step, purpose), dtype=torch.float64)
+        u = u[batch * processes.rank() :][:batch]
         image = torch.searchsorted(self.cumulative, u[:, 0].contiguous(), right=True).clamp_(max=len(self) - 1)
         top = (u[:, 1] * (self.heights[image] - self.patch_px + 1)).long()
         left = (u[:, 2] * (self.widths[image] - self.patch_px + 1)).long()

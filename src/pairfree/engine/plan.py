@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method
@@ -33,6 +35,11 @@ class Plan:
 
     def as_list(self) -> list[list[Any]]:
         return [list(stage) for stage in self.stages]
+
+    @classmethod
+    def of(cls, listed: Iterable[Sequence[Any]]) -> Plan:
+        """Inverse of ``as_list``."""
+        return cls(tuple((str(name), int(steps)) for name, steps in listed))
 
     def at(self, seed: int, step: int) -> At:
         before = 0
@@ -84,11 +91,12 @@ class Clock:
 
     @classmethod
     def start(cls, method: Method, data: TrainingData, minutes: float, seed: int) -> Clock:
-        """Time each stage on a copy of the method; the timing is paid from the budget."""
+        """Time each stage on a copy of the method; the timing is paid from the budget. Processes do not wait for each other in it."""
         started = time.perf_counter()
-        stages = method.stages()
+        stages, patches = method.stages(), processes.part_of(method.batch_size)
         measure = min(MEASURE_SECONDS, 0.02 * minutes * 60.0 / len(stages))
-        paces = [_seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure) for stage in stages]
+        with processes.alone():
+            paces = [_seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure, patches) for stage in stages]
         return cls(minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started)
 
     def plan(self, method: Method) -> Plan:
@@ -148,13 +156,13 @@ class Clock:
         return dict(vars(self))
 
 
-def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, seconds: float) -> list[float]:
+def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, seconds: float, patches: int) -> list[float]:
     """Of a step in the first and in the second half of a stage, in turn, so that both meet the same machine."""
     taken, done = [0.0, 0.0], 0
     while done < 2 * WARM_UP_STEPS + 2 or sum(taken) < seconds or done % 2:
         half = done % 2
         started = time.perf_counter()
-        trial.step(data.batch(seed, done, trial.batch_size), At(seed, done, stage, 250 + 500 * half, 1000))
+        trial.step(data.batch(seed, done, patches), At(seed, done, stage, 250 + 500 * half, 1000))
         if data.noisy.device.type == "cuda":
             torch.cuda.synchronize(data.noisy.device)
         if done >= 2 * WARM_UP_STEPS:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import Clock, Plan
@@ -20,6 +21,8 @@ from pairfree.methods.base import Method
 
 OnStep = Callable[[int, int, str, float | None], object]
 CHECKPOINT_SECONDS = 30.0
+GRACE_SECONDS = 20.0
+"""torchrun passes on a signal that its processes got already: only one that comes later is a second one."""
 
 
 class Stopped(PairfreeError):
@@ -51,8 +54,9 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
     on_step     called with (steps done, total, stage, latest logged loss) after each step; returns True to stop
     Raises      DivergedError with the last good checkpoint named; Stopped after a checkpoint when a signal or ``on_step`` asked for it
     """
-    log, saved, loss = EventLog(loop.run.events_path), now(), None
+    log, saved, loss = EventLog(loop.run.events_path) if processes.first() else None, now(), None
     ticked = saved
+    patches = processes.part_of(loop.method.batch_size)
     for net in loop.method.networks.values():
         net.train()  # a network that has been applied before is in eval mode
     try:
@@ -61,38 +65,50 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                 save(loop)
             while loop.done < loop.plan.total:
                 at = loop.plan.at(loop.seed, loop.done)
-                logged = loop.method.step(loop.data.batch(loop.seed, at.step, loop.method.batch_size), at)
+                logged = loop.method.step(loop.data.batch(loop.seed, at.step, patches), at)
                 loop.done += 1
+                refit = False
                 if loop.clock is not None:
                     seconds, ticked = now() - ticked, now()
-                    if loop.clock.tick(loop.plan, at, seconds) and loop.done < loop.plan.total:
-                        loop.plan = loop.clock.refit(loop.plan, loop.done)
+                    refit = loop.clock.tick(loop.plan, at, seconds) and loop.done < loop.plan.total
+                refit, stop, overdue = processes.any_of(refit, asked.is_set(), now() - saved > CHECKPOINT_SECONDS)
+                if refit and loop.clock is not None:
+                    loop.plan = Plan.of(processes.shared(loop.clock.refit(loop.plan, loop.done).as_list()))
                 if at.step % loop.plan.log_every == 0 or loop.done == loop.plan.total:
                     values = {name: float(value) for name, value in logged.items()}
                     loss = values.get("loss")
-                    log.write({"step": at.step, "stage": at.stage, **values})
+                    if log is not None:
+                        log.write({"step": at.step, "stage": at.stage, **values})
                 if at.stage_step + 1 == at.stage_steps and loop.done < loop.plan.total:
                     save(loop, loop.run.stage_path(at.stage) / "checkpoints")
                 if on_step is not None and on_step(loop.done, loop.plan.total, at.stage, loss) is True:
                     asked.set()
-                if asked.is_set():
+                    stop = stop or processes.count() == 1
+                if stop:
                     save(loop)
                     raise Stopped(f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume")
-                if now() - saved > CHECKPOINT_SECONDS:
+                if overdue:
                     save(loop)
                     saved = now()
-            loop.method.finish(loop.data, loop.seed)
+            with processes.alone():
+                loop.method.finish(loop.data, loop.seed)
             save(loop)
     except DivergedError as error:
-        log.write({"step": loop.done, "event": "diverged", "detail": str(error)})
+        if log is not None:
+            log.write({"step": loop.done, "event": "diverged", "detail": str(error)})
         last = checkpoint.listing(loop.run.checkpoints)
         where = f"last good checkpoint {last[-1]}" if last else "no checkpoint yet"
         raise DivergedError(f"{error}; {where}; try a smaller rate (--set lr=...)") from None
     finally:
-        log.close()
+        if log is not None:
+            log.close()
 
 
 def save(loop: Loop, folder: Path | None = None) -> None:
+    """A checkpoint. Of several processes the first writes it, after all have made sure that they agree."""
+    processes.agree(loop.method.networks.values())
+    if not processes.first():
+        return
     facts = {**loop.facts, "step": loop.done, "plan": loop.plan.as_list()}
     if loop.clock is not None:
         facts["clock"] = loop.clock.as_dict()
@@ -102,15 +118,17 @@ def save(loop: Loop, folder: Path | None = None) -> None:
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event; a second one ends the process at once. Outside the main thread signals are left alone."""
-    asked = threading.Event()
+    asked, at = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        nonlocal at
+        if asked.is_set() and (processes.count() == 1 or now() - at > GRACE_SECONDS):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        at = at if asked.is_set() else now()
         asked.set()
 
     kept = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

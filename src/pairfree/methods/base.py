@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError, DivergedError
@@ -75,7 +76,9 @@ class At:
         return self.stage_step / max(1, self.stage_steps)
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        return generator(self.seed, self.step, purpose, device)
+        """Another one in each of several processes."""
+        rank = processes.rank()
+        return generator(self.seed, self.step, f"{purpose} of {rank}" if rank else purpose, device)
 
 
 class Method(ABC):
@@ -192,7 +195,7 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf) -> None:
-    """One optimiser step that refuses a non-finite loss or gradient before the weights change.
+    """One optimiser step that refuses a non-finite loss or gradient before the weights change; of several processes, on the mean of theirs.
 
     max_norm    the joint gradient norm is scaled down to this
 
@@ -201,9 +204,11 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str,
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    value = loss.detach().clone()
+    processes.average([*(p.grad for p in parameters if p.grad is not None), value])
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-    if not bool(torch.isfinite(norm + loss.detach())):
-        what = "gradient" if bool(torch.isfinite(loss.detach())) else "loss"
+    if not bool(torch.isfinite(norm + value)):
+        what = "gradient" if bool(torch.isfinite(value)) else "loss"
         raise DivergedError(f"non-finite {what} at step {at.step} ({at.stage}) in network {network!r}; weights left unchanged")
     optimizer.step()
 

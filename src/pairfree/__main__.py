@@ -1,0 +1,6 @@
+"""``python -m pairfree``, which torchrun can start."""
+
+from pairfree.cli import main
+
+if __name__ == "__main__":
+    main()

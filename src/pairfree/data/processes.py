@@ -1,0 +1,137 @@
+"""Training by several processes, as torchrun starts them: each takes its part of every batch, and gradients are averaged at each update.
+
+All have the same weights at every step, and the same images. The first of them writes the run folder. A batch, and what is drawn with it, is
+that of one process alone; what a step draws by itself (masks, made noise) is another draw in every process.
+
+This stands in ``data`` because patches and methods, which the engine may not be imported from, need it too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pairfree.errors import ConfigError, PairfreeError
+
+_parted = True
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if _parted and dist.is_available() and dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes train together; 1 inside ``alone``."""
+    return dist.get_world_size() if _parted and dist.is_available() and dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this process writes, logs and decides."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside, the processes that torchrun started (WORLD_SIZE in the environment) know each other. One process alone stays as it is."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_available() or dist.is_initialized():
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    say = logging.getLogger("pairfree")
+    level = say.level
+    if dist.get_rank() > 0:
+        say.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        say.setLevel(level)
+        dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, each process does the whole by itself, for what all compute alike."""
+    global _parted
+    kept, _parted = _parted, False
+    try:
+        yield
+    finally:
+        _parted = kept
+
+
+def part_of(batch_size: int) -> int:
+    """Patches that this process takes of a batch. ConfigError where they cannot be shared out evenly."""
+    if batch_size % count():
+        raise ConfigError(f"batch_size = {batch_size} cannot be shared by {count()} processes; give a multiple (--set batch_size=...)")
+    return batch_size // count()
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """In place, the mean over the processes: one message for all of them."""
+    if count() == 1:
+        return
+    listed = list(tensors)
+    flat = torch.cat([one.reshape(-1).float() for one in listed])
+    _talk(dist.all_reduce, flat)
+    flat /= count()
+    for one, mean in zip(listed, flat.split([one.numel() for one in listed]), strict=True):
+        one.copy_(mean.view_as(one))
+
+
+def any_of(*wishes: bool) -> tuple[bool, ...]:
+    """Which of them are true in at least one process."""
+    if count() == 1:
+        return wishes
+    flags = torch.tensor(wishes, dtype=torch.uint8)
+    _talk(dist.all_reduce, flags, op=dist.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in flags)
+
+
+def shared(value: Any) -> Any:
+    """What the first process has, as JSON makes it."""
+    if count() == 1:
+        return value
+    data = json.dumps(value if first() else None).encode()
+    length = torch.tensor([len(data)])
+    _talk(dist.broadcast, length, 0)
+    text = torch.frombuffer(bytearray(data), dtype=torch.uint8) if first() else torch.empty(int(length), dtype=torch.uint8)
+    _talk(dist.broadcast, text, 0)
+    return json.loads(bytes(text.tolist()))
+
+
+def agree(networks: Iterable[nn.Module]) -> None:
+    """Buffers become those of the first process. PairfreeError where weights differ: a step then changed them by other means than ``update``."""
+    if count() == 1:
+        return
+    for net in networks:
+        for buffer in net.buffers():
+            _talk(dist.broadcast, buffer, 0)
+        weights = [p.detach().double().sum() for p in net.parameters()]
+        if not weights:
+            continue
+        least = torch.stack(weights)
+        most = least.clone()
+        _talk(dist.all_reduce, least, op=dist.ReduceOp.MIN)
+        _talk(dist.all_reduce, most, op=dist.ReduceOp.MAX)
+        if not torch.equal(least, most):
+            raise PairfreeError("the processes' weights differ; change weights through pairfree.methods.base.update only, or train in one")
+
+
+def _talk(operation: Any, *arguments: Any, **options: Any) -> None:
+    """A collective operation; the end of another process is one line here, and the whole story there."""
+    try:
+        operation(*arguments, **options)
+    except RuntimeError as error:
+        raise PairfreeError(f"another process of this training has ended ({str(error).splitlines()[0][:120]})") from None
