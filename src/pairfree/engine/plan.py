@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,10 @@ WARM_UP_STEPS = 3
 MEASURE_SECONDS = 2.0
 REFITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Shares of a time budget after which the steps that are left are counted anew."""
+STAGE_REFITS = (0.25, 0.5, 0.9)
+"""Likewise shares of the steps of a stage: one that was timed while the machine was busy would end long before its time."""
+PRIOR_SHARE = 0.005
+"""Share of the budget that a stage must have been foretold before its own pace counts as much as that of the whole run."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Clock:
 
     A machine's pace changes by a quarter within minutes (other programs, heat, neighbours on a shared host), so a count made in the
     first seconds would miss the budget by as much. What is timed there are the *proportions*: a step of the first and of the second
-    half of each stage. The ratio of real to foretold time then tells at every refit how many steps the rest of the budget holds.
+    half of each stage. The ratio of real to foretold time, of the stage under way above all, then tells at every refit how many steps the
+    rest of the budget holds.
 
     budget_s    seconds of the whole run, planning included
     shares      of the stages
@@ -80,6 +85,7 @@ class Clock:
     planned_s   seconds that the timing took
     spent_s     seconds of the steps done, over all processes of the run
     foretold_s  seconds that the steps done would have taken at ``paces``
+    stages_s    spent and foretold, of each stage
     """
 
     budget_s: float
@@ -88,6 +94,10 @@ class Clock:
     planned_s: float = 0.0
     spent_s: float = 0.0
     foretold_s: float = 0.0
+    stages_s: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stages_s = self.stages_s or [[0.0, 0.0] for _ in self.shares]
 
     @classmethod
     def start(cls, method: Method, data: TrainingData, minutes: float, seed: int) -> Clock:
@@ -114,23 +124,33 @@ class Clock:
         before = self.spent_s
         self.spent_s += seconds
         stage = [name for name, _ in plan.stages].index(at.stage)
-        self.foretold_s += self.paces[stage][at.progress >= 0.5]
-        return any(before < share * self.budget_s <= self.spent_s for share in REFITS)
+        foretold = self.paces[stage][at.progress >= 0.5]
+        self.foretold_s += foretold
+        self.stages_s[stage] = [self.stages_s[stage][0] + seconds, self.stages_s[stage][1] + foretold]
+        return any(before < share * self.budget_s <= self.spent_s for share in REFITS) or any(
+            at.stage_step < share * at.stage_steps <= at.stage_step + 1 for share in STAGE_REFITS
+        )
+
+    def _slowness(self, stage: int) -> float:
+        """Real over foretold time, of a stage as far as it has run, else of the whole."""
+        overall = self.spent_s / self.foretold_s if self.foretold_s > 0 else 1.0
+        spent, foretold = self.stages_s[stage]
+        prior = PRIOR_SHARE * self.budget_s
+        return (spent + prior * overall) / (foretold + prior)
 
     def refit(self, plan: Plan, done: int) -> Plan:
         """``plan`` with the steps that are left counted anew; stages that are over keep their lengths.
 
-        The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L steps of which s are done still
+        The stage under way ends when its share of the time does: with r = spent / foretold (``_slowness``), a stage of L steps of which s are done still
         takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
         """
-        slow = self.spent_s / self.foretold_s if self.foretold_s > 0 else 1.0
         stages, before, until, under_way = [], 0, -self.planned_s, True
-        for (name, length), share, (first, second) in zip(plan.stages, self.shares, self.paces, strict=True):
+        for stage, ((name, length), share, (first, second)) in enumerate(zip(plan.stages, self.shares, self.paces, strict=True)):
             until += share * self.budget_s
             here = min(max(done - before, 0), length)
             before += length
             if here < length:
-                left = max(0.0, until - self.spent_s if under_way else share * self.budget_s) / slow
+                left = max(0.0, until - self.spent_s if under_way else share * self.budget_s) / self._slowness(stage)
                 under_way = False
                 fresh = 2.0 * (left + here * first) / (first + second)
                 length = max(here + 1, int(fresh if here < fresh / 2.0 else here + left / second))
@@ -143,12 +163,13 @@ class Clock:
         numbers = ("budget_s", "planned_s", "spent_s", "foretold_s")
         try:
             clock = cls(**values)
-            flat = [*clock.shares, *(pace for pair in clock.paces for pace in pair), *(getattr(clock, name) for name in numbers)]
+            pairs = (*clock.paces, *clock.stages_s)
+            flat = [*clock.shares, *(value for pair in pairs for value in pair), *(getattr(clock, name) for name in numbers)]
             sound = all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in flat)
             sound = sound and clock.budget_s > 0 and all(len(pair) == 2 and min(pair) > 0 for pair in clock.paces)
         except TypeError:
             sound = False
-        if not sound or len(clock.paces) != len(clock.shares):
+        if not sound or not len(clock.paces) == len(clock.stages_s) == len(clock.shares):
             raise ValueError(f"no clock: {values!r:.80}")
         return clock
 
