@@ -262,7 +262,7 @@ def test_cyclegan_has_no_extractor(small):
     method, data = small.method("cyclegan"), small.data()
     assert "H" not in method.networks
     assert method.denoiser.net.extract is None
-    assert set(small.run(method, data)[0]) == {"loss", "critics"}
+    assert set(small.run(method, data)[0]) == {"loss", "critics", "accuracy", "contrast"}
 
 
 def test_the_paper_preset_is_the_paper():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import Clock, Plan
 from pairfree.engine.run import EventLog, RunFolder, now
+from pairfree.engine.watch import Watch
 from pairfree.errors import DivergedError, PairfreeError
 from pairfree.methods.base import Method
 
+_say = logging.getLogger("pairfree")
 OnStep = Callable[[int, int, str, float | None], object]
 CHECKPOINT_SECONDS = 30.0
 GRACE_SECONDS = 20.0
@@ -56,7 +59,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
     """
     log, saved, loss = EventLog(loop.run.events_path) if processes.first() else None, now(), None
     ticked = saved
-    patches = processes.part_of(loop.method.batch_size)
+    patches, watch = processes.part_of(loop.method.batch_size), Watch()
     for net in loop.method.networks.values():
         net.train()  # a network that has been applied before is in eval mode
     try:
@@ -79,6 +82,10 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                     loss = values.get("loss")
                     if log is not None:
                         log.write({"step": at.step, "stage": at.stage, **values})
+                for line in watch.see(logged):
+                    _say.warning("warning: step %d: %s", at.step, line)
+                    if log is not None:
+                        log.write({"step": at.step, "event": "collapse", "detail": line})
                 if at.stage_step + 1 == at.stage_steps and loop.done < loop.plan.total:
                     save(loop, loop.run.stage_path(at.stage) / "checkpoints")
                 if on_step is not None and on_step(loop.done, loop.plan.total, at.stage, loss) is True:

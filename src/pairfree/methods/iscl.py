@@ -17,7 +17,7 @@ from pairfree.methods.averages import SWA, Lookahead
 from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
 from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
 from pairfree.methods.transplant import Transplant
-from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, settle
+from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed, total_stride
 from pairfree.nets.iscl import Critic
@@ -295,10 +295,10 @@ class ISCL(UnpairedMethod):
         else:
             seen = replace(seen, denoised=self._fixed(self.F, x), noised=self._fixed(self.G, source))
 
-        judged = self._critics_loss(seen)
+        judged, signs = self._critics_loss(seen)
         update(self.optimizers["D_X, D_Y"], judged, at, "D_X, D_Y")
         settle(self.D_X, self.D_Y)
-        logged = {"loss": loss.detach(), "critics": judged.detach()}
+        logged = {"loss": loss.detach(), "critics": judged.detach(), **signs}
 
         if noise is not None:
             learned = pseudo_noise_loss(noise, x, seen.denoised) + self._grid(noise)
@@ -359,12 +359,14 @@ class ISCL(UnpairedMethod):
         weight = self.config.grid_weight
         return weight * grid_loss(removed, total_stride(self.F)) if weight > 0 else 0.0
 
-    def _critics_loss(self, seen: Seen) -> Tensor:
-        judged = critic_loss(self._run(self.D_Y, seen.y), self._run(self.D_Y, seen.denoised))
+    def _critics_loss(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and how D_Y and F fare."""
+        scores = self._run(self.D_Y, seen.y), self._run(self.D_Y, seen.denoised)
+        judged = critic_loss(*scores)
         judged = judged + critic_loss(self._run(self.D_X, seen.x), self._run(self.D_X, seen.noised))
         if self.config.boost and seen.noise is not None and seen.imitated is not None:
             judged = judged + boosting_loss(self._run(self.D_Y, without_noise(seen.x, seen.noise)), self._run(self.D_X, seen.imitated))
-        return judged
+        return judged, vital_signs(seen.x, seen.denoised, *scores)
 
     @torch.no_grad()
     def _fixed(self, net: nn.Module, x: Tensor) -> Tensor:

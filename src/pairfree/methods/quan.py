@@ -11,7 +11,7 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.iscl import adversarial_loss, critic_loss
-from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle
+from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator
@@ -137,11 +137,12 @@ class Quan(UnpairedMethod):
         update(self.optimizers["F, G"], loss, at, "F, G")
         settle(self.F, self.G)
 
-        scored = zip(self.critics, reals, fakes, strict=True)
-        judged = torch.stack([critic_loss(self._run(d, real), self._run(d, fake.detach())) for d, real, fake in scored]).sum()
+        scores = [(self._run(d, a), self._run(d, b.detach())) for d, a, b in zip(self.critics, reals, fakes, strict=True)]
+        judged = torch.stack([critic_loss(real, fake) for real, fake in scores]).sum()
         update(self.optimizers["D_X, D_Y, D_N"], judged, at, "D_X, D_Y, D_N")
         settle(*self.critics)
-        return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach()}
+        signs = vital_signs(x, y_made, *scores[1])
+        return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach(), **signs}
 
     def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.F.parts(self._run(self.F.net, x))

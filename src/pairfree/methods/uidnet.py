@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
-from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned
+from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned, vital_signs
 from pairfree.nets import build
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic
@@ -136,9 +136,11 @@ class UIDNet(UnpairedMethod):
         with constant(self.D):
             fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
         update(self.optimizers["G"], fooled, at, "G")
-        loss = pseudo_pair_loss(self._run(self.f, self.made_noisy(y, at, "pairs").detach()), y)
+        made = self.made_noisy(y, at, "pairs").detach()
+        denoised = self._run(self.f, made)
+        loss = pseudo_pair_loss(denoised, y)
         update(self.optimizers["f"], loss, at, "f")
-        return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach()}
+        return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach(), **vital_signs(made, denoised)}
 
     def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
         """y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""

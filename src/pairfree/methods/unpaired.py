@@ -95,6 +95,23 @@ def grid_loss(change: Tensor, stride: int) -> Tensor:
     return cells.mean((0, -4, -2)).flatten(-2).var(-1, unbiased=False).mean()
 
 
+HINGE_MIDDLE = 0.5
+"""Between the margins of a critic that is taught real >= 1 and fake <= 0."""
+
+
+@torch.no_grad()
+def vital_signs(x: Tensor, denoised: Tensor, real: Tensor | None = None, fake: Tensor | None = None) -> dict[str, Tensor]:
+    """What shows a collapse (``engine.watch``).
+
+    contrast   standard deviation of the denoised batch over that of the noisy one, (B, C, H, W)
+    accuracy   share of scores of real and fake images on the right side of ``HINGE_MIDDLE``; only with scores
+    """
+    signs = {"contrast": denoised.std() / x.std().clamp(min=1e-12)}
+    if real is not None and fake is not None:
+        signs["accuracy"] = torch.cat([(real > HINGE_MIDDLE).flatten(), (fake <= HINGE_MIDDLE).flatten()]).float().mean()
+    return signs
+
+
 @contextmanager
 def constant(*nets: nn.Module) -> Iterator[None]:
     """Inside, the weights of ``nets`` collect no gradient, while their inputs still do."""
