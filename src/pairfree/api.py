@@ -18,6 +18,7 @@ from torch import nn
 from pairfree import __version__
 from pairfree.config import updated
 from pairfree.data import processes
+from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
 from pairfree.denoising import FileResult, Planned, denoise_files, network_bytes, plan_files
@@ -63,6 +64,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     net: nn.Module | None = None,
     init: str | Path | None = None,
+    nan: str = "error",
     resume: bool = False,
     command: str = "",
     report: bool = True,
@@ -82,6 +84,7 @@ def train(
     settings   changes to the method's config by field name
     net        your own network, (B, C, H, W) -> same; ``net.stride`` is what H and W must be multiples of (default 1)
     init       run folder to fine-tune from
+    nan        "error": pixels that are NaN or Inf are refused; "mask": they are made up from their neighbours
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
     command    what the report names as the command;  report   write report.html into ``out`` when training ends
     on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with
@@ -96,7 +99,7 @@ def train(
             try:
                 return train(
                     noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
-                    minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init,
+                    minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
                     command=command, report=False, on_step=on_step,
                 )  # fmt: skip
             except Stopped:
@@ -113,7 +116,7 @@ def train(
         run.check_free()
     job = resolve(
         noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
-        seed=seed, device=device, settings=settings, net=net, init=init,
+        seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
 
@@ -226,6 +229,7 @@ def _resume(
             device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else settings,
             net=net,
+            nan=str(stored.get("nan", "error")),
             normalizers=stored_maps(facts),
         )
         job = dataclasses.replace(job, config=facts["config"])
@@ -289,13 +293,15 @@ def load(
     max_bytes: float = DEFAULT_MAX_BYTES,
     method: type[Method] | Method | None = None,
     net: nn.Module | None = None,
+    nan: str = "error",
 ) -> Model:
     """The model of a run folder, from its newest whole checkpoint.
 
     max_bytes    bound for the working memory of prediction, bytes
+    nan          "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they were
     method, net  your own Method or network, when the run was trained with one: code is never read from files
     """
-    place = pick_device(device)
+    place, masked = pick_device(device), check_treatment(nan)
     found = load_checkpoint(run)
     facts = found.facts
     check_own_parts(facts, run, method, net)
@@ -309,7 +315,7 @@ def load(
     else:
         made = make_method(method, None, int(facts["channels"]), place, net)
     load_weights(made, found, Path(run), optimizers=False)
-    return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts)
+    return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts, masked)
 
 
 def denoise(
@@ -321,6 +327,7 @@ def denoise(
     device: str = "auto",
     overwrite: bool = False,
     disagreement: str | Path | None = None,
+    nan: str = "error",
     scheduler: str | None = None,
     on_file: Callable[[int, int, FileResult], None] | None = None,
     on_pixels: Callable[[int], None] | None = None,
@@ -330,12 +337,12 @@ def denoise(
     A killed call, made again, goes on where it stood: finished files are left as they are, and of large images finished tiles too.
 
     max_bytes   bound for the memory of this process; a Model that is given keeps the tiles it has
-    device      of a run folder's model
+    device, nan   of a run folder's model, as in ``load``
     disagreement   a folder for maps of |F(x) - (x - H(x))| in intensity units, float32 TIFF (iscl)
     on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
 
-    planned = plan_denoising(run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, disagreement=disagreement)
+    planned = plan_denoising(run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, disagreement=disagreement, nan=nan)
     return denoise_files(planned, on_file, on_pixels, scheduler)
 
 
@@ -348,11 +355,12 @@ def plan_denoising(
     device: str = "auto",
     overwrite: bool = False,
     disagreement: str | Path | None = None,
+    nan: str = "error",
 ) -> Planned:
     """Everything that ``denoise`` checks before the first file, and nothing more; arguments as there."""
 
     def model() -> Model:
-        return run if isinstance(run, Model) else load(run, device=device, max_bytes=network_bytes(max_bytes))
+        return run if isinstance(run, Model) else load(run, device=device, max_bytes=network_bytes(max_bytes), nan=nan)
 
     return plan_files(
         model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,

@@ -34,6 +34,12 @@ METHOD_HELP = (
     "--init, else iscl with --clean, else iddp."
 )
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+NanOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them in results."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
 
 
@@ -88,6 +94,7 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it. Default 0.")] = None,
+    nan: NanOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
 ) -> None:
@@ -103,7 +110,7 @@ def train(
     listed = given.pop("noisy", None)
     sources = noisy or listed
     images: dict[str, Any] = {"clean": clean or None, "target": target, "noise_images": noise_images}
-    options = {"method": method, "preset": preset, "seed": seed, "init": init, **images}
+    options = {"method": method, "preset": preset, "seed": seed, "init": init, "nan": nan, **images}
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
     if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
@@ -113,7 +120,15 @@ def train(
     if resume:
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
-        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "init": init and str(init.absolute())}
+        said = {
+            "method": method,
+            "preset": preset,
+            "seed": seed,
+            "minutes": minutes,
+            "steps": steps,
+            "init": init and str(init.absolute()),
+            "nan": nan,
+        }
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
         _with_bar(lambda on_step: api.train(noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images))
@@ -165,6 +180,7 @@ def denoise(
     max_memory: Annotated[str, typer.Option(help="Bound for the memory of this process, such as 2GB.")] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    nan: NanOption = None,
     disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here.")
@@ -176,8 +192,9 @@ def denoise(
     from pairfree.denoising import denoise_files
 
     planned = api.plan_denoising(
-        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement
-    )
+        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement,
+        nan=nan or "error",
+    )  # fmt: skip
     if dry_run:
         return _foretell(planned, out_dir)
     started, done = time.monotonic(), 0

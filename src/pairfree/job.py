@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pairfree.config import choose, updated
+from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.sets import ImageSet, array_set, matched, read_set
@@ -58,7 +59,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
+def image_set(images: Images, what: str, masked: bool = False) -> tuple[ImageSet, list[str]]:
     """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
     if isinstance(images, np.ndarray):
         if images.ndim not in (2, 3, 4):
@@ -67,12 +68,12 @@ def image_set(images: Images, what: str) -> tuple[ImageSet, list[str]]:
             raise InputError(
                 f"{what} has shape {images.shape}: a colour image is given as [array], channels first: np.moveaxis(array, -1, 0)"
             )
-        return array_set([images] if images.ndim == 2 else list(images), what), []
+        return array_set([images] if images.ndim == 2 else list(images), what, masked), []
     listed = [images] if isinstance(images, str | Path) else list(images)
     if listed and all(isinstance(item, np.ndarray) for item in listed):
-        return array_set([np.asarray(item) for item in listed], what), []
+        return array_set([np.asarray(item) for item in listed], what, masked), []
     paths = [Path(str(item)) for item in listed]
-    found = read_set(find_images(paths))
+    found = read_set(find_images(paths), masked=masked)
     return found, [_storable(path.resolve() if path.exists() else path.absolute()) for path in paths]
 
 
@@ -123,6 +124,7 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     net: nn.Module | None = None,
     init: str | Path | None = None,
+    nan: str = "error",
     normalizers: tuple[Normalizer, Normalizer | None] | None = None,
 ) -> Job:
     """Read the data, build the method, refuse what does not fit; nothing is written.
@@ -133,7 +135,7 @@ def resolve(
         raise ConfigError("give minutes or steps, not both")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed {seed}: must lie in 0..2^63 - 1")
-    seed, place = int(seed), pick_device(device)
+    seed, place, masked = int(seed), pick_device(device), check_treatment(nan)
     start = None if init is None else load_checkpoint(init)
     if method is None:
         method = str(start.facts["method"]) if start is not None else DEFAULT_UNPAIRED if clean is not None else DEFAULT_NOISY_ONLY
@@ -142,12 +144,12 @@ def resolve(
     needs, config = settings_of(method, preset, settings, start)
     config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
-    noisy_set, noisy_paths = image_set(noisy, "noisy image")
-    inputs: dict[str, Any] = {"noisy": noisy_paths}
+    noisy_set, noisy_paths = image_set(noisy, "noisy image", masked)
+    inputs: dict[str, Any] = {"noisy": noisy_paths, **({"nan": nan} if masked else {})}
     others: dict[str, ImageSet] = {}
     for name, given in (("target", target), ("clean", clean), ("noise", noise_images)):
         if given is not None:
-            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name)
+            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, masked)
     warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
     warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
@@ -282,9 +284,9 @@ def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bo
         raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan or noisy-n2n")
 
 
-def _beside(noisy: ImageSet, given: Images, name: str) -> tuple[ImageSet, list[str]]:
+def _beside(noisy: ImageSet, given: Images, name: str, masked: bool) -> tuple[ImageSet, list[str]]:
     """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
-    other, paths = image_set(given, f"{name} image")
+    other, paths = image_set(given, f"{name} image", masked)
     if name == "target":
         other = matched(noisy, other)
     if other.channels != noisy.channels:
@@ -342,13 +344,13 @@ def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net:
 def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
 
-    said       of method, preset, seed, minutes, steps, those that were given; settings   fields of the method's config
+    said       of method, preset, seed, minutes, steps, init, nan, those that were given; settings   fields of the method's config
     """
     stored = RunFolder(Path(run)).read_config()
     budget = {"steps": sum(stored.get("stage_steps", [])) or None}
     if stored["method"] in METHODS and METHODS[stored["method"]].one_image:
         budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
-    own = {**stored, **budget}
+    own = {"nan": "error", **stored, **budget}
     wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
     if settings and stored["method"] in PRESETS:
         before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))

@@ -1,7 +1,7 @@
 """Training by several processes, as torchrun starts them: each takes its part of every batch, and gradients are averaged at each update.
 
-All have the same weights at every step, and the same images. The first of them writes the run folder. A batch, and what is drawn with it, is
-that of one process alone; what a step draws by itself (masks, made noise) is another draw in every process.
+All have the same weights at every step, and the same images. The first of them writes the run folder. A batch, and what is drawn with it,
+is that of one process alone; what a step draws by itself (masks, made noise) is another draw in every process.
 
 This stands in ``data`` because patches and methods, which the engine may not be imported from, need it too.
 """
@@ -112,7 +112,7 @@ def shared(value: Any) -> Any:
 
 
 def agree(networks: Iterable[nn.Module]) -> None:
-    """Buffers become those of the first process. PairfreeError where weights differ: a step then changed them by other means than ``update``."""
+    """Buffers become those of the first process. PairfreeError where weights differ: a step changed them by other means than ``update``."""
     if count() == 1:
         return
     for net in networks:

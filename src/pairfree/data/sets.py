@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pairfree.data.missing import usable
 from pairfree.errors import InputError
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
@@ -30,12 +31,14 @@ class ImageSet:
     names     a name per plane: relative path, with the plane's index for stacks
     stems     relative path without suffix, per plane, for matching partners
     warnings  one line each
+    masked    pixels that are NaN or Inf are made up (``missing.usable``); else they are refused
     """
 
     planes: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     stems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    masked: bool = False
 
     @property
     def dtypes(self) -> list[np.dtype]:
@@ -56,10 +59,15 @@ class ImageSet:
             for rows, columns in _crops(stem + place, image.height, image.width, share):
                 plane = to_channels_first(image.region(index, rows, columns), image.colours)
                 cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
-                check_finite(plane, name + place, (rows.start, columns.start))
-                self._append(plane, name + cut, stem + cut)
+                self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
 
-    def _append(self, plane: np.ndarray, label: str, stem: str) -> None:
+    def append(self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)) -> None:
+        """A plane (C, H, W), or a part of one that begins at ``origin``."""
+        if self.masked:
+            plane, line = usable(plane, label)
+            self.warnings += [line] if line else []
+        else:
+            check_finite(plane, label, origin)
         if self.planes and plane.shape[0] != self.channels:
             kind = {1: "grey", 3: "colour"}
             here, before = kind.get(plane.shape[0], f"{plane.shape[0]}-channel"), kind.get(self.channels, f"{self.channels}-channel")
@@ -83,11 +91,12 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     bad = ~np.isfinite(plane)
     place = tuple(int(i) + start for i, start in zip(np.argwhere(bad)[0][-2:], origin, strict=True))
     raise InputError(
-        f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or remove it"
+        f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or "
+        "remove it, or use --nan mask"
     )
 
 
-def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES) -> ImageSet:
+def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, masked: bool = False) -> ImageSet:
     """Read every file of a set; of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes.
 
     The crops of a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
@@ -100,7 +109,7 @@ def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES) -> ImageSet
         total += _bytes(image)
         opened.append(image if total <= most_bytes else None)  # the others are opened again when their turn comes
     share = min(1.0, most_bytes / total) if total else 1.0
-    found = ImageSet()
+    found = ImageSet(masked=masked)
     for number, entry in enumerate(entries):
         image = opened[number] or open_image(entry.path, limits)
         opened[number] = None
@@ -132,9 +141,9 @@ def _crops(name: str, height: int, width: int, share: float) -> list[tuple[slice
     return [(slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)]
 
 
-def array_set(arrays: Sequence[np.ndarray], what: str = "array") -> ImageSet:
+def array_set(arrays: Sequence[np.ndarray], what: str = "array", masked: bool = False) -> ImageSet:
     """A set from arrays in memory, each (H, W) or (C, H, W)."""
-    found = ImageSet()
+    found = ImageSet(masked=masked)
     for number, array in enumerate(arrays):
         values = np.asarray(array)
         if values.ndim not in (2, 3):
@@ -145,22 +154,13 @@ def array_set(arrays: Sequence[np.ndarray], what: str = "array") -> ImageSet:
         name = f"{what} {number}"
         if values.ndim == 3:
             # channels of an array are all meant: nothing is taken for alpha
-            check_finite(values, name)
-            _append_channels(found, values, name)
+            found.append(values, name, str(number))
         else:
             found.add(image, name, str(number))
     if not found.planes:
         raise InputError(f"no {what}s given: expected at least one array")
     _check_not_blank(found)
     return found
-
-
-def _append_channels(found: ImageSet, values: np.ndarray, name: str) -> None:
-    if found.planes and values.shape[0] != found.channels:
-        raise InputError(f"{name} has {values.shape[0]} channels, the first {found.channels}; all must have the same")
-    found.planes.append(values)
-    found.names.append(name)
-    found.stems.append(name.rsplit(" ", 1)[-1])
 
 
 def _check_not_blank(found: ImageSet) -> None:

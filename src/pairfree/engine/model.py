@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pairfree import __version__
+from pairfree.data.missing import REACH_PX, filled
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Plane, Predictor, Work
@@ -37,10 +38,11 @@ class Model:
 
     method     the trained Method
     facts      what its checkpoint says: config, normaliser, seed, steps, versions
+    masked     pixels that are NaN or Inf come back as they were, and the network sees their neighbours' mean; else they are refused
     """
 
-    def __init__(self, predictor: Predictor, facts: dict[str, Any]) -> None:
-        self.predictor, self.facts = predictor, facts
+    def __init__(self, predictor: Predictor, facts: dict[str, Any], masked: bool = False) -> None:
+        self.predictor, self.facts, self.masked = predictor, facts, masked
 
     @property
     def method(self) -> Any:
@@ -60,6 +62,7 @@ class Model:
             "tile_px": predictor.core_px,
             "max_bytes": predictor.max_bytes,
             "device": self.method.device.type,
+            **({"nan": "mask"} if self.masked else {}),
         }
 
     @cached_property
@@ -117,7 +120,7 @@ class Model:
         for index in image.planes() if planes is None else planes:
 
             def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
-                done, clipped = to_dtype(values, image.dtype, image.limits)
+                done, clipped = to_dtype(self._with_missing(values, image, index, rows, columns), image.dtype, image.limits)
                 if image.samples > 1:
                     done = np.moveaxis(done, 0, -1)
                     rest = image.region(index, rows, columns)[..., image.colours :]
@@ -151,7 +154,7 @@ class Model:
 
             def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
                 found = np.zeros((rows.stop - rows.start, columns.stop - columns.start, image.samples), np.float32)
-                found[..., : image.colours] = np.moveaxis(values, 0, -1)
+                found[..., : image.colours] = np.moveaxis(self._with_missing(values, image, index, rows, columns), 0, -1)
                 sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
 
             self.predictor.disagreement_plane(self._plane(image, index), write)
@@ -163,17 +166,36 @@ class Model:
                 f"{_label(image, next(image.planes()))}: has {image.colours} channel{'s' if image.colours > 1 else ''}, the model was "
                 f"trained on {self.channels}; use a model trained on images of this kind"
             )
-        for index in image.planes() if not image.stored else ():
+        for index in image.planes() if not (image.stored or self.masked) else ():
             check_finite(to_channels_first(image.plane(index), image.colours), _label(image, index))
 
     def _plane(self, image: Image, index: tuple[int, ...]) -> Plane:
         def read(rows: slice, columns: slice) -> np.ndarray:
+            if self.masked and image.dtype.kind == "f":
+                return self._without_missing(image, index, rows, columns)
             found = to_channels_first(image.region(index, rows, columns), image.colours)
             if image.stored:
                 check_finite(found, _label(image, index), (rows.start, columns.start))
             return found
 
         return Plane(image.height, image.width, read, slow=image.stored)
+
+    def _without_missing(self, image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        """(C, h, w) whose missing pixels are made up from those around them, also from beyond the part that is asked for."""
+        top, left = max(0, rows.start - REACH_PX), max(0, columns.start - REACH_PX)
+        wide = image.region(
+            index, slice(top, min(rows.stop + REACH_PX, image.height)), slice(left, min(columns.stop + REACH_PX, image.width))
+        )
+        middle = self.predictor.normalizer.offset + 0.5 * self.predictor.normalizer.scale
+        found = filled(to_channels_first(wide, image.colours), middle)
+        return found[:, rows.start - top :, columns.start - left :][:, : rows.stop - rows.start, : columns.stop - columns.start]
+
+    def _with_missing(self, values: np.ndarray, image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        """``values`` (C, h, w), but what is missing in the image."""
+        if not self.masked or image.dtype.kind != "f":
+            return values
+        given = to_channels_first(image.region(index, rows, columns), image.colours)
+        return np.where(np.isfinite(given), values, given)
 
     def strange(self, image: Image) -> list[str]:
         """A line where most of an image lies outside the intensities the model knows: it then gets out what it was not trained for.
@@ -182,7 +204,11 @@ class Model:
         """
         if window(str(self.facts.get("config", {}).get("intensity", ""))) is not None:
             return []
-        low, high = np.percentile(image.sample(), [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
+        sample = image.sample()
+        sample = sample[np.isfinite(sample)]
+        if not sample.size:
+            return []
+        low, high = np.percentile(sample, [STRANGE_SHARE, 100.0 - STRANGE_SHARE])
         normalizer = self.predictor.normalizer
         ends = (low - normalizer.offset) / normalizer.scale, (high - normalizer.offset) / normalizer.scale
         if ends[0] > -STRANGE and ends[1] < 1.0 + STRANGE:

@@ -141,7 +141,7 @@ class Clock:
     def refit(self, plan: Plan, done: int) -> Plan:
         """``plan`` with the steps that are left counted anew; stages that are over keep their lengths.
 
-        The stage under way ends when its share of the time does: with r = spent / foretold (``_slowness``), a stage of L steps of which s are done still
+        The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L steps of which s are done still
         takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
         """
         stages, before, until, under_way = [], 0, -self.planned_s, True
