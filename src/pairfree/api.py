@@ -95,17 +95,13 @@ def train(
     if out is None:
         if resume:
             raise ConfigError("resume needs the run folder: give out")
-        with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
-            try:
-                return train(
-                    noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
-                    minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
-                    command=command, report=False, on_step=on_step,
-                )  # fmt: skip
-            except Stopped:
-                raise Stopped("stopped, and nothing is kept: this run had no folder; give out= to keep one") from None
-            except DivergedError as error:
-                raise DivergedError(f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)") from None
+        return _without_folder(
+            lambda folder: train(
+                noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
+                minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
+                command=command, report=False, on_step=on_step,
+            )
+        )  # fmt: skip
     run = RunFolder(Path(out))
     if resume:
         images = {"noisy": noisy, "clean": clean, "target": target, "noise_images": noise_images}
@@ -119,6 +115,17 @@ def train(
         seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
+
+
+def _without_folder(work: Callable[[str], Model]) -> Model:
+    """``work`` in a folder that is gone afterwards, and of which no message speaks."""
+    with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
+        try:
+            return work(folder)
+        except Stopped:
+            raise Stopped("stopped, and nothing is kept: this run had no folder; give out= to keep one") from None
+        except DivergedError as error:
+            raise DivergedError(f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)") from None
 
 
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:

@@ -120,15 +120,8 @@ def train(
     if resume:
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
-        said = {
-            "method": method,
-            "preset": preset,
-            "seed": seed,
-            "minutes": minutes,
-            "steps": steps,
-            "init": init and str(init.absolute()),
-            "nan": nan,
-        }
+        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
+        said["init"] = init and str(init.absolute())
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
         _with_bar(lambda on_step: api.train(noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images))
@@ -140,10 +133,9 @@ def train(
     else:
         command = command_line(sys.argv[1:])
         _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
-    if follows():
-        return
-    report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
-    out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
+    if not follows():
+        report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
+        out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
 
 
 def _show(job: Job) -> None:
