@@ -65,6 +65,7 @@ def train(
     net: nn.Module | None = None,
     init: str | Path | None = None,
     nan: str = "error",
+    slices_around: int = 0,
     resume: bool = False,
     command: str = "",
     report: bool = True,
@@ -85,6 +86,7 @@ def train(
     net        your own network, (B, C, H, W) -> same; ``net.stride`` is what H and W must be multiples of (default 1)
     init       run folder to fine-tune from
     nan        "error": pixels that are NaN or Inf are refused; "mask": they are made up from their neighbours
+    slices_around   2.5-D: slices of a stack (axis Z, else T, else unnamed) on each side that the network sees with each
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
     command    what the report names as the command;  report   write report.html into ``out`` when training ends
     on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with
@@ -99,7 +101,7 @@ def train(
             lambda folder: train(
                 noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
                 minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
-                command=command, report=False, on_step=on_step,
+                slices_around=slices_around, command=command, report=False, on_step=on_step,
             )
         )  # fmt: skip
     run = RunFolder(Path(out))
@@ -113,6 +115,7 @@ def train(
     job = resolve(
         noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
         seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
+        slices_around=slices_around,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
 
@@ -197,6 +200,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "normalizer": job.normalizer.as_dict(),
         **({"clean_normalizer": job.clean_normalizer.as_dict()} if job.clean_normalizer else {}),
         "channels": job.noisy.channels,
+        "slices_around": job.noisy.reading.slices_around,
         "seed": job.seed,
         "denoiser": next((name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"),
         "data_sha256": _fingerprint(job.data),
@@ -237,6 +241,7 @@ def _resume(
             settings=None if own else settings,
             net=net,
             nan=str(stored.get("nan", "error")),
+            slices_around=int(stored.get("slices_around", 0)),
             normalizers=stored_maps(facts),
         )
         job = dataclasses.replace(job, config=facts["config"])
@@ -308,7 +313,8 @@ def load(
     nan          "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they were
     method, net  your own Method or network, when the run was trained with one: code is never read from files
     """
-    place, masked = pick_device(device), check_treatment(nan)
+    check_treatment(nan)
+    place = pick_device(device)
     found = load_checkpoint(run)
     facts = found.facts
     check_own_parts(facts, run, method, net)
@@ -322,7 +328,7 @@ def load(
     else:
         made = make_method(method, None, int(facts["channels"]), place, net)
     load_weights(made, found, Path(run), optimizers=False)
-    return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts, masked)
+    return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts, masked=nan == "mask")
 
 
 def denoise(

@@ -95,6 +95,9 @@ def train(
     device: DeviceOption = "auto",
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it. Default 0.")] = None,
     nan: NanOption = None,
+    slices_around: Annotated[
+        int | None, typer.Option(help="2.5-D: slices of a stack on each side that the network sees with each. Default 0.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
 ) -> None:
@@ -111,6 +114,7 @@ def train(
     sources = noisy or listed
     images: dict[str, Any] = {"clean": clean or None, "target": target, "noise_images": noise_images}
     options = {"method": method, "preset": preset, "seed": seed, "init": init, "nan": nan, **images}
+    options["slices_around"] = slices_around
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
     if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
@@ -121,6 +125,7 @@ def train(
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
         said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
+        said["slices_around"] = slices_around
         said["init"] = init and str(init.absolute())
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked

@@ -51,6 +51,7 @@ def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
         ("step", f"{found.step:,}"),
         ("stages", ", ".join(f"{name} {count:,}" for name, count in facts["plan"])),
         ("channels", str(facts["channels"])),
+        *([("slices around each", str(facts["slices_around"]))] if facts.get("slices_around") else []),
         ("weights", f"{weights:,}"),
         ("intensity map", "(intensity - {offset:g}) / {scale:g}".format(**facts["normalizer"])),
         ("seed", str(facts["seed"])),

@@ -16,10 +16,9 @@ import torch
 from torch import nn
 
 from pairfree.config import choose, updated
-from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
-from pairfree.data.sets import ImageSet, array_set, matched, read_set
+from pairfree.data.sets import USUAL, ImageSet, Reading, array_set, matched, read_set
 from pairfree.data.unpaired import fit_unpaired, shared_scenes
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import plan_steps
@@ -59,8 +58,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def image_set(images: Images, what: str, masked: bool = False) -> tuple[ImageSet, list[str]]:
+def image_set(images: Images, what: str, reading: Reading = USUAL) -> tuple[ImageSet, list[str]]:
     """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
+    if isinstance(images, np.ndarray) and reading.slices_around and images.ndim == 3:
+        images = [images]
     if isinstance(images, np.ndarray):
         if images.ndim not in (2, 3, 4):
             raise InputError(f"{what} has shape {images.shape}; expected (H, W), (N, H, W) or (N, C, H, W)")
@@ -68,12 +69,12 @@ def image_set(images: Images, what: str, masked: bool = False) -> tuple[ImageSet
             raise InputError(
                 f"{what} has shape {images.shape}: a colour image is given as [array], channels first: np.moveaxis(array, -1, 0)"
             )
-        return array_set([images] if images.ndim == 2 else list(images), what, masked), []
+        return array_set([images] if images.ndim == 2 else list(images), what, reading), []
     listed = [images] if isinstance(images, str | Path) else list(images)
     if listed and all(isinstance(item, np.ndarray) for item in listed):
-        return array_set([np.asarray(item) for item in listed], what, masked), []
+        return array_set([np.asarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
-    found = read_set(find_images(paths), masked=masked)
+    found = read_set(find_images(paths), reading=reading)
     return found, [_storable(path.resolve() if path.exists() else path.absolute()) for path in paths]
 
 
@@ -125,6 +126,7 @@ def resolve(
     net: nn.Module | None = None,
     init: str | Path | None = None,
     nan: str = "error",
+    slices_around: int = 0,
     normalizers: tuple[Normalizer, Normalizer | None] | None = None,
 ) -> Job:
     """Read the data, build the method, refuse what does not fit; nothing is written.
@@ -135,7 +137,7 @@ def resolve(
         raise ConfigError("give minutes or steps, not both")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed {seed}: must lie in 0..2^63 - 1")
-    seed, place, masked = int(seed), pick_device(device), check_treatment(nan)
+    seed, place = int(seed), pick_device(device)
     start = None if init is None else load_checkpoint(init)
     if method is None:
         method = str(start.facts["method"]) if start is not None else DEFAULT_UNPAIRED if clean is not None else DEFAULT_NOISY_ONLY
@@ -144,12 +146,7 @@ def resolve(
     needs, config = settings_of(method, preset, settings, start)
     config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
-    noisy_set, noisy_paths = image_set(noisy, "noisy image", masked)
-    inputs: dict[str, Any] = {"noisy": noisy_paths, **({"nan": nan} if masked else {})}
-    others: dict[str, ImageSet] = {}
-    for name, given in (("target", target), ("clean", clean), ("noise", noise_images)):
-        if given is not None:
-            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, masked)
+    noisy_set, others, inputs = _read_all(noisy, {"target": target, "clean": clean, "noise": noise_images}, Reading(nan, slices_around))
     warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
     warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
@@ -284,9 +281,20 @@ def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bo
         raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan or noisy-n2n")
 
 
-def _beside(noisy: ImageSet, given: Images, name: str, masked: bool) -> tuple[ImageSet, list[str]]:
+def _read_all(noisy: Images, beside: Mapping[str, Images | None], reading: Reading) -> tuple[ImageSet, dict[str, ImageSet], dict[str, Any]]:
+    """The noisy set, those beside it by name, and what config.toml says of where they came from."""
+    noisy_set, paths = image_set(noisy, "noisy image", reading)
+    inputs: dict[str, Any] = {"noisy": paths, **reading.chosen()}
+    others: dict[str, ImageSet] = {}
+    for name, given in beside.items():
+        if given is not None:
+            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, reading)
+    return noisy_set, others, inputs
+
+
+def _beside(noisy: ImageSet, given: Images, name: str, reading: Reading) -> tuple[ImageSet, list[str]]:
     """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
-    other, paths = image_set(given, f"{name} image", masked)
+    other, paths = image_set(given, f"{name} image", reading)
     if name == "target":
         other = matched(noisy, other)
     if other.channels != noisy.channels:
@@ -344,13 +352,14 @@ def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net:
 def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
 
-    said       of method, preset, seed, minutes, steps, init, nan, those that were given; settings   fields of the method's config
+    said       of method, preset, seed, minutes, steps, init, nan, slices_around, those that were given
+    settings   fields of the method's config
     """
     stored = RunFolder(Path(run)).read_config()
     budget = {"steps": sum(stored.get("stage_steps", [])) or None}
     if stored["method"] in METHODS and METHODS[stored["method"]].one_image:
         budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
-    own = {"nan": "error", **stored, **budget}
+    own = {"nan": "error", "slices_around": 0, **stored, **budget}
     wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
     if settings and stored["method"] in PRESETS:
         before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))

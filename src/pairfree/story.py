@@ -49,7 +49,8 @@ def run_report(
     method, facts = model.method, model.facts
     environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
     config = run.read_config()
-    evidence = _evidence(pairs)
+    own = [(name, before[model.own], after[model.own]) for name, before, after in pairs]
+    evidence = _evidence(own)
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
         command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
@@ -59,7 +60,7 @@ def run_report(
         examples=[_example(model, *pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
         curves=_curves(run.events()),
         evidence=evidence,
-        noise=_noise(pairs, evidence),
+        noise=_noise(own, evidence),
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
@@ -78,8 +79,8 @@ def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -
     height, width = noisy.shape[1:]
     top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
     cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
-    first, second = (_samples_last(array[cut]) for array in (noisy, denoised))
-    apart = _samples_last(model.predictor.disagreement(noisy)[cut]) if model.method.disagrees else None
+    first, second = (_samples_last(array[model.own][cut]) for array in (noisy, denoised))
+    apart = _samples_last(model.predictor.disagreement(noisy)[model.own][cut]) if model.method.disagrees else None
     text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
 
@@ -168,6 +169,7 @@ def _summary(
         ("Steps", stages),
         ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
         *([("Clean images of other scenes", f"{clean_planes:,} planes")] if clean_planes else []),
+        *([("Slices around each", str(model.around))] if model.around else []),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
         ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
         ("Seed", str(facts["seed"])),

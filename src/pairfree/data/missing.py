@@ -16,10 +16,9 @@ TREATMENTS = {
 }
 
 
-def check_treatment(nan: str) -> bool:
-    """Whether missing pixels are masked. ConfigError for a word that is none of ``TREATMENTS``."""
+def check_treatment(nan: str) -> None:
+    """ConfigError for a word that is none of ``TREATMENTS``."""
     choose(nan, TREATMENTS, "treatment of NaN")
-    return nan == "mask"
 
 
 def filled(values: np.ndarray, otherwise: float) -> np.ndarray:

@@ -7,11 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import usable
-from pairfree.errors import InputError
+from pairfree.data.missing import check_treatment, usable
+from pairfree.data.slices import inner, stack_axis, together
+from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
@@ -21,6 +23,31 @@ from pairfree.files.words import size_text
 MOST_BYTES = 2_000_000_000
 """Of a set's pixels as float32, which is what training holds."""
 CROP_PX = 512
+MOST_AROUND = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pixels of files become training planes.
+
+    nan             "error": NaN and Inf are refused; "mask": they are made up (``missing.usable``)
+    slices_around   slices of a stack on each side that are put together with each (``data.slices``)
+    """
+
+    nan: str = "error"
+    slices_around: int = 0
+
+    def __post_init__(self) -> None:
+        check_treatment(self.nan)
+        if not 0 <= self.slices_around <= MOST_AROUND:
+            raise ConfigError(f"slices_around = {self.slices_around}: must lie in 0..{MOST_AROUND}")
+
+    def chosen(self) -> dict[str, Any]:
+        """What differs from the usual."""
+        return {key: value for key, value in vars(self).items() if value != getattr(USUAL, key)}
+
+
+USUAL = Reading()
 
 
 @dataclass
@@ -31,14 +58,14 @@ class ImageSet:
     names     a name per plane: relative path, with the plane's index for stacks
     stems     relative path without suffix, per plane, for matching partners
     warnings  one line each
-    masked    pixels that are NaN or Inf are made up (``missing.usable``); else they are refused
+    reading   how they were made of files
     """
 
     planes: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     stems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    masked: bool = False
+    reading: Reading = USUAL
 
     @property
     def dtypes(self) -> list[np.dtype]:
@@ -54,16 +81,22 @@ class ImageSet:
 
     def add(self, image: Image, name: str, stem: str, share: float = 1.0) -> None:
         """Append the planes of one image, or crops of that share of them. InputError for non-finite pixels and a mix of grey and colour."""
-        for index in image.planes():
+        around = self.reading.slices_around
+        axis = stack_axis(image, 2 * around, name) if around else 0
+        for index in inner(image, axis, around) if around else image.planes():
             place = "[" + ",".join(map(str, index)) + "]" if index else ""
             for rows, columns in _crops(stem + place, image.height, image.width, share):
-                plane = to_channels_first(image.region(index, rows, columns), image.colours)
+
+                def read(index: tuple[int, ...], rows: slice = rows, columns: slice = columns) -> np.ndarray:
+                    return to_channels_first(image.region(index, rows, columns), image.colours)
+
+                plane = together(read, image, index, axis, around) if around else read(index)
                 cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
                 self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
 
     def append(self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)) -> None:
         """A plane (C, H, W), or a part of one that begins at ``origin``."""
-        if self.masked:
+        if self.reading.nan == "mask":
             plane, line = usable(plane, label)
             self.warnings += [line] if line else []
         else:
@@ -96,7 +129,7 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     )
 
 
-def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, masked: bool = False) -> ImageSet:
+def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, reading: Reading = USUAL) -> ImageSet:
     """Read every file of a set; of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes.
 
     The crops of a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
@@ -106,10 +139,10 @@ def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, masked: boo
     total = 0
     for entry in entries:
         image = open_image(entry.path, limits)
-        total += _bytes(image)
+        total += _bytes(image) * (2 * reading.slices_around + 1)
         opened.append(image if total <= most_bytes else None)  # the others are opened again when their turn comes
     share = min(1.0, most_bytes / total) if total else 1.0
-    found = ImageSet(masked=masked)
+    found = ImageSet(reading=reading)
     for number, entry in enumerate(entries):
         image = opened[number] or open_image(entry.path, limits)
         opened[number] = None
@@ -141,11 +174,14 @@ def _crops(name: str, height: int, width: int, share: float) -> list[tuple[slice
     return [(slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)]
 
 
-def array_set(arrays: Sequence[np.ndarray], what: str = "array", masked: bool = False) -> ImageSet:
-    """A set from arrays in memory, each (H, W) or (C, H, W)."""
-    found = ImageSet(masked=masked)
+def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Reading = USUAL) -> ImageSet:
+    """A set from arrays in memory, each (H, W) or (C, H, W); with slices around each, stacks (Z, H, W)."""
+    found = ImageSet(reading=reading)
     for number, array in enumerate(arrays):
         values = np.asarray(array)
+        if reading.slices_around and values.ndim == 3:
+            found.add(Image(values, "ZYX"), f"{what} {number}", str(number))
+            continue
         if values.ndim not in (2, 3):
             raise InputError(f"{what} {number} has shape {values.shape}; expected (H, W) or (C, H, W)")
         if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:

@@ -13,6 +13,7 @@ import numpy as np
 from pairfree import __version__
 from pairfree.data.missing import REACH_PX, filled
 from pairfree.data.sets import check_finite, to_channels_first
+from pairfree.data.slices import stack_axis, together
 from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Plane, Predictor, Work
 from pairfree.errors import DivergedError, InputError
@@ -38,11 +39,13 @@ class Model:
 
     method     the trained Method
     facts      what its checkpoint says: config, normaliser, seed, steps, versions
+    around     slices of a stack on each side that the network sees with each (``data.slices``)
     masked     pixels that are NaN or Inf come back as they were, and the network sees their neighbours' mean; else they are refused
     """
 
     def __init__(self, predictor: Predictor, facts: dict[str, Any], masked: bool = False) -> None:
         self.predictor, self.facts, self.masked = predictor, facts, masked
+        self.around = int(facts.get("slices_around", 0))
 
     @property
     def method(self) -> Any:
@@ -51,6 +54,11 @@ class Model:
     @property
     def channels(self) -> int:
         return self.predictor.channels
+
+    @property
+    def own(self) -> slice:
+        """Which channels of a result are those of the image: all, or the middle one of slices."""
+        return slice(self.around, self.around + 1) if self.around else slice(None)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,7 +95,8 @@ class Model:
         letters = axes if axes is not None else {2: "YX", 3: "CYX"}.get(values.ndim)
         if letters is None:
             raise InputError(f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'")
-        if "C" in letters and len(letters) == values.ndim and self.channels > 1 and values.shape[letters.index("C")] == self.channels:
+        colours = self.channels if not self.around else 1
+        if "C" in letters and len(letters) == values.ndim and colours > 1 and values.shape[letters.index("C")] == colours:
             return self._jointly(values, letters)
         return self.denoise_image(Image(values, letters)).image.pixels.astype(values.dtype, copy=False)  # in its byte order too
 
@@ -120,7 +129,7 @@ class Model:
         for index in image.planes() if planes is None else planes:
 
             def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
-                done, clipped = to_dtype(self._with_missing(values, image, index, rows, columns), image.dtype, image.limits)
+                done, clipped = to_dtype(self._with_missing(values[self.own], image, index, rows, columns), image.dtype, image.limits)
                 if image.samples > 1:
                     done = np.moveaxis(done, 0, -1)
                     rest = image.region(index, rows, columns)[..., image.colours :]
@@ -154,14 +163,16 @@ class Model:
 
             def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
                 found = np.zeros((rows.stop - rows.start, columns.stop - columns.start, image.samples), np.float32)
-                found[..., : image.colours] = np.moveaxis(self._with_missing(values, image, index, rows, columns), 0, -1)
+                found[..., : image.colours] = np.moveaxis(self._with_missing(values[self.own], image, index, rows, columns), 0, -1)
                 sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
 
             self.predictor.disagreement_plane(self._plane(image, index), write)
 
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
-        if image.colours != self.channels:
+        if self.around:
+            stack_axis(image, self.around, str(image.source or "array"))
+        elif image.colours != self.channels:
             raise InputError(
                 f"{_label(image, next(image.planes()))}: has {image.colours} channel{'s' if image.colours > 1 else ''}, the model was "
                 f"trained on {self.channels}; use a model trained on images of this kind"
@@ -170,7 +181,7 @@ class Model:
             check_finite(to_channels_first(image.plane(index), image.colours), _label(image, index))
 
     def _plane(self, image: Image, index: tuple[int, ...]) -> Plane:
-        def read(rows: slice, columns: slice) -> np.ndarray:
+        def one(index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
             if self.masked and image.dtype.kind == "f":
                 return self._without_missing(image, index, rows, columns)
             found = to_channels_first(image.region(index, rows, columns), image.colours)
@@ -178,7 +189,14 @@ class Model:
                 check_finite(found, _label(image, index), (rows.start, columns.start))
             return found
 
-        return Plane(image.height, image.width, read, slow=image.stored)
+        if not self.around:
+            return Plane(image.height, image.width, lambda rows, columns: one(index, rows, columns), slow=image.stored)
+        axis = stack_axis(image, self.around, _label(image, ()))
+
+        def several(rows: slice, columns: slice) -> np.ndarray:
+            return together(lambda place: one(place, rows, columns), image, index, axis, self.around)
+
+        return Plane(image.height, image.width, several, slow=image.stored)
 
     def _without_missing(self, image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         """(C, h, w) whose missing pixels are made up from those around them, also from beyond the part that is asked for."""
