@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairfree.errors import InputError
-from pairfree.files import Image, differences, open_image, save_image
+from pairfree.files import Image, Limits, differences, open_image, save_image
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -348,3 +348,34 @@ def test_a_renamed_ome_file_is_no_set(tmp_path: Path) -> None:
     (tmp_path / "a.ome.tif").rename(tmp_path / "b.ome.tif")
     image = open_image(tmp_path / "b.ome.tif")
     assert (image.axes, image.metadata["warnings"]) == ("ZYX", [])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "axes", "options"),
+    [
+        ((60, 90), "YX", {}),
+        ((3, 60, 90), "ZYX", {"tile": (16, 16), "compression": "zlib"}),
+        ((60, 90, 3), "YXS", {"photometric": "rgb", "tile": (16, 16)}),
+    ],
+)
+def test_a_pyramid_comes_back_with_its_levels_made_anew(tmp_path, shape, axes, options, stored):
+    data = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    y = axes.index("Y")
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", bigtiff=True) as writer:
+        writer.write(data, subifds=2, metadata={"axes": axes}, **options)
+        for factor in (2, 3):
+            part = data[(slice(None),) * y + (slice(None, None, factor), slice(None, None, factor))]
+            writer.write(part, subfiletype=1, metadata=None, **options)
+    image = open_image(tmp_path / "a.ome.tif", Limits(resident_bytes=10) if stored else Limits())
+    assert image.stored is stored
+    save_image(image, tmp_path / "b.ome.tif")
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as after:
+        levels = [level.asarray() for level in after.series[0].levels]
+        assert after.is_ome
+    assert [level.shape[y : y + 2] for level in levels] == [(60, 90), (30, 45), (20, 30)]
+    np.testing.assert_array_equal(levels[0], data)
+    for factor, level in ((2, levels[1]), (3, levels[2])):
+        blocks = data.reshape(*shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]).astype(float)
+        np.testing.assert_array_equal(level, np.rint(blocks.mean((y + 1, y + 3))))
+    assert differences(image, open_image(tmp_path / "b.ome.tif")) == []

@@ -79,6 +79,7 @@ def _tiff(a: Image, b: Image) -> list[Check]:
     found = [
         same("kind of TIFF", first.kind, second.kind),
         same("byte order", first.byteorder, second.byteorder),
+        Check("resolutions", str(1 + len(first.levels)), str(1 + len(second.levels)), first.levels == second.levels),
         _gone("tags", {tag[0]: _tag(tag, first) for tag in first.tags}, {tag[0]: _tag(tag, second) for tag in second.tags}),
         same("resolution", _resolution(first), _resolution(second)),
     ]

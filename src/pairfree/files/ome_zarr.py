@@ -24,6 +24,7 @@ from pairfree.errors import InputError, OutputError
 from pairfree.files.image import AXES, Image, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.npy import guess_axes
+from pairfree.files.pyramid import block_means, rounded
 from pairfree.files.stored import Kept
 from pairfree.files.tiff_meta import unit_name
 from pairfree.files.words import shown, size_text
@@ -379,15 +380,10 @@ def _shrink(fine: Any, coarse: Any) -> None:
             slice(min(one.start * f, size - 1), max(min(one.stop * f, size), min(one.start * f, size - 1) + 1))
             for one, f, size in zip(part, factors, fine.shape, strict=True)
         )
-        block = np.asarray(fine[source]).astype(np.float64)
+        block = np.asarray(fine[source])
         for axis, (one, factor) in enumerate(zip(part, factors, strict=True)):
-            wanted = one.stop - one.start
-            starts = np.minimum(np.arange(wanted) * factor, block.shape[axis] - 1)
-            counts = np.maximum(np.diff(np.append(starts, block.shape[axis])), 1)
-            block = np.add.reduceat(block, starts, axis=axis) / counts.reshape([-1 if a == axis else 1 for a in range(block.ndim)])
-        if coarse.dtype.kind in "iu":
-            block = np.rint(block)
-        coarse[part] = block.astype(coarse.dtype)
+            block = block_means(block, axis, factor, one.stop - one.start)
+        coarse[part] = rounded(block, coarse.dtype)
 
 
 def _anew(image: Image) -> Carried:

@@ -70,6 +70,7 @@ class Carried:
     page_tags         the same of each later page, empty where they have none
     resolution        x and y as (numerator, denominator), None without these tags
     planar            samples are stored as separate planes
+    levels            height and width of the lower resolutions that each page carries (SubIFDs)
     in_order          pages lie in the order of the axes, so the description stays true for the output
     stated            spacing, names and bit depth as read: a changed image is described anew
     """
@@ -95,6 +96,7 @@ class Carried:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     stated: Stated = field(default_factory=Stated)
+    levels: tuple[tuple[int, int], ...] = ()
 
 
 def read_tiff(path: Path, limits: Limits) -> Image:
@@ -332,6 +334,7 @@ def _carried(
     pages = _present(series)
     first, key = pages[0].aspage(), series.keyframe
     single = len(tiff.series) == 1
+    levels = _levels(series, first, warnings)
     in_order = single and [page.index for page in pages] == list(range(len(pages)))
     x, y = _rational(first, 282), _rational(first, 283)
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
@@ -359,4 +362,16 @@ def _carried(
         shape=pixels.shape,
         dtype=pixels.dtype,
         stated=stated,
+        levels=levels,
     )
+
+
+def _levels(series: tifffile.TiffPageSeries, first: tifffile.TiffPage, warnings: list[str]) -> tuple[tuple[int, int], ...]:
+    """Height and width of the lower resolutions that lie in SubIFDs; others are told and left out."""
+    lower = series.levels[1:]
+    if not lower:
+        return ()
+    if not first.subifds or len(first.subifds) < len(lower):
+        warnings.append(f"{len(lower)} lower resolutions beside the image are left out")
+        return ()
+    return tuple((int(one.shape[one.axes.index("Y")]), int(one.shape[one.axes.index("X")])) for one in lower)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import tifffile
 
 from pairfree.errors import OutputError
 from pairfree.files.image import Image
+from pairfree.files.pyramid import Reduced
 from pairfree.files.tiff import Carried, RawTag
 from pairfree.files.words import shown
 
@@ -99,13 +101,26 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
     with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=carried.byteorder) as writer:
         if not carried.page_tags:
             extra = _extratags(carried.tags, carried, carried.description)
-            writer.write(**_content(image, planes, carried.planar, layout), extratags=extra)
+            writer.write(**_content(image, planes, carried.planar, layout), extratags=extra, subifds=len(carried.levels))
+            _write_levels(writer, image, planes, carried, layout)
             return
         for i, index in enumerate(planes):
             tags = carried.tags if i == 0 else carried.page_tags[i - 1]
             description = carried.description if i == 0 else carried.page_descriptions[i - 1]
             content = _content(image, [index], carried.planar, layout)
-            writer.write(**content, extratags=_extratags(tags, carried, description), contiguous=False)
+            extra = _extratags(tags, carried, description)
+            writer.write(**content, extratags=extra, subifds=len(carried.levels), contiguous=False)
+            _write_levels(writer, image, [index], carried, layout)
+
+
+def _write_levels(
+    writer: tifffile.TiffWriter, image: Image, planes: Sequence[tuple[int, ...]], carried: Carried, layout: dict[str, Any]
+) -> None:
+    """The lower resolutions of the pages just written, made anew from them."""
+    plain = {key: value for key, value in layout.items() if key not in ("resolution", "resolutionunit", "colormap")}
+    for height, width in carried.levels:
+        smaller = replace(image, data=Reduced(image, height, width))
+        writer.write(**_content(smaller, planes, carried.planar, plain), subfiletype=1, contiguous=False)
 
 
 def _content(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]) -> dict[str, Any]:

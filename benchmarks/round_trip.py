@@ -1,0 +1,146 @@
+"""What real files keep: python benchmarks/round_trip.py --data DIR (the data of ``pairfree bench``).
+
+One file of each kind in each data set is denoised by a small network trained on itself for some steps, with the same call that users
+make, and ``verify`` compares the result with its input. Formats that no data set has are written first, by the packages that others use.
+Writes docs/files.md and benchmarks/results/round_trip.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK
+import tifffile
+import torch
+from PIL import Image as Picture
+
+import pairfree as pf
+from pairfree.engine.run import environment
+from pairfree.errors import PairfreeError
+from pairfree.files import find_images, open_image
+from pairfree.files.fidelity import compare
+from pairfree.files.listing import output_path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_PX = 40_000_000
+STEPS = 30
+SETTINGS = {"width": 8, "patch_px": 32, "batch_size": 4}
+HEAD = """# Files: what comes back
+
+Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, and written ones of kinds that none has,
+went through `pairfree train` ({steps} steps, so that pixels change), `pairfree denoise` and `pairfree verify`. {files} files, {checks}
+checks; files that lost something: {lost}.
+
+| file | format | pixels | checks | lost | said |
+|---|---|---|---|---|---|
+"""
+TAIL = """
+What cannot be kept, because of what the file then is:
+
+- JPEG and BMP come back as PNG: a JPEG would lose again what was gained.
+- DICOM comes back uncompressed, with new instance and series UIDs and the image type DERIVED, as the standard asks of processed images.
+- MRC keeps its header but for minimum, maximum, mean and deviation, which are those of the new pixels; big-endian files come back
+  little-endian.
+- OME-TIFF in several files comes back as one file, and a MetaImage's slices as one raw file.
+- Lower resolutions, of Zarr and of TIFF, are made anew from the result; those of TIFF that are no SubIFDs are left out, with a warning.
+- NPY, PNG and BMP state no pixel size.
+"""
+
+
+def chosen(data: Path) -> list[Path]:
+    """The first file of each suffix in each folder that holds images."""
+    found: dict[tuple[Path, str], Path] = {}
+    for entry in find_images([data]):
+        path = entry.path
+        key = (path.parent, path.suffix) if path.parent.name != "io" else (path, "")
+        found.setdefault(key, path)
+    return sorted(found.values())
+
+
+def written(folder: Path) -> list[Path]:
+    """Formats that the data sets lack."""
+    rng = np.random.default_rng(0)
+    stack = rng.poisson(np.kron(rng.integers(20, 200, (3, 12, 12)), np.ones((1, 8, 8)))).astype(np.uint16)
+    folder.mkdir(parents=True)
+    volume = nibabel.Nifti1Image(stack.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
+    volume.header.set_xyzt_units("mm")
+    for name in ("volume.nii", "volume.nii.gz"):
+        volume.to_filename(folder / name)
+    image = SimpleITK.GetImageFromArray(stack)
+    image.SetSpacing((0.5, 0.5, 3.0))
+    for name in ("volume.mha", "volume.mhd"):
+        SimpleITK.WriteImage(image, str(folder / name), name.endswith("mha"))
+    tifffile.imwrite(
+        folder / "big-endian.tif", stack, byteorder=">", bigtiff=True, compression="zlib", tile=(64, 64), photometric="minisblack"
+    )
+    tifffile.imwrite(folder / "rgb.tif", np.moveaxis(stack, 0, -1).astype(np.uint8), photometric="rgb", compression="lzw")
+    Picture.fromarray(stack[0].astype(np.uint8)).save(folder / "grey.bmp")
+    np.save(folder / "float.npy", stack.astype(np.float32))
+    return sorted(entry.path for entry in find_images([folder]))
+
+
+def round_trip(path: Path, name: str, folder: Path) -> dict[str, object]:
+    """One line of the table."""
+    image = open_image(path)
+    row: dict[str, object] = {
+        "file": name,
+        "format": image.family,
+        "pixels": f"{image.dtype.name} {'x'.join(map(str, image.shape))} {image.axes}",
+    }
+    if image.size > MOST_PX:
+        return {**row, "checks": 0, "lost": [], "said": f"left out: {image.size / 1e6:.0f} megapixels"}
+    model = pf.train([path], method="n2v", steps=STEPS, settings=SETTINGS, device="cpu", report=False)
+    (entry,) = find_images([path])
+    (result,) = pf.denoise(model, path, folder / "out")
+    checks = compare(path, output_path(entry, folder / "out"))
+    shutil.rmtree(folder / "out")
+    lost = [f"{one.name}: {one.before} -> {one.after}" for one in checks if one.kept is False]
+    return {**row, "checks": len(checks), "lost": lost, "said": "; ".join(result.warnings)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        listed = [(path, str(path.relative_to(given.data))) for path in chosen(given.data)]
+        listed += [(path, f"written: {path.name}") for path in written(folder / "in")]
+        for path, label in listed:
+            try:
+                rows.append(round_trip(path, label, folder))
+            except PairfreeError as error:
+                rows.append(
+                    {
+                        "file": label,
+                        "format": "",
+                        "pixels": "",
+                        "checks": 0,
+                        "lost": [],
+                        "said": f"refused: {str(error).replace(str(path), path.name)}",
+                    }
+                )
+            print(rows[-1], flush=True)
+    facts = environment(torch.device("cpu"), "float32")
+    (ROOT / "benchmarks/results/round_trip.json").write_text(
+        json.dumps({"rows": rows, "environment": facts}, indent=1) + "\n", encoding="utf-8"
+    )
+    totals = Counter(checks=sum(int(str(row["checks"])) for row in rows), lost=sum(bool(row["lost"]) for row in rows))
+    head = HEAD.format(steps=STEPS, files=len(rows), checks=totals["checks"], lost=totals["lost"])
+    lines = []
+    for row in rows:
+        lost = "; ".join(map(str, row["lost"])) or "nothing"
+        lines.append(f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |")
+    (ROOT / "docs/files.md").write_text(head + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

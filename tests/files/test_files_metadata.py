@@ -1,0 +1,223 @@
+"""Metadata survive reading and writing (reliability row R21): 500 drawn cases, checked with the readers of other packages."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import tifffile
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfree.files import differences, open_image, save_image
+from pairfree.files.fidelity import compare
+
+STEPS = st.floats(1e-4, 1e4).map(lambda step: float(f"{step:.6g}"))
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12)
+TYPES = st.sampled_from(["uint8", "uint16", "int16", "float32"])
+SIZES = st.tuples(st.integers(3, 9), st.integers(3, 9))
+
+
+def pixels(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 120, shape).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("files")
+
+
+def there_and_back(path: Path) -> Path:
+    """Read, written beside it with other values, and compared by all that pairfree knows."""
+    image = open_image(path)
+    out = path.with_name(f"out-{path.name}")
+    values = np.clip(image.pixels.astype(np.float64) + 1, -(2**15), 2**15 - 1).astype(image.dtype)
+    save_image(image.with_pixels(values), out, overwrite=True)
+    assert differences(image, open_image(out)) == []
+    assert [one for one in compare(path, out) if one.kept is False] == []
+    return out
+
+
+@given(
+    axes=st.sampled_from(["YX", "ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TCZYX"]), dtype=TYPES, size=SIZES,
+    steps=st.tuples(STEPS, STEPS, STEPS),
+    unit=st.sampled_from(["µm", "nm", "mm", "Å", "pixel"]), names=st.lists(NAMES, min_size=2, max_size=2), bits=st.integers(1, 8),
+    interval=STEPS, big=st.booleans(), order=st.sampled_from("<>"),
+)  # fmt: skip
+@settings(max_examples=120, deadline=None)
+def test_ome_tiff(
+    folder: Path, axes: str, dtype: str, size: tuple[int, int], steps: tuple[float, ...], unit: str, names: list[str], bits: int,
+    interval: float, big: bool, order: str,
+) -> None:  # fmt: skip
+    shape = (*(2 for _ in axes[:-2]), *size)
+    metadata: dict[str, Any] = {"axes": axes, "SignificantBits": bits}
+    metadata |= {f"PhysicalSize{axis}": step for axis, step in zip("XYZ", steps)}
+    metadata |= {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
+    if "T" in axes:
+        metadata |= {"TimeIncrement": interval, "TimeIncrementUnit": "s"}
+    if "C" in axes:
+        metadata["Channel"] = {"Name": names}
+    path = folder / "a.ome.tif"
+    tifffile.imwrite(path, pixels(shape, dtype), metadata=metadata, bigtiff=big, byteorder=order, photometric="minisblack", ome=True)
+    out = there_and_back(path)
+    with tifffile.TiffFile(path) as before, tifffile.TiffFile(out) as after:
+        assert (after.series[0].axes, after.series[0].shape, after.is_bigtiff, after.byteorder) == (
+            before.series[0].axes, before.series[0].shape, big, order,
+        )  # fmt: skip
+        ours, theirs = (_attributes(file.ome_metadata or "") for file in (after, before))
+    assert ours == theirs
+
+
+def _attributes(text: str) -> list[tuple[str, dict[str, str]]]:
+    return [
+        (element.tag, {key: value for key, value in element.attrib.items() if key != "UUID"})
+        for element in ElementTree.fromstring(text).iter()
+    ]
+
+
+@given(
+    axes=st.sampled_from(["YX", "ZYX", "TYX", "CYX", "TZYX", "TZCYX"]), dtype=st.sampled_from(["uint8", "uint16", "float32"]), size=SIZES,
+    step=STEPS, depth=STEPS, unit=st.sampled_from(["um", "nm", "mm", "cm", "pixel"]), info=NAMES,
+    ends=st.tuples(st.integers(0, 50), st.integers(60, 255)),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_imagej_tiff(
+    folder: Path, axes: str, dtype: str, size: tuple[int, int], step: float, depth: float, unit: str, info: str, ends: tuple[int, int]
+) -> None:
+    metadata: dict[str, Any] = {"axes": axes, "unit": unit, "Info": info, "min": float(ends[0]), "max": float(ends[1])}
+    if "Z" in axes:
+        metadata["spacing"] = depth
+    if "T" in axes:
+        metadata["finterval"] = depth
+    path = folder / "a.tif"
+    tifffile.imwrite(path, pixels((*(2 for _ in axes[:-2]), *size), dtype), imagej=True, resolution=(1 / step, 1 / step), metadata=metadata)
+    out = there_and_back(path)
+    with tifffile.TiffFile(path) as before, tifffile.TiffFile(out) as after:
+        assert after.imagej_metadata == before.imagej_metadata
+        assert after.series[0].axes == before.series[0].axes
+        for tag in ("XResolution", "YResolution"):
+            a, b = (file.pages[0].tags[tag].value for file in (before, after))
+            assert a[0] / a[1] == pytest.approx(b[0] / b[1], rel=1e-9)
+
+
+@given(
+    axes=st.sampled_from(["yx", "zyx", "tyx", "cyx", "tczyx"]), dtype=TYPES, size=SIZES, steps=st.lists(STEPS, min_size=5, max_size=5),
+    unit=st.sampled_from(["micrometer", "nanometer", "millimeter", ""]), names=st.lists(NAMES, min_size=2, max_size=2), extra=NAMES,
+    version=st.sampled_from(["0.4", "0.5"]), levels=st.integers(1, 2),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_ome_zarr(
+    folder: Path, axes: str, dtype: str, size: tuple[int, int], steps: list[float], unit: str, names: list[str], extra: str,
+    version: str, levels: int,
+) -> None:  # fmt: skip
+    path = folder / f"a{version}.ome.zarr"
+    kinds = {"t": "time", "c": "channel"}
+    described = [{"name": name, "type": kinds.get(name, "space"), **({"unit": unit} if unit and name in "zyx" else {})} for name in axes]
+    root = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
+    datasets = []
+    for level in range(levels):
+        shape = (*(2 for _ in axes[:-2]), *(max(1, n // 2**level) for n in size))
+        root.create_array(str(level), shape=shape, dtype=dtype, chunks=shape)[...] = pixels(shape, dtype)
+        scale = [step * (2**level if name in "yx" else 1) for name, step in zip(axes, steps)]
+        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
+    ome: dict[str, Any] = {"multiscales": [{"version": version, "axes": described, "datasets": datasets, "name": extra}]}
+    if "c" in axes:
+        ome["omero"] = {"channels": [{"label": name, "color": "FF00FF", "window": {"start": 0, "end": 99}} for name in names]}
+    root.attrs.put(ome if version == "0.4" else {"ome": {"version": "0.5", **ome}})
+    out = there_and_back(path)
+    before, after = (dict(zarr.open_group(str(one), mode="r").attrs) for one in (path, out))
+    assert {key: value for key, value in after.items() if key != "pairfree"} == before
+
+
+@given(
+    dimensions=st.integers(2, 4), dtype=st.sampled_from(["uint8", "int16", "uint16", "float32", "float64"]), size=SIZES,
+    steps=st.lists(STEPS, min_size=4, max_size=4),
+    units=st.tuples(st.sampled_from(["mm", "micron", "meter"]), st.sampled_from(["sec", "msec"])),
+    offset=st.floats(-1e3, 1e3), text=st.text(st.characters(codec="ascii", exclude_categories=("C",)), max_size=70),
+    scale=st.one_of(st.none(), st.tuples(st.floats(0.01, 10), st.floats(-100, 100))),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_nifti(
+    folder: Path, dimensions: int, dtype: str, size: tuple[int, int], steps: list[float], units: tuple[str, str], offset: float, text: str,
+    scale: tuple[float, float] | None,
+) -> None:  # fmt: skip
+    shape = (*size, 3, 2)[:dimensions]
+    affine = np.diag([*steps[:3], 1.0])
+    affine[:3, 3] = offset
+    made = nibabel.Nifti1Image(pixels(shape, dtype), affine)
+    made.header.set_xyzt_units(*units)
+    made.header.set_zooms(steps[:dimensions])
+    made.header["descrip"] = text.encode()
+    if scale is not None and dtype in ("uint8", "int16", "uint16"):
+        made.header.set_slope_inter(*scale)
+    path = folder / "a.nii"
+    made.to_filename(path)
+    before, after = nibabel.load(path), nibabel.load(there_and_back(path))
+    np.testing.assert_array_equal(before.affine, after.affine)
+    for key in before.header:
+        if key not in ("cal_max", "cal_min", "scl_slope", "scl_inter"):
+            np.testing.assert_array_equal(before.header[key], after.header[key], err_msg=key)
+    assert (before.dataobj.slope, before.dataobj.inter) == (after.dataobj.slope, after.dataobj.inter)
+
+
+@given(
+    kind=st.sampled_from(["image", "stack", "volume"]), dtype=st.sampled_from(["int8", "int16", "uint16", "float32"]), size=SIZES,
+    step=STEPS,
+    origin=st.floats(-1e3, 1e3, width=32), start=st.integers(-99, 99), labels=st.lists(st.text("abc XYZ", max_size=60), max_size=9),
+    extended=st.binary(max_size=300),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_mrc(
+    folder: Path, kind: str, dtype: str, size: tuple[int, int], step: float, origin: float, start: int, labels: list[str], extended: bytes
+) -> None:
+    path = folder / "a.mrc"
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(pixels(size if kind == "image" else (3, *size), dtype))
+        if kind == "stack":
+            file.set_image_stack()
+        file.voxel_size = step
+        file.header.origin.x, file.header.nxstart = origin, start
+        file.set_extended_header(np.frombuffer(extended, "V1"))
+        for label in labels:
+            file.add_label(label)
+    out = there_and_back(path)
+    with mrcfile.open(path) as before, mrcfile.open(out) as after:
+        assert after.extended_header.tobytes() == before.extended_header.tobytes()
+        for name in ("cella", "cellb", "origin", "nxstart", "nystart", "nzstart", "mx", "my", "mz", "ispg", "exttyp"):
+            assert after.header[name].tobytes() == before.header[name].tobytes(), name
+
+
+@given(
+    dimensions=st.integers(2, 4), dtype=st.sampled_from(["uint8", "int16", "uint16", "float32", "float64"]), size=SIZES,
+    steps=st.lists(STEPS, min_size=4, max_size=4), origin=st.floats(-1e3, 1e3), compress=st.booleans(), local=st.booleans(),
+    word=st.text("abc XYZ019", min_size=1, max_size=30).map(str.strip).filter(bool),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_metaimage(
+    folder: Path,
+    dimensions: int,
+    dtype: str,
+    size: tuple[int, int],
+    steps: list[float],
+    origin: float,
+    compress: bool,
+    local: bool,
+    word: str,
+) -> None:
+    path = folder / ("a.mha" if local else "a.mhd")
+    made = SimpleITK.GetImageFromArray(pixels((2, 3, *size)[-dimensions:], dtype))
+    made.SetSpacing(steps[:dimensions])
+    made.SetOrigin([origin] * dimensions)
+    made.SetMetaData("ScannerName", word)
+    SimpleITK.WriteImage(made, str(path), compress)
+    before, after = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage(str(there_and_back(path)))
+    assert (after.GetSpacing(), after.GetOrigin(), after.GetDirection()) == (before.GetSpacing(), before.GetOrigin(), before.GetDirection())
+    assert after.GetMetaData("ScannerName") == before.GetMetaData("ScannerName")
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(after), SimpleITK.GetArrayFromImage(before) + 1)
