@@ -20,6 +20,8 @@ from pairfree.files.listing import find_images, output_path
 from pairfree.files.scale import Check, intensities, same, words
 from pairfree.files.words import shown
 
+BECOMES = (("jpeg", "png"), ("bmp", "png"), ("vendor", "tiff"))
+"""Formats that are read and not written, and what their results are."""
 STREAMED = replace(DEFAULT, resident_bytes=2**27)
 
 
@@ -45,7 +47,7 @@ def compare(first: Path, second: Path, limits: Limits = STREAMED) -> list[Check]
     """All checks of a result against its input, those that apply to their format. Raises InputError for what cannot be read."""
     a, b = open_image(first, limits), open_image(second, limits)
     found = [
-        Check("format", a.family, b.family, a.family == b.family or (a.family, b.family) in (("jpeg", "png"), ("bmp", "png"))),
+        Check("format", a.family, b.family, a.family == b.family or (a.family, b.family) in BECOMES),
         Check("pixel type", a.dtype.name, b.dtype.name, a.dtype == b.dtype),
         Check("axes", a.axes, b.axes, a.axes == b.axes),
         Check("shape", _shape(a), _shape(b), a.shape == b.shape),

@@ -28,6 +28,7 @@ from pairfree.files.ome_zarr import is_zarr, read_zarr, write_zarr
 from pairfree.files.png import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.tiff import read_tiff
 from pairfree.files.tiff_write import write_tiff
+from pairfree.files.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.words import reason, shown, size_text
 
 
@@ -39,6 +40,7 @@ class Format:
     output_suffix  None: outputs keep the suffix of their input
     folder         an image is a folder of files
     beside         the second file that an image of this name is written to, if any: ``write(image, path, second, its final name)``
+    extra          of pairfree's optional packages, what reading needs
     """
 
     family: str
@@ -48,6 +50,7 @@ class Format:
     output_suffix: str | None = None
     folder: bool = False
     beside: Callable[[Path], Path | None] = lambda path: None
+    extra: str = ""
 
 
 FORMATS: dict[str, Format] = {
@@ -60,6 +63,7 @@ FORMATS: dict[str, Format] = {
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
     "metaimage": Format("metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
+    "vendor": Format("vendor", (*LIGHT, *ELECTRON), read_vendor, write_tiff, output_suffix=".tif", extra="vendors"),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
@@ -126,7 +130,8 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     except MemoryError as error:
         raise InputError(f"{shown(path)}: not enough memory to read it; close other programs, or crop or split the file") from error
     except ImportError as error:
-        raise InputError(f"{shown(path)}: reading it needs the package {error.name}: pip install {error.name}") from error
+        wanted = f"'pairfree[{one.extra}]'" if one.extra else error.name
+        raise InputError(f"{shown(path)}: reading it needs the package {error.name}: pip install {wanted}") from error
     except PermissionError as error:
         raise InputError(f"{shown(path)}: no permission to read it; change its permissions or copy it") from error
     except RecursionError as error:
