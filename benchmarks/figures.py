@@ -3,6 +3,8 @@
 iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images while it trains, film noise
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
+ct_errors.png            after Figure 5 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
+                         their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
@@ -14,6 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.bsd68 import EXPERIMENT
+from pairfree.bench.ct import EXPERIMENT as CT
+from pairfree.bench.ct import FOLDS
+from pairfree.bench.harness import heat_map
 from pairfree.bench.tables import read_results
 from pairfree.evaluate.plots import curves, histogram_pair
 from pairfree.files.formats import open_image, save_image
@@ -23,6 +28,7 @@ from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
+ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
@@ -80,6 +86,20 @@ def noise_ct(data: Path) -> np.ndarray:
     return eight_bit(np.hstack([panel[130:386, 130:386] for panel in panels]), -160.0, 240.0)
 
 
+def ct_errors(data: Path, runs: Path) -> np.ndarray:
+    """(2 * 256, methods * 256, 3) colours."""
+    columns = []
+    for row in ERROR_ROWS:
+        cell = next(cell for cell in CT.cells("cpu") if cell.name == f"{FOLDS[0]}/{row}/cpu/seed0")
+        found = next((runs / cell.slug / "denoised").rglob(f"{SLICE.removesuffix('.dcm')}.tif"))
+        shown, clean = (
+            open_image(path).pixels[130:386, 130:386].astype(np.float64) for path in (found, data / "ct" / "covid_ny_sbu" / SLICE)
+        )
+        grey = eight_bit(shown, -160.0, 240.0)
+        columns.append(np.vstack([np.stack([grey] * 3, -1), heat_map((shown - clean)[None], 400.0)]))
+    return np.hstack(columns)
+
+
 def eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
 
@@ -93,5 +113,6 @@ if __name__ == "__main__":
     folder.mkdir(exist_ok=True)
     (folder / "iscl_convergence.svg").write_text(convergence(ROOT / "benchmarks" / "results"), encoding="utf-8")
     (folder / "iddp_residual.svg").write_text(residual_histogram(given.data, given.runs), encoding="utf-8")
-    for name, draw in (("noise_micrographs", noise_micrographs), ("noise_ct", noise_ct)):
-        save_image(Image(draw(given.data), "YX", family="png"), folder / f"{name}.png", overwrite=True)
+    errors = ct_errors(given.data, ROOT / "benchmarks" / "runs" / "ct")
+    for name, made in (("noise_micrographs", noise_micrographs(given.data)), ("noise_ct", noise_ct(given.data)), ("ct_errors", errors)):
+        save_image(Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / f"{name}.png", overwrite=True)
