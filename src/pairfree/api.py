@@ -30,6 +30,7 @@ from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
+from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
 from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image
@@ -261,12 +262,14 @@ def _resume(
         with processes.alone():
             job.method.prepare(job.data, facts["seed"])
         plan = Plan.of(facts["plan"])
-        kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "format", "tensors_sha256")}
+        kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "watch", "format", "tensors_sha256")}
         try:
             clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
         except ValueError as error:
             raise CheckpointError(f"{run.path}: {error}; start a new run with --init {run.path}") from None
-        return _finish(Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock), job, report, on_step)
+        return _finish(
+            Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock, Watch.of(facts.get("watch"))), job, report, on_step
+        )
 
 
 def _tell(problems: Sequence[str], run: RunFolder, step: int) -> None:

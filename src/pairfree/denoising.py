@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pairfree.cluster import connected, denoise_on
-from pairfree.data.sets import to_channels_first
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
 from pairfree.files.atomic import output_error, remove_stale, require_space
-from pairfree.files.formats import open_image
+from pairfree.files.formats import open_image, read_from
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
@@ -146,7 +145,7 @@ def seconds_per_mpx(planned: Planned) -> float:
     image = open_image(entry.path, planned.limits)
     side = planned.model.predictor.core_px or max(image.height, image.width)
     rows, columns = slice(0, min(side, image.height)), slice(0, min(side, image.width))
-    tile = to_channels_first(image.region(next(image.planes()), rows, columns), image.colours)
+    tile = planned.model.plane_of(image, next(image.planes())).read(rows, columns)
     for _ in range(2):
         started = time.perf_counter()
         planned.model.predictor.predict(tile)
@@ -191,7 +190,7 @@ def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a file, or a folder that is one image, from another: names, sizes and times of last change."""
+    """What tells an image from another, a file, several or a folder: names in it, sizes and times of last change."""
     digest = hashlib.sha256()
     for root, folders, names in os.walk(path):
         folders.sort()
@@ -200,8 +199,9 @@ def fingerprint(path: Path) -> str:
             status = one.stat()
             digest.update(f"{one.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
     if not path.is_dir():
-        status = path.stat()
-        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        for one in read_from(path):
+            status = one.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

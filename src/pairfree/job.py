@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pairfree.config import choose, updated
+from pairfree.data import processes
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.sets import USUAL, ImageSet, Reading, array_set, matched, read_set
@@ -143,6 +144,9 @@ def resolve(
         method = str(start.facts["method"]) if start is not None else DEFAULT_UNPAIRED if clean is not None else DEFAULT_NOISY_ONLY
     if isinstance(method, type) and METHODS.get(method.key) is method:
         method = method.key
+    if start is not None and start.facts.get("slices_around", 0) != slices_around:
+        before = start.facts.get("slices_around", 0)
+        raise ConfigError(f"--init: was trained with {before} slices around each, not {slices_around}; give --slices-around {before}")
     needs, config = settings_of(method, preset, settings, start)
     config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
@@ -150,6 +154,7 @@ def resolve(
     warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
     warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
+    processes.begin_alike([*([net] if net is not None else []), *getattr(method, "networks", {}).values()])
     torch.manual_seed(seed)
     made = make_method(method, config, noisy_set.channels, place, net)
     if net is not None or not isinstance(method, str):

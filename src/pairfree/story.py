@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.data.missing import filled
 from pairfree.data.sets import ImageSet, to_channels_first
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
@@ -18,6 +19,7 @@ from pairfree.evaluate.noref import Evidence, pool, residual_evidence
 from pairfree.evaluate.reading import number, reading
 from pairfree.evaluate.report import Citation, Curve, Example, ReportData, write_report
 from pairfree.files.formats import open_image
+from pairfree.files.image import evenly
 from pairfree.files.listing import partners
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
@@ -68,11 +70,6 @@ def run_report(
         methods_paragraph=_paragraph(model, noisy, clean_planes),
         citations=[_citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)],
     )
-
-
-def evenly(total: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` indices spread over ``range(total)``."""
-    return [round(position) for position in np.linspace(0, total - 1, min(total, wanted))]
 
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
@@ -236,6 +233,9 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
             raise InputError(f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners")
         for index in before.planes():
             pair = [to_channels_first(one.plane(index), before.colours).astype(np.float64) for one in (before, after)]
+            missing = [~np.isfinite(one) for one in pair]
+            if missing[0].any() and not missing[0].all() and np.array_equal(*missing):  # as --nan mask leaves them
+                pair = [filled(one, float(np.median(one[~missing[0]]))) for one in pair]
             found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
     return found
 

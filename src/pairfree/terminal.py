@@ -19,7 +19,7 @@ out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highli
 
 def follows() -> bool:
     """Whether torchrun started this process beside a first one, which does the talking."""
-    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+    return bool(os.environ.get("MASTER_ADDR")) and os.environ.get("RANK", "0") != "0"
 
 
 @contextmanager

@@ -39,6 +39,13 @@ def test_what_is_missing_is_the_mean_of_what_is_near() -> None:
     assert filled(whole, 0.0) is whole
 
 
+def test_a_huge_value_far_away_does_not_spoil_what_is_made_up() -> None:
+    image = np.full((1, 40, 400), 100.0)
+    image[0, :, 50] = -1e20
+    image[0, 10, 300] = np.nan
+    assert filled(image, 0.0)[0, 10, 300] == 100.0
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
@@ -68,6 +75,16 @@ def test_files_keep_their_holes(run: Path, tmp_path: Path) -> None:
         pf.denoise(run, tmp_path / "a.tif", tmp_path / "out")
     pf.denoise(run, tmp_path / "a.tif", tmp_path / "out", nan="mask")
     np.testing.assert_array_equal(np.isfinite(tifffile.imread(tmp_path / "out/a.tif")), np.isfinite(tifffile.imread(tmp_path / "a.tif")))
+
+
+def test_a_dry_run_and_an_evaluation_of_what_has_holes(run: Path, tmp_path: Path, pairfree) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", holed())
+    given = ("denoise", run, tmp_path / "in", "--out", tmp_path / "out", "--nan", "mask")
+    assert pairfree(*given, "--dry-run")[0] == 0
+    assert pairfree(*given)[0] == 0
+    code, _, err = pairfree("evaluate", "--noisy", tmp_path / "in", "--denoised", tmp_path / "out")
+    assert code == 0, err
 
 
 def test_a_stopped_run_remembers_it(tmp_path: Path) -> None:

@@ -112,6 +112,28 @@ def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
     assert done == plan.total
 
 
+def test_a_late_first_step_does_not_end_a_run():
+    """A delay of a tenth of the budget in the first step: the plan recovers."""
+    method = METHODS["iddp"](PRESETS["iddp"]["cpu"], 1)
+    clock = Clock(60.0, [0.2, 0.8], [[0.02, 0.02], [0.3, 0.3]])
+    plan, done = clock.plan(method), 0
+    while done < plan.total:
+        at = plan.at(0, done)
+        seconds = 6.0 if done == 0 else clock.paces[at.stage == plan.stages[1][0]][0]
+        done += 1
+        if clock.tick(plan, at, seconds) and (done < plan.total or clock.much_left()):
+            plan = clock.refit(plan, done)
+    assert clock.spent_s == pytest.approx(60, rel=0.05)
+
+
+def test_a_last_stage_that_was_planned_too_short_goes_on():
+    clock = Clock(100.0, [1.0], [[50.0, 50.0]])
+    plan = Plan((("a", 1),))
+    assert clock.tick(plan, plan.at(0, 0), 0.1)
+    assert clock.much_left()
+    assert clock.refit(plan, 1).total > 10
+
+
 def test_a_refit_leaves_what_is_over_and_never_cuts_what_is_done():
     clock = Clock(10.0, [0.5, 0.5], [[1.0, 1.0], [1.0, 1.0]], spent_s=40.0, foretold_s=8.0)
     plan = Plan((("a", 5), ("b", 5)))
@@ -130,7 +152,7 @@ def test_a_refit_leaves_what_is_over_and_never_cuts_what_is_done():
         {"shares": 3},
         {"foretold_s": float("nan")},
         {"x": 1},
-        {"stages_s": [[1.0, 2.0]] * 2},
+        *({"stages_s": [[1.0, 2.0]] * 2}, {"stages_s": [[1.0]]}),
     ],
 )
 def test_a_clock_comes_back_and_nothing_else_does(change):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 
+from pairfree.denoising import fingerprint
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, Limits, differences, find_images, open_image, save_image
 from pairfree.files.fidelity import compare
+from pairfree.files.listing import plan_outputs
 
 RNG = np.random.default_rng(0)
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -105,6 +109,112 @@ def test_a_header_before_the_pixels_and_the_other_byte_order(tmp_path: Path) -> 
     assert "after the pixels" in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata["warnings"][0]
 
 
+@pytest.mark.parametrize("skip", [400, -1])
+def test_pixels_in_the_same_file_may_begin_anywhere(tmp_path: Path, skip: int) -> None:
+    data = values((6, 5)).astype("<i2")
+    path = header(tmp_path / "a.mha", data, f"HeaderSize = {skip}", "ElementDataFile = LOCAL")
+    path.write_bytes(path.read_bytes().ljust(400, b"#") + data.tobytes())
+    np.testing.assert_array_equal(open_image(path).pixels, data)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), data)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("BinaryDataByteOrderMSB = T",),
+        ("ElementByteOrderMSB = True",),
+        ("ElementByteOrderMSB = True", "BinaryDataByteOrderMSB = False"),
+        ("BinaryDataByteOrderMSB = False", "ElementByteOrderMSB = True"),
+        ("BinaryData = T", "BinaryDataByteOrderMSB: True"),
+    ],
+)
+def test_byte_order_is_what_itk_takes_it_for(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    data = values((6, 5)).astype("<i2")
+    data.tofile(tmp_path / "a.raw")
+    path = header(tmp_path / "a.mhd", data, *lines, "ElementDataFile = a.raw")
+    np.testing.assert_array_equal(open_image(path).pixels, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["s_%03d.raw", "s_%03d.raw 1", "s_%3.3d.raw 1 9 1", "s_%03i.raw 1 4 1", "LIST 2D\ns_001.raw\ns_002.raw\ns_003.raw\ns_004.raw\n"],
+)
+def test_files_of_slices_in_other_words(tmp_path: Path, files: str) -> None:
+    data = values((4, 6, 5)).astype("<i2")
+    for number, plane in enumerate(data, 1):
+        plane.tofile(tmp_path / f"s_{number:03d}.raw")
+    path = header(tmp_path / "a.mhd", data, f"ElementDataFile = {files}")
+    np.testing.assert_array_equal(open_image(path).pixels, data)
+    with (tmp_path / "s_003.raw").open("r+b") as file:
+        file.write(b"\1\1")
+    before = fingerprint(path)
+    time.sleep(0.01)
+    data[2].tofile(tmp_path / "s_003.raw")
+    assert fingerprint(path) != before  # what is gone on with, or done, is told by all files
+
+
+def test_planes_of_a_series_in_files_of_their_own(tmp_path: Path) -> None:
+    data = values((2, 3, 6, 5)).astype("<i2")
+    for number in range(6):
+        data.reshape(6, 6, 5)[number].tofile(tmp_path / f"{number}.raw")
+    listed = "\n".join(f"{number}.raw" for number in range(6))
+    image = open_image(header(tmp_path / "a.mhd", data, f"ElementDataFile = LIST 2\n{listed}"), Limits(resident_bytes=10))
+    np.testing.assert_array_equal(image.pixels, data)
+
+
+def test_names_in_any_script(tmp_path: Path) -> None:
+    data = itk(tmp_path / "übung.mhd", values((6, 5)))
+    image = open_image(tmp_path / "übung.mhd")
+    np.testing.assert_array_equal(image.pixels, data)
+    save_image(image, tmp_path / "out" / "图.mhd")
+    np.testing.assert_array_equal(seen_by_itk(tmp_path / "out" / "图.mhd")[0], data)
+
+
+def test_both_of_two_channels_are_intensities(tmp_path: Path) -> None:
+    """Complex numbers and vectors: nothing of them is transparency."""
+    itk(tmp_path / "a.mha", values((9, 12, 2), "float32"), vector=True)
+    assert open_image(tmp_path / "a.mha").colours == 2
+
+
+def test_statistics_of_the_old_pixels_are_gone(tmp_path: Path) -> None:
+    data = values((6, 5)).astype("<i2")
+    data.tofile(tmp_path / "a.raw")
+    path = header(tmp_path / "a.mhd", data, "ElementMin = 0", "ElementMax = 119", "ElementDataFile = a.raw")
+    save_image(open_image(path).with_pixels(data + 7), tmp_path / "out/a.mhd")
+    assert "ElementM" not in (tmp_path / "out/a.mhd").read_text()
+    assert [one.name for one in compare(path, tmp_path / "out/a.mhd") if one.kept is False] == []
+
+
+def test_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
+    itk(tmp_path / "a.mha", values((6, 5), "uint8"))
+    image = open_image(tmp_path / "a.mha")
+    with pytest.raises(OutputError, match="float32"):
+        save_image(image.with_pixels(np.full((6, 5), 300.7, np.float32)), tmp_path / "b.mha")
+
+
+def test_an_input_is_never_replaced_by_its_result(tmp_path: Path) -> None:
+    data = values((6, 5)).astype("<i2")
+    (tmp_path / "out").mkdir()
+    data.tofile(tmp_path / "out/a.raw")
+    path = header(tmp_path / "a.mhd", data, "ElementDataFile = out/a.raw")
+    with pytest.raises(OutputError, match=r"a\.raw is an input"):
+        plan_outputs(find_images([path]), tmp_path / "out", overwrite=True)
+    (tmp_path / "in").mkdir()
+    itk(tmp_path / "in/x.mhd", values((6, 5)))
+    (tmp_path / "in/x.MHD").write_bytes((tmp_path / "in/x.mhd").read_bytes())
+    with pytest.raises(OutputError, match=r"x\.raw"):
+        plan_outputs(find_images([tmp_path / "in"]), tmp_path / "results", overwrite=True)
+
+
+def test_a_header_that_cannot_be_renamed_leaves_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    itk(tmp_path / "a.mha", values((6, 5)))
+    image, kept = open_image(tmp_path / "a.mha"), os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: kept(a, b) if str(b).endswith(".raw") else (_ for _ in ()).throw(OSError(5, "no")))
+    with pytest.raises(OutputError):
+        save_image(image, tmp_path / "out/a.mhd")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
     for name in ("a.mhd", "a.mha"):
         data = itk(tmp_path / name, values((3, 9, 12)))
@@ -122,7 +232,7 @@ def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
         (("ElementDataFile = ../a.raw",), "outside of its folder"),
         (("ElementDataFile = %999999999d.raw 1 2 1",), "which is not there"),
         (("ElementDataFile = s_%02d.raw 1 900000 1",), "which is not there"),
-        (("ElementDataFile = LIST",), "no file"),
+        (("ElementDataFile = LIST",), "names 0 files"),
         (("BinaryData = False", "ElementDataFile = a.raw"), "its pixels are text"),
         (("ElementSpacing = wide", "ElementDataFile = a.raw"), "expected numbers"),
         (("HeaderSize = 50", "ElementDataFile = a.raw"), "declares"),

@@ -350,6 +350,19 @@ def test_a_renamed_ome_file_is_no_set(tmp_path: Path) -> None:
     assert (image.axes, image.metadata["warnings"]) == ("ZYX", [])
 
 
+def test_levels_of_any_factor_show_the_whole_image(tmp_path):
+    ramp = np.tile(np.arange(300, dtype=np.uint16), (8, 1))
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        writer.write(ramp, subifds=3, metadata={"axes": "YX"})
+        for width in (200, 120, 75):
+            writer.write(np.zeros((4, width), np.uint16), subfiletype=1, metadata=None)
+    save_image(open_image(tmp_path / "a.ome.tif"), tmp_path / "b.ome.tif")
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as file:
+        for level in file.series[0].levels[1:]:
+            row, factor = level.asarray()[0].astype(float), 300 / level.shape[1]
+            np.testing.assert_allclose(row, (np.arange(level.shape[1]) + 0.5) * factor - 0.5, atol=1.01)
+
+
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(
     ("shape", "axes", "options"),

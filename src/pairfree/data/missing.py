@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import correlate1d
 
 from pairfree.config import choose
 from pairfree.errors import InputError
@@ -30,12 +30,16 @@ def filled(values: np.ndarray, otherwise: float) -> np.ndarray:
     there = np.isfinite(values)
     if there.all():
         return values
-    size = (1, 2 * REACH_PX + 1, 2 * REACH_PX + 1)
-    share = uniform_filter(there.astype(np.float64), size, mode="constant")
-    total = uniform_filter(np.where(there, values, 0.0).astype(np.float64), size, mode="constant")
-    near = share > 0.5 / (size[1] * size[2])
-    made = np.where(near, total / np.where(near, share, 1.0), otherwise)
+    count, total = (_around(one.astype(np.float64)) for one in (there, np.where(there, values, 0.0)))
+    made = np.where(count > 0.5, total / np.maximum(count, 1.0), otherwise)
     return np.where(there, values, made).astype(values.dtype)
+
+
+def _around(values: np.ndarray) -> np.ndarray:
+    """Sums over a square around each pixel of (C, H, W); each by itself, because a running sum never forgets one huge value."""
+    for axis in (1, 2):
+        values = correlate1d(values, np.ones(2 * REACH_PX + 1), axis, mode="constant")
+    return values
 
 
 def usable(plane: np.ndarray, label: str) -> tuple[np.ndarray, str]:

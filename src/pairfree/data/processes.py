@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from pairfree.errors import ConfigError, PairfreeError
 
+TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What it leaves in the environment."""
 _parted = True
 
 
@@ -41,13 +43,22 @@ def first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, the processes that torchrun started (WORLD_SIZE in the environment) know each other. One process alone stays as it is."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_available() or dist.is_initialized():
+    """Inside, the processes that torchrun started know each other. One process alone stays as it is.
+
+    Raises ConfigError for more processes on a machine than it has GPUs, where it has any
+    """
+    started = all(os.environ.get(name) for name in TORCHRUN) and os.environ["WORLD_SIZE"] != "1"
+    if not started or not dist.is_available() or dist.is_initialized():
         yield
         return
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        local, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= devices:
+            raise ConfigError(
+                f"{local + 1} processes or more on a machine with {devices} GPUs; start one for each (--nproc-per-node {devices})"
+            )
+        torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     say = logging.getLogger("pairfree")
     level = say.level
@@ -111,6 +122,14 @@ def shared(value: Any) -> Any:
     return json.loads(bytes(text.tolist()))
 
 
+def begin_alike(networks: Iterable[nn.Module]) -> None:
+    """Weights and buffers become those of the first process: networks that a user made are drawn anew in each."""
+    if count() > 1:
+        for net in networks:
+            for tensor in (*net.parameters(), *net.buffers()):
+                _talk(dist.broadcast, tensor.detach(), 0)
+
+
 def agree(networks: Iterable[nn.Module]) -> None:
     """Buffers become those of the first process. PairfreeError where weights differ: a step changed them by other means than ``update``."""
     if count() == 1:
@@ -133,5 +152,9 @@ def _talk(operation: Any, *arguments: Any, **options: Any) -> None:
     """A collective operation; the end of another process is one line here, and the whole story there."""
     try:
         operation(*arguments, **options)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        raise PairfreeError(f"another process of this training has ended ({str(error).splitlines()[0][:120]})") from None
+        raise PairfreeError(
+            f"the processes cannot talk to each other; has another one ended? ({str(error).splitlines()[0][:120]})"
+        ) from None

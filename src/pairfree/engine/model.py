@@ -138,7 +138,7 @@ class Model:
                     sink.write(index, done[0], rows, columns, clipped)
 
             try:
-                self.predictor.predict_plane(self._plane(image, index), write, _Tiles(sink, index), on_pixels)
+                self.predictor.predict_plane(self.plane_of(image, index), write, _Tiles(sink, index), on_pixels)
             except DivergedError as error:  # of a method that learns each image
                 raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
 
@@ -166,7 +166,7 @@ class Model:
                 found[..., : image.colours] = np.moveaxis(self._with_missing(values[self.own], image, index, rows, columns), 0, -1)
                 sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
 
-            self.predictor.disagreement_plane(self._plane(image, index), write)
+            self.predictor.disagreement_plane(self.plane_of(image, index), write)
 
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
@@ -180,7 +180,9 @@ class Model:
         for index in image.planes() if not (image.stored or self.masked) else ():
             check_finite(to_channels_first(image.plane(index), image.colours), _label(image, index))
 
-    def _plane(self, image: Image, index: tuple[int, ...]) -> Plane:
+    def plane_of(self, image: Image, index: tuple[int, ...]) -> Plane:
+        """A plane as the network sees it, with the slices around it, and what is missing made up."""
+
         def one(index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
             if self.masked and image.dtype.kind == "f":
                 return self._without_missing(image, index, rows, columns)

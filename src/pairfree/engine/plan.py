@@ -23,8 +23,11 @@ REFITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Shares of a time budget after which the steps that are left are counted anew."""
 STAGE_REFITS = (0.25, 0.5, 0.9)
 """Likewise shares of the steps of a stage: one that was timed while the machine was busy would end long before its time."""
-PRIOR_SHARE = 0.005
-"""Share of the budget that a stage must have been foretold before its own pace counts as much as that of the whole run."""
+PRIOR_SHARE, OVERALL_PRIOR_SHARE = 0.005, 0.02
+"""Shares of the budget that must have been foretold before the pace of a stage counts as much as that of the whole run, and that of the
+whole run as much as the pace that was timed."""
+MUCH_LEFT = 0.1
+"""Share of the budget for which a run whose steps are all done goes on."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,18 @@ class Clock:
 
     def _slowness(self, stage: int) -> float:
         """Real over foretold time, of a stage as far as it has run, else of the whole."""
-        overall = self.spent_s / self.foretold_s if self.foretold_s > 0 else 1.0
+        prior = OVERALL_PRIOR_SHARE * self.budget_s
+        overall = (self.spent_s + prior) / (self.foretold_s + prior)
         spent, foretold = self.stages_s[stage]
         prior = PRIOR_SHARE * self.budget_s
         return (spent + prior * overall) / (foretold + prior)
 
+    def much_left(self) -> bool:
+        """Whether so much of the budget is left that the last stage must have been planned too short."""
+        return self.budget_s - self.planned_s - self.spent_s > MUCH_LEFT * self.budget_s
+
     def refit(self, plan: Plan, done: int) -> Plan:
-        """``plan`` with the steps that are left counted anew; stages that are over keep their lengths.
+        """``plan`` with the steps that are left counted anew; stages that are over keep their lengths, but the last where much is left.
 
         The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L steps of which s are done still
         takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
@@ -149,7 +157,7 @@ class Clock:
             until += share * self.budget_s
             here = min(max(done - before, 0), length)
             before += length
-            if here < length:
+            if here < length or (stage == len(self.shares) - 1 and self.much_left()):
                 left = max(0.0, until - self.spent_s if under_way else share * self.budget_s) / self._slowness(stage)
                 under_way = False
                 fresh = 2.0 * (left + here * first) / (first + second)
@@ -166,7 +174,7 @@ class Clock:
             pairs = (*clock.paces, *clock.stages_s)
             flat = [*clock.shares, *(value for pair in pairs for value in pair), *(getattr(clock, name) for name in numbers)]
             sound = all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in flat)
-            sound = sound and clock.budget_s > 0 and all(len(pair) == 2 and min(pair) > 0 for pair in clock.paces)
+            sound = sound and clock.budget_s > 0 and all(len(pair) == 2 for pair in pairs) and min(map(min, clock.paces), default=1) > 0
         except TypeError:
             sound = False
         if not sound or not len(clock.paces) == len(clock.stages_s) == len(clock.shares):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,6 +40,7 @@ class Loop:
     """The state of a loop, all of it: what is not here is in the method or a function of the step.
 
     clock   of a budget in minutes; None where steps are counted
+    watch   of signs of a collapse
     """
 
     method: Method
@@ -49,6 +51,7 @@ class Loop:
     facts: dict[str, Any]
     done: int = 0
     clock: Clock | None = None
+    watch: Watch = field(default_factory=Watch)
 
 
 def train(loop: Loop, on_step: OnStep | None = None) -> None:
@@ -58,14 +61,14 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
     Raises      DivergedError with the last good checkpoint named; Stopped after a checkpoint when a signal or ``on_step`` asked for it
     """
     log, saved, loss = EventLog(loop.run.events_path) if processes.first() else None, now(), None
-    ticked = saved
-    patches, watch = processes.part_of(loop.method.batch_size), Watch()
+    patches = processes.part_of(loop.method.batch_size)
     for net in loop.method.networks.values():
         net.train()  # a network that has been applied before is in eval mode
     try:
         with _signals() as asked:
             if loop.done == 0:
                 save(loop)
+            ticked = now()
             while loop.done < loop.plan.total:
                 at = loop.plan.at(loop.seed, loop.done)
                 logged = loop.method.step(loop.data.batch(loop.seed, at.step, patches), at)
@@ -73,7 +76,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                 refit = False
                 if loop.clock is not None:
                     seconds, ticked = now() - ticked, now()
-                    refit = loop.clock.tick(loop.plan, at, seconds) and loop.done < loop.plan.total
+                    refit = loop.clock.tick(loop.plan, at, seconds) and (loop.done < loop.plan.total or loop.clock.much_left())
                 refit, stop, overdue = processes.any_of(refit, asked.is_set(), now() - saved > CHECKPOINT_SECONDS)
                 if refit and loop.clock is not None:
                     loop.plan = Plan.of(processes.shared(loop.clock.refit(loop.plan, loop.done).as_list()))
@@ -82,7 +85,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                     loss = values.get("loss")
                     if log is not None:
                         log.write({"step": at.step, "stage": at.stage, **values})
-                for line in watch.see(logged):
+                for line in loop.watch.see(logged):
                     _say.warning("warning: step %d: %s", at.step, line)
                     if log is not None:
                         log.write({"step": at.step, "event": "collapse", "detail": line})
@@ -119,23 +122,26 @@ def save(loop: Loop, folder: Path | None = None) -> None:
     facts = {**loop.facts, "step": loop.done, "plan": loop.plan.as_list()}
     if loop.clock is not None:
         facts["clock"] = loop.clock.as_dict()
+    if loop.watch.standing:
+        facts["watch"] = dict(loop.watch.standing)
     checkpoint.save(folder or loop.run.checkpoints, facts, loop.method.tensors())
 
 
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event; a second one ends the process at once. Outside the main thread signals are left alone."""
-    asked, at = threading.Event(), 0.0
+    asked, at, several = threading.Event(), math.nan, processes.count() > 1
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal at
-        if asked.is_set() and (processes.count() == 1 or now() - at > GRACE_SECONDS):
+        second = not math.isnan(at)
+        if second and (not several or now() - at > GRACE_SECONDS):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        at = at if asked.is_set() else now()
+        at = at if second else now()
         asked.set()
 
     kept = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -81,7 +81,7 @@ def _tiff(a: Image, b: Image) -> list[Check]:
     found = [
         same("kind of TIFF", first.kind, second.kind),
         same("byte order", first.byteorder, second.byteorder),
-        Check("resolutions", str(1 + len(first.levels)), str(1 + len(second.levels)), first.levels == second.levels),
+        same("resolutions", first.resolutions, second.resolutions),
         _gone("tags", {tag[0]: _tag(tag, first) for tag in first.tags}, {tag[0]: _tag(tag, second) for tag in second.tags}),
         same("resolution", _resolution(first), _resolution(second)),
     ]
@@ -213,7 +213,10 @@ def _header(header: Any, names: Iterable[str], but: Collection[str]) -> dict[str
 
 def _metaimage(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["metaimage"] for image in (a, b))
-    kept = [{key: value for key, value in one.fields if key not in metaimage.OF_THE_STORAGE} for one in (first, second)]
+    kept = [
+        {key: value for key, value in one.fields if key not in (*metaimage.OF_THE_STORAGE, *metaimage.OF_THE_PIXELS)}
+        for one in (first, second)
+    ]
     return [
         same("type in the file", *(metaimage.TYPES[one.kind] for one in (first, second))),
         same("byte order", first.order, second.order),

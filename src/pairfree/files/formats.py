@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pairfree.files.atomic import atomic_folder, atomic_path, require_space
 from pairfree.files.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
-from pairfree.files.metaimage import pixel_file, read_metaimage, write_metaimage
+from pairfree.files.metaimage import files_of, pixel_file, read_metaimage, write_metaimage
 from pairfree.files.mrc import read_mrc, write_mrc
 from pairfree.files.nifti import read_nifti, write_nifti
 from pairfree.files.npy import read_npy, write_npy
@@ -40,6 +41,7 @@ class Format:
     output_suffix  None: outputs keep the suffix of their input
     folder         an image is a folder of files
     beside         the second file that an image of this name is written to, if any: ``write(image, path, second, its final name)``
+    files          all files that an image of this name consists of
     extra          of pairfree's optional packages, what reading needs
     """
 
@@ -50,6 +52,7 @@ class Format:
     output_suffix: str | None = None
     folder: bool = False
     beside: Callable[[Path], Path | None] = lambda path: None
+    files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
     extra: str = ""
 
 
@@ -61,7 +64,7 @@ FORMATS: dict[str, Format] = {
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
-    "metaimage": Format("metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file),
+    "metaimage": Format("metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file, files=files_of),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
     "vendor": Format("vendor", (*LIGHT, *ELECTRON), read_vendor, write_tiff, output_suffix=".tif", extra="vendors"),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
@@ -92,6 +95,17 @@ def format_of(path: Path) -> Format:
 def is_supported(path: Path) -> bool:
     """Whether ``path`` is an image, by its name or its mark: a file, or a folder of a format that has folders."""
     return is_zarr(path) if path.is_dir() else suffix_of(path) in SUFFIXES or is_marked(path)
+
+
+def read_from(path: Path) -> tuple[Path, ...]:
+    """All files that the image at ``path`` is read from."""
+    return format_of(path).files(path) if is_supported(path) else (path,)
+
+
+def written_to(path: Path) -> tuple[Path, ...]:
+    """All files that an image of that name is written to."""
+    found = next((one.beside(path) for one in FORMATS.values() if suffix_of(path) in one.suffixes), None)
+    return (path,) if found is None else (path, found)
 
 
 class _Drop(logging.Filter):
@@ -162,7 +176,7 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     if one.folder and path.is_dir() and not is_zarr(path):
         raise OutputError(f"cannot write {shown(path)}: it is a folder that holds something else; choose another name")
     second = one.beside(path)
-    with ExitStack() as files:
+    with _undone(second), ExitStack() as files:
         temporary = files.enter_context((atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes))
         beside = [] if second is None else [files.enter_context(atomic_path(second, overwrite, image.nbytes)), second.name]  # renamed first
         try:
@@ -176,6 +190,19 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
             raise OutputError(f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)") from error
         except Exception as error:
             raise OutputError(f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; write TIFF or .npy instead") from error
+
+
+@contextmanager
+def _undone(second: Path | None) -> Iterator[None]:
+    """Where the block fails, a second file that was not there before is gone again."""
+    before = second is None or os.path.lexists(second)
+    try:
+        yield
+    except BaseException:
+        if second is not None and not before:
+            with suppress(OSError):
+                second.unlink()
+        raise
 
 
 def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:

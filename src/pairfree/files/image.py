@@ -167,7 +167,7 @@ class Image:
             values = self.data.reshape(-1)
             return values[:: max(1, values.size // wanted)]
         total = math.prod(self.leading)
-        planes = np.unravel_index(np.unique(np.linspace(0, total - 1, min(total, 16)).round().astype(int)), self.leading or (1,))
+        planes = np.unravel_index(evenly(total, 16), self.leading or (1,))
         side = math.isqrt(max(1, wanted // (16 * len(planes[0]))))
         found = []
         for index in zip(*planes, strict=True):
@@ -182,6 +182,11 @@ class Image:
         if np.shape(pixels) != self.shape:
             raise InputError(f"new pixels have shape {np.shape(pixels)}, expected {self.shape} (axes {self.axes}); reshape them first")
         return replace(self, data=pixels)
+
+
+def evenly(total: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` indices spread over ``range(total)``, each once, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, total - 1, min(total, wanted)).round()]
 
 
 def check_index(index: tuple[int, ...], leading: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats import SUFFIXES, format_of, is_supported, suffix_of
+from pairfree.files.formats import SUFFIXES, format_of, is_supported, read_from, suffix_of, written_to
 from pairfree.files.words import shown
 
 
@@ -145,7 +145,8 @@ def plan_outputs(
     plan = [(entry, output_path(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
-    existing = [target for _, target in plan if os.path.lexists(target) and not {target, target.absolute()} & set(finished)]
+    done = set(finished)
+    existing = [one for _, target in plan if not {target, target.absolute()} & done for one in written_to(target) if os.path.lexists(one)]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or choose another folder")
@@ -187,21 +188,25 @@ def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
 def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
     taken: dict[str, Entry] = {}
     for entry, target in plan:
-        other = taken.setdefault(os.path.normcase(target), entry)
-        if other is not entry:
-            raise OutputError(
-                f"{shown(other.path)} and {shown(entry.path)} would both be written to {shown(target)}; rename one or run them separately"
-            )
+        for file in written_to(target):
+            other = taken.setdefault(os.path.normcase(file), entry)
+            if other is not entry:
+                raise OutputError(
+                    f"{shown(other.path)} and {shown(entry.path)} would both be written to {shown(file)}; rename one or run them separately"
+                )
 
 
 def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
     folder = os.path.realpath(out_dir)
-    sources = {os.path.realpath(entry.path) for entry, _ in plan}
+    sources = {entry: {os.path.realpath(file) for file in read_from(entry.path)} for entry, _ in plan}
+    everything = set().union(*sources.values())
     for entry, target in plan:
-        if os.path.realpath(target) in sources or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
-            raise OutputError(f"{shown(target)} is an input and would be replaced by its result; choose another output folder")
-        if Path(os.path.realpath(entry.path)).is_relative_to(folder):
-            raise OutputError(f"input {shown(entry.path)} lies inside the output folder {shown(out_dir)}; choose another output folder")
+        replaced = next((file for file in written_to(target) if os.path.realpath(file) in everything), None)
+        if replaced is not None or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
+            raise OutputError(f"{shown(replaced or target)} is an input and would be replaced by its result; choose another output folder")
+        inside = next((file for file in sorted(sources[entry]) if Path(file).is_relative_to(folder)), None)
+        if inside is not None:
+            raise OutputError(f"input {shown(Path(inside))} lies inside the output folder {shown(out_dir)}; choose another output folder")
 
 
 def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:

@@ -29,9 +29,11 @@ MOST_HEADER_BYTES = 2**20
 OF_THE_STORAGE = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize", "HeaderSize",
                   "ElementType", "ElementDataFile")  # fmt: skip
 """Keys that are written anew."""
-OF_THE_SHAPE = ("NDims", "DimSize", "ElementNumberOfChannels")
-NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")
+OF_THE_PIXELS = ("ElementMin", "ElementMax")
+"""Keys that are left out: they would be those of other pixels."""
+NUMBERED = re.compile(r"[^%]*%0?\d?(\.\d)?[di][^%]*")
 """File names with a number in them, as printf has them."""
+WRITTEN_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,20 @@ class Carried:
 
 
 class Files(Stored):
-    """Pixels in several raw files, each with as many steps of the first axis."""
+    """Pixels in several raw files, one for each step of the first axis, or of the first few."""
 
-    def __init__(self, parts: list[RawFile]) -> None:
-        self.parts, self.deep = parts, parts[0].shape[0]
-        self.shape, self.dtype = (self.deep * len(parts), *parts[0].shape[1:]), parts[0].dtype
-        self.plane_axes = parts[0].plane_axes
+    def __init__(self, parts: list[RawFile], outer: tuple[int, ...]) -> None:
+        self.parts, self.outer = parts, outer
+        self.shape, self.dtype, self.plane_axes = (*outer, *parts[0].shape), parts[0].dtype, parts[0].plane_axes
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
-        part, inside = divmod(index[0], self.deep)
-        return self.parts[part].region((inside, *index[1:]), rows, columns)
+        outer = len(self.outer)
+        return self.parts[int(np.ravel_multi_index(index[:outer], self.outer))].region(index[outer:], rows, columns)
 
 
 def read_metaimage(path: Path, limits: Limits) -> Image:
     """Read an image of 2 or more dimensions, x first in the file and last here; channels of an element are samples. Raises InputError."""
-    with path.open("rb") as file:
-        fields, names = _header(file, path)
-        start = file.tell()
+    fields, names, start = _header(path)
     stated = dict(fields)
     shape, kind, order = _shape(stated, path), stated.get("ElementType", ""), ">" if _msb(stated) else "<"
     if kind not in TYPES:
@@ -73,45 +72,57 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     carried = Carried(tuple(fields), kind, order, _true(stated, "CompressedData", "False"))
     channels = shape[-1] if _channels(stated, path) > 1 else 1
     axes = _axes(len(shape) - (channels > 1)) + ("S" if channels > 1 else "")
-    files = _files(names, path)
+    files = _files(names, shape[: len(shape) - 2 - (channels > 1)], stated, path)
+    skipped = int((_numbers(stated, "HeaderSize", path) or [0])[0])
+    skipped = start if files == [path] and skipped == 0 else skipped
     lines: list[str] = []
     data: np.ndarray | Stored
     if carried.compressed:
-        data = _inflated(files, start, shape, dtype, limits, path)
+        data = _inflated(files, skipped, shape, dtype, limits, path)
     else:
-        data = _raw(files, start, shape, dtype, stated, limits, path, lines)
+        data = _raw(files, skipped, shape, dtype, 2 + (channels > 1), limits, path, lines)
     spacing = _spacing(stated, axes, path)
     return Image(
-        data, axes, spacing, source=path, family="metaimage", metadata={"metaimage": carried, "warnings": lines}, alpha=channels in (2, 4)
+        data,
+        axes,
+        spacing,
+        source=path,
+        family="metaimage",
+        metadata={"metaimage": carried, "warnings": lines},
+        alpha=channels == 4 and kind == "MET_UCHAR",  # two, or four of other types: vectors and complex numbers
     )
 
 
-def _header(file: BinaryIO, path: Path) -> tuple[list[tuple[str, str]], list[str]]:
-    """The lines up to the one that names the data, and the names of a list after it; the file is left where its own pixels would begin."""
+def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
+    """The lines up to the one that names the data, the names of a list after it, and where pixels in the same file would begin."""
     fields: list[tuple[str, str]] = []
-    while file.tell() < MOST_HEADER_BYTES:
-        line = file.readline(MOST_HEADER_BYTES)
-        key, equals, value = line.decode("latin-1").partition("=")
-        key, value = key.strip(), value.strip()
-        if not line or (key and not equals):
-            raise InputError(f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again")
-        if not key:
-            continue
-        fields.append((key, value))
-        if key == "ElementDataFile":
-            if value.split()[:1] == ["LIST"]:
-                text = file.read(MOST_HEADER_BYTES).decode("latin-1")
-                return fields, [one.strip() for one in text.splitlines() if one.strip()]
-            return fields, [value]
+    with path.open("rb") as file:
+        while file.tell() < MOST_HEADER_BYTES:
+            line = file.readline(MOST_HEADER_BYTES)
+            key, mark, value = (word.strip() for word in re.match(r"([^=:]*)([=:]?)(.*)", _decoded(line).strip(), re.DOTALL).groups())  # type: ignore[union-attr]
+            if not line or (key and not mark):
+                raise InputError(f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again")
+            if not key:
+                continue
+            fields.append((key, value))
+            if key == "ElementDataFile":
+                start = file.tell()
+                listed = _decoded(file.read(MOST_HEADER_BYTES)).splitlines() if value.split()[:1] == ["LIST"] else [value]
+                return fields, [one.strip() for one in listed if one.strip()], start
     raise InputError(f"{shown(path)}: has no ElementDataFile in its first {MOST_HEADER_BYTES} bytes; it is no MetaImage header")
 
 
+def _decoded(data: bytes) -> str:
+    """Headers are written in the encoding of file names; whatever is none of it comes back as it was."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 def _true(stated: dict[str, str], key: str, usual: str) -> bool:
-    return stated.get(key, usual).strip().lower() in ("true", "1")
+    return stated.get(key, usual)[:1].lower() in ("t", "1")
 
 
 def _msb(stated: dict[str, str]) -> bool:
-    return _true(stated, "ElementByteOrderMSB", "False") or _true(stated, "BinaryDataByteOrderMSB", "False")
+    return _true(stated, "BinaryDataByteOrderMSB" if "BinaryDataByteOrderMSB" in stated else "ElementByteOrderMSB", "False")
 
 
 def _numbers(stated: dict[str, str], key: str, path: Path) -> list[float]:
@@ -146,14 +157,23 @@ def _spacing(stated: dict[str, str], axes: str, path: Path) -> dict[str, tuple[f
     return {axis: (step, "mm") for axis, step in pairs if axis in "ZYX" and math.isfinite(step) and step > 0}
 
 
-def _files(names: list[str], path: Path) -> list[Path]:
-    """The files with the pixels, the header's own for LOCAL. InputError where one is missing or outside of the header's folder."""
-    if names == ["LOCAL"] or names == ["Local"]:
+def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], path: Path) -> list[Path]:
+    """The files with the pixels, the header's own for LOCAL. InputError where one is missing or outside of the header's folder.
+
+    leading   sizes of the axes in front of the last two, which several files share out
+    """
+    value = stated["ElementDataFile"]
+    words = value.split()
+    if value.upper() == "LOCAL":
         return [path]
-    words = names[0].split() if len(names) == 1 else []
-    if len(words) in (3, 4) and NUMBERED.fullmatch(words[0]) and all(word.isdecimal() and len(word) < 7 for word in words[1:]):
-        first, last, step = int(words[1]), int(words[2]), int(words[3]) if len(words) == 4 else 1
-        names = [words[0] % number for number in range(first, last + 1, max(1, step))]
+    if words[:1] == ["LIST"]:
+        planes = words[1].rstrip("dD") if len(words) > 1 else ""
+        outer = len(leading) + 2 - int(planes) if planes.isdecimal() else 1
+        names = names[: math.prod(leading[: max(0, outer)])]
+    elif words and NUMBERED.fullmatch(words[0]) and len(words) <= 4 and all(word.isdecimal() and len(word) < 7 for word in words[1:]):
+        names = _numbered(words[0], [int(word) for word in words[1:]], leading[0] if leading else 1)
+    if len(names) not in {math.prod(leading[:n]) for n in range(len(leading) + 1)}:
+        raise InputError(f"{shown(path)}: names {len(names)} files for {leading} planes; expected one each, or one for all")
     found = []
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -161,24 +181,29 @@ def _files(names: list[str], path: Path) -> list[Path]:
                 f"{shown(path)}: its pixels are in {shown(name)}, outside of its folder; put the file beside it, and name it so"
             )
         found.append(path.parent / name)
-    missing = [one for one in found if not one.is_file()]
-    if missing or not found:
-        named = shown(missing[0]) if missing else "no file"
-        raise InputError(f"{shown(path)}: its pixels are in {named}, which is not there; copy it beside the header")
+        if not found[-1].is_file():
+            raise InputError(f"{shown(path)}: its pixels are in {shown(found[-1])}, which is not there; copy it beside the header")
     return found
 
 
+def _numbered(pattern: str, numbers: list[int], count: int) -> list[str]:
+    """``count`` names; ``numbers`` are first, last and step, as far as they are stated."""
+    first = numbers[0] if numbers else 1
+    step = 1
+    if len(numbers) > 1:
+        step = numbers[2] if len(numbers) > 2 else max(1, (numbers[1] - first) // max(1, count - 1))
+        count = min(count, (numbers[1] - first) // max(1, step) + 1)
+    return [pattern % (first + place * max(1, step)) for place in range(count)]
+
+
 def _raw(
-    files: list[Path], start: int, shape: tuple[int, ...], dtype: np.dtype[Any], stated: dict[str, str], limits: Limits, path: Path,
+    files: list[Path], skipped: int, shape: tuple[int, ...], dtype: np.dtype[Any], plane_axes: int, limits: Limits, path: Path,
     lines: list[str],
 ) -> np.ndarray | Stored:  # fmt: skip
     """Uncompressed pixels; left in their files where they are many."""
-    if shape[0] % len(files):
-        raise InputError(f"{shown(path)}: names {len(files)} files for {shape[0]} steps of its last dimension; expected one file each")
-    of_one = (shape[0] // len(files), *shape[1:])
+    outer = next(n for n in range(len(shape)) if math.prod(shape[:n]) == len(files)) if len(files) > 1 else 0
+    of_one = shape[outer:]
     in_one = math.prod(of_one) * dtype.itemsize
-    own = files == [path]
-    skipped = start if own else int((_numbers(stated, "HeaderSize", path) or [0])[0])
     parts = []
     for file in files:
         size = file.stat().st_size
@@ -188,16 +213,15 @@ def _raw(
             raise InputError(f"{shown(path)}: HeaderSize is {skipped} for {shown(file)} of {size} bytes; correct the header")
         if size - offset > in_one:
             lines.append(f"{file.name}: {size - offset - in_one} bytes after the pixels are not used")
-        parts.append(RawFile(file, offset, of_one, dtype, plane_axes=2 + (_channels(stated, path) > 1)))
+        parts.append(RawFile(file, offset, of_one, dtype, plane_axes))
     total = check_declared(path, shape, dtype, limits, in_one * len(files), may_stay=True)
-    data = parts[0] if len(parts) == 1 else Files(parts)
+    data: Stored = parts[0] if len(parts) == 1 else Files(parts, shape[:outer])
     return data if total > limits.resident_bytes else data.whole()
 
 
-def _inflated(files: list[Path], start: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path) -> np.ndarray:
+def _inflated(files: list[Path], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path) -> np.ndarray:
     if len(files) > 1:
         raise InputError(f"{shown(path)}: its pixels are compressed in {len(files)} files; export it as one")
-    offset = start if files == [path] else 0
     n_bytes = check_declared(path, shape, dtype, limits, files[0].stat().st_size - offset, DEFLATE)
     with files[0].open("rb") as file:
         file.seek(offset)
@@ -206,7 +230,19 @@ def _inflated(files: list[Path], start: int, shape: tuple[int, ...], dtype: np.d
     if len(data) != n_bytes:
         found = f"more than {n_bytes}" if len(data) > n_bytes else str(len(data))
         raise InputError(f"{shown(files[0])}: holds {found} bytes of pixels, {n_bytes} are declared; it is damaged, export it again")
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Header and pixels of an image, as far as they are there."""
+    try:
+        fields, names, _ = _header(path)
+        stated = dict(fields)
+        dimensions = _shape(stated, path)
+        leading = dimensions[: len(dimensions) - 2 - (_channels(stated, path) > 1)]
+        return (path, *(one for one in _files(names, leading, stated, path) if one != path))
+    except (InputError, OSError, KeyError, ValueError):
+        return (path,)
 
 
 def pixel_file(path: Path) -> Path | None:
@@ -224,7 +260,9 @@ def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels
     if not isinstance(carried, Carried):
         raise OutputError(f"{shown(path)}: a MetaImage can only be written from a MetaImage; write TIFF instead")
     dtype = np.dtype(TYPES[carried.kind]).newbyteorder(carried.order)
-    kept = [(key, value) for key, value in carried.fields if key not in OF_THE_STORAGE]
+    if image.dtype != dtype.newbyteorder("=") or image.shape != _shape(dict(carried.fields), path):
+        raise OutputError(f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; write TIFF instead")
+    kept = [(key, value) for key, value in carried.fields if key not in (*OF_THE_STORAGE, *OF_THE_PIXELS)]
     msb = str(carried.order == ">")
     lines = [*kept, ("BinaryData", "True"), ("BinaryDataByteOrderMSB", msb), ("CompressedData", str(carried.compressed))]
     with (pixels or path).open("wb") as file:
@@ -245,15 +283,18 @@ def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels
 
 
 def _text(lines: list[tuple[str, str]]) -> bytes:
-    return "".join(f"{key} = {value}\n" for key, value in lines).encode("latin-1")
+    return "".join(f"{key} = {value}\n" for key, value in lines).encode("utf-8", "surrogateescape")
 
 
 def _write_pixels(image: Image, file: BinaryIO, dtype: np.dtype[Any], compressed: bool) -> int:
-    """Plane by plane; the bytes that it took."""
+    """Some rows at a time; the bytes that it took."""
     start, deflate = file.tell(), zlib.compressobj()
+    step = max(1, WRITTEN_BYTES // max(1, image.width * image.samples * dtype.itemsize))
     for index in image.planes():
-        data = np.ascontiguousarray(image.plane(index), dtype=dtype).tobytes()
-        file.write(deflate.compress(data) if compressed else data)
+        for top in range(0, image.height, step):
+            rows = image.region(index, slice(top, min(top + step, image.height)), slice(0, image.width))
+            data = np.ascontiguousarray(rows, dtype=dtype).data
+            file.write(deflate.compress(data) if compressed else data)
     if compressed:
         file.write(deflate.flush())
     return file.tell() - start

@@ -24,7 +24,7 @@ from pairfree.errors import InputError, OutputError
 from pairfree.files.image import AXES, Image, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.npy import guess_axes
-from pairfree.files.pyramid import block_means, rounded
+from pairfree.files.pyramid import block_means, edges, rounded
 from pairfree.files.stored import Kept
 from pairfree.files.tiff_meta import unit_name
 from pairfree.files.words import shown, size_text
@@ -374,15 +374,13 @@ def _fill(array: Any, image: Image) -> None:
 
 def _shrink(fine: Any, coarse: Any) -> None:
     """Each value of ``coarse`` is the mean of those of ``fine`` that it covers, rounded."""
-    factors = [max(1, round(a / b)) for a, b in zip(fine.shape, coarse.shape, strict=True)]
+    places = [edges(a, b) for a, b in zip(fine.shape, coarse.shape, strict=True)]
     for part in _parts(coarse):
-        source = tuple(
-            slice(min(one.start * f, size - 1), max(min(one.stop * f, size), min(one.start * f, size - 1) + 1))
-            for one, f, size in zip(part, factors, fine.shape, strict=True)
-        )
-        block = np.asarray(fine[source])
-        for axis, (one, factor) in enumerate(zip(part, factors, strict=True)):
-            block = block_means(block, axis, factor, one.stop - one.start)
+        wanted = [found[one.start : one.stop + 1] for one, found in zip(part, places, strict=True)]
+        begins = [min(int(found[0]), size - 1) for found, size in zip(wanted, fine.shape, strict=True)]
+        block = np.asarray(fine[tuple(slice(begin, max(begin + 1, int(found[-1]))) for begin, found in zip(begins, wanted, strict=True))])
+        for axis, (begin, found) in enumerate(zip(begins, wanted, strict=True)):
+            block = block_means(block, axis, found - begin)
         coarse[part] = rounded(block, coarse.dtype)
 
 

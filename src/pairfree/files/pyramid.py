@@ -12,12 +12,23 @@ READ_PX = 2**22
 """Pixels of the full image that are read at a time."""
 
 
-def block_means(values: np.ndarray, axis: int, factor: int, length: int) -> np.ndarray:
-    """``length`` means along ``axis``, each of ``factor`` values or of what is left of them; float64."""
-    size = values.shape[axis]
-    starts = np.minimum(np.arange(length) * factor, size - 1)
-    end = min(int(starts[-1]) + factor, size)
-    counts = np.maximum(np.diff(np.append(starts, end)), 1)
+def edges(size: int, length: int) -> np.ndarray:
+    """Where the blocks begin that ``length`` pixels are the means of, and where the last one ends, (length + 1,).
+
+    Blocks have one size, and the last one what is left, where ``length`` is ``size`` divided by a whole number, rounded either way; else
+    they share ``size`` out.
+    """
+    factor = max(1, round(size / length))
+    if abs(size - factor * length) < factor:
+        return np.minimum(np.arange(length + 1) * factor, size)
+    return np.arange(length + 1) * size // length
+
+
+def block_means(values: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
+    """Means along ``axis`` between successive ``places``; float64. An empty block has the value that it begins with."""
+    starts = np.minimum(places[:-1], values.shape[axis] - 1)
+    counts = np.maximum(np.diff(places), 1)
+    end = max(int(places[-1]), int(starts[-1]) + 1)
     sums = np.add.reduceat(np.take(values, range(end), axis).astype(np.float64), starts, axis=axis)
     return sums / counts.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
 
@@ -33,17 +44,19 @@ class Reduced(Stored):
     def __init__(self, image: Image, height: int, width: int) -> None:
         self.image, self.dtype, self.plane_axes = image, image.dtype, 3 if image.axes.endswith("S") else 2
         self.shape = (*image.leading, height, width, *image.shape[len(image.leading) + 2 :])
-        self.factors = max(1, round(image.height / height)), max(1, round(image.width / width))
+        self.rows, self.columns = edges(image.height, height), edges(image.width, width)
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
-        (high, wide), image = self.factors, self.image
-        left, right = min(columns.start * wide, image.width - 1), min(columns.stop * wide, image.width)
-        step = max(1, READ_PX // (high * max(1, right - left)))
-        parts = []
-        for start in range(rows.start, rows.stop, step):
-            stop = min(start + step, rows.stop)
-            top = min(start * high, image.height - 1)
-            block = image.region(index, slice(top, max(top + 1, min(stop * high, image.height))), slice(left, max(left + 1, right)))
-            means = block_means(block_means(block, 0, high, stop - start), 1, wide, columns.stop - columns.start)
-            parts.append(rounded(means, self.dtype))
-        return np.concatenate(parts)
+        y, x = self.rows[rows.start : rows.stop + 1], self.columns[columns.start : columns.stop + 1]
+        high, wide = int(y[-1] - y[0]), int(x[-1] - x[0])
+        if high * wide * self.image.samples > READ_PX and max(len(y), len(x)) > 2:  # in two parts
+            if len(y) > 2 and (high >= wide or len(x) == 2):
+                middle = (rows.start + rows.stop) // 2
+                parts = [slice(rows.start, middle), slice(middle, rows.stop)]
+                return np.concatenate([self.region(index, part, columns) for part in parts])
+            middle = (columns.start + columns.stop) // 2
+            parts = [slice(columns.start, middle), slice(middle, columns.stop)]
+            return np.concatenate([self.region(index, rows, part) for part in parts], axis=1)
+        top, left = min(int(y[0]), self.image.height - 1), min(int(x[0]), self.image.width - 1)
+        block = self.image.region(index, slice(top, max(top + 1, int(y[-1]))), slice(left, max(left + 1, int(x[-1]))))
+        return rounded(block_means(block_means(block, 0, y - top), 1, x - left), self.dtype)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import output_error, require_space
-from pairfree.files.formats import check_output, save_image
+from pairfree.files.formats import check_output, save_image, written_to
 from pairfree.files.image import Image, Stored, check_index
 from pairfree.files.lock import Lock
 from pairfree.files.words import shown
@@ -318,8 +318,9 @@ def open_sink(like: Image, path: str | Path, overwrite: bool = False, of_what: d
     """
     path = Path(path)
     check_output(like, path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{shown(path)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
+    there = next((file for file in written_to(path) if os.path.lexists(file)), None)
+    if there is not None and not overwrite:
+        raise OutputError(f"{shown(there)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
     if of_what is not None and (like.stored or like.size > JOURNALED_PX or unfinished(path).is_dir()):
         return JournalSink(like, path, overwrite, of_what)
     require_space(path.parent, like.nbytes)

@@ -71,6 +71,7 @@ class Carried:
     resolution        x and y as (numerator, denominator), None without these tags
     planar            samples are stored as separate planes
     levels            height and width of the lower resolutions that each page carries (SubIFDs)
+    resolutions       how many the file has, those included that are left out
     in_order          pages lie in the order of the axes, so the description stays true for the output
     stated            spacing, names and bit depth as read: a changed image is described anew
     """
@@ -97,6 +98,7 @@ class Carried:
     dtype: np.dtype[Any]
     stated: Stated = field(default_factory=Stated)
     levels: tuple[tuple[int, int], ...] = ()
+    resolutions: int = 1
 
 
 def read_tiff(path: Path, limits: Limits) -> Image:
@@ -363,6 +365,7 @@ def _carried(
         dtype=pixels.dtype,
         stated=stated,
         levels=levels,
+        resolutions=len(series.levels),
     )
 
 

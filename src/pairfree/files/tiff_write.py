@@ -46,7 +46,9 @@ def _still_true(image: Image, carried: Carried) -> bool:
 
 
 def _big(image: Image, carried: Carried | None) -> bool:
-    return (carried is not None and carried.big) or image.nbytes > _BIG_FROM_BYTES
+    levels = carried.levels if carried is not None else ()
+    with_levels = image.nbytes * (1 + sum(height * width for height, width in levels) / (image.height * image.width))
+    return (carried is not None and carried.big) or with_levels > _BIG_FROM_BYTES
 
 
 def _has_imagecodecs() -> bool:

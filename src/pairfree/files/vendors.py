@@ -16,24 +16,39 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.image import AXES, Image, Stored, check_dtype
 from pairfree.files.limits import ZSTD, Limits, check_declared
+from pairfree.files.stored import Kept
 from pairfree.files.tiff_meta import unit_name
 from pairfree.files.words import shown
 
 LIGHT, ELECTRON = (".czi", ".nd2", ".lif"), (".dm3", ".dm4", ".emd")
+KEPT_BYTES = 2**27
 LENGTHS = ("m", "cm", "mm", "µm", "nm", "Å", "pm")
 
 
 class Lazy(Stored):
-    """A dask array whose planes are computed as they are asked for."""
+    """A dask array whose planes are computed as they are asked for, and kept for the next region of them."""
 
     def __init__(self, array: Any, label: str, plane_axes: int) -> None:
         self.array, self.label, self.plane_axes = array, label, plane_axes
+        self._kept = Kept(KEPT_BYTES)
         self.shape, self.dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype).newbyteorder("=")
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        plane = self._kept.get(index)
+        if plane is None:
+            plane = self._computed(index)
+            self._kept.put(index, plane)
+        return plane[rows, columns]
+
+    def whole(self) -> np.ndarray:
+        return self._computed(())
+
+    def _computed(self, index: tuple[int, ...]) -> np.ndarray:
         try:
-            return np.asarray(self.array[(*index, rows, columns)].compute(scheduler="synchronous")).astype(self.dtype, copy=False)
-        except (OSError, ValueError, RuntimeError) as error:
+            return np.asarray(self.array[index].compute(scheduler="synchronous")).astype(self.dtype, copy=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise what they like on damaged files
             words = " ".join(str(error).split())[:200]
             raise InputError(f"{self.label}: plane {index} cannot be read ({words}); copy or export the file again") from error
 
@@ -46,7 +61,9 @@ def read_vendor(path: Path, limits: Limits) -> Image:
 def _light(path: Path, limits: Limits) -> Image:
     from bioio import BioImage
 
-    opened = BioImage(path, reader=_plug_in(path.suffix.lower()))
+    suffix = path.suffix.lower()
+    planes = {} if suffix == ".nd2" else {"chunk_dims": ["Y", "X", "S"]}  # else a region of one plane decodes its whole stack
+    opened = BioImage(path, reader=_plug_in(suffix), **planes)
     order, array = str(opened.dims.order), opened.dask_data
     names = tuple(map(str, opened.channel_names or ()))
     sizes = opened.physical_pixel_sizes

@@ -63,7 +63,7 @@ class GCBD(Imitation):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         clean = require(batch.clean, self.needs.value)
         if at.stage == GENERATIVE:
-            return self._generative_step(min(len(clean), self.config.generative_batch), at)
+            return self._generative_step(min(len(clean), self.of_batch(self.config.generative_batch, len(clean))), at)
         return self.descend(supervised_loss(self.f(clean + self.noise_like(clean, "noise", at)), clean), at)
 
     def _generative_step(self, count: int, at: At) -> dict[str, Tensor]:

@@ -188,7 +188,7 @@ class IDDP(SingleNetwork):
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
             self._follow(1.0, 1.0)
             return logged
-        noisy = batch.noisy[: self.config.prior_batch or None]
+        noisy = batch.noisy[: self.of_batch(self.config.prior_batch or self.batch_size, len(batch.noisy))]
         loss = self.risk(noisy, at)
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
+from pairfree.files.image import evenly
 from pairfree.methods.base import At, check_positive, set_rate, update
 from pairfree.methods.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
@@ -145,7 +145,7 @@ class Imitation(SingleNetwork):
         found = extract(
             images, config.noise_patch_px, most=COPULA_PATCHES if copula else MOST, rule=config.rule, threshold=config.smooth_limit
         )
-        self.found = torch.from_numpy(found.pixels[np.linspace(0, len(found.pixels) - 1, SHOWN).round().astype(int)]).to(self.place)
+        self.found = torch.from_numpy(found.pixels[evenly(len(found.pixels), SHOWN)]).to(self.place)
         for line in doubts(found):
             _say.warning("warning: %s", line)
         if copula:

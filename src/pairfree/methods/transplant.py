@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairfree.data import processes
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
+from pairfree.files.image import evenly
 from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
@@ -109,6 +111,7 @@ class Transplant(nn.Module):
         """From now on the noise is what ``extractor`` finds, if ``due`` renewals should have been made and were not."""
         if due > int(self.renewals):
             follow(self.then, extractor, 1.0)
+            processes.agree([self.then])  # running statistics are each process's own until then
             self.renewals.fill_(due)
             self.bank = None
 
@@ -143,8 +146,7 @@ class Transplant(nn.Module):
 
 def _shown(pool: PatchPool) -> list[np.ndarray]:
     """Some of the images as the networks see them: clipped to 0..1."""
-    chosen = np.linspace(0, len(pool) - 1, min(len(pool), MOST_IMAGES)).round().astype(int)
-    return [np.clip(pool.plane(int(index)).cpu().numpy(), 0.0, 1.0) for index in chosen]
+    return [np.clip(pool.plane(index).cpu().numpy(), 0.0, 1.0) for index in evenly(len(pool), MOST_IMAGES)]
 
 
 def _blocks(noisy: PatchPool) -> list[Tensor]:
@@ -155,8 +157,8 @@ def _blocks(noisy: PatchPool) -> list[Tensor]:
         for top in _starts(int(noisy.heights[index]), noisy.patch_px)
         for left in _starts(int(noisy.widths[index]), noisy.patch_px)
     ]
-    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_BLOCKS)).round().astype(int)
-    return [noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in (places[k] for k in chosen)]
+    chosen = (places[k] for k in evenly(len(places), MOST_BLOCKS))
+    return [noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in chosen]
 
 
 def _starts(length: int, least_px: int) -> list[int]:

@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from pairfree.errors import InputError
+from pairfree.files.image import evenly
 
 FloatArray = NDArray[np.float64]
 
@@ -214,8 +215,7 @@ def _windows(planes: Sequence[np.ndarray], side: int, most: int = 0) -> Iterator
         for top in range(0, plane.shape[1] - side + 1, max(1, side // 2))
         for left in range(0, plane.shape[2] - side + 1, max(1, side // 2))
     ]
-    chosen = np.linspace(0, len(places) - 1, min(len(places), most or MOST_WINDOWS)).round().astype(int)
-    for index, top, left in (places[k] for k in chosen):
+    for index, top, left in (places[k] for k in evenly(len(places), most or MOST_WINDOWS)):
         yield planes[index][:, top : top + side, left : left + side].astype(np.float64)
 
 
