@@ -93,8 +93,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                     save(loop, loop.run.stage_path(at.stage) / "checkpoints")
                 if on_step is not None and on_step(loop.done, loop.plan.total, at.stage, loss) is True:
                     asked.set()
-                    stop = stop or processes.count() == 1
-                if stop:
+                if stop or (asked.is_set() and processes.count() == 1):
                     save(loop)
                     raise Stopped(f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume")
                 if overdue:

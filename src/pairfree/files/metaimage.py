@@ -34,6 +34,7 @@ OF_THE_PIXELS = ("ElementMin", "ElementMax")
 NUMBERED = re.compile(r"[^%]*%0?\d?(\.\d)?[di][^%]*")
 """File names with a number in them, as printf has them."""
 WRITTEN_BYTES = 2**24
+MOST_FILES = 2**17
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,9 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     else:
         data = _raw(files, skipped, shape, dtype, 2 + (channels > 1), limits, path, lines)
     spacing = _spacing(stated, axes, path)
-    return Image(
-        data,
-        axes,
-        spacing,
-        source=path,
-        family="metaimage",
-        metadata={"metaimage": carried, "warnings": lines},
-        alpha=channels == 4 and kind == "MET_UCHAR",  # two, or four of other types: vectors and complex numbers
-    )
+    alpha = channels == 4 and kind == "MET_UCHAR"  # two, or four of other types: vectors and complex numbers
+    metadata = {"metaimage": carried, "warnings": lines}
+    return Image(data, axes, spacing, source=path, family="metaimage", metadata=metadata, alpha=alpha)
 
 
 def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
@@ -99,11 +94,12 @@ def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
     with path.open("rb") as file:
         while file.tell() < MOST_HEADER_BYTES:
             line = file.readline(MOST_HEADER_BYTES)
-            key, mark, value = (word.strip() for word in re.match(r"([^=:]*)([=:]?)(.*)", _decoded(line).strip(), re.DOTALL).groups())  # type: ignore[union-attr]
-            if not line or (key and not mark):
+            key, *rest = (word.strip() for word in re.split("[=:]", _decoded(line), maxsplit=1))
+            if not line or (key and not rest):
                 raise InputError(f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again")
             if not key:
                 continue
+            (value,) = rest or [""]
             fields.append((key, value))
             if key == "ElementDataFile":
                 start = file.tell()
@@ -171,6 +167,8 @@ def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], p
         outer = len(leading) + 2 - int(planes) if planes.isdecimal() else 1
         names = names[: math.prod(leading[: max(0, outer)])]
     elif words and NUMBERED.fullmatch(words[0]) and len(words) <= 4 and all(word.isdecimal() and len(word) < 7 for word in words[1:]):
+        if leading and leading[0] > MOST_FILES:
+            raise InputError(f"{shown(path)}: declares {leading[0]} files, more than the limit of {MOST_FILES}; write them as one")
         names = _numbered(words[0], [int(word) for word in words[1:]], leading[0] if leading else 1)
     if len(names) not in {math.prod(leading[:n]) for n in range(len(leading) + 1)}:
         raise InputError(f"{shown(path)}: names {len(names)} files for {leading} planes; expected one each, or one for all")
@@ -241,7 +239,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
         dimensions = _shape(stated, path)
         leading = dimensions[: len(dimensions) - 2 - (_channels(stated, path) > 1)]
         return (path, *(one for one in _files(names, leading, stated, path) if one != path))
-    except (InputError, OSError, KeyError, ValueError):
+    except (InputError, OSError, LookupError, ValueError, ArithmeticError):
         return (path,)
 
 
