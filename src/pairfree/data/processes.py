@@ -89,6 +89,11 @@ def part_of(batch_size: int) -> int:
     return batch_size // count()
 
 
+def own_share(patches: int) -> int:
+    """How many of so many patches of a batch are this process's, at least one."""
+    return max(1, patches // count())
+
+
 def average(tensors: Iterable[Tensor]) -> None:
     """In place, the mean over the processes: one message for all of them."""
     if count() == 1:

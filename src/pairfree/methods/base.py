@@ -133,10 +133,6 @@ class Method(ABC):
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
-    def of_batch(self, patches: int, drawn: int) -> int:
-        """How many of the ``drawn`` patches of this process make up ``patches`` of a whole batch."""
-        return max(1, drawn * patches // self.batch_size)
-
     def noise_samples(self) -> tuple[Tensor, Tensor] | None:
         """Noise found in the images and noise made, patches (N, C, P, P) in network units; None for a method that imitates none, or that
         was loaded to be applied only."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
@@ -172,7 +173,7 @@ class GAN2GAN(Imitation):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         if at.stage == GENERATIVE:
             px = self.config.made_px
-            return self._generative_step(batch.noisy[: self.of_batch(self.config.generative_batch, len(batch.noisy)), :, :px, :px], at)
+            return self._generative_step(batch.noisy[: processes.own_share(self.config.generative_batch), :, :px, :px], at)
         if at.stage == START:
             seen, target = recorrupted_pair(batch.noisy, self.noise_like(batch.noisy, "recorruption", at), self.config.recorruption)
             return self.descend(g2g_loss(self.f(seen), target), at)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pairfree.data import processes
 from pairfree.data.patches import Batch
 from pairfree.data.unpaired import intensity_problems
 from pairfree.methods.base import At, Needs, Stage, require
@@ -63,7 +64,7 @@ class GCBD(Imitation):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         clean = require(batch.clean, self.needs.value)
         if at.stage == GENERATIVE:
-            return self._generative_step(min(len(clean), self.of_batch(self.config.generative_batch, len(clean))), at)
+            return self._generative_step(min(len(clean), processes.own_share(self.config.generative_batch)), at)
         return self.descend(supervised_loss(self.f(clean + self.noise_like(clean, "noise", at)), clean), at)
 
     def _generative_step(self, count: int, at: At) -> dict[str, Tensor]:

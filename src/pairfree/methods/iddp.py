@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
@@ -188,7 +189,7 @@ class IDDP(SingleNetwork):
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
             self._follow(1.0, 1.0)
             return logged
-        noisy = batch.noisy[: self.of_batch(self.config.prior_batch or self.batch_size, len(batch.noisy))]
+        noisy = batch.noisy[: processes.own_share(self.config.prior_batch)] if self.config.prior_batch else batch.noisy
         loss = self.risk(noisy, at)
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
         logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
