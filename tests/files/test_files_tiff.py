@@ -392,3 +392,14 @@ def test_a_pyramid_comes_back_with_its_levels_made_anew(tmp_path, shape, axes, o
         blocks = data.reshape(*shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]).astype(float)
         np.testing.assert_array_equal(level, np.rint(blocks.mean((y + 1, y + 3))))
     assert differences(image, open_image(tmp_path / "b.ome.tif")) == []
+
+
+def test_pixel_size_of_digital_micrograph(tmp_path):
+    """Its tags, as a real file has them; text without its final NUL is no loss when it comes back with one."""
+    numbers = [(65009, 12, 1, 0.00299, True), (65010, 12, 1, 0.00301, True)]
+    words = [(65012, 2, 10, b"micrometer", True), (65013, 2, 10, b"micrometer", True)]
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint16), extratags=[*numbers, *words], metadata=None)
+    image = open_image(tmp_path / "a.tif")
+    assert image.spacing == {"Y": (0.00301, "µm"), "X": (0.00299, "µm")}
+    save_image(image, tmp_path / "b.tif")
+    assert differences(image, open_image(tmp_path / "b.tif")) == []

@@ -111,7 +111,7 @@ def _tag(tag: tiff.RawTag, carried: tiff.Carried) -> tuple[int, int, bytes]:
     size = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 16: 8, 17: 8}.get(kind, 1)
     if carried.byteorder == ">" and size > 1:
         value = np.frombuffer(value, f">u{size}").astype(f"<u{size}").tobytes()
-    return kind, count, value
+    return (kind, 0, value.rstrip(b"\0")) if kind == 2 else (kind, count, value)  # text that lacked its final NUL has it now
 
 
 def _described(carried: tiff.Carried) -> dict[Any, str]:

@@ -185,7 +185,8 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
         if stated.planes > max(pages, 1) and stated.planes * first.nbytes > tiff.filehandle.size:
             raise InputError(f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated")
         return "imagej", stated
-    spacing = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_resolution(resolution, unit)
+    maker = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_gatan(first.tags)
+    spacing = maker or tiff_meta.from_resolution(resolution, unit)
     return ("shaped" if first.is_shaped else "plain"), Stated(spacing)
 
 

@@ -151,3 +151,16 @@ def from_sem(sem: dict[str, Any] | None, fei: dict[str, Any] | None) -> Spacing:
         steps = {axis: _step(scan.get(key), "m") for axis, key in (("Y", "PixelHeight"), ("X", "PixelWidth"))}
         return {axis: (step[0] * 1e6, "µm") for axis, step in steps.items() if step}
     return {}
+
+
+GATAN = {"Y": (65010, 65013), "X": (65009, 65012)}
+"""Private tags of DigitalMicrograph's TIFFs: size of a step and its unit."""
+
+
+def from_gatan(tags: Any) -> Spacing:
+    """Pixel size from the tags that DigitalMicrograph writes.   tags   tifffile's, of the first page"""
+    stated = {axis: [tags.get(code) for code in codes] for axis, codes in GATAN.items()}
+    if any(tag is None for pair in stated.values() for tag in pair):
+        return {}
+    steps = {axis: _step(size.value, unit_name(str(unit.value))) for axis, (size, unit) in stated.items()}
+    return {axis: step for axis, step in steps.items() if step}
