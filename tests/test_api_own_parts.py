@@ -222,3 +222,11 @@ def test_divergence_without_a_folder_names_none():
     with pytest.raises(DivergedError) as refused:
         pf.train(images(), method="n2v", steps=5, settings={**TINY, "lr": 1e20})
     assert "pairfree-" not in str(refused.value)
+
+
+def test_signs_of_invention_are_said_when_training_ends(tmp_path, monkeypatch, caplog):
+    """Not in the report alone, which nobody may open."""
+    monkeypatch.setattr("pairfree.story.made_up", lambda evidence: ["The output shows a second nucleus."])
+    image = np.random.default_rng(0).normal(100, 10, (64, 64)).astype(np.float32)
+    pf.train([image], method="n2v", steps=2, settings={"width": 4, "patch_px": 32, "batch_size": 2}, out=tmp_path / "run")
+    assert "on the training images: The output shows a second nucleus." in caplog.text

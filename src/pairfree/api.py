@@ -294,7 +294,8 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
         try:
             from pairfree.story import write_run_report
 
-            write_run_report(loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0)
+            for line in write_run_report(loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0):
+                _say.warning("warning: on the training images: %s See the report before you use this model.", line)
         except Exception as error:  # a picture that cannot be drawn must not cost a trained model
             reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
             _say.warning("warning: no report (%s); the model is trained and saved in %s", " ".join(reason.split()), loop.run.path)

@@ -16,7 +16,7 @@ from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
 from pairfree.evaluate.noise_view import NoiseSamples
 from pairfree.evaluate.noref import Evidence, pool, residual_evidence
-from pairfree.evaluate.reading import number, reading
+from pairfree.evaluate.reading import made_up, number, reading
 from pairfree.evaluate.report import Citation, Curve, Example, ReportData, write_report
 from pairfree.files.formats import open_image
 from pairfree.files.image import evenly
@@ -29,14 +29,17 @@ CROP_PX = 320
 MIN_EVIDENCE_PX = 32
 
 
-def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0) -> None:
+def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0) -> list[str]:
     """Denoise a few training images and write ``report.html`` into the run folder.
 
     warnings   about the files; clean_planes   of the unpaired clean set
+    Returns    signs that the network makes up what was not there, one line each
     """
     chosen = [] if model.method.one_image else evenly(len(noisy.planes), EVIDENCE_PLANES)  # learning one to show it would take minutes
     pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
-    write_report(run.report_path, run_report(run, model, noisy, pairs, warnings, clean_planes))
+    data = run_report(run, model, noisy, pairs, warnings, clean_planes)
+    write_report(run.report_path, data)
+    return made_up(pool([one for _, one in data.evidence])) if data.evidence else []
 
 
 def run_report(

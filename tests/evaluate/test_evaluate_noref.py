@@ -11,7 +11,7 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from pairfree.errors import InputError
 from pairfree.evaluate.noref import Evidence, pool, residual_evidence, site_map, white_band
-from pairfree.evaluate.reading import findings, number, outliers, reading, worst
+from pairfree.evaluate.reading import findings, made_up, number, outliers, reading, worst
 
 SIDE = 256
 
@@ -113,6 +113,17 @@ def test_removed_vesicles_are_found(scene: np.ndarray) -> None:
 def test_oracle_raises_no_site_in_many_images(scene: np.ndarray) -> None:
     found = [site_map(noisy(scene, seed=seed), scene) for seed in range(20)]
     assert not any(s.unsupported or s.removed for s in found)
+
+
+def test_what_is_made_up_is_told_and_nothing_else(scene: np.ndarray) -> None:
+    """Texture that is laid over the truth; the truth itself, and a blur, make up nothing."""
+    image = noisy(scene)
+    texture = gaussian_filter(np.random.default_rng(5).normal(0, 1, scene.shape), 1.5)
+    invented = made_up(residual_evidence(image, scene + 20 * texture / texture.std()))
+    assert any("opposes" in line for line in invented)
+    assert any("invented" in line for line in invented)
+    for harmless in (scene, gaussian_filter(image, 2.0), image):
+        assert made_up(residual_evidence(image, harmless)) == []
 
 
 def test_shift_of_brightness_and_identity_are_named(scene: np.ndarray) -> None:

@@ -48,6 +48,16 @@ def findings(evidence: Evidence) -> list[Finding]:
     return [f for f in found if f is not None]
 
 
+def made_up(evidence: Evidence) -> list[str]:
+    """Warnings that the output may show what the data do not; empty where there is no sign of it."""
+    if evidence.std == 0:
+        return []
+    found = [_invented(evidence)]
+    found += [f for f in [_detail(evidence)] if f is not None and evidence.detail_support < 1]
+    found += [_contrast(evidence)] if evidence.corr_output < 0 else []
+    return [f.text for f in found if f.level == "warning"]
+
+
 def outliers(items: Sequence[tuple[str, Evidence]], level: Level = "warning") -> list[tuple[str, Finding]]:
     """Images with a finding of this level, each with its first one: a pool can hide one bad image among many good ones."""
     firsts = [(name, next((f for f in findings(e) if f.level == level), None)) for name, e in items]
@@ -139,7 +149,7 @@ def _contrast(e: Evidence) -> Finding:
     level: Level = "warning" if abs(c) > 0.2 else "note"
     if c > 0:
         return Finding(level, f"Residual follows the image {value}: structure may have been removed, or noise remains.")
-    return Finding(level, f"Residual opposes the image {value}: the output exaggerates contrast.")
+    return Finding(level, f"Residual opposes the image {value}: the output exaggerates contrast, or shows what the input does not.")
 
 
 def _colour(e: Evidence) -> Finding:
