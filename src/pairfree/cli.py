@@ -124,7 +124,7 @@ def train(
     if resume:
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
-        said = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
+        said: dict[str, Any] = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
         said["slices_around"] = slices_around
         said["init"] = init and str(init.absolute())
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)

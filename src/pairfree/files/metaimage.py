@@ -10,7 +10,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Carried:
 
     fields: tuple[tuple[str, str], ...]
     kind: str
-    order: str
+    order: Literal["<", ">"]
     compressed: bool
 
 
@@ -63,7 +63,8 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     """Read an image of 2 or more dimensions, x first in the file and last here; channels of an element are samples. Raises InputError."""
     fields, names, start = _header(path)
     stated = dict(fields)
-    shape, kind, order = _shape(stated, path), stated.get("ElementType", ""), ">" if _msb(stated) else "<"
+    shape, kind = _shape(stated, path), stated.get("ElementType", "")
+    order: Literal["<", ">"] = ">" if _msb(stated) else "<"
     if kind not in TYPES:
         raise InputError(f"{shown(path)}: ElementType is {shown(kind)!r}; expected one of {', '.join(TYPES)}; export it as numbers")
     dtype = np.dtype(TYPES[kind]).newbyteorder(order)

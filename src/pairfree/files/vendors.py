@@ -62,8 +62,8 @@ def _light(path: Path, limits: Limits) -> Image:
     from bioio import BioImage
 
     suffix = path.suffix.lower()
-    planes = {} if suffix == ".nd2" else {"chunk_dims": ["Y", "X", "S"]}  # else a region of one plane decodes its whole stack
-    opened = BioImage(path, reader=_plug_in(suffix), **planes)
+    planes: Any = {} if suffix == ".nd2" else {"chunk_dims": ["Y", "X", "S"]}  # else a region of one plane decodes its whole stack
+    opened: Any = BioImage(path, reader=_plug_in(suffix), **planes)
     order, array = str(opened.dims.order), opened.dask_data
     names = tuple(map(str, opened.channel_names or ()))
     sizes = opened.physical_pixel_sizes
