@@ -23,7 +23,7 @@ def picture(seed=0, shape=(20, 30), dtype=np.uint16):
 def folder(tmp_path, monkeypatch):
     """A working folder with two noisy files; no report, for speed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pairfree.story.write_run_report", lambda *_: None)
+    monkeypatch.setattr("pairfree.story.write_run_report", lambda *_: [])
     (tmp_path / "noisy").mkdir()
     for number in range(2):
         tifffile.imwrite(tmp_path / f"noisy/{number}.tif", picture(number))

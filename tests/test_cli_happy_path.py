@@ -34,7 +34,7 @@ def pairfree(pairfree, monkeypatch, tmp_path):
 
 @pytest.fixture
 def no_report(monkeypatch):
-    monkeypatch.setattr("pairfree.story.write_run_report", lambda *_: None)
+    monkeypatch.setattr("pairfree.story.write_run_report", lambda *_: [])
 
 
 def scene(seed, shape=(48, 56), dtype=np.uint8):

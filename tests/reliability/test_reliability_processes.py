@@ -35,7 +35,7 @@ def pairfree(argv, log, slow_write=0.0, file_bytes=0):
         os.dup2(os.open(f"{log}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     torch.set_num_threads(1)
     trainer.CHECKPOINT_SECONDS = INTERVAL_SECONDS
-    story.write_run_report = lambda *_: None
+    story.write_run_report = lambda *_: []
     batch = TrainingData.batch
 
     def slow_batch(self, *arguments):
