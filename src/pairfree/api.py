@@ -177,12 +177,7 @@ def _write_down(run: RunFolder, job: Job, plan: Plan, counted: bool, command: st
             "settings": job.config,
         }
     )
-    run.write_environment(_environment(job.device, getattr(job.method, "precision", "float32")))
-
-
-def _environment(device: torch.device, precision: str) -> dict[str, Any]:
-    together = {"processes": processes.count()} if processes.count() > 1 else {}
-    return {**environment(device, precision), **together}
+    run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
 
 
 def _fingerprint(data: TrainingData) -> str:
@@ -258,7 +253,7 @@ def _resume(
             run.rewind(last.step)
             run.drop_stages_after(last.step)
             _tell(problems, run, last.step)
-            run.note_resumed(last.step, _environment(job.device, facts["precision"]))
+            run.note_resumed(last.step, environment(job.device, facts["precision"]))
         with processes.alone():
             job.method.prepare(job.data, facts["seed"])
         plan = Plan.of(facts["plan"])

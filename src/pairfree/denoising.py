@@ -110,31 +110,20 @@ def denoise_files(
     scheduler: str | None = None,
 ) -> list[FileResult]:
     """Do what was planned; see ``pairfree.denoise``."""
-    if scheduler is None:
-        return _denoise_files(planned, on_file, on_pixels, None)
-    with connected(scheduler) as client:
-        return _denoise_files(planned, on_file, on_pixels, client)
-
-
-def _denoise_files(
-    planned: Planned,
-    on_file: Callable[[int, int, FileResult], None] | None,
-    on_pixels: Callable[[int], None] | None,
-    client: Any,
-) -> list[FileResult]:
     for folder in {path.parent for _, path, _ in planned.files}:
         remove_stale(folder)
     results: list[FileResult] = []
-    for entry, path, map_path in planned.files:
-        found = planned.before.get(path)
-        if found is None:
-            overwrite = planned.overwrite or path in planned.ledger.paths
-            found = _denoise_file(planned, entry, path, map_path, overwrite, on_pixels, client)
-            if len(planned.files) > 1:
-                planned.ledger.add(entry, found, map_path)
-        results.append(found)
-        if on_file is not None:
-            on_file(len(results), len(planned.files), found)
+    with contextlib.nullcontext() if scheduler is None else connected(scheduler) as client:
+        for entry, path, map_path in planned.files:
+            found = planned.before.get(path)
+            if found is None:
+                overwrite = planned.overwrite or path in planned.ledger.paths
+                found = _denoise_file(planned, entry, path, map_path, overwrite, on_pixels, client)
+                if len(planned.files) > 1:
+                    planned.ledger.add(entry, found, map_path)
+            results.append(found)
+            if on_file is not None:
+                on_file(len(results), len(planned.files), found)
     planned.ledger.close()
     return results
 

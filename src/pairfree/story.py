@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import filled
+from pairfree.data.missing import usable
 from pairfree.data.sets import ImageSet, to_channels_first
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
@@ -238,7 +238,7 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
             pair = [to_channels_first(one.plane(index), before.colours).astype(np.float64) for one in (before, after)]
             missing = [~np.isfinite(one) for one in pair]
             if missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1]):  # as --nan mask leaves them
-                pair = [filled(one, float(np.median(one[~missing[0]]))) for one in pair]
+                pair = [usable(one, name)[0] for one in pair]
             found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
     return found
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from pairfree.config import did_you_mean, read_toml, to_toml
+from pairfree.data import processes
 from pairfree.engine import checkpoint
 from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
@@ -213,6 +214,8 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "device": str(device),
         "precision": precision,
     }
+    if processes.count() > 1:
+        facts["processes"] = processes.count()
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts

@@ -213,15 +213,11 @@ def _header(header: Any, names: Iterable[str], but: Collection[str]) -> dict[str
 
 def _metaimage(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["metaimage"] for image in (a, b))
-    kept = [
-        {key: value for key, value in one.fields if key not in (*metaimage.OF_THE_STORAGE, *metaimage.OF_THE_PIXELS)}
-        for one in (first, second)
-    ]
     return [
         same("type in the file", *(metaimage.TYPES[one.kind] for one in (first, second))),
         same("byte order", first.order, second.order),
         same("compressed", first.compressed, second.compressed),
-        _gone("header", *kept),
+        _gone("header", dict(first.kept), dict(second.kept)),
     ]
 
 

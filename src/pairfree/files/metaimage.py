@@ -46,6 +46,11 @@ class Carried:
     order: Literal["<", ">"]
     compressed: bool
 
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """The fields that say nothing of how the pixels are stored, or of their values."""
+        return [(key, value) for key, value in self.fields if key not in (*OF_THE_STORAGE, *OF_THE_PIXELS)]
+
 
 class Files(Stored):
     """Pixels in several raw files, one for each step of the first axis, or of the first few."""
@@ -69,7 +74,7 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
         raise InputError(f"{shown(path)}: ElementType is {shown(kind)!r}; expected one of {', '.join(TYPES)}; export it as numbers")
     dtype = np.dtype(TYPES[kind]).newbyteorder(order)
     check_dtype(dtype, shown(path))
-    if _true(stated, "BinaryData", "True") is False:
+    if not _true(stated, "BinaryData", "True"):
         raise InputError(f"{shown(path)}: its pixels are text (BinaryData = False); export it as binary")
     carried = Carried(tuple(fields), kind, order, _true(stated, "CompressedData", "False"))
     channels = shape[-1] if _channels(stated, path) > 1 else 1
@@ -261,9 +266,8 @@ def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels
     dtype = np.dtype(TYPES[carried.kind]).newbyteorder(carried.order)
     if image.dtype != dtype.newbyteorder("=") or image.shape != _shape(dict(carried.fields), path):
         raise OutputError(f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; write TIFF instead")
-    kept = [(key, value) for key, value in carried.fields if key not in (*OF_THE_STORAGE, *OF_THE_PIXELS)]
     msb = str(carried.order == ">")
-    lines = [*kept, ("BinaryData", "True"), ("BinaryDataByteOrderMSB", msb), ("CompressedData", str(carried.compressed))]
+    lines = [*carried.kept, ("BinaryData", "True"), ("BinaryDataByteOrderMSB", msb), ("CompressedData", str(carried.compressed))]
     with (pixels or path).open("wb") as file:
         if pixels is not None:
             written = _write_pixels(image, file, dtype, carried.compressed)
