@@ -13,6 +13,7 @@ import pairfree as pf
 from pairfree.errors import CheckpointError, ConfigError, InputError, OutputError
 from pairfree.files import Image, save_image
 from pairfree.job import resolve
+from pairfree.noise.estimate import estimate_sigma
 from pairfree.terminal import several
 
 TINY = {
@@ -124,6 +125,16 @@ def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "pairfree"):
         pf.train(scenes(2, 0, 25), clean=scenes(2, 1, 5), out=tmp_path / "other", steps=2, settings=TINY, report=False)
     assert not caplog.records
+
+
+def test_noise_that_takes_contrast_away_raises_no_alarm():
+    """Film: the estimate of fine noise falls with the contrast, below that of a clean set with grain of its own."""
+    rng = np.random.default_rng(3)
+    noisy = [(0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32) for image in scenes(2, 0, 5)]
+    clean = scenes(2, 1, 5)
+    job = resolve(noisy, clean=clean, steps=2, settings=TINY)
+    assert max(map(estimate_sigma, noisy)) < min(map(estimate_sigma, clean))
+    assert not job.warnings
 
 
 def test_channels_must_agree():

@@ -33,6 +33,7 @@ from pairfree.methods.base import Method, Needs, below
 from pairfree.methods.one_image import with_budget
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
+from pairfree.noise.difference import fine_excess
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
@@ -232,7 +233,8 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
             "of them out, or train on pairs with --method n2c --target"
         )
     levels = [noise_level(found) for found in (noisy, clean)]
-    if None not in levels and set(noisy.dtypes) == set(clean.dtypes) and levels[1] > levels[0]:  # type: ignore[operator]
+    noisier = None not in levels and set(noisy.dtypes) == set(clean.dtypes) and levels[1] > levels[0]  # type: ignore[operator]
+    if noisier and fine_excess(noisy.planes, clean.planes) < 1.0:  # noise that takes contrast away, film's, lowers the estimate
         return [
             f"the clean set looks noisier than the noisy one (estimated sigma {levels[1]:.3g} against {levels[0]:.3g}): are they swapped?"
         ]

@@ -107,6 +107,19 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     return bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
 
 
+def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
+    """Power of the noisy planes (C, H, W) over that of the clean ones in the finest octave, relative to the median octave.
+
+    Contrast that the noise took away drops out. Below 1, it is the clean set that has the more fine grain; 0 where a set is blank.
+    """
+    window = _window_px(noisy, clean)
+    fine_x, fine_y = (_octaves(power_spectrum(planes, window)).sum(0) for planes in (noisy, clean))
+    if not (fine_x.all() and fine_y.all()):
+        return 0.0
+    ratios = fine_x / fine_y
+    return float(ratios[0] / np.median(ratios))
+
+
 def uneven(planes: Sequence[np.ndarray]) -> bool:
     """Whether some parts of the images hold much more than others."""
     variances = np.array([window.var() for window in _windows(planes, min(UNEVEN_PX, _window_px(planes)))])
