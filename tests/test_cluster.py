@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 
 import pairfree as pf
 from pairfree import cluster
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import open_image
+from pairfree.files.limits import DEFAULT
 
 TILE_BYTES = 3e7
 
@@ -63,6 +65,25 @@ def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: P
     assert [(one.pixels, one.clipped) for one in alone] == [(one.pixels, one.clipped) for one in together]
     for name in ("a.tif", "b.zarr", "c.npy"):
         np.testing.assert_array_equal(open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
+
+
+def test_tasks_share_the_cores_of_their_machine() -> None:
+    """Not those of all workers anywhere."""
+    assert cluster.busiest({"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}) == 3
+    assert cluster.busiest({}) == 1
+
+
+@pytest.mark.parametrize(("beside", "most", "expected"), [(1, 0, 6), (4, 0, 1), (2, 2, 2), (9, 0, 1)])
+def test_a_task_takes_its_share_of_threads(beside: int, most: int, expected: int, run: Path, files: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    threads = torch.get_num_threads()
+    model = pf.load(run)
+    try:
+        parts = cluster.work(model, str(files / "c.npy"), DEFAULT, (), list(model.predictor.cores(300, 500)), beside, most)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(threads)
+    assert sum(block.size for _, _, block, _ in parts) == 300 * 500
 
 
 @pytest.mark.usefixtures("here")

@@ -7,7 +7,8 @@ results are equal bit for bit on machines of one kind. dask is an optional packa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -77,9 +78,10 @@ def denoise_on(
     model.check(image)
     if image.source is None:
         raise ConfigError("only images of files are denoised on a cluster: workers read them by themselves")
-    workers = max(1, len(client.scheduler_info()["workers"]))
+    slots = client.nthreads()  # tasks at a time, by the address of a worker
+    beside = busiest(slots)
+    most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
     shared = client.scatter(model, broadcast=True)
-    threads = max(1, (os.cpu_count() or 1) // workers)
     waiting = tasks(model, image, sink, on_pixels)
     under_way: dict[Any, Task] = {}
     done = as_completed()
@@ -87,11 +89,11 @@ def denoise_on(
     def submit() -> None:
         task = next(waiting, None)
         if task is not None:
-            future = client.submit(work, shared, str(image.source), limits, *task, threads, pure=False, retries=2)
+            future = client.submit(work, shared, str(image.source), limits, *task, beside, most, pure=False, retries=2)
             under_way[future] = task
             done.add(future)
 
-    for _ in range(AHEAD * workers):
+    for _ in range(AHEAD * max(1, sum(slots.values()))):
         submit()
     for future in done:
         index, _ = under_way.pop(future)
@@ -100,6 +102,14 @@ def denoise_on(
             if on_pixels is not None:
                 on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
         submit()
+
+
+def busiest(slots: Mapping[str, int]) -> int:
+    """Tasks at a time on the machine that has most of them, from those of each worker by its address, such as tcp://host:port."""
+    machines: Counter[str] = Counter()
+    for address, count in slots.items():
+        machines[address.rpartition(":")[0]] += count
+    return max(machines.values(), default=1)
 
 
 def tasks(model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None) -> Iterator[Task]:
@@ -124,8 +134,16 @@ def tasks(model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int],
             yield index, tiles
 
 
-def work(model: Model, source: str, limits: Limits, index: tuple[int, ...], tiles: list[tuple[slice, slice]], threads: int) -> list[Part]:
-    """In a worker: some tiles of a plane, as (rows, columns, pixels of the result, how many of them were clipped)."""
+def work(
+    model: Model, source: str, limits: Limits, index: tuple[int, ...], tiles: list[tuple[slice, slice]], beside: int = 1, most: int = 0
+) -> list[Part]:
+    """In a worker: some tiles of a plane, as (rows, columns, pixels of the result, how many of them were clipped).
+
+    beside   tasks at a time that this machine's cores are shared by;  most   threads of a task, 0 for as many as that leaves
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // beside)
+    threads = min(threads, most) if most else threads
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     part = _Tiles(tiles)
