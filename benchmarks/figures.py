@@ -1,4 +1,4 @@
-"""Pictures of the docs from measured cells: python benchmarks/figures.py --data DIR (the data of ``pairfree bench``).
+"""Pictures of the docs from measured cells: python benchmarks/figures.py --data DIR [--only NAME ...] (the data of ``pairfree bench``).
 
 iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images while it trains, film noise
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
@@ -11,6 +11,7 @@ noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,30 @@ def eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs" / "bsd68")
+    parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs", help="where pairfree bench trained")
+    parser.add_argument("--only", nargs="+", default=[], help="names of pictures, without suffix")
     given = parser.parse_args()
+    makers: dict[str, Callable[[], str | np.ndarray]] = {
+        "iscl_convergence.svg": lambda: convergence(ROOT / "benchmarks" / "results"),
+        "iddp_residual.svg": lambda: residual_histogram(given.data, given.runs / "bsd68"),
+        "noise_micrographs.png": lambda: noise_micrographs(given.data),
+        "noise_ct.png": lambda: noise_ct(given.data),
+        "ct_errors.png": lambda: ct_errors(given.data, given.runs / "ct"),
+    }
     folder = ROOT / "docs" / "figures"
     folder.mkdir(exist_ok=True)
-    (folder / "iscl_convergence.svg").write_text(convergence(ROOT / "benchmarks" / "results"), encoding="utf-8")
-    (folder / "iddp_residual.svg").write_text(residual_histogram(given.data, given.runs), encoding="utf-8")
-    errors = ct_errors(given.data, ROOT / "benchmarks" / "runs" / "ct")
-    for name, made in (("noise_micrographs", noise_micrographs(given.data)), ("noise_ct", noise_ct(given.data)), ("ct_errors", errors)):
-        save_image(Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / f"{name}.png", overwrite=True)
+    for name, make in makers.items():
+        if given.only and Path(name).stem not in given.only:
+            continue
+        made = make()
+        if isinstance(made, str):
+            (folder / name).write_text(made, encoding="utf-8")
+        else:
+            save_image(Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / name, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
