@@ -63,6 +63,7 @@ def ablation_cells(preset: str) -> list[Cell]:
     if preset != "cpu":
         return rows
     rows.append(Cell("film, fold 0", "iscl", preset, settings={"start": 1.0}, label="the start alone"))
+    rows.append(Cell("film, fold 0", "iscl", preset, label="the start and Algorithm 1"))
     for share, label in ((True, "shared passes"), (False, "separate passes")):
         settings = scratch | {"share_passes": share, "minutes": 0.0, "steps": PASSES_STEPS}
         rows += [Cell("film, fold 0", "iscl", preset, seed, settings, f"{label}, {PASSES_STEPS} steps") for seed in range(3)]
