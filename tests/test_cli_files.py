@@ -74,6 +74,10 @@ def test_a_loss_is_exit_code_1(pairfree, files, tmp_path):
     lost = [line.split("│")[1].strip() for line in said.splitlines() if "LOST" in line]
     assert {"pixel size", "gain by frame", "file"} <= set(lost)
     assert f"4 files: {len(lost)} properties lost" in said
+    assert "--any-scale only states it" in said
+    code, said, _ = pairfree("verify", "in/a.ome.tif", "out/a.ome.tif", "--any-scale")
+    assert code == 1
+    assert [line.split("│")[4].strip() for line in said.splitlines() if "gain by" in line] == ["stated"] * 2
 
 
 def test_verify_refuses_what_is_not_there(pairfree, files):

@@ -280,21 +280,28 @@ def verify(
     before: Annotated[Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)],
     after: Annotated[Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)],
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
+    any_scale: Annotated[
+        bool, typer.Option("--any-scale", help="State gains, judge the rest: for methods that restore brightness, such as iscl.")
+    ] = False,
 ) -> None:
     """Tell what results kept of their inputs and what was lost; exit code 1 when something was."""
     from dataclasses import asdict
 
     from pairfree.files import fidelity
+    from pairfree.files.scale import GAINS
 
-    found = fidelity.verify(before, after)
+    found = fidelity.verify(before, after, any_scale)
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
         for one in checks:
             table.add_row(one.name, escape(one.before), escape(one.after), marks[one.kept], style="red" if one.kept is False else None)
         out.print(table)
-    lost = sum(one.kept is False for checks in found.values() for one in checks)
-    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: " + (f"{lost} properties lost" if lost else "nothing lost"), markup=False)
+    lost = [one.name for checks in found.values() for one in checks if one.kept is False]
+    summary = f"{len(lost)} properties lost" if lost else "nothing lost"
+    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
+    if set(lost) & set(GAINS):
+        out.print("A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only states it.", markup=False)
     if json_path is not None:
         from pairfree.files.atomic import write_text
 

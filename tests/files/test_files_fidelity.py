@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.files import Image, open_image, save_image, to_dtype
 from pairfree.files.fidelity import compare, verify
-from pairfree.files.scale import Check, intensities
+from pairfree.files.scale import GAINS, Check, intensities
 
 RNG = np.random.default_rng(0)
 
@@ -166,6 +166,22 @@ def test_changed_intensities_and_frames_are_found(tmp_path: Path, plant: Any, na
     noisy, smooth = scenes(4)
     path = make(tmp_path / f"a.{kind}", noisy)
     assert name in lost(compare(path, result(path, plant(noisy, smooth), tmp_path / f"out/a.{kind}")))
+
+
+@pytest.mark.parametrize("plant", [scaled, one_frame_scaled, stretched])
+def test_a_scale_that_was_restored_is_stated(tmp_path: Path, plant: Any) -> None:
+    noisy, smooth = scenes(4)
+    path = make(tmp_path / "a.npy", noisy)
+    checks = compare(path, result(path, plant(noisy, smooth), tmp_path / "out/a.npy"), any_scale=True)
+    assert {one.name: one.kept for one in checks if one.name in GAINS} == dict.fromkeys(GAINS)
+    assert not lost(checks)
+
+
+def test_blank_frames_and_tiles_are_lost_at_any_scale() -> None:
+    noisy, smooth = scenes(2, 1100)
+    smooth[0, 512:768, 256:512] = 100
+    smooth[1] = 100
+    assert lost(intensities(Image(noisy, "QYX"), Image(smooth, "QYX"), any_scale=True)) == list(GAINS)
 
 
 @pytest.mark.parametrize("fault", ["blank", "scaled", "lifted"])

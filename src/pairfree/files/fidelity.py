@@ -15,7 +15,7 @@ from pairfree.errors import InputError
 from pairfree.files import metaimage, mrc, ome_zarr, tiff
 from pairfree.files.formats import is_supported, open_image
 from pairfree.files.image import Image, spacing_differences, spacing_text
-from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import find_images, output_path
 from pairfree.files.scale import Check, intensities, same, words
 from pairfree.files.words import shown
@@ -25,27 +25,29 @@ BECOMES = (("jpeg", "png"), ("bmp", "png"), ("vendor", "tiff"))
 STREAMED = replace(DEFAULT, resident_bytes=2**27)
 
 
-def verify(before: str | Path, after: str | Path) -> dict[str, list[Check]]:
+def verify(before: str | Path, after: str | Path, any_scale: bool = False) -> dict[str, list[Check]]:
     """Checks of each result by the name of its input: of two files, or of two folders, where results lie as ``pairfree denoise`` puts them.
+
+    any_scale   gains are stated and not judged: of methods that restore brightness and contrast
 
     A result that is missing is a check of its own. Raises InputError for what does not exist or cannot be read.
     """
     first, second = Path(before), Path(after)
     entries = find_images([first])
     if len(entries) == 1 and entries[0].path == first and second.exists() and (second.is_file() or is_supported(second)):
-        return {str(entries[0].relative): compare(first, second)}
+        return {str(entries[0].relative): compare(first, second, any_scale)}
     if not second.is_dir():
         raise InputError(f"{shown(second)}: no such {'file' if len(entries) == 1 else 'folder of results'}; name what was written")
     found = {}
     for entry in entries:
         path = output_path(entry, second)
-        found[str(entry.relative)] = compare(entry.path, path) if path.exists() else [Check("file", path.name, "missing", False)]
+        found[str(entry.relative)] = compare(entry.path, path, any_scale) if path.exists() else [Check("file", path.name, "missing", False)]
     return found
 
 
-def compare(first: Path, second: Path, limits: Limits = STREAMED) -> list[Check]:
+def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
     """All checks of a result against its input, those that apply to their format. Raises InputError for what cannot be read."""
-    a, b = open_image(first, limits), open_image(second, limits)
+    a, b = (open_image(path, STREAMED) for path in (first, second))
     found = [
         Check("format", a.family, b.family, a.family == b.family or (a.family, b.family) in BECOMES),
         Check("pixel type", a.dtype.name, b.dtype.name, a.dtype == b.dtype),
@@ -59,7 +61,7 @@ def compare(first: Path, second: Path, limits: Limits = STREAMED) -> list[Check]
     if a.family == b.family:
         found += METADATA.get(a.family, lambda a, b: [])(a, b)
     if a.shape == b.shape:
-        found += intensities(a, b)
+        found += intensities(a, b, any_scale)
     return found
 
 

@@ -45,11 +45,17 @@ def words(value: Any) -> str:
     return (text[:60] + " ...") if len(text) > 64 else text or "none"
 
 
-def intensities(a: Image, b: Image) -> list[Check]:
+GAINS = ("gain by frame", "gain by tile")
+"""Names of the checks that a change of scale fails."""
+
+
+def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
     """Gain and offset of the result against its input, by frame and by tile, and whether each frame is the same scene.
 
     From means x, y of blocks, input and result. A denoiser may leave less variance than there was, so x is regressed on y, whose residual
     is what was removed and knows nothing of what is left: x = (y - offset) / gain.
+
+    any_scale   gains are stated; only blank frames and tiles are lost
     """
     worst_frame, worst_tile, levels = (1.0, "none"), (1.0, "none"), []
     bad_frames, bad_tiles, frames = 0, 0, 0
@@ -64,17 +70,18 @@ def intensities(a: Image, b: Image) -> list[Check]:
             if fit is not None:
                 if abs(fit.gain - 1) > abs(worst_frame[0] - 1):
                     worst_frame = fit.gain, name
-                bad_frames += fit.off
+                bad_frames += fit.blank if any_scale else fit.off
             for place, found, off in _tiles(x, y, block_px(a), fit):
                 if found is not None and abs(found.gain - 1) > abs(worst_tile[0] - 1):
                     worst_tile = found.gain, f"{name}, {place}"
-                bad_tiles += off or (found is not None and found.off)
+                bad_tiles += (found is not None and found.blank) if any_scale else (off or (found is not None and found.off))
             thumbnails.append((_thumbnail(x), _thumbnail(y)))
     spread = f"{min(levels):.4g} .. {max(levels):.4g}" if len(levels) > 1 else f"{levels[0]:.4g}"
     moved = _strangers(thumbnails)
+    kept = {True: None if any_scale else True, False: False}
     return [
-        Check("gain by frame", "1", f"{worst_frame[0]:.4f} at worst ({worst_frame[1]}), {bad_frames} of {frames} off", bad_frames == 0),
-        Check("gain by tile", "1", f"{worst_tile[0]:.4f} at worst ({worst_tile[1]}), {bad_tiles} off", bad_tiles == 0),
+        Check(GAINS[0], "1", f"{worst_frame[0]:.4f} at worst ({worst_frame[1]}), {bad_frames} of {frames} off", kept[bad_frames == 0]),
+        Check(GAINS[1], "1", f"{worst_tile[0]:.4f} at worst ({worst_tile[1]}), {bad_tiles} off", kept[bad_tiles == 0]),
         Check("offset", "0", f"{spread} intensity units", None),
         Check("scene", "each frame its own", moved or "each frame its own", not moved),
     ]
@@ -86,6 +93,10 @@ class Fit:
 
     gain: float
     error: float
+
+    @property
+    def blank(self) -> bool:
+        return self.gain == 0
 
     @property
     def off(self) -> bool:
