@@ -199,3 +199,11 @@ def test_images_of_two_noise_levels_are_told():
     images = [scene(0) + rng.normal(0, 10 if seed % 2 else 14, (1, 240, 320)) for seed in range(6)]
     (line,) = doubts(extract(images, threshold=0.1))
     assert "differ in level" in line
+
+
+def test_noise_that_may_shift_the_brightness_is_told():
+    """One-sided noise: of an exponential distribution."""
+    rng = np.random.default_rng(0)
+    (line,) = doubts(extract([scene(seed) + rng.exponential(12, (1, 240, 320)) for seed in range(4)]))
+    assert "lopsided (skewness +" in line
+    assert "iscl" in line
