@@ -166,14 +166,18 @@ def _summary(
     return [
         ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
         ("Budget", budget),
-        ("Steps", stages),
-        ("Images", f"{len(noisy.planes):,} planes, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
-        *([("Clean images of other scenes", f"{clean_planes:,} planes")] if clean_planes else []),
+        *([("Steps", stages)] if model.method.trains else []),
+        ("Images", f"{_planes(len(noisy.planes))}, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
+        *([("Clean images of other scenes", _planes(clean_planes))] if clean_planes else []),
         *([("Slices around each", str(model.around))] if model.around else []),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
         ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
         ("Seed", str(facts["seed"])),
     ]
+
+
+def _planes(count: int) -> str:
+    return f"{count:,} plane" + "s" * (count != 1)
 
 
 def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:

@@ -157,7 +157,10 @@ def verdict(
     """One line: the most serious finding over all images, else the first image that stands out, else a warning, else what was tested."""
     if pooled is None:
         return Verdict(
-            "note", "Not examined", "No residual evidence was computed: judge these images by eye and against repeated acquisitions."
+            "note",
+            "Not examined",
+            "What was removed is not examined here: pairfree evaluate --denoised DIR --noisy DIR does that for denoised files. Else judge "
+            "by eye and against repeated acquisitions.",
         )
     level = worst(list(found))
     images = f"{pooled.n_images} image" + ("s" if pooled.n_images != 1 else "")
