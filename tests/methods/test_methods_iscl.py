@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
@@ -26,7 +27,7 @@ from pairfree.methods.iscl import (
     pseudo_noise_loss,
     without_noise,
 )
-from pairfree.methods.unpaired import Bounded, grid_loss, signed
+from pairfree.methods.unpaired import Bounded, grid_loss, local_mean, signed
 
 SHAPE = (3, 2, 4, 5)
 
@@ -385,6 +386,24 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
     with torch.no_grad():
         monkey -= 0.5
     assert not all(torch.equal(a, b) for a, b in zip(without, gradient("F", noised=fixed), strict=True))
+
+
+def test_of_calibrated_sets_the_critics_see_no_brightness(small):
+    """What a clean set of another patient shows more of, fat or lung, must not move the noisy one's intensities."""
+    method, data = small.method("iscl"), small.data()
+    method.prepare(data, 0)
+    image = torch.rand(2, 1, 32, 32)
+    shade = torch.linspace(0, 1, 32).expand_as(image)
+    even = method._judge(method.D_Y, image)
+    assert not torch.allclose(even, method._judge(method.D_Y, image + 0.5), atol=1e-3)
+    torch.testing.assert_close(even, method.D_Y(image))
+    method.transplant.measured = dataclasses.replace(method.transplant.measured[0], even=False), *method.transplant.measured[1:]
+    torch.testing.assert_close(method._judge(method.D_Y, image + 0.5), method._judge(method.D_Y, image), rtol=1e-4, atol=1e-5)
+    side = module.DETAIL_PX
+    inner = slice(side // 2, -(side // 2))
+    torch.testing.assert_close(local_mean(shade, side)[..., inner], shade[..., inner])
+    expected = ndimage.uniform_filter(image[0, 0].double().numpy(), side)
+    torch.testing.assert_close(local_mean(image.double(), side)[0, 0, inner, inner], torch.from_numpy(expected)[inner, inner])
 
 
 def test_a_start_that_is_all_there_is_averages_and_slows_down(small):

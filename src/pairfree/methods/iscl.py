@@ -17,7 +17,7 @@ from pairfree.methods.averages import SWA, Lookahead
 from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
 from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
 from pairfree.methods.transplant import Transplant
-from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, settle, vital_signs
+from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, local_mean, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, placed, total_stride
 from pairfree.nets.iscl import Critic
@@ -26,6 +26,8 @@ START = "start"
 RENEWALS = (0.4, 0.7, 1.0)
 """Positions in the start at which the noise is renewed."""
 SETTLING_BATCHES = 30
+DETAIL_PX = 17
+"""Side of the window whose mean is taken off before the critics see an image of calibrated sets."""
 """Batches that normalisation statistics of the averaged denoiser are computed from."""
 
 
@@ -175,6 +177,8 @@ PRESETS = {
     # Departs from the paper: `cpu`: what F and H remove from noisy images pays 300 times its variance over the places of the networks' grid
     # (`grid_loss` in `methods/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real
     # micrographs.
+    # Departs from the paper: `cpu`: where structures fill the images unevenly and intensities are therefore taken to be calibrated, the
+    # critics see images minus their mean over 17 x 17 px: else what one set shows more of, fat or lung, moves the other's intensities.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
     # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
     # after each update; bfloat16 convolutions where the device has them.
@@ -352,7 +356,7 @@ class ISCL(UnpairedMethod):
             nested = nested + config.identity * identity_loss(x, self._run(self.G, x), y, self._run(self.F, y))
         ramp = min(1.0, at.progress / config.critics_ramp) if config.critics_ramp > 0 else 1.0
         with constant(self.D_X, self.D_Y):
-            scores = ramp * self._run(self.D_Y, seen.denoised), ramp * self._run(self.D_X, seen.noised)
+            scores = ramp * self._judge(self.D_Y, seen.denoised), ramp * self._judge(self.D_X, seen.noised)
             return generator_loss(*scores, nested, config.nested_weight) + self._grid(x - seen.denoised)
 
     def _grid(self, removed: Tensor) -> Tensor | float:
@@ -361,12 +365,17 @@ class ISCL(UnpairedMethod):
 
     def _critics_loss(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and how D_Y and F fare."""
-        scores = self._run(self.D_Y, seen.y), self._run(self.D_Y, seen.denoised)
+        scores = self._judge(self.D_Y, seen.y), self._judge(self.D_Y, seen.denoised)
         judged = critic_loss(*scores)
-        judged = judged + critic_loss(self._run(self.D_X, seen.x), self._run(self.D_X, seen.noised))
+        judged = judged + critic_loss(self._judge(self.D_X, seen.x), self._judge(self.D_X, seen.noised))
         if self.config.boost and seen.noise is not None and seen.imitated is not None:
-            judged = judged + boosting_loss(self._run(self.D_Y, without_noise(seen.x, seen.noise)), self._run(self.D_X, seen.imitated))
+            judged = judged + boosting_loss(self._judge(self.D_Y, without_noise(seen.x, seen.noise)), self._judge(self.D_X, seen.imitated))
         return judged, vital_signs(seen.x, seen.denoised, *scores)
+
+    def _judge(self, critic: nn.Module, image: Tensor) -> Tensor:
+        """The scores of an image; where intensities are taken to be calibrated, of its detail alone."""
+        calibrated = self.transplant is not None and self.transplant.calibrated
+        return self._run(critic, image - local_mean(image, DETAIL_PX) if calibrated else image)
 
     @torch.no_grad()
     def _fixed(self, net: nn.Module, x: Tensor) -> Tensor:

@@ -115,6 +115,11 @@ class Transplant(nn.Module):
             self.renewals.fill_(due)
             self.bank = None
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the two sets' intensities are taken to mean the same, so that noise has no mean and changes no contrast."""
+        return not self._measured()[0].even
+
     def _measured(self) -> tuple[Difference, PatchPool, int]:
         if self.measured is None:
             raise ConfigError("prepare must come before the first step")

@@ -95,6 +95,14 @@ def grid_loss(change: Tensor, stride: int) -> Tensor:
     return cells.mean((0, -4, -2)).flatten(-2).var(-1, unbiased=False).mean()
 
 
+def local_mean(image: Tensor, side: int) -> Tensor:
+    """Means over windows of ``side`` pixels, odd, around each pixel of (B, C, H, W); at the borders, of those inside."""
+    for window in ((side, 1), (1, side)):
+        padding = (window[0] // 2, window[1] // 2)
+        image = nn.functional.avg_pool2d(image, window, stride=1, padding=padding, count_include_pad=False)
+    return image
+
+
 HINGE_MIDDLE = 0.5
 """Between the margins of a critic that is taught real >= 1 and fake <= 0."""
 
