@@ -82,6 +82,32 @@ def test_blur_is_flagged(scene: np.ndarray) -> None:
     assert any(text.startswith("Note: residual power at edges") for text in reading(e))
 
 
+@pytest.mark.parametrize("kind", ["white", "counts", "correlated"])
+def test_removed_power_of_an_oracle_is_even(kind: str, scene: np.ndarray) -> None:
+    rng = np.random.default_rng(7)
+    image = {
+        "white": lambda: noisy(scene),
+        "counts": lambda: 4 * rng.poisson(scene / 4),
+        "correlated": lambda: scene + 40 * gaussian_filter(rng.standard_normal(scene.shape), 1),
+    }[kind]()
+    e = residual_evidence(image, scene)
+    assert e.uneven_power == pytest.approx(e.uneven_power_chance, rel=0.1)
+    assert not any("uneven" in f.text for f in findings(e))
+
+
+def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
+    """As fine and as strong as noise, in a part of the image: sites of 8 x 8 px do not tell."""
+    texture = np.where(np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2)) < 40, np.random.default_rng(3).normal(0, 30, scene.shape), 0.0)
+    e = residual_evidence(noisy(scene) + texture, scene)
+    assert e.removed_sites <= 1
+    (found,) = [f for f in findings(e) if "uneven" in f.text]
+    assert found.level == "warning"
+    assert "Texture was taken for noise" in found.text
+    pooled = pool([e, residual_evidence(noisy(scene, seed=1), scene)])
+    assert pooled.uneven_power == pytest.approx((e.uneven_power + e.uneven_power_chance) / 2, rel=0.1)
+    assert math.isnan(residual_evidence(noisy(scene)[:32, :32], scene[:32, :32]).uneven_power)
+
+
 def test_sharpening_is_flagged(scene: np.ndarray) -> None:
     e = residual_evidence(noisy(scene), scene + 2 * (scene - gaussian_filter(scene, 2)))
     assert e.detail_support < 0.8

@@ -28,6 +28,8 @@ SHADING_SIGMA_PX = 8.0  # slower changes of brightness are not detail
 DETAIL_SIGMA_PX = 4.0  # detail = image minus its Gaussian blur of this width
 EDGE_SIGMA_PX = 1.0
 EDGE_SHARE = 0.1  # the strongest tenth of the output's gradients counts as edges
+UNEVEN_QUANTILE, UNEVEN_Z = 0.95, 1.645
+LEAST_BLOCKS = 20
 VARIANCE_BINS = 24
 ROUND_OFF = 1e-20  # power of detail over power of the image below which an image is flat
 SITE_Z = 5.5  # standard errors; an oracle's residual passes it by chance once in 10 million sites
@@ -66,6 +68,12 @@ class Evidence:
     """Residual power at the output's edges over what the line ``gain * output + offset`` predicts there. 1 for an oracle under
     Poisson-Gaussian noise; above 1, edges were removed together with the noise. NaN where there are no edges."""
     edge_power_se: float
+    uneven_power: float
+    """Residual power over what the line predicts, in blocks of 16 x 16 px: its 95th percentile over its median. Little above 1 (see
+    ``uneven_power_chance``) for an oracle under Poisson-Gaussian noise; above, texture was removed somewhere, or the noise differs from
+    place to place. NaN for images of less than 20 blocks."""
+    uneven_power_chance: float
+    """What noise of this autocorrelation gives."""
     detail_support: float
     """Regression of the noisy image's detail on the output's detail: the share of the output's fine contrast that the data show.
     1 for an oracle; under 1: sharpened or invented; above 1: softened, or noise remains in the output. NaN without detail."""
@@ -107,6 +115,7 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
     corr, corr_se = output_correlation(r, f)
     gain, gain_se, offset, offset_se = variance_line(r, f)
     edge, edge_se = edge_power(r, f, gain, offset)
+    uneven, chance = uneven_power(r, f, gain, offset), _uneven_by_chance(mean_x, mean_y)
     tested, unsupported, removed = _site_verdicts(y, f, gain, offset, _variance_inflation(mean_x, mean_y))
     support, support_se = detail_support(y, f)
     total = float(y.var())
@@ -115,6 +124,7 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
         removed_share=float(std**2 / total) if total > 0 else 0.0,
         autocorr_x=mean_x, autocorr_y=mean_y, corr_output=corr, corr_output_se=corr_se,
         gain=gain, gain_se=gain_se, offset=offset, offset_se=offset_se, edge_power=edge, edge_power_se=edge_se,
+        uneven_power=uneven, uneven_power_chance=chance,
         detail_support=support, detail_support_se=support_se, detail_share=_detail_share(r, f),
         sites=int(tested.size), tested_sites=int(tested.sum()), unsupported_sites=int(unsupported.sum()),
         removed_sites=int(removed.sum()),
@@ -152,6 +162,8 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
         removed_share=mean(lambda e: e.removed_share), autocorr_x=lags(lambda e: e.autocorr_x), autocorr_y=lags(lambda e: e.autocorr_y),
         corr_output=mean(lambda e: e.corr_output), corr_output_se=mean_se(lambda e: e.corr_output_se),
         gain=gain, gain_se=gain_se, offset=offset, offset_se=offset_se, edge_power=edge, edge_power_se=edge_se,
+        uneven_power=float(np.nanmean(uneven)) if np.isfinite(uneven := [e.uneven_power for e in items]).any() else math.nan,
+        uneven_power_chance=mean(lambda e: e.uneven_power_chance),
         detail_support=support, detail_support_se=support_se, detail_share=mean(lambda e: e.detail_share),
         sites=sum(e.sites for e in items), tested_sites=sum(e.tested_sites for e in items),
         unsupported_sites=sum(e.unsupported_sites for e in items), removed_sites=sum(e.removed_sites for e in items),
@@ -225,6 +237,24 @@ def edge_power(residual: FloatArray, denoised: FloatArray, gain: float, offset: 
     ratio = float(np.sum(centred[edges])) / predicted
     scatter = block_sums(np.where(edges, centred - ratio * (gain * denoised + offset), 0.0))
     return ratio, float(np.sqrt(np.sum(scatter**2)) / predicted)
+
+
+def uneven_power(residual: FloatArray, denoised: FloatArray, gain: float, offset: float) -> float:
+    """Residual power of blocks over what the variance line predicts there: the 95th percentile over the median, of both."""
+    centred = (residual - residual.mean()) ** 2
+    total = float(centred.mean())
+    line = np.maximum(gain * denoised + offset, total / 4) if math.isfinite(gain) else np.full_like(denoised, total)
+    if total == 0:
+        return math.nan
+    ratios = block_sums(centred) / block_sums(line)
+    middle = float(np.median(ratios))
+    return float(np.quantile(ratios, UNEVEN_QUANTILE)) / middle if ratios.size >= LEAST_BLOCKS and middle > 0 else math.nan
+
+
+def _uneven_by_chance(along_x: tuple[float, ...], along_y: tuple[float, ...]) -> float:
+    """var(mean r^2) = 2 sigma^4 (sum of squared autocorrelations) / n for Gaussian noise."""
+    widening = (1 + 2 * sum(v**2 for v in along_x)) * (1 + 2 * sum(v**2 for v in along_y))
+    return 1 + UNEVEN_Z * math.sqrt(2 * widening) / BLOCK_PX
 
 
 def site_map(noisy: ArrayLike, denoised: ArrayLike) -> Sites:

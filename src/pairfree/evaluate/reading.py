@@ -14,6 +14,8 @@ from typing import Literal
 from pairfree.evaluate.noref import Evidence, white_band
 
 Level = Literal["ok", "note", "warning"]
+NOTED_UNEVENNESS, WARNED_UNEVENNESS = 1.5, 3.0
+"""Times what chance gives."""
 ORDER: dict[str, int] = {"ok": 0, "note": 1, "warning": 2}
 
 
@@ -32,7 +34,7 @@ def reading(evidence: Evidence) -> list[str]:
 
 
 def findings(evidence: Evidence) -> list[Finding]:
-    """Statements in the order: invented, removed, contrast, noise colour, brightness, noise level."""
+    """Statements in the order: invented, removed, texture, contrast, noise colour, brightness, noise level."""
     if evidence.std == 0:
         return [Finding("warning", "The output equals the input: nothing was removed.")]
     found = [
@@ -40,6 +42,7 @@ def findings(evidence: Evidence) -> list[Finding]:
         _removed(evidence),
         _detail(evidence),
         _edges(evidence),
+        _texture(evidence),
         _contrast(evidence),
         _colour(evidence),
         _mean(evidence),
@@ -140,6 +143,17 @@ def _edges(e: Evidence) -> Finding | None:
             "warning" if e.edge_power > 1.5 else "note", f"Residual power at edges is {value}: edges were altered along with the noise."
         )
     return Finding("ok", f"Residual power at edges is {value}.")
+
+
+def _texture(e: Evidence) -> Finding | None:
+    if not e.uneven_power > NOTED_UNEVENNESS * e.uneven_power_chance:
+        return None
+    level: Level = "warning" if e.uneven_power > WARNED_UNEVENNESS * e.uneven_power_chance else "note"
+    return Finding(
+        level,
+        f"Removed power is uneven: where it is strongest it is {number(e.uneven_power, 2)} times the usual, brightness allowed for "
+        f"(expected {number(e.uneven_power_chance, 2)}). Texture was taken for noise there, or the noise differs from place to place.",
+    )
 
 
 def _contrast(e: Evidence) -> Finding:
