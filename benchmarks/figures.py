@@ -5,6 +5,8 @@ iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the train
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
 ct_errors.png            after Figure 5 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
                          their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
+em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what ISCL makes of it beside a clean set
+                         of another tissue, and three times what it removed: an example of what not to do
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
@@ -19,6 +21,7 @@ import numpy as np
 from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
+from pairfree.bench.em_real import EXPERIMENT as EM_REAL
 from pairfree.bench.harness import heat_map
 from pairfree.bench.tables import read_results
 from pairfree.evaluate.plots import curves, histogram_pair
@@ -101,6 +104,15 @@ def ct_errors(data: Path, runs: Path) -> np.ndarray:
     return np.hstack(columns)
 
 
+def charging(data: Path, runs: Path) -> np.ndarray:
+    """(400, 3 * 350) grey levels."""
+    cell = next(cell for cell in EM_REAL.cells("cpu") if cell.name == "charging/iscl/cpu/seed0")
+    (image,) = EM_REAL.task(data, cell).test
+    found = open_image(next((runs / cell.slug / "denoised").rglob(f"{image.name}.tif"))).pixels
+    noisy, denoised = (one[:, 500:850].astype(np.float64) for one in (image.noisy[0], found))
+    return eight_bit(np.hstack([noisy, denoised, 128.0 + 3.0 * (noisy - denoised)]), 0.0, 255.0)
+
+
 def eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
 
@@ -116,6 +128,7 @@ def main() -> None:
         "iddp_residual.svg": lambda: residual_histogram(given.data, given.runs / "bsd68"),
         "noise_micrographs.png": lambda: noise_micrographs(given.data),
         "noise_ct.png": lambda: noise_ct(given.data),
+        "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
         "ct_errors.png": lambda: ct_errors(given.data, given.runs / "ct"),
     }
     folder = ROOT / "docs" / "figures"
