@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
@@ -43,14 +44,21 @@ STYLE = """<style>
 </style>"""
 
 
+def cell_of(experiment: Experiment, name: str) -> Cell:
+    return next(cell for cell in experiment.cells("cpu") if cell.name == name)
+
+
+def denoised_by(cell: Cell, runs: Path, name: str) -> np.ndarray:
+    """Pixels of a test image as a measured cell left it."""
+    return open_image(next((runs / cell.slug / "denoised").rglob(f"{name}.tif"))).pixels
+
+
 def residual_histogram(data: Path, runs: Path) -> str:
     """SVG: the noise of BSD68, sigma 25, filled, and the residual of IDDP (preset cpu, seed 0) as a line."""
-    cell = next(cell for cell in EXPERIMENT.cells("cpu") if cell.name == "gaussian:sigma=25/iddp/cpu/seed0")
+    cell = cell_of(EXPERIMENT, "gaussian:sigma=25/iddp/cpu/seed0")
     images = EXPERIMENT.task(data, cell).test
     noise = np.concatenate([(image.noisy - image.clean).ravel() for image in images])
-    removed = np.concatenate(
-        [(image.noisy[0] - open_image(runs / cell.slug / "denoised" / f"{image.name}.tif").pixels).ravel() for image in images]
-    )
+    removed = np.concatenate([(image.noisy[0] - denoised_by(cell, runs, image.name)).ravel() for image in images])
     names = (f"n, std {noise.std():.1f}", f"y - F(y), std {removed.std():.1f}")
     svg = histogram_pair(
         noise, removed, names, "True noise and what IDDP removed", f"grey levels of {images[0].data_range:.0f}; heights are square roots"
@@ -94,11 +102,9 @@ def ct_errors(data: Path, runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     columns = []
     for row in ERROR_ROWS:
-        cell = next(cell for cell in CT.cells("cpu") if cell.name == f"{FOLDS[0]}/{row}/cpu/seed0")
-        found = next((runs / cell.slug / "denoised").rglob(f"{SLICE.removesuffix('.dcm')}.tif"))
-        shown, clean = (
-            open_image(path).pixels[130:386, 130:386].astype(np.float64) for path in (found, data / "ct" / "covid_ny_sbu" / SLICE)
-        )
+        found = denoised_by(cell_of(CT, f"{FOLDS[0]}/{row}/cpu/seed0"), runs, SLICE.removesuffix(".dcm"))
+        whole = open_image(data / "ct" / "covid_ny_sbu" / SLICE).pixels
+        shown, clean = (one[130:386, 130:386].astype(np.float64) for one in (found, whole))
         grey = eight_bit(shown, -160.0, 240.0)
         columns.append(np.vstack([np.stack([grey] * 3, -1), heat_map((shown - clean)[None], 400.0)]))
     return np.hstack(columns)
@@ -106,9 +112,9 @@ def ct_errors(data: Path, runs: Path) -> np.ndarray:
 
 def charging(data: Path, runs: Path) -> np.ndarray:
     """(400, 3 * 350) grey levels."""
-    cell = next(cell for cell in EM_REAL.cells("cpu") if cell.name == "charging/iscl/cpu/seed0")
+    cell = cell_of(EM_REAL, "charging/iscl/cpu/seed0")
     (image,) = EM_REAL.task(data, cell).test
-    found = open_image(next((runs / cell.slug / "denoised").rglob(f"{image.name}.tif"))).pixels
+    found = denoised_by(cell, runs, image.name)
     noisy, denoised = (one[:, 500:850].astype(np.float64) for one in (image.noisy[0], found))
     return eight_bit(np.hstack([noisy, denoised, 128.0 + 3.0 * (noisy - denoised)]), 0.0, 255.0)
 

@@ -56,12 +56,16 @@ def connected(scheduler: str) -> Iterator[Any]:
         yield client
 
 
+def _cores() -> int:
+    """Those of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _workers(scheduler: str) -> int:
     """How many workers "local" or "local:N" asks for."""
-    cores = os.cpu_count() or 1
     text = scheduler.partition(":")[2]
     if not text:
-        return cores
+        return _cores()
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(
             f"--scheduler {scheduler}: expected local, local:N with a number of workers, or an address such as tcp://host:8786"
@@ -141,8 +145,7 @@ def work(
 
     beside   tasks at a time that this machine's cores are shared by;  most   threads of a task, 0 for as many as that leaves
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // beside)
+    threads = max(1, _cores() // beside)
     threads = min(threads, most) if most else threads
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

@@ -243,12 +243,16 @@ def uneven_power(residual: FloatArray, denoised: FloatArray, gain: float, offset
     """Residual power of blocks over what the variance line predicts there: the 95th percentile over the median, of both."""
     centred = (residual - residual.mean()) ** 2
     total = float(centred.mean())
-    line = np.maximum(gain * denoised + offset, total / 4) if math.isfinite(gain) else np.full_like(denoised, total)
     if total == 0:
         return math.nan
-    ratios = block_sums(centred) / block_sums(line)
+    ratios = block_sums(centred) / block_sums(_noise_variance(denoised, gain, offset, total))
     middle = float(np.median(ratios))
     return float(np.quantile(ratios, UNEVEN_QUANTILE)) / middle if ratios.size >= LEAST_BLOCKS and middle > 0 else math.nan
+
+
+def _noise_variance(denoised: FloatArray, gain: float, offset: float, total: float) -> FloatArray:
+    """Of each pixel, by the line; at least a quarter of the residual's variance ``total``, against lines that fall below zero."""
+    return np.maximum(gain * denoised + offset, total / 4) if math.isfinite(gain) else np.full_like(denoised, total)
 
 
 def _uneven_by_chance(along_x: tuple[float, ...], along_y: tuple[float, ...]) -> float:
@@ -333,10 +337,10 @@ def _site_verdicts(
     """Which sites are tested, unsupported, removed: local means of noisy and denoised detail, compared in standard errors of the noise.
 
     var(n) comes from the line over the whole image, not from the residual on the spot: an invented structure stands in that residual and
-    would excuse itself. It is at least a quarter of the image's residual variance, against lines that fall below zero.
+    would excuse itself.
     """
     total = float(np.var(noisy - denoised))
-    noise = np.maximum(gain * denoised + offset, total / 4) if math.isfinite(gain) else np.full_like(denoised, total)
+    noise = _noise_variance(denoised, gain, offset, total)
     y, f = _local_detail(noisy), _local_detail(denoised)
     around = np.maximum(gaussian_filter(noise, SITE_SIGMA_PX / math.sqrt(2), mode="reflect"), 0)
     least = SITE_Z * np.sqrt(inflation * around / (4 * math.pi * SITE_SIGMA_PX**2))

@@ -18,6 +18,8 @@ BLOCK_PX, TILE_BLOCKS = 16, 16
 GAIN, SIGMAS, TILE_SIGMAS, TILE_OFFSET_SIGMAS = 0.01, 3.0, 6.0, 12.0
 """A gain may differ from 1 by 1 % and by so many of its standard errors: of a frame, of one of many tiles; and a tile's level, in the
 scatter of its frame's blocks."""
+GAINS = ("gain by frame", "gain by tile")
+"""Names of the checks that a change of scale fails."""
 LEAST_SIDE = 6
 """Blocks a side that a gain needs; small images have smaller blocks."""
 BAND_BLOCKS = 64
@@ -43,10 +45,6 @@ def same(name: str, before: Any, after: Any) -> Check:
 def words(value: Any) -> str:
     text = " ".join(str(value).split())
     return (text[:60] + " ...") if len(text) > 64 else text or "none"
-
-
-GAINS = ("gain by frame", "gain by tile")
-"""Names of the checks that a change of scale fails."""
 
 
 def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:

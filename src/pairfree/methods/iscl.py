@@ -26,9 +26,9 @@ START = "start"
 RENEWALS = (0.4, 0.7, 1.0)
 """Positions in the start at which the noise is renewed."""
 SETTLING_BATCHES = 30
+"""Batches that normalisation statistics of the averaged denoiser are computed from."""
 DETAIL_PX = 17
 """Side of the window whose mean is taken off before the critics see an image of calibrated sets."""
-"""Batches that normalisation statistics of the averaged denoiser are computed from."""
 
 
 def adversarial_loss(fake: Tensor) -> Tensor:
