@@ -197,6 +197,15 @@ def test_every_cell_of_every_experiment_can_be_built(name, preset):
             assert harness.settings_of(cell).items() >= dict(cell.settings).items()
 
 
+def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
+    cells = harness.cells_of(harness.EXPERIMENTS["wf"], "cpu")
+    assert {harness.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES} == {5.0}
+    assert all("minutes" not in cell.settings for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper"))
+    assert {
+        harness.settings_of(cell)["minutes"] for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu") if cell.method == "n2v"
+    } == {10.0}
+
+
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
     for experiment in harness.EXPERIMENTS.values():
         cells = experiment.cells("cpu")

@@ -97,6 +97,7 @@ class Experiment:
     evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
     statistics     for an experiment without test images: the numbers of a cell from its data, name with unit -> value
     probes         how many times a run is stopped on its way, evenly spaced, scored, and let go on
+    cpu_minutes    training budget of a cell of preset cpu, where it is not the preset's own
     """
 
     name: str
@@ -109,6 +110,7 @@ class Experiment:
     evidence: Evidence | None = None
     statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None
     probes: int = 0
+    cpu_minutes: float | None = None
 
 
 def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True) -> list[Cell]:

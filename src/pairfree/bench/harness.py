@@ -103,6 +103,9 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"bench: {minutes:g} minutes is no budget; give --minutes above 0")
     cells = [cell for cell in experiment.cells(preset) if cell.method in BASELINES or preset in PRESETS[cell.method]]
+    if preset == "cpu" and experiment.cpu_minutes is not None:
+        budget = {"minutes": experiment.cpu_minutes}
+        cells = [cell if cell.method in BASELINES else replace(cell, settings={**budget, **cell.settings}) for cell in cells]
     return [replace(cell, minutes=minutes) for cell in cells] if minutes is not None else cells
 
 

@@ -39,7 +39,9 @@ EXPERIMENT = Experiment(
     name="noisy-n2n",
     title="Rounds of Noisy N2N from estimates of known quality, grey",
     statement="PSNR in dB / SSIM, mean over the 68 images of BSD68 with Gaussian noise of sigma 25; data range 255, both sides clipped to "
-    "it; the estimates that training begins with are the training images with white Gaussian noise of sigma_0, drawn once",
+    "it; the estimates that training begins with are the training images with white Gaussian noise of sigma_0, drawn once; "
+    "preset cpu: 5 minutes of training a cell",
     cells=cells,
     task=task,
+    cpu_minutes=5.0,
 )
