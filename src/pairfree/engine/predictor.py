@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.normalize import Normalizer
-from pairfree.engine.memory import enough, is_shortage
+from pairfree.engine.memory import enough, is_shortage, keep_freed_blocks
 from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, whole_strides
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.words import size_text
@@ -93,6 +93,7 @@ class Predictor:
     def __init__(
         self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0
     ) -> None:
+        keep_freed_blocks()
         self.method, self.normalizer, self.channels = method, normalizer, channels
         for net in method.networks.values():
             net.eval()
