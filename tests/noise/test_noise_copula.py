@@ -9,16 +9,20 @@ from scipy import stats
 
 from pairfree.errors import InputError
 from pairfree.nets.gan2gan import CopulaNoise
-from pairfree.noise.copula import TABLE_END, Copula, autocovariance, fit_copula
+from pairfree.noise.copula import TABLE_END, Copula, autocovariance, fit_copula, taken_off
+from pairfree.noise.patches import without_planes
 from pairfree.noise.simulate import simulate
 
 SPECS = ("gaussian:sigma=25", "correlated:sigma=25", "mixture-a:s=25", "mixture-b:s=50")
 
 
-def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
+def fields(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
     rng = np.random.default_rng(0)
-    found = np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])
-    return (found - found.mean((1, 2), keepdims=True))[:, None].astype(np.float32)
+    return np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[:, None].astype(np.float32)
+
+
+def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
+    return without_planes(fields(spec, count, side)).astype(np.float32)
 
 
 def noise_of(copula: Copula) -> CopulaNoise:
@@ -33,19 +37,37 @@ def sample(copula, shape=(8, 256, 256)) -> np.ndarray:
 def test_deviation_distribution_and_correlation_come_back(spec):
     given, made = patches(spec), sample(fit_copula(patches(spec)))
     assert abs(made.mean()) < 0.03 * given.std()
-    assert made.std() == pytest.approx(given.std(), rel=0.03)
+    assert made.std() == pytest.approx(fields(spec).std(), rel=0.03)
     assert stats.kurtosis(made.ravel()[::7]) == pytest.approx(stats.kurtosis(given.ravel()[::7]), rel=0.15, abs=0.1)
     assert stats.ks_2samp(made.ravel()[::50], given.ravel()[::50]).statistic < 0.02
-    ours, theirs = (autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, given))
+    ours, theirs = (autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, fields(spec)))
     assert np.abs(ours - theirs).max() < 0.02
 
 
 def test_lags_beyond_the_neighbours_come_back():
     """GAN2GAN's correlated noise: faint, but 15 px far. Without it, flat areas would show no clouds."""
-    given, made = patches("correlated:sigma=25", 400), sample(fit_copula(patches("correlated:sigma=25", 400)), (24, 256, 256))
+    given, made = fields("correlated:sigma=25", 400), sample(fit_copula(patches("correlated:sigma=25", 400)), (24, 256, 256))
     ours, theirs = (autocovariance(field.astype(np.float64), 12)[0, 0] / field.var() for field in (made, given))
     assert np.abs(ours - theirs).max() < 0.02
     assert ours[12, 4] == pytest.approx(theirs[12, 4], rel=0.25)
+
+
+def test_what_planes_take_off_is_added():
+    """Of white noise, three parts of P^2; of noise that reaches far, much more: the covariance comes back at every lag."""
+    assert taken_off(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(3 / (96**2 - 3))
+    whole = fields("correlated:sigma=25", 1200)
+    found = autocovariance(without_planes(whole).astype(np.float64), 16)
+    mended = (found + taken_off(found, 96))[0, 0, 16]
+    expected = autocovariance(whole.astype(np.float64), 16)[0, 0, 16]
+    assert np.abs(found[0, 0, 16] - expected).max() > 0.008 * whole.var()
+    assert np.abs(mended - expected).max() < 0.004 * whole.var()
+
+
+def test_a_blank_channel_gets_no_noise():
+    given = np.concatenate([patches("gaussian:sigma=25", 40), np.zeros((40, 1, 96, 96), np.float32)], axis=1)
+    made = sample(fit_copula(given), (4, 128, 128))
+    assert not made[:, 1].any()
+    assert made[:, 0].std() == pytest.approx(25, rel=0.03)
 
 
 def test_autocovariance_is_that_of_literal_pairs():

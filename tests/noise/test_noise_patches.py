@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pairfree.errors import ConfigError, InputError
+from pairfree.noise.copula import autocovariance
 from pairfree.noise.patches import GCBD_MEAN, GCBD_SUB_PX, GCBD_VARIANCE, doubts, extract, haar, unevenness, uniform, window_moments
 from pairfree.noise.simulate import simulate
 
@@ -124,6 +125,15 @@ def test_the_deviation_of_the_noise_comes_out(spec, deviation):
     assert (found.gains[0] > 1.1) == spec.startswith("correlated")
 
 
+def test_the_most_even_patches_of_correlated_noise_are_not_its_whitest():
+    """Correlation of neighbours in the first fifth of the patches against that of the noise minus its planes."""
+    found = extract(noisy(12, "correlated:sigma=25"))
+    first = autocovariance(found.pixels[: len(found.pixels) // 5].astype(np.float64), 1)[0, 0]
+    alone = [without_plane(simulate(np.zeros((96, 96)), "correlated:sigma=25", np.random.default_rng(seed))[0]) for seed in range(300)]
+    true = autocovariance(np.stack(alone)[:, None], 1)[0, 0]
+    assert first[1, 2] / first[1, 1] == pytest.approx(true[1, 2] / true[1, 1], abs=0.012)
+
+
 def test_the_wavelet_rule_is_not_taken_in_by_repeating_patterns():
     """Fine stripes look alike in all sub-patches, so eq. (3) takes them for noise (the paper's Figure 2 b)."""
     rng = np.random.default_rng(0)
@@ -166,12 +176,35 @@ def test_images_without_a_smooth_area_are_refused():
         extract(stripes, rule="gcbd")
 
 
+def test_a_blank_channel_does_not_hide_the_noise_of_the_others():
+    images = [np.concatenate([image, np.full_like(image, 7.0)]) for image in noisy(3, "gaussian:sigma=25")]
+    found = extract(images)
+    assert np.median(found.pixels[:, 0].std(axis=(1, 2))) == pytest.approx(25, rel=0.03)
+    assert not found.pixels[:, 1].any()
+
+
+def test_strips_of_a_large_image_give_the_same_patches(monkeypatch):
+    images = noisy(2, "gaussian:sigma=8", (300, 260))
+    whole = [extract(images, rule=rule) for rule in ("wavelet", "gcbd")]
+    monkeypatch.setattr("pairfree.noise.patches.STRIP_PX", 8000)
+    for one, other in zip(whole, [extract(images, rule=rule) for rule in ("wavelet", "gcbd")], strict=True):
+        np.testing.assert_array_equal(one.places, other.places)
+        np.testing.assert_allclose(one.unevenness, other.unevenness, rtol=1e-9)
+
+
+def test_patches_of_many_channels_are_fewer(monkeypatch):
+    monkeypatch.setattr("pairfree.noise.patches.MOST_BYTES", 4 * 96**2 * 90)
+    assert len(extract(noisy(2, "gaussian:sigma=25")).pixels) == 90
+
+
 def test_images_smaller_than_a_patch_are_passed_over_or_refused():
     images = noisy(2, "gaussian:sigma=25")
     found = extract([images[0][:, :50], images[1]])
     assert set(found.places[:, 0]) == {1}
     with pytest.raises(InputError, match="no image is as large as a noise patch"):
         extract([image[:, :50] for image in images])
+    with pytest.raises(InputError, match=r"have 9 places .* larger or more images, or smaller patches"):
+        extract([images[0][:, :100, :100]])
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "wave"}, {"patch_px": 33}, {"patch_px": 16}, {"patch_px": 40, "rule": "gcbd"}])
@@ -186,6 +219,20 @@ def test_wrong_settings_are_refused(wrong):
 def test_white_and_correlated_noise_leave_no_doubt():
     for spec in ("gaussian:sigma=25", "correlated:sigma=25"):
         assert doubts(extract(noisy(4, spec))) == []
+
+
+def test_texture_that_looks_like_noise_is_told():
+    """Texture all over the images passes for correlated noise: only the user can tell them apart."""
+    rng = np.random.default_rng(0)
+    textures = [ndimage.gaussian_filter(rng.standard_normal((240, 320)), 1.5) for _ in range(6)]
+    (line,) = doubts(extract([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures]))
+    assert "strongly correlated" in line
+    assert "texture" in line
+
+
+def test_a_single_small_spot_is_told():
+    (line,) = doubts(extract([128 + np.random.default_rng(0).normal(0, 25, (1, 120, 120))]))
+    assert "same few smooth spots" in line
 
 
 def test_noise_that_follows_the_brightness_is_told():

@@ -14,6 +14,7 @@ import torch
 
 from pairfree.bench.base import Cell, Experiment, Task, add_noise, read_planes
 from pairfree.evaluate.noref import autocorrelation
+from pairfree.files.image import evenly
 from pairfree.methods.imitation import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.noise.copula import TABLE_END, Copula, autocovariance, fit_copula
@@ -66,7 +67,7 @@ def likeness(copula: Copula, column: str) -> dict[str, float]:
 def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
     """Deviations of the patches beside the truth, their spread, and what is left of structure: the correlation of neighbours."""
     low, middle, high = np.quantile(found.deviations, [0.05, 0.5, 0.95])
-    covariance = autocovariance(found.pixels[:2000].astype(np.float64), 1)[0, 0]
+    covariance = autocovariance(found.pixels[evenly(len(found.pixels), 2000)].astype(np.float64), 1)[0, 0]
     return {
         "patches": float(len(found.pixels)),
         "true std": true_std,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.errors import InputError
+from pairfree.noise.patches import without_planes
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +27,8 @@ LOST_POWER = 0.003
 """Share of a filter's power that may be cut off with its ends."""
 SAMPLE = 4_000_000
 """Pixels that quantiles are measured from."""
+AT_ONCE = 256
+"""Patches whose spectra are made together."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,47 @@ class Copula:
 
 
 def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula:
-    """Measure it on noise patches (N, C, P, P), P more than twice the reach.
+    """Measure it on noise patches (N, C, P, P) minus their planes, P more than twice the reach. A blank channel gets no noise.
 
-    Raises InputError where a channel has no noise
+    Raises InputError where no channel has noise
     """
-    side = patches.shape[-1]
+    count, channels, side = patches.shape[:3]
     if side <= 2 * reach_px:
         raise InputError(f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger patches")
-    if not np.all(np.ptp(patches, axis=(0, 2, 3)) > 0):
+    blank = np.ptp(patches, axis=(0, 2, 3)) == 0
+    if blank.all():
         raise InputError("the smooth areas hold no noise at all: there is nothing to imitate; check the input files")
-    table = np.stack([_quantiles(patches[:, channel]) for channel in range(patches.shape[1])])
+    table = np.stack([_quantiles(patches[:, channel]) for channel in range(channels)])
     nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
-    normal = np.stack([np.interp(patches[:, channel], table[channel], nodes) for channel in range(patches.shape[1])], axis=1)
-    # What a whole patch has in common is the error of the mean that was subtracted from it, much enlarged where a distribution is peaked.
-    normal -= normal.mean(axis=(2, 3), keepdims=True)
-    return Copula(_filters(autocovariance(normal, reach_px)), table)
+    covariance = np.zeros((channels, channels, 2 * reach_px + 1, 2 * reach_px + 1))
+    for start in range(0, count, AT_ONCE):
+        some = patches[start : start + AT_ONCE]
+        normal = np.zeros(some.shape)
+        for channel in np.flatnonzero(~blank):
+            normal[:, channel] = np.interp(some[:, channel], table[channel], nodes)
+        # The plane of a patch is the error of the one that was subtracted from it, much enlarged where a distribution is peaked.
+        covariance += autocovariance(without_planes(normal), reach_px) * (len(some) / count)
+    whole = covariance + taken_off(covariance, side)
+    each, middle = np.arange(channels), (reach_px, reach_px)
+    covariance[each, each, *middle] += blank
+    whole[each, each, *middle] += blank
+    grown = np.sqrt(whole[each, each, *middle] / covariance[each, each, *middle])
+    return Copula(_filters(whole), table * grown[:, None])
+
+
+def taken_off(covariance: FloatArray, side: int) -> FloatArray:
+    r"""What the covariance (C, C, 2 r + 1, 2 r + 1) of patches lost with their planes, (C, C, 1, 1), the same at every lag.
+
+    Equation   v = sum_f f' S f / P^2 over the three unit functions f of a plane, S the noise's covariance matrix; f' S f is the sum of
+               c(d) a_f(d) over lags d, a_f the autocorrelation of f. Since c = found + v: v = sum found a / (P^2 - sum a), a = sum_f a_f
+    Assumes    a correlation that ends within the reach r, and is much shorter than a patch
+    """
+    flat = np.full(side, side**-0.5)
+    ramp = np.arange(side) - (side - 1) / 2.0
+    middle = slice(side - 1 - covariance.shape[-1] // 2, side + covariance.shape[-1] // 2)
+    of_flat, of_ramp = (np.correlate(one, one, "full")[middle] for one in (flat, ramp / np.linalg.norm(ramp)))
+    both = np.outer(of_flat, of_flat) + np.outer(of_ramp, of_flat) + np.outer(of_flat, of_ramp)
+    return np.asarray((covariance * both).sum(axis=(2, 3), keepdims=True) / (side**2 - both.sum()))
 
 
 def _quantiles(values: NDArray[np.float32]) -> FloatArray:

@@ -7,10 +7,11 @@ the patch nor on how densely candidates lie; dense candidates are what makes str
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.stats import skew
 
@@ -26,6 +27,11 @@ STRIDE_PX = 8
 LEAST_CANDIDATES, MOST_CANDIDATES = 2000, 2_000_000
 MOST = 20_000
 """GAN2GAN's number of patches."""
+MOST_BYTES = 2**30
+"""Of the patches; those of many channels are fewer."""
+STRIP_PX = 2**24
+"""Pixels that are judged at once, at about 60 bytes each."""
+CUT_AT_ONCE = 256
 FEWEST = 64
 """Fewer smooth patches say nothing about a distribution."""
 WORST_UNEVENNESS = 0.6
@@ -35,8 +41,12 @@ REFERENCE = 200
 """The most even candidates, whose deviation is the yardstick."""
 EXCESS, TAIL_EXCESS, TAIL = 0.03, 0.1, 90.0
 """Patches are taken as long as their median deviation exceeds the reference's by no more than the first and their 90th percentile by no
-more than the second: beyond, structure creeps in. Chosen on BSD300's training images and the rest of BSDS500 with two kinds of noise."""
-GAIN_ROUNDS = 2
+more than the second: beyond, structure creeps in. Chosen on BSD300's training images and BSDS500's test images (none of them in BSD68) with
+two kinds of noise."""
+GAIN_ROUNDS = (REFERENCE, REFERENCE, 4000, 4000, 4000)
+"""On how many of the candidates that pass the sub-bands' proportions are measured, in turn: the most even few alone are too white."""
+BLANK = 1e-6
+"""A channel whose largest deviation is below that share of the largest of all holds no noise."""
 GCBD_SUB_PX, GCBD_MEAN, GCBD_VARIANCE = 16, 0.1, 0.25
 """Side of the sub-patches, mu and gamma of eq. (3), as Chen et al. (CVPR 2018) have them."""
 RULES = ("wavelet", "gcbd")
@@ -64,7 +74,7 @@ class NoisePatches:
     @property
     def deviations(self) -> FloatArray:
         """(N,) standard deviation of each patch, intensity units."""
-        return np.asarray(self.pixels.std(axis=(1, 2, 3), dtype=np.float64))
+        return np.array([patch.std(dtype=np.float64) for patch in self.pixels])
 
 
 def haar(image: FloatArray) -> FloatArray:
@@ -161,7 +171,7 @@ def extract(
     images      (C, H, W), intensity units; those smaller than a patch are passed over
     patch_px    side of the patches, pixels, even
     stride_px   distance of candidates, pixels, even; 0: 8, more where that would make over 2 million of them, less where under 2 thousand
-    most        at most so many patches, the most even first (rule "gcbd": spread over all that pass)
+    most        at most so many patches, the most even first (rule "gcbd": spread over all that pass); fewer where they would take 1 GiB
     rule        "wavelet", eq. (4), or "gcbd", eq. (3)
     threshold   lambda of eq. (4), with sub-bands taken as even; 0: chosen from the data, as are their proportions
     Raises      InputError where no image holds a patch, or none is smooth
@@ -174,15 +184,15 @@ def extract(
     if not usable:
         raise InputError(f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a smaller patch")
     stride = stride_px or _stride([images[index].shape for index in usable], patch_px)
+    most = max(FEWEST, min(most, MOST_BYTES // (4 * len(images[0]) * patch_px**2)))
     if rule == "gcbd":
         return _by_gcbd(images, usable, patch_px, stride, most)
     places, deviations, levels = _candidates(images, usable, patch_px, stride)
     gains = np.ones(4)
     _check_smooth(_over_channels(deviations, gains), patch_px, threshold or WORST_UNEVENNESS)
-    for _ in range(GAIN_ROUNDS if threshold == 0 else 0):
-        best = deviations[np.argsort(_over_channels(deviations, gains), kind="stable")[:REFERENCE]].reshape(-1, 4)
-        gains = np.median(best / np.maximum(best.mean(axis=1, keepdims=True), 1e-12), axis=0)
-        gains = np.maximum(gains / gains.mean(), 1e-3)
+    for some in () if threshold else GAIN_ROUNDS:
+        order = np.argsort(_over_channels(deviations, gains), kind="stable")
+        gains = _proportions(deviations[order[: _how_many(levels[order], some)]])
     uneven = _over_channels(deviations, gains)
     order = np.argsort(uneven, kind="stable")
     count = int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)
@@ -191,7 +201,19 @@ def extract(
     return NoisePatches(pixels, places[kept], uneven[kept], gains, float(uneven[kept[-1]]), means)
 
 
+def _proportions(deviations: FloatArray) -> FloatArray:
+    """(4,) typical proportion of the sub-bands' deviations, of (N, C, 4); their mean is 1."""
+    each = deviations.reshape(-1, 4)
+    gains = np.median(each / np.maximum(each.mean(axis=1, keepdims=True), 1e-12), axis=0)
+    return np.asarray(np.maximum(gains / gains.mean(), 1e-3))
+
+
 def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
+    if len(uneven) < FEWEST:
+        raise InputError(
+            f"too little to measure noise on: the images have {len(uneven)} places for a patch of {patch_px} x {patch_px} px, {FEWEST} are "
+            "needed; give larger or more images, or smaller patches (noise_patch_px)"
+        )
     best = np.sort(uneven)[:FEWEST]
     if len(best) < FEWEST or best[-1] > bound:
         found = f"rule (4) leaves {int(np.count_nonzero(best <= bound))} of {len(uneven)} candidates of {patch_px} x {patch_px} px"
@@ -207,23 +229,34 @@ def _stride(shapes: Sequence[tuple[int, ...]], patch_px: int) -> int:
 def _candidates(
     images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int
 ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-    """Places (M, 3), deviations of the sub-bands (M, C, 4), and of the patches (M,)."""
+    """Places (M, 3), deviations of the sub-bands (M, C, 4) in the channels that hold noise, and of the patches (M,)."""
     places, bands, levels = [], [], []
     for index in usable:
-        image = np.asarray(images[index], dtype=np.float64)
-        coefficients = haar(image)
-        variance = window_moments(coefficients, patch_px // 2, stride // 2)[1]
-        variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
-        bands.append(np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])))
-        level = window_moments(image, patch_px, stride)[1] - plane_variance(image, patch_px, stride)
-        levels.append(np.sqrt(np.maximum(level, 0.0).mean(axis=0)).ravel())
-        places.append(_grid(index, variance.shape[2:], stride))
-    return np.concatenate(places), np.concatenate(bands), np.concatenate(levels)
+        for top, strip in _strips(images[index], patch_px, stride):
+            coefficients = haar(strip)
+            variance = window_moments(coefficients, patch_px // 2, stride // 2)[1]
+            variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
+            bands.append(np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])))
+            level = window_moments(strip, patch_px, stride)[1] - plane_variance(strip, patch_px, stride)
+            levels.append(np.sqrt(np.maximum(level, 0.0).mean(axis=0)).ravel())
+            places.append(_grid(index, top, variance.shape[2:], stride))
+    deviations = np.concatenate(bands)
+    largest = deviations.max(axis=(0, 2))
+    holding = largest > BLANK * largest.max()
+    return np.concatenate(places), deviations[:, holding] if holding.any() else deviations, np.concatenate(levels)
 
 
-def _grid(index: int, shape: tuple[int, ...], stride: int) -> NDArray[np.int64]:
+def _strips(image: np.ndarray, patch_px: int, stride: int) -> Iterator[tuple[int, FloatArray]]:
+    """(first row, pixels) of pieces of an image (C, H, W): every candidate lies in one, and running sums need memory for one only."""
+    height, width = image.shape[1:]
+    rows = max(1, STRIP_PX // (len(image) * width * stride)) * stride
+    for top in range(0, height - patch_px + 1, rows):
+        yield top, np.asarray(image[:, top : top + rows - stride + patch_px], dtype=np.float64)
+
+
+def _grid(index: int, top: int, shape: tuple[int, ...], stride: int) -> NDArray[np.int64]:
     rows, columns = (at.ravel() * stride for at in np.indices(shape))
-    return np.stack([np.full(rows.size, index), rows, columns], axis=1).astype(np.int64)
+    return np.stack([np.full(rows.size, index), top + rows, columns], axis=1).astype(np.int64)
 
 
 def _over_channels(deviations: FloatArray, gains: FloatArray) -> FloatArray:
@@ -243,27 +276,38 @@ def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int,
     stride = max(one for one in (2, 4, 8, 16) if one <= max(stride, 2))  # sub-patches must lie on the grid of the candidates
     found = []
     for index in usable:
-        good = uniform(np.asarray(images[index], dtype=np.float64), patch_px, stride)
-        found.append(_grid(index, good.shape, stride)[good.ravel()])
+        for top, strip in _strips(images[index], patch_px, stride):
+            good = uniform(strip, patch_px, stride)
+            found.append(_grid(index, top, good.shape, stride)[good.ravel()])
     places = np.concatenate(found)
     if len(places) < FEWEST:
         raise InputError(f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed")
-    places = places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]
+    places = places[evenly(len(places), most)]
     pixels, means = _cut(images, places, patch_px)
     return NoisePatches(pixels, places, np.zeros(len(places)), np.ones(4), 0.0, means)
 
 
 def _cut(images: Sequence[np.ndarray], places: NDArray[np.int64], patch_px: int) -> tuple[NDArray[np.float32], FloatArray]:
     pixels = np.empty((len(places), len(images[0]), patch_px, patch_px), np.float32)
-    along = np.tile(np.arange(patch_px) - (patch_px - 1) / 2.0, (patch_px, 1))
-    power = float(np.sum(along**2))
     means = np.empty(len(places))
-    for patch, (number, (index, top, left)) in zip(pixels, enumerate(places.tolist()), strict=True):
-        cut = np.asarray(images[index][:, top : top + patch_px, left : left + patch_px], dtype=np.float64)
-        mean = cut.mean(axis=(1, 2), keepdims=True)
-        patch[...] = cut - mean - sum((cut * ramp).sum(axis=(1, 2), keepdims=True) / power * ramp for ramp in (along, along.T))
-        means[number] = mean.mean()
+    for index in np.unique(places[:, 0]):
+        windows = sliding_window_view(np.asarray(images[index]), (patch_px, patch_px), axis=(1, 2))
+        of_image = np.flatnonzero(places[:, 0] == index)
+        for some in np.array_split(of_image, math.ceil(len(of_image) / CUT_AT_ONCE)):
+            cut = np.moveaxis(windows[:, places[some, 1], places[some, 2]].astype(np.float64), 0, 1)
+            means[some] = cut.mean(axis=(1, 2, 3))
+            pixels[some] = without_planes(cut)
     return pixels, means
+
+
+def without_planes(patches: FloatArray) -> FloatArray:
+    """Each of (..., P, P) minus its mean and its slopes along both axes (least squares)."""
+    side = patches.shape[-1]
+    along = np.arange(side) - (side - 1) / 2.0
+    along /= math.sqrt(side * float(np.sum(along**2)))  # of unit power over a patch
+    left = patches - patches.mean(axis=(-2, -1), keepdims=True)
+    down, right = np.einsum("...ij,i->...", left, along), np.einsum("...ij,j->...", left, along)
+    return np.asarray(left - down[..., None, None] * along[:, None] - right[..., None, None] * along)
 
 
 def doubts(found: NoisePatches) -> list[str]:
@@ -275,9 +319,17 @@ def doubts(found: NoisePatches) -> list[str]:
     if abs(change) > DEPENDENCE and abs(slope) > 5.0 * scatter:
         return [
             f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the smooth areas), which "
-            "GAN2GAN assumes it does not; iddp and nb2nb allow it"
+            "this method assumes it does not; iddp and nb2nb allow it"
         ]
     lines = []
+    if len(np.unique(found.places // [1, found.pixels.shape[-1], found.pixels.shape[-1]], axis=0)) < FEWEST_APART:
+        lines.append("the noise was measured on the same few smooth spots again and again: give more or larger images")
+    if found.gains.max() > STRONG * found.gains.min():
+        lines.append(
+            f"the noise found is strongly correlated (its sub-bands differ by a factor of {found.gains.max() / found.gains.min():.1f}): if "
+            "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and would be taken off with it; "
+            "look at the noise patches in the report"
+        )
     spread = float(np.subtract(*np.percentile(deviations, [84, 16])) / 2.0 / np.median(deviations))
     if spread > SPREAD:
         lines.append(f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ in noise")
@@ -286,11 +338,15 @@ def doubts(found: NoisePatches) -> list[str]:
     if abs(lopsided) > SKEWNESS:
         lines.append(
             f"the noise is lopsided (skewness {lopsided:+.2f}): film, charging and clipped pixels make such noise, and shift the "
-            "brightness too, which GAN2GAN assumes it does not; iscl with a clean set restores that"
+            "brightness too, which this method assumes it does not; iscl with a clean set restores that"
         )
     return lines
 
 
+FEWEST_APART = 8
+"""Squares of the patches' size, side by side, that must hold some of them."""
+STRONG = 1.6
+"""Ratio of the sub-bands' proportions from which ``doubts`` speaks; 1 for white noise, 1.3 for GAN2GAN's correlated one."""
 DEPENDENCE, SPREAD, SKEWNESS = 0.25, 0.1, 0.5
 """Relative change of the variance over the smooth areas, relative spread of the deviations, and median skewness of a patch, from which
 ``doubts`` speaks. Skewness: film noise on photographs 0.8; Gaussian, correlated and mixture noise below 0.3."""
