@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pairfree as pf
+from pairfree.data.patches import PatchPool, TrainingData, symmetric
 from pairfree.errors import ConfigError, InputError
 from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
@@ -37,11 +38,14 @@ def made(small, **changes):
 
 
 def noisy_data(patch_px=64, sigma=0.1):
-    from pairfree.data.patches import PatchPool, TrainingData
-
     rng = np.random.default_rng(3)
     planes = [(0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None] + rng.normal(0, sigma, (1, 120, 130)) for _ in range(3)]
     return TrainingData(PatchPool(planes, "cpu", patch_px))
+
+
+def upright(data, step):
+    """Patches of a step, untransposed, as the generative model sees them."""
+    return data.noisy.gather(data.noisy.draw(0, step, 4), augment=False)
 
 
 @pytest.fixture
@@ -97,14 +101,14 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
 
 
 def test_reuse_during_the_critic_steps_changes_nothing(generative):
-    """The critics' weights equal those of a literal loop that makes noise and estimates anew for every critic step."""
+    """Losses, and the critics' weights, are those of a literal loop that makes noise and estimates anew for every critic step."""
     method, data = generative
     twin = copy.deepcopy(method)
     at, batch = At(0, 3, "generative", 3, 10), data.batch(0, 3, 4)
-    method.step(batch, at)
+    logged = method.step(batch, at)
 
-    z, r = batch.noisy, torch.randn(4, 128, generator=at.rng("latent"))
-    noise = twin.patches.gather(twin.patches.draw(0, 3, 4, "noise patches"))
+    z, r = upright(data, 3), torch.randn(4, 128, generator=at.rng("latent"))
+    noise = twin.patches.gather(twin.patches.draw(0, 3, 4, "noise patches"), augment=False)
     for _ in range(5):
         fake, rough = twin.g1(r), twin.g2(z)
         objective = twin.f1(noise).mean() - twin.f1(fake).mean() + twin.f2(z).mean() - twin.f2(rough + fake).mean()
@@ -114,9 +118,14 @@ def test_reuse_during_the_critic_steps_changes_nothing(generative):
         with torch.no_grad():
             for parameter in (*twin.f1.parameters(), *twin.f2.parameters()):
                 parameter.clamp_(-0.02, 0.02)
+    assert logged["critics"].item() == pytest.approx(objective.item(), abs=1e-6)
     for name in ("f1", "f2"):
         for ours, literal in zip(method.networks[name].parameters(), twin.networks[name].parameters(), strict=True):
             torch.testing.assert_close(ours, literal, rtol=1e-5, atol=1e-7)
+    with torch.no_grad():
+        fake, rough = twin.g1(r), twin.g2(z)
+        expected = -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+    assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
 
 
 def test_the_generators_descend_equation_8_after_the_critics(generative):
@@ -127,7 +136,7 @@ def test_the_generators_descend_equation_8_after_the_critics(generative):
     twin.f1.load_state_dict(method.f1.state_dict())
     twin.f2.load_state_dict(method.f2.state_dict())
     with torch.no_grad():
-        z, fake = batch.noisy, twin.g1(torch.randn(4, 128, generator=at.rng("latent")))
+        z, fake = upright(data, 0), twin.g1(torch.randn(4, 128, generator=at.rng("latent")))
         rough = twin.g2(z)
         expected = -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
@@ -143,6 +152,34 @@ def test_ablations_leave_their_network_alone(changes, idle, small):
     method.step(data.batch(0, 0, 4), At(0, 0, "generative", 0, 10))
     after = [parameter.clamp(-0.02, 0.02) if idle == "f2" else parameter for parameter in before]
     assert all(torch.equal(a, b) for a, b in zip(method.networks[idle].parameters(), after, strict=True))
+
+
+def test_scan_lines_keep_their_direction(small):
+    """Noise made of rows: what is put on a transposed patch is made of columns, and the critics see patches as they lie in the images."""
+    rng = np.random.default_rng(0)
+    planes = [0.5 + rng.normal(0, 0.05, (1, 160, 160)) + rng.normal(0, 0.1, (1, 160, 1)) for _ in range(3)]
+    data = TrainingData(PatchPool(planes, "cpu", 32))
+    method = small.method("gan2gan", batch_size=32)
+    method.prepare(data, 0)
+    at, batch = At(0, 0, "start", 0, 10), data.batch(0, 0, 32)
+    noise = method._turned_like(batch, method.noise_like(batch.noisy, "recorruption", at), at)
+    for of in (batch.noisy, noise):
+        lengthwise = of.mean(3).var(2) > of.mean(2).var(2)
+        assert torch.equal(lengthwise[:, 0], data.noisy.draw(0, 0, 32)[:, 3] < 4)
+    wgan = made(small, generative_batch=32)
+    data = TrainingData(PatchPool(planes, "cpu", 64))
+    wgan.prepare(data, 0)
+    for seen in (wgan._upright(data.batch(0, 0, 32), at), wgan.noise_patches(32, at)):
+        assert (seen.mean(3).var(2) > seen.mean(2).var(2)).all()
+
+
+def test_the_sigmoid_of_g2_spans_what_is_brighter_than_the_units_end(small):
+    method, data = made(small), noisy_data()
+    bright = TrainingData(PatchPool([data.noisy.plane(0).numpy() * 4.0], "cpu", 64))
+    method.prepare(bright, 0)
+    assert method.g2.ends.tolist() == pytest.approx([0.0, float(bright.noisy.flat.quantile(0.9999))], abs=1e-4)
+    method.prepare(TrainingData(PatchPool([np.clip(data.noisy.plane(0).numpy(), 0, 1)], "cpu", 64)), 0)
+    assert method.g2.ends.tolist() == [0.0, 1.0]
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------------------------------
@@ -207,8 +244,6 @@ def test_estimates_are_those_of_the_whole_image_with_the_patches_symmetry():
         plane = data.noisy.plane(image)
         width = plane.shape[2]
         grown = torch.nn.functional.pad(plane[None], (0, -width % 8, 0, 0), mode="replicate")
-        from pairfree.data.patches import symmetric
-
         expected = (0.5 * grown.roll(1, 3))[0, :, :, :width][:, top : top + 32, left : left + 32]
         torch.testing.assert_close(patch, symmetric(expected, k))
 
@@ -252,8 +287,6 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 
 def test_images_without_smooth_areas_are_refused(small):
-    from pairfree.data.patches import PatchPool, TrainingData
-
     method = small.method("gan2gan", smooth_limit=0.0)
     stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(0, 0.02, (1, 200, 200))
     with pytest.raises(InputError, match="no smooth area"):
@@ -261,16 +294,31 @@ def test_images_without_smooth_areas_are_refused(small):
 
 
 def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
-    """The denoiser and its copy begin with those weights; generators and critics, which the other run had not, begin afresh."""
+    """The denoiser, its copy and what G2G 1 begins with have those weights; generators and critics, which the other run had not, begin
+    afresh; the rough denoiser is the result until the rounds begin."""
     rng = np.random.default_rng(0)
-    images = [rng.normal(0.5, 0.1, (80, 90)).astype(np.float32) for _ in range(2)]
-    settings = {"net": "dncnn", "width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
+    images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
+    settings = {"net": "dncnn", "width": 4, "patch_px": 64, "batch_size": 2, "precision": "float32"}
     first = pf.train(images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False)
     job = resolve(images, method="gan2gan", init=tmp_path / "run", steps=4, settings={**WGAN, "precision": "float32"})
-    for name in ("net", "previous"):
-        made = job.method.networks[name].state_dict()
-        assert all(torch.equal(value, made[key]) for key, value in first.method.net.state_dict().items())
+    job.method.prepare(job.data, 0)
+    given = first.method.net.state_dict()
+    for name in ("net", "previous", "fresh"):
+        weights = job.method.networks[name].state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in given.items())
+    job.method._begin_round(At(0, 2, "G2G 1", 0, 1))
+    assert all(torch.equal(value, given[key]) for key, value in job.method.net.state_dict().items())
     assert {"g1", "g2", "g3", "f1", "f2"} <= job.method.networks.keys()
+
+
+def test_another_runs_progress_is_not_taken_over(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
+    settings = {**WGAN, "width": 4, "precision": "float32"}
+    model = pf.train(images, method="gan2gan", steps=6, settings=settings, out=tmp_path / "run", report=False)
+    assert bool(model.method.chosen.refined.value)
+    job = resolve(images, method="gan2gan", init=tmp_path / "run", steps=4, settings=settings)
+    assert not bool(job.method.chosen.refined.value)
 
 
 # -- its relatives -----------------------------------------------------------------------------------------------------------------------
@@ -278,8 +326,6 @@ def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
 
 def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
     """The pair is (clean + noise, clean), the noise that of the smooth areas; rule (3) by default."""
-    from pairfree.data.patches import PatchPool, TrainingData
-
     assert PRESETS["gcbd"]["cpu"].rule == PRESETS["gcbd"]["paper"].rule == "gcbd"
     data = noisy_data(32)
     clean = PatchPool([np.full((1, 60, 60), 0.25), np.full((1, 60, 60), 0.75)], "cpu", 32)
@@ -295,8 +341,6 @@ def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
 
 
 def test_gcbds_generator_descends_equation_5_alone(small):
-    from pairfree.data.patches import TrainingData
-
     torch.manual_seed(0)
     method = METHODS["gcbd"](small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1)
     data = noisy_data(32)
@@ -313,8 +357,6 @@ def test_gcbds_generator_descends_equation_5_alone(small):
 
 
 def test_dncnn_b_draws_every_level_up_to_its_largest(small):
-    from pairfree.data.patches import PatchPool, TrainingData
-
     flat = PatchPool([np.full((1, 64, 64), 0.5)], "cpu", 32)
     method, seen = small.method("dncnn-b"), []
     method.f = lambda x: seen.append(x) or method.net(x)

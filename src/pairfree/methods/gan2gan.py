@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data import processes
-from pairfree.data.patches import Batch, TrainingData
+from pairfree.data.patches import Batch, TrainingData, symmetric
 from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
 from pairfree.methods.rounds import Rounds, g2g_loss
@@ -30,6 +30,19 @@ RECORRUPTED = "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learni
 def cycle_loss(z: Tensor, z_again: Tensor) -> Tensor:
     r"""E|Z - g3(g2(Z))|_1, mean over pixels; (B, C, H, W), network units; returns a scalar. Cha et al., eq. 7."""
     return torch.mean(torch.abs(z - z_again))
+
+
+def generator_loss(judged_noise: Tensor, judged_noisy: Tensor, cycle: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    r"""What g1, g2 and g3 minimise: of alpha L_n + beta L_Z + gamma L_cyc, the part that depends on them.
+
+    Equation                    - alpha E[f1(g1(r))] - beta E[f2(g2(Z) + g1(r))] + gamma L_cyc
+    judged_noise, judged_noisy  scores f1(g1(r)) and f2(g2(Z) + g1(r)), any shape;  cycle   L_cyc, a scalar;  weights   alpha, beta, gamma
+    Returns                     a scalar; a part of weight 0 is left out, whatever it is
+    Source                      Cha et al., eq. 8
+    """
+    parts = (-torch.mean(judged_noise), -torch.mean(judged_noisy), cycle)
+    used = [weight * part for weight, part in zip(weights, parts, strict=True) if weight > 0]
+    return torch.stack(used).sum() if used else judged_noise.new_zeros(())
 
 
 def recorrupted_pair(z: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -89,7 +102,7 @@ PRESETS = {
     # of every method's `cpu` preset.
     "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, minutes=10.0),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
-    # not by Adam.
+    # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only.
     "paper": GAN2GANConfig(
         **PUBLISHED,
         steps=23_790,
@@ -112,7 +125,9 @@ class Chosen(nn.Module):
 
 
 class Refined(nn.Module):
-    """A flag that is saved with the weights."""
+    """A flag that is saved with the weights of its own run; another run begins with its own."""
+
+    measured_from_data = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +147,8 @@ class GAN2GAN(Imitation):
         super().__init__(config, channels, device, net)
         self.rounds = Rounds(self.net, self.optimizers["net"], self.precision)
         self.networks["previous"] = self.rounds.previous
+        if config.from_scratch:
+            self.networks["fresh"] = self.rounds.fresh  # part of the state: with --init, it is what was given
         self.chosen: nn.Module = self.net
         if config.start == "g2":
             self.networks["refined"] = refined = Refined().to(self.place)
@@ -165,6 +182,8 @@ class GAN2GAN(Imitation):
         super().prepare(data, seed)
         self.data = data
         self.rounds.forget()
+        if self.config.start == "g2" and self.config.bounded:
+            self.g2.span(data.noisy.flat)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         super().load_tensors(tensors, optimizers)
@@ -172,10 +191,10 @@ class GAN2GAN(Imitation):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         if at.stage == GENERATIVE:
-            px = self.config.made_px
-            return self._generative_step(batch.noisy[: processes.own_share(self.config.generative_batch), :, :px, :px], at)
+            return self._generative_step(self._upright(batch, at), at)
         if at.stage == START:
-            seen, target = recorrupted_pair(batch.noisy, self.noise_like(batch.noisy, "recorruption", at), self.config.recorruption)
+            noise = self._turned_like(batch, self.noise_like(batch.noisy, "recorruption", at), at)
+            seen, target = recorrupted_pair(batch.noisy, noise, self.config.recorruption)
             return self.descend(g2g_loss(self.f(seen), target), at)
         if at.stage_step == 0:
             self._begin_round(at)
@@ -183,7 +202,18 @@ class GAN2GAN(Imitation):
         target = estimate + self.noise_like(estimate, "first copy", at) if self.config.second_copy else estimate
         return self.descend(g2g_loss(self.f(estimate + self.noise_like(estimate, "second copy", at)), target), at)
 
+    def _turned_like(self, batch: Batch, noise: Tensor, at: At) -> Tensor:
+        """Noise (B, C, P, P) under the symmetries of the batch's patches: scan lines of a transposed patch run along columns."""
+        turns = self.prepared(self.data).noisy.draw(at.seed, at.step, len(batch.noisy))[:, 3]
+        return torch.stack([symmetric(one, k) for one, k in zip(noise, turns.tolist(), strict=True)])
+
     # -- the generative model ----------------------------------------------------------------------------------------------------------
+
+    def _upright(self, batch: Batch, at: At) -> Tensor:
+        """The batch's patches as they lie in the images, as the noise was cut out: the critics must not tell noise by its direction."""
+        pool, px = self.prepared(self.data).noisy, self.config.made_px
+        places = pool.draw(at.seed, at.step, len(batch.noisy))[: processes.own_share(self.config.generative_batch)]
+        return pool.gather(places, augment=False)[..., :px, :px]
 
     def _generative_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
         """Algorithm 1, lines 4 to 11. What g1 and g2 make does not change while the critics learn, so it is made once."""
@@ -198,11 +228,9 @@ class GAN2GAN(Imitation):
 
         judged = self.teach_critics(distance, at)
         with constant(self.f1, self.f2):
-            loss = -config.alpha * torch.mean(self.f1(made))
-            if config.beta > 0:
-                loss = loss - config.beta * torch.mean(self.f2(rough + made))
-        if config.gamma > 0:
-            loss = loss + config.gamma * cycle_loss(z, self.g3(rough))
+            judged_noisy = self.f2(rough + made) if config.beta > 0 else torch.zeros(())
+            cycle = cycle_loss(z, self.g3(rough)) if config.gamma > 0 else torch.zeros(())
+            loss = generator_loss(self.f1(made), judged_noisy, cycle, (config.alpha, config.beta, config.gamma))
         self.teach_generators(loss, at)
         return {"loss": loss.detach(), "critics": judged, "noise std": made.detach().std()}
 

@@ -169,9 +169,9 @@ class Imitation(SingleNetwork):
         return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
 
     def noise_patches(self, count: int, at: At) -> Tensor:
-        """Patches of the noise as it was cut out, (count, C, P, P)."""
+        """Patches of the noise as it was cut out, upright, (count, C, P, P)."""
         patches = self.prepared(self.patches)
-        return patches.gather(patches.draw(at.seed, at.step, count, "noise patches"))
+        return patches.gather(patches.draw(at.seed, at.step, count, "noise patches"), augment=False)
 
     def teach_critics(self, distance: Callable[[], Tensor], at: At) -> Tensor:
         """``critic_steps`` steps up the Wasserstein distance, weights clipped after each; returns the last distance."""

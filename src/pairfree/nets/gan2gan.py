@@ -18,6 +18,7 @@ LATENT = 128
 SLOPE = 0.2
 OVERLAP_PX = 16
 """Of neighbouring blocks in noise that is larger than one."""
+SPAN_TAIL, SPAN_SAMPLE = 1e-4, 4_000_000
 
 
 class NoiseGenerator(nn.Module):
@@ -72,7 +73,7 @@ def _ramps(px: int, overlap: int) -> Tensor:
 
 
 class RoughDenoiser(nn.Module):
-    """g2: sigmoid(x - f(x)), f a DnCNN of ``depth`` layers; (B, channels, H, W) network units -> same shape in [0, 1]."""
+    """g2: sigmoid(x - f(x)), f a DnCNN of ``depth`` layers; (B, channels, H, W) network units -> same shape in [0, 1], or in ``span``."""
 
     stride = 1
 
@@ -81,10 +82,18 @@ class RoughDenoiser(nn.Module):
         self.body = DnCNN(channels, width, depth)
         self.bounded = bounded
         normal_init(self)
+        self.register_buffer("ends", torch.tensor([0.0, 1.0]))
+        self.ends: Tensor
+
+    def span(self, values: Tensor) -> None:
+        """Let the sigmoid reach from the darkest to the brightest of these pixels but one in ten thousand, and over [0, 1] at least."""
+        some = values[:: max(1, len(values) // SPAN_SAMPLE)].float().cpu().numpy()
+        low, high = np.quantile(some, [SPAN_TAIL, 1.0 - SPAN_TAIL])
+        self.ends.copy_(torch.tensor([min(0.0, float(low)), max(1.0, float(high))]))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x)
-        return torch.sigmoid(out) if self.bounded else out
+        return self.ends[0] + (self.ends[1] - self.ends[0]) * torch.sigmoid(out) if self.bounded else out
 
 
 class WassersteinCritic(nn.Module):
