@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import pairfree as pf
 from pairfree.errors import InputError
-from pairfree.evaluate.noise_view import NoiseSamples, noise_view
+from pairfree.evaluate.noise_view import NoiseSamples, _sheet, noise_view
 from pairfree.evaluate.noref import autocorrelation
 from pairfree.evaluate.report import ReportData, render_report
 
@@ -47,6 +49,29 @@ def test_a_wrong_generator_is_seen_in_the_numbers():
     assert found > 0.6
     assert abs(made) < 0.05
     assert abs(float(rows["Correlation at 1 px along columns"][0].replace("−", "-"))) < 0.1
+
+
+def test_the_curves_reach_farther_than_the_table(monkeypatch):
+    """Clouds of 10 px that the generator misses."""
+    seen = {}
+    monkeypatch.setattr(sys.modules[noise_view.__module__], "curves", lambda series, *words: seen.update(series) or "")
+    clouds = ndimage.uniform_filter(white(40, 96, 250.0), (0, 0, 10, 10))
+    noise_view(NoiseSamples(clouds, white(40, 96)))
+    assert seen.keys() == {f"{name}, along {axis}" for name in ("found", "made") for axis in ("rows", "columns")}
+    lags, found = seen["found, along rows"]
+    assert list(lags) == list(range(1, 17))
+    np.testing.assert_allclose(found[:9], 1 - np.arange(1, 10) / 10, atol=0.08)
+    assert np.abs(seen["made, along columns"][1]).max() < 0.02
+
+
+def test_the_sheet_shows_the_least_even_patches_too():
+    """Patches come sorted: each is flat, of its own grey."""
+    levels = np.linspace(-1.0, 1.0, 64)
+    sheet = _sheet(np.ones((64, 1, 8, 8)) * levels[:, None, None, None], 9.0)
+    shown = sheet[4::10, 4::10].ravel()
+    assert shown[0] == levels[0]
+    assert shown[-1] == levels[-1]
+    assert np.ptp(np.diff(shown)) < 0.04
 
 
 def test_one_patch_is_enough_and_none_is_refused():

@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pairfree.errors import InputError
 from pairfree.evaluate.noref import LAGS_PX, autocorrelation
-from pairfree.evaluate.plots import histogram_pair, png_uri, to_uint8
+from pairfree.evaluate.plots import curves, histogram_pair, png_uri, to_uint8
 from pairfree.evaluate.reading import fixed, number
+from pairfree.files.image import evenly
 
 SHEET = 4
 """Patches along each side of a contact sheet."""
 GAP_PX = 2
+FARTHEST_PX = 16
 WINDOW_STD = 3.0
 
 
@@ -33,7 +35,7 @@ class NoiseSamples:
 
 
 def noise_view(samples: NoiseSamples) -> dict[str, Any]:
-    """What the template needs: two contact sheets, both histograms, and deviation and autocorrelation side by side."""
+    """What the template needs: two contact sheets, both histograms, and deviation and autocorrelation side by side and as curves."""
     found, made = (_patches(array) for array in (samples.found, samples.made))
     std = float(found.std())
     window = WINDOW_STD * std
@@ -48,8 +50,20 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
         "made": png_uri(to_uint8(_sheet(made, window), -window, window)),
         "window": f"±{number(window)}",
         "rows": rows,
-        "histogram": Markup(histogram_pair(found, made, names, "noise found and noise made", "noise, grey levels")),
+        "histogram": Markup(histogram_pair(found, made, names, "noise found and noise made", "noise, intensity units")),
+        "correlation": Markup(_correlation(found, made)),
     }
+
+
+def _correlation(found: NDArray[np.float64], made: NDArray[np.float64]) -> str:
+    """SVG: autocorrelation along both axes as far as the smaller patches tell it, a quarter of their side."""
+    lags = range(1, min(FARTHEST_PX, found.shape[-1] // 4, made.shape[-1] // 4) + 1)
+    series = {
+        f"{name}, {along}": (lags, autocorrelation(patches, axis, lags))
+        for axis, along in ((3, "along rows"), (2, "along columns"))
+        for name, patches in (("found", found), ("made", made))
+    }
+    return curves(series, "autocorrelation of the noise found and made, by distance", "distance, px", "autocorrelation")
 
 
 def _patches(array: ArrayLike) -> NDArray[np.float64]:
@@ -60,11 +74,12 @@ def _patches(array: ArrayLike) -> NDArray[np.float64]:
 
 
 def _sheet(patches: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """The first channel of the first patches, side by side, white lines between them."""
+    """The first channel of patches spread over all, from the most to the least even, side by side, white lines between them."""
     side = min(SHEET, math.isqrt(len(patches)))
+    shown = patches[evenly(len(patches), side * side), 0]
     px = patches.shape[-1] + GAP_PX
     sheet = np.full((side * px - GAP_PX, side * px - GAP_PX), gap)
     for place in range(side * side):
         row, column = divmod(place, side)
-        sheet[row * px : row * px + px - GAP_PX, column * px : column * px + px - GAP_PX] = patches[place, 0]
+        sheet[row * px : row * px + px - GAP_PX, column * px : column * px + px - GAP_PX] = shown[place]
     return sheet

@@ -175,13 +175,13 @@ def white_band(n_pixels: int) -> float:
     return 2 / math.sqrt(max(n_pixels, 1))
 
 
-def autocorrelation(residual: FloatArray, axis: int) -> tuple[float, ...]:
-    """Autocorrelation at lags 1 to 4 px along an axis (1: along a row, x), after the mean is subtracted; 0 for a flat residual."""
+def autocorrelation(residual: FloatArray, axis: int, lags: Sequence[int] = LAGS_PX) -> tuple[float, ...]:
+    """Autocorrelation at lags of 1, 2, ... px along an axis (1: along a row, x), after the mean is subtracted; 0 for a flat residual."""
     r = np.moveaxis(residual - residual.mean(), axis, 0)
     power = float(np.mean(r**2))
     if power == 0:
-        return tuple(0.0 for _ in LAGS_PX)
-    return tuple(float(np.mean(r[lag:] * r[:-lag]) / power) for lag in LAGS_PX)
+        return tuple(0.0 for _ in lags)
+    return tuple(float(np.mean(r[lag:] * r[:-lag]) / power) for lag in lags)
 
 
 def output_correlation(residual: FloatArray, denoised: FloatArray) -> tuple[float, float]:

@@ -43,13 +43,31 @@ EXCESS, TAIL_EXCESS, TAIL = 0.03, 0.1, 90.0
 """Patches are taken as long as their median deviation exceeds the reference's by no more than the first and their 90th percentile by no
 more than the second: beyond, structure creeps in. Chosen on BSD300's training images and BSDS500's test images (none of them in BSD68) with
 two kinds of noise."""
-GAIN_ROUNDS = (REFERENCE, REFERENCE, 4000, 4000, 4000)
-"""On how many of the candidates that pass the sub-bands' proportions are measured, in turn: the most even few alone are too white."""
+LEVEL, LEVEL_EXCESS = 20.0, 0.03
+"""Of those, each patch is taken that exceeds this percentile of the reference's deviations by no more than this: noise that is independent
+of the image has one level everywhere, and structure only adds to it. Chosen on 8 to 200 of BSD300's training images."""
+GAIN_ROUNDS = 2
 BLANK = 1e-6
 """A channel whose largest deviation is below that share of the largest of all holds no noise."""
 GCBD_SUB_PX, GCBD_MEAN, GCBD_VARIANCE = 16, 0.1, 0.25
 """Side of the sub-patches, mu and gamma of eq. (3), as Chen et al. (CVPR 2018) have them."""
 RULES = ("wavelet", "gcbd")
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Places that the rule took for smooth, whatever the level of their noise.
+
+    places      (M, 3) image, top, left;  means   (M,) over pixels and channels;  deviations   (M,) intensity units, planes taken off
+    """
+
+    places: NDArray[np.int64]
+    means: FloatArray
+    deviations: FloatArray
+
+    def apart(self, side: int) -> int:
+        """Of the squares of that side that images fall into, how many hold some: patches that overlap say the same."""
+        return len(np.unique(self.places // [1, side, side], axis=0))
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,7 @@ class NoisePatches:
     unevenness   (N,) how far each is from noise of the sub-bands' proportions, eq. (4); 0 under rule (3)
     gains        (4,) those proportions; all 1 for white noise
     threshold    lambda: the largest unevenness that was accepted
-    means        (N,) mean of each before, over pixels and channels
+    passed       all that the rule took for smooth; under rule (4) the patches are those of one level among them
     """
 
     pixels: NDArray[np.float32]
@@ -69,12 +87,12 @@ class NoisePatches:
     unevenness: FloatArray
     gains: FloatArray
     threshold: float
-    means: FloatArray
+    passed: Passed
 
     @property
     def deviations(self) -> FloatArray:
         """(N,) standard deviation of each patch, intensity units."""
-        return np.array([patch.std(dtype=np.float64) for patch in self.pixels])
+        return _deviations(self.pixels)
 
 
 def haar(image: FloatArray) -> FloatArray:
@@ -187,18 +205,18 @@ def extract(
     most = max(FEWEST, min(most, MOST_BYTES // (4 * len(images[0]) * patch_px**2)))
     if rule == "gcbd":
         return _by_gcbd(images, usable, patch_px, stride, most)
-    places, deviations, levels = _candidates(images, usable, patch_px, stride)
+    places, deviations, levels, means = _candidates(images, usable, patch_px, stride)
     gains = np.ones(4)
     _check_smooth(_over_channels(deviations, gains), patch_px, threshold or WORST_UNEVENNESS)
-    for some in () if threshold else GAIN_ROUNDS:
+    for _ in range(0 if threshold else GAIN_ROUNDS):
         order = np.argsort(_over_channels(deviations, gains), kind="stable")
-        gains = _proportions(deviations[order[: _how_many(levels[order], some)]])
+        gains = _proportions(deviations[order[:REFERENCE]])
     uneven = _over_channels(deviations, gains)
     order = np.argsort(uneven, kind="stable")
-    count = int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)
-    kept = order[: min(count, most)]
-    pixels, means = _cut(images, places[kept], patch_px)
-    return NoisePatches(pixels, places[kept], uneven[kept], gains, float(uneven[kept[-1]]), means)
+    passed = order[: int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)]
+    kept = (passed if threshold else passed[_of_one_level(levels[order], len(passed))])[:most]
+    found = Passed(places[passed], means[passed], levels[passed])
+    return NoisePatches(_cut(images, places[kept], patch_px), places[kept], uneven[kept], gains, float(uneven[kept[-1]]), found)
 
 
 def _proportions(deviations: FloatArray) -> FloatArray:
@@ -228,22 +246,25 @@ def _stride(shapes: Sequence[tuple[int, ...]], patch_px: int) -> int:
 
 def _candidates(
     images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int
-) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-    """Places (M, 3), deviations of the sub-bands (M, C, 4) in the channels that hold noise, and of the patches (M,)."""
-    places, bands, levels = [], [], []
+) -> tuple[NDArray[np.int64], FloatArray, FloatArray, FloatArray]:
+    """Places (M, 3), deviations of the sub-bands (M, C, 4) in the channels that hold noise, deviations and means of the patches (M,)."""
+    places, bands, levels, means = [], [], [], []
     for index in usable:
         for top, strip in _strips(images[index], patch_px, stride):
             coefficients = haar(strip)
             variance = window_moments(coefficients, patch_px // 2, stride // 2)[1]
             variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
             bands.append(np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])))
-            level = window_moments(strip, patch_px, stride)[1] - plane_variance(strip, patch_px, stride)
+            mean, level = window_moments(strip, patch_px, stride)
+            level -= plane_variance(strip, patch_px, stride)
+            means.append(mean.mean(axis=0).ravel())
             levels.append(np.sqrt(np.maximum(level, 0.0).mean(axis=0)).ravel())
             places.append(_grid(index, top, variance.shape[2:], stride))
     deviations = np.concatenate(bands)
     largest = deviations.max(axis=(0, 2))
     holding = largest > BLANK * largest.max()
-    return np.concatenate(places), deviations[:, holding] if holding.any() else deviations, np.concatenate(levels)
+    deviations = deviations[:, holding] if holding.any() else deviations
+    return np.concatenate(places), deviations, np.concatenate(levels), np.concatenate(means)
 
 
 def _strips(image: np.ndarray, patch_px: int, stride: int) -> Iterator[tuple[int, FloatArray]]:
@@ -272,6 +293,12 @@ def _how_many(levels: FloatArray, most: int) -> int:
     return max(fits, default=FEWEST)
 
 
+def _of_one_level(levels: FloatArray, count: int) -> NDArray[np.int64]:
+    """Which of the first ``count`` keep within ``LEVEL_EXCESS`` of the reference's lower levels; at least ``FEWEST``, the lowest."""
+    bound = (1.0 + LEVEL_EXCESS) * np.percentile(levels[:REFERENCE], LEVEL)
+    return np.flatnonzero(levels[:count] <= max(bound, np.partition(levels[:count], FEWEST - 1)[FEWEST - 1]))
+
+
 def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int, most: int) -> NoisePatches:
     stride = max(one for one in (2, 4, 8, 16) if one <= max(stride, 2))  # sub-patches must lie on the grid of the candidates
     found = []
@@ -283,21 +310,27 @@ def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int,
     if len(places) < FEWEST:
         raise InputError(f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed")
     places = places[evenly(len(places), most)]
-    pixels, means = _cut(images, places, patch_px)
-    return NoisePatches(pixels, places, np.zeros(len(places)), np.ones(4), 0.0, means)
+    pixels, means = _cut(images, places, patch_px), np.empty(len(places))
+    for number, (index, top, left) in enumerate(places.tolist()):
+        means[number] = images[index][:, top : top + patch_px, left : left + patch_px].mean()
+    passed = Passed(places, means, _deviations(pixels))
+    return NoisePatches(pixels, places, np.zeros(len(places)), np.ones(4), 0.0, passed)
 
 
-def _cut(images: Sequence[np.ndarray], places: NDArray[np.int64], patch_px: int) -> tuple[NDArray[np.float32], FloatArray]:
+def _deviations(pixels: NDArray[np.float32]) -> FloatArray:
+    return np.array([patch.std(dtype=np.float64) for patch in pixels])
+
+
+def _cut(images: Sequence[np.ndarray], places: NDArray[np.int64], patch_px: int) -> NDArray[np.float32]:
+    """(N, C, P, P), each without its plane."""
     pixels = np.empty((len(places), len(images[0]), patch_px, patch_px), np.float32)
-    means = np.empty(len(places))
     for index in np.unique(places[:, 0]):
         windows = sliding_window_view(np.asarray(images[index]), (patch_px, patch_px), axis=(1, 2))
         of_image = np.flatnonzero(places[:, 0] == index)
         for some in np.array_split(of_image, math.ceil(len(of_image) / CUT_AT_ONCE)):
             cut = np.moveaxis(windows[:, places[some, 1], places[some, 2]].astype(np.float64), 0, 1)
-            means[some] = cut.mean(axis=(1, 2, 3))
             pixels[some] = without_planes(cut)
-    return pixels, means
+    return pixels
 
 
 def without_planes(patches: FloatArray) -> FloatArray:
@@ -312,17 +345,18 @@ def without_planes(patches: FloatArray) -> FloatArray:
 
 def doubts(found: NoisePatches) -> list[str]:
     """What the patches say against noise that is zero-mean and independent of the image: a line each."""
-    deviations, means = found.deviations, found.means
-    slope, scatter = _slope(means, deviations**2)
-    reach = float(np.subtract(*np.percentile(means, [95, 5])))
-    change = slope * reach / float(np.median(deviations**2))
-    if abs(change) > DEPENDENCE and abs(slope) > 5.0 * scatter:
+    passed, side = found.passed, found.pixels.shape[-1]
+    slope, scatter = _slope(passed.means, passed.deviations**2)
+    scatter *= math.sqrt(len(passed.means) / passed.apart(side))
+    reach = float(np.subtract(*np.percentile(passed.means, [95, 5])))
+    change = slope * reach / float(np.median(passed.deviations**2))
+    if abs(change) > DEPENDENCE and abs(slope) > 3.0 * scatter:
         return [
             f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the smooth areas), which "
             "this method assumes it does not; iddp and nb2nb allow it"
         ]
     lines = []
-    if len(np.unique(found.places // [1, found.pixels.shape[-1], found.pixels.shape[-1]], axis=0)) < FEWEST_APART:
+    if passed.apart(side) < FEWEST_APART:
         lines.append("the noise was measured on the same few smooth spots again and again: give more or larger images")
     if found.gains.max() > STRONG * found.gains.min():
         lines.append(
@@ -330,10 +364,10 @@ def doubts(found: NoisePatches) -> list[str]:
             "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and would be taken off with it; "
             "look at the noise patches in the report"
         )
-    spread = float(np.subtract(*np.percentile(deviations, [84, 16])) / 2.0 / np.median(deviations))
+    spread = float(np.subtract(*np.percentile(passed.deviations, [84, 16])) / 2.0 / np.median(passed.deviations))
     if spread > SPREAD:
         lines.append(f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ in noise")
-    some = found.pixels[evenly(len(deviations), SKEWED_PATCHES)]
+    some = found.pixels[evenly(len(found.pixels), SKEWED_PATCHES)]
     lopsided = float(np.median(skew(some.reshape(len(some), -1), axis=1)))
     if abs(lopsided) > SKEWNESS:
         lines.append(
