@@ -9,7 +9,7 @@ import numpy as np
 from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 
 COLUMNS = ("confocal + two-photon MICE", "wide-field")
-METHODS = ("n2v", "nb2nb", "iddp", "n2c")
+METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "n2c")
 GAUSSIANS_PX = (0.7, 1.0, 1.3, 1.6, 2.0)
 
 

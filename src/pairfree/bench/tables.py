@@ -53,7 +53,8 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
             cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [""] * len(further)
-            lines.append(f"| {row}: after its {stage} | - | " + " | ".join(cells_before) + f" | {len(found)} | | |")
+            theirs = experiment.published.get(f"{row}: after its {stage}", {}).get(column, "-")
+            lines.append(f"| {row}: after its {stage} | {theirs} | " + " | ".join(cells_before) + f" | {len(found)} | | |")
         lines.append(f"| {row} | {text or '-'} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
     return [*lines, ""]
 
