@@ -178,7 +178,8 @@ class GAN2GAN(Imitation):
         return (*(Stage(name, config.start_share / len(first)) for name in first), *rounds)
 
     def prepare(self, data: TrainingData, seed: int) -> None:
-        # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when they are cut.
+        # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when they are cut; candidates lie 8 px
+        # apart; lambda and the proportions of the sub-bands follow from the data, and patches above the noise's level are left out.
         super().prepare(data, seed)
         self.data = data
         self.rounds.forget()

@@ -54,9 +54,9 @@ def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
 class ImitationConfig(SingleConfig):
     """generator           what imitates the noise: "wgan", g1 of the papers, or "copula", measured and not trained (``noise.copula``)
     rule                how smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)
-    noise_patch_px      side of the noise patches, even
+    noise_patch_px      side of the noise patches, even, from 32 up; images with little smooth area need smaller ones
     generator_px        side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it; 0 is patch_px
-    smooth_limit        lambda of rule (4); 0 is chosen from the data
+    smooth_limit        lambda of rule (4), with all sub-bands alike, as printed; 0: it and their proportions are chosen from the data
     critic_width        channels of the critics' first level
     critic_steps, critic_clip   updates of the critics for one of the generators, and the bound of their weights
     critic_lr, generator_lr     rates of RMSprop and Adam; the latter falls linearly to 0 over the last two thirds

@@ -46,23 +46,24 @@ class NoiseGenerator(nn.Module):
         return torch.tanh(full_precision(self.body(z[:, :, None, None])))
 
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) for ``shape`` = (B, H, W), any size: independent blocks of px x px that overlap.
+        """(B, C, H, W) for ``shape`` = (B, H, W), any size: independent blocks of px x px that overlap, on a grid that begins anywhere.
 
         Across an overlap the weights of two blocks are cosine and sine of an angle that goes from 0 to a right one: the variances of
         independent noises then add up to that of either, and a correlation at a distance of d pixels is kept up to
         cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is used twice. What is not Gaussian becomes a little more so there.
         """
         count, *sides = shape
-        step = self.px - OVERLAP_PX
-        blocks = [1 if side <= self.px else -(-(side + OVERLAP_PX) // step) for side in sides]
-        made: Tensor = self(torch.randn(count * math.prod(blocks), LATENT, generator=generator, device=next(self.parameters()).device))
+        step, place = self.px - OVERLAP_PX, next(self.parameters()).device
+        blocks = [1 if side <= self.px else -(-(side + self.px) // step) for side in sides]
+        made: Tensor = self(torch.randn(count * math.prod(blocks), LATENT, generator=generator, device=place))
         if blocks == [1, 1]:
             return made[..., : sides[0], : sides[1]]
         weights = [torch.ones(self.px) if many == 1 else _ramps(self.px, OVERLAP_PX) for many in blocks]
         made = made * torch.outer(*weights).to(made)
         columns = made.reshape(count, math.prod(blocks), -1).transpose(1, 2)
         whole = F.fold(columns, tuple(step * many + OVERLAP_PX for many in blocks), self.px, stride=step)
-        first = [0 if many == 1 else OVERLAP_PX for many in blocks]
+        shifts = torch.randint(step, (2,), generator=generator, device=place).tolist()
+        first = [0 if many == 1 else OVERLAP_PX + shift for many, shift in zip(blocks, shifts, strict=True)]
         return whole[..., first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]]
 
 
