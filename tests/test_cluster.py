@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,18 @@ import pytest
 import tifffile
 import torch
 import zarr
+from torch import nn
 
 import pairfree as pf
 from pairfree import cluster
+from pairfree.data.normalize import Normalizer
+from pairfree.engine.model import Model
+from pairfree.engine.predictor import Predictor
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import open_image
+from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
+from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 
 TILE_BYTES = 3e7
 
@@ -86,6 +94,56 @@ def test_a_task_takes_its_share_of_threads(beside: int, most: int, expected: int
     assert sum(block.size for _, _, block, _ in parts) == 300 * 500
 
 
+def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as one after the other."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    nn.init.zeros_(net[1].rho)  # instance statistics alone
+    model = Model(Predictor(small.method("n2v", net=net), Normalizer(0.0, 1.0), 1, core_px=64), {})
+    assert model.predictor.instance_layers
+    rng = np.random.default_rng(0)
+    image = Image((rng.normal(0, 1, (2, 192, 192)) * [[[1.0]], [[40.0]]]).astype(np.float32), "ZYX")
+    monkeypatch.setattr(cluster, "_image", lambda *words: image)
+    monkeypatch.setattr(cluster, "_changed_ns", lambda source: 0)
+    tiles = list(model.predictor.cores(192, 192))
+
+    def plane(index: int) -> np.ndarray:
+        out = np.empty((192, 192))
+        for rows, columns, block, _ in cluster.work(model, "", DEFAULT, (index,), tiles):
+            out[rows, columns] = block
+        return out
+
+    threads = torch.get_num_threads()
+    try:
+        one_by_one = [plane(0), plane(1)]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(5):
+                for found, expected in zip(pool.map(plane, [0, 1]), one_by_one, strict=True):
+                    np.testing.assert_array_equal(found, expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_file_that_a_worker_cannot_see_is_one_line(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.npy: a Dask worker on .* cannot see it"):
+        cluster.work(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, (), [])
+
+
+def test_starting_workers_leaves_the_environment_alone(client: Any) -> None:
+    """Dask's own settings would count as the user's: one thread a task."""
+    assert os.environ.get("MALLOC_TRIM_THRESHOLD_") != "65536"
+
+
+def test_a_scheduler_without_workers_is_one_line(run: Path, files: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        Client(empty) as client,
+        pytest.raises(ConfigError, match="no workers"),
+    ):
+        cluster.denoise_on(client, pf.load(run), open_image(files / "c.npy"), DEFAULT, None)
+
+
 @pytest.mark.usefixtures("here")
 def test_stopped_work_goes_on_by_one_process(run: Path, files: Path, tmp_path: Path) -> None:
     done: list[int] = []
@@ -117,7 +175,6 @@ def test_what_a_worker_refuses_is_one_line_here(run: Path, tmp_path: Path) -> No
 def test_tasks_cover_every_tile_once(run: Path) -> None:
     model = pf.load(run, max_bytes=TILE_BYTES)
     from pairfree.engine.model import _Pixels
-    from pairfree.files.image import Image
 
     image = Image(np.zeros((2, 700, 900), np.uint16), "ZYX")
     seen = np.zeros(image.shape, int)

@@ -6,10 +6,13 @@ results are equal bit for bit on machines of one kind. dask is an optional packa
 
 from __future__ import annotations
 
+import copy
 import os
+import platform
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 
 from pairfree.engine.model import Model, Receiver
-from pairfree.errors import ConfigError, PairfreeError
+from pairfree.errors import ConfigError, InputError, PairfreeError
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits
@@ -49,11 +52,23 @@ def connected(scheduler: str) -> Iterator[Any]:
             yield client
         return
     workers = _workers(scheduler)
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with ExitStack() as held:
+        with _same_environment():
+            made = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None)
+            cluster = held.enter_context(made)
+        yield held.enter_context(Client(cluster))
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Dask sets OMP_NUM_THREADS and more in this process as it starts workers: they are as before afterwards."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _cores() -> int:
@@ -77,15 +92,18 @@ def denoise_on(
     client: Any, model: Model, image: Image, limits: Limits, sink: Receiver, on_pixels: Callable[[int], None] | None = None
 ) -> None:
     """``model.denoise_into(image, sink)`` for the image of a file, by the workers of a Dask client. Errors of workers are raised here."""
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     model.check(image)
     if image.source is None:
         raise ConfigError("only images of files are denoised on a cluster: workers read them by themselves")
     slots = client.nthreads()  # tasks at a time, by the address of a worker
+    if not slots:
+        raise ConfigError("the Dask scheduler has no workers: start some with dask worker ADDRESS")
     beside = busiest(slots)
     most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
-    shared = client.scatter(model, broadcast=True)
+    source = str(Path(image.source).absolute())
     waiting = tasks(model, image, sink, on_pixels)
     under_way: dict[Any, Task] = {}
     done = as_completed()
@@ -93,19 +111,29 @@ def denoise_on(
     def submit() -> None:
         task = next(waiting, None)
         if task is not None:
-            future = client.submit(work, shared, str(image.source), limits, *task, beside, most, pure=False, retries=2)
+            future = client.submit(work, shared, source, limits, *task, beside, most, pure=False, retries=2)
             under_way[future] = task
             done.add(future)
 
-    for _ in range(AHEAD * max(1, sum(slots.values()))):
-        submit()
-    for future in done:
-        index, _ = under_way.pop(future)
-        for rows, columns, block, clipped in future.result():
-            sink.write(index, block, rows, columns, clipped)
-            if on_pixels is not None:
-                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
-        submit()
+    try:
+        shared = client.scatter(model, broadcast=True)
+        for _ in range(AHEAD * sum(slots.values())):
+            submit()
+        for future in done:
+            index, _ = under_way.pop(future)
+            for rows, columns, block, clipped in future.result():
+                sink.write(index, block, rows, columns, clipped)
+                if on_pixels is not None:
+                    on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
+            submit()
+    except KilledWorker:
+        raise ConfigError(
+            f"{image.source}: worker after worker died over the same tiles, probably for want of memory; give a smaller --max-memory, or "
+            "fewer workers a machine; what is done is kept, so run the same command again"
+        ) from None
+    except (CommClosedError, TimeoutError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise ConfigError(f"the Dask scheduler is gone ({words}); what is done is kept, so run the same command again") from None
 
 
 def busiest(slots: Mapping[str, int]) -> int:
@@ -150,8 +178,29 @@ def work(
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     part = _Tiles(tiles)
-    model.denoise_into(_image(source, limits, Path(source).stat().st_mtime_ns), part, planes=[index])
+    _own(model).denoise_into(_image(source, limits, _changed_ns(source)), part, planes=[index])
     return part.found
+
+
+_of_thread = threading.local()
+
+
+def _own(model: Model) -> Model:
+    """A copy for this thread alone: predictors change as they work (tile size, statistics of a plane); workers may have many threads."""
+    if getattr(_of_thread, "given", None) is not model:
+        _of_thread.given, _of_thread.model = model, copy.deepcopy(model)
+    own: Model = _of_thread.model
+    return own
+
+
+def _changed_ns(source: str) -> int:
+    try:
+        return Path(source).stat().st_mtime_ns
+    except OSError as error:
+        raise InputError(
+            f"{source}: a Dask worker on {platform.node()} cannot see it ({error.strerror}); put the images on a disk that all workers "
+            "have under the same path"
+        ) from None
 
 
 @lru_cache(maxsize=2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 from pairfree.errors import OutputError
 from pairfree.files import Image, save_image
-from pairfree.files.atomic import atomic_path, remove_stale, require_space, write_bytes, write_text
+from pairfree.files.atomic import atomic_folder, atomic_path, remove_stale, require_space, write_bytes, write_text
 
 CALLS = ("open", "write", "fsync", "close", "replace", "makedirs")
 
@@ -81,6 +83,28 @@ def _write_half(final: Path, error: type[BaseException]) -> None:
         assert temporary.name.startswith(".")
         assert f".partial-{os.getpid()}" in temporary.name
         raise error
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="syncfs is a call of Linux")
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_disk_that_fails_as_it_is_flushed_leaves_the_old_folder(tmp_path: Path, existing: bool, monkeypatch) -> None:
+    """A delayed write error shows in the flush; nothing must then bear the final name."""
+    final = tmp_path / "out.zarr"
+    if existing:
+        final.mkdir()
+        (final / "old").write_text("old")
+
+    class Library:
+        def syncfs(self, descriptor: int) -> int:
+            os.fstat(descriptor)
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *words, **how: Library())
+    with pytest.raises(OutputError, match=r"out\.zarr"), atomic_folder(final, overwrite=True) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == (["out.zarr", "old"] if existing else [])
 
 
 def test_exceptions_and_interrupts_leave_nothing(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ Rename and fsync protect against a killed process and, on journaling local disks
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import platform
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,13 +184,20 @@ def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None
 
 
 def _flush_tree(folder: Path) -> None:
-    """One flush of the whole disk where the system has it: a folder may hold a million files."""
-    if hasattr(os, "sync"):
-        os.sync()
+    """One flush of the folder's file system where there is such a call: a folder may hold a million files. OSError where it failed."""
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+    if library is None or not hasattr(library, "syncfs"):
+        for root, _, names in os.walk(folder):
+            for name in names:
+                _fsync(Path(root, name), os.O_RDWR)
         return
-    for root, _, names in os.walk(folder):
-        for name in names:
-            _fsync(Path(root, name), os.O_RDWR)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if library.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
