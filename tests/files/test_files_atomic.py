@@ -101,9 +101,14 @@ def test_a_disk_that_fails_as_it_is_flushed_leaves_the_old_folder(tmp_path: Path
             return -1
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *words, **how: Library())
-    with pytest.raises(OutputError, match=r"out\.zarr"), atomic_folder(final, overwrite=True) as temporary:
-        temporary.mkdir()
-        (temporary / "new").write_text("new")
+
+    def write() -> None:
+        with atomic_folder(final, overwrite=True) as temporary:
+            temporary.mkdir()
+            (temporary / "new").write_text("new")
+
+    with pytest.raises(OutputError, match=r"out\.zarr"):
+        write()
     assert [path.name for path in tmp_path.rglob("*")] == (["out.zarr", "old"] if existing else [])
 
 
