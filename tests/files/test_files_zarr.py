@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import time
+import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -285,3 +288,77 @@ def test_mutated_metadata(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
     mutants(tmp_path, version, 5000, 1)
+
+
+# -- chunks that hold more than they may ------------------------------------------------------------------------------------------------
+
+
+def compressors(zarr_format: int) -> dict[str, Any]:
+    import numcodecs
+    import zarr.codecs as standard
+    import zarr.codecs.numcodecs as further
+
+    names = {"blosc": "Blosc", "zstd": "Zstd", "gzip": "GZip", "zlib": "Zlib", "bz2": "BZ2", "lzma": "LZMA", "lz4": "LZ4"}
+    if zarr_format == 2:
+        return {name: getattr(numcodecs, cls)() for name, cls in names.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        of_numcodecs = {f"numcodecs.{name}": getattr(further, cls)() for name, cls in names.items()}
+    return {"blosc": standard.BloscCodec(), "zstd": standard.ZstdCodec(), "gzip": standard.GzipCodec(), **of_numcodecs}
+
+
+def written_with(path: Path, zarr_format: int, compressor: Any, shards: Any = None) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 900, (100, 90)).astype(np.uint16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        how = {"shards": shards} if shards else {}
+        array = zarr.create_array(
+            str(path), shape=pixels.shape, chunks=(32, 32), dtype="uint16", zarr_format=zarr_format, compressors=compressor, **how
+        )
+        array[...] = pixels
+    return pixels
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_bounded_chunks_are_zarrs_own(zarr_format, tmp_path):
+    """Every compressor, in both formats, in shards and followed by a checksum or another compressor."""
+    from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
+
+    cases = [(name, one, None) for name, one in compressors(zarr_format).items()]
+    if zarr_format == 3:
+        cases += [
+            ("shards", ZstdCodec(), (64, 64)),
+            ("checksum", [ZstdCodec(), Crc32cCodec()], None),
+            ("two", [ZstdCodec(), GzipCodec()], None),
+        ]
+    for name, compressor, shards in cases:
+        path = tmp_path / f"{name}.zarr"
+        expected = written_with(path, zarr_format, compressor, shards)
+        np.testing.assert_array_equal(open_image(path).pixels, expected, err_msg=name)
+    assert zarr.config.get("codec_pipeline.path").startswith("zarr.")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path):
+    """A chunk of 2 kB replaced by one of 40 MB of zeros, a few kB compressed."""
+    for name, compressor in compressors(zarr_format).items():
+        path = tmp_path / f"{name}.zarr"
+        written_with(path, zarr_format, compressor)
+        bomb = tmp_path / f"{name}-bomb.zarr"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            large = zarr.create_array(
+                str(bomb), shape=(4096, 5000), chunks=(4096, 5000), dtype="uint16", zarr_format=zarr_format, compressors=compressor,
+                config={"write_empty_chunks": True},
+            )  # fmt: skip
+            large[...] = 0
+        inside = "0.0" if zarr_format == 2 else "c/0/0"
+        assert (bomb / inside).stat().st_size < 1_000_000, name
+        shutil.copyfile(bomb / inside, path / inside)
+        tracemalloc.start()
+        try:
+            with pytest.raises(InputError, match=r"a chunk of .* cannot be read"):
+                open_image(path)
+            assert tracemalloc.get_traced_memory()[1] < 12_000_000, name  # the dictionary of LZMA takes 8 MB
+        finally:
+            tracemalloc.stop()

@@ -120,8 +120,10 @@ class ZarrPixels(Stored):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without zarr's warnings about what is not in its specification yet."""
-    with warnings.catch_warnings():
+    """zarr without its warnings about what is not in its specification yet, and with bounds for what chunks inflate to."""
+    from pairfree.files.zarr_chunks import bounded_chunks
+
+    with warnings.catch_warnings(), bounded_chunks():
         warnings.simplefilter("ignore")
         yield
 

@@ -1,0 +1,143 @@
+"""Chunks of a Zarr array decoded into no more bytes than they may hold: a damaged or forged chunk costs an error, not the memory.
+
+zarr asks a codec pipeline to decode; ours is zarr's own with the decompressors replaced by bounded ones. It is zarr's setting only while
+pairfree opens or reads an array.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import math
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import imagecodecs
+from zarr import config
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs._v2 import V2Codec
+from zarr.core.buffer import Buffer, NDBuffer, default_buffer_prototype
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.registry import register_pipeline
+
+SLACK, SLACK_BYTES = 1.01, 2**16
+"""What a compressor may add to bytes that do not compress, where another one follows it."""
+FILTERED = 8
+"""Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
+
+
+class BoundedPipeline(BatchedCodecPipeline):
+    """zarr's pipeline, with a bound for what each chunk inflates to."""
+
+    async def decode_batch(self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, Any]]) -> Iterable[NDBuffer | None]:
+        """As zarr's. Raises ValueError for a chunk that holds more than its array says."""
+        given = list(chunk_bytes_and_specs)
+        if isinstance(self.array_bytes_codec, V2Codec):
+            return [None if data is None else await _of_zarr_2(self.array_bytes_codec, data, spec) for data, spec in given]
+        codecs = list(self.bytes_bytes_codecs)
+        if not any(_kind(codec) for codec in codecs):
+            return await super().decode_batch(given)
+        inflated: list[tuple[Buffer | None, Any]] = []
+        for data, spec in given:
+            part, inner = data, spec
+            for reshaping in self.array_array_codecs:
+                inner = reshaping.resolve_metadata(inner)
+            bound = math.prod(inner.shape) * inner.dtype.to_native_dtype().itemsize
+            for place, codec in reversed(list(enumerate(codecs))):
+                if part is not None:
+                    most = bound if place == 0 else int(bound * SLACK) + SLACK_BYTES
+                    part = await _inflated(codec, part, inner, most)
+            inflated.append((part, spec))
+        plain = type(self).from_codecs([*self.array_array_codecs, self.array_bytes_codec])
+        return await BatchedCodecPipeline.decode_batch(plain, inflated)
+
+
+register_pipeline(BoundedPipeline)
+_PATH = f"{BoundedPipeline.__module__}.{BoundedPipeline.__qualname__}"
+_lock, _users, _held = threading.Lock(), 0, None
+
+
+@contextmanager
+def bounded_chunks() -> Iterator[None]:
+    """Let zarr decode with ``BoundedPipeline`` meanwhile, in any number of threads."""
+    global _users, _held
+    with _lock:
+        if _users == 0:
+            _held = config.set({"codec_pipeline.path": _PATH})
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0 and _held is not None:
+                _held.__exit__(None, None, None)
+                _held = None
+
+
+async def _inflated(codec: Any, data: Buffer, spec: Any, most: int) -> Buffer:
+    kind = _kind(codec)
+    if kind is None:
+        found: Buffer = next(iter(await codec.decode([(data, spec)])))
+        return found
+    raw = inflate(kind, data.to_bytes(), most, getattr(codec, "codec_config", {}))
+    return default_buffer_prototype().buffer.from_bytes(raw)
+
+
+async def _of_zarr_2(codec: V2Codec, data: Buffer, spec: Any) -> NDBuffer:
+    compressor: Any = codec.compressor
+    kind = None if compressor is None else _kind(compressor)
+    if kind is not None:
+        bound = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize * (FILTERED if codec.filters else 1)
+        raw = inflate(kind, data.to_bytes(), bound, compressor.get_config())
+        data, codec = default_buffer_prototype().buffer.from_bytes(raw), V2Codec(filters=codec.filters, compressor=None)
+    return await codec._decode_single(data, spec)  # what zarr's own batch calls
+
+
+def _kind(codec: Any) -> str | None:
+    """Name in ``INFLATE`` of a compressor of zarr or numcodecs; None for what does not compress."""
+    for cls, name in ((BloscCodec, "blosc"), (GzipCodec, "gzip"), (ZstdCodec, "zstd")):
+        if isinstance(codec, cls):
+            return name
+    name = str(getattr(codec, "codec_id", None) or getattr(codec, "codec_name", "")).rpartition(".")[2]
+    return name if name in INFLATE else None
+
+
+def inflate(kind: str, data: bytes, most: int, settings: dict[str, Any]) -> bytes:
+    """``data`` decompressed, at most ``most`` bytes. Raises ValueError for more, and what the library raises for damaged data."""
+    found = INFLATE[kind](data, most, settings)
+    if len(found) > most:
+        raise ValueError(f"a chunk inflates to more than the {most} bytes that its array allows")
+    return found
+
+
+def _deflated(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
+    """gzip or zlib, of one or several members."""
+    parts: list[bytes] = []
+    while data and sum(map(len, parts)) <= most:
+        stream = zlib.decompressobj(47)
+        parts.append(stream.decompress(data, most + 1 - sum(map(len, parts))))
+        if not stream.eof and not stream.unconsumed_tail:
+            raise ValueError("a compressed chunk ends too early")
+        data = stream.unused_data.lstrip(b"\0")
+    return b"".join(parts)
+
+
+def _lzma(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
+    form, filters = settings.get("format", lzma.FORMAT_XZ), settings.get("filters")
+    return lzma.LZMADecompressor(format=form, filters=filters if form == lzma.FORMAT_RAW else None).decompress(data, max_length=most + 1)
+
+
+INFLATE: dict[str, Callable[[bytes, int, dict[str, Any]], bytes]] = {
+    "blosc": lambda data, most, settings: bytes(imagecodecs.blosc_decode(data, out=most)),
+    "zstd": lambda data, most, settings: bytes(imagecodecs.zstd_decode(data, out=most)),
+    "lz4": lambda data, most, settings: bytes(imagecodecs.lz4_decode(data, header=True, out=most)),
+    "gzip": _deflated,
+    "zlib": _deflated,
+    "bz2": lambda data, most, settings: bz2.BZ2Decompressor().decompress(data, max_length=most + 1),
+    "lzma": _lzma,
+}
+"""Decompressors with a bound, by numcodecs' names."""
