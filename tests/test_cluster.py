@@ -50,6 +50,8 @@ def files(tmp_path: Path) -> Path:
     tifffile.imwrite(tmp_path / "in/a.tif", rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16), compression="zlib")
     array = zarr.create_array(str(tmp_path / "in/b.zarr"), shape=(500, 450), chunks=(128, 128), dtype="uint16")
     array[...] = rng.integers(0, 2**16, (500, 450))
+    deep = zarr.create_array(str(tmp_path / "in/d.zarr"), shape=(5, 300, 260), chunks=(3, 64, 64), dtype="uint16")
+    deep[...] = rng.integers(0, 2**16, (5, 300, 260))
     np.save(tmp_path / "in/c.npy", rng.normal(0, 1, (300, 500)).astype(np.float32))
     return tmp_path / "in"
 
@@ -69,9 +71,9 @@ def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: P
     counted: list[int] = []
     alone = pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
     together = pf.denoise(run, files, tmp_path / "together", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=counted.append)
-    assert sum(counted) == 2 * 400 * 300 + 500 * 450 + 300 * 500
+    assert sum(counted) == 2 * 400 * 300 + 500 * 450 + 300 * 500 + 5 * 300 * 260
     assert [(one.pixels, one.clipped) for one in alone] == [(one.pixels, one.clipped) for one in together]
-    for name in ("a.tif", "b.zarr", "c.npy"):
+    for name in ("a.tif", "b.zarr", "c.npy", "d.zarr"):
         np.testing.assert_array_equal(open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
 
 
@@ -87,11 +89,11 @@ def test_a_task_takes_its_share_of_threads(beside: int, most: int, expected: int
     threads = torch.get_num_threads()
     model = pf.load(run)
     try:
-        parts = cluster.work(model, str(files / "c.npy"), DEFAULT, (), list(model.predictor.cores(300, 500)), beside, most)
+        parts = cluster.work(model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500)), beside, most)
         assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(threads)
-    assert sum(block.size for _, _, block, _ in parts) == 300 * 500
+    assert sum(block.size for _, _, _, block, _ in parts) == 300 * 500
 
 
 def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,7 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
 
     def plane(index: int) -> np.ndarray:
         out = np.empty((192, 192))
-        for rows, columns, block, _ in cluster.work(model, "", DEFAULT, (index,), tiles):
+        for _, rows, columns, block, _ in cluster.work(model, "", DEFAULT, [(index,)], tiles):
             out[rows, columns] = block
         return out
 
@@ -125,7 +127,7 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
 
 def test_a_file_that_a_worker_cannot_see_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npy: a Dask worker on .* cannot see it"):
-        cluster.work(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, (), [])
+        cluster.work(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, [()], [])
 
 
 def test_starting_workers_leaves_the_environment_alone(client: Any) -> None:
@@ -158,7 +160,7 @@ def test_stopped_work_goes_on_by_one_process(run: Path, files: Path, tmp_path: P
     assert list((tmp_path / "out").glob(".*.unfinished"))
     pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
     pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
-    for name in ("a.tif", "b.zarr", "c.npy"):
+    for name in ("a.tif", "b.zarr", "c.npy", "d.zarr"):
         np.testing.assert_array_equal(open_image(tmp_path / "out" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
 
 
@@ -178,9 +180,10 @@ def test_tasks_cover_every_tile_once(run: Path) -> None:
 
     image = Image(np.zeros((2, 700, 900), np.uint16), "ZYX")
     seen = np.zeros(image.shape, int)
-    for index, tiles in cluster.tasks(model, image, _Pixels(np.empty(0)), None):
-        for rows, columns in tiles:
-            seen[index][rows, columns] += 1
+    for planes, tiles in cluster.tasks(model, image, _Pixels(np.empty(0)), None):
+        for index in planes:
+            for rows, columns in tiles:
+                seen[index][rows, columns] += 1
     assert (seen == 1).all()
 
 

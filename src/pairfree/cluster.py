@@ -32,8 +32,8 @@ TASK_PX = 2**22
 TIMEOUT_S = 20.0
 AHEAD = 3
 """Tasks for each worker that are under way or waiting: what has come back is written meanwhile."""
-Part = tuple[slice, slice, np.ndarray, int]
-Task = tuple[tuple[int, ...], list[tuple[slice, slice]]]
+Part = tuple[tuple[int, ...], slice, slice, np.ndarray, int]
+Task = tuple[list[tuple[int, ...]], list[tuple[slice, slice]]]
 
 
 @contextmanager
@@ -120,8 +120,8 @@ def denoise_on(
         for _ in range(AHEAD * sum(slots.values())):
             submit()
         for future in done:
-            index, _ = under_way.pop(future)
-            for rows, columns, block, clipped in future.result():
+            del under_way[future]
+            for index, rows, columns, block, clipped in future.result():
                 sink.write(index, block, rows, columns, clipped)
                 if on_pixels is not None:
                     on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
@@ -145,31 +145,52 @@ def busiest(slots: Mapping[str, int]) -> int:
 
 
 def tasks(model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None) -> Iterator[Task]:
-    """(plane, tiles) that are not finished yet. Where statistics of a whole plane are held, a plane is one task."""
+    """(planes, tiles) that are not finished yet: tiles of one plane, or one tile of all planes that share the chunks of a file.
+
+    Where statistics of a whole plane are held, a plane is one task.
+    """
     predictor = model.predictor
     whole = bool(predictor.instance_layers) or predictor.whole_image
-    for index in image.planes():
-        tiles: list[tuple[slice, slice]] = []
-        pixels = 0
-        for rows, columns in predictor.cores(image.height, image.width):
-            count = (rows.stop - rows.start) * (columns.stop - columns.start)
-            if sink.finished(index, rows, columns):
-                if on_pixels is not None:
-                    on_pixels(count)
-                continue
-            tiles.append((rows, columns))
-            pixels += count
-            if pixels >= TASK_PX and not whole:
-                yield index, tiles
-                tiles, pixels = [], 0
-        if tiles:
-            yield index, tiles
+
+    def left(index: tuple[int, ...], rows: slice, columns: slice) -> bool:
+        if not sink.finished(index, rows, columns):
+            return True
+        if on_pixels is not None:
+            on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
+        return False
+
+    for group in image.plane_groups():
+        if len(group) > 1 and not whole:
+            for core in predictor.cores(image.height, image.width):
+                planes = [index for index in group if left(index, *core)]
+                if planes:
+                    yield planes, [core]
+            continue
+        for index in group:
+            tiles: list[tuple[slice, slice]] = []
+            pixels = 0
+            for rows, columns in predictor.cores(image.height, image.width):
+                if not left(index, rows, columns):
+                    continue
+                tiles.append((rows, columns))
+                pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
+                if pixels >= TASK_PX and not whole:
+                    yield [index], tiles
+                    tiles, pixels = [], 0
+            if tiles:
+                yield [index], tiles
 
 
 def work(
-    model: Model, source: str, limits: Limits, index: tuple[int, ...], tiles: list[tuple[slice, slice]], beside: int = 1, most: int = 0
+    model: Model,
+    source: str,
+    limits: Limits,
+    planes: list[tuple[int, ...]],
+    tiles: list[tuple[slice, slice]],
+    beside: int = 1,
+    most: int = 0,
 ) -> list[Part]:
-    """In a worker: some tiles of a plane, as (rows, columns, pixels of the result, how many of them were clipped).
+    """In a worker: a task, as (plane, rows, columns, pixels of the result, how many of them were clipped).
 
     beside   tasks at a time that this machine's cores are shared by;  most   threads of a task, 0 for as many as that leaves
     """
@@ -178,7 +199,7 @@ def work(
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     part = _Tiles(tiles)
-    _own(model).denoise_into(_image(source, limits, _changed_ns(source)), part, planes=[index])
+    _own(model).denoise_into(_image(source, limits, _changed_ns(source)), part, planes=planes, within=tiles[0] if len(planes) > 1 else None)
     return part.found
 
 
@@ -216,7 +237,7 @@ class _Tiles:
         self.found: list[Part] = []
 
     def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
-        self.found.append((rows, columns, block, clipped))
+        self.found.append((index, rows, columns, block, clipped))
 
     def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
         return (rows.start, rows.stop, columns.start, columns.stop) not in self.wanted

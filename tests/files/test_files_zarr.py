@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import shutil
@@ -18,6 +19,9 @@ import pytest
 import zarr
 from numcodecs import Blosc
 
+from pairfree.data.normalize import Normalizer
+from pairfree.engine.model import Model
+from pairfree.engine.predictor import Predictor
 from pairfree.errors import InputError, OutputError
 from pairfree.files import differences, find_images, open_image, save_image
 from pairfree.files.image import Image
@@ -288,6 +292,59 @@ def test_mutated_metadata(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
     mutants(tmp_path, version, 5000, 1)
+
+
+# -- each chunk decoded once -----------------------------------------------------------------------------------------------------------
+
+
+def model_of(small) -> Model:
+    method = small.method("n2v")
+    for parameter in method.net.parameters():
+        parameter.data.normal_(0.0, 0.1)
+    return Model(Predictor(method, Normalizer(0.0, 4000.0), 1, core_px=64), {})
+
+
+@pytest.mark.parametrize("chunks", [(8, 32, 32), (1, 32, 32), (1, 256, 256), (4, 300, 64)])
+def test_prediction_decodes_every_chunk_once(chunks, tmp_path, small, monkeypatch):
+    """Of a stack, in tiles of 64 px with their halo: deep chunks, flat ones, and ones larger than a tile."""
+    from pairfree.files import zarr_chunks
+
+    pixels = np.random.default_rng(0).integers(0, 4000, (16, 300, 280)).astype(np.uint16)
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=chunks, dtype="uint16")
+    array[...] = pixels
+    decoded = []
+    real = zarr_chunks._inflated
+    monkeypatch.setattr(zarr_chunks, "_inflated", lambda *words: decoded.append(0) or real(*words))
+    model = model_of(small)
+    image = open_image(tmp_path / "a.zarr", STAYS)
+    decoded.clear()
+    assert image.stored
+    made = model.denoise_image(image).image.pixels
+    assert len(decoded) <= math.prod(-(-size // chunk) for size, chunk in zip(pixels.shape, chunks, strict=True))
+    np.testing.assert_array_equal(made, model.denoise_image(Image(pixels, "ZYX")).image.pixels)
+
+
+def test_a_group_of_planes_is_begun_anew_where_memory_runs_out(tmp_path, small, monkeypatch):
+    """With smaller tiles; nothing is lost or counted twice."""
+    pixels = np.random.default_rng(0).integers(0, 4000, (6, 200, 150)).astype(np.uint16)
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(6, 64, 64), dtype="uint16")
+    array[...] = pixels
+    model = model_of(small)
+    expected = model.denoise_image(Image(pixels, "ZYX")).image.pixels
+    real, calls, told = model.predictor._applied, [], []
+
+    def short_of_memory(apply, tile):
+        calls.append(0)
+        if len(calls) == 9:
+            raise MemoryError
+        return real(apply, tile)
+
+    monkeypatch.setattr(model.predictor, "_applied", short_of_memory)
+    made = model.denoise_image(open_image(tmp_path / "a.zarr", STAYS), told.append).image.pixels
+    assert model.predictor.core_px == 32
+    assert sum(told) == pixels.size
+    assert np.abs(made.astype(int) - expected).max() <= 1  # of tiles of another size
+    assert (made != pixels).mean() > 0.5
 
 
 # -- chunks that hold more than they may ------------------------------------------------------------------------------------------------

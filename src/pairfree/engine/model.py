@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -118,29 +118,68 @@ class Model:
         sink: Receiver,
         on_pixels: Callable[[int], None] | None = None,
         planes: Iterable[tuple[int, ...]] | None = None,
+        within: tuple[slice, slice] | None = None,
     ) -> None:
         """``denoise_image`` tile by tile: what ``sink`` has finished is left out, the rest is written to it.
 
-        planes   only these, which were checked before
+        planes   only these, which were checked before;  within   only that part of them, one of the predictor's ``cores``
         Raises   InputError as ``check``; of an image that stays in its file, NaN and Inf are found when their tile is read
+
+        Planes of common chunks are worked on together, tile by tile, so that a chunk is decoded once and not for each of its planes.
         """
         if planes is None:
             self.check(image)
-        for index in image.planes() if planes is None else planes:
+        groups = image.plane_groups() if planes is None else [list(planes)]
+        for group in groups:
+            self._denoise_group(image, group, sink, on_pixels or (lambda pixels: None), within)
 
-            def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
-                done, clipped = to_dtype(self._with_missing(values[self.own], image, index, rows, columns), image.dtype, image.limits)
-                if image.samples > 1:
-                    done = np.moveaxis(done, 0, -1)
-                    rest = image.region(index, rows, columns)[..., image.colours :]
-                    sink.write(index, np.concatenate([done, rest], axis=-1), rows, columns, clipped)
+    def _denoise_group(
+        self,
+        image: Image,
+        group: Sequence[tuple[int, ...]],
+        sink: Receiver,
+        on_pixels: Callable[[int], None],
+        within: tuple[slice, slice] | None,
+    ) -> None:
+        predictor = self.predictor
+        told = 0
+
+        def tell(pixels: int) -> None:
+            nonlocal told
+            told += pixels
+            on_pixels(pixels)
+
+        whole = len(group) == 1 or within is not None or bool(predictor.instance_layers) or predictor.whole_image
+        while True:
+            tile_px = predictor.core_px
+            for part in [within] if whole else list(predictor.cores(image.height, image.width)):
+                for index in group:
+                    self._denoise_plane(image, index, sink, tell, part)
+                    if part is not None and predictor.core_px != tile_px:  # memory ran out: what of the plane was done before is forgotten
+                        break
                 else:
-                    sink.write(index, done[0], rows, columns, clipped)
+                    continue
+                break
+            else:
+                return
+            tell(-told)
 
-            try:
-                self.predictor.predict_plane(self.plane_of(image, index), write, _Tiles(sink, index), on_pixels)
-            except DivergedError as error:  # of a method that learns each image
-                raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
+    def _denoise_plane(
+        self, image: Image, index: tuple[int, ...], sink: Receiver, on_pixels: Callable[[int], None], within: tuple[slice, slice] | None
+    ) -> None:
+        def write(rows: slice, columns: slice, values: np.ndarray) -> None:
+            done, clipped = to_dtype(self._with_missing(values[self.own], image, index, rows, columns), image.dtype, image.limits)
+            if image.samples > 1:
+                done = np.moveaxis(done, 0, -1)
+                rest = image.region(index, rows, columns)[..., image.colours :]
+                sink.write(index, np.concatenate([done, rest], axis=-1), rows, columns, clipped)
+            else:
+                sink.write(index, done[0], rows, columns, clipped)
+
+        try:
+            self.predictor.predict_plane(self.plane_of(image, index), write, _Tiles(sink, index), on_pixels, within)
+        except DivergedError as error:  # of a method that learns each image
+            raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
 
     def disagreement_image(self, image: Image) -> Image:
         """Where the method's two denoisers are apart: float32 of the same shape and axes, intensity units; 0 for transparency.

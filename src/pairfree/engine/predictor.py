@@ -78,6 +78,7 @@ class Work:
 class _Job:
     """apply    (1, C, h, w) network units -> same shape
     combine  intensities of a tile and what ``apply`` gave for it -> what is written
+    within   rows and columns of tiles that are asked for, None for all
     """
 
     plane: Plane
@@ -85,6 +86,7 @@ class _Job:
     combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
     write: Write
     work: Work
+    within: tuple[slice, slice] | None = None
 
 
 class Predictor:
@@ -131,10 +133,20 @@ class Predictor:
         self.predict_plane(Plane.of(intensity), _into(out), on_pixels=on_pixels)
         return out
 
-    def predict_plane(self, plane: Plane, write: Write, work: Work | None = None, on_pixels: Callable[[int], None] | None = None) -> None:
-        """Denoise a plane that is read, and whose result is written, tile by tile; values as in ``predict``."""
+    def predict_plane(
+        self,
+        plane: Plane,
+        write: Write,
+        work: Work | None = None,
+        on_pixels: Callable[[int], None] | None = None,
+        within: tuple[slice, slice] | None = None,
+    ) -> None:
+        """Denoise a plane that is read, and whose result is written, tile by tile; values as in ``predict``.
+
+        within   one of ``cores``: only that part
+        """
         scale = self.normalizer.scale
-        job = _Job(plane, lambda x: self.method.denoise(x) - x, lambda y, change: y + scale * change, write, work or Work())
+        job = _Job(plane, lambda x: self.method.denoise(x) - x, lambda y, change: y + scale * change, write, work or Work(), within)
         with self._told(on_pixels, plane.height * plane.width) as tell:
             self._over_tiles(job, tell)
 
@@ -222,7 +234,7 @@ class Predictor:
         plane = job.plane
         high, wide = (whole_strides(length, self.stride_px) for length in (plane.height, plane.width))
         tiles = []
-        for read, rows, columns in self._tiles(plane.height, plane.width):
+        for read, rows, columns in self._tiles(plane.height, plane.width, job.within):
             if job.work.finished(rows, columns):
                 on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
             else:
@@ -237,10 +249,15 @@ class Predictor:
                 job.write(rows, columns, job.combine(intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)))
                 on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
 
-    def _tiles(self, height: int, width: int) -> Iterator[tuple[tuple[int, int, int, int], slice, slice]]:
-        """(what is read, rows and columns that are written) of each tile of a plane."""
+    def _tiles(
+        self, height: int, width: int, within: tuple[slice, slice] | None = None
+    ) -> Iterator[tuple[tuple[int, int, int, int], slice, slice]]:
+        """(what is read, rows and columns that are written) of each tile of a plane, or of a part of it."""
         high, wide = (whole_strides(length, self.stride_px) for length in (height, width))
-        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px):
+        if within is not None:
+            rows, columns = (slice(one.start, whole_strides(one.stop, self.stride_px)) for one in within)
+            within = rows, columns
+        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px, within):
             top, bottom, left, right = tile.core
             yield tile.read, slice(top, min(bottom, height)), slice(left, min(right, width))
 

@@ -17,18 +17,21 @@ class Tile:
     core: tuple[int, int, int, int]
 
 
-def plan_tiles(height: int, width: int, core_px: int, halo_px: int, stride_px: int) -> Iterator[Tile]:
-    """Tiles of a padded image whose sides are multiples of ``stride_px``.
+def plan_tiles(
+    height: int, width: int, core_px: int, halo_px: int, stride_px: int, within: tuple[slice, slice] | None = None
+) -> Iterator[Tile]:
+    """Tiles of a padded image whose sides are multiples of ``stride_px``; of a part of it, rows and columns that tiles begin and end with.
 
     Cores start at multiples of the stride and the halo is rounded up to one, so that every tile meets the network's down-sampling grid
     where the whole image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
     """
     core = max(stride_px, core_px // stride_px * stride_px)
     halo = whole_strides(halo_px, stride_px)
-    for top in range(0, height, core):
-        bottom = min(top + core, height)
-        for left in range(0, width, core):
-            right = min(left + core, width)
+    rows, columns = within or (slice(0, height), slice(0, width))
+    for top in range(rows.start, rows.stop, core):
+        bottom = min(top + core, rows.stop)
+        for left in range(columns.start, columns.stop, core):
+            right = min(left + core, columns.stop)
             read = (max(0, top - halo), min(height, bottom + halo), max(0, left - halo), min(width, right + halo))
             yield Tile(read, (top, bottom, left, right))
 

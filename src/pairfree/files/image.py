@@ -36,6 +36,8 @@ class Stored(ABC):
     dtype: np.dtype[Any]
     plane_axes = 2
     """Dimensions of a plane: 2, or 3 with samples."""
+    deep: tuple[int, ...] = ()
+    """How many planes the file keeps together along each leading axis; empty: each by itself."""
 
     @abstractmethod
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
@@ -149,6 +151,13 @@ class Image:
     def planes(self) -> Iterator[tuple[int, ...]]:
         """Index tuples over the leading axes, last one fastest; a single ``()`` for a single plane."""
         return itertools.product(*(range(n) for n in self.leading))
+
+    def plane_groups(self) -> Iterator[list[tuple[int, ...]]]:
+        """The planes, those together that lie in the same chunks of a file."""
+        deep = self.data.deep if isinstance(self.data, Stored) and self.data.deep else (1,) * len(self.leading)
+        for first in itertools.product(*(range(0, n, step) for n, step in zip(self.leading, deep, strict=True))):
+            ranges = (range(i, min(i + step, n)) for i, step, n in zip(first, deep, self.leading, strict=True))
+            yield list(itertools.product(*ranges))
 
     def plane(self, index: tuple[int, ...]) -> np.ndarray:
         """The plane at ``index``: (H, W) or (H, W, S), a view of an array. Raises InputError for an index that does not exist."""

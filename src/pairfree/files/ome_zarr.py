@@ -11,9 +11,7 @@ import itertools
 import json
 import math
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError
-from pairfree.files.image import AXES, Image, Stored, check_dtype
+from pairfree.files.image import AXES, Image, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.npy import guess_axes
 from pairfree.files.pyramid import block_means, edges, rounded
-from pairfree.files.stored import Kept
 from pairfree.files.tiff_meta import unit_name
 from pairfree.files.words import shown, size_text
 
@@ -34,7 +31,6 @@ MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 OURS, ALL_WRITTEN = "pairfree", "all written"
 MOST_METADATA_BYTES = 2**26
 MOST_CHUNK_BYTES = 2**31
-KEPT_BYTES = 2**27
 WRITTEN_BYTES = 2**24
 CHUNK_PX = 512
 UNITS = {"µm": "micrometer", "nm": "nanometer", "Å": "angstrom", "mm": "millimeter", "cm": "centimeter", "m": "meter", "s": "second"}
@@ -86,51 +82,11 @@ class Carried:
         return self.levels[0].shape, self.levels[0].dtype.newbyteorder("=")
 
 
-class ZarrPixels(Stored):
-    """An array of chunks. Where a chunk holds several planes, those of a region are read together and kept for the next one."""
-
-    def __init__(self, array: Any, label: str) -> None:
-        self.array, self.label = array, label
-        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype).newbyteorder("=")
-        self._deep = tuple(array.chunks[:-2])
-        self._kept = Kept(KEPT_BYTES)
-
-    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
-        if math.prod(self._deep) == 1:
-            return self._read((*index, rows, columns))
-        first = tuple(i // deep * deep for i, deep in zip(index, self._deep, strict=True))
-        slab = tuple(slice(i, min(i + deep, size)) for i, deep, size in zip(first, self._deep, self.shape, strict=False))
-        key = (first, rows.start, rows.stop, columns.start, columns.stop)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._read((*slab, rows, columns))
-            self._kept.put(key, found)
-        return found[tuple(i - start for i, start in zip(index, first, strict=True))]
-
-    def _read(self, place: tuple[Any, ...]) -> np.ndarray:
-        try:
-            with quiet():
-                return np.asarray(self.array[place]).astype(self.dtype, copy=False)
-        except MemoryError:
-            raise
-        except Exception as error:  # codecs raise what they like on damaged chunks
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise InputError(f"{self.label}: a chunk of {place} cannot be read ({words}); copy or export the folder again") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """zarr without its warnings about what is not in its specification yet, and with bounds for what chunks inflate to."""
-    from pairfree.files.zarr_chunks import bounded_chunks
-
-    with warnings.catch_warnings(), bounded_chunks():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def read_zarr(path: Path, limits: Limits) -> Image:
     """Read the image of a Zarr folder, the first where it holds several. Raises InputError."""
     import zarr
+
+    from pairfree.files.zarr_chunks import ZarrPixels, quiet
 
     for mark in MARKS:
         if (path / mark).is_file() and (path / mark).stat().st_size > MOST_METADATA_BYTES:
@@ -297,6 +253,8 @@ def _check_all_written(root: Any, path: Path) -> None:
 def write_zarr(image: Image, path: Path) -> None:
     """Write ``image`` as the folder ``path`` with the layout its source had; one of another origin as OME-Zarr 0.5."""
     import zarr
+
+    from pairfree.files.zarr_chunks import quiet
 
     carried = image.metadata.get("zarr")
     if not isinstance(carried, Carried) or carried.kind != (image.shape, image.dtype):

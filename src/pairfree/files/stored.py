@@ -53,7 +53,7 @@ class Mapped(Stored):
     dtype: np.dtype[Any]
 
     def __post_init__(self) -> None:
-        self.shape, self.plane_axes = self.inner.shape, self.inner.plane_axes
+        self.shape, self.plane_axes, self.deep = self.inner.shape, self.inner.plane_axes, self.inner.deep
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         return self.change(self.inner.region(index, rows, columns))

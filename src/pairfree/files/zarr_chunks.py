@@ -1,4 +1,4 @@
-"""Chunks of a Zarr array decoded into no more bytes than they may hold: a damaged or forged chunk costs an error, not the memory.
+"""Pixels of a Zarr array, chunk by chunk, each decoded into no more bytes than it may hold: a forged one costs an error, not the memory.
 
 zarr asks a codec pipeline to decode; ours is zarr's own with the decompressors replaced by bounded ones. It is zarr's setting only while
 pairfree opens or reads an array.
@@ -7,15 +7,18 @@ pairfree opens or reads an array.
 from __future__ import annotations
 
 import bz2
+import itertools
 import lzma
 import math
 import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import imagecodecs
+import numpy as np
 from zarr import config
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.codecs._v2 import V2Codec
@@ -23,10 +26,81 @@ from zarr.core.buffer import Buffer, NDBuffer, default_buffer_prototype
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
+from pairfree.errors import InputError
+from pairfree.files.image import Stored
+from pairfree.files.stored import Kept
+
 SLACK, SLACK_BYTES = 1.01, 2**16
 """What a compressor may add to bytes that do not compress, where another one follows it."""
 FILTERED = 8
 """Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
+
+
+KEPT_BYTES = 2**27
+"""Of decoded chunks: tiles overlap, and a chunk may hold parts of many tiles and planes."""
+AT_ONCE_BYTES = 2**25
+"""Chunks up to so many bytes together are asked for in one call."""
+
+
+class ZarrPixels(Stored):
+    """An array of chunks; those that were decoded last are kept."""
+
+    def __init__(self, array: Any, label: str) -> None:
+        self.array, self.label = array, label
+        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype).newbyteorder("=")
+        self.deep = tuple(array.chunks[:-2])
+        self._kept = Kept(KEPT_BYTES)
+
+    def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+        wanted = (*(slice(i, i + 1) for i in index), rows, columns)
+        grid = [range(one.start // step, -(-one.stop // step)) for one, step in zip(wanted, self.array.chunks, strict=True)]
+        known = {number: self._kept.get(number) for number in itertools.product(*grid)}
+        chunks = {number: found for number, found in known.items() if found is not None}
+        chunks |= self._fetched([number for number in known if number not in chunks])
+        out = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        for number, found in chunks.items():
+            place = self._place(number)
+            plane = found[tuple(i - one.start for i, one in zip(index, place, strict=False))]
+            (top, bottom), (left, right) = (
+                (max(one.start, part.start), min(one.stop, part.stop)) for one, part in zip(place[-2:], (rows, columns), strict=True)
+            )
+            inside = plane[top - place[-2].start : bottom - place[-2].start, left - place[-1].start : right - place[-1].start]
+            out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = inside
+        return out
+
+    def _place(self, number: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where a chunk lies in the array."""
+        steps, shape = self.array.chunks, self.shape
+        return tuple(slice(i * step, min((i + 1) * step, size)) for i, step, size in zip(number, steps, shape, strict=True))
+
+    def _fetched(self, missing: list[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
+        """Chunks decoded, together where they are small, and kept."""
+        if not missing:
+            return {}
+        first, last = (tuple(map(end, zip(*missing, strict=True))) for end in (min, max))
+        each = math.prod(self.array.chunks) * self.dtype.itemsize
+        if math.prod(b - a + 1 for a, b in zip(first, last, strict=True)) * each > AT_ONCE_BYTES:
+            found = {number: self._read(self._place(number)) for number in missing}
+        else:
+            corner = [one.start for one in self._place(first)]
+            together = self._read(tuple(slice(a, one.stop) for a, one in zip(corner, self._place(last), strict=True)))
+            found = {}
+            for number in missing:
+                inside = (slice(one.start - a, one.stop - a) for one, a in zip(self._place(number), corner, strict=True))
+                found[number] = together[tuple(inside)].copy()
+        for number, chunk in found.items():
+            self._kept.put(number, chunk)
+        return found
+
+    def _read(self, place: tuple[slice, ...]) -> np.ndarray:
+        try:
+            with quiet():
+                return np.asarray(self.array[place]).astype(self.dtype, copy=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise what they like on damaged chunks
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(f"{self.label}: a chunk of {place} cannot be read ({words}); copy or export the folder again") from error
 
 
 class BoundedPipeline(BatchedCodecPipeline):
@@ -76,6 +150,14 @@ def bounded_chunks() -> Iterator[None]:
             if _users == 0 and _held is not None:
                 _held.__exit__(None, None, None)
                 _held = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """zarr without its warnings about what is not in its specification yet, and with bounds for what chunks inflate to."""
+    with warnings.catch_warnings(), bounded_chunks():
+        warnings.simplefilter("ignore")
+        yield
 
 
 async def _inflated(codec: Any, data: Buffer, spec: Any, most: int) -> Buffer:
