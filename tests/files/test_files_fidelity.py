@@ -306,3 +306,20 @@ def test_small_and_plain_images_pass(side: int, value: str) -> None:
     image = Image(pixels, "YX")
     assert not lost(intensities(image, image))
     assert not lost(intensities(image, image.with_pixels(gaussian_filter(pixels, 1.0))))
+
+
+def test_missing_pixels_do_not_hide_a_changed_scale() -> None:
+    """One NaN: the blocks around it say nothing, all others do."""
+    noisy, smooth = (stack[0].astype(np.float32) for stack in scenes(1))
+    noisy[40, 50] = np.nan
+    kept, changed = smooth.copy(), 3 * smooth
+    kept[40, 50] = changed[40, 50] = np.nan
+    assert not lost(intensities(Image(noisy, "YX"), Image(kept, "YX")))
+    assert GAINS[0] in lost(intensities(Image(noisy, "YX"), Image(changed, "YX")))
+
+
+def test_what_cannot_be_measured_is_not_said_to_be_kept() -> None:
+    tiny = np.random.default_rng(0).normal(100, 20, (5, 5)).astype(np.float32)
+    checks = {check.name: check for check in intensities(Image(tiny, "YX"), Image(5 * tiny, "YX"))}
+    assert checks[GAINS[0]].kept is None
+    assert "not measured" in checks[GAINS[0]].after

@@ -20,6 +20,7 @@ GAIN, SIGMAS, TILE_SIGMAS, TILE_OFFSET_SIGMAS = 0.01, 3.0, 6.0, 12.0
 scatter of its frame's blocks."""
 GAINS = ("gain by frame", "gain by tile")
 """Names of the checks that a change of scale fails."""
+UNMEASURED = "not measured: too small or too little contrast"
 LEAST_SIDE = 6
 """Blocks a side that a gain needs; small images have smaller blocks."""
 BAND_BLOCKS = 64
@@ -56,7 +57,7 @@ def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
     any_scale   gains are stated; only blank frames and tiles are lost
     """
     worst_frame, worst_tile, levels = (1.0, "none"), (1.0, "none"), []
-    bad_frames, bad_tiles, frames = 0, 0, 0
+    bad_frames, bad_tiles, frames, fitted_frames, fitted_tiles = 0, 0, 0, 0, 0
     thumbnails: list[tuple[FloatArray, FloatArray]] = []
     for index in a.planes():
         for sample, x, y in _blocks(a, b, index):
@@ -66,10 +67,12 @@ def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
             fit = _fit(x, y)
             levels.append(float((y - x).mean()))
             if fit is not None:
+                fitted_frames += 1
                 if abs(fit.gain - 1) > abs(worst_frame[0] - 1):
                     worst_frame = fit.gain, name
                 bad_frames += fit.blank if any_scale else fit.off
             for place, found, off in _tiles(x, y, block_px(a), fit):
+                fitted_tiles += found is not None or off
                 if found is not None and abs(found.gain - 1) > abs(worst_tile[0] - 1):
                     worst_tile = found.gain, f"{name}, {place}"
                 bad_tiles += (found is not None and found.blank) if any_scale else (off or (found is not None and found.off))
@@ -77,9 +80,11 @@ def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
     spread = f"{min(levels):.4g} .. {max(levels):.4g}" if len(levels) > 1 else f"{levels[0]:.4g}"
     moved = _strangers(thumbnails)
     kept = {True: None if any_scale else True, False: False}
+    of_frames = f"{worst_frame[0]:.4f} at worst ({worst_frame[1]}), {bad_frames} of {frames} off"
+    of_tiles = f"{worst_tile[0]:.4f} at worst ({worst_tile[1]}), {bad_tiles} off"
     return [
-        Check(GAINS[0], "1", f"{worst_frame[0]:.4f} at worst ({worst_frame[1]}), {bad_frames} of {frames} off", kept[bad_frames == 0]),
-        Check(GAINS[1], "1", f"{worst_tile[0]:.4f} at worst ({worst_tile[1]}), {bad_tiles} off", kept[bad_tiles == 0]),
+        Check(GAINS[0], "1", of_frames, kept[bad_frames == 0]) if fitted_frames else Check(GAINS[0], "1", UNMEASURED, None),
+        Check(GAINS[1], "1", of_tiles, kept[bad_tiles == 0]) if fitted_tiles else Check(GAINS[1], "1", UNMEASURED, None),
         Check("offset", "0", f"{spread} intensity units", None),
         Check("scene", "each frame its own", moved or "each frame its own", not moved),
     ]
@@ -102,7 +107,10 @@ class Fit:
 
 
 def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-    """(sample, means of the input's blocks, of the result's); blocks at the end may be smaller. Read in bands of rows."""
+    """(sample, means of the input's blocks, of the result's); blocks at the end may be smaller. Read in bands of rows.
+
+    Blocks with NaN or Inf on either side take the mean of the others, on both: they then say nothing.
+    """
     side = block_px(a)
     columns = np.arange(0, a.width, side)
     across = np.diff(np.append(columns, a.width))
@@ -117,7 +125,9 @@ def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, F
             bands.append(np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2) / (down[:, None] * across))
     x, y = (np.concatenate(bands, axis=1) for bands in found)
     for sample in range(a.colours):
-        yield sample, x[sample], y[sample]
+        known = np.isfinite(x[sample]) & np.isfinite(y[sample])
+        first, second = (np.where(known, one[sample], one[sample][known].mean() if known.any() else 0.0) for one in (x, y))
+        yield sample, first, second
 
 
 def block_px(image: Image) -> int:
@@ -130,7 +140,7 @@ def _fit(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | None:
     A denoiser that smooths takes contrast from small blocks and not from large ones, a changed scale from both alike: what is lost falls
     with the side of the block, so that the gain at 1 and at 3 blocks a side tells that of infinitely large ones.
     """
-    if not np.isfinite(x).all() or not np.isfinite(y).all() or min(x.shape) < LEAST_SIDE or np.ptp(x) == 0:
+    if min(x.shape) < LEAST_SIDE or np.ptp(x) == 0:
         return None
     if np.ptp(y) <= 1e-9 * np.abs(y).max():
         return Fit(0.0, 0.0)
