@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pairfree.errors import InputError
 from pairfree.files import Image, Limits, differences, open_image, save_image
+from pairfree.files.fidelity import compare
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -403,3 +404,49 @@ def test_pixel_size_of_digital_micrograph(tmp_path):
     assert image.spacing == {"Y": (0.00301, "µm"), "X": (0.00299, "µm")}
     save_image(image, tmp_path / "b.tif")
     assert differences(image, open_image(tmp_path / "b.tif")) == []
+
+
+def two_images(path: Path) -> np.ndarray:
+    """OME-TIFF of a stack and an overview, as a slide scanner or a multi-position run leaves them."""
+    rng = np.random.default_rng(0)
+    stack = rng.integers(0, 900, (3, 64, 70)).astype(np.uint16)
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        described = {"axes": "ZYX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "Name": "first", "Plane": {"DeltaT": [0.0, 1.0, 2.0]}}
+        writer.write(stack, metadata=described)
+        writer.write(rng.integers(0, 900, (40, 50)).astype(np.uint16), metadata={"axes": "YX", "Name": "second"})
+    return stack
+
+
+def test_of_two_images_the_first_keeps_its_description(tmp_path: Path) -> None:
+    stack = two_images(tmp_path / "in.ome.tif")
+    image = open_image(tmp_path / "in.ome.tif")
+    assert "only the first is used" in image.metadata["warnings"][0]
+    save_image(image, tmp_path / "out.ome.tif")
+    assert not [check for check in compare(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif") if check.kept is False]
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
+        assert len(tiff.series) == 1
+        np.testing.assert_array_equal(tiff.asarray(), stack)
+        assert "DeltaT" in tiff.ome_metadata
+        assert "second" not in tiff.ome_metadata
+
+
+def test_overviews_as_further_images_leave_the_first_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        writer.write(rng.integers(0, 255, (96, 80), np.uint8), description="scanner X, 20x", tile=(32, 32), metadata=None)
+        writer.write(rng.integers(0, 255, (48, 40), np.uint8), tile=(32, 32), metadata=None)
+    save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
+    assert not [check for check in compare(tmp_path / "in.tif", tmp_path / "out.tif") if check.kept is False]
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        assert tiff.pages[0].description == "scanner X, 20x"
+
+
+def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
+    """As ScanImage and Micro-Manager write time stamps."""
+    frames = np.random.default_rng(0).integers(0, 255, (5000, 4, 4)).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, description=f"frameTimestamps_sec = {number / 30:.6f}", metadata=None, contiguous=False)
+    save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        assert tiff.pages[4999].aspage().description == f"frameTimestamps_sec = {4999 / 30:.6f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +57,8 @@ PALETTE = 3
 """Of PhotometricInterpretation: pixels are indices of a table of colours."""
 ALPHA = (1, 2)
 """Values of ExtraSamples that mean transparency, premultiplied or not; 0 is "unspecified": an intensity of its own."""
-_MAX_PAGES_WITH_TAGS = 4096
+_MAX_PAGES_WITH_TAGS = 2**17
+_OME_IMAGE = re.compile(rb"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image\s*>", re.DOTALL)
 RawTag = tuple[int, int, int, bytes]
 
 
@@ -70,7 +72,8 @@ class Carried:
     page_tags         the same of each later page, empty where they have none
     resolution        x and y as (numerator, denominator), None without these tags
     planar            samples are stored as separate planes
-    levels            height and width of the lower resolutions that each page carries (SubIFDs)
+    levels            height and width of the lower resolutions that each page carries (SubIFDs), or that follow a single one as pages
+    levels_apart      they follow as pages
     resolutions       how many the file has, those included that are left out
     in_order          pages lie in the order of the axes, so the description stays true for the output
     stated            spacing, names and bit depth as read: a changed image is described anew
@@ -99,6 +102,7 @@ class Carried:
     stated: Stated = field(default_factory=Stated)
     levels: tuple[tuple[int, int], ...] = ()
     resolutions: int = 1
+    levels_apart: bool = False
 
 
 def read_tiff(path: Path, limits: Limits) -> Image:
@@ -309,6 +313,12 @@ def _description(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> bytes:
     return b"" if tag is None or int(tag.dtype) not in (1, 2, 7) else _raw(tiff, tag).rstrip(b"\0")
 
 
+def _of_first_image(xml: bytes) -> bytes:
+    """OME-XML without the images after the first: those are not read, and must not be described."""
+    images = list(_OME_IMAGE.finditer(xml))
+    return xml[: images[0].end()] + xml[images[-1].end() :] if len(images) > 1 else xml
+
+
 def _later_pages(
     series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, warnings: list[str]
 ) -> tuple[tuple[tuple[RawTag, ...], ...], tuple[bytes, ...]]:
@@ -336,9 +346,8 @@ def _carried(
 ) -> Carried:
     pages = _present(series)
     first, key = pages[0].aspage(), series.keyframe
-    single = len(tiff.series) == 1
     levels = _levels(series, first, warnings)
-    in_order = single and [page.index for page in pages] == list(range(len(pages)))
+    in_order = [page.index for page in pages] == list(range(len(pages)))
     x, y = _rational(first, 282), _rational(first, 283)
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
     colormap = first.tags.get(320)
@@ -356,7 +365,7 @@ def _carried(
         colormap=np.array(colormap.value, np.uint16) if colormap is not None else None,
         resolution=(x, y) if x is not None and y is not None else None,
         resolution_unit=_tag_int(first, 296, 2),
-        description=_description(first, tiff),
+        description=_of_first_image(_description(first, tiff)) if tiff.is_ome else _description(first, tiff),
         tags=_raw_tags(first, tiff),
         page_tags=page_tags,
         page_descriptions=page_descriptions,
@@ -367,15 +376,16 @@ def _carried(
         stated=stated,
         levels=levels,
         resolutions=len(series.levels),
+        levels_apart=bool(levels) and len(first.subifds or ()) < len(levels),
     )
 
 
 def _levels(series: tifffile.TiffPageSeries, first: tifffile.TiffPage, warnings: list[str]) -> tuple[tuple[int, int], ...]:
-    """Height and width of the lower resolutions that lie in SubIFDs; others are told and left out."""
+    """Height and width of the lower resolutions in SubIFDs, or of a single plane, in later pages; others are told and left out."""
     lower = series.levels[1:]
     if not lower:
         return ()
-    if not first.subifds or len(first.subifds) < len(lower):
+    if (not first.subifds or len(first.subifds) < len(lower)) and len(_present(series)) > 1:
         warnings.append(f"{len(lower)} lower resolutions beside the image are left out")
         return ()
     return tuple((int(one.shape[one.axes.index("Y")]), int(one.shape[one.axes.index("X")])) for one in lower)

@@ -103,7 +103,11 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
     with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=carried.byteorder) as writer:
         if not carried.page_tags:
             extra = _extratags(carried.tags, carried, carried.description)
-            writer.write(**_content(image, planes, carried.planar, layout), extratags=extra, subifds=len(carried.levels))
+            writer.write(
+                **_content(image, planes, carried.planar, layout),
+                extratags=extra,
+                subifds=0 if carried.levels_apart else len(carried.levels),
+            )
             _write_levels(writer, image, planes, carried, layout)
             return
         for i, index in enumerate(planes):
