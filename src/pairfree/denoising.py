@@ -15,12 +15,12 @@ from typing import Any
 from pairfree.cluster import connected, denoise_on
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
-from pairfree.files.atomic import output_error, remove_stale, require_space
+from pairfree.files.atomic import announced, output_error, remove_stale, require_space
 from pairfree.files.formats import open_image, read_from
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
-from pairfree.files.sinks import open_sink
+from pairfree.files.sinks import journalled_bytes, open_sink
 from pairfree.files.words import shown
 
 RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
@@ -97,8 +97,8 @@ def plan_files(
         if len(planned) > 1:  # a single one is checked as it is denoised
             model.check(image)
         to_do += image.size // image.samples
-        needed += image.nbytes * (2 if image.stored else 1)
-    require_space(out, needed)
+        needed += image.nbytes * (2 if image.stored else 1) - journalled_bytes(path)
+    require_space(out, max(0, needed))
     files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
     return Planned(model, files, before, pixels, to_do, needed, limits, overwrite, ledger)
 
@@ -119,8 +119,7 @@ def denoise_files(
             if found is None:
                 overwrite = planned.overwrite or path in planned.ledger.paths
                 found = _denoise_file(planned, entry, path, map_path, overwrite, on_pixels, client)
-                if len(planned.files) > 1:
-                    planned.ledger.add(entry, found, map_path)
+                planned.ledger.add(entry, found, map_path)
             results.append(found)
             if on_file is not None:
                 on_file(len(results), len(planned.files), found)
@@ -129,16 +128,18 @@ def denoise_files(
 
 
 def seconds_per_mpx(planned: Planned) -> float:
-    """How long a million pixels take, from a tile of the first image, applied once to warm up and once against the clock."""
+    """How long a million pixels take, from a tile in the middle of the first image: read and denoised with its halo, once to warm up and
+    once against the clock. Writing the file at the end comes on top."""
     entry = planned.files[0][0]
-    image = open_image(entry.path, planned.limits)
-    side = planned.model.predictor.core_px or max(image.height, image.width)
-    rows, columns = slice(0, min(side, image.height)), slice(0, min(side, image.width))
-    tile = planned.model.plane_of(image, next(image.planes())).read(rows, columns)
+    image, predictor = open_image(entry.path, planned.limits), planned.model.predictor
+    side = predictor.core_px or max(image.height, image.width)
+    starts = [length // 2 // side * side for length in (image.height, image.width)]
+    rows, columns = (slice(start, min(start + side, length)) for start, length in zip(starts, (image.height, image.width), strict=True))
+    plane = planned.model.plane_of(image, next(image.planes()))
     for _ in range(2):
         started = time.perf_counter()
-        planned.model.predictor.predict(tile)
-    return (time.perf_counter() - started) / tile[0].size * 1e6
+        predictor.predict_plane(plane, lambda *part: None, within=(rows, columns))
+    return (time.perf_counter() - started) / ((rows.stop - rows.start) * (columns.stop - columns.start)) * 1e6
 
 
 def _denoise_file(
@@ -158,10 +159,12 @@ def _denoise_file(
             model.denoise_into(image, sink, on_pixels)
         else:
             denoise_on(client, model, image, limits, sink, on_pixels)
-        sink.commit()
+        with announced(planned.ledger.expect):
+            sink.commit()
         clipped = sink.clipped
     if map_path is not None:
-        _write_map(model, image, map_path, overwrite)
+        with announced(planned.ledger.expect):
+            _write_map(model, image, map_path, overwrite)
     warnings = (*image.metadata.get("warnings", []), *model.strange(image))
     return FileResult(entry.path, path, image.size, clipped, warnings)
 
@@ -201,6 +204,7 @@ class Ledger:
         self.path, self.out = out / LEDGER, out
         self._head: dict[str, Any] | None = None
         self._lines: dict[Path, dict[str, Any]] = {}
+        self._expected: dict[Path, int] = {}
         try:
             first, *rest = self.path.read_text(encoding="utf-8").splitlines()
             self._stored = json.loads(first)
@@ -210,6 +214,9 @@ class Ledger:
         for line in rest:
             try:
                 words = json.loads(line)
+                if "expected" in words:
+                    self._expected[Path(words["expected"])] = int(words["inode"])
+                    continue
                 path = out / words["output"]
                 if path.exists() and fingerprint(path) == words["result"]:
                     self._lines[path] = words
@@ -218,15 +225,16 @@ class Ledger:
 
     @property
     def paths(self) -> set[Path]:
-        """Outputs that an earlier process finished and that stand as it left them, and their maps."""
-        return set(self._lines) | {Path(words["map"]) for words in self._lines.values() if words["map"]}
+        """Outputs that an earlier process finished and that stand as it left them, those it was killed over, and their maps."""
+        last = {path for path, inode in self._expected.items() if path.exists() and path.stat().st_ino == inode}
+        return set(self._lines) | last | {Path(words["map"]) for words in self._lines.values() if words["map"]}
 
     def belongs_to(self, head: dict[str, Any]) -> bool:
         """Whether what was done was done by this; if not, it is forgotten."""
         self._head = json.loads(json.dumps(head))
         if self._stored == self._head:
             return True
-        self._lines = {}
+        self._lines, self._expected = {}, {}
         return False
 
     def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
@@ -236,10 +244,16 @@ class Ledger:
         return FileResult(entry.path, path, words["pixels"], words["clipped"], tuple(words["warnings"]), before=True)
 
     def add(self, entry: Entry, found: FileResult, map_path: Path | None) -> None:
-        words = {
+        self._write({
             "output": str(found.written.relative_to(self.out)), "source": fingerprint(entry.path), "result": fingerprint(found.written),
             "pixels": found.pixels, "clipped": found.clipped, "warnings": found.warnings, "map": _text(map_path),
-        }  # fmt: skip
+        })  # fmt: skip
+
+    def expect(self, temporary: Path, final: Path) -> None:
+        """An output is about to get its name: should the process be killed before ``add``, its inode tells that it may be replaced."""
+        self._write({"expected": str(final.absolute()), "inode": temporary.stat().st_ino})
+
+    def _write(self, words: dict[str, Any]) -> None:
         try:
             if self._stored != self._head:
                 self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")

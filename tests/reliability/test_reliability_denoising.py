@@ -125,6 +125,39 @@ def test_what_another_model_or_another_file_left_is_not_taken_over(run: Path, fi
         denoise(run, files, tmp_path / "out")
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: Path, tmp_path: Path, count: int, monkeypatch) -> None:
+    """The output stands, the list of what is done does not name it yet: the same call again needs no --overwrite."""
+    some = sorted(files.iterdir())[:count]
+    pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
+
+    def killed(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pairfree.denoising.Ledger.add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pf.denoise(run, some, tmp_path / "out", max_bytes=TILE_BYTES)
+    assert (tmp_path / "out" / some[0].name).is_file()
+    pf.denoise(run, some, tmp_path / "out", max_bytes=TILE_BYTES)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_file_that_the_user_put_there_since_is_not_replaced(run: Path, files: Path, tmp_path: Path, monkeypatch) -> None:
+    def killed(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pairfree.denoising.Ledger.add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
+    name = sorted(files.iterdir())[0].name
+    tifffile.imwrite(tmp_path / "other.tif", noisy(SIDE_PX, 9))
+    (tmp_path / "other.tif").replace(tmp_path / "out" / name)
+    with pytest.raises(OutputError, match="exist"):
+        pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
+
+
 def stop_after_file(run: Path, files: Path, out: Path) -> None:
     def on_file(done: int, total: int, result: Any) -> None:
         raise KeyboardInterrupt

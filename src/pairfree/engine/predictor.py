@@ -95,7 +95,6 @@ class Predictor:
     def __init__(
         self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0
     ) -> None:
-        keep_freed_blocks()
         self.method, self.normalizer, self.channels = method, normalizer, channels
         for net in method.networks.values():
             net.eval()
@@ -190,6 +189,7 @@ class Predictor:
 
         When memory runs out, the plane is begun anew with tiles of half the size.
         """
+        keep_freed_blocks()  # here and not earlier: a model may have come from another process
         self._check_whole(job.plane.height, job.plane.width)
         for _ in range(MOST_HALVINGS):
             told = 0

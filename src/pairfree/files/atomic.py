@@ -17,7 +17,8 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from pairfree.errors import OutputError
@@ -138,6 +139,7 @@ def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None =
         yield temporary
         _fsync(temporary, os.O_RDWR)  # Windows flushes only descriptors that may write
         _refuse_existing(final, overwrite)
+        _announce(temporary, final)
         os.replace(temporary, final)
         temporary = None
         _fsync_folder(final.parent)
@@ -151,6 +153,25 @@ def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None =
         if temporary is not None:
             with contextlib.suppress(OSError, ValueError):
                 os.unlink(temporary)
+
+
+_listener: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def announced(listener: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call ``listener(temporary, final)`` for everything that is about to get its final name meanwhile."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def _announce(temporary: Path, final: Path) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(temporary, final)
 
 
 @contextlib.contextmanager
@@ -169,6 +190,7 @@ def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None
         if os.path.lexists(final):
             older = _temporary(final)
             os.replace(final, older)
+        _announce(temporary, final)
         os.replace(temporary, final)
         temporary = None
         _fsync_folder(final.parent)

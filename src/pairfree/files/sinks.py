@@ -311,6 +311,14 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}-{zlib.crc32(path.name.encode('utf-8', 'surrogatepass')):08x}.unfinished")
 
 
+def journalled_bytes(path: Path) -> int:
+    """What of an output lies in the journal of an earlier process already."""
+    try:
+        return (unfinished(path) / "blocks").stat().st_size
+    except OSError:
+        return 0
+
+
 def open_sink(like: Image, path: str | Path, overwrite: bool = False, of_what: dict[str, Any] | None = None) -> Sink:
     """A sink for an output with the shape, type and metadata of ``like``. Refuses what cannot be written before any work.
 
