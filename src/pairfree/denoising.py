@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pairfree.cluster import connected, denoise_on
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
@@ -21,12 +23,14 @@ from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
 from pairfree.files.sinks import journalled_bytes, open_sink
-from pairfree.files.words import shown
+from pairfree.files.words import shown, size_text
 
 RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
 """Of the memory bound, what Python, torch and the files take; the network keeps at least that share."""
 RESIDENT_SHARE = 0.05
 """Images larger than this share of the memory bound stay in their file."""
+WHOLE = 4
+"""An image that is read whole takes its bytes so often: as stored and decoded, its result, and what is written."""
 LEDGER = ".unfinished.jsonl"
 
 
@@ -48,7 +52,9 @@ def network_bytes(max_bytes: float) -> float:
 
 
 def resident_limits(max_bytes: float) -> Limits:
-    return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes))
+    """What is larger than a share of the bound stays in its file; what is read whole all the same must fit into the free memory."""
+    free = psutil.virtual_memory().available
+    return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes), max_bytes=min(DEFAULT.max_bytes, free // WHOLE))
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Planned:
 
     files    input, output and map (None without) of each;  before   results of an earlier process that stand, by output
     pixels, to_do   of all inputs, and of those that are not done;  needed   bytes of disk that are still to be written
+    max_bytes       of memory
     """
 
     model: Model
@@ -66,6 +73,7 @@ class Planned:
     to_do: int
     needed: int
     limits: Limits
+    max_bytes: float
     overwrite: bool
     ledger: Ledger
 
@@ -100,7 +108,7 @@ def plan_files(
         needed += image.nbytes * (2 if image.stored else 1) - journalled_bytes(path)
     require_space(out, max(0, needed))
     files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
-    return Planned(model, files, before, pixels, to_do, needed, limits, overwrite, ledger)
+    return Planned(model, files, before, pixels, to_do, max(0, needed), limits, max_bytes, overwrite, ledger)
 
 
 def denoise_files(
@@ -165,8 +173,19 @@ def _denoise_file(
     if map_path is not None:
         with announced(planned.ledger.expect):
             _write_map(model, image, map_path, overwrite)
-    warnings = (*image.metadata.get("warnings", []), *model.strange(image))
+    warnings = (*image.metadata.get("warnings", []), *_beyond(image, planned.max_bytes), *model.strange(image))
     return FileResult(entry.path, path, image.size, clipped, warnings)
+
+
+def _beyond(image: Image, max_bytes: float) -> list[str]:
+    """A line where an image is read whole that takes more memory than is allowed."""
+    taken = WHOLE * image.nbytes
+    if image.stored or taken <= max_bytes:
+        return []
+    return [
+        f"files of this kind are read whole: about {size_text(taken)} of memory, more than the {size_text(int(max_bytes))} of "
+        "--max-memory; OME-Zarr and tiled TIFF are read tile by tile"
+    ]
 
 
 def _write_map(model: Model, image: Image, path: Path, overwrite: bool) -> None:

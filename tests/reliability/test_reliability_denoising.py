@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import tifffile
 
 import pairfree as pf
-from pairfree.errors import OutputError
+from pairfree.errors import InputError, OutputError
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pairfree.api", "pytest"])
@@ -156,6 +157,25 @@ def test_a_file_that_the_user_put_there_since_is_not_replaced(run: Path, files: 
     (tmp_path / "other.tif").replace(tmp_path / "out" / name)
     with pytest.raises(OutputError, match="exist"):
         pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
+
+
+def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(run: Path, tmp_path: Path, monkeypatch) -> None:
+    imageio = pytest.importorskip("PIL.Image")
+    imageio.fromarray(noisy(SIDE_PX, 0).astype(np.uint8)).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "b.tif", noisy(SIDE_PX, 0), tile=(64, 64))
+    monkeypatch.setattr("pairfree.denoising.WHOLE", 1e4)
+    monkeypatch.setattr("pairfree.denoising.RESIDENT_SHARE", 1e-6)
+    whole, by_tiles = pf.denoise(run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES)
+    assert [line for line in whole.warnings if "read whole" in line and "--max-memory" in line]
+    assert not [line for line in by_tiles.warnings if "read whole" in line]
+
+
+def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(run: Path, tmp_path: Path, monkeypatch) -> None:
+    Memory = namedtuple("Memory", "available")
+    monkeypatch.setattr("pairfree.denoising.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
+    np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
+    with pytest.raises(InputError, match="read whole"):
+        pf.denoise(run, tmp_path / "a.npy", tmp_path / "out", max_bytes=1e12)
 
 
 def stop_after_file(run: Path, files: Path, out: Path) -> None:

@@ -78,7 +78,10 @@ def check_declared(
     if pixels > limits.max_pixels:
         raise InputError(f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels")
     if n_bytes > limits.max_bytes:
-        raise InputError(f"{declared}, more than the limit of {size_text(limits.max_bytes)}; crop or split the file, or raise max_bytes")
+        raise InputError(
+            f"{declared}, more than the {size_text(limits.max_bytes)} that may be read whole; crop or split the file, or "
+            "convert it to OME-Zarr, which is read tile by tile"
+        )
     return n_bytes
 
 

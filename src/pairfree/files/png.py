@@ -21,7 +21,7 @@ import PIL.Image
 from pairfree.errors import InputError, OutputError
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFLATE, JPEG, Limits, check_declared
-from pairfree.files.words import shown
+from pairfree.files.words import shown, size_text
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values per pixel
@@ -157,7 +157,7 @@ def _pixels_from_pillow(data: bytes, path: Path, limits: Limits, modes: dict[str
 def read_png(path: Path, limits: Limits) -> Image:
     """Read a PNG: grey, grey + alpha, RGB, RGBA with 8 or 16 bits; palettes become RGB, 2 and 4 bits become 8."""
     if path.stat().st_size > limits.max_bytes:
-        raise InputError(f"{shown(path)}: is larger than the limit of {limits.max_bytes} bytes; crop it, or raise max_bytes")
+        raise InputError(f"{shown(path)}: is larger than the {size_text(limits.max_bytes)} that may be read whole; crop it")
     data = path.read_bytes()
     scan = _scan(data, path, limits)
     head = scan.header
@@ -193,7 +193,7 @@ def _density_spacing(chunks: list[tuple[bytes, bytes]]) -> dict[str, tuple[float
 
 def _read_with_pillow(path: Path, limits: Limits, family: str, max_ratio: float) -> Image:
     if path.stat().st_size > limits.max_bytes:
-        raise InputError(f"{shown(path)}: is larger than the limit of {limits.max_bytes} bytes; crop it, or raise max_bytes")
+        raise InputError(f"{shown(path)}: is larger than the {size_text(limits.max_bytes)} that may be read whole; crop it")
     data = path.read_bytes()
     with _PIL_LIMIT:
         before, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, limits.max_pixels
