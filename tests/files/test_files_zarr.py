@@ -24,6 +24,7 @@ from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import InputError, OutputError
 from pairfree.files import differences, find_images, open_image, save_image
+from pairfree.files.fidelity import compare
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.ome_zarr import is_zarr
@@ -292,6 +293,22 @@ def test_mutated_metadata(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
     mutants(tmp_path, version, 5000, 1)
+
+
+def test_labels_beside_the_image_are_kept(tmp_path):
+    """Segmentations belong to the scene, not to its noise; without them the result would be less than its input."""
+    pixels = np.random.default_rng(0).integers(0, 4000, (60, 70)).astype(np.uint16)
+    save_image(Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"), tmp_path / "a.ome.zarr")
+    labels = zarr.open_group(str(tmp_path / "a.ome.zarr")).create_group("labels", attributes={"ome": {"labels": ["cells"]}})
+    labels.create_group("cells").create_array("0", shape=(60, 70), chunks=(32, 32), dtype="uint32")[...] = 7
+    save_image(open_image(tmp_path / "a.ome.zarr"), tmp_path / "b.ome.zarr")
+    copied = zarr.open_group(str(tmp_path / "b.ome.zarr"), mode="r")["labels"]
+    assert copied.attrs["ome"] == {"labels": ["cells"]}
+    assert (copied["cells/0"][...] == 7).all()
+    assert not [check for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False]
+    shutil.rmtree(tmp_path / "b.ome.zarr/labels")
+    lost = [check.name for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False]
+    assert lost == ["groups beside the image"]
 
 
 # -- each chunk decoded once -----------------------------------------------------------------------------------------------------------

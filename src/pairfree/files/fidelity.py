@@ -229,6 +229,7 @@ def _zarr(a: Image, b: Image) -> list[Check]:
     layouts = [[(level.shape, level.chunks, level.shards) for level in one.levels] for one in (first, second)]
     return [
         same("Zarr format", first.zarr_format, second.zarr_format),
+        same("groups beside the image", ", ".join(first.beside), ", ".join(second.beside)),
         _gone("attributes", *attributes),
         Check("resolutions", f"{len(layouts[0])}", f"{len(layouts[1])}", layouts[0] == layouts[1]),
     ]

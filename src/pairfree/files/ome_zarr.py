@@ -68,13 +68,16 @@ class Level:
 
 @dataclass(frozen=True)
 class Carried:
-    """zarr_format   2 or 3;  root, group   attributes of the folder, and of the image in it, at ``place``;  levels   finest first"""
+    """zarr_format   2 or 3;  root, group   attributes of the folder, and of the image in it, at ``place``;  levels   finest first
+    beside   groups in that of the image that are no resolutions of it, such as labels: copied as they are
+    """
 
     zarr_format: int
     root: dict[str, Any]
     place: str
     group: dict[str, Any]
     levels: tuple[Level, ...]
+    beside: tuple[str, ...] = ()
 
     @property
     def kind(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -109,7 +112,10 @@ def read_zarr(path: Path, limits: Limits) -> Image:
     letters, spacing = _axes(multiscale, first, path)
     if _marked(root, group):
         _check_all_written(root, path)
-    carried = Carried(int(array.metadata.zarr_format), {} if isinstance(root, zarr.Array) else _plain(root.attrs), place, group, levels)
+    of_image = {level.path.partition("/")[0] for level in levels}
+    beside = () if isinstance(root, zarr.Array) else tuple(sorted({str(name) for name, _ in node.groups()} - of_image))
+    attributes = {} if isinstance(root, zarr.Array) else _plain(root.attrs)
+    carried = Carried(int(array.metadata.zarr_format), attributes, place, group, levels, beside)
     names = _channel_names(group, first.shape[letters.index("C")] if "C" in letters else 0)
     pixels = ZarrPixels(array, shown(path))
     data = pixels if n_bytes > limits.resident_bytes else pixels.whole()
@@ -149,9 +155,6 @@ def _image_node(root: Any, path: Path, lines: list[str]) -> tuple[str, Any]:
     """The group of the image, and where it lies."""
     attributes = _plain(root.attrs)
     if _multiscales(attributes):
-        extra = sorted(str(name) for name, _ in root.groups())
-        if extra:
-            lines.append(f"{path.name}: only the image is used; not kept: {', '.join(extra[:5])}")
         return "", root
     if "plate" in _ome(attributes):
         wells = [str(one.get("path")) for one in _ome(attributes)["plate"].get("wells", [])][:1]
@@ -279,6 +282,9 @@ def write_zarr(image: Image, path: Path) -> None:
                     shutil.copytree(image.source / SERIES, path / SERIES)
             else:
                 root.attrs.put({**carried.group, **mark})
+            if image.source is not None:
+                for name in carried.beside:
+                    shutil.copytree(image.source / carried.place / name, path / carried.place / name)
         else:
             level = carried.levels[0]
             array = _create(str(path), level, carried.zarr_format)

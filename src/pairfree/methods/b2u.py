@@ -38,6 +38,8 @@ class B2UConfig(SingleConfig):
     weight, weight_end   lambda until ``ramp_from``, and at the end; linear in between
     ramp_from        progress in 0..1 (the authors: 0.8 for one noise level, 0.4 for several)
     eta              weight of the blind term
+    predict          the image, not the residual: what is seen without blind spots is never a target, and a network that adds its input to
+                     its output would pass the noise of visible pixels through
     """
 
     mask_width: int = 4
@@ -46,7 +48,7 @@ class B2UConfig(SingleConfig):
     weight_end: float = 20.0
     ramp_from: float = 0.8
     eta: float = 1.0
-    predict: str = "residual"
+    predict: str = "image"
 
     def __post_init__(self) -> None:
         super().__post_init__()
