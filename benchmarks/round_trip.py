@@ -48,8 +48,12 @@ What cannot be kept, because of what the file then is:
 - DICOM comes back uncompressed, with new instance and series UIDs and the image type DERIVED, as the standard asks of processed images.
 - MRC keeps its header but for minimum, maximum, mean and deviation, which are those of the new pixels; big-endian files come back
   little-endian.
-- Each file of an OME-TIFF set comes back as a file of its own, with its own pages; a MetaImage's slices come back as one raw file.
-- Lower resolutions, of Zarr and of TIFF, are made anew from the result; those of TIFF that are no SubIFDs are left out, with a warning.
+- Each file of an OME-TIFF set comes back as a file of its own, with its own pages, and the set's companion file beside them; a MetaImage's
+  slices come back as one raw file.
+- Lower resolutions, of Zarr and of TIFF, are made anew from the result; those of a TIFF stack that are no SubIFDs are left out, with a
+  warning.
+- Of several images in one file (series of a TIFF, scenes of a vendor's format) the first comes back, with a warning.
+- Directories within TIFF other than pages, such as EXIF and GPS, and the tables of MetaMorph.
 - NPY, PNG and BMP state no pixel size.
 """
 

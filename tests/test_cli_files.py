@@ -109,3 +109,16 @@ def test_nan_in_an_image_that_stays_in_its_file_names_its_place(pairfree, files,
     assert "n.npy[1]: 1 of" in " ".join(err.split())
     assert "row 77, column 33" in " ".join(err.split())
     assert not (tmp_path / "out/n.npy").exists()
+
+
+def test_the_companion_of_a_set_comes_along(pairfree, files, tmp_path):
+    """Without it the results could not be opened as a set."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    name = '<BinaryOnly MetadataFile="s.companion.ome" UUID="urn:uuid:1"/>'
+    text = f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{name}</OME>'
+    tifffile.imwrite(folder / "s-Z1.ome.tif", scene(4)[0], description=text, metadata=None)
+    (folder / "s.companion.ome").write_text("<OME/>")
+    code, _, complaint = pairfree("denoise", "run", folder, "--out", "out")
+    assert code == 0, complaint
+    assert (tmp_path / "out/s.companion.ome").read_text() == "<OME/>"

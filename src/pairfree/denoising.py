@@ -17,7 +17,7 @@ import psutil
 from pairfree.cluster import connected, denoise_on
 from pairfree.engine.model import Model
 from pairfree.errors import OutputError
-from pairfree.files.atomic import announced, output_error, remove_stale, require_space
+from pairfree.files.atomic import announced, output_error, remove_stale, require_space, write_bytes
 from pairfree.files.formats import open_image, read_from
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
@@ -169,12 +169,20 @@ def _denoise_file(
             denoise_on(client, model, image, limits, sink, on_pixels)
         with announced(planned.ledger.expect):
             sink.commit()
+        _copy_beside(image, path.parent)
         clipped = sink.clipped
     if map_path is not None:
         with announced(planned.ledger.expect):
             _write_map(model, image, map_path, overwrite)
     warnings = (*image.metadata.get("warnings", []), *_beyond(image, planned.max_bytes), *model.strange(image))
     return FileResult(entry.path, path, image.size, clipped, warnings)
+
+
+def _copy_beside(image: Image, folder: Path) -> None:
+    """Files without pixels that the image's own file names, such as the companion of an OME-TIFF set, where they are not there yet."""
+    for source in image.metadata.get("beside", []):
+        if not (folder / source.name).exists():
+            write_bytes(folder / source.name, source.read_bytes())
 
 
 def _beyond(image: Image, max_bytes: float) -> list[str]:

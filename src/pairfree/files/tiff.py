@@ -133,7 +133,8 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         carried = _carried(tiff, one, kind, stated, axes, pixels, warnings)
     if carried.compression == 7:
         warnings.append("JPEG compression is replaced by deflate, so that the result gains no new artefacts")
-    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings}
+    companions = [path.parent / name for name in tiff_meta.companions_of_ome(first.description or "")] if first.is_ome else []
+    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings, "beside": [one for one in companions if one.is_file()]}
     alpha = any(kind in ALPHA for kind in carried.extrasamples)
     return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha)
 
