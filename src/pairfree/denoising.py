@@ -175,7 +175,7 @@ def _denoise_file(
         with announced(planned.ledger.expect):
             _write_map(model, image, map_path, overwrite)
     warnings = (*image.metadata.get("warnings", []), *_beyond(image, planned.max_bytes), *model.strange(image))
-    return FileResult(entry.path, path, image.size, clipped, warnings)
+    return FileResult(entry.path, path, image.size // image.samples, clipped, warnings)
 
 
 def _copy_beside(image: Image, folder: Path) -> None:

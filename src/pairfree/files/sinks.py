@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -277,15 +278,19 @@ class _Blocks(Stored):
 
     def __init__(self, path: Path, like: Image, places: list[tuple[Block, int]]) -> None:
         self.path, self.shape, self.dtype, self.plane_axes = path, like.shape, like.dtype, 3 if like.axes.endswith("S") else 2
-        self._of_plane: dict[tuple[int, ...], list[tuple[Block, int]]] = {}
+        self._of_plane: dict[tuple[int, ...], dict[tuple[int, int], list[tuple[Block, int]]]] = {}
+        """Blocks of a plane by their rows: a plane may have a hundred thousand, of which a region needs a few."""
         for block, place in places:
-            self._of_plane.setdefault(block.index, []).append((block, place))
+            self._of_plane.setdefault(block.index, {}).setdefault((block.top, block.bottom), []).append((block, place))
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         samples = self.shape[len(index) + 2 :]
         out = np.empty((rows.stop - rows.start, columns.stop - columns.start, *samples), self.dtype)
         with self.path.open("rb") as file:
-            for block, place in self._of_plane[tuple(index)]:
+            bands = self._of_plane[tuple(index)].items()
+            for block, place in itertools.chain.from_iterable(
+                band for (top, bottom), band in bands if top < rows.stop and bottom > rows.start
+            ):
                 y = max(rows.start, block.top), min(rows.stop, block.bottom)
                 x = max(columns.start, block.left), min(columns.stop, block.right)
                 if y[0] >= y[1] or x[0] >= x[1]:
