@@ -26,6 +26,10 @@ _REMEDIES = {
 }
 
 
+PART_BYTES = 2**26
+"""Of what is written at once."""
+
+
 class Stored(ABC):
     """Pixels that stay in their file until a region of a plane is asked for; may be read from several threads.
 
@@ -169,6 +173,13 @@ class Image:
         if isinstance(self.data, Stored):
             return self.data.region(tuple(index), rows, columns)
         return self.data[tuple(index)][rows, columns]
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """All pixels in their order, as whole rows of one plane after the other, so many at a time as take little memory: (h, W[, S])."""
+        rows = max(1, PART_BYTES * self.height * math.prod(self.leading) // self.nbytes)
+        for index in self.planes():
+            for top in range(0, self.height, rows):
+                yield self.region(index, slice(top, min(top + rows, self.height)), slice(0, self.width))
 
     def sample(self, wanted: int = 1_000_000) -> np.ndarray:
         """About that many values spread over the image, in one dimension; of an image that stays in its file, blocks of some planes."""

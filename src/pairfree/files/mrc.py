@@ -124,17 +124,17 @@ def write_mrc(image: Image, path: Path) -> None:
         start, written = HEADER_BYTES + int(mrc.header.nsymbt), mrc.data.dtype
     with path.open("r+b") as file:  # not through the map: what was written there would count as memory in use
         file.seek(start)
-        for index in image.planes():
-            file.write(np.ascontiguousarray(image.plane(index)).view(dtype).astype(written, copy=False).data)
+        for part in image.parts():
+            file.write(np.ascontiguousarray(part).view(dtype).astype(written, copy=False).data)
 
 
 def _statistics(image: Image, dtype: np.dtype[Any]) -> dict[str, float]:
-    """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored, plane by plane."""
+    """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored, part by part."""
     count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
-    for index in image.planes():
-        plane = np.ascontiguousarray(image.plane(index)).view(dtype)
-        own, apart = float(plane.mean(dtype=np.float64)), plane.size / (count + plane.size)
-        squares += plane.size * float(plane.var(dtype=np.float64)) + (own - mean) ** 2 * count * apart
-        mean, count = mean + (own - mean) * apart, count + plane.size
-        low, high = min(low, float(plane.min())), max(high, float(plane.max()))
+    for pixels in image.parts():
+        part = np.ascontiguousarray(pixels).view(dtype)
+        own, apart = float(part.mean(dtype=np.float64)), part.size / (count + part.size)
+        squares += part.size * float(part.var(dtype=np.float64)) + (own - mean) ** 2 * count * apart
+        mean, count = mean + (own - mean) * apart, count + part.size
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
     return {"dmin": low, "dmax": high, "dmean": mean, "rms": math.sqrt(squares / count)}

@@ -114,12 +114,11 @@ def write_nifti(image: Image, path: Path) -> None:
 
 
 def _write(image: Image, header: Any, scaling: tuple[float, float] | None, file: Any) -> None:
-    """Header, then the stored values of each plane; C order of (Z, Y, X) is the file's order of (x, y, z)."""
+    """Header, then the stored values of all planes; C order of (Z, Y, X) is the file's order of (x, y, z)."""
     header.write_to(file)
     file.write(b"\0" * (int(header.get_data_offset()) - file.tell()))
     dtype = header.get_data_dtype()
-    for index in image.planes():
-        stored = image.plane(index)
+    for stored in image.parts():
         if scaling is not None:
             stored = (stored.astype(np.float64) - scaling[1]) / scaling[0]
             if dtype.kind in "iu":

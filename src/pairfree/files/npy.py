@@ -55,10 +55,10 @@ def guess_axes(shape: tuple[int, ...], path: Path | None = None) -> str:
 
 
 def write_npy(image: Image, path: Path) -> None:
-    """Write the pixels in the byte order that the file had, plane by plane. Spacing and names have no place in this format."""
+    """Write the pixels in the byte order that the file had, part by part. Spacing and names have no place in this format."""
     dtype = image.dtype.newbyteorder(image.metadata.get("byteorder", "="))
     with path.open("wb") as file:
         head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": image.shape}
         np.lib.format.write_array_header_1_0(file, head)
-        for index in image.planes():
-            file.write(np.ascontiguousarray(image.plane(index), dtype=dtype).data)
+        for part in image.parts():
+            file.write(np.ascontiguousarray(part, dtype=dtype).data)
