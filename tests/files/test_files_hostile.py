@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import resource
 import struct
 import time
 import tracemalloc
@@ -15,8 +16,10 @@ import imagecodecs
 import mrcfile
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
+from pydicom.uid import RLELossless
 
 from pairfree.errors import InputError
 from pairfree.files import Image, Limits, open_image
@@ -251,6 +254,16 @@ def _metaimage(path: Path) -> None:
     path.write_bytes(head.encode() + _pixels((3, 24, 20)).tobytes())
 
 
+def _dicom(path: Path) -> None:
+    """A CT slice; where its name says so, with pixels packed by run lengths."""
+    from pydicom.data import get_testdata_file
+
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    if "rle" in path.name:
+        dataset.compress(RLELossless)
+    dataset.save_as(path)
+
+
 SEEDS: dict[str, Callable[[Path], None]] = {
     "a.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7),
     "b.tif": lambda p: tifffile.imwrite(
@@ -264,18 +277,21 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.nii": _nifti,
     "a.nii.gz": _nifti,
     "a.mha": _metaimage,
+    "a.dcm": _dicom,
+    "rle.dcm": _dicom,
+    "a.jpg": lambda p: p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None,
+    "a.bmp": lambda p: p.write_bytes(imagecodecs.bmp_encode(_pixels((40, 30)).astype(np.uint8))) and None,
 }
 
 
-@pytest.mark.parametrize("name", list(SEEDS))
-def test_200_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> None:
-    """1 to 8 byte edits, most of them in the headers, a fifth truncated; any other exception fails the test by itself."""
-    path = tmp_path / name
+def open_mutants(folder: Path, name: str, count: int) -> None:
+    """1 to 8 byte edits each, most of them in the headers, a fifth truncated; any other exception fails the test by itself."""
+    path = folder / name
     SEEDS[name](path)
     seed = path.read_bytes()
     rng = np.random.default_rng(list(name.encode()))
-    slowest = 0.0
-    for i in range(200):
+    slowest, before = 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for i in range(count):
         data = bytearray(seed)
         for _ in range(rng.integers(1, 9)):
             reach = min(len(data), 600) if rng.random() < 0.7 else len(data)
@@ -294,3 +310,15 @@ def test_200_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> 
         assert "\n" not in message
         slowest = max(slowest, time.perf_counter() - start)
     assert slowest < 2.0
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 512e6
+
+
+@pytest.mark.parametrize("name", list(SEEDS))
+def test_200_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> None:
+    open_mutants(tmp_path, name, 200)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", list(SEEDS))
+def test_10000_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> None:
+    open_mutants(tmp_path, name, 10_000)
