@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, patches, tables, wf
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise
+from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
-from pairfree.files.formats import open_image
+from pairfree.files.formats import open_image, save_image
+from pairfree.files.image import Image
 from pairfree.methods import METHODS
 from pairfree.noise.copula import fit_copula
 
@@ -85,6 +86,20 @@ def test_kept_images_give_the_score(bench, tmp_path):
         values.append(peak_signal_noise_ratio(np.clip(image.clean[0], 0, 255), np.clip(kept.astype(float), 0, 255), data_range=255))
     assert one["scores"]["all"]["psnr_db"] == pytest.approx(np.mean(values), abs=1e-3)
     assert one["training"] == {}
+
+
+def test_that_a_method_refuses_the_images_is_a_result(bench, tmp_path, monkeypatch):
+    """GCBD where no area is smooth: the table says so, and the cell is not tried again."""
+
+    def refuse(*words, **named):
+        raise InputError("no smooth area: 1 of 64")
+
+    monkeypatch.setattr(harness.api, "train", refuse)
+    table, said = bench("n2c")
+    assert said == ["[1/1] hum/n2c/cpu/seed0/0.005min: refused: no smooth area: 1 of 64"]
+    assert "| refused: no smooth area: 1 of 64 |" in table
+    _, said = bench("n2c")
+    assert "measured before" in said[0]
 
 
 def test_errors_are_drawn_beside_the_images(bench, tmp_path):
@@ -204,6 +219,54 @@ def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
     assert {
         harness.settings_of(cell)["minutes"] for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu") if cell.method == "n2v"
     } == {10.0}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of data sets, each of a few small images."""
+    rng = np.random.default_rng(0)
+    for folder, count in {"natural/bsd400": 4, "natural/bsd68": 2, "fluo/w2s/avg1": 2, "fluo/fmd/raw": 3}.items():
+        for number in range(count):
+            beginning = ("WideField_" if number else "Confocal_") if folder.endswith("raw") else ""
+            pixels = rng.integers(0, 255, (40, 50)).astype(np.uint8)
+            save_image(Image(pixels, "YX", family="png"), tmp_path / folder / f"{beginning}{number}.png")
+    for raw, averaged in (("fluo/w2s/avg1", "fluo/w2s/avg400"), ("fluo/fmd/raw", "fluo/fmd/gt")):
+        for path in (tmp_path / raw).iterdir():
+            half = (open_image(path).pixels // 2 + 10).astype(np.uint8)
+            save_image(Image(half, "YX", family="png"), tmp_path / averaged / path.name)
+    return tmp_path
+
+
+def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
+    """BSD400 -> BSD68: half clean, half noisy for them, all noisy for the others; partners are those of the noisy images."""
+    clean = read_planes(data / "natural/bsd400", 1)
+    gcbd, alone = (bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu")) for method in ("gcbd", "n2v"))
+    assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (2, 2, 4, 0)
+    for noisy, partner in zip(gcbd.noisy, gcbd.clean, strict=True):
+        assert np.std(noisy - partner) == pytest.approx(25, rel=0.05)
+        assert not any(np.array_equal(partner, other) for other in gcbd.unpaired)
+    assert {image.name for image in alone.test} == {"0", "1"}
+    assert not any(np.array_equal(image.clean, one) for image in alone.test for one in clean.values())
+
+
+def test_the_first_estimates_of_noisy_n2n_have_the_noise_their_row_says(data):
+    for cell in noisy_n2n.cells("cpu"):
+        task = noisy_n2n.task(data, cell)
+        errors = np.stack(
+            [one - clean for one, clean in zip(task.second_noisy, read_planes(data / "natural/bsd400", 1).values(), strict=True)]
+        )
+        assert errors.std() == pytest.approx(noisy_n2n.ESTIMATES[cell.row], rel=0.05)
+        assert np.std(task.noise_images) == pytest.approx(25, rel=0.05)
+        assert harness.settings_of(cell)["iterations"] == (1 if cell.row == noisy_n2n.CLEAN_ROW else 3)
+
+
+def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data):
+    for column, count in {"FMD wide-field": 2, "W2S": 2}.items():
+        task = wf.task(data, Cell(column, "n2v", "cpu"))
+        assert len(task.test) == count
+        for image in task.test:
+            gain = np.polyfit(image.noisy.astype(float).ravel(), image.clean.ravel(), 1)[0]
+            assert gain == pytest.approx(1.0 if column == "W2S" else 0.5, abs=0.02)
 
 
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():

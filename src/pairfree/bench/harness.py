@@ -30,6 +30,7 @@ from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
+from pairfree.job import pick_device
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Needs
 from pairfree.methods.one_image import with_budget
@@ -93,6 +94,7 @@ def run(
         result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, key, on_step)
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
+        found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
         say(f"{label}: " + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]))
     return tables.markdown(experiment, cells, tables.read_results(out / name))
 
@@ -175,14 +177,23 @@ def _config(cell: Cell) -> Any:
 def measure(
     experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
 ) -> dict[str, Any]:
-    """Train (or go on), denoise, score: everything a reader needs beside the number."""
+    """Train (or go on), denoise, score: everything a reader needs beside the number. That a method refuses these images is a result too."""
     started = now()
+    result: dict[str, Any] = {
+        "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
+        "statement": experiment.statement, "images": len(task.test),
+    }  # fmt: skip
     training: dict[str, Any] = {}
     if cell.method in BASELINES:
         outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
-        model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
+        try:
+            model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
+        except InputError as error:
+            refused = {"refused": str(error), "config": settings_of(cell)}
+            facts = environment(pick_device(device), "none")
+            return result | {"scores": {}, "evidence": {}, "training": refused, "environment": facts}
         run = RunFolder(folder / "run")
         facts = run.read_environment()
         training = {"seconds": seconds, "minutes_given": cell.minutes, "steps": model.facts["plan"], "config": model.facts["config"]}
@@ -202,10 +213,8 @@ def measure(
     evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
     if experiment.statistics is not None:
         evidence |= experiment.statistics(task, cell)
-    return {
-        "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
-        "statement": experiment.statement, "scores": score_groups(experiment, task.test, outputs), "images": len(task.test),
-        "evidence": evidence,
+    return result | {
+        "scores": score_groups(experiment, task.test, outputs), "evidence": evidence,
         "prediction_seconds": round(elapsed, 2), "prediction_mpix_per_s": round(pixels / elapsed / 1e6, 3),
         "training": training, "environment": facts,
     }  # fmt: skip

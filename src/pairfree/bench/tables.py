@@ -62,6 +62,8 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
 def _budget(training: dict[str, Any]) -> str:
     if not training:
         return "none"
+    if "refused" in training:
+        return f"refused: {training['refused']}"
     if "seconds_an_image" in training:
         return f"{training['seconds_an_image'] / 60:.1f} min an image"
     seconds = f"{training['seconds'] / 60:.1f} min, " if training["seconds"] is not None else ""
