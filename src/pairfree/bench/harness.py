@@ -30,7 +30,6 @@ from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
-from pairfree.job import pick_device
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Needs
 from pairfree.methods.one_image import with_budget
@@ -192,7 +191,7 @@ def measure(
             model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
         except InputError as error:
             refused = {"refused": str(error), "config": settings_of(cell)}
-            facts = environment(pick_device(device), "none")
+            facts = environment(torch.device("cpu"), "none")
             return result | {"scores": {}, "evidence": {}, "training": refused, "environment": facts}
         run = RunFolder(folder / "run")
         facts = run.read_environment()
