@@ -19,6 +19,7 @@ from pairfree.files.image import Image
 from pairfree.methods.base import Method
 from pairfree.methods.iscl import Ensemble
 from pairfree.methods.unpaired import Bounded
+from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.iscl import Extractor, Generator
@@ -364,6 +365,23 @@ def test_tiles_are_halved_when_memory_runs_out(monkeypatch, failures):
     monkeypatch.setattr(predictor, "_applied", scarce)
     np.testing.assert_array_equal(predictor.predict(image), expected)
     assert predictor.core_px == 64 >> failures
+
+
+def test_statistics_of_a_plane_are_taken_from_fewer_pixels_when_memory_runs_out():
+    """The sample that stands for the plane is larger than any tile: smaller tiles alone would not help."""
+
+    class Scarce(Plain):
+        def denoise(self, x):
+            if x.numel() > 50_000:
+                raise RuntimeError("CUDNN_STATUS_ALLOC_FAILED")
+            return super().denoise(x)
+
+    net = random_weights(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.Conv2d(4, 1, 3, padding=1)), 0)
+    image = np.random.default_rng(0).normal(size=(1, 600, 500))
+    predictor = Predictor(Scarce(net), Normalizer(0.0, 1.0), 1, core_px=128, max_bytes=2e7)
+    expected = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=4096).predict(image)
+    assert np.abs(predictor.predict(image) - expected).max() < 0.2 * np.abs(expected - image).max()
+    assert predictor.sample_bytes < 2e7
 
 
 def test_memory_that_never_suffices_is_one_line(monkeypatch):

@@ -102,6 +102,8 @@ class Predictor:
         self.whole_image = bool(getattr(net, "whole_image", False))
         self.stride_px = total_stride(net)
         self.max_bytes, self.instance_layers = max_bytes, len(layers(net))
+        self.sample_bytes = max_bytes
+        """Of what stands for a whole plane where statistics of it are held."""
         if self.whole_image:
             self.halo_px, self.core_px = 0, 0
             return
@@ -208,6 +210,9 @@ class Predictor:
                 if self.core_px < 2 * self.stride_px:
                     break
             self.core_px //= 2  # outside the handler: its traceback holds on to the memory of the tile
+            self.sample_bytes /= 4
+            if self.method.device.type == "cuda":
+                torch.cuda.empty_cache()
             job.work.restart()
             tell(-told)
         what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
@@ -285,7 +290,7 @@ class Predictor:
         """Instance statistics for all tiles of one plane: of the whole plane, or where memory forbids, of tiles drawn from it."""
         if not self.instance_layers or self.whole_image:
             return nullcontext()
-        places = sample_places(high, wide, self.max_bytes / self.bytes_per_px, self.stride_px)
+        places = sample_places(high, wide, self.sample_bytes / self.bytes_per_px, self.stride_px)
         sample = np.stack([self._normalised(plane.padded(*place)) for place in places])
         whole = torch.from_numpy(sample).to(self.method.device)
         return held_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
