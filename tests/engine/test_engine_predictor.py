@@ -16,6 +16,7 @@ from pairfree.engine.predictor import Predictor, sample_places
 from pairfree.engine.tiles import core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.image import Image
+from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.methods.iscl import Ensemble
 from pairfree.methods.unpaired import Bounded
@@ -410,3 +411,34 @@ def test_other_errors_of_a_network_are_not_taken_for_a_shortage(monkeypatch):
 def test_less_memory_than_the_smallest_tile_needs_is_refused():
     with pytest.raises(ConfigError, match="smallest tile of this network needs"):
         Predictor(Plain(UNet(1)), Normalizer(0.0, 1.0), 1, max_bytes=1e4)
+
+
+# -- every method, both maps of intensities, stacks and colours ----------------------------------------------------------------------------
+
+
+TILED = [key for key, method in METHODS.items() if not method.one_image and method.trains]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("key", TILED)
+def test_tiled_equals_whole_for_every_method(key, channels, small):
+    method = small.method(key, channels)
+    random_weights(method.denoiser, 1)
+    image = np.random.default_rng(0).normal(500, 120, (channels, 150, 131))
+    for normalizer in (Normalizer(0.0, 255.0), Normalizer(320.0, 410.0)):
+        whole = Predictor(method, normalizer, channels, core_px=4096).predict(image) - image
+        tiled = Predictor(method, normalizer, channels, core_px=48)
+        assert tiled.core_px <= 64
+        assert np.abs(whole).max() > 1e-3
+        assert np.abs(tiled.predict(image) - image - whole).max() <= 1e-5 * max(normalizer.scale, np.abs(whole).max())
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((2, 3, 90, 70), "TCYX"), ((3, 90, 70), "ZYX"), ((90, 70, 3), "YXS")])
+def test_tiled_equals_whole_with_axes(shape, axes, small):
+    channels = 3 if axes.endswith("S") else 1
+    method = small.method("n2v", channels)
+    random_weights(method.denoiser, 2)
+    pixels = np.random.default_rng(0).normal(0.5, 0.2, shape).astype(np.float32)
+    whole, tiled = (Model(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core), {}) for core in (4096, 32))
+    expected = whole.denoise(pixels, axes)
+    assert np.abs(tiled.denoise(pixels, axes) - expected).max() <= 1e-5 * np.abs(expected).max()
