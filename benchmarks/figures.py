@@ -2,6 +2,7 @@
 
 iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images while it trains, film noise
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
+noise_patches.svg        after Figure 2 (a) of GAN2GAN: deviations of the noise patches that rules (4) and (3) choose, white noise of 25
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
 ct_errors.png            after Figure 5 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
                          their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
@@ -24,11 +25,13 @@ from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
 from pairfree.bench.em_real import EXPERIMENT as EM_REAL
 from pairfree.bench.harness import heat_map
+from pairfree.bench.patches import EXPERIMENT as PATCHES
 from pairfree.bench.tables import read_results
 from pairfree.evaluate.plots import curves, histogram_pair
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.noise.files import simulate_pixels
+from pairfree.noise.patches import extract
 from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +67,14 @@ def residual_histogram(data: Path, runs: Path) -> str:
         noise, removed, names, "True noise and what IDDP removed", f"grey levels of {images[0].data_range:.0f}; heights are square roots"
     )
     return standalone(svg)
+
+
+def patch_deviations(data: Path) -> str:
+    """SVG: deviations of the patches of ``bench patches`` at sigma 25, rule (4) filled, rule (3) as a line."""
+    images = PATCHES.task(data, cell_of(PATCHES, "gaussian:sigma=25/rule (4)/cpu/seed0")).noisy
+    ours, theirs = (np.clip(extract(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd"))
+    words = "deviations of noise patches by rule", "deviation of a patch, grey levels (30: and more)"
+    return standalone(histogram_pair(ours, theirs, ("rule (4)", "rule (3)"), *words))
 
 
 def standalone(svg: str) -> str:
@@ -132,6 +143,7 @@ def main() -> None:
     makers: dict[str, Callable[[], str | np.ndarray]] = {
         "iscl_convergence.svg": lambda: convergence(ROOT / "benchmarks" / "results"),
         "iddp_residual.svg": lambda: residual_histogram(given.data, given.runs / "bsd68"),
+        "noise_patches.svg": lambda: patch_deviations(given.data),
         "noise_micrographs.png": lambda: noise_micrographs(given.data),
         "noise_ct.png": lambda: noise_ct(given.data),
         "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
