@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,14 +154,13 @@ class Image:
 
     def planes(self) -> Iterator[tuple[int, ...]]:
         """Index tuples over the leading axes, last one fastest; a single ``()`` for a single plane."""
-        return itertools.product(*(range(n) for n in self.leading))
+        return _places([range(n) for n in self.leading])
 
     def plane_groups(self) -> Iterator[list[tuple[int, ...]]]:
         """The planes, those together that lie in the same chunks of a file."""
         deep = self.data.deep if isinstance(self.data, Stored) and self.data.deep else (1,) * len(self.leading)
-        for first in itertools.product(*(range(0, n, step) for n, step in zip(self.leading, deep, strict=True))):
-            ranges = (range(i, min(i + step, n)) for i, step, n in zip(first, deep, self.leading, strict=True))
-            yield list(itertools.product(*ranges))
+        for first in _places([range(0, n, step) for n, step in zip(self.leading, deep, strict=True)]):
+            yield list(_places([range(i, min(i + step, n)) for i, step, n in zip(first, deep, self.leading, strict=True)]))
 
     def plane(self, index: tuple[int, ...]) -> np.ndarray:
         """The plane at ``index``: (H, W) or (H, W, S), a view of an array. Raises InputError for an index that does not exist."""
@@ -202,6 +201,16 @@ class Image:
         if np.shape(pixels) != self.shape:
             raise InputError(f"new pixels have shape {np.shape(pixels)}, expected {self.shape} (axes {self.axes}); reshape them first")
         return replace(self, data=pixels)
+
+
+def _places(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """Index tuples, the last one fastest; nothing is held, however many a header declares."""
+    if not ranges:
+        yield ()
+        return
+    for first in ranges[0]:
+        for rest in _places(ranges[1:]):
+            yield (first, *rest)
 
 
 def evenly(total: int, wanted: int) -> list[int]:
