@@ -54,7 +54,7 @@ def test_a_wrong_generator_is_seen_in_the_numbers():
 def test_the_curves_reach_farther_than_the_table(monkeypatch):
     """Clouds of 10 px that the generator misses."""
     seen = {}
-    monkeypatch.setattr(sys.modules[noise_view.__module__], "curves", lambda series, *words: seen.update(series) or "")
+    monkeypatch.setattr(sys.modules[noise_view.__module__], "curves", lambda series, *words, **how: seen.update(series) or "")
     clouds = ndimage.uniform_filter(white(40, 96, 250.0), (0, 0, 10, 10))
     noise_view(NoiseSamples(clouds, white(40, 96)))
     assert seen.keys() == {f"{name}, along {axis}" for name in ("found", "made") for axis in ("rows", "columns")}

@@ -63,7 +63,7 @@ def _correlation(found: NDArray[np.float64], made: NDArray[np.float64]) -> str:
         for axis, along in ((3, "along rows"), (2, "along columns"))
         for name, patches in (("found", found), ("made", made))
     }
-    return curves(series, "autocorrelation of the noise found and made, by distance", "distance, px", "autocorrelation")
+    return curves(series, "autocorrelation of the noise found and made, by distance", "distance, px", "autocorrelation", falling=True)
 
 
 def _patches(array: ArrayLike) -> NDArray[np.float64]:

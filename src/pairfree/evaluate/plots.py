@@ -88,8 +88,13 @@ def line_plot(x: Sequence[float], y: Sequence[float], label: str, x_label: str =
     return _frame(text, axes.draw(x_label) + band + _polyline(axes, at, mean, "line") + dot)
 
 
-def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, x_label: str, y_label: str) -> str:
-    """Up to four named curves (x, y) over one pair of axes, of class line-0, line-1, ...; their names stand at the bottom right."""
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, x_label: str, y_label: str, falling: bool = False
+) -> str:
+    """Up to four named curves (x, y) over one pair of axes, of class line-0, line-1, ...
+
+    Their names stand at the bottom right, or, where the curves fall, at the top right.
+    """
     xs = [x for first, _ in series.values() for x in first]
     ys = [y for _, second in series.values() for y in second]
     axes = _Axes((0.0, max(xs)), _padded(min(ys), max(ys), False), False)
@@ -97,7 +102,8 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label:
     for i, (name, (x, y)) in enumerate(series.items()):
         lines += _polyline(axes, np.asarray(x, np.float64), np.asarray(y, np.float64), f"line-{i}")
         lines += "".join(f'<circle class="mark-{i}" cx="{axes.px(a):.1f}" cy="{axes.py(b):.1f}" r="2"/>' for a, b in zip(x, y))
-        place = f'x="{WIDTH - RIGHT - 4}" y="{HEIGHT - BOTTOM - 8 - 16 * (len(series) - 1 - i)}"'
+        down = TOP + 13 + 16 * i if falling else HEIGHT - BOTTOM - 8 - 16 * (len(series) - 1 - i)
+        place = f'x="{WIDTH - RIGHT - 4}" y="{down}"'
         keys += f'<text class="key" {place}><tspan class="mark-{i}">■</tspan> {escape(name)}</text>'
     title = f'<text class="axis-label" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
     return _frame(label, axes.draw(x_label) + lines + keys + title)
