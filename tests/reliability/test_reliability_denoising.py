@@ -126,11 +126,8 @@ def test_what_another_model_or_another_file_left_is_not_taken_over(run: Path, fi
         denoise(run, files, tmp_path / "out")
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: Path, tmp_path: Path, count: int, monkeypatch) -> None:
-    """The output stands, the list of what is done does not name it yet: the same call again needs no --overwrite."""
-    some = sorted(files.iterdir())[:count]
-    pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
+def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process leaves that ends between the first output's rename and the line about it."""
 
     def killed(*words: Any) -> None:
         raise KeyboardInterrupt
@@ -138,20 +135,22 @@ def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: 
     with monkeypatch.context() as patch:
         patch.setattr("pairfree.denoising.Ledger.add", killed)
         with pytest.raises(KeyboardInterrupt):
-            pf.denoise(run, some, tmp_path / "out", max_bytes=TILE_BYTES)
+            pf.denoise(run, inputs, out, max_bytes=TILE_BYTES)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: Path, tmp_path: Path, count: int, monkeypatch) -> None:
+    """The output stands, the list of what is done does not name it yet: the same call again needs no --overwrite."""
+    some = sorted(files.iterdir())[:count]
+    pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
+    killed_over_the_name(run, some, tmp_path / "out", monkeypatch)
     assert (tmp_path / "out" / some[0].name).is_file()
     pf.denoise(run, some, tmp_path / "out", max_bytes=TILE_BYTES)
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_a_file_that_the_user_put_there_since_is_not_replaced(run: Path, files: Path, tmp_path: Path, monkeypatch) -> None:
-    def killed(*words: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pairfree.denoising.Ledger.add", killed)
-        with pytest.raises(KeyboardInterrupt):
-            pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
+    killed_over_the_name(run, files, tmp_path / "out", monkeypatch)
     name = sorted(files.iterdir())[0].name
     tifffile.imwrite(tmp_path / "other.tif", noisy(SIDE_PX, 9))
     (tmp_path / "other.tif").replace(tmp_path / "out" / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -142,6 +143,7 @@ class Model:
         within: tuple[slice, slice] | None,
     ) -> None:
         predictor = self.predictor
+        whole = len(group) == 1 or within is not None or bool(predictor.instance_layers) or predictor.whole_image
         told = 0
 
         def tell(pixels: int) -> None:
@@ -149,19 +151,17 @@ class Model:
             told += pixels
             on_pixels(pixels)
 
-        whole = len(group) == 1 or within is not None or bool(predictor.instance_layers) or predictor.whole_image
-        while True:
+        def done() -> bool:
+            """False where memory ran out on the way: tiles are smaller since, and what of a plane was done before is forgotten."""
             tile_px = predictor.core_px
-            for part in [within] if whole else list(predictor.cores(image.height, image.width)):
-                for index in group:
-                    self._denoise_plane(image, index, sink, tell, part)
-                    if part is not None and predictor.core_px != tile_px:  # memory ran out: what of the plane was done before is forgotten
-                        break
-                else:
-                    continue
-                break
-            else:
-                return
+            parts = [within] if whole else list(predictor.cores(image.height, image.width))
+            for part, index in itertools.product(parts, group):
+                self._denoise_plane(image, index, sink, tell, part)
+                if part is not None and predictor.core_px != tile_px:
+                    return False
+            return True
+
+        while not done():
             tell(-told)
 
     def _denoise_plane(

@@ -109,7 +109,8 @@ def read_tiff(path: Path, limits: Limits) -> Image:
     """Read the first image series of a TIFF. Further series are named in ``metadata["warnings"]``. Raises InputError."""
     pages = count_pages(path, limits)
     warnings: list[str] = []
-    with _opened(path, warnings) as tiff:
+    tiff, beside = _opened(path, warnings)
+    with tiff:
         first = tiff.pages[0].aspage()
         _check_page(first, path, limits, tiff.filehandle.size)
         kind, stated = _stated(tiff, path, limits, pages)
@@ -133,24 +134,29 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         carried = _carried(tiff, one, kind, stated, axes, pixels, warnings)
     if carried.compression == 7:
         warnings.append("JPEG compression is replaced by deflate, so that the result gains no new artefacts")
-    companions = [path.parent / name for name in tiff_meta.companions_of_ome(first.description or "")] if first.is_ome else []
-    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings, "beside": [one for one in companions if one.is_file()]}
+    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings, "beside": _companions(path, beside)}
     alpha = any(kind in ALPHA for kind in carried.extrasamples)
     return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha)
 
 
-def _opened(path: Path, warnings: list[str]) -> tifffile.TiffFile:
-    """The file alone: of an OME-TIFF whose planes are spread over several files, its own pages, in their order."""
+def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str]]:
+    """The file alone, and the names of the others of its set: of an OME-TIFF that is one of several, its own pages, in their order."""
     tiff = tifffile.TiffFile(path)
     first = tiff.pages[0].aspage()
     beside = tiff_meta.files_of_ome(first.description or "") - {path.name} if first.is_ome else set()
     if not beside:
-        return tiff
+        return tiff, beside
     tiff.close()
     warnings.append(
         f"is one file of a set ({', '.join(sorted(beside)[:3])}{', ...' if len(beside) > 3 else ''}): keep their results together"
     )
-    return tifffile.TiffFile(path, is_ome=False)
+    return tifffile.TiffFile(path, is_ome=False), beside
+
+
+def _companions(path: Path, beside: set[str]) -> list[Path]:
+    """Those files of a set that hold metadata and no pixels."""
+    named = [path.parent / name for name in sorted(beside) if name.lower().endswith(".ome") and Path(name).name == name]
+    return [one for one in named if one.is_file()]
 
 
 def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -93,11 +92,6 @@ def files_of_ome(xml: str) -> set[str]:
     planes = {one.attrib.get("FileName", "") for one in root.iterfind(".//{*}TiffData/{*}UUID")}
     metadata = {one.attrib.get("MetadataFile", "") for one in root.iterfind(".//{*}BinaryOnly")}
     return ((planes if len(planes - {""}) > 1 else set()) | metadata) - {""}
-
-
-def companions_of_ome(xml: str) -> set[str]:
-    """Names of the files that hold the metadata of an OME-XML document and no pixels. Raises ValueError as ``from_ome``."""
-    return {name for name in files_of_ome(xml) if name.lower().endswith(".ome") and Path(name).name == name}
 
 
 def _declared_planes(root: ElementTree.Element) -> Iterator[int]:

@@ -34,8 +34,6 @@ SLACK, SLACK_BYTES = 1.01, 2**16
 """What a compressor may add to bytes that do not compress, where another one follows it."""
 FILTERED = 8
 """Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
-
-
 KEPT_BYTES = 2**27
 """Of decoded chunks: tiles overlap, and a chunk may hold parts of many tiles and planes."""
 AT_ONCE_BYTES = 2**25
@@ -198,10 +196,11 @@ def inflate(kind: str, data: bytes, most: int, settings: dict[str, Any]) -> byte
 
 def _deflated(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
     """gzip or zlib, of one or several members."""
-    parts: list[bytes] = []
-    while data and sum(map(len, parts)) <= most:
+    parts, left = [], most + 1
+    while data and left > 0:
         stream = zlib.decompressobj(47)
-        parts.append(stream.decompress(data, most + 1 - sum(map(len, parts))))
+        parts.append(stream.decompress(data, left))
+        left -= len(parts[-1])
         if not stream.eof and not stream.unconsumed_tail:
             raise ValueError("a compressed chunk ends too early")
         data = stream.unused_data.lstrip(b"\0")
