@@ -1,7 +1,8 @@
-"""Prediction of images larger than memory: python benchmarks/out_of_core.py FOLDER [--gb 1 20] [--max-memory 2e9]
+"""Images larger than memory: python benchmarks/out_of_core.py FOLDER [--gb 1 20] [--max-memory 2e9]
 
-Writes an OME-Zarr of each size into FOLDER (deleted afterwards), denoises it in a process of its own with a network of two layers, and
-measures that process's peak memory as the operating system counts it, and its time. Needs three times the largest size of disk.
+Writes an OME-Zarr of each size into FOLDER (deleted afterwards). In processes of their own it is denoised with a network of two layers, and
+trained on for some steps of preset cpu; of each is measured the peak memory as the operating system counts it, the time, and, of
+prediction, the most open files. Needs three times the largest size of disk.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -24,6 +26,7 @@ from pairfree.denoising import network_bytes
 from pairfree.engine.run import environment
 
 PLANE_PX, CHUNK_PX = 4096, 512
+TRAINING_STEPS = 50
 
 
 class TwoLayers(nn.Sequential):
@@ -51,24 +54,43 @@ def write_stack(path: Path, gb: float) -> int:
 
 def predict(run: Path, path: Path, out: Path, max_memory: float, pipe: Any) -> None:
     """In a process of its own."""
-    started = time.perf_counter()
+    started, process, files = time.perf_counter(), psutil.Process(), [0]
     model = pf.load(run, max_bytes=network_bytes(max_memory), net=TwoLayers())
-    pf.denoise(model, path, out, max_bytes=max_memory)
-    pipe.send((time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    pf.denoise(model, path, out, max_bytes=max_memory, on_pixels=lambda pixels: files.append(process.num_fds()))
+    pipe.send({**_spent(started), "open_files": max(files)})
 
 
-def measure(folder: Path, gb: float, max_memory: float) -> dict[str, float]:
-    run, path, out = folder / "run", folder / f"in-{gb:g}.ome.zarr", folder / f"out-{gb:g}"
-    size = write_stack(path, gb)
+def train(path: Path, max_memory: float, pipe: Any) -> None:
+    """In a process of its own."""
+    started = time.perf_counter()
+    pf.train(path, method="nb2nb", steps=TRAINING_STEPS, max_bytes=max_memory)
+    pipe.send(_spent(started))
+
+
+def _spent(started: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": round(time.perf_counter() - started, 1), "peak_memory_bytes": peak}
+
+
+def alone(work: Any, *given: Any) -> dict[str, Any]:
+    """What ``work`` sends from a process of its own."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=predict, args=(run, path, out, max_memory, theirs))
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(*given, theirs))
     process.start()
     theirs.close()
-    seconds, peak = ours.recv()
+    found: dict[str, Any] = ours.recv()
     process.join()
-    for made in (path, out):
-        shutil.rmtree(made)
-    return {"bytes": size, "seconds": round(seconds, 1), "mb_per_s": round(size / seconds / 1e6, 1), "peak_memory_bytes": peak}
+    return found
+
+
+def measure(folder: Path, gb: float, max_memory: float) -> dict[str, Any]:
+    run, path, out = folder / "run", folder / f"in-{gb:g}.ome.zarr", folder / f"out-{gb:g}"
+    size = write_stack(path, gb)
+    found = alone(predict, run, path, out, max_memory)
+    shutil.rmtree(out)
+    trained = alone(train, path, max_memory)
+    shutil.rmtree(path)
+    return {"bytes": size, "prediction": {**found, "mb_per_s": round(size / found["seconds"] / 1e6, 1)}, "training": trained}
 
 
 def main() -> None:

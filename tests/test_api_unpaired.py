@@ -217,6 +217,33 @@ def test_clean_takes_several_wherever_it_stands(typed, meant):
     assert several(typed, "--clean", ["--dry-run"]) == meant
 
 
+def test_a_map_that_is_stopped_goes_on_tile_by_tile(tmp_path, monkeypatch):
+    """Where the image was done and its map half: neither is begun anew, and nothing has a final name before both are complete."""
+    monkeypatch.setattr("pairfree.files.sinks.JOURNALED_PX", 100)
+    model = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings=TINY)
+    model.predictor.core_px = 32
+    save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")
+    pf.denoise(model, tmp_path / "in", tmp_path / "whole", disagreement=tmp_path / "whole-maps")
+    applied, true, stop = [0], type(model.predictor)._applied, 12 + 5
+
+    def counted(self, *given):
+        applied[0] += 1
+        if applied[0] == stop:
+            raise KeyboardInterrupt
+        return true(self, *given)
+
+    monkeypatch.setattr(type(model.predictor), "_applied", counted)
+    with pytest.raises(KeyboardInterrupt):
+        pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "maps")
+    assert not (tmp_path / "out/a.tif").exists()
+    assert not (tmp_path / "maps/a.tif").exists()
+    pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "maps")
+    assert applied[0] == 2 * 12 + 1  # of 96 x 104 px; the one that was stopped is done again
+    for first, second in (("whole", "out"), ("whole-maps", "maps")):
+        assert (tmp_path / first / "a.tif").read_bytes() == (tmp_path / second / "a.tif").read_bytes()
+        assert [path.name for path in (tmp_path / second).iterdir()] == ["a.tif"]
+
+
 def test_a_map_and_a_result_never_share_a_file(tmp_path):
     model = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings=TINY)
     save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")

@@ -41,7 +41,14 @@ def files(tmp_path, pairfree):
 def test_a_dry_run_tells_what_it_takes_and_writes_nothing(pairfree, files, tmp_path):
     code, said, _ = pairfree("denoise", "run", "in", "--out", "out", "--dry-run")
     assert code == 0
-    for words in ("deep/d.png", "4, 156,000 pixels, 156,000 of them to do", "tiles:   512 px, on cpu", "free", "a megapixel"):
+    for words in (
+        "deep/d.png",
+        "4, 156,000 pixels, 156,000 of them to do",
+        "tiles:   512 px, on cpu",
+        "1.9 GiB (2000000000 bytes) allowed",
+        "free",
+        "a megapixel",
+    ):
         assert words in said
     assert not (tmp_path / "out").exists()
 

@@ -67,6 +67,7 @@ def train(
     init: str | Path | None = None,
     nan: str = "error",
     slices_around: int = 0,
+    max_bytes: float | None = None,
     resume: bool = False,
     command: str = "",
     report: bool = True,
@@ -88,6 +89,8 @@ def train(
     init       run folder to fine-tune from
     nan        "error": pixels that are NaN or Inf are refused; "mask": they are made up from their neighbours
     slices_around   2.5-D: slices of a stack (axis Z, else T, else unnamed) on each side that the network sees with each
+    max_bytes  bound for the memory of this process; of files whose pixels take more, crops spread over all are trained on. None: 2 GB a
+               set. Arrays are held whole
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
     command    what the report names as the command;  report   write report.html into ``out`` when training ends
     on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with
@@ -102,7 +105,7 @@ def train(
             lambda folder: train(
                 noisy, clean=clean, target=target, noise_images=noise_images, method=method, out=folder, preset=preset,
                 minutes=minutes, steps=steps, seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
-                slices_around=slices_around, command=command, report=False, on_step=on_step,
+                slices_around=slices_around, max_bytes=max_bytes, command=command, report=False, on_step=on_step,
             )
         )  # fmt: skip
     run = RunFolder(Path(out))
@@ -116,7 +119,7 @@ def train(
     job = resolve(
         noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
         seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
-        slices_around=slices_around,
+        slices_around=slices_around, max_bytes=max_bytes,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
 
@@ -238,6 +241,7 @@ def _resume(
             net=net,
             nan=str(stored.get("nan", "error")),
             slices_around=int(stored.get("slices_around", 0)),
+            max_bytes=stored.get("max_bytes"),
             normalizers=stored_maps(facts),
         )
         job = dataclasses.replace(job, config=facts["config"])

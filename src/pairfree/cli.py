@@ -98,6 +98,10 @@ def train(
     slices_around: Annotated[
         int | None, typer.Option(help="2.5-D: slices of a stack on each side that the network sees with each. Default 0.")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
 ) -> None:
@@ -114,7 +118,7 @@ def train(
     sources = noisy or listed
     images: dict[str, Any] = {"clean": clean or None, "target": target, "noise_images": noise_images}
     options = {"method": method, "preset": preset, "seed": seed, "init": init, "nan": nan, **images}
-    options["slices_around"] = slices_around
+    options |= {"slices_around": slices_around, "max_bytes": None if max_memory is None else parse_bytes(max_memory)}
     if minutes is not None or steps is not None:
         given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
     if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
@@ -125,7 +129,7 @@ def train(
         if dry_run:
             raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
         said: dict[str, Any] = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
-        said["slices_around"] = slices_around
+        said |= {"slices_around": slices_around, "max_bytes": options["max_bytes"]}
         said["init"] = init and str(init.absolute())
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
@@ -155,7 +159,8 @@ def _show(job: Job) -> None:
         "seed": job.seed,
         "device": str(job.device),
     }
-    data = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels, **job.normalizer.as_dict()}
+    counts = {"images": len(job.noisy.planes), "channels": job.noisy.channels, "pixels": job.noisy.pixels}
+    data = {**counts, "bytes_held": job.data.nbytes + job.noisy.nbytes, **job.normalizer.as_dict()}
     clean = {}
     if job.clean_normalizer is not None and job.data.clean is not None:
         clean = {"clean": {"images": len(job.data.clean), **job.clean_normalizer.as_dict()}}
@@ -200,7 +205,7 @@ def denoise(
         def on_pixels(count: int) -> None:
             nonlocal done
             done += count
-            bar(done / 1e6, planned.to_do / 1e6, "megapixels")
+            bar(done / 1e6, planned.left.pixels / 1e6, "megapixels")
 
         results = denoise_files(planned, None, on_pixels, scheduler)
     for result in results:
@@ -216,19 +221,23 @@ def denoise(
 
 def _foretell(planned: Planned, out_dir: Path) -> None:
     """What denoising will take."""
-    from pairfree.denoising import seconds_per_mpx
+    from pairfree.denoising import memory_needed, seconds_per_mpx
     from pairfree.files.atomic import free_bytes
     from pairfree.files.words import size_text
 
     for entry, path, _ in planned.files:
         out.print(f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}", markup=False)
     tile = planned.model.predictor.core_px
+    memory, on_gpu = memory_needed(planned)
     per_mpx = seconds_per_mpx(planned)
     free = free_bytes(out_dir)
-    out.print(f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.to_do:,} of them to do", markup=False)
+    out.print(f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.left.pixels:,} of them to do", markup=False)
     out.print(f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False)
-    out.print(f"disk:    {size_text(planned.needed)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
-    out.print(f"time:    about {planned.to_do / 1e6 * per_mpx:.0f} s, from one tile ({per_mpx:.2f} s a megapixel)", markup=False)
+    gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
+    out.print(f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed", markup=False)
+    disk = planned.left.disk + planned.left.map_disk
+    out.print(f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
+    out.print(f"time:    about {planned.left.pixels / 1e6 * per_mpx:.0f} s, from one tile ({per_mpx:.2f} s a megapixel)", markup=False)
 
 
 @app.command()

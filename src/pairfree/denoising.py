@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ RESIDENT_SHARE = 0.05
 """Images larger than this share of the memory bound stay in their file."""
 WHOLE = 4
 """An image that is read whole takes its bytes so often: as stored and decoded, its result, and what is written."""
+MAP_BYTES = 4
+"""Of a pixel of a map."""
 LEDGER = ".unfinished.jsonl"
 
 
@@ -57,21 +60,43 @@ def resident_limits(max_bytes: float) -> Limits:
     return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes), max_bytes=min(DEFAULT.max_bytes, free // WHOLE))
 
 
+@dataclass
+class Extent:
+    """What is left to do, from the headers of files.
+
+    pixels    of them all;  disk, map_disk   bytes that results and maps of disagreement still take
+    whole     bytes of memory for the largest image that is read whole;  plane   height and width of the largest plane
+    """
+
+    pixels: int = 0
+    disk: int = 0
+    map_disk: int = 0
+    whole: int = 0
+    plane: tuple[int, int] = (0, 0)
+
+    def add(self, image: Image, path: Path, map_path: Path | None) -> None:
+        times = 2 if image.stored else 1  # such a result is journalled first
+        self.pixels += image.size // image.samples
+        self.disk += max(0, times * image.nbytes - journalled_bytes(path))
+        if map_path is not None:
+            self.map_disk += max(0, times * MAP_BYTES * image.size - journalled_bytes(map_path))
+        self.whole = max(self.whole, 0 if image.stored else WHOLE * image.nbytes)
+        self.plane = max(self.plane, (image.height, image.width), key=math.prod)
+
+
 @dataclass(frozen=True)
 class Planned:
     """A call of ``denoise``, checked: what will be read and written, and nothing done yet.
 
     files    input, output and map (None without) of each;  before   results of an earlier process that stand, by output
-    pixels, to_do   of all inputs, and of those that are not done;  needed   bytes of disk that are still to be written
-    max_bytes       of memory
+    pixels   of all inputs;  left   what of them is not done;  max_bytes   of memory that are allowed
     """
 
     model: Model
     files: tuple[tuple[Entry, Path, Path | None], ...]
     before: dict[Path, FileResult]
     pixels: int
-    to_do: int
-    needed: int
+    left: Extent
     limits: Limits
     max_bytes: float
     overwrite: bool
@@ -94,7 +119,7 @@ def plan_files(
             raise model.method.no_disagreement()
         maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif", finished=ledger.paths))
         _check_apart([path for _, path in planned], list(maps.values()))
-    limits, before, pixels, to_do, needed = resident_limits(max_bytes), {}, 0, 0, 0
+    limits, before, pixels, left = resident_limits(max_bytes), {}, 0, Extent()
     for entry, path in planned:
         found = ledger.result(entry, path, maps.get(entry))
         image = open_image(entry.path, limits)
@@ -104,11 +129,12 @@ def plan_files(
             continue
         if len(planned) > 1:  # a single one is checked as it is denoised
             model.check(image)
-        to_do += image.size // image.samples
-        needed += image.nbytes * (2 if image.stored else 1) - journalled_bytes(path)
-    require_space(out, max(0, needed))
+        left.add(image, path, maps.get(entry))
+    require_space(out, left.disk)
+    if disagreement is not None:
+        require_space(disagreement, left.map_disk)
     files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
-    return Planned(model, files, before, pixels, to_do, max(0, needed), limits, max_bytes, overwrite, ledger)
+    return Planned(model, files, before, pixels, left, limits, max_bytes, overwrite, ledger)
 
 
 def denoise_files(
@@ -133,6 +159,13 @@ def denoise_files(
                 on_file(len(results), len(planned.files), found)
     planned.ledger.close()
     return results
+
+
+def memory_needed(planned: Planned) -> tuple[int, int]:
+    """Bytes that this process will take, with what it holds now, and beside them those on a GPU (0 without one)."""
+    of_network = planned.model.predictor.working_bytes(*planned.left.plane)
+    held = psutil.Process().memory_info().rss + planned.left.whole
+    return (held, of_network) if planned.model.method.device.type == "cuda" else (held + of_network, 0)
 
 
 def seconds_per_mpx(planned: Planned) -> float:
@@ -162,20 +195,22 @@ def _denoise_file(
     model, limits = planned.model, planned.limits
     image = open_image(entry.path, limits)
     of_what = {**model.identity, "source": fingerprint(entry.path)}
-    with open_sink(model.derived(image), path, overwrite, of_what) as sink:
+    with contextlib.ExitStack() as held:
+        sinks = [held.enter_context(open_sink(model.derived(image), path, overwrite, of_what))]
+        if map_path is not None:
+            sinks.append(held.enter_context(open_sink(model.map_of(image), map_path, overwrite, {**of_what, "result": "disagreement"})))
         if client is None:
-            model.denoise_into(image, sink, on_pixels)
+            model.denoise_into(image, sinks[0], on_pixels)
         else:
-            denoise_on(client, model, image, limits, sink, on_pixels)
+            denoise_on(client, model, image, limits, sinks[0], on_pixels)
+        for sink in sinks[1:]:
+            model.disagreement_into(image, sink)
         with announced(planned.ledger.expect):
-            sink.commit()
+            for sink in sinks:
+                sink.commit()
         _copy_beside(image, path.parent)
-        clipped = sink.clipped
-    if map_path is not None:
-        with announced(planned.ledger.expect):
-            _write_map(model, image, map_path, overwrite)
     warnings = (*image.metadata.get("warnings", []), *_beyond(image, planned.max_bytes), *model.strange(image))
-    return FileResult(entry.path, path, image.size // image.samples, clipped, warnings)
+    return FileResult(entry.path, path, image.size // image.samples, sinks[0].clipped, warnings)
 
 
 def _copy_beside(image: Image, folder: Path) -> None:
@@ -194,12 +229,6 @@ def _beyond(image: Image, max_bytes: float) -> list[str]:
         f"files of this kind are read whole: about {size_text(taken)} of memory, more than the {size_text(int(max_bytes))} of "
         "--max-memory; OME-Zarr and tiled TIFF are read tile by tile"
     ]
-
-
-def _write_map(model: Model, image: Image, path: Path, overwrite: bool) -> None:
-    with open_sink(model.map_of(image), path, overwrite) as sink:
-        model.disagreement_into(image, sink)
-        sink.commit()
 
 
 def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:

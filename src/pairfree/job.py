@@ -19,7 +19,7 @@ from pairfree.config import choose, updated
 from pairfree.data import processes
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
-from pairfree.data.sets import USUAL, ImageSet, Reading, array_set, matched, read_set
+from pairfree.data.sets import MOST_BYTES, USUAL, ImageSet, Reading, array_set, matched, read_set
 from pairfree.data.unpaired import fit_unpaired, shared_scenes
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import plan_steps
@@ -60,7 +60,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def image_set(images: Images, what: str, reading: Reading = USUAL) -> tuple[ImageSet, list[str]]:
+def image_set(images: Images, what: str, reading: Reading = USUAL, most_bytes: int = MOST_BYTES) -> tuple[ImageSet, list[str]]:
     """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
     if isinstance(images, np.ndarray) and reading.slices_around and images.ndim == 3:
         images = [images]
@@ -76,7 +76,7 @@ def image_set(images: Images, what: str, reading: Reading = USUAL) -> tuple[Imag
     if listed and all(isinstance(item, np.ndarray) for item in listed):
         return array_set([np.asarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
-    found = read_set(find_images(paths), reading=reading)
+    found = read_set(find_images(paths), most_bytes, reading)
     return found, [_storable(path.resolve() if path.exists() else path.absolute()) for path in paths]
 
 
@@ -129,6 +129,7 @@ def resolve(
     init: str | Path | None = None,
     nan: str = "error",
     slices_around: int = 0,
+    max_bytes: float | None = None,
     normalizers: tuple[Normalizer, Normalizer | None] | None = None,
 ) -> Job:
     """Read the data, build the method, refuse what does not fit; nothing is written.
@@ -151,7 +152,8 @@ def resolve(
     needs, config = settings_of(method, preset, settings, start)
     config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
-    noisy_set, others, inputs = _read_all(noisy, {"target": target, "clean": clean, "noise": noise_images}, Reading(nan, slices_around))
+    reading = Reading(nan, slices_around, max_bytes)
+    noisy_set, others, inputs = _read_all(noisy, {"target": target, "clean": clean, "noise": noise_images}, reading)
     warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
     warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
     normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
@@ -290,18 +292,19 @@ def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bo
 
 def _read_all(noisy: Images, beside: Mapping[str, Images | None], reading: Reading) -> tuple[ImageSet, dict[str, ImageSet], dict[str, Any]]:
     """The noisy set, those beside it by name, and what config.toml says of where they came from."""
-    noisy_set, paths = image_set(noisy, "noisy image", reading)
+    most_bytes = reading.set_bytes(1 + sum(given is not None for given in beside.values()))
+    noisy_set, paths = image_set(noisy, "noisy image", reading, most_bytes)
     inputs: dict[str, Any] = {"noisy": paths, **reading.chosen()}
     others: dict[str, ImageSet] = {}
     for name, given in beside.items():
         if given is not None:
-            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, reading)
+            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, reading, most_bytes)
     return noisy_set, others, inputs
 
 
-def _beside(noisy: ImageSet, given: Images, name: str, reading: Reading) -> tuple[ImageSet, list[str]]:
+def _beside(noisy: ImageSet, given: Images, name: str, reading: Reading, most_bytes: int) -> tuple[ImageSet, list[str]]:
     """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
-    other, paths = image_set(given, f"{name} image", reading)
+    other, paths = image_set(given, f"{name} image", reading, most_bytes)
     if name == "target":
         other = matched(noisy, other)
     if other.channels != noisy.channels:
@@ -310,7 +313,7 @@ def _beside(noisy: ImageSet, given: Images, name: str, reading: Reading) -> tupl
 
 
 def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int) -> PatchPool:
-    return PatchPool([normalizer.apply(plane) for plane in images.planes], device, patch_px)
+    return PatchPool(images.planes, device, patch_px, normalizer.apply)
 
 
 def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
@@ -359,15 +362,15 @@ def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net:
 def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """ConfigError where a choice said beside --resume is not the run's own: a resumed run goes on as it began.
 
-    said       of method, preset, seed, minutes, steps, init, nan, slices_around, those that were given
+    said       of method, preset, seed, minutes, steps, init, nan, slices_around, max_bytes, those that were given
     settings   fields of the method's config
     """
     stored = RunFolder(Path(run)).read_config()
     budget = {"steps": sum(stored.get("stage_steps", [])) or None}
     if stored["method"] in METHODS and METHODS[stored["method"]].one_image:
         budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
-    own = {"nan": "error", "slices_around": 0, **stored, **budget}
-    wrong = [f"--{key} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
+    own = {"nan": "error", "slices_around": 0, "max_bytes": None, **stored, **budget}
+    wrong = [f"--{key.replace('_', '-')} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
     if settings and stored["method"] in PRESETS:
         before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))
         after = updated(before, settings, f"settings of {stored['method']}")

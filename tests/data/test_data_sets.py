@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import pairfree as pf
 from pairfree.data.sets import ImageSet, array_set, check_finite, matched, read_set, to_channels_first
-from pairfree.errors import InputError
+from pairfree.engine.run import again
+from pairfree.engine.trainer import Stopped
+from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images
+from pairfree.job import resolve
 
 
 def ramp(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -197,3 +202,28 @@ def test_a_set_that_fits_is_taken_whole(tmp_path):
     assert found.names == ["a.npy"]
     assert not found.warnings
     np.testing.assert_array_equal(found.planes[0][0], np.arange(12.0).reshape(3, 4))
+
+
+def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path, monkeypatch):
+    """A quarter of the bound's share for two sets of four images: both keep about that, the partners of the same places."""
+    monkeypatch.setattr("pairfree.data.sets.BESIDE_BYTES", 1e6)
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        plane = rng.integers(0, 200, (1024, 1024)).astype(np.uint8)
+        save_image(Image(plane, "YX", family="tiff"), tmp_path / f"noisy/{number}.tif")
+        save_image(Image(plane + np.uint8(10), "YX", family="tiff"), tmp_path / f"target/{number}.tif")
+    settings = {"net": "dncnn", "width": 4, "patch_px": 16, "batch_size": 2}
+    bound = 1e6 + 2 / 0.4 * 4 * 2**20  # 2**20 pixels of each set as float32
+    common = {"target": tmp_path / "target", "method": "n2c", "settings": settings}
+    job = resolve(tmp_path / "noisy", max_bytes=bound, **common)
+    assert 2**18 <= job.noisy.pixels <= 2**21
+    assert job.data.target is not None
+    apart = (job.data.target.flat - job.data.noisy.flat) * job.normalizer.scale
+    assert torch.allclose(apart, torch.full_like(apart, 10.0), atol=1e-3)
+    assert resolve(tmp_path / "noisy", **common).noisy.pixels == 4 * 2**20
+    with pytest.raises(Stopped):
+        pf.train(tmp_path / "noisy", max_bytes=bound, steps=3, out=tmp_path / "run", on_step=lambda done, *_: done == 1, **common)
+    assert again(tmp_path / "run/config.toml")["max_bytes"] == bound
+    pf.train(out=tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match=r"too little to train: give --max-memory above"):
+        pf.train(tmp_path / "noisy", max_bytes=1e6, **common)

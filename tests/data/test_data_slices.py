@@ -96,7 +96,7 @@ def test_files_reports_and_resumed_runs(tmp_path: Path) -> None:
         )
     pf.train(out=tmp_path / "run", resume=True)
     assert "Slices around each" in (tmp_path / "run/report.html").read_text()
-    assert api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").to_do == 5 * 64 * 64
+    assert api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels == 5 * 64 * 64
     assert seconds_per_mpx(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out")) > 0
     pf.denoise(tmp_path / "run", tmp_path / "in", tmp_path / "out")
     with pytest.raises(ConfigError, match="trained with 1 slices around each, not 0"):

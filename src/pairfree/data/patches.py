@@ -7,7 +7,7 @@ in height and width; only the number of channels is common.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,14 @@ class Batch:
 class PatchPool:
     """Planes (C, H_i, W_i) of one domain as one flat tensor; ``gather`` crops and augments by index arithmetic alone."""
 
-    def __init__(self, planes: Sequence[np.ndarray], device: torch.device | str, patch_px: int) -> None:
+    def __init__(
+        self,
+        planes: Sequence[np.ndarray],
+        device: torch.device | str,
+        patch_px: int,
+        normalise: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """normalise   applied to one plane after the other, so that no second copy of all is held"""
         if not planes:
             raise InputError("no training images: give at least one file")
         channels = {plane.shape[0] for plane in planes}
@@ -47,14 +54,16 @@ class PatchPool:
         self.channels = channels.pop()
         self.patch_px = patch_px
         self.device = torch.device(device)
-        padded = [_pad_to_patch(plane, patch_px) for plane in planes]
-        self.heights = torch.tensor([plane.shape[1] for plane in padded])
-        self.widths = torch.tensor([plane.shape[2] for plane in padded])
+        self.heights, self.widths = (torch.tensor([max(patch_px, plane.shape[axis]) for plane in planes]) for axis in (1, 2))
         sizes = self.channels * self.heights * self.widths
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)[:-1]])
         places = ((self.heights - patch_px + 1) * (self.widths - patch_px + 1)).double()
         self.cumulative = (places.cumsum(0) / places.sum()).contiguous()
-        self.flat = torch.from_numpy(np.concatenate([plane.reshape(-1) for plane in padded])).to(self.device)
+        flat = np.empty(int(sizes.sum()), np.float32)
+        for plane, start, size in zip(planes, self.starts.tolist(), sizes.tolist(), strict=True):
+            values = plane if normalise is None else normalise(plane)
+            flat[start : start + size] = _pad_to_patch(values, patch_px).reshape(-1)
+        self.flat = torch.from_numpy(flat).to(self.device)
         self._rows = torch.arange(patch_px, device=self.device)
 
     def __len__(self) -> int:
@@ -147,6 +156,11 @@ class TrainingData:
     target: PatchPool | None = None
     clean: PatchPool | None = None
     noise: PatchPool | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of all pixels, as they are held."""
+        return sum(pool.flat.nbytes for pool in self.pools)
 
     @property
     def pools(self) -> list[PatchPool]:

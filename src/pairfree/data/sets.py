@@ -22,6 +22,9 @@ from pairfree.files.words import size_text
 
 MOST_BYTES = 2_000_000_000
 """Of a set's pixels as float32, which is what training holds."""
+BESIDE_BYTES, SHARE = 8e8, 0.4
+"""Of a bound for the whole process: what Python, torch and a step take, and the share of the rest that pixels as float32 are given; beside
+them lie those of the files, in their own type, and what a normalised plane takes on the way."""
 CROP_PX = 512
 MOST_AROUND = 8
 
@@ -32,15 +35,26 @@ class Reading:
 
     nan             "error": NaN and Inf are refused; "mask": they are made up (``missing.usable``)
     slices_around   slices of a stack on each side that are put together with each (``data.slices``)
+    max_bytes       of memory for a process that trains, None for sets of ``MOST_BYTES`` each; of more pixels crops are taken
     """
 
     nan: str = "error"
     slices_around: int = 0
+    max_bytes: float | None = None
 
     def __post_init__(self) -> None:
         check_treatment(self.nan)
         if not 0 <= self.slices_around <= MOST_AROUND:
             raise ConfigError(f"slices_around = {self.slices_around}: must lie in 0..{MOST_AROUND}")
+        if self.max_bytes is not None and self.max_bytes <= 1.25 * BESIDE_BYTES:
+            raise ConfigError(
+                f"{size_text(int(self.max_bytes))} of memory are too little to train: give --max-memory above "
+                f"{size_text(int(1.25 * BESIDE_BYTES))}"
+            )
+
+    def set_bytes(self, sets: int) -> int:
+        """What the pixels of one of ``sets`` sets may take as float32."""
+        return MOST_BYTES if self.max_bytes is None else int(SHARE * (self.max_bytes - BESIDE_BYTES) / sets)
 
     def chosen(self) -> dict[str, Any]:
         """What differs from the usual."""
@@ -78,6 +92,10 @@ class ImageSet:
     @property
     def pixels(self) -> int:
         return sum(plane.shape[1] * plane.shape[2] for plane in self.planes)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(plane.nbytes for plane in self.planes)
 
     def add(self, image: Image, name: str, stem: str, share: float = 1.0) -> None:
         """Append the planes of one image, or crops of that share of them. InputError for non-finite pixels and a mix of grey and colour."""

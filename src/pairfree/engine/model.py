@@ -205,7 +205,7 @@ class Model:
                 found[..., : image.colours] = np.moveaxis(self._with_missing(values[self.own], image, index, rows, columns), 0, -1)
                 sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
 
-            self.predictor.disagreement_plane(self.plane_of(image, index), write)
+            self.predictor.disagreement_plane(self.plane_of(image, index), write, _Tiles(sink, index))
 
     def check(self, image: Image) -> None:
         """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""

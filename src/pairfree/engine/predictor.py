@@ -182,9 +182,9 @@ class Predictor:
         self.disagreement_plane(Plane.of(intensity), _into(out))
         return out
 
-    def disagreement_plane(self, plane: Plane, write: Write) -> None:
+    def disagreement_plane(self, plane: Plane, write: Write, work: Work | None = None) -> None:
         """``disagreement`` of a plane that is read, and whose result is written, tile by tile."""
-        self._over_tiles(_Job(plane, self.method.disagreement, lambda y, found: self.normalizer.scale * found, write, Work()))
+        self._over_tiles(_Job(plane, self.method.disagreement, lambda y, found: self.normalizer.scale * found, write, work or Work()))
 
     def _over_tiles(self, job: _Job, on_pixels: Callable[[int], None] | None = None) -> None:
         """Do a job on all tiles of its plane.
@@ -224,6 +224,14 @@ class Predictor:
         """Memory that learning an image takes, bytes for each of its pixels; 0 for a network that is only applied."""
         net: Any = self.method.denoiser
         return float(net.bytes_per_px(self.channels)) if hasattr(net, "bytes_per_px") else 0.0
+
+    def working_bytes(self, height: int, width: int) -> int:
+        """Upper estimate of what a plane of that size takes beside its file: a tile at a time, or what stands for the whole plane."""
+        if self.whole_image:
+            return int(self._learning_bytes_per_px * height * width)
+        core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
+        tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
+        return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0)
 
     def _check_whole(self, height: int, width: int) -> None:
         """ConfigError, before minutes are spent, for an image that a network which learns it whole has no memory for."""

@@ -142,7 +142,7 @@ class RunFolder:
 AGAIN: dict[str, type | tuple[type, ...]] = {
     "method": str, "preset": str, "seed": int, "minutes": (int, float), "steps": int, "noisy": (str, list), "clean": (str, list),
     "target": (str, list), "noise_images": (str, list), "init": str, "nan": str,
-    "slices_around": int, "settings": dict,
+    "slices_around": int, "max_bytes": (int, float), "settings": dict,
 }  # fmt: skip
 RECORD = ("device", "command", "stage_names", "stage_steps")
 """Keys of config.toml that say how the run went, not what to do."""

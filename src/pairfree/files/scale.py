@@ -23,7 +23,8 @@ GAINS = ("gain by frame", "gain by tile")
 UNMEASURED = "not measured: too small or too little contrast"
 LEAST_SIDE = 6
 """Blocks a side that a gain needs; small images have smaller blocks."""
-BAND_BLOCKS = 64
+BAND_BLOCKS, BAND_PX = 64, 2**22
+"""Images are read in bands of so many blocks, or of fewer, so that a band has no more pixels than that if it can."""
 LEAST_ALIKE = 0.1
 FRAME_SIDE = 24
 """Frames are told apart by thumbnails of so many blocks a side."""
@@ -114,9 +115,10 @@ def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, F
     side = block_px(a)
     columns = np.arange(0, a.width, side)
     across = np.diff(np.append(columns, a.width))
+    band_px = side * max(1, min(BAND_BLOCKS, BAND_PX // (side * a.width)))
     found: list[list[FloatArray]] = [[], []]
-    for top in range(0, a.height, side * BAND_BLOCKS):
-        band = slice(top, min(top + side * BAND_BLOCKS, a.height))
+    for top in range(0, a.height, band_px):
+        band = slice(top, min(top + band_px, a.height))
         rows = np.arange(0, band.stop - band.start, side)
         down = np.diff(np.append(rows, band.stop - band.start))
         for bands, image in zip(found, (a, b), strict=True):
