@@ -1,4 +1,4 @@
-"""Inputs found and outputs planned before any work (reliability rows R5, R12)."""
+"""Inputs found and outputs planned before any work (reliability row R5)."""
 
 from __future__ import annotations
 
@@ -62,41 +62,6 @@ def test_missing_inputs_suggest_a_neighbour(tree: Path, tmp_path: Path) -> None:
         find_images([tree / "sub" / "f.xlsx"])
     with pytest.raises(InputError, match="no input"):
         find_images([])
-
-
-NAMES = [
-    "..",
-    "../x.tif",
-    "a\0b.tif",
-    "x" * 4096 + ".tif",
-    "CON.tif",
-    "🔬.tif",
-    "a\nb.tif",
-    "-rf.tif",
-    "/etc/passwd",
-    "~/x.tif",
-    "[",
-    "**/../*",
-    "",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_strange_names_are_found_or_refused_and_stay_inside(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "w"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    if "/" not in name and "\0" not in name and len(name) < 200 and name not in ("..", ""):
-        Path(name).touch()
-    plan, message = [], ""
-    try:
-        plan = plan_outputs(find_images([name]), tmp_path / "out")
-    except (InputError, OutputError) as error:
-        message = str(error)
-    assert all(target.resolve().is_relative_to((tmp_path / "out").resolve()) for _, target in plan)
-    assert plan or message
-    assert "\n" not in message
-    assert len(message) < 1500
 
 
 @pytest.mark.parametrize("relative", ["../x.tif", "/x.tif", "a/../../x.tif"])

@@ -202,7 +202,7 @@ def write_dicom(image: Image, path: Path) -> None:
     Values beyond the range of BitsStored are clipped. ``image.metadata["derivation"]`` says what was done ("derived" in one word, for the
     series' name); UIDs are a function of it and of the original's, so that slices of one series stay in one series.
     """
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
     carried = image.metadata.get("dicom")
     if not isinstance(carried, Carried):
@@ -213,9 +213,11 @@ def write_dicom(image: Image, path: Path) -> None:
     if carried.padding is not None:
         values, mask = carried.padding
         stored[mask if stored.ndim == mask.ndim else mask[0]] = values
-    big = dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian  # values are kept in the byte order they were read in
+    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = syntax if syntax in (ExplicitVRBigEndian, ImplicitVRLittleEndian) else ExplicitVRLittleEndian
+    big, implicit = syntax == ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes() + b"\0" * (stored.nbytes % 2)
-    dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 else "OW"
+    dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 and not implicit else "OW"
     for name, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
         if name in dataset:
             dataset[name].value = int(value)
@@ -226,8 +228,8 @@ def write_dicom(image: Image, path: Path) -> None:
         if name in dataset:
             dataset[name].value = generate_uid(entropy_srcs=[str(dataset[name].value), derivation])
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", generate_uid(entropy_srcs=[derivation, path.name]))
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
-    dataset.save_as(path, implicit_vr=False, little_endian=not big, enforce_file_format=True)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path, implicit_vr=implicit, little_endian=not big, enforce_file_format=True)
 
 
 def _mark_derived(dataset: Any, derivation: str, suffix: str) -> None:
