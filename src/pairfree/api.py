@@ -81,8 +81,7 @@ def train(
     method     a key of METHODS, your own Method (an instance, or a class called with (channels, device)); default: ``DEFAULT_UNPAIRED``
                with ``clean``, else ``DEFAULT_NOISY_ONLY``
     out        run folder; None keeps the run in memory only
-    preset     "cpu" for short budgets, "paper" for the published schedule
-    minutes, steps   the budget, one of them; default: the preset's
+    preset     "cpu" for short budgets, "paper" for the published schedule;  minutes, steps   the budget, one of them; default: the preset's
     device     "auto", "cpu" or "cuda"
     settings   changes to the method's config by field name
     net        your own network, (B, C, H, W) -> same; ``net.stride`` is what H and W must be multiples of (default 1)
@@ -118,8 +117,7 @@ def train(
         run.check_free()
     job = resolve(
         noisy, clean=clean, target=target, noise_images=noise_images, method=method, preset=preset, minutes=minutes, steps=steps,
-        seed=seed, device=device, settings=settings, net=net, init=init, nan=nan,
-        slices_around=slices_around, max_bytes=max_bytes,
+        seed=seed, device=device, settings=settings, net=net, init=init, nan=nan, slices_around=slices_around, max_bytes=max_bytes,
     )  # fmt: skip
     return _begin(run, job, command, report, on_step)
 

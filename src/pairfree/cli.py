@@ -40,6 +40,9 @@ NanOption = Annotated[
         help="Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them in results."
     ),
 ]
+TrainingMemory = Annotated[
+    str | None, typer.Option(help="Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set.")
+]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
 
 
@@ -98,10 +101,7 @@ def train(
     slices_around: Annotated[
         int | None, typer.Option(help="2.5-D: slices of a stack on each side that the network sees with each. Default 0.")
     ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(help="Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set."),
-    ] = None,
+    max_memory: TrainingMemory = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
 ) -> None:

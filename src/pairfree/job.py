@@ -171,10 +171,7 @@ def resolve(
         inputs["init"] = str(Path(init).absolute())
     config = config if config is not None else getattr(made, "config", None)
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
-    if minutes is None and steps is None:
-        minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
-    if not made.trains:
-        minutes, steps = 0.0, 1
+    minutes, steps = _budget(made, values, minutes, steps)
     job = Job(
         made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place,
         clean_normalizer, tuple(warnings),
@@ -184,6 +181,15 @@ def resolve(
     if job.minutes <= 0:
         plan_steps(made, job.steps)  # refuses fewer steps than stages
     return job
+
+
+def _budget(made: Method, values: Mapping[str, Any], minutes: float | None, steps: int | None) -> tuple[float | None, int | None]:
+    """Minutes and steps as given, else the preset's; one step for a method that does not train."""
+    if not made.trains:
+        return 0.0, 1
+    if minutes is None and steps is None:
+        return float(values.get("minutes", 10.0)), int(values.get("steps", 0))
+    return minutes, steps
 
 
 def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None) -> tuple[Needs, Any]:
