@@ -350,20 +350,25 @@ def doubts(found: NoisePatches) -> list[str]:
     scatter *= math.sqrt(len(passed.means) / passed.apart(side))
     reach = float(np.subtract(*np.percentile(passed.means, [95, 5])))
     change = slope * reach / float(np.median(passed.deviations**2))
-    if abs(change) > DEPENDENCE and abs(slope) > 3.0 * scatter:
-        return [
-            f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the smooth areas), which "
-            "this method assumes it does not; iddp and nb2nb allow it"
-        ]
+    dependent = abs(change) > DEPENDENCE and abs(slope) > 3.0 * scatter
+    shared = found.gains.max() > STRONG * found.gains.min()
     lines = []
+    if dependent:
+        remedy = "iscl, with a clean set, allows it" if shared else "iddp and nb2nb allow it"
+        lines.append(
+            f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the smooth areas), which "
+            f"this method assumes it does not: areas of more noise keep some of it; {remedy}"
+        )
     if passed.apart(side) < FEWEST_APART:
         lines.append("the noise was measured on the same few smooth spots again and again: give more or larger images")
-    if found.gains.max() > STRONG * found.gains.min():
+    if shared:
         lines.append(
             f"the noise found is strongly correlated (its sub-bands differ by a factor of {found.gains.max() / found.gains.min():.1f}): if "
             "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and would be taken off with it; "
             "look at the noise patches in the report"
         )
+    if dependent:
+        return lines  # which also spreads the levels and skews the values
     spread = float(np.subtract(*np.percentile(passed.deviations, [84, 16])) / 2.0 / np.median(passed.deviations))
     if spread > SPREAD:
         lines.append(f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ in noise")
