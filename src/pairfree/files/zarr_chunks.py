@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -34,6 +35,8 @@ SLACK, SLACK_BYTES = 1.01, 2**16
 """What a compressor may add to bytes that do not compress, where another one follows it."""
 FILTERED = 8
 """Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
+SPARE_BYTES = 2**20
+"""What the file of a chunk may hold beside that."""
 KEPT_BYTES = 2**27
 """Of decoded chunks: tiles overlap, and a chunk may hold parts of many tiles and planes."""
 AT_ONCE_BYTES = 2**25
@@ -75,6 +78,7 @@ class ZarrPixels(Stored):
         """Chunks decoded, together where they are small, and kept."""
         if not missing:
             return {}
+        self._check_files(missing)
         first, last = (tuple(map(end, zip(*missing, strict=True))) for end in (min, max))
         each = math.prod(self.array.chunks) * self.dtype.itemsize
         if math.prod(b - a + 1 for a, b in zip(first, last, strict=True)) * each > AT_ONCE_BYTES:
@@ -89,6 +93,20 @@ class ZarrPixels(Stored):
         for number, chunk in found.items():
             self._kept.put(number, chunk)
         return found
+
+    def _check_files(self, missing: list[tuple[int, ...]]) -> None:
+        """InputError for a file that is larger than its chunk or shard can be: it would be read whole, and may be mostly a hole."""
+        held = self.array.shards or self.array.chunks
+        most = FILTERED * math.prod(held) * self.dtype.itemsize + SPARE_BYTES
+        numbers = {tuple(i * step // size for i, step, size in zip(one, self.array.chunks, held, strict=True)) for one in missing}
+        for number in numbers:
+            key = self.array.metadata.encode_chunk_key(number)
+            try:
+                size = Path(self.array.store.root, self.array.path, key).stat().st_size
+            except (OSError, ValueError):  # a chunk without a file is all fill value
+                continue
+            if size > most:
+                raise InputError(f"{self.label}: chunk {key} takes {size} bytes, its array allows {most}; copy or export the folder again")
 
     def _read(self, place: tuple[slice, ...]) -> np.ndarray:
         try:
