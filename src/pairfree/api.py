@@ -339,6 +339,7 @@ def denoise(
     max_bytes: float = DEFAULT_MAX_BYTES,
     device: str = "auto",
     overwrite: bool = False,
+    skip_done: bool = False,
     disagreement: str | Path | None = None,
     nan: str = "error",
     scheduler: str | None = None,
@@ -350,12 +351,14 @@ def denoise(
     A killed call, made again, goes on where it stood: finished files are left as they are, and of large images finished tiles too.
 
     max_bytes   bound for the memory of this process; a Model that is given keeps the tiles it has
-    device, nan   of a run folder's model, as in ``load``
+    device, nan   of a run folder's model, as in ``load``;  overwrite   replace results that exist;  skip_done   leave them, do the rest
     disagreement   a folder for maps of |F(x) - (x - H(x))| in intensity units, float32 TIFF (iscl)
     on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
     """
 
-    planned = plan_denoising(run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, disagreement=disagreement, nan=nan)
+    planned = plan_denoising(
+        run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, skip_done=skip_done, disagreement=disagreement, nan=nan
+    )
     return denoise_files(planned, on_file, on_pixels, scheduler)
 
 
@@ -367,6 +370,7 @@ def plan_denoising(
     max_bytes: float = DEFAULT_MAX_BYTES,
     device: str = "auto",
     overwrite: bool = False,
+    skip_done: bool = False,
     disagreement: str | Path | None = None,
     nan: str = "error",
 ) -> Planned:
@@ -377,7 +381,7 @@ def plan_denoising(
 
     return plan_files(
         model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,
-        disagreement=None if disagreement is None else Path(disagreement),
+        skip_done=skip_done, disagreement=None if disagreement is None else Path(disagreement),
     )  # fmt: skip
 
 

@@ -182,6 +182,7 @@ def denoise(
     max_memory: Annotated[str, typer.Option(help="Bound for the memory of this process, such as 2GB.")] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    skip_done: Annotated[bool, typer.Option("--skip-done", help="Leave existing outputs as they are, do the rest.")] = False,
     nan: NanOption = None,
     disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
     scheduler: Annotated[
@@ -194,8 +195,8 @@ def denoise(
     from pairfree.denoising import denoise_files
 
     planned = api.plan_denoising(
-        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, disagreement=disagreement,
-        nan=nan or "error",
+        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, skip_done=skip_done,
+        disagreement=disagreement, nan=nan or "error",
     )  # fmt: skip
     if dry_run:
         return _foretell(planned, out_dir)

@@ -17,7 +17,7 @@ import psutil
 
 from pairfree.cluster import connected, denoise_on
 from pairfree.engine.model import Model
-from pairfree.errors import OutputError
+from pairfree.errors import ConfigError, OutputError
 from pairfree.files.atomic import announced, output_error, remove_stale, require_space, write_bytes
 from pairfree.files.formats import open_image, read_from
 from pairfree.files.image import Image
@@ -104,26 +104,38 @@ class Planned:
 
 
 def plan_files(
-    load: Callable[[], Model], inputs: Sequence[str | Path], out: Path, *, max_bytes: float, overwrite: bool, disagreement: Path | None
+    load: Callable[[], Model],
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    max_bytes: float,
+    overwrite: bool,
+    skip_done: bool,
+    disagreement: Path | None,
 ) -> Planned:
     """Read all headers and refuse what cannot be done. ``load`` gives the model once the outputs are known to be possible."""
     entries = find_images(inputs)
     ledger = Ledger(out)
-    planned = plan_outputs(entries, out, overwrite, finished=ledger.paths)
+    if overwrite and skip_done:
+        raise ConfigError("--overwrite and --skip-done exclude each other: one replaces what exists, the other leaves it")
+    may_exist = overwrite or skip_done
+    planned = plan_outputs(entries, out, may_exist, finished=ledger.paths)
     model = load()
     if not ledger.belongs_to(model.identity):
-        plan_outputs(entries, out, overwrite)  # refuses what another model wrote
+        plan_outputs(entries, out, may_exist)  # refuses what another model wrote
     maps: dict[Entry, Path] = {}
     if disagreement is not None:
         if not model.method.disagrees:
             raise model.method.no_disagreement()
-        maps = dict(plan_outputs(entries, disagreement, overwrite, ".tif", finished=ledger.paths))
+        maps = dict(plan_outputs(entries, disagreement, may_exist, ".tif", finished=ledger.paths))
         _check_apart([path for _, path in planned], list(maps.values()))
     limits, before, pixels, left = resident_limits(max_bytes), {}, 0, Extent()
     for entry, path in planned:
         found = ledger.result(entry, path, maps.get(entry))
         image = open_image(entry.path, limits)
         pixels += image.size // image.samples
+        if found is None and skip_done and _stands(path, maps.get(entry)):
+            found = FileResult(entry.path, path, image.size // image.samples, 0, (), before=True)
         if found is not None:
             before[path] = found
             continue
@@ -135,6 +147,14 @@ def plan_files(
         require_space(disagreement, left.map_disk)
     files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
     return Planned(model, files, before, pixels, left, limits, max_bytes, overwrite, ledger)
+
+
+def _stands(path: Path, map_path: Path | None) -> bool:
+    """Whether the result of a file is there; never half of it, since a file has its name only when it is complete."""
+    there = [one for one in (path, map_path) if one is not None and one.exists()]
+    if map_path is not None and len(there) == 1:
+        raise OutputError(f"{shown(there[0])} exists and its partner of result and map does not: remove it, or pass --overwrite")
+    return bool(there)
 
 
 def denoise_files(

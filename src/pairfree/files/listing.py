@@ -149,7 +149,9 @@ def plan_outputs(
     existing = [one for _, target in plan if not {target, target.absolute()} & done for one in written_to(target) if os.path.lexists(one)]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise OutputError(f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or choose another folder")
+        raise OutputError(
+            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or --skip-done, or choose another folder"
+        )
     return plan
 
 
