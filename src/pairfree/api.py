@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from pairfree import __version__
-from pairfree.config import updated
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer
@@ -36,8 +35,19 @@ from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import partners
-from pairfree.job import Images, Job, check_own_parts, load_checkpoint, load_weights, make_method, pick_device, resolve, stored_maps
-from pairfree.methods import METHODS, PRESETS
+from pairfree.job import (
+    Images,
+    Job,
+    check_own_parts,
+    load_checkpoint,
+    load_weights,
+    make_method,
+    pick_device,
+    resolve,
+    stored_config,
+    stored_maps,
+)
+from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
 
@@ -223,7 +233,8 @@ def _resume(
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        settings = {**facts["config"], **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
+        config = facts["config"] if own else dataclasses.asdict(stored_config(facts["method"], facts["config"], f"{run.path}"))
+        settings = {**config, **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
         given = {name: value if value is not None else stored.get(name) or None for name, value in images.items()}
         noisy = given.pop("noisy")
         job = resolve(
@@ -321,7 +332,7 @@ def load(
     if method is None:
         key = str(facts["method"])
         try:
-            config = updated(next(iter(PRESETS[key].values())), facts["config"], f"{run}")
+            config = stored_config(key, facts["config"], f"{run}")
             made = make_method(key, config, int(facts["channels"]), place, net)
         except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
             raise CheckpointError(f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}") from None

@@ -206,6 +206,11 @@ def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, st
     return chosen.needs, updated(base, settings or {}, f"settings of {method}")
 
 
+def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
+    """The config of a run of the method ``key``: options that did not exist when it was trained are at their defaults."""
+    return updated(type(next(iter(PRESETS[key].values())))(), values, where)
+
+
 def completed(config: Any, net: nn.Module | None, minutes: float | None, steps: int | None) -> Any:
     """The config with what is given beside it: the name of a user's own network; where a budget is one for each image, that budget."""
     if net is not None and isinstance(config, SingleConfig):
@@ -378,7 +383,7 @@ def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[st
     own = {"nan": "error", "slices_around": 0, "max_bytes": None, **stored, **budget}
     wrong = [f"--{key.replace('_', '-')} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
     if settings and stored["method"] in PRESETS:
-        before = updated(next(iter(PRESETS[stored["method"]].values())), stored["settings"], str(run))
+        before = stored_config(stored["method"], stored["settings"], str(run))
         after = updated(before, settings, f"settings of {stored['method']}")
         pairs = [(key, getattr(before, key), getattr(after, key)) for key in settings]
         wrong += [f"--set {key}={new} (the run has {old})" for key, old, new in pairs if old != new]

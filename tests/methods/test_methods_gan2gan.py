@@ -366,3 +366,67 @@ def test_dncnn_b_draws_every_level_up_to_its_largest(small):
     assert levels.max() == pytest.approx(55 / 255, rel=0.05)
     assert levels.mean() == pytest.approx(27.5 / 255, rel=0.1)
     assert levels.min() < 3 / 255
+
+
+# -- noise that grows with the brightness ------------------------------------------------------------------------------------------------
+
+SHORT = {"net": "dncnn", "width": 4, "patch_px": 32, "batch_size": 2, "noise_patch_px": 32, "precision": "float32"}
+
+
+def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
+    """Smooth scenes from 10 to 200 with noise of variance gain x + sigma^2 that neighbours along x share by a half."""
+    rng, found = np.random.default_rng(5), []
+    for _ in range(count):
+        scene = 10 + 190 * np.linspace(0, 1, 160)[:, None] ** 2 * np.ones((160, 170))
+        white = rng.normal(size=(160, 171))
+        noise = (white[:, 1:] + 0.5 * white[:, :-1]) / 1.25**0.5
+        found.append((scene + noise * np.sqrt(gain * scene + sigma**2)).astype(np.float32))
+    return found
+
+
+def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path):
+    """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back its image but for the bias of
+    the square root, gain / 4; the checkpoint keeps it all."""
+    images = photons(3.0, 4.0)
+    model = pf.train(images, method="gan2gan", steps=4, out=tmp_path / "run", settings=SHORT, report=False)
+    method, scale, offset = model.method, model.predictor.normalizer.scale, model.predictor.normalizer.offset
+    assert method.stabilised
+    gain = float(method.even.gain) * scale
+    assert gain == pytest.approx(3.0, rel=0.1)
+    assert float(method.even.floor) * scale**2 - gain * offset == pytest.approx(16.0, abs=12.0)
+    noise = method.noise_like(torch.zeros(16, 1, 128, 128), "test", At(0, 0, "report", 0, 1)) * scale
+    middle = float(method.even.middle) * scale + offset
+    assert float(noise.std()) == pytest.approx((3.0 * middle + 16.0) ** 0.5, rel=0.1)
+    x = torch.linspace(0.1, 0.9, 200).expand(1, 1, 16, 200)
+    same = method.even.back(method.even(x))
+    torch.testing.assert_close((same - x) * scale, torch.full_like(x, gain / 4), atol=0.15, rtol=0)
+    again = pf.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.denoise(images[0]), model.denoise(images[0]))
+
+
+def test_even_noise_is_left_alone(tmp_path):
+    """Then the option changes nothing: the same weights, bit for bit."""
+    models = [
+        pf.train(photons(0.0, 12.0), method="gan2gan", steps=4, settings={**SHORT, "stabilise": stabilise}, out=tmp_path / str(stabilise))
+        for stabilise in (False, True)
+    ]
+    assert not models[1].method.stabilised
+    first, second = (model.method.net.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_from_before_there_was_the_option_loads_and_resumes(tmp_path):
+    from pairfree.engine import checkpoint
+    from pairfree.engine.trainer import Stopped
+
+    with pytest.raises(Stopped):
+        pf.train(
+            photons(3.0, 4.0), method="gan2gan", steps=4, out=tmp_path / "run", settings={**SHORT, "stabilise": False},
+            on_step=lambda done, *_: done == 3,
+        )  # fmt: skip
+    found, _ = checkpoint.load_latest(tmp_path / "run/checkpoints")
+    facts = {**found.facts, "config": {key: value for key, value in found.facts["config"].items() if key != "stabilise"}}
+    checkpoint.save(tmp_path / "run/checkpoints", facts, found.tensors)
+    assert pf.load(tmp_path / "run").method.config.stabilise is False
+    model = pf.train(photons(3.0, 4.0), out=tmp_path / "run", resume=True)
+    assert not model.method.stabilised

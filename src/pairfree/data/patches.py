@@ -79,6 +79,10 @@ class PatchPool:
         start = int(self.starts[index])
         return self.flat[start : start + shape[0] * shape[1] * shape[2]].view(shape)
 
+    def arrays(self) -> list[np.ndarray]:
+        """All images, (C, H, W) float32; views where the pool lies in main memory."""
+        return [self.plane(index).cpu().numpy() for index in range(len(self))]
+
     def like(self, flat: Tensor) -> PatchPool:
         """A pool of images of the same shapes with other pixels: what ``draw`` says of one holds for the other."""
         twin = copy.copy(self)

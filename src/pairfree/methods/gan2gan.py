@@ -6,9 +6,11 @@ departure.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,12 @@ from pairfree.methods.single import run
 from pairfree.methods.unpaired import constant
 from pairfree.nets.blocks import placed, total_stride
 from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.even import EvenNoise
 from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
+from pairfree.noise.growth import growth
+from pairfree.noise.patches import NoisePatches
 
+_say = logging.getLogger("pairfree")
 START = "start"
 RECORRUPTED = "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learning for image denoising, CVPR 2021, arXiv:2102.02234"
 
@@ -65,6 +71,7 @@ class GAN2GANConfig(ImitationConfig):
     second_copy         the target is a second noisy copy, as in the paper; False: the estimate itself
     from_scratch        G2G_1 begins with fresh weights; False: where the start ended
     recorruption        alpha of ``recorrupted_pair``
+    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``nets.even``)
     alpha, beta, gamma  weights of eqs. (5), (6), (7) in (8); beta = 0 and gamma = 0 are the ablations of Figure 6
     bounded             sigmoid at the end of g2; False is the ablation of Figure 6
     rough_width         channels of g2 and g3
@@ -76,6 +83,7 @@ class GAN2GANConfig(ImitationConfig):
     second_copy: bool = True
     from_scratch: bool = True
     recorruption: float = 0.5
+    stabilise: bool = False
     alpha: float = 5.0
     beta: float = 1.0
     gamma: float = 10.0
@@ -100,7 +108,7 @@ PRESETS = {
     # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; the first estimate is that of a denoiser
     # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; network, optimiser and precision are those
     # of every method's `cpu` preset.
-    "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, minutes=10.0),
+    "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, stabilise=True),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
     # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only.
     "paper": GAN2GANConfig(
@@ -140,7 +148,9 @@ class GAN2GAN(Imitation):
     title = "GAN2GAN"
     needs = Needs.NOISY
     citation = "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, ICLR 2021, arXiv:1905.10488"
-    assumption = "noise is zero-mean, additive and independent of the image, and some areas are smooth; it may be correlated"
+    assumption = (
+        "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset cpu grow with the brightness"
+    )
     config: GAN2GANConfig
 
     def __init__(self, config: GAN2GANConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
@@ -153,6 +163,10 @@ class GAN2GAN(Imitation):
         if config.start == "g2":
             self.networks["refined"] = refined = Refined().to(self.place)
             self.chosen = Chosen(self.g2, self.net, refined)
+        self.even = EvenNoise(channels).to(self.place)
+        if config.stabilise:
+            self.networks["even"] = self.even
+        self.stabilised = False
         self.data: TrainingData | None = None
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
@@ -180,17 +194,39 @@ class GAN2GAN(Imitation):
     def prepare(self, data: TrainingData, seed: int) -> None:
         # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when they are cut; candidates lie 8 px
         # apart; lambda and the proportions of the sub-bands follow from the data, and patches above the noise's level are left out.
-        super().prepare(data, seed)
+        found = self.cut_noise(data.noisy)
+        if self.config.stabilise:
+            found, data = self._stabilised(found, data)
+        self.stabilised = self.even.on
+        self.imitate(found, grown=self.stabilised)
         self.data = data
         self.rounds.forget()
         if self.config.start == "g2" and self.config.bounded:
             self.g2.span(data.noisy.flat)
+
+    def _stabilised(self, found: NoisePatches, data: TrainingData) -> tuple[NoisePatches, TrainingData]:
+        """Where the noise grows with the brightness: images in which it does not, and their noise."""
+        grows = growth(data.noisy.arrays(), found)
+        gain, floor = (np.array([getattr(one, name) for one in grows.noise]) for name in ("gain", "floor"))
+        self.even.set(gain, floor, grows.dark, grows.typical, grows.ends)
+        if not self.even.on:
+            return found, data
+        _say.warning("note: the noise grows with the brightness; it is made even before it is learned, and undone in results")
+        noisy = data.noisy.like(torch.empty_like(data.noisy.flat))
+        for index in range(len(noisy)):
+            noisy.plane(index).copy_(self.even(data.noisy.plane(index)[None])[0])
+        return self.cut_noise(noisy), TrainingData(noisy)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        return self.even.back(super().denoise(self.even(x)))
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         super().load_tensors(tensors, optimizers)
         self.rounds.forget()
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        if self.stabilised:
+            batch = Batch(self.even(batch.noisy))
         if at.stage == GENERATIVE:
             return self._generative_step(self._upright(batch, at), at)
         if at.stage == START:

@@ -18,7 +18,7 @@ from pairfree.methods.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
 from pairfree.nets.gan2gan import LATENT, CopulaNoise, NoiseGenerator, WassersteinCritic
 from pairfree.noise.copula import REACH_PX, TABLE_END, fit_copula
-from pairfree.noise.patches import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, doubts, extract
+from pairfree.noise.patches import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, NoisePatches, doubts, extract
 
 GENERATIVE = "generative"
 SHOWN = 64
@@ -140,15 +140,19 @@ class Imitation(SingleNetwork):
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Cut out the noise; with a copula, that is all there is to learn of it."""
-        images = [data.noisy.plane(index).cpu().numpy() for index in range(len(data.noisy))]
-        config, copula = self.config, self.config.generator == "copula"
-        found = extract(
-            images, config.noise_patch_px, most=COPULA_PATCHES if copula else MOST, rule=config.rule, threshold=config.smooth_limit
-        )
+        self.imitate(self.cut_noise(data.noisy))
+
+    def cut_noise(self, noisy: PatchPool) -> NoisePatches:
+        config, most = self.config, COPULA_PATCHES if self.config.generator == "copula" else MOST
+        return extract(noisy.arrays(), config.noise_patch_px, most=most, rule=config.rule, threshold=config.smooth_limit)
+
+    def imitate(self, found: NoisePatches, grown: bool = False) -> None:
+        """Learn, or get ready to learn, the noise that was found;  grown   that its level follows the brightness is known and met"""
+        config = self.config
         self.found = torch.from_numpy(found.pixels[evenly(len(found.pixels), SHOWN)]).to(self.place)
-        for line in doubts(found):
+        for line in doubts(found, grown):
             _say.warning("warning: %s", line)
-        if copula:
+        if config.generator == "copula":
             measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
             self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
         else:

@@ -216,7 +216,7 @@ def extract(
     passed = order[: int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)]
     kept = (passed if threshold else passed[_of_one_level(levels[order], len(passed))])[:most]
     found = Passed(places[passed], means[passed], levels[passed])
-    return NoisePatches(_cut(images, places[kept], patch_px), places[kept], uneven[kept], gains, float(uneven[kept[-1]]), found)
+    return NoisePatches(cut(images, places[kept], patch_px), places[kept], uneven[kept], gains, float(uneven[kept[-1]]), found)
 
 
 def _proportions(deviations: FloatArray) -> FloatArray:
@@ -310,7 +310,7 @@ def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int,
     if len(places) < FEWEST:
         raise InputError(f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed")
     places = places[evenly(len(places), most)]
-    pixels, means = _cut(images, places, patch_px), np.empty(len(places))
+    pixels, means = cut(images, places, patch_px), np.empty(len(places))
     for number, (index, top, left) in enumerate(places.tolist()):
         means[number] = images[index][:, top : top + patch_px, left : left + patch_px].mean()
     passed = Passed(places, means, _deviations(pixels))
@@ -321,7 +321,7 @@ def _deviations(pixels: NDArray[np.float32]) -> FloatArray:
     return np.array([patch.std(dtype=np.float64) for patch in pixels])
 
 
-def _cut(images: Sequence[np.ndarray], places: NDArray[np.int64], patch_px: int) -> NDArray[np.float32]:
+def cut(images: Sequence[np.ndarray], places: NDArray[np.int64], patch_px: int) -> NDArray[np.float32]:
     """(N, C, P, P), each without its plane."""
     pixels = np.empty((len(places), len(images[0]), patch_px, patch_px), np.float32)
     for index in np.unique(places[:, 0]):
@@ -343,8 +343,11 @@ def without_planes(patches: FloatArray) -> FloatArray:
     return np.asarray(left - down[..., None, None] * along[:, None] - right[..., None, None] * along)
 
 
-def doubts(found: NoisePatches) -> list[str]:
-    """What the patches say against noise that is zero-mean and independent of the image: a line each."""
+def doubts(found: NoisePatches, grown: bool = False) -> list[str]:
+    """What the patches say against noise that is zero-mean and independent of the image: a line each.
+
+    grown   that its level follows the brightness is met already, and not told
+    """
     passed, side = found.passed, found.pixels.shape[-1]
     slope, scatter = _slope(passed.means, passed.deviations**2)
     scatter *= math.sqrt(len(passed.means) / passed.apart(side))
@@ -353,7 +356,7 @@ def doubts(found: NoisePatches) -> list[str]:
     dependent = abs(change) > DEPENDENCE and abs(slope) > 3.0 * scatter
     shared = found.gains.max() > STRONG * found.gains.min()
     lines = []
-    if dependent:
+    if dependent and not grown:
         remedy = "iscl, with a clean set, allows it" if shared else "iddp and nb2nb allow it"
         lines.append(
             f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the smooth areas), which "
@@ -367,7 +370,7 @@ def doubts(found: NoisePatches) -> list[str]:
             "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and would be taken off with it; "
             "look at the noise patches in the report"
         )
-    if dependent:
+    if dependent or grown:
         return lines  # which also spreads the levels and skews the values
     spread = float(np.subtract(*np.percentile(passed.deviations, [84, 16])) / 2.0 / np.median(passed.deviations))
     if spread > SPREAD:

@@ -67,13 +67,13 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     variance = np.array([one for _, one, _ in found])
     if bins < 3 or np.ptp(signal) <= 0:
         return PoissonGaussian(0.0, smooth_variance(patches)[0])
-    gain, floor, error = _line(signal, variance)
+    gain, floor, error = robust_line(signal, variance)
     if gain <= CLEAR * error:
         return PoissonGaussian(0.0, smooth_variance(patches)[0])
     return PoissonGaussian(gain, floor)
 
 
-def _line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
+def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
     """Slope, intercept, and the slope's standard error, of the line that the sum of absolute relative residuals is least for."""
     least = LEAST_SHARE * float(np.median(y)) + 1e-300
     relative = np.full(len(x), 1.0 / max(float(np.median(y)), least))
