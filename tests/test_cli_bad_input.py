@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pairfree.api import evaluate
+from pairfree.evaluate.folders import evaluate
 from pairfree.evaluate.metrics import psnr
 
 FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=2", "--method=n2v"]

@@ -129,3 +129,22 @@ def test_the_companion_of_a_set_comes_along(pairfree, files, tmp_path):
     code, _, complaint = pairfree("denoise", "run", folder, "--out", "out")
     assert code == 0, complaint
     assert (tmp_path / "out/s.companion.ome").read_text() == "<OME/>"
+
+
+def test_skip_done_leaves_what_stands_and_does_the_rest(pairfree, files, tmp_path):
+    """A folder that grew since: without the option it is refused, with it the new file alone is done."""
+    assert pairfree("denoise", "run", "in", "--out", "out")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    save_image(Image(scene(4)[0], "YX", family="png"), tmp_path / "in/new.png")
+    code, _, err = pairfree("denoise", "run", "in", "--out", "out")
+    assert code == 2
+    assert "pass --overwrite or --skip-done" in err
+    code, said, _ = pairfree("denoise", "run", "in", "--out", "out", "--skip-done")
+    assert code == 0
+    assert "5 files, 171,600 pixels -> out (" in said
+    assert "4 done before" in said
+    assert (tmp_path / "out/new.png").is_file()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    code, _, err = pairfree("denoise", "run", "in", "--out", "out", "--skip-done", "--overwrite")
+    assert code == 2
+    assert "exclude each other" in err

@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pairfree.api import denoise, evaluate, load, train
+    from pairfree.api import denoise, load, train
     from pairfree.engine.model import Model
+    from pairfree.evaluate.folders import evaluate
     from pairfree.methods import METHODS
     from pairfree.methods.base import Method
 
@@ -28,7 +29,7 @@ _HOMES = {
     "train": "pairfree.api",
     "load": "pairfree.api",
     "denoise": "pairfree.api",
-    "evaluate": "pairfree.api",
+    "evaluate": "pairfree.evaluate.folders",
     "METHODS": "pairfree.methods",
     "Method": "pairfree.methods.base",
     "Model": "pairfree.engine.model",

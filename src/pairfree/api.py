@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,10 +30,6 @@ from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
-from pairfree.evaluate.metrics import Score, score
-from pairfree.files.formats import open_image
-from pairfree.files.image import Image
-from pairfree.files.listing import partners
 from pairfree.job import (
     Images,
     Job,
@@ -46,6 +41,7 @@ from pairfree.job import (
     resolve,
     stored_config,
     stored_maps,
+    stored_settings,
 )
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
@@ -53,8 +49,6 @@ from pairfree.nets.blocks import parameter_count
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), or another device"
-CLIPPED_SHARE = 0.01
-"""Share of a clean image's pixels that may lie outside the range of a score before this is said."""
 _say = logging.getLogger("pairfree")
 
 
@@ -233,8 +227,6 @@ def _resume(
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        config = facts["config"] if own else dataclasses.asdict(stored_config(facts["method"], facts["config"], f"{run.path}"))
-        settings = {**config, **({"precision": facts["precision"]} if "precision" in facts["config"] else {})}
         given = {name: value if value is not None else stored.get(name) or None for name, value in images.items()}
         noisy = given.pop("noisy")
         job = resolve(
@@ -245,7 +237,7 @@ def _resume(
             steps=None if not own and not METHODS[facts["method"]].trains else sum(steps for _, steps in facts["plan"]),
             seed=facts["seed"],
             device=stored.get("device", "auto") if device == "auto" else device,
-            settings=None if own else settings,
+            settings=None if own else stored_settings(facts, f"{run.path}"),
             net=net,
             nan=str(stored.get("nan", "error")),
             slices_around=int(stored.get("slices_around", 0)),
@@ -394,32 +386,3 @@ def plan_denoising(
         model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,
         skip_done=skip_done, disagreement=None if disagreement is None else Path(disagreement),
     )  # fmt: skip
-
-
-def evaluate(
-    denoised: str | Path, clean: str | Path, data_range: float, *, low: float = 0.0, fit: bool = False, luma: bool = False
-) -> dict[str, Score]:
-    """Scores of a folder of denoised files against clean ones of the same name, by stem.
-
-    data_range   of the clean images, intensity units;  low   subtracted first;  both sides are then clipped to [0, data_range]
-    fit          fit gain and offset of the denoised image first;  luma   score the Y channel (BT.601) of RGB
-    """
-    pairs = partners(clean, denoised)
-    found = {}
-    for name, (first, second) in pairs.items():
-        images = [open_image(path) for path in (first, second)]
-        outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
-        if outside > CLIPPED_SHARE:
-            _say.warning(
-                "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped", first, 100 * outside, low, low + data_range
-            )
-        found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
-    return found
-
-
-def _intensities(image: Image) -> np.ndarray:
-    """Pixels without transparency, which is not denoised and not scored; samples that are no RGB as images of their own."""
-    if not image.axes.endswith("S"):
-        return image.pixels
-    pixels = image.pixels[..., : image.colours]
-    return pixels if image.colours == 3 else np.moveaxis(pixels, -1, 0)

@@ -253,7 +253,8 @@ def evaluate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
 ) -> None:
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
-    from pairfree import api, story
+    from pairfree import story
+    from pairfree.evaluate.folders import evaluate as score_folder
 
     if clean is None and noisy is None:
         raise ConfigError("evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both")
@@ -261,7 +262,7 @@ def evaluate(
     if clean is not None:
         if data_range is None:
             raise ConfigError("--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)")
-        scores = api.evaluate(denoised, clean, data_range, low=low)
+        scores = score_folder(denoised, clean, data_range, low=low)
         numbers["scores"] = {name: vars(one) for name, one in scores.items()}
         numbers["scores_statement"] = (
             f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over colour channels, "

@@ -211,6 +211,12 @@ def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
     return updated(type(next(iter(PRESETS[key].values())))(), values, where)
 
 
+def stored_settings(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings that repeat a run, with the precision that was found best where it ran."""
+    settings = dataclasses.asdict(stored_config(facts["method"], facts["config"], where))
+    return {**settings, **({"precision": facts["precision"]} if "precision" in settings else {})}
+
+
 def completed(config: Any, net: nn.Module | None, minutes: float | None, steps: int | None) -> Any:
     """The config with what is given beside it: the name of a user's own network; where a budget is one for each image, that budget."""
     if net is not None and isinstance(config, SingleConfig):
