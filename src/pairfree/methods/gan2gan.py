@@ -106,8 +106,8 @@ class GAN2GANConfig(ImitationConfig):
 
 PRESETS = {
     # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; the first estimate is that of a denoiser
-    # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; network, optimiser and precision are those
-    # of every method's `cpu` preset.
+    # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; where the noise grows with the brightness,
+    # all is learned on intensities in which it does not; network, optimiser and precision are those of every method's `cpu` preset.
     "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, stabilise=True),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
     # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only.
