@@ -8,13 +8,15 @@ ct_errors.png            after Figure 5 of ISCL: a chest slice at a simulated qu
                          their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
 em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what ISCL makes of it beside a clean set
                          of another tissue, and three times what it removed: an example of what not to do
+phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (CC0) at 10 % of the dose and what methods that see such draws
+                         alone make of it, above their errors; columns in the order of PHANTOM_ROWS, windows as in ct_errors.png
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
+from pairfree.bench.ct_dose import EXPERIMENT as CT_DOSE
+from pairfree.bench.ct_dose import PHANTOM
 from pairfree.bench.em_real import EXPERIMENT as EM_REAL
 from pairfree.bench.harness import heat_map
 from pairfree.bench.patches import EXPERIMENT as PATCHES
@@ -37,6 +41,7 @@ from pairfree.noise.simulate import image_rng, parse_noise, simulate
 ROOT = Path(__file__).resolve().parent.parent
 MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
+PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
@@ -111,13 +116,27 @@ def noise_ct(data: Path) -> np.ndarray:
 
 def ct_errors(data: Path, runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
+    middle = slice(130, 386), slice(130, 386)
+    clean = open_image(data / "ct" / "covid_ny_sbu" / SLICE).pixels[middle].astype(np.float64)
+    names = [f"{FOLDS[0]}/{row}/cpu/seed0" for row in ERROR_ROWS]
+    return above_errors([denoised_by(cell_of(CT, name), runs, SLICE.removesuffix(".dcm"))[middle] for name in names], clean)
+
+
+def phantom_errors(data: Path, runs: Path) -> np.ndarray:
+    """(2 * 256, methods * 256, 3) colours."""
+    column = next(iter(PHANTOM))
+    cells = [cell_of(CT_DOSE, f"{column}/{row}/cpu/seed0") for row in PHANTOM_ROWS]
+    image = CT_DOSE.task(data, cells[0]).test[0]
+    assert image.clean is not None
+    return above_errors([denoised_by(cell, runs, image.name) for cell in cells], image.clean[0])
+
+
+def above_errors(found: Sequence[np.ndarray], clean: np.ndarray) -> np.ndarray:
+    """Images (H, W) in HU side by side, [-160, 240], above heat maps of their errors."""
     columns = []
-    for row in ERROR_ROWS:
-        found = denoised_by(cell_of(CT, f"{FOLDS[0]}/{row}/cpu/seed0"), runs, SLICE.removesuffix(".dcm"))
-        whole = open_image(data / "ct" / "covid_ny_sbu" / SLICE).pixels
-        shown, clean = (one[130:386, 130:386].astype(np.float64) for one in (found, whole))
-        grey = eight_bit(shown, -160.0, 240.0)
-        columns.append(np.vstack([np.stack([grey] * 3, -1), heat_map((shown - clean)[None], 400.0)]))
+    for one in found:
+        shown = one.astype(np.float64)
+        columns.append(np.vstack([np.stack([eight_bit(shown, -160.0, 240.0)] * 3, -1), heat_map((shown - clean)[None], 400.0)]))
     return np.hstack(columns)
 
 
@@ -147,6 +166,7 @@ def main() -> None:
         "noise_micrographs.png": lambda: noise_micrographs(given.data),
         "noise_ct.png": lambda: noise_ct(given.data),
         "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
+        "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
         "ct_errors.png": lambda: ct_errors(given.data, given.runs / "ct"),
     }
     folder = ROOT / "docs" / "figures"
