@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, ct, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
+from pairfree.bench import base, bsd68, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES
 from pairfree.errors import ConfigError, InputError
@@ -483,3 +483,16 @@ def test_patients_of_a_ct_fold_are_three_different_ones():
     for fold in range(3):
         assert len({ct.PATIENTS[(fold + turn) % 3] for turn in range(3)}) == 3
     assert not {name[:7] for name in ct.NOISY_PATIENTS} & set(ct.PATIENTS)
+
+
+def test_faint_inserts_of_the_phantom_are_measured_on_the_mean_of_the_draws():
+    """An output that is the object gives their contrasts, one of plain water nothing; slices of patients have none."""
+    truth = np.zeros((1, 128, 128))
+    for number, contrast in enumerate(ct_dose.INSERTS_HU):
+        truth[0, 20 + 24 * number : 26 + 24 * number, 60:66] = contrast
+    draws = [Scored(str(n), truth.astype(np.float32), truth, ct_dose.PHANTOM_GROUP) for n in range(2)]
+    rough = np.random.default_rng(0).normal(0, 3, truth.shape)
+    kept = ct_dose.inserts(draws, [truth + rough + 5, truth - rough + 5])
+    assert list(kept.values()) == pytest.approx([14, 7, 5, 3], abs=1e-9)
+    assert list(ct_dose.inserts(draws, [0 * truth, 0 * truth + 2]).values()) == [0, 0, 0, 0]
+    assert ct_dose.inserts([Scored("a", truth, truth, "Mayo abdomen")], [truth]) == {}
