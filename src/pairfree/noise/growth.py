@@ -59,6 +59,7 @@ def _of_channel(means: FloatArray, variances: FloatArray, overlap: float, reach:
     if np.ptp(means) <= 0 or level <= 0:
         return PoissonGaussian(0.0, level)
     gain, floor, error = robust_line(means, variances)
-    if gain <= SURE * error * overlap or gain * reach < LEAST_GROWTH * level:
+    sure = gain > SURE * error * overlap and gain * reach >= LEAST_GROWTH * level
+    if not sure or gain * float(np.median(means)) + floor <= 0:
         return PoissonGaussian(0.0, level)
     return PoissonGaussian(gain, floor)
