@@ -12,7 +12,9 @@ import argparse
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -36,11 +38,17 @@ HEAD = """# Files: what comes back
 
 Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, and written ones of kinds that none has,
 went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the network, and `pairfree verify`. {files} files, {checks}
-checks; files that lost something: {lost}; refused or left out, and not counted: {rest}.
+checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result has the format of its input; these are
+all pairs of formats but those of vendors' files (CZI, ND2, LIF, DM3, DM4, EMD), which come back as OME-TIFF and need extras.
+
+| read | written | files | what they stated and kept | lost |
+|---|---|---|---|---|
+"""
+FILES_HEAD = """
+File by file:
 
 | file | format | pixels | checks | lost | said |
-|---|---|---|---|---|---|
-"""
+|---|---|---|---|---|---|"""
 TAIL = """
 What cannot be kept, because of what the file then is:
 
@@ -105,10 +113,10 @@ def written(folder: Path) -> list[Path]:
     return sorted(entry.path for entry in find_images([folder]))
 
 
-def round_trip(path: Path, name: str, folder: Path) -> dict[str, object]:
+def round_trip(path: Path, name: str, folder: Path) -> dict[str, Any]:
     """One line of the table."""
     image = open_image(path)
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "file": name,
         "format": image.family,
         "pixels": f"{image.dtype.name} {'x'.join(map(str, image.shape))} {image.axes}",
@@ -120,8 +128,24 @@ def round_trip(path: Path, name: str, folder: Path) -> dict[str, object]:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         (result,) = pf.denoise(model, path, out)
         checks = compare(path, output_path(entry, Path(out)))
+        row["written as"] = open_image(result.written).family
     lost = [f"{one.name}: {one.before} -> {one.after}" for one in checks if one.kept is False]
-    return {**row, "checks": len(checks), "lost": lost, "said": "; ".join(result.warnings)}
+    kept = [one.name for one in checks if one.kept and one.before not in ("none", "not stated")]
+    return {**row, "checks": len(checks), "kept": kept, "lost": lost, "said": "; ".join(result.warnings)}
+
+
+def by_pair(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each pair of formats: what some file of it stated, and what all of them kept of that."""
+    pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["checks"]:
+            pairs.setdefault((row["format"], row["written as"]), []).append(row)
+    lines = []
+    for (read, made), found in sorted(pairs.items()):
+        lost = {words.partition(":")[0] for row in found for words in row["lost"]}
+        kept = [name for name in dict.fromkeys(name for row in found for name in row["kept"]) if name not in lost]
+        lines.append(f"| {read} | {made} | {len(found)} | {', '.join(kept)} | {', '.join(sorted(lost)) or 'nothing'} |")
+    return lines
 
 
 def main() -> None:
@@ -155,7 +179,7 @@ def main() -> None:
     went = [row for row in rows if row["checks"]]
     totals = Counter(checks=sum(int(str(row["checks"])) for row in went), lost=sum(bool(row["lost"]) for row in went))
     head = HEAD.format(files=len(went), checks=totals["checks"], lost=totals["lost"], rest=len(rows) - len(went))
-    lines = []
+    lines = [*by_pair(rows), FILES_HEAD]
     for row in rows:
         lost = "; ".join(map(str, row["lost"])) or ("nothing" if row["checks"] else "-")
         lines.append(f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |")
