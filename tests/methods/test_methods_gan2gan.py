@@ -404,6 +404,27 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path):
     np.testing.assert_array_equal(again.denoise(images[0]), model.denoise(images[0]))
 
 
+def test_the_trained_generator_learns_from_even_images_too(small):
+    """Its patches, its first estimate's range and its batches are all those of the images after the transform."""
+    planes = [image[None] / 255 for image in photons(3.0, 4.0)]
+    method, data = made(small, stabilise=True, noise_patch_px=64), TrainingData(PatchPool(planes, "cpu", 64))
+    method.prepare(data, 0)
+    assert method.stabilised
+    even = method.even(data.noisy.flat.view(1, 1, 1, -1)).flatten()
+    torch.testing.assert_close(method.data.noisy.flat, even)
+    batch = data.batch(0, 0, 4)
+    turned = method.even(batch.noisy)
+    seen = []
+    method._generative_step = lambda z, at: seen.append(z) or {}
+    method.step(batch, At(0, 0, "generative", 0, 2))
+    assert torch.equal(seen[0], upright(method.data, 0))
+    assert not torch.equal(turned, batch.noisy)
+    with torch.no_grad():
+        rough = method.g2(turned)
+    assert even.min() - 1e-4 <= rough.min()
+    assert rough.max() <= even.max() + 1e-4
+
+
 def test_even_noise_is_left_alone(tmp_path):
     """Then the option changes nothing: the same weights, bit for bit."""
     models = [
