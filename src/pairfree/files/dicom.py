@@ -17,7 +17,7 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import dicom_codecs
-from pairfree.files.image import Image
+from pairfree.files.image import Image, rescaled_dtype
 from pairfree.files.limits import PACKBITS, UNCOMPRESSED, Limits, check_declared
 from pairfree.files.words import shown
 
@@ -144,7 +144,9 @@ def _groups(dataset: Any, name: str) -> list[Any]:
 
 
 def _rescale(dataset: Any, path: Path) -> tuple[float, float]:
-    sources = [dataset] if "RescaleSlope" in dataset else _groups(dataset, "PixelValueTransformationSequence")
+    sources = (
+        [dataset] if "RescaleSlope" in dataset or "RescaleIntercept" in dataset else _groups(dataset, "PixelValueTransformationSequence")
+    )
     found = {(float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))) for one in sources}
     if len(found) > 1:
         raise InputError(f"{shown(path)}: its frames have {len(found)} different rescales; export each frame as a file of its own")
@@ -161,8 +163,7 @@ def _intensity(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray
     if slope == 1 and intercept == int(intercept) and stored.dtype.itemsize <= 2:
         plain = stored.dtype.itemsize == 1 and intercept == 0
         return stored.copy() if plain else stored.astype(np.int32) + np.int32(intercept)
-    wide = np.float64 if stored.dtype.itemsize > 2 else np.float32
-    return (stored.astype(np.float64) * slope + intercept).astype(wide)
+    return (stored.astype(np.float64) * slope + intercept).astype(rescaled_dtype(stored.dtype, slope, intercept))
 
 
 def _padding(dataset: Any, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:

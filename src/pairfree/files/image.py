@@ -224,6 +224,13 @@ def check_index(index: tuple[int, ...], leading: tuple[int, ...]) -> None:
         raise InputError(f"plane index {tuple(index)} does not exist; the axes in front of Y have sizes {leading}")
 
 
+def rescaled_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
+    """For stored values times slope plus intercept: float32 where they have 16 bits at most and fit, else float64."""
+    most = max(abs(float(end)) for end in (np.iinfo(stored).min, np.iinfo(stored).max)) if stored.kind in "iu" else 1.0
+    fits = stored.itemsize <= 2 and most * abs(slope) + abs(intercept) < float(np.finfo(np.float32).max)
+    return np.dtype(np.float32 if fits else np.float64)
+
+
 def check_dtype(dtype: np.dtype[Any], where: str) -> None:
     """InputError with a remedy unless ``dtype`` is one of ``DTYPES`` (in any byte order)."""
     if dtype.newbyteorder("=").name in DTYPES:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError
-from pairfree.files.image import Image, Stored, check_dtype
+from pairfree.files.image import Image, Stored, check_dtype, rescaled_dtype
 from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared
 from pairfree.files.stored import Mapped, RawFile
 from pairfree.files.words import shown
@@ -65,7 +65,7 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         if dtype.kind in "iu":
             ends = sorted(end * slope + intercept for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
             bounds = ends[0], ends[1]
-        wide = np.dtype(np.float64 if dtype.itemsize > 2 else np.float32)
+        wide = rescaled_dtype(dtype, slope, intercept)
 
         def intensities(stored: np.ndarray) -> np.ndarray:
             with np.errstate(over="ignore", invalid="ignore"):  # a damaged scale shows as infinity
