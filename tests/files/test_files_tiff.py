@@ -450,3 +450,17 @@ def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
     save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
         assert tiff.pages[4999].aspage().description == f"frameTimestamps_sec = {4999 / 30:.6f}"
+
+
+@pytest.mark.parametrize(("counts", "words"), [((0,) * 6, ""), ((420, 0, 420, 420, 420, 300), "strip 2 is missing or cut off")])
+def test_sizes_of_uncompressed_strips_that_are_not_stated(tmp_path: Path, counts: tuple[int, ...], words: str) -> None:
+    """Some writers state none at all, which is read; one that is 0 among others is a strip that is not there. Found by mutation."""
+    pixels = np.random.default_rng(0).integers(0, 60000, (40, 30)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, rowsperstrip=7, photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:
+        tiff.pages[0].tags["StripByteCounts"].overwrite(counts)
+    if words:
+        with pytest.raises(InputError, match=words):
+            open_image(tmp_path / "a.tif")
+    else:
+        np.testing.assert_array_equal(open_image(tmp_path / "a.tif").pixels, pixels)

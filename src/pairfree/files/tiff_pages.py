@@ -162,8 +162,8 @@ class PageDecoder:
         offset, count, dtype = int(places.offsets[index]), int(places.counts[index]), self.dtype
         row_bytes = self.segment[1] * self.segment[2] * dtype.itemsize
         least = row_bytes * (self.segment[0] if self.key.is_tiled else high)
-        # Some writers state 0 or too large byte counts for uncompressed strips; a smaller count is a sign of damage.
-        stored = least if self.compression == 1 and (count == 0 or count >= least) else count
+        # Some writers state 0 for all uncompressed strips, or too large counts; a smaller one is a sign of damage.
+        stored = least if self.compression == 1 and (count >= least or not places.counts.any()) else count
         if stored <= 0 or offset <= 0 or offset + stored > self.file_size:
             raise InputError(f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again")
         file.seek(offset)
