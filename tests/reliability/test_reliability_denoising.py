@@ -6,7 +6,9 @@ import hashlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -217,3 +219,44 @@ def test_killed_at_random_moments(run: Path, files: Path, tmp_path: Path) -> Non
         if digests_of_finals(out).keys() != expected.keys() or (out / ".unfinished.jsonl").exists():
             denoise(run, files, out)
         assert {name: digest for name, digest in digests(out).items() if not name.startswith(".")} == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A disk of 32 MB in memory, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.nightly
+def test_a_disk_that_is_full_from_the_start_or_on_the_way(run: Path, tmp_path: Path, small_disk: Path) -> None:
+    """R4: refused before any work, or one line when it happens; what has its final name is whole, and with space again the call goes on."""
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(1550, number))
+    out = small_disk / "out"
+    started = time.monotonic()
+    with pytest.raises(OutputError, match=r"not enough space in .*out: needed .* bytes\), free .* bytes\)"):
+        denoise(run, tmp_path / "in", out)
+    assert time.monotonic() - started < 5
+    assert list(small_disk.iterdir()) == []
+    (tmp_path / "in" / "3.tif").unlink()
+    denoise(run, tmp_path / "in", tmp_path / "whole")
+    expected = digests(tmp_path / "whole")
+
+    def fill(done: int, total: int, result: Any) -> None:
+        if done == 1:
+            (small_disk / "other").write_bytes(b"x" * 20_000_000)
+
+    with pytest.raises(OutputError, match=r"needed .* bytes\).*free .* bytes\)"):
+        denoise(run, tmp_path / "in", out, on_file=fill)
+    assert digests_of_finals(out) == {"0.tif": expected["0.tif"]}
+    (small_disk / "other").unlink()
+    _, results = denoise(run, tmp_path / "in", out)
+    assert [result.before for result in results] == [True, False, False]
+    assert digests(out) == expected
