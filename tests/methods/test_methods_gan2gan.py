@@ -384,13 +384,15 @@ def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
     return found
 
 
-def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path):
+def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
     """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back its image but for the bias of
     the square root, gain / 4; the checkpoint keeps it all."""
     images = photons(3.0, 4.0)
     model = pf.train(images, method="gan2gan", steps=4, out=tmp_path / "run", settings=SHORT, report=False)
     method, scale, offset = model.method, model.predictor.normalizer.scale, model.predictor.normalizer.offset
     assert method.stabilised
+    assert "depends on the brightness" in caplog.text
+    assert "iddp and nb2nb take it as it is" in caplog.text
     gain = float(method.even.gain) * scale
     assert gain == pytest.approx(3.0, rel=0.1)
     assert float(method.even.floor) * scale**2 - gain * offset == pytest.approx(16.0, abs=12.0)

@@ -211,7 +211,11 @@ class GAN2GAN(Imitation):
         self.even.set(gain, floor, grows.dark, grows.typical, grows.ends)
         if not self.even.on:
             return found, data
-        _say.warning("note: the noise grows with the brightness; it is made even before it is learned, and undone in results")
+        _say.warning(
+            "warning: the noise depends on the brightness, which the paper's assumption excludes; it is made even before learning, and "
+            "that is undone in results; iddp and nb2nb take it as it is where neighbouring pixels do not share it, iscl with a clean set "
+            "where they do"
+        )
         noisy = data.noisy.like(torch.empty_like(data.noisy.flat))
         for index in range(len(noisy)):
             noisy.plane(index).copy_(self.even(data.noisy.plane(index)[None])[0])
