@@ -92,7 +92,7 @@ def train(
     init       run folder to fine-tune from
     nan        "error": pixels that are NaN or Inf are refused; "mask": they are made up from their neighbours
     slices_around   2.5-D: slices of a stack (axis Z, else T, else unnamed) on each side that the network sees with each
-    max_bytes  bound for the process.s memory: of files that take more, crops of all are trained on; None: 2 GB a set. Arrays stay whole
+    max_bytes  bound for the process's memory: of files that take more, crops of all are trained on; None: 2 GB a set. Arrays stay whole
     resume     go on with the run in ``out``; all other arguments are read from it, except arrays, ``net`` and your own method
     command    what the report names as the command;  report   write report.html into ``out`` when training ends
     on_step    called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with

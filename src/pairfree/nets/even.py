@@ -54,7 +54,7 @@ class EvenNoise(nn.Module):
         level = np.where(grows, gain * typical + floor, 1.0)
         least = STRAIGHT * np.maximum(gain * dark + floor, STRAIGHT * level)
         for buffer, values in ((self.gain, gain), (self.floor, floor), (self.least, least), (self.middle, typical)):
-            buffer.copy_(torch.from_numpy(np.where(grows, values, 1.0 if buffer is not self.gain else 0.0)))
+            buffer.copy_(torch.from_numpy(values))
         span = ends[1] - ends[0]
         x = np.linspace(ends[0] - span, ends[1] + span, KNOTS)
         spread = np.sqrt(np.maximum(gain[:, None] * x + floor[:, None], least[:, None]))
