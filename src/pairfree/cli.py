@@ -384,10 +384,10 @@ def bench(
     seeds: Annotated[str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")] = None,
 ) -> None:
     """Measure: one experiment a table, cells cached and resumable."""
-    from pairfree.bench import harness
+    from pairfree.bench import harness, overview
 
     if name is None:
-        out.print(harness.overview(out_dir), markup=False)
+        out.print(overview.overview(out_dir), markup=False)
         return
     try:
         chosen = None if seeds is None else [int(one) for one in seeds.split(",")]

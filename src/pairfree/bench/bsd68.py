@@ -151,4 +151,12 @@ EXPERIMENT = Experiment(
     cells=cells,
     task=task,
     published=PUBLISHED,
+    after={
+        "GAN2GAN Table 2": "^gaussian",
+        "GAN2GAN Table 3": "^(mixture|correlated)",
+        "GAN2GAN Figure 5": r"\(rule",
+        "GAN2GAN Figure 6": "started from Z|no L_|no sigmoid",
+        "IDDP Figure 4": "^gaussian:sigma=25/iddp/",
+        "IDDP Figure 7": r"eq\. 11|stop-gradient",
+    },
 )

@@ -64,6 +64,7 @@ EXPERIMENT = Experiment(
     "answers); columns of inserts: what the phantom's faint discs measure, mean over the draws; preset cpu: 5 minutes of training a cell",
     cells=cells,
     task=task,
+    after={"GAN2GAN Figure 4": ""},
     evidence=inserts,
     cpu_minutes=5.0,
 )

@@ -81,5 +81,6 @@ EXPERIMENT = Experiment(
     "evidence without ground truth, pooled over the noisy images; a site is 8 x 8 px",
     cells=cells,
     task=task,
+    after={"ISCL Figure 6": ""},
     evidence=evidence,
 )

@@ -110,23 +110,6 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
     return [replace(cell, minutes=minutes) for cell in cells] if minutes is not None else cells
 
 
-def overview(out: Path) -> str:
-    """Every experiment and which of its cells are measured, per preset."""
-    lines = []
-    for name, experiment in EXPERIMENTS.items():
-        lines.append(f"{name}: {experiment.title}")
-        results = tables.read_results(out / name)
-        for preset in BENCH_PRESETS:
-            cells = cells_of(experiment, preset)
-            done = [cell for cell in cells if cell.name in results]
-            devices = sorted(
-                {results[cell.name]["environment"].get("gpu", results[cell.name]["environment"]["processor"]) for cell in done}
-            )
-            lines.append(f"  {preset:<10} {len(done):>3} of {len(cells)} cells measured{' on ' + ', '.join(devices) if devices else ''}")
-            lines += [f"         missing: {cell.name}" for cell in cells if cell.name not in results][:400]
-    return "\n".join(lines)
-
-
 def data_folder(data: Path | None) -> Path:
     given = data or (Path(os.environ["PAIRFREE_DATA"]) if os.environ.get("PAIRFREE_DATA") else None)
     if given is None:

@@ -44,5 +44,6 @@ EXPERIMENT = Experiment(
     "preset cpu: 5 minutes of training a cell",
     cells=cells,
     task=task,
+    after={"GAN2GAN Figure 1": ""},
     cpu_minutes=5.0,
 )

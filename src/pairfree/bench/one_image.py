@@ -36,4 +36,5 @@ EXPERIMENT = Experiment(
     "noise drawn once, neither clipped nor rounded; budgets are those of each image",
     cells=cells,
     task=task,
+    after={"IDDP Table 1": "/(dip|s2s)"},
 )

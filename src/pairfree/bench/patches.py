@@ -85,5 +85,6 @@ EXPERIMENT = Experiment(
     statement="standard deviation of the chosen patches of 96 x 96 px, grey levels of 255; noise drawn once, neither clipped nor rounded",
     cells=cells,
     task=task,
+    after={"GAN2GAN Figure 2": ""},
     statistics=statistics,
 )
