@@ -10,6 +10,9 @@ em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) wi
                          of another tissue, and three times what it removed: an example of what not to do
 phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (CC0) at 10 % of the dose and what methods that see such draws
                          alone make of it, above their errors; columns in the order of PHANTOM_ROWS, windows as in ct_errors.png
+white_errors.png         the photograph "camera" of scikit-image (CC0) with white noise of sigma 25, and what networks of ``bench bsd68``
+                         make of it, above their errors; columns in the order of NATURAL_ROWS, errors white from 64 grey levels on
+correlated_errors.png    the same with correlated noise of sigma 25
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
@@ -20,7 +23,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from skimage.data import camera
 
+from pairfree import api
 from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.bsd68 import EXPERIMENT
 from pairfree.bench.ct import EXPERIMENT as CT
@@ -40,7 +45,10 @@ from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
+PHOTOGRAPH = slice(40, 296), slice(130, 386)
+"""Of the photograph, a part with a face, a coat, a camera, sky and towers."""
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
+NATURAL_ROWS = ("noisy", "n2v", "nb2nb", "iddp", "gan2gan", "n2c")
 PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
@@ -131,12 +139,25 @@ def phantom_errors(data: Path, runs: Path) -> np.ndarray:
     return above_errors([denoised_by(cell, runs, image.name) for cell in cells], image.clean[0])
 
 
-def above_errors(found: Sequence[np.ndarray], clean: np.ndarray) -> np.ndarray:
-    """Images (H, W) in HU side by side, [-160, 240], above heat maps of their errors."""
+def natural_errors(runs: Path, column: str) -> np.ndarray:
+    """(2 * 256, methods * 256, 3) colours."""
+    clean = camera()[PHOTOGRAPH].astype(np.float64)
+    noisy = simulate(clean, column, image_rng(0, column))[0].astype(np.float32)
+    found = [noisy]
+    for row in NATURAL_ROWS[1:]:
+        cell = cell_of(EXPERIMENT, f"{column}/{row}/cpu/seed0")
+        found.append(api.load(runs / cell.slug / "run", device="cpu").denoise(noisy))
+    return above_errors(found, clean, 0.0, 255.0)
+
+
+def above_errors(found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0) -> np.ndarray:
+    """Images (H, W) side by side, from ``low`` (black) over ``data_range`` (white), above heat maps of their errors."""
     columns = []
     for one in found:
         shown = one.astype(np.float64)
-        columns.append(np.vstack([np.stack([eight_bit(shown, -160.0, 240.0)] * 3, -1), heat_map((shown - clean)[None], 400.0)]))
+        columns.append(
+            np.vstack([np.stack([eight_bit(shown, low, low + data_range)] * 3, -1), heat_map((shown - clean)[None], data_range)])
+        )
     return np.hstack(columns)
 
 
@@ -167,6 +188,8 @@ def main() -> None:
         "noise_ct.png": lambda: noise_ct(given.data),
         "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
         "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
+        "white_errors.png": lambda: natural_errors(given.runs / "bsd68", "gaussian:sigma=25"),
+        "correlated_errors.png": lambda: natural_errors(given.runs / "bsd68", "correlated:sigma=25"),
         "ct_errors.png": lambda: ct_errors(given.data, given.runs / "ct"),
     }
     folder = ROOT / "docs" / "figures"

@@ -15,6 +15,7 @@ PICTURES = {
     "ISCL Figure 7": "[curves](figures/iscl_convergence.svg)",
     "GAN2GAN Figure 2": "[deviations](figures/noise_patches.svg)",
     "GAN2GAN Figure 4": "[the phantom](figures/phantom_errors.png)",
+    "GAN2GAN Table 3": "[correlated noise](figures/correlated_errors.png)",
     "IDDP Figure 4": "[histograms](figures/iddp_residual.svg)",
 }
 """Of the papers' tables and figures, those that the docs have a picture of (benchmarks/figures.py)."""
