@@ -185,20 +185,33 @@ def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
     np.testing.assert_array_equal(seen["n2c"][0], task.clean[0])
 
 
-def test_seeds_are_averaged_with_their_spread():
-    def one(seed, psnr):
-        cell = CELLS[2 + seed]
-        training = {"seconds": 60.0, "steps": [["train", 1200]]}
-        facts = {"processor": "P", "threads": 2}
-        return cell.name, {
-            "cell": cell.name,
-            "scores": {"all": {"psnr_db": psnr, "ssim": 0.5, "n": 2}},
-            "training": training,
-            "environment": facts,
-        }
+def stored(seed, psnr, groups=("all",), threads=2):
+    """One trained cell of CELLS as read_results gives it."""
+    cell = CELLS[2 + seed]
+    return cell.name, {
+        "cell": cell.name,
+        "scores": {group: {"psnr_db": psnr, "ssim": 0.5, "n": 2} for group in groups},
+        "training": {"seconds": 60.0, "steps": [["train", 1200]]},
+        "environment": {"processor": "P", "threads": threads},
+    }
 
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([one(0, 28.0), one(1, 28.2)]))
+
+def test_seeds_are_averaged_with_their_spread():
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0), stored(1, 28.2)]))
     assert "| iddp | 99.99 | 28.10 ± 0.14 / 0.5000 | 2 | 1.0 min, 1,200 steps | P, 2 threads |" in table
+
+
+def test_a_row_names_every_device_that_its_seeds_were_measured_on():
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)]))
+    assert table.count("| P, 2 threads; P, 1 thread |") == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "shown"), [(("all",), "all"), (("all", "a"), "a"), (("a", "all", "b"), "a | all | b"), (("x", "y"), "x | y")]
+)
+def test_the_mean_of_all_is_shown_unless_it_is_that_of_the_only_group(groups, shown):
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0, groups)]))
+    assert f"| method | published | {shown} | seeds | training | device |" in table
 
 
 @pytest.mark.parametrize("name", sorted(harness.EXPERIMENTS))

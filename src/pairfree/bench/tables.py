@@ -38,6 +38,8 @@ def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, d
 
 def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     groups = list(dict.fromkeys(group for found in rows.values() for group in found[0]["scores"]))
+    if len(groups) == 2:
+        groups = [group for group in groups if group != "all"]  # the same images as those of the only group
     further = list(dict.fromkeys(name for found in rows.values() for name in found[0].get("evidence", {})))
     lines = [f"### {column}", "", f"| {' | '.join(['method', 'published', *groups, *further, 'seeds', 'training', 'device'])} |"]
     lines.append("|---" * (len(groups) + len(further) + 5) + "|")
@@ -48,8 +50,7 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
         first = found[0]
         budget = _budget(first["training"])
-        facts = first["environment"]
-        device = facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+        device = "; ".join(dict.fromkeys(_device(one["environment"]) for one in found))
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
             cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [""] * len(further)
@@ -57,6 +58,10 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
             lines.append(f"| {row}: after its {stage} | {theirs} | " + " | ".join(cells_before) + f" | {len(found)} | | |")
         lines.append(f"| {row} | {text or '-'} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
     return [*lines, ""]
+
+
+def _device(facts: dict[str, Any]) -> str:
+    return str(facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}")
 
 
 def _budget(training: dict[str, Any]) -> str:
