@@ -3,34 +3,91 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from pairfree.bench.harness import BENCH_PRESETS, EXPERIMENTS, cells_of
 from pairfree.bench.overview import index
 from pairfree.bench.tables import markdown, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = {
-    "ISCL Figure 5": "[a CT slice](figures/ct_errors.png)",
-    "ISCL Figure 6": "[charging](figures/em_charging.png)",
-    "ISCL Figure 7": "[curves](figures/iscl_convergence.svg)",
-    "GAN2GAN Figure 2": "[deviations](figures/noise_patches.svg)",
-    "GAN2GAN Figure 4": "[the phantom](figures/phantom_errors.png)",
-    "GAN2GAN Table 3": "[correlated noise](figures/correlated_errors.png)",
-    "IDDP Figure 4": "[histograms](figures/iddp_residual.svg)",
-}
-"""Of the papers' tables and figures, those that the docs have a picture of (benchmarks/figures.py)."""
+
+
+class Picture(NamedTuple):
+    """file   under docs/figures, made by benchmarks/figures.py
+    experiment   below whose tables it stands;  after   the papers' table or figure that it is after
+    caption   what it shows, in Markdown
+    """
+
+    file: str
+    experiment: str
+    after: str
+    caption: str
+
+
+PICTURES = (
+    Picture(
+        "correlated_errors.png",
+        "bsd68",
+        "GAN2GAN Table 3",
+        "Correlated noise of sigma 25 on a photograph (scikit-image's camera, CC0). From left to right noisy, Noise2Void, "
+        "Neighbor2Neighbor, IDDP, GAN2GAN, supervised, the networks of the table above, each above its error (white from 64 grey "
+        "levels on): what takes noise for independent between pixels leaves blotches of the noise's own size.",
+    ),
+    Picture(
+        "iddp_residual.svg",
+        "bsd68",
+        "IDDP Figure 4",
+        "White noise of sigma 25 (filled) and what IDDP removes (line), all of BSD68: what is removed is a little weaker than the noise.",
+    ),
+    Picture(
+        "iscl_convergence.svg",
+        "convergence",
+        "ISCL Figure 7",
+        "PSNR of F(x) while it trains, film noise: CycleGAN, ISCL from random weights, ISCL with its start.",
+    ),
+    Picture(
+        "em_charging.png",
+        "em-real",
+        "ISCL Figure 6",
+        "Charging (rosalindfranklininstitute/chafer, Apache-2.0), ISCL beside a clean set of another tissue, and three times what "
+        "it removed: an example of what not to do ([iscl](methods/iscl.md)).",
+    ),
+    Picture(
+        "ct_errors.png",
+        "ct",
+        "ISCL Figure 5",
+        "A chest slice at a simulated quarter of its dose (COVID-19-NY-SBU, CC BY 4.0): noisy, Gaussian filter of 1 px, ISCL, each "
+        "above its error, white from 100 HU on, against a slice that has noise of its own.",
+    ),
+    Picture(
+        "phantom_errors.png",
+        "ct-dose",
+        "GAN2GAN Figure 4",
+        "The phantom at 10 % of the dose (LCD_CT, CC0): noisy, Gaussian filter of 2 px, Noise2Void, IDDP, GAN2GAN, each above its "
+        "error, white from 100 HU on. GAN2GAN takes the faint discs off with the noise.",
+    ),
+    Picture(
+        "noise_patches.svg",
+        "patches",
+        "GAN2GAN Figure 2",
+        "Deviations of the patches that rules (4) (filled) and (3) (line) choose, white noise of sigma 25.",
+    ),
+)
 
 
 def page() -> str:
     """Preface, index of the papers' tables, then each experiment's tables for each preset that has a measured cell."""
     parts = [(ROOT / "docs" / "results_preface.md").read_text(encoding="utf-8").rstrip()]
-    parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", PICTURES))
+    links = {picture.after: f"[{picture.file.partition('.')[0]}](figures/{picture.file})" for picture in PICTURES}
+    parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", links))
     for name, experiment in EXPERIMENTS.items():
         results = read_results(ROOT / "benchmarks" / "results" / name)
         for preset in BENCH_PRESETS:
             cells = cells_of(experiment, preset)
             if any(cell.name in results for cell in cells):
                 parts.append(markdown(experiment, cells, results))
+        shown = [picture for picture in PICTURES if picture.experiment == name]
+        parts += [f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}" for picture in shown]
     return "\n\n".join(parts) + "\n"
 
 
