@@ -16,7 +16,7 @@ from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramped, revisible_loss
 from pairfree.methods.base import At
 from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
-from pairfree.methods.n2v import hidden_with, replace_by_mean, replace_by_median, stratified_mask
+from pairfree.methods.n2v import hidden_with, replace_by_block, replace_by_mean, replace_by_median, stratified_mask
 from pairfree.nets import build
 from pairfree.nets.blocks import measured_receptive_field_px
 
@@ -280,6 +280,33 @@ def test_hidden_pixels_take_the_mean_of_shown_ones():
     everything_near = torch.ones(1, 1, 9, 9, dtype=torch.bool)
     everything_near[..., 8, 8] = False
     assert replace_by_mean(y, everything_near, 1)[0, 0, 0, 0] == y[0, 0, 8, 8]
+
+
+@pytest.mark.parametrize(("shape", "reach", "radius"), [("cross", 1, 3), ("square", 1, 5), ("cross", 2, 5)])
+def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
+    y, mask = some(3, 2, 21, 20), torch.zeros(3, 1, 21, 20, dtype=torch.bool)
+    mask[:, 0, 10, 9] = True
+    hidden = hidden_with(mask, shape, reach)
+    found = replace_by_block(y, mask, shape, reach, radius, rng(1))
+    assert torch.equal(torch.where(hidden, y, found), y)
+    offsets = set()
+    for b in range(3):
+        places = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if max(abs(dy), abs(dx)) > 2 * reach]
+        fitting = [one for one in places if torch.equal(y[b].roll((-one[0], -one[1]), (1, 2))[:, hidden[b, 0]], found[b][:, hidden[b, 0]])]
+        assert len(fitting) == 1
+        offsets.update(fitting)
+    assert len(offsets) > 1
+
+
+def test_pieces_that_meet_hidden_pixels_take_the_mean_of_shown_ones():
+    y, mask = some(1, 1, 16, 16), stratified_mask(torch.Size((1, 1, 16, 16)), 8, rng(4), torch.device("cpu"))
+    hidden = hidden_with(mask, "square", 1)
+    means, shown = replace_by_mean(y, hidden, 5), set(y[~hidden].tolist())
+    found = [replace_by_block(y, mask, "square", 1, 5, rng(seed)) for seed in range(40)]
+    values = torch.stack(found)[:, hidden]
+    known = torch.tensor([[one in shown for one in row] for row in values.tolist()])
+    assert 0.5 < known.float().mean() < 1.0
+    assert torch.equal(values[~known], means[hidden].expand_as(values)[~known])
 
 
 @pytest.mark.parametrize(

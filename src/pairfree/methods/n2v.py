@@ -48,11 +48,42 @@ def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Ge
 
 def hidden_with(mask: Tensor, shape: str, reach_px: int) -> Tensor:
     """The masked pixels and those within ``reach_px``, (B, 1, H, W) bool: in the same row or column ("cross") or all around ("square")."""
-    side, one = 2 * reach_px + 1, mask.to(torch.float32)
+    return _spread(mask.to(torch.float32), shape, reach_px) > 0
+
+
+def _spread(values: Tensor, shape: str, reach_px: int) -> Tensor:
+    """The greatest value within reach of each pixel."""
+    side = 2 * reach_px + 1
     if shape == "square":
-        return F.max_pool2d(one, side, 1, reach_px) > 0
-    along_rows = F.max_pool2d(one, (1, side), 1, (0, reach_px))
-    return torch.maximum(along_rows, F.max_pool2d(one, (side, 1), 1, (reach_px, 0))) > 0
+        return F.max_pool2d(values, side, 1, reach_px)
+    along_rows = F.max_pool2d(values, (1, side), 1, (0, reach_px))
+    return torch.maximum(along_rows, F.max_pool2d(values, (side, 1), 1, (reach_px, 0)))
+
+
+def replace_by_block(y: Tensor, mask: Tensor, shape: str, reach_px: int, radius_px: int, rng: torch.Generator) -> Tensor:
+    """Each masked pixel of (B, C, H, W), with all that ``hidden_with`` hides around it, takes what lies around another pixel nearby.
+
+    A masked pixel draws one offset within ``radius_px`` that leads out of what it hides; the whole of it is moved, so that its noise is
+    correlated as everywhere else and nothing shows the network where it was. Beyond the border the image is mirrored. A pixel whose
+    source is hidden too takes the mean of the shown ones around.
+    radius_px  above twice ``reach_px``
+    """
+    batch, channels, height, width = y.shape
+    steps = torch.arange(-radius_px, radius_px + 1, device=y.device)
+    down, right = (one.flatten() for one in torch.meshgrid(steps, steps, indexing="ij"))
+    out = torch.maximum(down.abs(), right.abs()) > 2 * reach_px
+    down, right = down[out], right[out]
+    drawn = torch.randint(len(down), mask.shape, generator=rng, device=y.device) + 1
+    number = _spread((drawn * mask).to(torch.float32), shape, reach_px)[:, 0].long()  # 0: shown
+    hidden = number > 0
+    number = (number - 1).clamp(min=0)
+    rows = _mirror(torch.arange(height, device=y.device).view(1, -1, 1) + down[number], height)
+    columns = _mirror(torch.arange(width, device=y.device).view(1, 1, -1) + right[number], width)
+    source = (rows * width + columns).flatten(1)
+    moved = y.flatten(2).gather(2, source[:, None].expand(-1, channels, -1)).view_as(y)
+    free = ~hidden.flatten(1).gather(1, source).view(batch, 1, height, width)
+    hidden = hidden[:, None]
+    return torch.where(hidden, torch.where(free, moved, replace_by_mean(y, hidden, radius_px)), y)
 
 
 def replace_by_median(y: Tensor, mask: Tensor, radius_px: int) -> Tensor:
@@ -104,8 +135,8 @@ class N2VConfig(SingleConfig):
     """spacing_px  one masked pixel in each square of this side: 8 masks 1.6 % of the pixels; must divide patch_px
     radius_px     replacement pixels come from within this distance (paper: 5x5 window, published code: radius 5)
     replacement   "uniform": one of them, drawn; "median": their median (N2V2, against checkerboards; with ``net="blur-unet"``)
-    struct_px     pixels this far from a masked one are hidden too, since their noise is correlated with its own (structN2V); they and the
-                  masked ones take the mean of what is shown. 0 is the paper
+    struct_px     pixels this far from a masked one are hidden too, since their noise is correlated with its own (structN2V); all of it is
+                  replaced by what lies around another pixel. 0 is the paper
     struct        where they lie: "cross", along rows and columns (patches are turned, so both), or "square"
     """
 
@@ -126,7 +157,7 @@ class N2VConfig(SingleConfig):
             raise ConfigError(f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square")
         if self.struct_px and self.replacement != "uniform":
             raise ConfigError(
-                f"struct_px = {self.struct_px} has a replacement of its own, the mean of what is shown: leave replacement out"
+                f"struct_px = {self.struct_px} has a replacement of its own, what lies around another pixel: leave replacement out"
             )
         if self.struct_px < 0 or (self.struct_px and 4 * self.struct_px >= min(self.spacing_px, 2 * self.radius_px)):
             raise ConfigError(
@@ -168,10 +199,10 @@ class N2V(SingleNetwork):
 
     def _replaced(self, y: Tensor, mask: Tensor, at: At) -> Tensor:
         config = self.config
-        # Departs from the paper: With `struct_px`, hidden pixels take the mean of shown ones instead of random values; medians leave out
-        # other masked pixels.
+        # Departs from the paper: With `struct_px`, hidden pixels take a piece of the image nearby instead of random values, which the
+        # network would tell from the image; medians leave out other masked pixels.
         if config.struct_px > 0:
-            return replace_by_mean(y, hidden_with(mask, config.struct, config.struct_px), config.radius_px)
+            return replace_by_block(y, mask, config.struct, config.struct_px, config.radius_px, at.rng("replacement", y.device))
         if config.replacement == "median":
             return replace_by_median(y, mask, config.radius_px)
         return replace_by_neighbours(y, mask, config.radius_px, at.rng("replacement", y.device))
