@@ -342,7 +342,7 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
         ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("b2u", {"masks": 17}), ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
         ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}),
         ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}), ("n2v", {"struct_px": 2}),
-        ("n2v", {"struct_px": -1}), ("cvf-sid", {"recombined": -0.1}), ("cvf-sid", {"noise_width": 0}),
+        ("n2v", {"struct_px": -1}), ("cvf-sid", {"recombined": -0.1}), ("cvf-sid", {"noise_width": 0}), ("cvf-sid", {"smooth_share": 1.0}),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(key, wrong):

@@ -14,6 +14,7 @@ from pairfree.methods.cvf_sid import (
     composed,
     identity_loss,
     recombination_loss,
+    smooth_deviation,
     spread_loss,
     window_deviation,
     zero_loss,
@@ -76,6 +77,19 @@ def test_window_deviation_of_white_noise_is_a_little_below_its_own():
     """E of the deviation of 36 normal values, about its own mean, divided by 36: 0.979 sigma."""
     y = 0.5 + 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 400, 400)))
     assert window_deviation(y).item() == pytest.approx(0.0979, rel=0.01)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_smooth_windows_give_the_level_of_white_noise(share):
+    y = 0.5 + 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal((2, 1, 400, 400)))
+    np.testing.assert_allclose(smooth_deviation(y, share).numpy(), 0.1, rtol=0.01)
+
+
+def test_texture_that_fills_half_of_the_image_is_no_noise_to_the_smooth_windows():
+    y = 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 400, 400)))
+    y[..., 200:] += torch.sin(torch.arange(200) * 1.5)
+    assert window_deviation(y).item() > 0.35
+    assert smooth_deviation(y, 0.25).item() == pytest.approx(0.1087, rel=0.01)  # the median of the smooth half: 9 % high
 
 
 @pytest.mark.parametrize("loss", ["identity", "zero", "spread", "recombination"])
