@@ -16,7 +16,7 @@ from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramped, revisible_loss
 from pairfree.methods.base import At
 from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask
-from pairfree.methods.n2v import hidden_with, replace_by_block, replace_by_mean, replace_by_median, stratified_mask
+from pairfree.methods.n2v import greatest_within, replace_by_block, replace_by_mean, replace_by_median, stratified_mask
 from pairfree.nets import build
 from pairfree.nets.blocks import measured_receptive_field_px
 
@@ -263,7 +263,7 @@ def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
 def test_structured_masks_hide_what_lies_near(shape):
     mask = torch.zeros(1, 1, 11, 12, dtype=torch.bool)
     mask[0, 0, 5, 4] = True
-    found = hidden_with(mask, shape, 2)[0, 0]
+    found = greatest_within(mask.double(), shape, 2)[0, 0]
     for i, j in itertools.product(range(11), range(12)):
         dy, dx = abs(i - 5), abs(j - 4)
         near = max(dy, dx) <= 2 and (shape == "square" or 0 in (dy, dx))
@@ -286,7 +286,7 @@ def test_hidden_pixels_take_the_mean_of_shown_ones():
 def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
     y, mask = some(3, 2, 21, 20), torch.zeros(3, 1, 21, 20, dtype=torch.bool)
     mask[:, 0, 10, 9] = True
-    hidden = hidden_with(mask, shape, reach)
+    hidden = greatest_within(mask.double(), shape, reach) > 0
     found = replace_by_block(y, mask, shape, reach, radius, rng(1))
     assert torch.equal(torch.where(hidden, y, found), y)
     offsets = set()
@@ -300,7 +300,7 @@ def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
 
 def test_pieces_that_meet_hidden_pixels_take_the_mean_of_shown_ones():
     y, mask = some(1, 1, 16, 16), stratified_mask(torch.Size((1, 1, 16, 16)), 8, rng(4), torch.device("cpu"))
-    hidden = hidden_with(mask, "square", 1)
+    hidden = greatest_within(mask.double(), "square", 1) > 0
     means, shown = replace_by_mean(y, hidden, 5), set(y[~hidden].tolist())
     found = [replace_by_block(y, mask, "square", 1, 5, rng(seed)) for seed in range(40)]
     values = torch.stack(found)[:, hidden]
@@ -316,7 +316,7 @@ def test_masked_and_hidden_pixels_do_not_reach_the_network(changes, small):
     method = small.method("n2v", **changes)
     y = some(1, 1, 16, 16).requires_grad_()
     mask = stratified_mask(y.shape, method.config.spacing_px, rng(1), y.device)
-    hidden = hidden_with(mask, method.config.struct, method.config.struct_px) if method.config.struct_px else mask
+    hidden = greatest_within(mask.double(), method.config.struct, method.config.struct_px) > 0
     seen = method._replaced(y, mask, AT)
     (gradient,) = torch.autograd.grad((seen * some(1, 1, 16, 16, seed=2)).sum(), y)
     assert (gradient[hidden] == 0).all()

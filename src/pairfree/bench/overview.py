@@ -82,32 +82,32 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
     root      folder of the results of every experiment
     pictures  table or figure -> Markdown of its picture
     """
+    results = {name: tables.read_results(root / name) for name in EXPERIMENTS}
     entries: dict[str, list[tuple[Experiment, str]]] = {}
     for experiment in EXPERIMENTS.values():
         for item, pattern in experiment.after.items():
             entries.setdefault(item, []).append((experiment, pattern))
     lines = ["| paper | here | preset cpu | paper presets | picture |", "|---|---|---|---|---|"]
     for item in sorted(entries, key=place):
-        links = "; ".join(link(experiment, root) for experiment, _ in entries[item])
-        lines.append(f"| {item} | {links} | {counted(entries[item], root, BENCH_PRESETS[:1])} | "
-                     f"{counted(entries[item], root, BENCH_PRESETS[1:])} | {pictures.get(item, '')} |")  # fmt: skip
+        links = "; ".join(link(experiment, results[experiment.name]) for experiment, _ in entries[item])
+        lines.append(f"| {item} | {links} | {counted(entries[item], results, BENCH_PRESETS[:1])} | "
+                     f"{counted(entries[item], results, BENCH_PRESETS[1:])} | {pictures.get(item, '')} |")  # fmt: skip
     return "\n".join(lines)
 
 
-def counted(entries: Iterable[tuple[Experiment, str]], root: Path, presets: Iterable[str]) -> str:
+def counted(entries: Iterable[tuple[Experiment, str]], results: Mapping[str, Results], presets: Iterable[str]) -> str:
     """ "12 of 26": cells that are measured, of those whose names the patterns find."""
     done = total = 0
     for experiment, pattern in entries:
-        results = tables.read_results(root / experiment.name)
         for preset in presets:
             names = [cell.name for cell in cells_of(experiment, preset) if re.search(pattern, cell.name)]
-            done, total = done + sum(name in results for name in names), total + len(names)
+            done, total = done + sum(name in results[experiment.name] for name in names), total + len(names)
     return f"{done} of {total}"
 
 
-def link(experiment: Experiment, root: Path) -> str:
+def link(experiment: Experiment, results: Results) -> str:
     """To the tables of the experiment, where it has any."""
-    return f"[{experiment.name}](#{anchor(experiment.title)})" if tables.read_results(root / experiment.name) else experiment.name
+    return f"[{experiment.name}](#{anchor(experiment.title)})" if results else experiment.name
 
 
 def anchor(title: str) -> str:

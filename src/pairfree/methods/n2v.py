@@ -46,13 +46,8 @@ def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Ge
     return torch.where(mask, moved, y)
 
 
-def hidden_with(mask: Tensor, shape: str, reach_px: int) -> Tensor:
-    """The masked pixels and those within ``reach_px``, (B, 1, H, W) bool: in the same row or column ("cross") or all around ("square")."""
-    return _spread(mask.to(torch.float32), shape, reach_px) > 0
-
-
-def _spread(values: Tensor, shape: str, reach_px: int) -> Tensor:
-    """The greatest value within reach of each pixel."""
+def greatest_within(values: Tensor, shape: str, reach_px: int) -> Tensor:
+    """Of each pixel, (B, C, H, W): the greatest value within ``reach_px`` in its row and column ("cross") or all around it ("square")."""
     side = 2 * reach_px + 1
     if shape == "square":
         return F.max_pool2d(values, side, 1, reach_px)
@@ -61,11 +56,12 @@ def _spread(values: Tensor, shape: str, reach_px: int) -> Tensor:
 
 
 def replace_by_block(y: Tensor, mask: Tensor, shape: str, reach_px: int, radius_px: int, rng: torch.Generator) -> Tensor:
-    """Each masked pixel of (B, C, H, W), with all that ``hidden_with`` hides around it, takes what lies around another pixel nearby.
+    """Each masked pixel of (B, C, H, W), with all that lies within ``reach_px`` of it, takes what lies around another pixel nearby.
 
     A masked pixel draws one offset within ``radius_px`` that leads out of what it hides; the whole of it is moved, so that its noise is
     correlated as everywhere else and nothing shows the network where it was. Beyond the border the image is mirrored. A pixel whose
     source is hidden too takes the mean of the shown ones around.
+    shape      of what is hidden, "cross" or "square": ``greatest_within``
     radius_px  above twice ``reach_px``
     """
     batch, channels, height, width = y.shape
@@ -74,7 +70,7 @@ def replace_by_block(y: Tensor, mask: Tensor, shape: str, reach_px: int, radius_
     out = torch.maximum(down.abs(), right.abs()) > 2 * reach_px
     down, right = down[out], right[out]
     drawn = torch.randint(len(down), mask.shape, generator=rng, device=y.device) + 1
-    number = _spread((drawn * mask).to(torch.float32), shape, reach_px)[:, 0].long()  # 0: shown
+    number = greatest_within((drawn * mask).to(torch.float32), shape, reach_px)[:, 0].long()  # 0: shown
     hidden = number > 0
     number = (number - 1).clamp(min=0)
     rows = _mirror(torch.arange(height, device=y.device).view(1, -1, 1) + down[number], height)
