@@ -26,12 +26,20 @@ class Picture(NamedTuple):
 
 PICTURES = (
     Picture(
+        "white_errors.png",
+        "bsd68",
+        "GAN2GAN Table 2",
+        "White noise of sigma 25 on a photograph (scikit-image's camera, CC0). From left to right noisy, Noise2Void, Neighbor2Neighbor, "
+        "IDDP, GAN2GAN, supervised, the networks of the first table, each above its error (white from 64 grey levels on): errors lie "
+        "where there is detail; Noise2Void, which throws the middle pixel away, has more of them at edges.",
+    ),
+    Picture(
         "correlated_errors.png",
         "bsd68",
         "GAN2GAN Table 3",
         "Correlated noise of sigma 25 on a photograph (scikit-image's camera, CC0). From left to right noisy, Noise2Void, "
-        "Neighbor2Neighbor, IDDP, GAN2GAN, supervised, the networks of the table above, each above its error (white from 64 grey "
-        "levels on): what takes noise for independent between pixels leaves blotches of the noise's own size.",
+        "Neighbor2Neighbor, IDDP, GAN2GAN, supervised, the networks of the table of that noise, each above its error (white "
+        "from 64 grey levels on): what takes noise for independent between pixels leaves blotches of the noise's own size.",
     ),
     Picture(
         "iddp_residual.svg",
