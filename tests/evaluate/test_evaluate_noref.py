@@ -108,6 +108,25 @@ def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
     assert math.isnan(residual_evidence(noisy(scene)[:32, :32], scene[:32, :32]).uneven_power)
 
 
+@pytest.mark.parametrize(("kind", "left"), [("white", 0.0), ("white", 0.9), ("correlated", 0.5), ("correlated", 0.95)])
+def test_noise_that_is_left_is_told(kind: str, left: float, scene: np.ndarray) -> None:
+    white = np.random.default_rng(11).standard_normal(scene.shape)
+    noise = 15 * white if kind == "white" else 40 * gaussian_filter(white, 1)
+    e = residual_evidence(scene + noise, scene + left * noise + 0.1 * white)
+    assert left * 0.95 - 0.02 < e.noise_left < left + 0.1
+    (found,) = [f for f in findings(e) if "fine contrast" in f.text and "flattest" in f.text]
+    assert (found.level, found.text.startswith("Noise may be left")) == (("note", True) if left > 0.85 else ("ok", False))
+    assert pool([e, e]).noise_left == pytest.approx(e.noise_left)
+
+
+def test_noise_left_needs_blocks_with_noise(scene: np.ndarray) -> None:
+    small, dark = slice(0, 64), np.where(np.arange(SIDE) < SIDE / 2, 0.0, 1.0)
+    assert math.isnan(residual_evidence(noisy(scene)[small, small], scene[small, small]).noise_left)
+    y, f = dark * noisy(scene), dark * (noisy(scene) * 0.9 + scene * 0.1)
+    assert residual_evidence(y, f).noise_left > 0.85  # blocks without noise say nothing
+    assert math.isnan(pool([residual_evidence(noisy(scene)[small, small], scene[small, small])]).noise_left)
+
+
 def test_sharpening_is_flagged(scene: np.ndarray) -> None:
     e = residual_evidence(noisy(scene), scene + 2 * (scene - gaussian_filter(scene, 2)))
     assert e.detail_support < 0.8

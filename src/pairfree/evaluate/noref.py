@@ -30,6 +30,7 @@ EDGE_SIGMA_PX = 1.0
 EDGE_SHARE = 0.1  # the strongest tenth of the output's gradients counts as edges
 UNEVEN_QUANTILE, UNEVEN_Z = 0.95, 1.645
 LEAST_BLOCKS = 20
+FLATTEST = 0.1
 VARIANCE_BINS = 24
 ROUND_OFF = 1e-20  # power of detail over power of the image below which an image is flat
 SITE_Z = 5.5  # standard errors; an oracle's residual passes it by chance once in 10 million sites
@@ -49,6 +50,9 @@ class Evidence:
     """Standard deviation of the residual, grey levels: the noise level, if all noise and nothing else was removed."""
     removed_share: float
     """Variance of the residual over the variance of the noisy image: the share of its power that was taken away."""
+    noise_left: float
+    """Fine contrast of the output over that of the noisy image, as deviations, in the flattest tenth of the blocks: no larger share of
+    the noise is left there, white or correlated. Near 0 for an oracle, unless the scene is full of detail. NaN under 20 blocks."""
     autocorr_x: tuple[float, ...]
     """Autocorrelation of the residual along a row at lags 1 to 4 px. Zero for white noise; that of the noise otherwise."""
     autocorr_y: tuple[float, ...]
@@ -121,7 +125,7 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
     total = float(y.var())
     return Evidence(
         n_images=1, n_pixels=int(r.size), mean=float(r.mean()), mean_se=_mean_se(r), std=std,
-        removed_share=float(std**2 / total) if total > 0 else 0.0,
+        removed_share=float(std**2 / total) if total > 0 else 0.0, noise_left=noise_left(y, f),
         autocorr_x=mean_x, autocorr_y=mean_y, corr_output=corr, corr_output_se=corr_se,
         gain=gain, gain_se=gain_se, offset=offset, offset_se=offset_se, edge_power=edge, edge_power_se=edge_se,
         uneven_power=uneven, uneven_power_chance=chance,
@@ -146,6 +150,10 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
     def mean(get: Callable[[Evidence], float]) -> float:
         return float(np.dot(weights, [get(e) for e in items]))
 
+    def finite_mean(get: Callable[[Evidence], float]) -> float:
+        found = [value for value in map(get, items) if math.isfinite(value)]
+        return float(np.mean(found)) if found else math.nan
+
     def mean_se(get: Callable[[Evidence], float]) -> float:
         return float(np.sqrt(np.sum((weights * [get(e) for e in items]) ** 2)))
 
@@ -159,11 +167,11 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
     return Evidence(
         n_images=sum(e.n_images for e in items), n_pixels=sum(e.n_pixels for e in items),
         mean=mean(lambda e: e.mean), mean_se=mean_se(lambda e: e.mean_se), std=math.sqrt(mean(lambda e: e.std**2)),
-        removed_share=mean(lambda e: e.removed_share), autocorr_x=lags(lambda e: e.autocorr_x), autocorr_y=lags(lambda e: e.autocorr_y),
+        removed_share=mean(lambda e: e.removed_share), noise_left=finite_mean(lambda e: e.noise_left),
+        autocorr_x=lags(lambda e: e.autocorr_x), autocorr_y=lags(lambda e: e.autocorr_y),
         corr_output=mean(lambda e: e.corr_output), corr_output_se=mean_se(lambda e: e.corr_output_se),
         gain=gain, gain_se=gain_se, offset=offset, offset_se=offset_se, edge_power=edge, edge_power_se=edge_se,
-        uneven_power=float(np.nanmean(uneven)) if np.isfinite(uneven := [e.uneven_power for e in items]).any() else math.nan,
-        uneven_power_chance=mean(lambda e: e.uneven_power_chance),
+        uneven_power=finite_mean(lambda e: e.uneven_power), uneven_power_chance=mean(lambda e: e.uneven_power_chance),
         detail_support=support, detail_support_se=support_se, detail_share=mean(lambda e: e.detail_share),
         sites=sum(e.sites for e in items), tested_sites=sum(e.tested_sites for e in items),
         unsupported_sites=sum(e.unsupported_sites for e in items), removed_sites=sum(e.removed_sites for e in items),
@@ -329,6 +337,15 @@ def detail_support(noisy: FloatArray, denoised: FloatArray) -> tuple[float, floa
         return math.nan, math.nan
     support = float(cross.sum()) / total
     return support, float(np.sqrt(np.sum((cross - support * power) ** 2))) / total
+
+
+def noise_left(noisy: FloatArray, denoised: FloatArray) -> float:
+    """First decile, over blocks of 16 x 16 px, of the deviation of the output's detail over that of the noisy image's detail."""
+    left, given = (block_sums(_detail_of(image) ** 2) for image in (denoised, noisy))
+    with_noise = given > ROUND_OFF * float(np.sum(noisy**2))
+    if np.count_nonzero(with_noise) < LEAST_BLOCKS:
+        return math.nan
+    return math.sqrt(float(np.quantile(left[with_noise] / given[with_noise], FLATTEST)))
 
 
 def _site_verdicts(
