@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import pairfree as pf
 from pairfree.errors import ConfigError, InputError
+from pairfree.job import resolve
 from pairfree.methods.bm3d import BM3DConfig, bm3d_image, bm3d_stabilised
 from pairfree.noise.poisson import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
 
@@ -61,9 +63,13 @@ def test_a_flat_image_and_a_small_one_have_no_line():
     flat = estimate_poisson_gaussian(noisy(np.full((64, 64), 50.0), 2.0, 0.0))
     assert flat == PoissonGaussian(0.0, flat.floor)
     assert flat.floor == pytest.approx(100.0, rel=0.1)
-    assert estimate_poisson_gaussian(noisy(scene(20), 2.0, 0.0)).gain >= 0.0
+    assert 0.0 <= estimate_poisson_gaussian(noisy(scene(20), 2.0, 0.0)).gain < 6.0
     with pytest.raises(InputError, match="16 x 16"):
         estimate_poisson_gaussian(np.zeros((10, 40)))
+
+
+def test_a_ramp_without_noise_has_none():
+    assert estimate_poisson_gaussian(np.add.outer(np.arange(128.0), np.zeros(128))) == PoissonGaussian(0.0, 0.0)
 
 
 @pytest.mark.parametrize(("gain", "floor"), [(1.0, 0.0), (3.0, 90.0), (0.01, 0.0002), (2.0, -40.0)])
@@ -113,6 +119,28 @@ def test_constant_and_flat_channels_come_through():
 
 
 @needs_bm3d
+@pytest.mark.parametrize("denoise", [bm3d_image, bm3d_stabilised])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (1, 8, 8), (2, 7, 40), (3, 5, 9)])
+def test_bm3d_takes_any_size(denoise, shape):
+    image = np.random.default_rng(3).random(shape)
+    found = denoise(image)
+    assert found.shape == shape
+    assert np.isfinite(found).all()
+
+
+@needs_bm3d
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 0, 1), (0, 1, 0), (1, 2, 1), (0, 0, 0)])
+@pytest.mark.parametrize("denoise", [bm3d_image, bm3d_stabilised])
+def test_colours_without_a_third_kind_come_through(denoise, weights):
+    """Grey kept as colour, magenta, green, blank: one of the opponent colours is the same everywhere."""
+    x = scene(48, 20.0, 200.0)
+    image = np.stack([weight * noisy(x, 0.0, 100.0) for weight in weights])
+    found = denoise(image)
+    truth = np.stack([weight * x for weight in weights])
+    assert np.square(found - truth).mean() <= 0.5 * np.square(image - truth).mean()
+
+
+@needs_bm3d
 def test_even_noise_is_left_to_bm3d():
     y = noisy(scene(128), 0.0, 100.0)[None]
     np.testing.assert_allclose(bm3d_stabilised(y), bm3d_image(y), atol=2.0)
@@ -121,3 +149,15 @@ def test_even_noise_is_left_to_bm3d():
 def test_a_level_and_stabilising_exclude_each_other():
     with pytest.raises(ConfigError, match="not both"):
         BM3DConfig(sigma=0.1, stabilise=True)
+
+
+@needs_bm3d
+def test_a_budget_that_is_not_used_is_told_and_the_report_takes_crops(tmp_path, monkeypatch):
+    monkeypatch.setattr("pairfree.story.CROP_PX", 40)
+    y = noisy(scene(64), 0.0, 100.0).astype(np.float32)
+    job = resolve([y], method="bm3d", minutes=3)
+    assert job.warnings == ("method bm3d learns nothing: the budget is not used",)
+    pf.train([y, y[:40, :40]], method="bm3d", out=tmp_path / "run")
+    text = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "noisy image 0, its middle" in text
+    assert "noisy image 1, its middle" not in text

@@ -65,7 +65,7 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     found = [(group, *smooth_variance(patches[group])) for group in whole]
     signal = np.array([means[group][kept].mean() for group, _, kept in found]) + image.mean()
     variance = np.array([one for _, one, _ in found])
-    if bins < 3 or np.ptp(signal) <= 0:
+    if bins < 3 or np.ptp(signal) <= 0 or np.median(variance) <= 0:
         return PoissonGaussian(0.0, smooth_variance(patches)[0])
     gain, floor, error = robust_line(signal, variance)
     if gain <= CLEAR * error:
