@@ -222,7 +222,7 @@ def denoise(
 
 def _foretell(planned: Planned, out_dir: Path) -> None:
     """What denoising will take."""
-    from pairfree.denoising import memory_needed, seconds_per_mpx
+    from pairfree.denoising import memory_needed, seconds_needed
     from pairfree.files.atomic import free_bytes
     from pairfree.files.words import size_text
 
@@ -230,7 +230,7 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
         out.print(f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}", markup=False)
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
-    per_mpx = seconds_per_mpx(planned)
+    seconds, why = seconds_needed(planned)
     free = free_bytes(out_dir)
     out.print(f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.left.pixels:,} of them to do", markup=False)
     out.print(f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False)
@@ -238,7 +238,7 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     out.print(f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed", markup=False)
     disk = planned.left.disk + planned.left.map_disk
     out.print(f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
-    out.print(f"time:    about {planned.left.pixels / 1e6 * per_mpx:.0f} s, from one tile ({per_mpx:.2f} s a megapixel)", markup=False)
+    out.print(f"time:    about {seconds:.0f} s, {why}", markup=False)
 
 
 @app.command()

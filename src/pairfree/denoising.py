@@ -32,6 +32,8 @@ RESIDENT_SHARE = 0.05
 """Images larger than this share of the memory bound stay in their file."""
 WHOLE = 4
 """An image that is read whole takes its bytes so often: as stored and decoded, its result, and what is written."""
+PROBE_PX = 256
+"""Side of the part of an image that is timed where a network sees whole images."""
 MAP_BYTES = 4
 """Of a pixel of a map."""
 LEDGER = ".unfinished.jsonl"
@@ -64,11 +66,12 @@ def resident_limits(max_bytes: float) -> Limits:
 class Extent:
     """What is left to do, from the headers of files.
 
-    pixels    of them all;  disk, map_disk   bytes that results and maps of disagreement still take
+    pixels, planes    of them all;  disk, map_disk   bytes that results and maps of disagreement still take
     whole     bytes of memory for the largest image that is read whole;  plane   height and width of the largest plane
     """
 
     pixels: int = 0
+    planes: int = 0
     disk: int = 0
     map_disk: int = 0
     whole: int = 0
@@ -77,6 +80,7 @@ class Extent:
     def add(self, image: Image, path: Path, map_path: Path | None) -> None:
         times = 2 if image.stored else 1  # such a result is journalled first
         self.pixels += image.size // image.samples
+        self.planes += math.prod(image.leading)
         self.disk += max(0, times * image.nbytes - journalled_bytes(path))
         if map_path is not None:
             self.map_disk += max(0, times * MAP_BYTES * image.size - journalled_bytes(map_path))
@@ -139,6 +143,7 @@ def plan_files(
         if found is not None:
             before[path] = found
             continue
+        model.predictor.check_whole(image.height, image.width)
         if len(planned) > 1:  # a single one is checked as it is denoised
             model.check(image)
         left.add(image, path, maps.get(entry))
@@ -188,19 +193,36 @@ def memory_needed(planned: Planned) -> tuple[int, int]:
     return (held, of_network) if planned.model.method.device.type == "cuda" else (held + of_network, 0)
 
 
-def seconds_per_mpx(planned: Planned) -> float:
-    """How long a million pixels take, from a tile in the middle of the first image: read and denoised with its halo, once to warm up and
-    once against the clock. Writing the file at the end comes on top."""
-    entry = planned.files[0][0]
-    image, predictor = open_image(entry.path, planned.limits), planned.model.predictor
-    side = predictor.core_px or max(image.height, image.width)
+def seconds_needed(planned: Planned) -> tuple[float, str]:
+    """How long what is left will take, and from what that was found; writing a large file at its end comes on top.
+
+    A network that learns each image says it of the largest plane; else it is that of a tile in the middle of the first image (of networks
+    that see whole images, of a part of it), read and denoised once to warm up and once against the clock.
+    """
+    left, model = planned.left, planned.model
+    if not left.planes:
+        return 0.0, "nothing is left"
+    net: Any = model.method.denoiser
+    if hasattr(net, "seconds"):
+        each = net.seconds(model.channels, *left.plane)
+        return each * left.planes, f"at most ({each:.0f} s for each of {left.planes:,} planes)"
+    per_px = _seconds_per_px(planned)
+    return per_px * left.pixels, f"from one tile ({1e6 * per_px:.2f} s a megapixel)"
+
+
+def _seconds_per_px(planned: Planned) -> float:
+    image, predictor = open_image(planned.files[0][0].path, planned.limits), planned.model.predictor
+    side = predictor.core_px or PROBE_PX
     starts = [length // 2 // side * side for length in (image.height, image.width)]
     rows, columns = (slice(start, min(start + side, length)) for start, length in zip(starts, (image.height, image.width), strict=True))
     plane = planned.model.plane_of(image, next(image.planes()))
     for _ in range(2):
         started = time.perf_counter()
-        predictor.predict_plane(plane, lambda *part: None, within=(rows, columns))
-    return (time.perf_counter() - started) / ((rows.stop - rows.start) * (columns.stop - columns.start)) * 1e6
+        if predictor.whole_image:
+            predictor.predict(plane.read(rows, columns))
+        else:
+            predictor.predict_plane(plane, lambda *part: None, within=(rows, columns))
+    return (time.perf_counter() - started) / ((rows.stop - rows.start) * (columns.stop - columns.start))
 
 
 def _denoise_file(

@@ -30,7 +30,7 @@ from pairfree.files.listing import find_images, is_folder
 from pairfree.files.words import shown
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, below
-from pairfree.methods.one_image import with_budget
+from pairfree.methods.one_image import unused, with_budget
 from pairfree.methods.single import SingleConfig
 from pairfree.nets import NETS
 from pairfree.noise.difference import fine_excess
@@ -164,13 +164,13 @@ def resolve(
         Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
     pools = {"noisy": _pool(noisy_set, normalizer, place, made.patch_px)}
     for name, other in others.items():
-        map_ = clean_normalizer if name == "clean" and clean_normalizer else normalizer
-        pools[name] = _pool(other, map_, place, made.patch_px)
+        pools[name] = _pool(other, clean_normalizer if name == "clean" and clean_normalizer else normalizer, place, made.patch_px)
     if start is not None and init is not None:
         _start_from(made, start)
         inputs["init"] = str(Path(init).absolute())
     config = config if config is not None else getattr(made, "config", None)
     values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
+    warnings += unused(made, slices_around, minutes or steps)
     minutes, steps = _budget(made, values, minutes, steps)
     job = Job(
         made, preset, values, TrainingData(**pools), normalizer, noisy_set, inputs, seed, float(minutes or 0), int(steps or 0), place,

@@ -35,8 +35,14 @@ def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Se
     warnings   about the files; clean_planes   of the unpaired clean set
     Returns    signs that the network makes up what was not there, one line each
     """
-    chosen = [] if model.method.one_image else evenly(len(noisy.planes), EVIDENCE_PLANES)  # learning one to show it would take minutes
-    pairs = [(noisy.names[index], noisy.planes[index], model.predictor.predict(noisy.planes[index])) for index in chosen]
+    shown = [(noisy.names[index], noisy.planes[index]) for index in evenly(len(noisy.planes), EVIDENCE_PLANES)]
+    if model.method.one_image:
+        shown = []  # learning one to show it would take minutes
+    elif not model.method.trains:  # nothing was, so nothing should take minutes
+        shown = [
+            (name if max(plane.shape) <= CROP_PX else f"{name}, its middle", plane[:, *_middle(plane)]) for name, plane in shown[:EXAMPLES]
+        ]
+    pairs = [(name, plane, model.predictor.predict(plane)) for name, plane in shown]
     data = run_report(run, model, noisy, pairs, warnings, clean_planes)
     write_report(run.report_path, data)
     return made_up(pool([one for _, one in data.evidence])) if data.evidence else []
@@ -76,13 +82,17 @@ def run_report(
 
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
-    height, width = noisy.shape[1:]
-    top, left = max(0, (height - CROP_PX) // 2), max(0, (width - CROP_PX) // 2)
-    cut = (slice(None), slice(top, top + CROP_PX), slice(left, left + CROP_PX))
-    first, second = (_samples_last(array[model.own][cut]) for array in (noisy, denoised))
-    apart = _samples_last(model.predictor.disagreement(noisy)[model.own][cut]) if model.method.disagrees else None
-    text = f"{noisy.dtype} intensities; crop at row {top}, column {left} of {height} x {width} px"
+    (height, width), (rows, columns) = noisy.shape[1:], _middle(noisy)
+    first, second = (_samples_last(array[model.own, rows, columns]) for array in (noisy, denoised))
+    apart = _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns]) if model.method.disagrees else None
+    text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
+
+
+def _middle(plane: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the middle of (C, H, W), at most CROP_PX a side."""
+    starts = [max(0, (length - CROP_PX) // 2) for length in plane.shape[1:]]
+    return slice(starts[0], starts[0] + CROP_PX), slice(starts[1], starts[1] + CROP_PX)
 
 
 def _samples_last(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pairfree as pf
 from pairfree import api
 from pairfree.data.sets import Reading, array_set, read_set
 from pairfree.data.slices import inner, stack_axis, together
-from pairfree.denoising import seconds_per_mpx
+from pairfree.denoising import seconds_needed
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import Image, find_images
 
@@ -97,7 +97,7 @@ def test_files_reports_and_resumed_runs(tmp_path: Path) -> None:
     pf.train(out=tmp_path / "run", resume=True)
     assert "Slices around each" in (tmp_path / "run/report.html").read_text()
     assert api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels == 5 * 64 * 64
-    assert seconds_per_mpx(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out")) > 0
+    assert seconds_needed(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out"))[0] > 0
     pf.denoise(tmp_path / "run", tmp_path / "in", tmp_path / "out")
     with pytest.raises(ConfigError, match="trained with 1 slices around each, not 0"):
         pf.train(tmp_path / "in", method="iddp", steps=1, settings=SETTINGS, init=tmp_path / "run")

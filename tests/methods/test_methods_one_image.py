@@ -11,6 +11,8 @@ import torch
 from scipy import ndimage
 
 import pairfree as pf
+from pairfree.api import plan_denoising
+from pairfree.denoising import seconds_needed
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder, again
 from pairfree.errors import ConfigError, DivergedError
@@ -269,6 +271,32 @@ def test_an_image_that_memory_cannot_learn_is_refused_at_once():
         tight.predict(np.zeros((1, 70, 64), np.float32))
 
 
+def test_one_image_of_many_that_memory_cannot_learn_is_refused_before_the_first(tmp_path):
+    for name, side in (("a", 64), ("b", 4096)):
+        np.save(tmp_path / f"{name}.npy", np.ones((side, side), np.float32))
+    model = pf.train([scene(0.1, 64)[1]], method="dip", steps=2, settings=TINY["dip"], report=False)
+    with pytest.raises(ConfigError, match=r"4096 x 4096 px whole"):
+        pf.denoise(model, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_time_it_will_take_is_told_without_learning(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 40, 48), np.float32))
+    for budget, least, most in (({"minutes": 2.0}, 360.0, 360.0), ({"steps": 500}, 0.5, 300.0)):
+        model = pf.train([scene(0.1, 40)[1]], method="dip", settings=TINY["dip"], report=False, **budget)
+        seconds, why = seconds_needed(plan_denoising(model, tmp_path, tmp_path / "out"))
+        assert least <= seconds <= most
+        assert "for each of 3 planes" in why
+
+
+def test_what_was_done_with_other_settings_is_not_gone_on_with():
+    _, noisy = scene(0.1, 40)
+    found = [pf.train([noisy], method="dip", steps=steps, settings=TINY["dip"], report=False) for steps in (2, 2, 3)]
+    assert found[0].identity == found[1].identity
+    assert found[0].identity != found[2].identity
+    assert found[0].derivation == found[1].derivation != found[2].derivation
+
+
 def test_divergence_names_the_image(tmp_path):
     _, noisy = scene(0.1, 40)
     np.save(tmp_path / "a.npy", noisy)
@@ -305,6 +333,12 @@ def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkey
 def test_settings_that_make_no_sense_are_refused(key, wrong):
     with pytest.raises(ConfigError):
         replace(PRESETS[key]["cpu"], **wrong)
+
+
+@pytest.mark.parametrize("key", ["dip", "s2s"])
+def test_slices_around_each_are_refused(key):
+    with pytest.raises(ConfigError, match="leave --slices-around out"):
+        resolve(np.stack([scene(0.1, 40)[1]] * 9), method=key, slices_around=1)
 
 
 @pytest.mark.parametrize("key", ["dip", "s2s"])

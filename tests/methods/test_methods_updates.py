@@ -153,7 +153,7 @@ def test_every_preset_constructs(key, preset):
     config = PRESETS[key][preset]
     method = METHODS[key](config, 1)
     assert method.config is config
-    assert (config.minutes > 0) != (config.steps > 0) or key == "bm3d"  # a budget, and only one
+    assert key == "bm3d" or (config.minutes > 0) != (config.steps > 0)  # a budget, and only one
 
 
 def test_paper_preset_of_iddp_has_the_papers_numbers():

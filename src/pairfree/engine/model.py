@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -67,6 +68,7 @@ class Model:
         predictor = self.predictor
         return {
             "model": self.derivation,
+            "settings": self.facts.get("config", {}),
             "normalizer": predictor.normalizer.as_dict(),
             "tile_px": predictor.core_px,
             "max_bytes": predictor.max_bytes,
@@ -76,10 +78,14 @@ class Model:
 
     @cached_property
     def derivation(self) -> str:
-        """What is written into files that say how they were made: version, method, and a digest of the weights."""
+        """What is written into files that say how they were made: version, method, and a digest of weights, or where none are trained of
+        settings and seed."""
         weights = [value for _, value in sorted(self.method.denoiser.state_dict().items())]
-        digest = hashlib.sha256(b"".join(value.detach().cpu().contiguous().numpy().tobytes() for value in weights)).hexdigest()
-        return f"denoised with pairfree {__version__}, method {self.method.key}, weights {digest[:16]}"
+        parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
+        if not self.method.trains:
+            parts.append(json.dumps(self.facts.get("config", {}), sort_keys=True).encode())
+        what, digest = "weights" if self.method.trains else "settings", hashlib.sha256(b"".join(parts)).hexdigest()
+        return f"denoised with pairfree {__version__}, method {self.method.key}, {what} {digest[:16]}"
 
     def derived(self, image: Image) -> Image:
         """``image`` as the metadata of its result."""

@@ -192,7 +192,7 @@ class Predictor:
         When memory runs out, the plane is begun anew with tiles of half the size.
         """
         keep_freed_blocks()  # here and not earlier: a model may have come from another process
-        self._check_whole(job.plane.height, job.plane.width)
+        self.check_whole(job.plane.height, job.plane.width)
         for _ in range(MOST_HALVINGS):
             told = 0
 
@@ -220,26 +220,26 @@ class Predictor:
             self._tiled(job, on_pixels or (lambda pixels: None))
 
     @cached_property
-    def _learning_bytes_per_px(self) -> float:
-        """Memory that learning an image takes, bytes for each of its pixels; 0 for a network that is only applied."""
+    def _whole_bytes_per_px(self) -> float:
+        """Memory that an image takes of which the whole is worked on, bytes for each of its pixels; 0 for a network that does not say."""
         net: Any = self.method.denoiser
         return float(net.bytes_per_px(self.channels)) if hasattr(net, "bytes_per_px") else 0.0
 
     def working_bytes(self, height: int, width: int) -> int:
         """Upper estimate of what a plane of that size takes beside its file: a tile at a time, or what stands for the whole plane."""
         if self.whole_image:
-            return int(self._learning_bytes_per_px * height * width)
+            return int(self._whole_bytes_per_px * height * width)
         core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
         tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
         return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0)
 
-    def _check_whole(self, height: int, width: int) -> None:
-        """ConfigError, before minutes are spent, for an image that a network which learns it whole has no memory for."""
-        each, pixels = self._learning_bytes_per_px, height * width
+    def check_whole(self, height: int, width: int) -> None:
+        """ConfigError, before minutes are spent, for an image that a network which works on the whole of it has no memory for."""
+        each, pixels = self._whole_bytes_per_px, height * width
         if each * pixels > self.max_bytes:
             side = int((self.max_bytes / each) ** 0.5)
             raise ConfigError(
-                f"learning an image of {height} x {width} px whole needs {size_text(int(each * pixels))}, more "
+                f"denoising an image of {height} x {width} px whole needs {size_text(int(each * pixels))}, more "
                 f"than the {size_text(int(self.max_bytes))} allowed: crop it to {side} x {side} px, or raise --max-memory"
             )
 

@@ -19,6 +19,7 @@ from pairfree.methods.base import At, Method, check_positive, update
 
 PROBE_PX = 128
 """Side of the image that memory is measured on."""
+TIMED_STEPS = 3
 LEAST_CELLS = 2
 """Smaller images are grown to this many times the network's stride: batch norm needs more than one value."""
 
@@ -72,6 +73,15 @@ def with_budget(config: Any, minutes: float | None, steps: int | None) -> Any:
     if not isinstance(config, OneImageConfig) or (minutes is None and steps is None):
         return config
     return replace(config, minutes=float(minutes or 0), steps=int(steps or 0))
+
+
+def unused(method: Method, slices_around: int, budget: float | None) -> list[str]:
+    """A line where a method that trains nothing makes no use of the budget. ConfigError for slices that it would not learn from either."""
+    if method.trains:
+        return []
+    if slices_around:
+        raise ConfigError(f"method {method.key} learns nothing from the slices around each: leave --slices-around out")
+    return [f"method {method.key} learns nothing: the budget is not used"] if budget and not method.one_image else []
 
 
 class Fit(ABC):
@@ -137,6 +147,21 @@ class OneImage(nn.Module):
             fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
             fit.loss(At(0, 0, "image", 0, 1))
         return sum(held.values()) / side**2
+
+    def seconds(self, channels: int, height: int, width: int) -> float:
+        """What learning an image of that size takes at most: its minutes, or its steps, from the fastest of a few."""
+        if self.config.minutes:
+            return 60.0 * self.config.minutes
+        least, took = LEAST_CELLS * self.stride, []
+        with torch.inference_mode(False), torch.enable_grad():
+            fit = self.make(torch.zeros(1, channels, max(least, height), max(least, width), device=self.seed.device), 0)
+            for step in range(TIMED_STEPS):
+                began = time.monotonic()
+                fit.step(At(0, step, "image", step, self.config.steps))
+                took.append(time.monotonic() - began)
+            began = time.monotonic()
+            fit.result()
+            return min(took) * self.config.steps + time.monotonic() - began
 
     def _learned(self, x: Tensor, index: int) -> Tensor:
         height, width = x.shape[-2:]
