@@ -152,7 +152,7 @@ def test_noise2self_oracle_pays_the_noise_variance(small):
 
 def test_noise2self_denoises_with_hidden_pixels_or_in_one_pass(small):
     x = torch.rand(1, 1, 16, 16)
-    hidden, shown = (small.method("n2s", j_invariant=flag) for flag in (True, False))
+    hidden, shown = (small.method("n2s", j_invariant=flag, predict="image") for flag in (True, False))
     for method in (hidden, shown):
         for parameter in method.net.parameters():
             parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=rng(1)))
@@ -183,7 +183,7 @@ def test_revisible_loss_is_its_equation():
 
 
 def test_one_mask_a_step_costs_on_average_what_all_of_them_do(small):
-    """The loss of all sixteen masks is the mean of those of one mask; so is its gradient."""
+    """The loss of all sixteen masks is the mean of those of one mask."""
     batch = flat_noise(small, 0.2, 4)
     all_of_them = small.method("b2u", masks=16)
     one = small.method("b2u", masks=1)
@@ -339,7 +339,8 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
 @pytest.mark.parametrize(
     ("key", "wrong"),
     [
-        ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("b2u", {"masks": 17}), ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
+        ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("n2s", {"j_invariant": False}), ("b2u", {"masks": 17}),
+        ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
         ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}),
         ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}), ("n2v", {"struct_px": 2}),
         ("n2v", {"struct_px": -1}), ("cvf-sid", {"recombined": -0.1}), ("cvf-sid", {"noise_width": 0}), ("cvf-sid", {"smooth_share": 1.0}),

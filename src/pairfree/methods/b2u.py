@@ -65,8 +65,8 @@ PRESETS = {
     # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset; a step computes one of the
     # sixteen masks, drawn for each patch: the same loss on average.
     "cpu": B2UConfig(masks=1),
-    # Departs from the paper: `paper`: the U-Net is the one of the IDDP tables, the rate falls linearly over the second half instead of
-    # halving every 20 epochs.
+    # Departs from the paper: `paper`: the U-Net is the one of the IDDP tables, Adam has no weight decay, and the rate falls linearly over
+    # the second half instead of halving every 20 epochs; pixels at the border are filled from a mirrored image, not one framed with zeros.
     "paper": B2UConfig(**PUBLISHED, predict="image", patch_px=128, batch_size=4, lr=3e-4, steps=500_000),
 }
 

@@ -147,7 +147,8 @@ PRESETS = {
     # those, but for batches of 4; the noise generator has 16 channels and 4 layers; the strength of the noise is read from the smoothest
     # quarter of the windows, since the mean over all takes texture for noise.
     "cpu": CVFSIDConfig(batch_size=4, smooth_share=0.25),
-    # Departs from the paper: `paper`: Adam without amsgrad and weight decay; the rate falls linearly over the second half.
+    # Departs from the paper: `paper`: Adam without amsgrad and weight decay; the rate falls linearly over the second half; networks end in
+    # a 3 x 3 convolution and start as He et al. have it, not in 1 x 1 and as Xavier.
     "paper": CVFSIDConfig(
         **{**PUBLISHED, "net": "plain-dncnn"},
         patch_px=40,

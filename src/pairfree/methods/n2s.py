@@ -19,7 +19,8 @@ from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
 class N2SConfig(SingleConfig):
     """mask_width    one pixel in each square cell of this side is hidden at a time
     j_invariant   the result is put together from mask_width^2 passes, in each of which the pixels in question are hidden; False: one pass
-                  over the image as it is, which shows the network the pixel as well
+                  over the image as it is, which shows the network the pixel as well (a network that predicts the image treats it as it does
+                  hidden ones; one that adds its input to what it predicts would pass its noise through)
     """
 
     mask_width: int = 4
@@ -29,6 +30,8 @@ class N2SConfig(SingleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = mask_problems(self.mask_width, self.patch_px)
+        if not self.j_invariant and self.predict != "image":
+            problems.append(f"j_invariant = false with predict = {self.predict!r} keeps the noise: give predict=image too")
         if problems:
             raise ConfigError("n2s: " + "; ".join(problems))
 

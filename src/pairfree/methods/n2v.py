@@ -188,8 +188,7 @@ class N2V(SingleNetwork):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         y = batch.noisy
-        # Departs from the paper: One masked pixel in every square cell (stratified) instead of independent draws, and never replaced by
-        # itself.
+        # Departs from the paper: A masked pixel is never replaced by itself, nor by another masked one.
         mask = stratified_mask(y.shape, self.config.spacing_px, at.rng("mask", y.device), y.device)
         return self.descend(masked_loss(self.f(self._replaced(y, mask, at)), y, mask), at)
 

@@ -29,7 +29,6 @@ class UNet(nn.Module):
         channels: int = 1,
         width: int = 32,
         predict: str = "image",
-        init: str = "normal",
         outputs: int = 0,
         blurred: bool = False,
     ) -> None:
@@ -40,8 +39,7 @@ class UNet(nn.Module):
         self.bottom = _double(w3, w4)
         self.up3, self.up2, self.up1 = _double(w4 + w3, w3), _double(w3 + w2, w2), _double(w2 if blurred else w2 + w1, w1)
         self.last = nn.Conv2d(w1, outputs or channels, 1)
-        if init == "normal":
-            normal_init(self)
+        normal_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
         level1 = self.down1(x)
