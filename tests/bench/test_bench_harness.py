@@ -185,13 +185,13 @@ def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
     np.testing.assert_array_equal(seen["n2c"][0], task.clean[0])
 
 
-def stored(seed, psnr, groups=("all",), threads=2):
+def stored(seed, psnr, groups=("all",), threads=2, steps=1200):
     """One trained cell of CELLS as read_results gives it."""
     cell = CELLS[2 + seed]
     return cell.name, {
         "cell": cell.name,
         "scores": {group: {"psnr_db": psnr, "ssim": 0.5, "n": 2} for group in groups},
-        "training": {"seconds": 60.0, "steps": [["train", 1200]]},
+        "training": {"seconds": 60.0, "steps": [["train", steps]]},
         "environment": {"processor": "P", "threads": threads},
     }
 
@@ -204,6 +204,11 @@ def test_seeds_are_averaged_with_their_spread():
 def test_a_row_names_every_device_that_its_seeds_were_measured_on():
     table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)]))
     assert table.count("| P, 2 threads; P, 1 thread |") == 1
+
+
+def test_a_row_tells_the_least_and_the_most_steps_of_its_seeds():
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0, steps=1300), stored(1, 28.2)]))
+    assert "| 2 | 1.0 min, 1,200 to 1,300 steps | P, 2 threads |" in table
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
         cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
         first = found[0]
-        budget = _budget(first["training"])
+        budget = _budget([one["training"] for one in found])
         device = "; ".join(dict.fromkeys(_device(one["environment"]) for one in found))
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
@@ -64,15 +64,23 @@ def _device(facts: dict[str, Any]) -> str:
     return str(facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}")
 
 
-def _budget(training: dict[str, Any]) -> str:
-    if not training:
+def _budget(trainings: Sequence[dict[str, Any]]) -> str:
+    """What was spent on each of the seeds, from the least to the most."""
+    first = trainings[0]
+    if not first:
         return "none"
-    if "refused" in training:
-        return f"refused: {training['refused']}"
-    if "seconds_an_image" in training:
-        return f"{training['seconds_an_image'] / 60:.1f} min an image"
-    seconds = f"{training['seconds'] / 60:.1f} min, " if training["seconds"] is not None else ""
-    return f"{seconds}{sum(count for _, count in training['steps']):,} steps"
+    if "refused" in first:
+        return f"refused: {first['refused']}"
+    if "seconds_an_image" in first:
+        return f"{_range([one['seconds_an_image'] / 60 for one in trainings], '.1f')} min an image"
+    seconds = [one["seconds"] / 60 for one in trainings if one["seconds"] is not None]
+    steps = _range([sum(count for _, count in one["steps"]) for one in trainings], ",")
+    return f"{_range(seconds, '.1f')} min, {steps} steps" if seconds else f"{steps} steps"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """ "3 to 5", or one number where they are shown alike."""
+    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (min(values), max(values))))
 
 
 def _mean(scores: list[dict[str, float]]) -> str:
