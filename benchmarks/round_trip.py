@@ -38,8 +38,9 @@ HEAD = """# Files: what comes back
 
 Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, and written ones of kinds that none has,
 went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the network, and `pairfree verify`. {files} files, {checks}
-checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result has the format of its input; these are
-all pairs of formats but those of vendors' files (CZI, ND2, LIF, DM3, DM4, EMD), which come back as OME-TIFF and need extras.
+checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result has the format of its input
+(JPEG and BMP: PNG); these are all pairs of formats but those of vendors' files (CZI, ND2, LIF, DM3, DM4, EMD), which come back as OME-TIFF
+and need extras.
 
 | read | written | files | what they stated and kept | lost |
 |---|---|---|---|---|

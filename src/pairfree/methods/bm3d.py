@@ -128,6 +128,7 @@ class BM3D(Untrained):
 
     def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
         _package()
+        self.refuse(net)
         self.config = config
         self.net = BM3DNetwork(config.sigma, config.stabilise)
         self.networks = {"net": self.net}

@@ -30,6 +30,11 @@ class Untrained(Method):
     trains = False
     net: nn.Module
 
+    def refuse(self, net: nn.Module | None) -> None:
+        """ConfigError for a user's network, which there is no place for."""
+        if net is not None:
+            raise ConfigError(f"{self.key}: trains no network before it denoises, and takes no net=")
+
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         return {"loss": torch.zeros(())}
 
@@ -194,8 +199,7 @@ class OneImageMethod(Untrained):
         device: torch.device | str,
         net: nn.Module | None,
     ) -> None:
-        if net is not None:
-            raise ConfigError(f"{self.key}: makes a network of its own for each image and takes no net=")
+        self.refuse(net)
         self.config = config
         self.place = torch.device(device)
         self.net = OneImage(config, stride, make).to(self.place)
