@@ -263,6 +263,33 @@ def test_the_same_command_with_resume_added_goes_on(pairfree, folder):
     assert pairfree("train", "noisy", "--out", "run", *FAST, "--resume")[::2] == (0, "")
 
 
+def test_a_dry_run_finds_what_the_run_would_refuse(pairfree, refused, folder):
+    assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
+    bad = picture(0, dtype=np.float32)
+    bad[-1, -1] = np.inf
+    tifffile.imwrite(folder / "bad.tif", bad)
+    assert "bad.tif: 1 of 600 pixels are NaN" in refused("denoise", "run", "bad.tif", "--out", "denoised", "--dry-run")
+
+
+def test_evaluate_names_the_files_that_do_not_fit(pairfree, refused, folder):
+    for name, side in (("one", 40), ("two", 41)):
+        (folder / name).mkdir()
+        tifffile.imwrite(folder / name / "a.tif", np.ones((40, side), np.float32))
+    line = refused("evaluate", "--denoised", "one", "--clean", "two", "--data-range", "255")
+    assert "one/a.tif against two/a.tif" in line
+    assert "differ in shape" in line
+    holed = np.ones((40, 41), np.float32)
+    holed[3, 4] = np.nan
+    tifffile.imwrite(folder / "one/a.tif", holed)
+    line = refused("evaluate", "--denoised", "one", "--noisy", "two")
+    assert "one/a.tif against two/a.tif: the denoised image has 1 of 1640 pixels" in line
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_a_demo_without_a_budget_copies_nothing(minutes, refused):
+    assert "give --minutes above 0" in refused("demo", "--out", "shown", f"--minutes={minutes}")
+
+
 def test_one_bad_file_of_many_is_refused_before_the_first_is_written(pairfree, refused, folder):
     """NaN in the second file, colour in the third: nothing is written for the first either."""
     assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0

@@ -19,7 +19,7 @@ from pairfree import cluster
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
-from pairfree.errors import ConfigError, InputError
+from pairfree.errors import ConfigError, InputError, PairfreeError
 from pairfree.files import open_image
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
@@ -121,6 +121,25 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
             for _ in range(5):
                 for found, expected in zip(pool.map(plane, [0, 1]), one_by_one, strict=True):
                     np.testing.assert_array_equal(found, expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(run: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask tries a task again, on the same copy of the model, whose tiles a shortage has made smaller."""
+    model, threads = pf.load(run, max_bytes=TILE_BYTES), torch.get_num_threads()
+    arguments = model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500))
+
+    def shortage(*_: Any) -> None:
+        raise MemoryError
+
+    try:
+        with monkeypatch.context() as poor:
+            poor.setattr(Predictor, "_applied", shortage)
+            for _ in range(2):
+                with pytest.raises(PairfreeError, match="a worker ran out of memory"):
+                    cluster.work(*arguments)
+        assert sum(block.size for _, _, _, block, _ in cluster.work(*arguments)) == 300 * 500
     finally:
         torch.set_num_threads(threads)
 

@@ -121,6 +121,10 @@ def test_toml_reads_back_the_same(mapping):
     assert {key: type(value) for key, value in found.items()} == {key: type(value) for key, value in mapping.items()}
 
 
+def test_a_name_that_is_no_text_is_spelled_out():
+    assert tomllib.loads(to_toml({"command": "pairfree train in --out r\udcff"})) == {"command": "pairfree train in --out r\\udcff"}
+
+
 def test_toml_leaves_none_out():
     assert tomllib.loads(to_toml({"a": None, "b": {"c": None, "d": 1}})) == {"b": {"d": 1}}
 

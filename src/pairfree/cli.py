@@ -236,7 +236,7 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     out.print(f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False)
     gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
     out.print(f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed", markup=False)
-    disk = planned.left.disk + planned.left.map_disk
+    disk = planned.left.disk.needed + planned.left.map_disk.needed
     out.print(f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
     out.print(f"time:    about {seconds:.0f} s, {why}", markup=False)
 

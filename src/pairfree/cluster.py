@@ -199,7 +199,12 @@ def work(
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     part = _Tiles(tiles)
-    _own(model).denoise_into(_image(source, limits, _changed_ns(source)), part, planes=planes, within=tiles[0] if len(planes) > 1 else None)
+    try:
+        own, image = _own(model), _image(source, limits, _changed_ns(source))
+        own.denoise_into(image, part, planes=planes, within=tiles[0] if len(planes) > 1 else None)
+    except BaseException:
+        _of_thread.given = None  # a shortage of memory left it with smaller tiles, of which none is wanted
+        raise
     return part.found
 
 

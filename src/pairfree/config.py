@@ -118,5 +118,6 @@ def _toml_value(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    # JSON's escapes are a subset of TOML's basic strings, except DEL, which JSON leaves raw
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON's escapes are a subset of TOML's basic strings, except DEL, which JSON leaves raw; file names that are no text are spelled out
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

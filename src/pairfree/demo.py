@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pairfree import api
-from pairfree.errors import OutputError
+from pairfree.errors import ConfigError, OutputError
 from pairfree.files.listing import check_folder
 from pairfree.story import command_line
 
@@ -30,6 +31,8 @@ def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Calla
     Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
     """
     check_folder(out)
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"a budget of {minutes:g} minutes is no budget: give --minutes above 0")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: exists already; name another folder with --out, or remove it")
     noisy = out / NOISY

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pairfree.files.formats import open_image, read_from
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
-from pairfree.files.sinks import journalled_bytes, open_sink
+from pairfree.files.sinks import is_journalled, journalled_bytes, open_sink
 from pairfree.files.words import shown, size_text
 
 RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
@@ -63,27 +63,43 @@ def resident_limits(max_bytes: float) -> Limits:
 
 
 @dataclass
+class Room:
+    """Bytes on a disk: of results, and of the largest journal, since files are done one after the other and leave none."""
+
+    results: int = 0
+    journal: int = 0
+
+    def add(self, nbytes: int, journalled: bool, path: Path) -> None:
+        self.results += nbytes
+        if journalled:
+            self.journal = max(self.journal, nbytes - journalled_bytes(path))
+
+    @property
+    def needed(self) -> int:
+        return self.results + self.journal
+
+
+@dataclass
 class Extent:
     """What is left to do, from the headers of files.
 
-    pixels, planes    of them all;  disk, map_disk   bytes that results and maps of disagreement still take
+    pixels, planes    of them all;  disk, map_disk   room that results and maps of disagreement still take
     whole     bytes of memory for the largest image that is read whole;  plane   height and width of the largest plane
     """
 
     pixels: int = 0
     planes: int = 0
-    disk: int = 0
-    map_disk: int = 0
+    disk: Room = field(default_factory=Room)
+    map_disk: Room = field(default_factory=Room)
     whole: int = 0
     plane: tuple[int, int] = (0, 0)
 
     def add(self, image: Image, path: Path, map_path: Path | None) -> None:
-        times = 2 if image.stored else 1  # such a result is journalled first
         self.pixels += image.size // image.samples
         self.planes += math.prod(image.leading)
-        self.disk += max(0, times * image.nbytes - journalled_bytes(path))
+        self.disk.add(image.nbytes, is_journalled(image.stored, image.size), path)
         if map_path is not None:
-            self.map_disk += max(0, times * MAP_BYTES * image.size - journalled_bytes(map_path))
+            self.map_disk.add(MAP_BYTES * image.size, is_journalled(False, image.size), map_path)
         self.whole = max(self.whole, 0 if image.stored else WHOLE * image.nbytes)
         self.plane = max(self.plane, (image.height, image.width), key=math.prod)
 
@@ -144,12 +160,11 @@ def plan_files(
             before[path] = found
             continue
         model.predictor.check_whole(image.height, image.width)
-        if len(planned) > 1:  # a single one is checked as it is denoised
-            model.check(image)
+        model.check(image)
         left.add(image, path, maps.get(entry))
-    require_space(out, left.disk)
+    require_space(out, left.disk.needed)
     if disagreement is not None:
-        require_space(disagreement, left.map_disk)
+        require_space(disagreement, left.map_disk.needed)
     files = tuple((entry, path, maps.get(entry)) for entry, path in planned)
     return Planned(model, files, before, pixels, left, limits, max_bytes, overwrite, ledger)
 

@@ -253,7 +253,10 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
             missing = [~np.isfinite(one) for one in pair]
             if missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1]):  # as --nan mask leaves them
                 pair = [usable(one, name)[0] for one in pair]
-            found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
+            try:
+                found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
+            except InputError as error:
+                raise InputError(f"{second} against {first}: {error}") from None
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pairfree.errors import InputError
 from pairfree.evaluate.metrics import Score, score
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
@@ -34,7 +35,10 @@ def evaluate(
             _say.warning(
                 "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped", first, 100 * outside, low, low + data_range
             )
-        found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
+        try:
+            found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
+        except InputError as error:
+            raise InputError(f"{second} against {first}: {error}") from None
     return found
 
 

@@ -316,6 +316,11 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}-{zlib.crc32(path.name.encode('utf-8', 'surrogatepass')):08x}.unfinished")
 
 
+def is_journalled(stored: bool, values: int) -> bool:
+    """Whether an output of so many values, of an image that stays in its file or not, is kept on the disk while it is made."""
+    return stored or values > JOURNALED_PX
+
+
 def journalled_bytes(path: Path) -> int:
     """What of an output lies in the journal of an earlier process already."""
     try:
@@ -334,7 +339,7 @@ def open_sink(like: Image, path: str | Path, overwrite: bool = False, of_what: d
     there = next((file for file in written_to(path) if os.path.lexists(file)), None)
     if there is not None and not overwrite:
         raise OutputError(f"{shown(there)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
-    if of_what is not None and (like.stored or like.size > JOURNALED_PX or unfinished(path).is_dir()):
+    if of_what is not None and (is_journalled(like.stored, like.size) or unfinished(path).is_dir()):
         return JournalSink(like, path, overwrite, of_what)
     require_space(path.parent, like.nbytes)
     return MemorySink(like, path, overwrite)
