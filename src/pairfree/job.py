@@ -39,7 +39,7 @@ from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 ARCHITECTURE = (
     *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width", "critic_width"),
-    *("generator_px", "noise_width", "noise_body", "noise_head"),
+    *("generator_px", "noise_width", "noise_body", "noise_head", "rough_width"),
     "critic_norm",
     "patch_px",
 )

@@ -55,6 +55,16 @@ def test_a_dark_level_of_the_noise_images_is_not_learned(small):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_the_dark_level_is_that_of_each_channel(small):
+    method, data = small.method("noisy-n2n", channels=3), small.data(channels=3)
+    levels = torch.tensor([0.1, 0.4, -0.2])
+    noise = data.noise.like(torch.cat([(data.noise.plane(index) + levels.view(-1, 1, 1)).flatten() for index in range(len(data.noise))]))
+    method.prepare(TrainingData(data.noisy, data.target, noise=data.noise), 0)
+    before = method.level.flatten()
+    method.prepare(TrainingData(data.noisy, data.target, noise=noise), 0)
+    torch.testing.assert_close(method.level.flatten() - before, levels, atol=1e-5, rtol=0)
+
+
 def test_a_step_before_prepare_is_refused(small):
     method, data = small.method("noisy-n2n"), small.data()
     with pytest.raises(ConfigError, match="prepare must come before"):

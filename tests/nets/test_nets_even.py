@@ -58,6 +58,19 @@ def test_level_and_mean(even, brightness):
     assert float(even.back(mean)[0, 0]) == pytest.approx(brightness, abs=0.002)
 
 
+@pytest.mark.parametrize("brightest", [1.2, 20.0, 200.0])
+@pytest.mark.parametrize("darkest", [-0.2, -5.0])
+def test_pixels_far_beyond_all_others_take_no_precision(brightest, darkest):
+    """Hot and dead pixels: E[f(x + N)] of normal noise comes back as x, within 0.1 % of the range."""
+    made = EvenNoise(2)
+    made.set(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (darkest, brightest))
+    for x in (0.06, 0.1, 0.3, 0.6, 1.0):
+        noise = np.sqrt(GAIN[0] * x + FLOOR[0]) * np.random.default_rng(1).standard_normal(500_000)
+        z = torch.from_numpy(x + np.concatenate([noise, -noise])).expand(1, 2, 1, 1_000_000)
+        mean = made(z)[0, 0, 0].mean().expand(1, 2, 1, 1).float()
+        assert float(made.back(mean)[0, 0]) == pytest.approx(x, abs=0.001)
+
+
 def test_the_way_back_goes_straight_on_beyond_the_images(even):
     found = even.back(torch.tensor([-40.0, -39.0, 40.0, 41.0]).expand(1, 2, 1, 4))[0, 0, 0]
     assert (found.diff() > 0).all()

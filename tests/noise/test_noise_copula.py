@@ -90,6 +90,16 @@ def test_channels_share_noise_as_given():
     np.testing.assert_allclose(made.std((0, 2, 3)), given.std((0, 2, 3)), rtol=0.03)
 
 
+@pytest.mark.parametrize("shift", [(0, 1), (2, 0), (0, -3)])
+def test_noise_that_moves_from_channel_to_channel_moves_the_same_way(shift):
+    """The second channel is the first one, moved: so it is in what is made."""
+    first = np.random.default_rng(0).normal(0, 10, (100, 1, 64, 64))
+    made = sample(fit_copula(np.concatenate([first, np.roll(first, shift, (2, 3))], 1).astype(np.float32)))
+    there, opposite = (np.roll(made[:, 0], (sign * shift[0], sign * shift[1]), (1, 2)) for sign in (1, -1))
+    assert np.corrcoef(there.ravel(), made[:, 1].ravel())[0, 1] > 0.8
+    assert abs(np.corrcoef(opposite.ravel(), made[:, 1].ravel())[0, 1]) < 0.2
+
+
 def test_a_part_of_a_larger_field_is_the_field():
     """No size, no seams: the same white noise gives the same noise, whatever the window."""
     noise = noise_of(fit_copula(patches("correlated:sigma=25", 40)))

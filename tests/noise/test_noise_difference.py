@@ -90,6 +90,28 @@ def test_a_blank_set_is_refused():
         measure([np.zeros((1, 80, 80))], scenes(2, 1))
 
 
+@pytest.mark.parametrize("blank_in_both", [True, False])
+def test_a_channel_that_shows_nothing_gets_no_noise(blank_in_both):
+    """Two dyes in an image of three colours."""
+    rng = np.random.default_rng(5)
+    clean = [np.concatenate([scene, 0.0 * scene[:1]]) for scene in scenes(6, 1, channels=2)]
+    noisy = [np.concatenate([scene + 0.05 * rng.standard_normal(scene.shape), 0.0 * scene[:1]]) for scene in scenes(6, 2, channels=2)]
+    clean = clean if blank_in_both else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
+    found = measure(noisy, clean)
+    assert np.sqrt(found.spectrum.mean((1, 2))) == pytest.approx([0.05, 0.05, 0.0], rel=0.25)
+    assert (found.gain[2], found.offset[2], found.spread[2]) == (1.0, 0.0, 0.0)
+    assert np.isfinite(level(np.stack(clean), found)).all()
+
+
+def test_outliers_are_cut_in_each_channel_by_its_own_deviation():
+    quiet, loud = np.random.default_rng(3).standard_normal((2, 1, 128, 128))
+    quiet[0, 5, 5] = 50.0
+    spectrum = np.ones((2, 128, 128))
+    for scale in (1.0, 100.0):
+        (made,) = restored([np.concatenate([quiet, scale * loud])], spectrum)
+        assert made[0, 5, 5] < 5.0
+
+
 def test_the_level_has_unit_mean_square_and_never_vanishes():
     clean = scenes(4, 1)
     found = measure(noisy_set(1.0), clean)

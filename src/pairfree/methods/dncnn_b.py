@@ -36,7 +36,8 @@ class DnCNNBConfig(SingleConfig):
 PRESETS = {
     # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset.
     "cpu": DnCNNBConfig(),
-    # Departs from the paper: `paper`: 17 layers, Adam and the schedule of the IDDP tables instead of 20 layers and SGD.
+    # Departs from the paper: `paper`: 17 layers, Adam, patches of 64 px and the schedule of the IDDP tables instead of 20 layers, SGD and
+    # 50 px.
     "paper": DnCNNBConfig(**{**PUBLISHED, "net": "dncnn"}, patch_px=64, batch_size=128, lr=1e-3, steps=200_000),
 }
 

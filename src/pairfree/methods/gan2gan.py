@@ -110,7 +110,8 @@ PRESETS = {
     # all is learned on intensities in which it does not; network, optimiser and precision are those of every method's `cpu` preset.
     "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, stabilise=True),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
-    # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only.
+    # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only; 20,000 noise patches of any data,
+    # where the paper has 40,000 of micrographs.
     "paper": GAN2GANConfig(
         **PUBLISHED,
         steps=23_790,

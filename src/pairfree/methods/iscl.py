@@ -240,7 +240,7 @@ class ISCL(UnpairedMethod):
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
         # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
-        # neither.
+        # neither. Patches are flipped and turned for all data, in the paper for electron micrographs.
         self.optimizers = {"F, G": optimizer(config, self.F, self.G), "D_X, D_Y": radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
@@ -396,12 +396,12 @@ class ISCL(UnpairedMethod):
         # all tiles.
         for net in (self.ensemble.denoise, self.ensemble.extract):
             if net is not None:
-                recompute_running_statistics(net, (self._seen(data.batch(seed, k, self.batch_size)) for k in range(SETTLING_BATCHES)))
+                recompute_running_statistics(net, (self._seen(data, seed, k) for k in range(SETTLING_BATCHES)))
 
-    def _seen(self, batch: Batch) -> Tensor:
-        """What F and H see of a batch."""
-        x = inside(batch.noisy)
-        return x if self.transplant is None else self.transplant(x)
+    def _seen(self, data: TrainingData, seed: int, step: int) -> Tensor:
+        """What F and H see of the noisy patches of a step."""
+        x, at = inside(data.batch(seed, step, self.batch_size).noisy), At(seed, step, "finish", step, SETTLING_BATCHES)
+        return x if self.transplant is None else self.transplant(self.transplant.upright(x, at))
 
     @property
     def disagrees(self) -> bool:

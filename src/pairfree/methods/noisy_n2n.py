@@ -50,15 +50,17 @@ class NoisyN2N(SingleNetwork):
         self.rounds = Rounds(self.net, self.optimizers["net"], self.precision)
         self.networks["previous"] = self.rounds.previous
         self.data: TrainingData | None = None
-        self.level = 0.0
+        self.level = torch.zeros(())
 
     def stages(self) -> tuple[Stage, ...]:
         count = self.config.iterations
         return tuple(Stage(f"Noisy N2N {j}", 1.0 / count) for j in range(1, count + 1))
 
     def prepare(self, data: TrainingData, seed: int) -> None:
-        """The mean of the noise images is their dark level, not noise."""
-        self.data, self.level = data, float(require(data.noise, self.needs.value).flat.mean(dtype=torch.float64))
+        """The mean of the noise images, of each channel, is their dark level, not noise."""
+        noise = require(data.noise, self.needs.value)
+        total = torch.stack([noise.plane(index).sum((1, 2), dtype=torch.float64) for index in range(len(noise))]).sum(0)
+        self.data, self.level = data, (total * noise.channels / noise.flat.numel()).float().view(-1, 1, 1)
         self.rounds.forget()
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], optimizers: bool = True) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 KNOTS = 1025
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
+DEEP = 8.0
+"""The table begins so many deviations of the noise below the point from which the transform goes on straight."""
 STRAIGHT = 0.25
 """Below this part of the darkest patches' variance the transform goes on straight: a square root has no value there."""
 
@@ -48,18 +50,19 @@ class EvenNoise(nn.Module):
             ends: tuple[float, float]) -> None:  # fmt: skip
         """Each (C,): gain, 0 for a channel that stays as it is, floor, brightness of dark and of typical smooth areas (m).
 
-        ends   least and greatest value of the images
+        ends   least and greatest value of the images. The table of the way back is evenly spaced in the root of the brightness, so that
+               one saturated pixel far above all others takes no precision from them; below the darkest areas f is straight
         """
         grows = gain > 0
         level = np.where(grows, gain * typical + floor, 1.0)
         least = STRAIGHT * np.maximum(gain * dark + floor, STRAIGHT * level)
         for buffer, values in ((self.gain, gain), (self.floor, floor), (self.least, least), (self.middle, typical)):
             buffer.copy_(torch.from_numpy(values))
-        span = ends[1] - ends[0]
-        x = np.linspace(ends[0] - span, ends[1] + span, KNOTS)
+        first = np.where(grows, (least - floor) / np.where(grows, gain, 1.0) - DEEP * np.sqrt(least), ends[0])[:, None]
+        x = first + np.linspace(0.0, 1.0, KNOTS) ** 2 * np.maximum(2.0 * ends[1] - ends[0] - first, ends[1] - ends[0])
         spread = np.sqrt(np.maximum(gain[:, None] * x + floor[:, None], least[:, None]))
-        drawn = torch.from_numpy(x[:, None] + spread[..., None] * NODES).to(self.gain.device)
-        self.brightness.copy_(torch.from_numpy(x).expand_as(self.brightness))
+        drawn = torch.from_numpy(x[..., None] + spread[..., None] * NODES).to(self.gain.device)
+        self.brightness.copy_(torch.from_numpy(x))
         self.expected.copy_(self(drawn[None])[0] @ torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(drawn.device))
 
     def forward(self, x: Tensor) -> Tensor:

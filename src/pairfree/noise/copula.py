@@ -119,7 +119,7 @@ def _filters(covariance: FloatArray) -> FloatArray:
     flat = np.where(np.abs(np.arange(-reach, reach + 1)) <= reach // 2, 1.0, taper / taper[reach // 2])
     correlation = correlation * flat[:, None] * flat[None, :]
     spectrum = np.fft.fft2(np.fft.ifftshift(correlation, axes=(-2, -1)))
-    matrices = np.moveaxis(spectrum, (0, 1), (2, 3))
+    matrices = np.moveaxis(spectrum, (0, 1), (3, 2))  # noise that a root R of them makes has the spectrum (R R)^T
     matrices = 0.5 * (matrices + np.conj(np.swapaxes(matrices, -1, -2)))
     values, vectors = np.linalg.eigh(matrices)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.conj(np.swapaxes(vectors, -1, -2))

@@ -97,11 +97,13 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     The exponent is the one of EXPONENTS with which clean windows and drawn noise are most like noisy windows (``energy_distance`` of the
     brightness and the fine and coarse contrast of blocks).
 
-    Raises InputError where a set is blank
+    A channel that is blank in one of the sets, such as the third colour of two dyes, keeps its brightness and gets no noise.
+
+    Raises InputError where every channel is
     """
     window = _window_px(noisy, clean)
     power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
-    if not (np.all(power_x.sum((1, 2)) > 0) and np.all(power_y.sum((1, 2)) > 0)):
+    if not np.any((power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)):
         raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
     bases = _compared(noisy, clean, power_x, power_y) if not (uneven(noisy) or uneven(clean)) else _calm(noisy, clean, window)
     return bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
@@ -128,12 +130,13 @@ def uneven(planes: Sequence[np.ndarray]) -> bool:
 
 def _compared(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], power_x: FloatArray, power_y: FloatArray) -> list[Difference]:
     """From the spectra of the whole sets, with each exponent."""
-    gain = np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1))
+    seen = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
+    gain = np.where(seen, np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1)), 1.0)
     means_x, means_y = (np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean))
-    offset = means_x.mean(0) - gain * means_y.mean(0)
+    offset = np.where(seen, means_x.mean(0) - gain * means_y.mean(0), 0.0)
     square = (gain**2)[:, None, None]
-    spectrum = np.maximum(power_x - square * power_y, 0.0) / square
-    spread = np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
+    spectrum = seen[:, None, None] * np.maximum(power_x - square * power_y, 0.0) / square
+    spread = seen * np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
     return [Difference(gain, offset, spectrum, spread, exponent, _size(clean, exponent)) for exponent in EXPONENTS]
 
 
@@ -172,7 +175,8 @@ def restored(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[Floa
     not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
     """
     centered = [plane - plane.mean((1, 2), keepdims=True) for plane in extracted]
-    cut = [np.clip(plane, -OUTLIER * plane.std(), OUTLIER * plane.std()) for plane in centered]
+    most = [OUTLIER * plane.std((1, 2), keepdims=True) for plane in centered]
+    cut = [np.clip(plane, -ends, ends) for plane, ends in zip(centered, most, strict=True)]
     found = power_spectrum(cut, spectrum.shape[-1])
     gain = np.minimum(np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN)
     finer = {shape: _resampled(gain, (2 * shape[0], 2 * shape[1])) for shape in {plane.shape[1:] for plane in cut}}
