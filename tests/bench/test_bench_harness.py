@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
+from pairfree.bench import base, bsd68, cache, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES
-from pairfree.errors import ConfigError, InputError
+from pairfree.errors import BusyError, ConfigError, InputError
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
-from pairfree.methods import METHODS
+from pairfree.methods import METHODS, PRESETS
 from pairfree.noise.copula import fit_copula
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
@@ -127,29 +127,59 @@ def test_a_measured_cell_is_not_measured_again_and_a_changed_one_is(bench, tmp_p
 
 def test_the_key_follows_data_and_settings():
     task, cell = tiny_task(None, CELLS[4]), CELLS[4]
-    key = harness.cache_key(task, cell)
-    assert key == harness.cache_key(tiny_task(None, cell), cell)
+    key = cache.cache_key(task, cell)
+    assert key == cache.cache_key(tiny_task(None, cell), cell)
     task.test[0].clean[0, 0, 0] += 1e-9
-    assert key != harness.cache_key(task, cell)
+    assert key != cache.cache_key(task, cell)
     other = Cell("hum", "n2c", "cpu", settings={**TINY, "lr": 1e-3})
-    assert key != harness.cache_key(tiny_task(None, other), other)
+    assert key != cache.cache_key(tiny_task(None, other), other)
 
 
 def test_a_result_holds_while_its_config_is_what_it_was():
     """A new option at its default leaves measured cells measured; any other difference does not."""
     cell = CELLS[4]
-    stored = harness.settings_of(cell)
-    assert harness.same_settings(stored, cell)
+    stored = cache.settings_of(cell)
+    assert cache.same_settings(stored, cell)
     older = {name: value for name, value in stored.items() if name != "max_norm"}
-    assert harness.same_settings(older, cell)
-    assert not harness.same_settings(older, replace(cell, settings={**cell.settings, "max_norm": 7.0}))
-    assert not harness.same_settings({**stored, "lr": 0.5}, cell)
-    assert not harness.same_settings({**stored, "gone": 1}, cell)
-    assert harness.holds({"key": "a", "training": {"config": stored}}, "a", cell)
-    assert not harness.holds({"key": "a", "training": {"config": stored}}, "b", cell)
-    assert harness.holds({"key": "a", "training": {}}, "a", CELLS[1])
+    assert cache.same_settings(older, cell)
+    assert not cache.same_settings(older, replace(cell, settings={**cell.settings, "max_norm": 7.0}))
+    assert not cache.same_settings({**stored, "lr": 0.5}, cell)
+    assert not cache.same_settings({**stored, "gone": 1}, cell)
+    task = tiny_task(None, cell)
+    key = cache.cache_key(task, cell)
+    assert cache.holds({"key": key, "training": {"config": stored}}, task, cell)
+    assert not cache.holds({"key": "b", "training": {"config": stored}}, task, cell)
+    assert cache.holds({"key": cache.cache_key(task, CELLS[1]), "training": {}}, task, CELLS[1])
     image = Cell("hum", "dip", "cpu", minutes=2.0)
-    assert (harness.settings_of(image)["minutes"], harness.settings_of(image)["steps"]) == (2.0, 0)
+    assert (cache.settings_of(image)["minutes"], cache.settings_of(image)["steps"]) == (2.0, 0)
+
+
+def test_a_new_option_that_a_cell_spells_out_leaves_it_measured():
+    """Rows that list every difference from a preset list new options too, at the default that they always had."""
+    old = Cell("hum", "n2c", "cpu", settings=TINY)
+    new = replace(old, settings={**TINY, "max_norm": PRESETS["n2c"]["cpu"].max_norm})
+    task = tiny_task(None, old)
+    config = {name: value for name, value in cache.settings_of(old).items() if name != "max_norm"}
+    stored = {"key": cache.cache_key(task, old), "training": {"config": config}}
+    assert cache.holds(stored, task, new)
+    assert not cache.holds(stored, task, replace(old, settings={**TINY, "max_norm": 7.0}))
+
+
+def test_a_cell_that_another_process_measures_is_left_alone(bench, tmp_path):
+    folder = tmp_path / "runs/tiny" / replace(CELLS[4], minutes=MINUTES).slug
+    with harness._alone(folder), pytest.raises(BusyError, match="in use by process"):
+        bench("n2c")
+    assert not folder.exists()
+    assert "dB" in bench("n2c")[1][0]
+
+
+def test_rows_with_older_settings_say_so():
+    name, result = stored(0, 28.0)
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, {name: result})
+    assert "1,200 steps |" in table
+    result["training"]["config"]["lr"] = 0.5
+    table = tables.markdown(TINY_EXPERIMENT, CELLS, {name: result})
+    assert "1,200 steps, older settings |" in table
 
 
 def test_a_killed_cell_goes_on(bench, tmp_path):
@@ -191,7 +221,7 @@ def stored(seed, psnr, groups=("all",), threads=2, steps=1200):
     return cell.name, {
         "cell": cell.name,
         "scores": {group: {"psnr_db": psnr, "ssim": 0.5, "n": 2} for group in groups},
-        "training": {"seconds": 60.0, "steps": [["train", steps]]},
+        "training": {"seconds": 60.0, "steps": [["train", steps]], "config": cache.settings_of(cell)},
         "environment": {"processor": "P", "threads": threads},
     }
 
@@ -227,16 +257,16 @@ def test_every_cell_of_every_experiment_can_be_built(name, preset):
     for cell in cells:
         assert cell.method in METHODS or cell.method in BASELINES
         if cell.method not in BASELINES:
-            assert harness.settings_of(cell).items() >= dict(cell.settings).items()
+            assert cache.settings_of(cell).items() >= dict(cell.settings).items()
 
 
 def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
     cells = harness.cells_of(harness.EXPERIMENTS["wf"], "cpu")
-    assert {harness.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES} == {5.0}
+    assert {cache.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES} == {5.0}
     assert all("minutes" not in cell.settings for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper"))
-    assert {
-        harness.settings_of(cell)["minutes"] for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu") if cell.method == "n2v"
-    } == {10.0}
+    assert {cache.settings_of(cell)["minutes"] for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu") if cell.method == "n2v"} == {
+        10.0
+    }
 
 
 @pytest.fixture
@@ -275,7 +305,7 @@ def test_the_first_estimates_of_noisy_n2n_have_the_noise_their_row_says(data):
         )
         assert errors.std() == pytest.approx(noisy_n2n.ESTIMATES[cell.row], rel=0.05)
         assert np.std(task.noise_images) == pytest.approx(25, rel=0.05)
-        assert harness.settings_of(cell)["iterations"] == (1 if cell.row == noisy_n2n.CLEAN_ROW else 3)
+        assert cache.settings_of(cell)["iterations"] == (1 if cell.row == noisy_n2n.CLEAN_ROW else 3)
 
 
 def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data):
@@ -313,6 +343,20 @@ def test_fmd_columns_hold_what_the_paper_scores():
     assert not fmd.belongs("TwoPhoton_BPAE_R_3", "confocal + two-photon MICE")
     assert not fmd.belongs("WideField_BPAE_B_1", "confocal + two-photon MICE")
     assert fmd.belongs("WideField_BPAE_B_1", "wide-field")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "column", "missing"),
+    [
+        (ct, "chest, fold 0", "covid_ny_sbu"),
+        (ct, ct.MAYO, "covid_ny_sbu"),
+        (ct_dose, ct.MAYO, "quarter"),
+        (ct_dose, "phantom, dose 10 %", "lcd_phantom"),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_named(experiment, column, missing, tmp_path):
+    with pytest.raises(InputError, match=rf"{missing}.*: holds no .*; this experiment needs that data set"):
+        experiment.task(tmp_path, Cell(column, "iscl", "cpu"))
 
 
 def test_bad_choices_are_one_line(bench, tmp_path, monkeypatch):
@@ -380,7 +424,7 @@ def test_a_run_is_scored_on_its_way_and_goes_on(bench, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         bench("n2c", on_step=kill, minutes=0.02)
-    (folder,) = (tmp_path / "runs/tiny").iterdir()
+    (folder,) = [one for one in (tmp_path / "runs/tiny").iterdir() if one.is_dir()]
     before = json.loads((folder / "probes.json").read_text())
     assert len(before) == 1
     bench("n2c", minutes=0.02)
@@ -418,7 +462,7 @@ def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
     cell = CELLS[0]
     plain = tiny_task(None, cell)
     windowed = replace(plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test])
-    assert harness.cache_key(plain, cell) != harness.cache_key(windowed, cell)
+    assert cache.cache_key(plain, cell) != cache.cache_key(windowed, cell)
     found = harness.score_groups(TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test])
     clipped = [(np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float))) for image in windowed.test]
     expected = np.mean([peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped])

@@ -7,6 +7,8 @@ import pytest
 
 from pairfree.bench import overview
 from pairfree.bench.base import Cell, Experiment
+from pairfree.bench.baselines import BASELINES
+from pairfree.bench.cache import settings_of
 from pairfree.bench.harness import EXPERIMENTS, cells_of
 
 CELLS = [Cell("hum", "noisy", "cpu"), *(Cell("hum", "iddp", "cpu", seed) for seed in range(3)), Cell("buzz", "noisy", "cpu")]
@@ -17,7 +19,8 @@ TINY = Experiment(
 
 
 def result(cell, date="2026-02-03 10:00 UTC", **environment):
-    return {"cell": cell.name, "environment": {"date": date, "processor": "a chip", **environment}}
+    config = {} if cell.method in BASELINES else settings_of(cell)
+    return {"cell": cell.name, "training": {"config": config}, "environment": {"date": date, "processor": "a chip", **environment}}
 
 
 @pytest.fixture
@@ -38,6 +41,12 @@ def test_a_state_says_how_many_where_and_when():
     assert overview.state(CELLS, results) == "2 of 5 cells measured, 2026-02-03 to 2026-02-05, on a big card, a chip"
     assert overview.state(CELLS, {CELLS[0].name: result(CELLS[0])}) == "1 of 5 cells measured, 2026-02-03, on a chip"
     assert overview.state(CELLS, {}) == "0 of 5 cells measured"
+
+
+def test_a_state_tells_results_of_older_settings():
+    results = {cell.name: result(cell) for cell in CELLS[:3]}
+    results[CELLS[1].name]["training"]["config"]["lr"] = 0.5
+    assert overview.state(CELLS, results).startswith("3 of 5 cells measured (1 with older settings), 2026-02-03, on")
 
 
 def test_missing_rows_are_named_by_column():

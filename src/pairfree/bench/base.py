@@ -122,6 +122,14 @@ def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: 
     return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
 
 
+def files_of(folder: Path, pattern: str) -> list[Path]:
+    """Files of a data set, sorted. InputError where there are none."""
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise InputError(f"{folder}: holds no {pattern}; this experiment needs that data set, see docs/results.md")
+    return found
+
+
 def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
     """Clean 8-bit images of a folder by stem, (C, H, W) float64 grey levels; colour becomes grey (BT.601) when one channel is asked for."""
     found = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task, filter_cells
+from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task, files_of, filter_cells
 from pairfree.evaluate.ct import detectability, flat_regions, noise_power
 from pairfree.files.formats import open_image
 from pairfree.noise.files import simulate_pixels
@@ -57,10 +57,10 @@ def task(data: Path, cell: Cell) -> Task:
     """A fold: one patient's slices at simulated quarter dose, another's clean. "Mayo": the noisy files themselves with those of the noisy
     side, and the clean side; it has no pairs to train on, so no supervised row."""
     chest = data / "ct" / "covid_ny_sbu"
-    clean = {path.stem: _hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(PATIENTS)}
+    clean = {path.stem: _hu(path) for path in files_of(chest, "*.dcm") if path.stem.startswith(PATIENTS)}
     quarter = mayo(data)
     if cell.column == MAYO:
-        noisy = [_hu(path) for path in sorted(chest.glob("*.dcm")) if path.stem.startswith(NOISY_PATIENTS)]
+        noisy = [_hu(path) for path in files_of(chest, "*.dcm") if path.stem.startswith(NOISY_PATIENTS)]
         return Task(noisy=[*noisy, *(image.noisy for image in quarter)], unpaired=list(clean.values()), test=[*quarter, *_phantom(data)])
     fold = FOLDS.index(cell.column)
     ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))
@@ -92,7 +92,7 @@ def _low_dose(folder: Path, name: str) -> np.ndarray:
 
 def mayo(data: Path) -> list[Scored]:
     """The quarter-dose slices and their partners at full dose, HU."""
-    sides = {side: sorted((data / "ct" / "mayo_L506" / side).glob("*.npy")) for side in ("quarter", "full")}
+    sides = {side: files_of(data / "ct" / "mayo_L506" / side, "*.npy") for side in ("quarter", "full")}
     low, width = ABDOMEN_HU
     return [
         Scored(quarter.stem, _hu(quarter), _hu(full).astype(np.float64), "Mayo abdomen", low, width)
@@ -105,7 +105,7 @@ def _phantom(data: Path) -> list[Scored]:
     found = []
     for kind in ("present", "absent"):
         folder = data / "ct" / "lcd_phantom" / "dose_100" / f"signal_{kind}"
-        for path in sorted(folder.glob("*.raw")):
+        for path in files_of(folder, "*.raw"):
             found.append(Scored(path.stem, phantom_draw(path), None, f"phantom, {kind}"))
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from pairfree.bench import ct
-from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells
+from pairfree.bench.base import Cell, Experiment, Scored, Task, files_of, filter_cells
 
 PHANTOM = {"phantom, dose 10 %": "dose_010", "phantom, dose 100 %": "dose_100"}
 GAUSSIANS_PX = (0.5, 1.0, 2.0)
@@ -39,9 +39,10 @@ def task(data: Path, cell: Cell) -> Task:
 def _phantom(data: Path, dose: str) -> list[Scored]:
     """Ten draws with the signal, and the object that they are of; HU."""
     folder = data / "ct" / "lcd_phantom"
-    truth = np.fromfile(folder / "ground_truth.raw", "<u2").reshape(1, 256, 256).astype(np.float64) - ct.PHANTOM_OFFSET
+    (whole,) = files_of(folder, "ground_truth.raw")
+    truth = np.fromfile(whole, "<u2").reshape(1, 256, 256).astype(np.float64) - ct.PHANTOM_OFFSET
     low, width = ct.ABDOMEN_HU
-    draws = sorted((folder / dose / "signal_present").glob("*.raw"))
+    draws = files_of(folder / dose / "signal_present", "*.raw")
     return [Scored(path.stem, ct.phantom_draw(path), truth, PHANTOM_GROUP, low, width) for path in draws]
 
 

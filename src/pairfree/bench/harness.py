@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from pairfree import api
 from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, one_image, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
-from pairfree.config import choose, updated
+from pairfree.bench.cache import cache_key, holds, settings_of
+from pairfree.config import choose
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
@@ -30,9 +31,9 @@ from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
+from pairfree.files.lock import Lock
 from pairfree.methods import PRESETS
 from pairfree.methods.base import Needs
-from pairfree.methods.one_image import with_budget
 
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
@@ -86,11 +87,12 @@ def run(
         target = out / name / f"{cell.slug}.json"
         label = f"[{number}/{len(chosen)}] {cell.name}"
         task = experiment.task(root, cell)
-        key = cache_key(task, cell)
-        if target.is_file() and holds(json.loads(target.read_text(encoding="utf-8")), key, cell):
+        if target.is_file() and holds(json.loads(target.read_text(encoding="utf-8")), task, cell):
             say(f"{label}: measured before")
             continue
-        result = measure(experiment, cell, task, out.parent / "runs" / name / cell.slug, device, key, on_step)
+        key, folder = cache_key(task, cell), out.parent / "runs" / name / cell.slug
+        with nullcontext() if cell.method in BASELINES else _alone(folder):
+            result = measure(experiment, cell, task, folder, device, key, on_step)
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
@@ -119,41 +121,15 @@ def data_folder(data: Path | None) -> Path:
     return given
 
 
-def cache_key(task: Task, cell: Cell) -> str:
-    """Digest of what decides a cell's number beside its method's config: data, cell, budget, and the version of the code's contract."""
-    digest = hashlib.sha256()
-    scored = [image.noisy for image in task.test], [image.clean for image in task.test if image.clean is not None]
-    for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
-        for array in group:
-            digest.update(np.ascontiguousarray(array).data)
-    words: list[Any] = [cell.name, sorted(cell.settings.items()), cell.minutes, pairfree.__version__]
-    windows = [(image.low, image.data_range) for image in task.test]
-    if set(windows) != {(Scored.low, Scored.data_range)}:
-        words.append(windows)
-    digest.update(json.dumps(words, default=str, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def holds(result: Mapping[str, Any], key: str, cell: Cell) -> bool:
-    """Whether a stored result is that of this cell as it would be measured now."""
-    return bool(result["key"] == key) and (cell.method in BASELINES or same_settings(result["training"]["config"], cell))
-
-
-def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
-    """Whether a cell was trained with the config it has now. An option that did not exist then must be at its default, which by our rule
-    does what was done before there was the option."""
-    config = _config(cell)
-    defaults = {field.name: field.default for field in fields(config)}
-    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(asdict(config), sort_keys=True)
-
-
-def settings_of(cell: Cell) -> dict[str, Any]:
-    """The full config of a trained cell: a changed preset is another cell."""
-    return asdict(_config(cell))
-
-
-def _config(cell: Cell) -> Any:
-    return with_budget(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None)
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """BusyError while another process measures the cell of this folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder.with_name(f"{folder.name}.lock"), folder)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def measure(

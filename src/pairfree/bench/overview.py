@@ -9,6 +9,7 @@ from typing import Any
 
 from pairfree.bench import tables
 from pairfree.bench.base import Cell, Experiment
+from pairfree.bench.cache import up_to_date
 from pairfree.bench.harness import BENCH_PRESETS, EXPERIMENTS, cells_of
 
 PAPERS = ("ISCL", "GAN2GAN", "IDDP")
@@ -31,13 +32,14 @@ def overview(out: Path) -> str:
 
 
 def state(cells: Iterable[Cell], results: Results) -> str:
-    """ "34 of 158 cells measured, 2026-11-01 to 2026-11-22, on AMD EPYC"."""
+    """ "34 of 158 cells measured (2 with older settings), 2026-11-01 to 2026-11-22, on AMD EPYC"."""
     every = list(cells)
     facts = [results[cell.name]["environment"] for cell in every if cell.name in results]
     dates = sorted({one["date"].split()[0] for one in facts})
     devices = sorted({one.get("gpu", one["processor"]) for one in facts})
     when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, on {', '.join(devices)}" if facts else ""
-    return f"{len(facts)} of {len(every)} cells measured{when}"
+    older = sum(not up_to_date(results[cell.name], cell) for cell in every if cell.name in results)
+    return f"{len(facts)} of {len(every)} cells measured{f' ({older} with older settings)' if older else ''}{when}"
 
 
 def missing(cells: Iterable[Cell], results: Results) -> list[str]:

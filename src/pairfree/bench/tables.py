@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.bench.base import Cell, Experiment
+from pairfree.bench.cache import up_to_date
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -28,7 +29,7 @@ def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, d
         rows: dict[str, list[dict[str, Any]]] = {}
         for cell in cells:
             if cell.column == column and cell.name in results:
-                rows.setdefault(cell.row, []).append(results[cell.name])
+                rows.setdefault(cell.row, []).append({**results[cell.name], "older": not up_to_date(results[cell.name], cell)})
         if rows:
             lines += _table(experiment, column, rows)
     missing = sum(cell.name not in results for cell in cells)
@@ -49,7 +50,7 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
         cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
         first = found[0]
-        budget = _budget([one["training"] for one in found])
+        budget = _budget([one["training"] for one in found]) + ", older settings" * any(one["older"] for one in found)
         device = "; ".join(dict.fromkeys(_device(one["environment"]) for one in found))
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]

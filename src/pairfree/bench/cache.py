@@ -1,0 +1,65 @@
+"""Whether a stored result is that of a cell as it would be measured now: same data, same code's contract, same settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+import pairfree
+from pairfree.bench.base import Cell, Scored, Task
+from pairfree.bench.baselines import BASELINES
+from pairfree.config import updated
+from pairfree.methods import PRESETS
+from pairfree.methods.one_image import with_budget
+
+
+def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> str:
+    """Digest of what decides a cell's number beside its method's config: data, cell, budget, and the version of the code's contract.
+
+    known   names of the settings that there were when a result was made, None for all
+    """
+    digest = hashlib.sha256()
+    scored = [image.noisy for image in task.test], [image.clean for image in task.test if image.clean is not None]
+    for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
+        for array in group:
+            digest.update(np.ascontiguousarray(array).data)
+    settings = sorted((name, value) for name, value in cell.settings.items() if known is None or name in known)
+    words: list[Any] = [cell.name, settings, cell.minutes, pairfree.__version__]
+    windows = [(image.low, image.data_range) for image in task.test]
+    if set(windows) != {(Scored.low, Scored.data_range)}:
+        words.append(windows)
+    digest.update(json.dumps(words, default=str, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def holds(result: Mapping[str, Any], task: Task, cell: Cell) -> bool:
+    """Whether a stored result is that of this cell as it would be measured now."""
+    known = None if cell.method in BASELINES else result["training"]["config"]
+    return bool(result["key"] == cache_key(task, cell, known)) and up_to_date(result, cell)
+
+
+def up_to_date(result: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a stored result has the cell's settings of today."""
+    return cell.method in BASELINES or same_settings(result["training"]["config"], cell)
+
+
+def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a cell was trained with the config it has now. An option that did not exist then must be at its default, which by our rule
+    does what was done before there was the option."""
+    config = _config(cell)
+    defaults = {field.name: field.default for field in fields(config)}
+    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(asdict(config), sort_keys=True)
+
+
+def settings_of(cell: Cell) -> dict[str, Any]:
+    """The full config of a trained cell: a changed preset is another cell."""
+    return asdict(_config(cell))
+
+
+def _config(cell: Cell) -> Any:
+    return with_budget(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None)
