@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "iscl_evidence.json")
     given = parser.parse_args()
-    found = {}
+    found = json.loads(given.out.read_text(encoding="utf-8"))["cells"] if given.out.is_file() else {}  # run folders may be deleted
     cells = [("em", cell) for cell in em.cells("cpu")] + [("ablation", cell) for cell in em.ablation_cells("cpu")]
     for experiment, cell in cells:
         run = given.runs / experiment / cell.slug / "run"

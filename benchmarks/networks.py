@@ -52,9 +52,9 @@ def main() -> None:
     given = parser.parse_args()
     done = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {"rows": {}}
     for name, settings in ROWS.items():
-        if name not in done["rows"]:
-            done["rows"][name] = measure(given.data, given.minutes, settings)
-            done["environment"] = environment(torch.device("cpu"), "auto")
+        stored = done["rows"].get(name, {})
+        if stored.get("settings") != settings or stored.get("minutes") != given.minutes:
+            done["rows"][name] = {**measure(given.data, given.minutes, settings), "environment": environment(torch.device("cpu"), "auto")}
             given.out.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {done['rows'][name]['psnr_db']:.2f} dB, {done['rows'][name]['steps'][0][1]:,} steps", flush=True)
 

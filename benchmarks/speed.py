@@ -404,7 +404,7 @@ def measure(effort: Effort, device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of pairfree beside bare PyTorch.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "speed.json", help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="JSON file to write; benchmarks/results/speed.json, and nothing with --quick")
     parser.add_argument("--quick", action="store_true", help="small pictures, few steps: does the script work; no numbers to quote")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -414,9 +414,11 @@ def main() -> None:
         return
     found = {"quick": asked.quick} | measure(QUICK if asked.quick else FULL, torch.device(asked.device))
     print_results(found)
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten: {asked.out}")
+    out = asked.out or (None if asked.quick else Path(__file__).parent / "results" / "speed.json")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"\nwritten: {out}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from pairfree.files.listing import partners
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
 
 EXAMPLES = 4
-EVIDENCE_PLANES = 16
+EVIDENCE_PLANES, EVIDENCE_PX = 16, 2048
+"""Of so many planes, so much of each: evidence takes about ten times the memory of a plane of float64."""
 CROP_PX = 320
 MIN_EVIDENCE_PX = 32
 
@@ -35,15 +36,13 @@ def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Se
     warnings   about the files; clean_planes   of the unpaired clean set
     Returns    signs that the network makes up what was not there, one line each
     """
-    shown = [(noisy.names[index], noisy.planes[index]) for index in evenly(len(noisy.planes), EVIDENCE_PLANES)]
+    shown, side = evenly(len(noisy.planes), EVIDENCE_PLANES), EVIDENCE_PX
     if model.method.one_image:
         shown = []  # learning one to show it would take minutes
     elif not model.method.trains:  # nothing was, so nothing should take minutes
-        shown = [
-            (name if max(plane.shape) <= CROP_PX else f"{name}, its middle", plane[:, *_middle(plane)]) for name, plane in shown[:EXAMPLES]
-        ]
-    pairs = [(name, plane, model.predictor.predict(plane)) for name, plane in shown]
-    data = run_report(run, model, noisy, pairs, warnings, clean_planes)
+        shown, side = shown[:EXAMPLES], CROP_PX
+    planes = [_middle(noisy.names[index], noisy.planes[index], side) for index in shown]
+    data = run_report(run, model, noisy, planes, warnings, clean_planes)
     write_report(run.report_path, data)
     return made_up(pool([one for _, one in data.evidence])) if data.evidence else []
 
@@ -52,26 +51,25 @@ def run_report(
     run: RunFolder,
     model: Model,
     noisy: ImageSet,
-    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    planes: Sequence[tuple[str, np.ndarray]],
     warnings: Sequence[str] = (),
     clean_planes: int = 0,
 ) -> ReportData:
-    """The report's data. ``pairs`` are (name, noisy, denoised), arrays (C, H, W)."""
+    """The report's data. ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held."""
     method, facts = model.method, model.facts
     environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
     config = run.read_config()
-    own = [(name, before[model.own], after[model.own]) for name, before, after in pairs]
-    evidence = _evidence(own)
+    examples, evidence, levels = _looked_at(model, planes)
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
         command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
         method_key=method.key,
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
-        examples=[_example(model, *pair) for pair in pairs[:: max(1, len(pairs) // EXAMPLES)][:EXAMPLES]],
+        examples=examples,
         curves=_curves(run.events()),
         evidence=evidence,
-        noise=_noise(own, evidence),
+        noise=_noise(levels, evidence),
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
@@ -81,18 +79,37 @@ def run_report(
     )
 
 
+def _looked_at(model: Model, planes: Sequence[tuple[str, np.ndarray]]) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
+    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before anything was removed."""
+    examples: list[Example] = []
+    evidence: list[tuple[str, Evidence]] = []
+    levels: list[float] = []
+    for turn, (name, plane) in enumerate(planes):
+        denoised = model.predictor.predict(plane)
+        own = plane[model.own]
+        evidence += _evidence([(name, own, denoised[model.own])])
+        levels += [estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX]
+        if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
+            examples.append(_example(model, name, plane, denoised))
+    return examples, evidence, levels
+
+
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
-    (height, width), (rows, columns) = noisy.shape[1:], _middle(noisy)
-    first, second = (_samples_last(array[model.own, rows, columns]) for array in (noisy, denoised))
-    apart = _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns]) if model.method.disagrees else None
+    (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
+    first, second = (_samples_last(array[model.own, rows, columns].copy()) for array in (noisy, denoised))
+    apart = _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns].copy()) if model.method.disagrees else None
     text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
 
 
-def _middle(plane: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the middle of (C, H, W), at most CROP_PX a side."""
-    starts = [max(0, (length - CROP_PX) // 2) for length in plane.shape[1:]]
-    return slice(starts[0], starts[0] + CROP_PX), slice(starts[1], starts[1] + CROP_PX)
+def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
+    """At most ``side`` pixels a side of (C, H, W), with a name that says so."""
+    return (name, plane) if max(plane.shape[1:]) <= side else (f"{name}, its middle", plane[:, *_center(plane, side)])
+
+
+def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
+    rows, columns = (slice(start, start + side) for start in (max(0, (length - side) // 2) for length in plane.shape[1:]))
+    return rows, columns
 
 
 def _samples_last(array: np.ndarray) -> np.ndarray:
@@ -133,10 +150,8 @@ def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list
     return [float(np.mean(xs[g : g + width])) for g in groups], [float(np.mean(ys[g : g + width])) for g in groups]
 
 
-def _noise(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
+def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
     """What is known of the noise: its level before anything was removed, what was removed, and how that depends on the signal."""
-    planes = [plane.astype(np.float64) for _, noisy, _ in pairs for plane in noisy if min(plane.shape) >= MIN_SIDE_PX]
-    levels = [estimate_sigma(plane) for plane in planes]
     found = []
     if levels:
         spread = f"{number(min(levels))} to {number(max(levels))}"
