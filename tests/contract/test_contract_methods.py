@@ -68,15 +68,30 @@ def test_steps_run_and_denoise_keeps_shape_and_type(key, channels, small):
     assert torch.isfinite(out).all()
 
 
+def learned(method):
+    """Weights that an optimiser changes, by network and name."""
+    held = {id(value) for one in method.optimizers.values() for group in one.param_groups for value in group["params"]}
+    named = ((f"{name}/{key}", value) for name, net in method.networks.items() for key, value in net.named_parameters())
+    return {name: value.detach().clone() for name, value in named if id(value) in held}
+
+
 @pytest.mark.parametrize("key", TRAINED)
-def test_every_stage_changes_the_weights(key, small):
-    method, data = small.method(key), small.data()
-    before = small.copied(method)
-    small.run(method, data)
-    after = small.copied(method)
-    for name in method.networks:
-        weights = [key for key in before if key.startswith(f"net/{name}/")]
-        assert any(not torch.equal(before[key], after[key]) for key in weights)
+def test_every_stage_changes_weights_and_all_networks_change(key, small):
+    method, data, steps = small.method(key), small.data(), 2
+    first, everything = learned(method), small.copied(method)
+    method.prepare(data, 0)
+    for number, stage in enumerate(method.stages()):
+        before = learned(method)
+        for k in range(steps):
+            at = At(0, number * steps + k, stage.name, k, steps)
+            method.step(data.batch(0, at.step, 2), at)
+        assert any(not torch.equal(before[name], value) for name, value in learned(method).items()), stage.name
+    after, copied = learned(method), small.copied(method)
+    for network in method.networks:
+        names = [name for name in after if name.startswith(f"{network}/")]
+        assert not names or any(not torch.equal(first[name], after[name]) for name in names)
+        stored = [name for name in everything if name.startswith(f"net/{network}/")]
+        assert any(not torch.equal(everything[name], copied[name]) for name in stored)
 
 
 @pytest.mark.parametrize("key", TRAINED)
