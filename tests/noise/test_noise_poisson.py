@@ -108,6 +108,16 @@ def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
     assert even < 0.95 * plain
 
 
+def test_what_is_made_even_is_denoised_at_the_unit_level_that_it_has(monkeypatch):
+    seen = []
+    monkeypatch.setattr("pairfree.methods.bm3d.bm3d_image", lambda image, sigma=0.0: seen.append(sigma) or image)
+    x = np.full((128, 128), 90.0)
+    x[:, 64:] = 200.0
+    y = noisy(x, 6.0, 0.0)
+    bm3d_stabilised(y[None])
+    assert seen == [1.0]
+
+
 @needs_bm3d
 def test_constant_and_flat_channels_come_through():
     x = scene(128, 20.0, 200.0)
