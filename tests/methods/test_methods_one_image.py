@@ -281,7 +281,7 @@ def test_one_image_of_many_that_memory_cannot_learn_is_refused_before_the_first(
 
 
 def test_the_time_it_will_take_is_told_without_learning(tmp_path):
-    np.save(tmp_path / "a.npy", np.ones((3, 40, 48), np.float32))
+    np.save(tmp_path / "a.npy", np.ones((3, 41, 51), np.float32))  # no multiples of the stride
     for budget, least, most in (({"minutes": 2.0}, 360.0, 360.0), ({"steps": 500}, 0.5, 300.0)):
         model = pf.train([scene(0.1, 40)[1]], method="dip", settings=TINY["dip"], report=False, **budget)
         seconds, why = seconds_needed(plan_denoising(model, tmp_path, tmp_path / "out"))

@@ -157,9 +157,9 @@ class OneImage(nn.Module):
         """What learning an image of that size takes at most: its minutes, or its steps, from the fastest of a few."""
         if self.config.minutes:
             return 60.0 * self.config.minutes
-        least, took = LEAST_CELLS * self.stride, []
+        sides, took = [max(LEAST_CELLS, -(-side // self.stride)) * self.stride for side in (height, width)], []
         with torch.inference_mode(False), torch.enable_grad():
-            fit = self.make(torch.zeros(1, channels, max(least, height), max(least, width), device=self.seed.device), 0)
+            fit = self.make(torch.zeros(1, channels, *sides, device=self.seed.device), 0)
             for step in range(TIMED_STEPS):
                 began = time.monotonic()
                 fit.step(At(0, step, "image", step, self.config.steps))
