@@ -183,6 +183,8 @@ def _summary(
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
     if model.method.one_image:
         budget = f"{image_budget(facts['config'])} for each image, spent when it is denoised"
+    elif not model.method.trains:
+        budget = "none, nothing is trained"
     if clock is not None:
         budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])

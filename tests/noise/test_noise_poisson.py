@@ -170,4 +170,5 @@ def test_a_budget_that_is_not_used_is_told_and_the_report_takes_crops(tmp_path, 
     pf.train([y, y[:40, :40]], method="bm3d", out=tmp_path / "run")
     text = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "noisy image 0, its middle" in text
+    assert "none, nothing is trained" in text
     assert "noisy image 1, its middle" not in text
