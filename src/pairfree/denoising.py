@@ -159,7 +159,6 @@ def plan_files(
         if found is not None:
             before[path] = found
             continue
-        model.predictor.check_whole(image.height, image.width)
         model.check(image)
         left.add(image, path, maps.get(entry))
     require_space(out, left.disk.needed)

@@ -14,6 +14,7 @@ from pairfree.data.sets import ImageSet, to_channels_first
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
+from pairfree.evaluate.folders import named
 from pairfree.evaluate.noise_view import NoiseSamples
 from pairfree.evaluate.noref import Evidence, pool, residual_evidence
 from pairfree.evaluate.reading import made_up, number, reading
@@ -270,10 +271,8 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
             missing = [~np.isfinite(one) for one in pair]
             if missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1]):  # as --nan mask leaves them
                 pair = [usable(one, name)[0] for one in pair]
-            try:
+            with named(second, first):
                 found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
-            except InputError as error:
-                raise InputError(f"{second} against {first}: {error}") from None
     return found
 
 

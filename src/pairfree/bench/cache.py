@@ -40,7 +40,7 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
 def holds(result: Mapping[str, Any], task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     known = None if cell.method in BASELINES else result["training"]["config"]
-    return bool(result["key"] == cache_key(task, cell, known)) and up_to_date(result, cell)
+    return up_to_date(result, cell) and bool(result["key"] == cache_key(task, cell, known))
 
 
 def up_to_date(result: Mapping[str, Any], cell: Cell) -> bool:

@@ -57,10 +57,11 @@ def task(data: Path, cell: Cell) -> Task:
     """A fold: one patient's slices at simulated quarter dose, another's clean. "Mayo": the noisy files themselves with those of the noisy
     side, and the clean side; it has no pairs to train on, so no supervised row."""
     chest = data / "ct" / "covid_ny_sbu"
-    clean = {path.stem: _hu(path) for path in files_of(chest, "*.dcm") if path.stem.startswith(PATIENTS)}
+    slices = files_of(chest, "*.dcm")
+    clean = {path.stem: _hu(path) for path in slices if path.stem.startswith(PATIENTS)}
     quarter = mayo(data)
     if cell.column == MAYO:
-        noisy = [_hu(path) for path in files_of(chest, "*.dcm") if path.stem.startswith(NOISY_PATIENTS)]
+        noisy = [_hu(path) for path in slices if path.stem.startswith(NOISY_PATIENTS)]
         return Task(noisy=[*noisy, *(image.noisy for image in quarter)], unpaired=list(clean.values()), test=[*quarter, *_phantom(data)])
     fold = FOLDS.index(cell.column)
     ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))

@@ -214,7 +214,11 @@ class Model:
             self.predictor.disagreement_plane(self.plane_of(image, index), write, _Tiles(sink, index))
 
     def check(self, image: Image) -> None:
-        """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on."""
+        """InputError naming the first plane that cannot be denoised: NaN, Inf, or channels the model was not trained on.
+
+        ConfigError for an image that is worked on whole, and that there is no memory for
+        """
+        self.predictor.check_whole(image.height, image.width)
         if self.around:
             stack_axis(image, self.around, str(image.source or "array"))
         elif image.colours != self.channels:

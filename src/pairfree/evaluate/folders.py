@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +37,18 @@ def evaluate(
             _say.warning(
                 "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped", first, 100 * outside, low, low + data_range
             )
-        try:
+        with named(second, first):
             found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
-        except InputError as error:
-            raise InputError(f"{second} against {first}: {error}") from None
     return found
+
+
+@contextmanager
+def named(denoised: Path, other: Path) -> Iterator[None]:
+    """What is wrong with a pair of images, with the names of their files."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{denoised} against {other}: {error}") from None
 
 
 def _intensities(image: Image) -> np.ndarray:

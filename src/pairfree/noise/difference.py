@@ -103,9 +103,10 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     """
     window = _window_px(noisy, clean)
     power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
-    if not np.any((power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)):
+    seen = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
+    if not seen.any():
         raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
-    bases = _compared(noisy, clean, power_x, power_y) if not (uneven(noisy) or uneven(clean)) else _calm(noisy, clean, window)
+    bases = _compared(noisy, clean, power_x, power_y, seen) if not (uneven(noisy) or uneven(clean)) else _calm(noisy, clean, window)
     return bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
 
 
@@ -128,9 +129,10 @@ def uneven(planes: Sequence[np.ndarray]) -> bool:
     return bool(variances.mean() > UNEVEN * np.quantile(variances, CALM_SHARE))
 
 
-def _compared(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], power_x: FloatArray, power_y: FloatArray) -> list[Difference]:
-    """From the spectra of the whole sets, with each exponent."""
-    seen = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
+def _compared(
+    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], power_x: FloatArray, power_y: FloatArray, seen: NDArray[np.bool_]
+) -> list[Difference]:
+    """From the spectra of the whole sets, with each exponent; ``seen`` says of each channel (C,) whether both sets show anything in it."""
     gain = np.where(seen, np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1)), 1.0)
     means_x, means_y = (np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean))
     offset = np.where(seen, means_x.mean(0) - gain * means_y.mean(0), 0.0)
