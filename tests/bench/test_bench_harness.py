@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from pairfree.bench import base, bsd68, cache, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES
-from pairfree.errors import BusyError, ConfigError, InputError
+from pairfree.errors import BusyError, ConfigError, DivergedError, InputError
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.methods import METHODS, PRESETS
@@ -100,6 +100,20 @@ def test_that_a_method_refuses_the_images_is_a_result(bench, tmp_path, monkeypat
     assert "| refused: no smooth area: 1 of 64 |" in table
     _, said = bench("n2c")
     assert "measured before" in said[0]
+
+
+def test_a_cell_that_diverges_leaves_the_others_measured(bench, tmp_path, monkeypatch):
+    train = harness.api.train
+
+    def diverge(**named):
+        if named["seed"] == 0:
+            raise DivergedError("non-finite loss at step 3")
+        return train(**named)
+
+    monkeypatch.setattr(harness.api, "train", diverge)
+    with pytest.raises(DivergedError, match=r"diverged in hum/iddp/cpu/seed0/[^;]*; every other cell is measured"):
+        bench("iddp")
+    assert results(tmp_path).keys() == {"hum/iddp/cpu/seed1/0.005min"}
 
 
 def test_errors_are_drawn_beside_the_images(bench, tmp_path):

@@ -26,7 +26,7 @@ from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.engine.trainer import Stopped
-from pairfree.errors import ConfigError, InputError
+from pairfree.errors import ConfigError, DivergedError, InputError
 from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import write_text
 from pairfree.files.formats import save_image
@@ -71,7 +71,8 @@ def run(
 ) -> str:
     """Measure the cells of one experiment that ``only`` selects, then return its table in Markdown.
 
-    Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted.
+    Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted. A cell
+    whose training diverges is passed over: DivergedError names it when all others are measured.
     """
     experiment = choose(name, EXPERIMENTS, "experiment")
     cells = cells_of(experiment, preset, minutes)
@@ -83,6 +84,7 @@ def run(
     if not chosen:
         raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
     root = data_folder(data)
+    diverged: list[str] = []
     for number, cell in enumerate(chosen, 1):
         target = out / name / f"{cell.slug}.json"
         label = f"[{number}/{len(chosen)}] {cell.name}"
@@ -91,12 +93,19 @@ def run(
             say(f"{label}: measured before")
             continue
         key, folder = cache_key(task, cell), out.parent / "runs" / name / cell.slug
-        with nullcontext() if cell.method in BASELINES else _alone(folder):
-            result = measure(experiment, cell, task, folder, device, key, on_step)
+        try:
+            with nullcontext() if cell.method in BASELINES else _alone(folder):
+                result = measure(experiment, cell, task, folder, device, key, on_step)
+        except DivergedError as error:
+            diverged.append(cell.name)
+            say(f"{label}: {error}")
+            continue
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
         say(f"{label}: " + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]))
+    if diverged:
+        raise DivergedError(f"bench {name}: training diverged in {', '.join(diverged)}; every other cell is measured")
     return tables.markdown(experiment, cells, tables.read_results(out / name))
 
 
