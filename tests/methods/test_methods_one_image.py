@@ -20,7 +20,7 @@ from pairfree.files import open_image
 from pairfree.job import check_resumed, resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
-from pairfree.methods.dip import DIPFit, MovingVariance, reconstruction_loss
+from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
 from pairfree.methods.one_image import Fit, OneImage, OneImageConfig
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
 from pairfree.nets.blocks import parameter_count
@@ -60,14 +60,16 @@ def test_self2self_oracle_pays_the_noise_variance():
     assert abs(hidden_pixel_loss(x, x + n, shown).item() - 0.04) < 5 * 0.04 * (2 / count) ** 0.5
 
 
-def test_moving_variance_is_its_recursion():
-    images = [some(1, 1, 4, 4, seed=seed) for seed in range(6)]
-    watched, mean, value = MovingVariance(0.1), images[0].numpy(), 0.0
-    assert watched.add(images[0]) == 0.0
-    for image in images[1:]:
-        value = 0.9 * (value + 0.1 * np.mean((image.numpy() - mean) ** 2))
-        mean = 0.9 * mean + 0.1 * image.numpy()
-        assert watched.add(image) == pytest.approx(value, rel=1e-10)
+@pytest.mark.parametrize("gain", [0.0, 0.04])
+def test_the_noise_to_come_down_to_is_that_of_the_image(gain):
+    """White, or growing with the signal; of each channel."""
+    clean = np.stack([np.maximum(scene(0.0, 192, seed)[0], 0.05) for seed in (0, 1)])
+    deviation = np.sqrt(gain * clean) if gain else np.array([0.05, 0.2])[:, None, None]
+    noise = deviation * np.random.default_rng(3).standard_normal(clean.shape)
+    found = noise_rms(torch.from_numpy(clean + noise).float()[None])
+    assert found == pytest.approx(np.sqrt(np.mean(noise**2)), rel=0.06)
+    assert noise_rms(torch.rand(1, 1, 12, 64)) == 0.0
+    assert noise_rms(torch.full((1, 1, 64, 64), 0.5)) == 0.0
 
 
 def test_a_partial_convolution_counts_shown_values_only():
@@ -184,27 +186,30 @@ class Scripted(torch.nn.Module):
         return made + 0.0 * self.weight
 
 
-def test_early_stopping_takes_the_average_where_the_output_moved_least():
-    """It moves much, comes to rest, moves again: the result is the average of the rest."""
-    config = replace(PRESETS["dip"]["cpu"], **TINY["dip"], patience=30, smoothing=1.0)
-    rng = np.random.default_rng(0)
-    amplitude = np.concatenate([np.full(70, 1.0), np.full(60, 0.01), np.full(200, 1.0)])
-    images = [torch.from_numpy(a * rng.standard_normal((1, 1, 16, 16))).float() for a in amplitude]
-    fit = DIPFit(torch.zeros(1, 1, 16, 16), 0, config)
-    fit.net = Scripted(images)
-    fit.optimizer = torch.optim.Adam(fit.net.parameters())
-    step = 0
-    while not fit.settled:
-        fit.step(At(0, step, "image", step, 1000))
-        step += 1
-    assert 130 < step < 175
-    assert fit.result().std() < 0.05
-    whole = DIPFit(torch.zeros(1, 1, 16, 16), 0, replace(config, patience=0))
-    whole.net, whole.optimizer = Scripted(images), fit.optimizer
-    for step in range(200):
-        whole.step(At(0, step, "image", step, 1000))
-        assert not whole.settled
-    assert whole.result().std() > 0.5
+def test_learning_ends_when_what_is_taken_off_is_as_strong_as_the_noise():
+    """Its output comes nearer to the noisy image step by step, and would end at it."""
+    config = replace(PRESETS["dip"]["cpu"], **TINY["dip"], smoothing=1.0, discrepancy=0.8)
+    clean, noisy = (torch.from_numpy(image)[None, None] for image in scene(0.1, 128))
+    images = [noisy + distance * torch.randn(noisy.shape) for distance in np.linspace(0.3, 0.0, 301)]
+
+    def taught(config, steps=300):
+        fit = DIPFit(noisy, 0, config)
+        fit.net = Scripted(images)
+        fit.optimizer = torch.optim.Adam(fit.net.parameters())
+        for step in range(steps):
+            fit.step(At(0, step, "image", step, steps))
+            if fit.settled:
+                break
+        return fit
+
+    fit = taught(config)
+    off = float((fit.result() - noisy).square().mean().sqrt())
+    assert off == pytest.approx(0.8 * float((noisy - clean).square().mean().sqrt()), rel=0.06)
+    assert fit.net.step == pytest.approx(300 * (1 - off / 0.3), abs=5)
+    whole = taught(replace(config, discrepancy=0.0))
+    assert not whole.settled
+    assert whole.net.step == 300
+    assert not taught(replace(config, discrepancy=10.0), steps=50).settled  # the first outputs are no result
 
 
 # -- budgets and progress ----------------------------------------------------------------------------------------------------------------
@@ -327,7 +332,8 @@ def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkey
     ("key", "wrong"),
     [
         ("dip", {"steps": 0}), ("dip", {"minutes": -1.0}), ("dip", {"lr": 0.0}), ("dip", {"levels": 0}), ("dip", {"smoothing": 0.0}),
-        ("dip", {"patience": -1}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}), ("s2s", {"width": 2}),
+        ("dip", {"discrepancy": -1.0}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}),
+        ("s2s", {"width": 2}),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(key, wrong):

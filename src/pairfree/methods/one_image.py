@@ -96,6 +96,8 @@ class Fit(ABC):
     """
 
     optimizer: torch.optim.Optimizer
+    settled = False
+    """True where more steps would only make it worse."""
 
     def __init__(self, y: Tensor, seed: int) -> None:
         self.y, self.seed = y, seed
@@ -107,11 +109,6 @@ class Fit(ABC):
     def step(self, at: At) -> None:
         """One optimiser step. DivergedError where the loss is not finite."""
         update(self.optimizer, self.loss(at), at, "net")
-
-    @property
-    def settled(self) -> bool:
-        """True where more steps would only make it worse."""
-        return False
 
     @abstractmethod
     def result(self) -> Tensor:
