@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -164,12 +165,56 @@ def test_self2self_averages_predictions_of_flipped_images():
         def forward(self, x, shown, rng):
             return x  # the image as it was turned: the mean of predictions must turn it back
 
-    fit.net = Shown()
+    fit.slow = Shown()
     torch.testing.assert_close(fit.result(), y)
-    turned = {tuple(fit._predicted(draw, "learning")[2]) for draw in range(40)}
+    turned = {tuple(fit._predicted(fit.slow, y, draw, "learning")[2]) for draw in range(40)}
     assert turned == {(), (-2,), (-1,), (-2, -1)}
-    shares = [fit._predicted(draw, "learning")[1].mean().item() for draw in range(40)]
+    shares = [fit._predicted(fit.slow, y, draw, "learning")[1].mean().item() for draw in range(40)]
     assert np.mean(shares) == pytest.approx(0.7, abs=0.01)
+
+
+def test_self2self_learns_from_pieces_all_over_the_image():
+    config = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"], patch_px=32)
+    y = torch.arange(64 * 96.0).reshape(1, 1, 64, 96)
+    fit, seen = S2SFit(y, 3, config), []
+
+    class Kept(torch.nn.Module):
+        def forward(self, x, shown, rng):
+            seen.append(x)
+            return x.clone().requires_grad_()
+
+    fit.net = Kept()
+    for step in range(200):
+        assert fit.loss(At(3, step, "image", step, 200)).item() == 0.0  # the piece as it was turned is what it is compared with
+    assert {tuple(piece.shape) for piece in seen} == {(1, 1, 32, 32)}
+    corners = torch.stack([piece.min() for piece in seen])
+    down, right = corners // 96, corners % 96
+    assert (down.min(), right.min()) == (0, 0)
+    assert (down.max(), right.max()) == (32, 64)
+    assert S2SFit(y[..., :32, :32], 3, replace(config, patch_px=64)).step_px == 32 * 32
+    assert S2SFit(y, 3, replace(config, patch_px=0)).step_px == y.numel()
+
+
+def test_self2self_predicts_with_the_average_of_its_weights():
+    config = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"], average=0.25)
+    fit, mean = S2SFit(torch.rand(1, 1, 32, 32), 0, config), None
+    for step in range(8):
+        fit.step(At(0, step, "image", step, 8))
+        (latest, *_), share = fit.net.parameters(), max(0.25, 1 / (step + 1))
+        latest = latest.detach().double().numpy()
+        mean = latest if mean is None else mean + share * (latest - mean)
+    np.testing.assert_allclose(next(fit.slow.parameters()).numpy(), mean, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(mean, latest, rtol=1e-4)
+
+
+def test_self2selfs_rate_falls_over_the_second_half_where_the_preset_says_so():
+    for falling, rates in ((True, [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]), (False, [1.0] * 8)):
+        config, found = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"], lr=1e-3, falling=falling), []
+        fit = S2SFit(torch.rand(1, 1, 32, 32), 0, config)
+        for step in range(8):
+            fit.step(At(0, step, "image", step, 8))
+            found.append(fit.optimizer.param_groups[0]["lr"])
+        assert found == pytest.approx([1e-3 * rate for rate in rates])
 
 
 class Scripted(torch.nn.Module):
@@ -217,12 +262,14 @@ def test_learning_ends_when_what_is_taken_off_is_as_strong_as_the_noise():
 
 class Counting(Fit):
     steps = 0
+    progress: ClassVar[list[float]] = []
 
     def loss(self, at):
         return torch.zeros(())
 
     def step(self, at):
         Counting.steps += 1
+        Counting.progress.append(at.progress)
 
     def result(self):
         return self.y
@@ -236,8 +283,15 @@ def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
     assert torch.equal(net(x), x)
     assert Counting.steps == 10
     assert told == pytest.approx([k / 10 for k in range(1, 11)])
+    assert Counting.progress == [k / 5 for k in range(5)] * 2
+    Counting.progress.clear()
+    told.clear()
     timed = OneImage(OneImageConfig(minutes=0.002, steps=0), 4, Counting)
-    assert torch.equal(timed(x), x)
+    timed.progress = told.append
+    assert torch.equal(timed(x[:1]), x[:1])
+    steps = np.arange(len(told))[20:]  # each stands where the time stood that the steps before it took
+    assert Counting.progress[0] == 0.0
+    assert Counting.progress[20:] == pytest.approx(np.minimum(told[19:-1], steps / (steps + 1)), rel=0.03)
     assert Counting.steps > 100
 
 
@@ -333,7 +387,7 @@ def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkey
     [
         ("dip", {"steps": 0}), ("dip", {"minutes": -1.0}), ("dip", {"lr": 0.0}), ("dip", {"levels": 0}), ("dip", {"smoothing": 0.0}),
         ("dip", {"discrepancy": -1.0}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}),
-        ("s2s", {"width": 2}),
+        ("s2s", {"width": 2}), ("s2s", {"patch_px": 48}), ("s2s", {"average": 0.0}),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(key, wrong):

@@ -114,6 +114,11 @@ class Fit(ABC):
     def result(self) -> Tensor:
         """The image as it is denoised now, (1, C, H, W)."""
 
+    @property
+    def step_px(self) -> int:
+        """Pixels of the image that one step learns from."""
+        return math.prod(self.y.shape[-2:])
+
     def rng(self, step: int, purpose: str) -> torch.Generator:
         return generator(self.seed, step, purpose, self.y.device)
 
@@ -138,7 +143,7 @@ class OneImage(nn.Module):
             return torch.cat([self._learned(x, index) for index in range(len(x))])
 
     def bytes_per_px(self, channels: int) -> float:
-        """Memory that a step of learning holds, bytes for a pixel of the image: what its backward pass needs, measured on a small image."""
+        """Memory that learning a pixel holds, bytes: what its backward pass needs, measured on a small image. Predicting it takes less."""
         side, held = max(PROBE_PX, LEAST_CELLS * self.stride), {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -148,7 +153,7 @@ class OneImage(nn.Module):
         with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
             fit.loss(At(0, 0, "image", 0, 1))
-        return sum(held.values()) / side**2
+        return sum(held.values()) / fit.step_px
 
     def seconds(self, channels: int, height: int, width: int) -> float:
         """What learning an image of that size takes at most: its minutes, or its steps, from the fastest of a few."""
@@ -173,7 +178,8 @@ class OneImage(nn.Module):
         began, limit_s = time.monotonic(), 60.0 * self.config.minutes
         step, share = 0, 0.0
         while share < 1.0 and not fit.settled:
-            fit.step(At(int(self.seed), step, "image", step, max(step + 1, self.config.steps)))
+            expected = round(step / share) if limit_s and share else self.config.steps
+            fit.step(At(int(self.seed), step, "image", step, max(step + 1, expected)))
             step += 1
             share = (time.monotonic() - began) / limit_s if limit_s else step / self.config.steps
             if self.progress is not None:
