@@ -79,8 +79,7 @@ class S2SFit(Fit):
         self.net = placed(fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout), seed), y.device)
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
-        sides = y.shape[-2:]
-        self.patch = tuple(min(config.patch_px, side) for side in sides) if config.patch_px else tuple(sides)
+        self.patch = tuple(min(config.patch_px or side, side) for side in y.shape[-2:])
 
     @property
     def step_px(self) -> int:
