@@ -302,11 +302,16 @@ def data(tmp_path):
 def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
     """BSD400 -> BSD68: half clean, half noisy for them, all noisy for the others; partners are those of the noisy images."""
     clean = read_planes(data / "natural/bsd400", 1)
-    gcbd, alone = (bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu")) for method in ("gcbd", "n2v"))
+    gcbd, quan, iscl, alone = (bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu")) for method in ("gcbd", "quan", "iscl", "n2v"))
     assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (2, 2, 4, 0)
     for noisy, partner in zip(gcbd.noisy, gcbd.clean, strict=True):
         assert np.std(noisy - partner) == pytest.approx(25, rel=0.05)
         assert not any(np.array_equal(partner, other) for other in gcbd.unpaired)
+    for unpaired in (quan, iscl):
+        np.testing.assert_equal([*unpaired.noisy, *unpaired.unpaired], [*gcbd.noisy, *gcbd.unpaired])
+    assert [len(task.noise_images) for task in (gcbd, quan, iscl, alone)] == [0, 2, 0, 0]
+    assert np.std(quan.noise_images) == pytest.approx(25, rel=0.05)
+    assert not np.array_equal(quan.noise_images[0] - bsd68.MID_GREY, quan.noisy[0] - quan.clean[0])
     assert {image.name for image in alone.test} == {"0", "1"}
     assert not any(np.array_equal(image.clean, one) for image in alone.test for one in clean.values())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, read_planes
 
 SIGMAS = (15, 25, 30, 50)
@@ -18,11 +20,17 @@ COLUMNS = (
     "correlated:sigma=25",
 )
 METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "dncnn-b", "n2n", "n2c")
-TAKES_CLEAN = ("gcbd", "dncnn-b")
+ADDS_NOISE = ("gcbd", "dncnn-b")
+UNPAIRED = ("cyclegan", "uidnet", "quan", "iscl")
+TAKES_CLEAN = (*ADDS_NOISE, *UNPAIRED)
 """Methods that learn from clean images of other scenes: every other training image is clean for them, the rest noisy."""
 GREY_LEVELS = {"intensity": "0,255"}
-"""Their units: rule (3) and the levels up to 55 speak of grey levels, which the range of noisy float images would stretch."""
-ABLATED = ("gaussian:sigma=25", "correlated:sigma=25")
+"""Units of those that add noise: rule (3) and the levels up to 55 speak of grey levels, which the range of noisy float images would
+stretch."""
+MID_GREY = 128.0
+"""Of the images of the noise alone, which `quan` asks for."""
+FULL = ("gaussian:sigma=25", "correlated:sigma=25")
+"""Columns with every row: filters of all widths, unpaired methods, ablations."""
 GAUSSIANS_PX = (0.7, 1.0, 1.3, 1.6, 2.0)
 Z_ROUNDS = 5
 """Of G2G that starts from the noisy images: "a couple more iterations" than from g2 (Figure 6 b)."""
@@ -30,6 +38,7 @@ SEEDED = {
     ("gaussian:sigma=25", "iddp"): 5,
     ("gaussian:sigma=25", "nb2nb"): 3,
     ("gaussian:sigma=25", "gan2gan"): 3,
+    ("gaussian:sigma=25", "iscl"): 3,
     ("gaussian:sigma=25", "n2c"): 3,
 }
 
@@ -37,11 +46,11 @@ SEEDED = {
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in COLUMNS:
-        found += filter_cells(column, preset, GAUSSIANS_PX if column in ABLATED else ())
+        found += filter_cells(column, preset, GAUSSIANS_PX if column in FULL else ())
         if column.startswith("gaussian"):
             found.append(Cell(column, "bm3d", preset, settings={"sigma": float(column.rpartition("=")[2])}, label="bm3d, true sigma"))
-        for method in METHODS:
-            settings = GREY_LEVELS if method in TAKES_CLEAN else {}
+        for method in (*METHODS, *(UNPAIRED if column in FULL else ())):
+            settings = GREY_LEVELS if method in ADDS_NOISE else {}
             found += [Cell(column, method, preset, seed, settings) for seed in range(SEEDED.get((column, method), 1))]
         found.append(Cell(column, "gcbd", preset, settings={"rule": "wavelet", **GREY_LEVELS}, label="n2c (rule 4)"))
     return found + _masks(preset) + _ablations(preset) + _generators(preset)
@@ -53,13 +62,13 @@ def _masks(preset: str) -> list[Cell]:
         "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
         "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
     }
-    return [Cell(column, "n2v", preset, settings=change, label=row) for column in ABLATED for row, change in changes.items()]
+    return [Cell(column, "n2v", preset, settings=change, label=row) for column in FULL for row, change in changes.items()]
 
 
 def _generators(preset: str) -> list[Cell]:
     """GAN2GAN's Figures 5 and 6: the rule for noise patches, the first estimate, and the parts of the generative model."""
     found = []
-    for column in ABLATED:
+    for column in FULL:
         found.append(Cell(column, "gcbd", preset, settings=GREY_LEVELS, label="n2c (rule 3), gcbd"))
         found.append(Cell(column, "gan2gan", preset, settings={"start": "z", "iterations": Z_ROUNDS}, label="gan2gan, started from Z"))
     if preset == "paper":  # the short preset has no generative model to take parts from
@@ -90,11 +99,13 @@ def task(data: Path, cell: Cell) -> Task:
     ours = {name: image for name, image in train.items() if name not in unpaired}
     noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")
     second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}
+    blank = {name: np.full_like(image, MID_GREY) for name, image in ours.items()} if cell.method == "quan" else {}
     return Task(
         noisy=list(noisy.values()),
         clean=[train[name].astype("float32") for name in noisy],
         second_noisy=list(second.values()),
         unpaired=[train[name].astype("float32") for name in unpaired],
+        noise_images=list(add_noise(blank, cell.column, "noise alone").values()),
         test=[Scored(name, noisy_test[name], test[name]) for name in test],
     )
 
