@@ -9,7 +9,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from pairfree.bench import base, bsd68, cache, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
-from pairfree.bench.baselines import BASELINES
+from pairfree.bench.baselines import BASELINES, REVISIONS
+from pairfree.engine.predictor import Predictor
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
@@ -23,6 +24,7 @@ CELLS = [
     *(Cell("hum", "iddp", "cpu", seed, settings={**TINY, "prior_batch": 1}) for seed in (0, 1)),
     Cell("hum", "n2c", "cpu", settings=TINY),
     Cell("hum", "n2n", "cpu", settings=TINY),
+    Cell("hum", "dip", "cpu", settings={"levels": 1, "width": 4, "inputs": 2, "steps": 3}),
 ]
 MINUTES = 0.005
 
@@ -72,7 +74,7 @@ def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
     assert one["training"]["seconds"] > 0
     assert "| iddp | 99.99 |" in table
     assert "iddp: after its warm start" in table
-    assert "2 of 6 cells" in table
+    assert "2 of 7 cells" in table
     assert one["training"]["minutes_given"] == MINUTES
 
 
@@ -164,8 +166,27 @@ def test_a_result_holds_while_its_config_is_what_it_was():
     assert cache.holds({"key": key, "training": {"config": stored}}, task, cell)
     assert not cache.holds({"key": "b", "training": {"config": stored}}, task, cell)
     assert cache.holds({"key": cache.cache_key(task, CELLS[1]), "training": {}}, task, CELLS[1])
+    grown = replace(cell, settings={**TINY, "max_norm": cache.settings_of(cell)["max_norm"]})
+    spelt_out = {"key": cache.cache_key(task, grown), "training": {"config": older}}
+    assert cache.holds(spelt_out, task, grown)  # measured when the cell spelt the option out and its config did not have it yet
     image = Cell("hum", "dip", "cpu", minutes=2.0)
     assert (cache.settings_of(image)["minutes"], cache.settings_of(image)["steps"]) == (2.0, 0)
+
+
+@pytest.mark.parametrize("place", [1, 4])
+def test_a_method_that_gives_other_numbers_is_measured_anew(place, monkeypatch):
+    cell, task = CELLS[place], tiny_task(None, CELLS[place])
+    trained = {"training": {"config": cache.settings_of(cell)}} if cell.method in METHODS else {"training": {}}
+    result = {"key": cache.cache_key(task, cell), **trained}
+    assert cache.holds(result, task, cell)
+    monkeypatch.setitem(REVISIONS, cell.method, 2)
+    if cell.method in METHODS:
+        monkeypatch.setattr(METHODS[cell.method], "revision", 2)
+    assert not cache.up_to_date(result, cell)
+    assert not cache.holds(result, task, cell)
+    newer = {"key": cache.cache_key(task, cell), "revision": 2, **trained}
+    assert newer["key"] != result["key"]
+    assert cache.holds(newer, task, cell)
 
 
 def test_a_new_option_that_a_cell_spells_out_leaves_it_measured():
@@ -179,12 +200,37 @@ def test_a_new_option_that_a_cell_spells_out_leaves_it_measured():
     assert not cache.holds(stored, task, replace(old, settings={**TINY, "max_norm": 7.0}))
 
 
-def test_a_cell_that_another_process_measures_is_left_alone(bench, tmp_path):
+def test_a_cell_that_another_process_measures_is_passed_over(bench, tmp_path):
     folder = tmp_path / "runs/tiny" / replace(CELLS[4], minutes=MINUTES).slug
-    with harness._alone(folder), pytest.raises(BusyError, match="in use by process"):
-        bench("n2c")
+    with harness._alone(folder):
+        with pytest.raises(BusyError, match="in use by process"), harness._alone(folder):
+            pass
+        _, said = bench("n2")
+    assert "passed over" in said[0]
+    assert "in use by process" in said[0]
+    assert "dB" in said[1]
     assert not folder.exists()
     assert "dB" in bench("n2c")[1][0]
+
+
+def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monkeypatch):
+    predict, seen = Predictor.predict, []
+
+    def one_a_process(self, noisy):
+        seen.append(noisy)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return predict(self, noisy)
+
+    monkeypatch.setattr(Predictor, "predict", one_a_process)
+    with pytest.raises(KeyboardInterrupt):
+        bench("dip")
+    bench("dip")
+    (result,) = results(tmp_path).values()
+    task = tiny_task(None, CELLS[6])
+    assert [np.array_equal(one, task.test[number].noisy) for one, number in zip(seen, (0, 1, 1), strict=True)] == [True] * 3
+    assert 0.3 <= result["training"]["seconds_an_image"] < 10
+    assert result["scores"]["all"]["n"] == 2
 
 
 def test_rows_with_older_settings_say_so():

@@ -33,3 +33,5 @@ BASELINES: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {
     "gaussian-filter": gaussian,
     "bm3d": bm3d,
 }
+REVISIONS = dict.fromkeys(BASELINES, 1)
+"""Raised like ``Method.revision``."""

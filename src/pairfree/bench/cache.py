@@ -1,4 +1,4 @@
-"""Whether a stored result is that of a cell as it would be measured now: same data, same code's contract, same settings."""
+"""Whether a stored result is that of a cell as it would be measured now: same data, same revision of the method, same settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 import pairfree
 from pairfree.bench.base import Cell, Scored, Task
-from pairfree.bench.baselines import BASELINES
+from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
-from pairfree.methods import PRESETS
+from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.one_image import with_budget
 
 
 def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> str:
-    """Digest of what decides a cell's number beside its method's config: data, cell, budget, and the version of the code's contract.
+    """Digest of what decides a cell's number beside its method's config: data, cell, budget, version of pairfree, revision of the method.
 
     known   names of the settings that there were when a result was made, None for all
     """
@@ -33,6 +33,8 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
     windows = [(image.low, image.data_range) for image in task.test]
     if set(windows) != {(Scored.low, Scored.data_range)}:
         words.append(windows)
+    if (revision := revision_of(cell)) > 1:
+        words.append(revision)
     digest.update(json.dumps(words, default=str, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -40,12 +42,17 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
 def holds(result: Mapping[str, Any], task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     known = None if cell.method in BASELINES else result["training"]["config"]
-    return up_to_date(result, cell) and bool(result["key"] == cache_key(task, cell, known))
+    return up_to_date(result, cell) and result["key"] in (cache_key(task, cell, known), cache_key(task, cell))
 
 
 def up_to_date(result: Mapping[str, Any], cell: Cell) -> bool:
-    """Whether a stored result has the cell's settings of today."""
-    return cell.method in BASELINES or same_settings(result["training"]["config"], cell)
+    """Whether a stored result has the cell's settings of today, and the method's revision."""
+    alike = cell.method in BASELINES or same_settings(result["training"]["config"], cell)
+    return alike and result.get("revision", 1) == revision_of(cell)
+
+
+def revision_of(cell: Cell) -> int:
+    return REVISIONS[cell.method] if cell.method in BASELINES else METHODS[cell.method].revision
 
 
 def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:

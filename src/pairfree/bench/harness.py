@@ -20,15 +20,15 @@ from pairfree import api
 from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, one_image, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
-from pairfree.bench.cache import cache_key, holds, settings_of
+from pairfree.bench.cache import cache_key, holds, revision_of, settings_of
 from pairfree.config import choose
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.engine.trainer import Stopped
-from pairfree.errors import ConfigError, DivergedError, InputError
+from pairfree.errors import BusyError, ConfigError, DivergedError, InputError
 from pairfree.evaluate.metrics import score
-from pairfree.files.atomic import write_text
+from pairfree.files.atomic import atomic_path, write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
 from pairfree.files.lock import Lock
@@ -72,7 +72,7 @@ def run(
     """Measure the cells of one experiment that ``only`` selects, then return its table in Markdown.
 
     Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted. A cell
-    whose training diverges is passed over: DivergedError names it when all others are measured.
+    that another process measures is passed over. So is one whose training diverges: DivergedError names it when all others are measured.
     """
     experiment = choose(name, EXPERIMENTS, "experiment")
     cells = cells_of(experiment, preset, minutes)
@@ -99,6 +99,9 @@ def run(
         except DivergedError as error:
             diverged.append(cell.name)
             say(f"{label}: {error}")
+            continue
+        except BusyError as error:
+            say(f"{label}: passed over, {error}")
             continue
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
@@ -145,14 +148,15 @@ def measure(
     experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
 ) -> dict[str, Any]:
     """Train (or go on), denoise, score: everything a reader needs beside the number. That a method refuses these images is a result too."""
-    started = now()
     result: dict[str, Any] = {
         "experiment": experiment.name, "cell": cell.name, "column": cell.column, "row": cell.row, "preset": cell.preset, "seed": cell.seed,
-        "statement": experiment.statement, "images": len(task.test),
+        "revision": revision_of(cell), "statement": experiment.statement, "images": len(task.test),
     }  # fmt: skip
     training: dict[str, Any] = {}
     if cell.method in BASELINES:
+        started = now()
         outputs = [BASELINES[cell.method](image.noisy, cell.settings) for image in task.test]
+        elapsed = now() - started
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
         try:
@@ -170,11 +174,13 @@ def measure(
         }
         if experiment.probes:
             training["scores_on_the_way"] = on_the_way
-        started = now()
-        outputs = _apply(model, task.test)
-    elapsed = now() - started
-    if training and pairfree.METHODS[cell.method].one_image:
-        training["seconds_an_image"] = round(elapsed / len(task.test), 1)
+        if pairfree.METHODS[cell.method].one_image:
+            outputs, elapsed = _learned(model, task.test, folder / "learned")
+            training["seconds_an_image"] = round(elapsed / len(task.test), 1)
+        else:
+            started = now()
+            outputs = _apply(model, task.test)
+            elapsed = now() - started
     pixels = sum(image.noisy[0].size for image in task.test)
     _keep(outputs, task.test, folder / "denoised")
     evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
@@ -189,6 +195,21 @@ def measure(
 
 def _apply(model: Model, test: Sequence[Scored]) -> list[np.ndarray]:
     return [model.predictor.predict(image.noisy) for image in test]
+
+
+def _learned(model: Model, test: Sequence[Scored], folder: Path) -> tuple[list[np.ndarray], float]:
+    """Outputs and seconds of a method that learns each image anew. Each is kept in ``folder``, for a process that is killed and goes on."""
+    found = []
+    for number, image in enumerate(test):
+        path = folder / f"{number}.npz"
+        if not path.is_file():
+            started = now()
+            output = model.predictor.predict(image.noisy)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, output=output, seconds=now() - started)
+        with np.load(path) as kept:
+            found.append((kept["output"], float(kept["seconds"])))
+    return [output for output, _ in found], sum(seconds for _, seconds in found)
 
 
 def _trained(

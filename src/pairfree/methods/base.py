@@ -99,6 +99,8 @@ class Method(ABC):
     """False for a method without steps; its runs only record its settings."""
     one_image: ClassVar[bool] = False
     """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for each image."""
+    revision: ClassVar[int] = 1
+    """Raised by a change of the code that gives other numbers with the same settings: ``pairfree bench`` then measures its cells anew."""
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
