@@ -4,7 +4,7 @@ iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
 noise_patches.svg        after Figure 2 (a) of GAN2GAN: deviations of the noise patches that rules (4) and (3) choose, white noise of 25
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
-ct_errors.png            after Figure 5 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
+ct_errors.png            after Figure 4 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
                          their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
 em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what ISCL makes of it beside a clean set
                          of another tissue, and three times what it removed: an example of what not to do

@@ -63,7 +63,7 @@ PICTURES = (
     Picture(
         "ct_errors.png",
         "ct",
-        "ISCL Figure 5",
+        "ISCL Figure 4",
         "A chest slice at a simulated quarter of its dose (COVID-19-NY-SBU, CC BY 4.0): noisy, Gaussian filter of 1 px, ISCL, each "
         "above its error, white from 100 HU on, against a slice that has noise of its own.",
     ),

@@ -382,6 +382,28 @@ def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data
             assert gain == pytest.approx(1.0 if column == "W2S" else 0.5, abs=0.02)
 
 
+def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
+    cells = [Cell(column, "iddp", "cpu") for column in ("film, fold 0", "film, fold 1", "charge, fold 0")]
+    cells.append(Cell("film, fold 0", "n2v", "cpu"))
+    texts = {"iddp": {"film": "30.0", "charge": "20.0"}, "iddp: after its warm start": {"film": "19.0"}, "n2v": {"film, fold 0": "25.0"}}
+    experiment = replace(TINY_EXPERIMENT, published=texts)
+    head, rule = "| method | film | charge | film, fold 0 |", "|---|---|---|---|"
+    alone = ["| iddp | 30.0 | 20.0 |  |", "| iddp: after its warm start | 19.0 |  |  |", "| n2v |  |  | 25.0 |"]
+    lines = tables.markdown(experiment, cells, {}).splitlines()
+    assert lines[lines.index("Published, not measured here:") + 2 : -2] == [head, rule, *alone]
+    measured = {**stored(0, 28.0)[1], "cell": cells[1].name}
+    table = tables.markdown(experiment, cells, {cells[1].name: measured})
+    assert "| iddp | 30.0 | 28.00 / 0.5000 |" in table  # one fold is enough
+    assert "| iddp |  | 20.0 |  |" in table
+    assert "| iddp: after its warm start | 19.0 |  |  |" in table  # this one had no such stage
+    measured["training"]["scores_after"] = {"warm start": measured["scores"]}
+    table = tables.markdown(experiment, cells, {cells[1].name: measured})
+    assert "| iddp: after its warm start | 19.0 | 28.00 / 0.5000 |" in table
+    assert table.count("warm start") == 1
+    every = {cell.name: measured for cell in cells}
+    assert "not measured here" not in tables.markdown(experiment, cells, every)
+
+
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
     for experiment in harness.EXPERIMENTS.values():
         cells = experiment.cells("cpu")
@@ -532,6 +554,8 @@ def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
     clipped = [(np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float))) for image in windowed.test]
     expected = np.mean([peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped])
     assert found["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
+    mixed = [windowed.test[0], plain.test[1]]
+    assert harness.score_groups(TINY_EXPERIMENT, mixed, [image.noisy for image in mixed]).keys() == {"a", "b"}
 
 
 def test_a_halo_is_how_much_darker_it_is_beside_the_particle():

@@ -294,7 +294,9 @@ def _training_arrays(cell: Cell, task: Task) -> dict[str, Any]:
 
 
 def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Mean scores per group ("all" where there is one), on the image as it is and on "Y" where the experiment asks for it."""
+    """Mean scores per group, and over "all" where all are scored in one window; on the image as it is, and on "Y" where the experiment asks
+    for it."""
+    one_window = len({(image.low, image.data_range) for image in test}) == 1
     found: dict[str, dict[str, Any]] = {}
     spaces: Mapping[str, bool] = {"RGB": False, "Y": True} if experiment.luma else {"": False}
     for space, luma in spaces.items():
@@ -303,7 +305,7 @@ def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequen
             if image.clean is None:
                 continue
             one = score(_samples_last(image.clean), _samples_last(output), image.data_range, image.low, luma=luma)
-            for group in {image.group, "all"} if not experiment.luma else {image.group}:
+            for group in {image.group, "all"} if one_window and not experiment.luma else {image.group}:
                 each.setdefault(group, []).append((one.psnr_db, one.ssim))
         for group, values in each.items():
             name = f"{group} {space}".strip()

@@ -79,7 +79,8 @@ def place(item: str) -> tuple[int, str]:
 
 
 def index(root: Path, pictures: Mapping[str, str]) -> str:
-    """Markdown table: each table and figure of the papers, where it stands below, and how many of its cells each preset has.
+    """Markdown table: each table and figure of the papers, where it stands below, how many of its cells each preset has, and how many of
+    those that stand beside a published number preset cpu has.
 
     root      folder of the results of every experiment
     pictures  table or figure -> Markdown of its picture
@@ -89,22 +90,28 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
     for experiment in EXPERIMENTS.values():
         for item, pattern in experiment.after.items():
             entries.setdefault(item, []).append((experiment, pattern))
-    lines = ["| paper | here | preset cpu | paper presets | picture |", "|---|---|---|---|---|"]
+    lines = ["| paper | here | preset cpu | beside a published number | paper presets | picture |", "|---" * 6 + "|"]
     for item in sorted(entries, key=place):
         links = "; ".join(link(experiment, results[experiment.name]) for experiment, _ in entries[item])
-        lines.append(f"| {item} | {links} | {counted(entries[item], results, BENCH_PRESETS[:1])} | "
-                     f"{counted(entries[item], results, BENCH_PRESETS[1:])} | {pictures.get(item, '')} |")  # fmt: skip
+        numbers = [
+            counted(entries[item], results, BENCH_PRESETS[:1]),
+            counted(entries[item], results, BENCH_PRESETS[:1], beside=True),
+            counted(entries[item], results, BENCH_PRESETS[1:]),
+        ]
+        lines.append(f"| {item} | {links} | {' | '.join(numbers)} | {pictures.get(item, '')} |")
     return "\n".join(lines)
 
 
-def counted(entries: Iterable[tuple[Experiment, str]], results: Mapping[str, Results], presets: Iterable[str]) -> str:
-    """ "12 of 26": cells that are measured, of those whose names the patterns find."""
+def counted(entries: Iterable[tuple[Experiment, str]], results: Mapping[str, Results], presets: Iterable[str], beside: bool = False) -> str:
+    """ "12 of 26": cells that are measured, of those whose names the patterns find; ``beside``: of those with a published number. "-" where
+    there is none."""
     done = total = 0
     for experiment, pattern in entries:
         for preset in presets:
-            names = [cell.name for cell in cells_of(experiment, preset) if re.search(pattern, cell.name)]
-            done, total = done + sum(name in results[experiment.name] for name in names), total + len(names)
-    return f"{done} of {total}"
+            for cell in cells_of(experiment, preset):
+                if re.search(pattern, cell.name) and not (beside and not tables.published(experiment, cell.row, cell.column)):
+                    done, total = done + (cell.name in results[experiment.name]), total + 1
+    return f"{done} of {total}" if total else "-"
 
 
 def link(experiment: Experiment, results: Results) -> str:

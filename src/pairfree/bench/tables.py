@@ -23,7 +23,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> str:
-    """One table a column of the experiment; rows that are not measured are left out, and counted below."""
+    """One table a column of the experiment; below them what is published of rows that are not measured, and how many there are."""
     lines = [f"## {experiment.title}", "", experiment.statement + ".", ""]
     for column in dict.fromkeys(cell.column for cell in cells):
         rows: dict[str, list[dict[str, Any]]] = {}
@@ -32,9 +32,47 @@ def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, d
                 rows.setdefault(cell.row, []).append({**results[cell.name], "older": not up_to_date(results[cell.name], cell)})
         if rows:
             lines += _table(experiment, column, rows)
+    lines += _published_alone(experiment, cells, results)
     missing = sum(cell.name not in results for cell in cells)
     lines.append(f"{len(cells) - missing} of {len(cells)} cells of preset {cells[0].preset} measured.")
     return "\n".join(lines)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def published(experiment: Experiment, row: str, column: str) -> str:
+    """What the row's paper has for a column, or for the part of it before a comma; "" for nothing."""
+    return experiment.published.get(row, {}).get(_stated_for(experiment, row, column), "")
+
+
+def stage_row(row: str, stage: str) -> str:
+    return f"{row}: after its {stage}"
+
+
+def _stated_for(experiment: Experiment, row: str, column: str) -> str:
+    """ "film, fold 2", or "film" where the paper has one number for all folds."""
+    return column if column in experiment.published.get(row, {}) else column.partition(",")[0]
+
+
+def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> list[str]:
+    """A table of the published numbers that no measured one stands beside."""
+    wanted: dict[tuple[str, str], bool] = {}
+    for cell in cells:
+        measured = results.get(cell.name, {})
+        stages = [stage_row(cell.row, stage) for stage in measured.get("training", {}).get("scores_after", {})]
+        for row in (cell.row, *(one for one in experiment.published if one.startswith(stage_row(cell.row, "")))):
+            place = row, _stated_for(experiment, row, cell.column)
+            here = bool(measured) and row in (cell.row, *stages)
+            wanted[place] = wanted.get(place, True) and not here and bool(published(experiment, *place))
+    places = [place for place, alone in wanted.items() if alone]
+    if not places:
+        return []
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    lines = ["Published, not measured here:", "", _line("method", *columns), "|---" * (len(columns) + 1) + "|"]
+    lines += [_line(row, *(published(experiment, row, column) if (row, column) in places else "" for column in columns)) for row in rows]
+    return [*lines, ""]
 
 
 def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -42,11 +80,9 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
     if len(groups) == 2:
         groups = [group for group in groups if group != "all"]  # the same images as those of the only group
     further = list(dict.fromkeys(name for found in rows.values() for name in found[0].get("evidence", {})))
-    lines = [f"### {column}", "", f"| {' | '.join(['method', 'published', *groups, *further, 'seeds', 'training', 'device'])} |"]
-    lines.append("|---" * (len(groups) + len(further) + 5) + "|")
+    heads = ["method", "published", *groups, *further, "seeds", "training", "device"]
+    lines = [f"### {column}", "", _line(*heads), "|---" * len(heads) + "|"]
     for row, found in rows.items():
-        published = experiment.published.get(row, {})
-        text = published.get(column) or published.get(column.partition(",")[0], "")
         cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
         cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
         first = found[0]
@@ -55,9 +91,9 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
             cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [""] * len(further)
-            theirs = experiment.published.get(f"{row}: after its {stage}", {}).get(column, "-")
-            lines.append(f"| {row}: after its {stage} | {theirs} | " + " | ".join(cells_before) + f" | {len(found)} | | |")
-        lines.append(f"| {row} | {text or '-'} | " + " | ".join(cells) + f" | {len(found)} | {budget} | {device} |")
+            name = stage_row(row, stage)
+            lines.append(_line(name, published(experiment, name, column) or "-", *cells_before, str(len(found)), "", ""))
+        lines.append(_line(row, published(experiment, row, column) or "-", *cells, str(len(found)), budget, device))
     return [*lines, ""]
 
 
