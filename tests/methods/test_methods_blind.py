@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+import pairfree as pf
 from pairfree.engine.predictor import activation_bytes_per_px
 from pairfree.errors import ConfigError
+from pairfree.job import resolve
 from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramped, revisible_loss
 from pairfree.methods.base import At
@@ -310,7 +312,12 @@ def test_pieces_that_meet_hidden_pixels_take_the_mean_of_shown_ones():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"replacement": "median"}, {"struct_px": 1, "spacing_px": 8}, {"struct_px": 1, "spacing_px": 8, "struct": "square"}]
+    "changes",
+    [
+        {"replacement": "median", "predict": "image"},
+        {"struct_px": 1, "spacing_px": 8},
+        {"struct_px": 1, "spacing_px": 8, "struct": "square"},
+    ],
 )
 def test_masked_and_hidden_pixels_do_not_reach_the_network(changes, small):
     method = small.method("n2v", **changes)
@@ -340,6 +347,8 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
     ("key", "wrong"),
     [
         ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("n2s", {"j_invariant": False}), ("b2u", {"masks": 17}),
+        ("b2u", {"predict": "residual"}), ("b2u", {"predict": ""}), ("n2v", {"replacement": "median"}),
+        ("n2v", {"replacement": "median", "net": "blur-unet"}), ("n2s", {"j_invariant": False, "predict": "", "net": "dncnn"}),
         ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
         ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}),
         ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}), ("n2v", {"struct_px": 2}),
@@ -349,3 +358,24 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
 def test_settings_that_make_no_sense_are_refused(key, wrong):
     with pytest.raises(ConfigError):
         replace(PRESETS[key]["cpu"], **wrong)
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("n2v", {"replacement": "median", "predict": "image"}), ("n2v", {"replacement": "median", "net": "Own"}),
+        ("n2s", {"j_invariant": False, "predict": "", "net": "unet"}), ("b2u", {"predict": "", "net": "plain-dncnn"}),
+    ],
+)  # fmt: skip
+def test_networks_that_predict_the_image_may_see_the_pixel(key, changes):
+    assert replace(PRESETS[key]["cpu"], **changes).predicts in ("image", "")
+
+
+def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path):
+    images = [np.random.default_rng(seed).normal(100, 9, (40, 40)).astype(np.float32) for seed in range(2)]
+    tiny = {"width": 4, "patch_px": 16, "batch_size": 2}
+    pf.train(images, method="nb2nb", settings=tiny, steps=1, out=tmp_path / "run", report=False)
+    with pytest.raises(ConfigError, match="give predict=image, and --init of a run that has it"):
+        resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "run")
+    pf.train(images, method="nb2nb", settings=tiny | {"predict": "image"}, steps=1, out=tmp_path / "image", report=False)
+    assert resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image").method.config.predicts == "image"

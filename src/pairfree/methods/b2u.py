@@ -55,6 +55,8 @@ class B2UConfig(SingleConfig):
         problems = mask_problems(self.mask_width, self.patch_px)
         if not 1 <= self.masks <= self.mask_width**2:
             problems.append(f"masks = {self.masks} must lie in 1..{self.mask_width**2}, the phases of the grid")
+        if self.predicts == "residual":
+            problems.append("a network that predicts the residual keeps the noise: give predict=image, and --init of a run that has it")
         if min(self.weight, self.weight_end, self.eta) < 0 or not 0 <= self.ramp_from < 1:
             problems.append("weight, weight_end and eta must not be negative, ramp_from must lie in [0, 1)")
         if problems:

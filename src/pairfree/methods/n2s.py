@@ -30,8 +30,8 @@ class N2SConfig(SingleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = mask_problems(self.mask_width, self.patch_px)
-        if not self.j_invariant and self.predict != "image":
-            problems.append(f"j_invariant = false with predict = {self.predict!r} keeps the noise: give predict=image too")
+        if not self.j_invariant and self.predicts == "residual":
+            problems.append("j_invariant = false keeps the noise where the network predicts the residual: give predict=image too")
         if problems:
             raise ConfigError("n2s: " + "; ".join(problems))
 

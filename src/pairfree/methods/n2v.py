@@ -130,7 +130,8 @@ def masked_loss(denoised: Tensor, y: Tensor, mask: Tensor) -> Tensor:
 class N2VConfig(SingleConfig):
     """spacing_px  one masked pixel in each square of this side: 8 masks 1.6 % of the pixels; must divide patch_px
     radius_px     replacement pixels come from within this distance (paper: 5x5 window, published code: radius 5)
-    replacement   "uniform": one of them, drawn; "median": their median (N2V2, against checkerboards; with ``net="blur-unet"``)
+    replacement   "uniform": one of them, drawn; "median": their median (N2V2, against checkerboards; with ``net="blur-unet"`` and
+                  ``predict="image"``: a residual network would never learn to take the pixel itself away, which the median does not hold)
     struct_px     pixels this far from a masked one are hidden too, since their noise is correlated with its own (structN2V); all of it is
                   replaced by what lies around another pixel. 0 is the paper
     struct        where they lie: "cross", along rows and columns (patches are turned, so both), or "square"
@@ -151,6 +152,8 @@ class N2VConfig(SingleConfig):
             raise ConfigError(f"radius_px = {self.radius_px}: must lie in 1..{self.patch_px - 1}")
         if self.replacement not in ("uniform", "median") or self.struct not in ("cross", "square"):
             raise ConfigError(f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square")
+        if self.replacement == "median" and self.predicts == "residual":
+            raise ConfigError("replacement = 'median' keeps the noise where the network predicts the residual: give predict=image too")
         if self.struct_px and self.replacement != "uniform":
             raise ConfigError(
                 f"struct_px = {self.struct_px} has a replacement of its own, what lies around another pixel: leave replacement out"

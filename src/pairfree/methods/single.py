@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method, check_positive, flat_then_linear, halvings, set_rate, update, warm_cosine
 from pairfree.methods.optim import MuonAdam
-from pairfree.nets import build
+from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed, total_stride
 
 MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
@@ -69,6 +69,11 @@ class SingleConfig:
             raise ConfigError(f"optimizer = {self.optimizer!r}: must be one of {', '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision = {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+
+    @property
+    def predicts(self) -> str:
+        """What the network predicts: "residual" or "image"; "" of a user's own network, which settles that itself."""
+        return (self.predict or NETS[self.net].predict) if self.net in NETS else ""
 
     @property
     def smallest_px(self) -> int:

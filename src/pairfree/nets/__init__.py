@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
@@ -11,12 +12,21 @@ from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
 
-NETS: dict[str, Callable[[int, int, str], nn.Module]] = {
-    "shuffle-unet": lambda channels, width, predict: ShuffleUNet(channels, width or 32, predict=predict or "residual"),
-    "unet": lambda channels, width, predict: UNet(channels, width or 32, predict=predict or "image"),
-    "blur-unet": lambda channels, width, predict: UNet(channels, width or 32, predict=predict or "image", blurred=True),
-    "plain-dncnn": lambda channels, width, predict: DnCNN(channels, width or 64, predict=predict or "image", normed=False),
-    "dncnn": lambda channels, width, predict: DnCNN(channels, width or 64, depth=17, predict=predict or "residual"),
+
+class Net(NamedTuple):
+    """width, predict   its defaults;  make   channels, width and predict -> a fresh network"""
+
+    width: int
+    predict: str
+    make: Callable[[int, int, str], nn.Module]
+
+
+NETS = {
+    "shuffle-unet": Net(32, "residual", lambda channels, width, predict: ShuffleUNet(channels, width, predict=predict)),
+    "unet": Net(32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict)),
+    "blur-unet": Net(32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict, blurred=True)),
+    "plain-dncnn": Net(64, "image", lambda channels, width, predict: DnCNN(channels, width, predict=predict, normed=False)),
+    "dncnn": Net(64, "residual", lambda channels, width, predict: DnCNN(channels, width, depth=17, predict=predict)),
 }
 
 
@@ -26,4 +36,4 @@ def build(name: str, channels: int, width: int = 0, predict: str = "") -> nn.Mod
         raise ConfigError(f"no network named {name!r}; there are {', '.join(sorted(NETS))}")
     if predict not in ("", "residual", "image"):
         raise ConfigError(f"predict = {predict!r}: must be 'residual' or 'image'")
-    return NETS[name](channels, width, predict)
+    return NETS[name].make(channels, width or NETS[name].width, predict or NETS[name].predict)
