@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -19,7 +22,7 @@ from pairfree.engine.run import RunFolder, again
 from pairfree.errors import ConfigError, DivergedError
 from pairfree.files import open_image
 from pairfree.job import check_resumed, resolve
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import METHODS, PRESETS, one_image
 from pairfree.methods.base import At
 from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
 from pairfree.methods.one_image import Fit, OneImage, OneImageConfig
@@ -271,8 +274,112 @@ class Counting(Fit):
         Counting.steps += 1
         Counting.progress.append(at.progress)
 
-    def result(self):
+    def result(self, tell=None, until=0.0):
         return self.y
+
+
+class Clock:
+    """Time that passes only where somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Slow(Fit):
+    """A step takes 2 ms of ``clock``, its result as long as 100 of them."""
+
+    finishing = 100.0
+    clock: ClassVar[Clock]
+    learned: ClassVar[int] = 0
+
+    def loss(self, at):
+        return torch.zeros(())
+
+    def step(self, at):
+        Slow.clock.now += 0.002
+        Slow.learned += 1
+
+    def result(self, tell, until):
+        for number in range(100):
+            if number and Slow.clock.now >= until:
+                break
+            Slow.clock.now += 0.002
+            tell((number + 1) / 100)
+        return self.y
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(Slow, "clock", Clock(), raising=False)
+    monkeypatch.setattr(Slow, "learned", 0)
+    monkeypatch.setattr(one_image, "time", Slow.clock)
+    return Slow.clock
+
+
+@pytest.mark.parametrize(("minutes", "steps", "made"), [(0.01, 200, 100), (0.005, 75, 75)])
+def test_the_minutes_of_an_image_hold_its_result_too(minutes, steps, made, clock):
+    """Where the result alone would take most of them, half are left for learning, and the result is what the rest allows."""
+    told, net = [], OneImage(OneImageConfig(minutes=minutes, steps=0), 4, Slow)
+    net.progress = told.append
+    assert net.seconds(1, 8, 12) == pytest.approx(60 * minutes)
+    net(torch.rand(1, 1, 8, 12))
+    assert clock.now - 100 == pytest.approx(60 * minutes, abs=0.005)
+    assert Slow.learned == pytest.approx(steps, abs=2)
+    assert told == sorted(told)
+    assert told[steps // 2] == pytest.approx(0.002 * steps / 2 / (60 * minutes), rel=0.05)
+    assert told[-1] == pytest.approx(0.5 + 0.5 * made / 100 if steps == 75 else 1.0, abs=0.03)
+
+
+def test_the_time_of_steps_holds_that_of_the_result(clock):
+    net, told = OneImage(OneImageConfig(steps=50), 4, Slow), []
+    assert net.seconds(1, 8, 12) == pytest.approx(150 * 0.002)
+    net.progress = told.append
+    net(torch.rand(1, 1, 8, 12))
+    assert told == pytest.approx([(number + 1) / 100 for number in range(50)] + [0.5 + (number + 1) / 200 for number in range(100)])
+
+
+def test_self2self_makes_as_many_predictions_as_there_is_time_for():
+    config = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"])
+    fit, told = S2SFit(torch.rand(1, 1, 64, 96), 3, replace(config, patch_px=32)), []
+    assert fit.finishing == 4 * 6
+    every = fit.result(told.append)
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    one = fit.result(told.append, time.monotonic())
+    assert told[4:] == [0.25]
+    assert not torch.equal(one, every)
+    made, _, flips = fit._predicted(fit.slow, fit.y, 0, "prediction")
+    torch.testing.assert_close(one, made.flip(flips).detach())
+
+
+MEASURED = """
+import resource, sys, torch
+from dataclasses import replace
+from pairfree.methods import METHODS, PRESETS
+from pairfree.methods.base import At
+
+key, preset, side = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
+net = METHODS[key](replace(PRESETS[key][preset], **({"predictions": 1} if key == "s2s" else {})), 1).net
+fixed, each = net.whole_bytes(1)
+for size in (64, side):  # the small one for what torch takes once, in the first pass of a process
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fit = net.make(torch.rand(1, 1, size, size), 0)
+    for step in range(2):
+        fit.step(At(0, step, "image", step, 2))
+    fit.result()
+print(fixed + each * side**2, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.parametrize(("key", "preset", "side"), [("dip", "cpu", 512), ("s2s", "cpu", 768), ("s2s", "paper", 256)])
+def test_the_memory_it_says_is_what_it_takes_and_not_much_more(key, preset, side):
+    done = subprocess.run([sys.executable, "-c", MEASURED, key, preset, str(side)], capture_output=True, text=True, check=True)
+    said, took = map(float, done.stdout.split())
+    assert 0.3 * said <= took <= said
 
 
 def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
@@ -322,12 +429,32 @@ def test_a_resumed_run_and_one_made_from_its_config_learn_as_long(key, tmp_path)
 def test_an_image_that_memory_cannot_learn_is_refused_at_once():
     _, noisy = scene(0.1, 64)
     model = pf.train([noisy], method="dip", steps=2, settings=TINY["dip"], report=False)
-    each = model.method.denoiser.bytes_per_px(1)
+    fixed, each = model.method.denoiser.whole_bytes(1)
     assert 200 < each < 5000
-    tight = Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1.01 * each * 64 * 64)
+    tight = Predictor(model.method, model.predictor.normalizer, 1, max_bytes=fixed + 1.01 * each * 64 * 64)
     tight.predict(noisy[None])
     with pytest.raises(ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"):
         tight.predict(np.zeros((1, 70, 64), np.float32))
+
+
+def test_an_image_that_no_crop_makes_small_enough_is_refused_with_what_helps():
+    model = pf.train([scene(0.1, 64)[1]], method="s2s", steps=2, settings=TINY["s2s"], report=False)
+    with pytest.raises(ConfigError, match=r"whole needs .* allowed: raise --max-memory$"):
+        Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1e6).predict(np.zeros((1, 64, 64), np.float32))
+
+
+def test_a_shortage_of_memory_ends_it_and_does_not_begin_it_anew(monkeypatch):
+    model = pf.train([scene(0.1, 64)[1]], method="dip", steps=2, settings=TINY["dip"], report=False)
+    fits = []
+
+    def short(self, *_):
+        fits.append(self)
+        raise MemoryError
+
+    monkeypatch.setattr(DIPFit, "result", short)
+    with pytest.raises(ConfigError, match="the whole image does not fit"):
+        model.denoise(scene(0.1, 64)[1])
+    assert len(fits) == 1
 
 
 def test_one_image_of_many_that_memory_cannot_learn_is_refused_before_the_first(tmp_path):

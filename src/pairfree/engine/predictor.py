@@ -189,11 +189,11 @@ class Predictor:
     def _over_tiles(self, job: _Job, on_pixels: Callable[[int], None] | None = None) -> None:
         """Do a job on all tiles of its plane.
 
-        When memory runs out, the plane is begun anew with tiles of half the size.
+        When memory runs out, the plane is begun anew with tiles of half the size; what works on the whole plane ends.
         """
         keep_freed_blocks()  # here and not earlier: a model may have come from another process
         self.check_whole(job.plane.height, job.plane.width)
-        for _ in range(MOST_HALVINGS):
+        for _ in range(0 if self.whole_image else MOST_HALVINGS):
             told = 0
 
             def tell(pixels: int) -> None:
@@ -220,27 +220,31 @@ class Predictor:
             self._tiled(job, on_pixels or (lambda pixels: None))
 
     @cached_property
-    def _whole_bytes_per_px(self) -> float:
-        """Memory that an image takes of which the whole is worked on, bytes for each of its pixels; 0 for a network that does not say."""
+    def _whole_bytes(self) -> tuple[float, float]:
+        """Memory that an image takes of which the whole is worked on, bytes beside its size and for each pixel; 0 where the network is
+        silent about it."""
         net: Any = self.method.denoiser
-        return float(net.bytes_per_px(self.channels)) if hasattr(net, "bytes_per_px") else 0.0
+        return net.whole_bytes(self.channels) if hasattr(net, "whole_bytes") else (0.0, 0.0)
 
     def working_bytes(self, height: int, width: int) -> int:
         """Upper estimate of what a plane of that size takes beside its file: a tile at a time, or what stands for the whole plane."""
         if self.whole_image:
-            return int(self._whole_bytes_per_px * height * width)
+            fixed, each = self._whole_bytes
+            return int(fixed + each * height * width)
         core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
         tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
         return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0)
 
     def check_whole(self, height: int, width: int) -> None:
         """ConfigError, before minutes are spent, for an image that a network which works on the whole of it has no memory for."""
-        each, pixels = self._whole_bytes_per_px, height * width
-        if each * pixels > self.max_bytes:
-            side = int((self.max_bytes / each) ** 0.5)
+        fixed, each = self._whole_bytes
+        needed = fixed + each * height * width
+        if each and needed > self.max_bytes:
+            side = int((max(0.0, self.max_bytes - fixed) / each) ** 0.5)
+            crop = f"crop it to {side} x {side} px, or " if side else ""
             raise ConfigError(
-                f"denoising an image of {height} x {width} px whole needs {size_text(int(each * pixels))}, more "
-                f"than the {size_text(int(self.max_bytes))} allowed: crop it to {side} x {side} px, or raise --max-memory"
+                f"denoising an image of {height} x {width} px whole needs {size_text(int(needed))}, more "
+                f"than the {size_text(int(self.max_bytes))} allowed: {crop}raise --max-memory"
             )
 
     def _tiled(self, job: _Job, on_pixels: Callable[[int], None]) -> None:

@@ -48,7 +48,8 @@ def mask_problems(width_px: int, patch_px: int) -> list[str]:
 
 
 class Hidden(nn.Module):
-    """Every pixel as the network predicts it while it is hidden: width^2 passes, (B, C, H, W) -> same. No pixel sees itself."""
+    """Every pixel as the network predicts it while it is hidden: width^2 passes, (B, C, H, W) -> same. No pixel sees itself, but
+    for its mirrored copy where the predictor fills up a stride."""
 
     def __init__(self, net: nn.Module, width_px: int) -> None:
         super().__init__()

@@ -55,9 +55,10 @@ class BM3DNetwork(nn.Module):
         self.sigma, self.stabilise = sigma, stabilise
         self.register_buffer("unused", torch.zeros(1))
 
-    def bytes_per_px(self, channels: int) -> float:
-        """What the package takes, bytes for a pixel: measured on 256 to 512 px a side, beside 50 MB for the estimate of the noise."""
-        return 500.0 + 100.0 * channels
+    def whole_bytes(self, channels: int) -> tuple[float, float]:
+        """What the package takes, bytes beside an image's size (the estimate of its noise) and for each pixel; measured on 256 to 512 px a
+        side."""
+        return 50e6, 500.0 + 100.0 * channels
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.cpu().double().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +97,7 @@ class DIPFit(Fit):
         self.average = torch.lerp(self.average, self.made, 1.0 if late <= 0 else max(self.config.smoothing, 1.0 / (late + 1)))
         self.settled = self.enough > 0 and late >= 0 and float(reconstruction_loss(self.average, self.y)) <= self.enough**2
 
-    def result(self) -> Tensor:
+    def result(self, tell: Callable[[float], None] = lambda share: None, until: float = math.inf) -> Tensor:
         return self.average
 
 

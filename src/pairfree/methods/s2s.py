@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +34,7 @@ def hidden_pixel_loss(made: Tensor, y: Tensor, shown: Tensor) -> Tensor:
 class S2SConfig(OneImageConfig):
     """hidden        share of the pixels that are not shown, each by the toss of a coin
     dropout       of the decoder, in learning and in prediction
-    predictions   whose mean is the result
+    predictions   whose mean is the result; fewer where the minutes of an image end before
     patch_px      side of the piece of the image that a step learns from, a multiple of 32; 0: the whole image, as in the paper
     falling       the rate falls to 0 over the second half of the budget; without it, it stays, as in the paper
     average       share of the latest weights in the running average that predicts; 1: the latest themselves, as in the paper
@@ -80,6 +82,7 @@ class S2SFit(Fit):
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
         self.patch = tuple(min(config.patch_px or side, side) for side in y.shape[-2:])
+        self.finishing = config.predictions * math.prod(y.shape[-2:]) / self.step_px  # a pixel of the image takes what one of a step does
 
     @property
     def step_px(self) -> int:
@@ -101,12 +104,14 @@ class S2SFit(Fit):
         follow(self.slow, self.net, max(self.config.average, 1.0 / (at.step + 1)))
 
     @torch.no_grad()
-    def result(self) -> Tensor:
-        total = torch.zeros_like(self.y)
-        for draw in range(self.config.predictions):
-            made, _, flips = self._predicted(self.slow, self.y, draw, "prediction")
+    def result(self, tell: Callable[[float], None] = lambda share: None, until: float = math.inf) -> Tensor:
+        total, draws = torch.zeros_like(self.y), 0
+        while draws < self.config.predictions and (draws == 0 or time.monotonic() < until):
+            made, _, flips = self._predicted(self.slow, self.y, draws, "prediction")
             total += made.flip(flips)
-        return total / self.config.predictions
+            draws += 1
+            tell(draws / self.config.predictions)
+        return total / draws
 
     def _predicted(self, net: nn.Module, y: Tensor, draw: int, purpose: str) -> tuple[Tensor, Tensor, list[int]]:
         """y, flipped, as ``net`` predicts it from the pixels that are shown, those, and the axes that were flipped."""
