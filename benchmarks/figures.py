@@ -4,6 +4,8 @@ iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
 noise_patches.svg        after Figure 2 (a) of GAN2GAN: deviations of the noise patches that rules (4) and (3) choose, white noise of 25
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
+em_errors.png            after Figure 5 of ISCL: that micrograph with film noise, and what networks of ``bench em`` make of it, above their
+                         errors; columns in the order of EM_ROWS, errors white from 64 grey levels on
 ct_errors.png            after Figure 4 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
                          their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
 em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what ISCL makes of it beside a clean set
@@ -32,6 +34,7 @@ from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
 from pairfree.bench.ct_dose import EXPERIMENT as CT_DOSE
 from pairfree.bench.ct_dose import PHANTOM
+from pairfree.bench.em import EXPERIMENT as EM
 from pairfree.bench.em_real import EXPERIMENT as EM_REAL
 from pairfree.bench.harness import heat_map
 from pairfree.bench.patches import EXPERIMENT as PATCHES
@@ -45,10 +48,12 @@ from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
+MICROGRAPH_PART = slice(300, 556), slice(300, 556)
 PHOTOGRAPH = slice(40, 296), slice(130, 386)
 """Of the photograph, a part with a face, a coat, a camera, sky and towers."""
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
 NATURAL_ROWS = ("noisy", "n2v", "nb2nb", "iddp", "gan2gan", "n2c")
+EM_ROWS = ("noisy", "n2v", "uidnet", "iscl", "n2c")
 PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
@@ -106,9 +111,14 @@ def convergence(results: Path) -> str:
     return standalone(curves(series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"))
 
 
+def micrograph(data: Path) -> np.ndarray:
+    """(256, 256) grey levels."""
+    return open_image(data / "em" / "sem_rat_axon" / MICROGRAPH).pixels[MICROGRAPH_PART].astype(np.float64)
+
+
 def noise_micrographs(data: Path) -> np.ndarray:
     """(256, 3 * 256) grey levels."""
-    clean = open_image(data / "em" / "sem_rat_axon" / MICROGRAPH).pixels[300:556, 300:556].astype(np.float64)
+    clean = micrograph(data)
     panels = [clean, *(simulate(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge"))]
     return eight_bit(np.hstack(panels), 0.0, 255.0)
 
@@ -143,11 +153,20 @@ def natural_errors(runs: Path, column: str) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean = camera()[PHOTOGRAPH].astype(np.float64)
     noisy = simulate(clean, column, image_rng(0, column))[0].astype(np.float32)
-    found = [noisy]
-    for row in NATURAL_ROWS[1:]:
-        cell = cell_of(EXPERIMENT, f"{column}/{row}/cpu/seed0")
-        found.append(api.load(runs / cell.slug / "run", device="cpu").denoise(noisy))
-    return above_errors(found, clean, 0.0, 255.0)
+    return above_errors([noisy, *applied(EXPERIMENT, column, NATURAL_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+
+
+def em_errors(data: Path, runs: Path) -> np.ndarray:
+    """(2 * 256, methods * 256, 3) colours."""
+    clean = micrograph(data)
+    noisy = eight_bit(simulate(clean, "film", image_rng(0, "film"))[0], 0.0, 255.0)
+    return above_errors([noisy, *applied(EM, "film, fold 0", EM_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+
+
+def applied(experiment: Experiment, column: str, rows: Sequence[str], runs: Path, noisy: np.ndarray) -> list[np.ndarray]:
+    """What the networks of these cells make of another image."""
+    cells = [cell_of(experiment, f"{column}/{row}/cpu/seed0") for row in rows]
+    return [api.load(runs / cell.slug / "run", device="cpu").denoise(noisy) for cell in cells]
 
 
 def above_errors(found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0) -> np.ndarray:
@@ -185,6 +204,7 @@ def main() -> None:
         "iddp_residual.svg": lambda: residual_histogram(given.data, given.runs / "bsd68"),
         "noise_patches.svg": lambda: patch_deviations(given.data),
         "noise_micrographs.png": lambda: noise_micrographs(given.data),
+        "em_errors.png": lambda: em_errors(given.data, given.runs / "em"),
         "noise_ct.png": lambda: noise_ct(given.data),
         "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
         "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
