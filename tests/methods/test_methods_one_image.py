@@ -28,7 +28,7 @@ from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
 from pairfree.methods.one_image import Fit, OneImage, OneImageConfig
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
 from pairfree.nets.blocks import parameter_count
-from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet
+from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet, filled
 
 TINY = {"dip": {"width": 8, "levels": 3, "inputs": 4}, "s2s": {"width": 6, "predictions": 4}}
 
@@ -90,7 +90,7 @@ def test_a_partial_convolution_counts_shown_values_only():
         k = counted[window].sum()
         value = (weight[o] * shown_x[window]).sum() * 18 / k + bias[o] if k else 0.0
         assert found[0, o, i, j].item() == pytest.approx(value if value > 0 else 0.1 * value, rel=1e-9, abs=1e-12)
-        assert known[0, o, i, j].item() == float(k > 0)
+        assert known[0, 0, i, j].item() == float(k > 0)
     assert known.min() == 0
 
 
@@ -104,9 +104,23 @@ def test_networks_are_the_published_ones():
         assert made.shape == x.shape
 
 
-def test_hidden_pixels_do_not_reach_self2selfs_network():
+def test_hidden_values_are_filled_with_the_mean_of_those_shown_around_them():
+    x, mask = some(1, 2, 7, 6), torch.from_numpy((np.random.default_rng(1).random((1, 2, 7, 6)) < 0.5).astype(float))
+    mask[0, 0, :3, :3] = 0.0
+    found = filled(x, mask).numpy()
+    values, shown = (np.pad(one.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge") for one in (x, mask))
+    for c, i, j in itertools.product(range(2), range(7), range(6)):
+        window = np.s_[0, c, i : i + 3, j : j + 3]
+        count = shown[window].sum()
+        mean = (values[window] * shown[window]).sum() / count if count else 0.0
+        assert found[0, c, i, j] == pytest.approx(x[0, c, i, j].item() if mask[0, c, i, j] else mean, abs=1e-12)
+    assert found[0, 0, 1, 1] == 0.0
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_hidden_pixels_do_not_reach_self2selfs_network(fill):
     torch.manual_seed(0)
-    net, x = PartialUNet(1, 6), torch.rand(1, 1, 32, 32)
+    net, x = PartialUNet(1, 6, fill=fill), torch.rand(1, 1, 32, 32)
     shown = (torch.rand(x.shape) < 0.7).float()
     x.requires_grad_()
     torch.manual_seed(1)

@@ -34,6 +34,7 @@ def hidden_pixel_loss(made: Tensor, y: Tensor, shown: Tensor) -> Tensor:
 class S2SConfig(OneImageConfig):
     """hidden        share of the pixels that are not shown, each by the toss of a coin
     dropout       of the decoder, in learning and in prediction
+    fill          hidden pixels are the mean of those shown around them where the decoder sees the image; without it 0, as in the paper
     predictions   whose mean is the result; fewer where the minutes of an image end before
     patch_px      side of the piece of the image that a step learns from, a multiple of 32; 0: the whole image, as in the paper
     falling       the rate falls to 0 over the second half of the budget; without it, it stays, as in the paper
@@ -43,6 +44,7 @@ class S2SConfig(OneImageConfig):
     lr: float = 1e-3
     hidden: float = 0.3
     dropout: float = 0.3
+    fill: bool = False
     predictions: int = 50
     patch_px: int = 0
     falling: bool = False
@@ -67,9 +69,9 @@ class S2SConfig(OneImageConfig):
 PRESETS = {
     # Departs from the paper: `paper`: 150,000 steps at a rate of 1e-4 and the mean of 100 predictions, as in the authors' code.
     # Departs from the paper: `cpu`: 16 channels instead of 48, ten times that rate, falling to 0 over the second half of 40,000 steps
-    # on pieces of 64 x 64 px instead of the whole image, 0.03 of the decoder's values dropped instead of 0.3, and the mean of 50
-    # predictions with a running average of the weights.
-    "cpu": S2SConfig(steps=40_000, dropout=0.03, patch_px=64, falling=True, average=0.003),
+    # on pieces of 64 x 64 px instead of the whole image, 0.03 of the decoder's values dropped instead of 0.3, hidden pixels filled with
+    # the mean of those around them where the decoder sees the image, and the mean of 50 predictions with a running average of the weights.
+    "cpu": S2SConfig(steps=40_000, dropout=0.03, patch_px=64, falling=True, average=0.003, fill=True),
     "paper": S2SConfig(width=48, lr=1e-4, steps=150_000, predictions=100),
 }
 
@@ -78,7 +80,7 @@ class S2SFit(Fit):
     def __init__(self, y: Tensor, seed: int, config: S2SConfig) -> None:
         super().__init__(y, seed)
         self.config = config
-        self.net = placed(fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout), seed), y.device)
+        self.net = placed(fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout, config.fill), seed), y.device)
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
         self.patch = tuple(min(config.patch_px or side, side) for side in y.shape[-2:])

@@ -50,7 +50,8 @@ def _normed(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Se
 
 
 class PartialConv(nn.Module):
-    """A 3x3 convolution that counts the shown pixels only (Liu et al., ECCV 2018): features and mask (B, C, H, W) -> features and mask.
+    """A 3x3 convolution that counts the shown pixels only (Liu et al., ECCV 2018): features (B, C, H, W) and mask, of one channel or C ->
+    features and mask, of one channel.
 
     Where k of the 9 C values in the window are shown, their weighted sum is multiplied by 9 C / k; where none is, the output is 0 and
     counts as hidden. Borders are repeated, and count as shown.
@@ -68,7 +69,13 @@ class PartialConv(nn.Module):
         shown = window * F.avg_pool2d(F.pad(mask, [1] * 4, value=1.0), 3, 1).mean(1, keepdim=True)
         known = (shown > 0.5).to(x.dtype)
         out = (summed * (window / shown.clamp(min=1.0)) + bias.view(1, -1, 1, 1)) * known  # type: ignore[union-attr]
-        return F.leaky_relu(out, SLOPE), known.expand(-1, weight.shape[0], -1, -1)
+        return F.leaky_relu(out, SLOPE), known
+
+
+def filled(x: Tensor, mask: Tensor) -> Tensor:
+    """Hidden values (mask 0) as the mean of those that are shown in the 3x3 around them, 0 where none is; (B, C, H, W)."""
+    summed, shown = (F.avg_pool2d(F.pad(one, [1] * 4, mode="replicate"), 3, 1) for one in (x * mask, mask))
+    return torch.where(mask > 0, x, summed / shown.clamp(min=1.0 / 9.0))
 
 
 class PartialUNet(nn.Module):
@@ -76,13 +83,15 @@ class PartialUNet(nn.Module):
 
     Encoder of partial convolutions with ``width`` channels and 2x2 maxima, decoder of 3x3 convolutions with twice as many on concatenated
     skips, dropout before each of them, also when the network is applied. Width 48 in the paper.
+
+    fill   the skip at full resolution holds the image ``filled``; else, as in the paper, with 0 where a pixel is hidden
     """
 
     stride = 32
 
-    def __init__(self, channels: int = 1, width: int = 48, dropout: float = 0.3) -> None:
+    def __init__(self, channels: int = 1, width: int = 48, dropout: float = 0.3, fill: bool = False) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.fill = dropout, fill
         self.first = PartialConv(channels, width)
         self.encoders = nn.ModuleList(PartialConv(width, width) for _ in range(5))
         self.bottom = PartialConv(width, width)
@@ -95,7 +104,7 @@ class PartialUNet(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """``rng`` draws the dropout; the global generator where there is none."""
         seen = x * mask
-        skips = [seen]
+        skips = [filled(x, mask) if self.fill else seen]
         h, shown = self.first(seen, mask)
         for level, encode in enumerate(self.encoders):
             h, shown = encode(h, shown)
