@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
 MIN_CHANNELS = 16
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5

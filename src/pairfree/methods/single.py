@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Method, check_positive, flat_then_linear, halvings, set_rate, update, warm_cosine
-from pairfree.methods.optim import MuonAdam
+from pairfree.methods.optim import MUON, MuonAdam
 from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed, total_stride
 
-MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
 
 
