@@ -358,7 +358,7 @@ def test_the_time_of_steps_holds_that_of_the_result(clock):
 def test_self2self_makes_as_many_predictions_as_there_is_time_for():
     config = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"])
     fit, told = S2SFit(torch.rand(1, 1, 64, 96), 3, replace(config, patch_px=32)), []
-    assert fit.finishing == 4 * 6
+    assert fit.finishing == 4 * 6 / 2
     every = fit.result(told.append)
     assert told == [0.25, 0.5, 0.75, 1.0]
     one = fit.result(told.append, time.monotonic())
