@@ -48,6 +48,7 @@ class UIDNetConfig(UnpairedConfig):
     beta1                 Adam's first decay
     penalty               weight of the gradient penalty
     critic_steps          updates of the critic for one of the generator
+    max_norm              the denoiser's gradients are scaled down to this joint norm
     precision             of generator and denoiser; the critic and its penalty are float32
     """
 
@@ -60,9 +61,10 @@ class UIDNetConfig(UnpairedConfig):
     beta1: float = 0.5
     penalty: float = 10.0
     critic_steps: int = 1
+    max_norm: float = 1e9
 
     def __post_init__(self) -> None:
-        positive = ("generator_width", "critic_width", "batch_size", "lr", "lr_denoiser", "penalty", "critic_steps")
+        positive = ("generator_width", "critic_width", "batch_size", "lr", "lr_denoiser", "penalty", "critic_steps", "max_norm")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         problems = self.common_problems()
         if not 0 <= self.beta1 < 1:
@@ -79,7 +81,7 @@ class UIDNetConfig(UnpairedConfig):
 # y + G(z, y) is not clipped.
 PRESETS: dict[str, Any] = {
     # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
-    # higher rates; bfloat16 convolutions where the device has them.
+    # higher rates, the denoiser's gradients are scaled down to a norm of 1; bfloat16 convolutions where the device has them.
     "cpu": UIDNetConfig(
         net="shuffle-unet",
         generator_width=8,
@@ -87,6 +89,7 @@ PRESETS: dict[str, Any] = {
         batch_size=16,
         lr=5e-4,
         lr_denoiser=2e-3,
+        max_norm=1.0,
         precision="auto",
         minutes=10.0,
         steps=0,
@@ -139,7 +142,7 @@ class UIDNet(UnpairedMethod):
         made = self.made_noisy(y, at, "pairs").detach()
         denoised = self._run(self.f, made)
         loss = pseudo_pair_loss(denoised, y)
-        update(self.optimizers["f"], loss, at, "f")
+        update(self.optimizers["f"], loss, at, "f", self.config.max_norm)
         return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach(), **vital_signs(made, denoised)}
 
     def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
