@@ -53,7 +53,7 @@ PHOTOGRAPH = slice(40, 296), slice(130, 386)
 """Of the photograph, a part with a face, a coat, a camera, sky and towers."""
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
 NATURAL_ROWS = ("noisy", "n2v", "nb2nb", "iddp", "gan2gan", "n2c")
-EM_ROWS = ("noisy", "n2v", "uidnet", "iscl", "n2c")
+EM_ROWS = ("noisy", "uidnet", "iscl", "n2c")
 PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }

@@ -18,7 +18,6 @@ def cells(preset: str) -> list[Cell]:
         Cell(COLUMN, "bm3d", preset, settings={"sigma": 25.0}, label="bm3d, true sigma"),
         Cell(COLUMN, "bm3d", preset, label="bm3d, estimated sigma"),
         Cell(COLUMN, "dip", preset),
-        Cell(COLUMN, "dip", preset, settings={"discrepancy": 0.0}, label="dip, the whole budget"),
         Cell(COLUMN, "s2s", preset),
     ]
 
