@@ -347,6 +347,16 @@ def test_the_minutes_of_an_image_hold_its_result_too(minutes, steps, made, clock
     assert told[-1] == pytest.approx(0.5 + 0.5 * made / 100 if steps == 75 else 1.0, abs=0.03)
 
 
+def test_a_clock_that_has_not_moved_yet_stops_nothing(clock, monkeypatch):
+    def coarse(self, at):
+        clock.now += 0.1 * (at.step > 0)
+
+    monkeypatch.setattr(Slow, "step", coarse)
+    x = torch.rand(1, 1, 8, 12)
+    assert torch.equal(OneImage(OneImageConfig(minutes=0.01, steps=0), 4, Slow)(x), x)
+    assert clock.now > 100.3
+
+
 def test_the_time_of_steps_holds_that_of_the_result(clock):
     net, told = OneImage(OneImageConfig(steps=50), 4, Slow), []
     assert net.seconds(1, 8, 12) == pytest.approx(150 * 0.002)

@@ -200,7 +200,7 @@ class OneImage(nn.Module):
             expected = round(step / share) if limit_s and share else self.config.steps
             fit.step(At(int(self.seed), step, "image", step, max(step + 1, expected)))
             step += 1
-            spent_s = time.monotonic() - began
+            spent_s = max(1e-9, time.monotonic() - began)  # a coarse clock may not have moved yet
             learning = _learning(fit, limit_s * step / spent_s if limit_s else self.config.steps + fit.finishing)
             share = spent_s / (learning * limit_s) if limit_s else step / self.config.steps
             tell(learning * min(1.0, share))
