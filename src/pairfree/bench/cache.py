@@ -42,7 +42,7 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
 def holds(result: Mapping[str, Any], task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     known = None if cell.method in BASELINES else result["training"]["config"]
-    return up_to_date(result, cell) and result["key"] in (cache_key(task, cell, known), cache_key(task, cell))
+    return up_to_date(result, cell) and any(result["key"] == cache_key(task, cell, names) for names in (known, None))
 
 
 def up_to_date(result: Mapping[str, Any], cell: Cell) -> bool:

@@ -166,10 +166,10 @@ class OneImage(nn.Module):
             fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
             fit.loss(At(0, 0, "image", 0, 1))
         weights = sum(parameter.nbytes for group in fit.optimizer.param_groups for parameter in group["params"])
-        a_step = LEARNING * sum(held.values())
+        saved = sum(held.values())
         if fit.step_px == side**2:
-            return STATES * weights, a_step / fit.step_px
-        return STATES * weights + a_step, PREDICTING / LEARNING * a_step / fit.step_px
+            return STATES * weights, LEARNING * saved / fit.step_px
+        return STATES * weights + LEARNING * saved, PREDICTING * saved / fit.step_px
 
     def seconds(self, channels: int, height: int, width: int) -> float:
         """What an image of that size takes at most: its minutes, or its steps and its result, from the fastest of a few steps."""
