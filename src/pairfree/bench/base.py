@@ -151,3 +151,9 @@ def add_noise(clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bo
         planes = np.moveaxis(made, -1, 0)
         noisy[name] = np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
     return noisy
+
+
+def noise_alone(shapes: Mapping[str, tuple[int, ...]], level: float, spec: str, clip: bool = False) -> list[np.ndarray]:
+    """Images of the noise alone around a constant ``level``, one for each name; other draws than those of the noisy images."""
+    blank = {name: np.full(shape, level, dtype=np.float64) for name, shape in shapes.items()}
+    return list(add_noise(blank, spec, "noise alone", clip).values())

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, noise_alone, read_planes
 
 SIGMAS = (15, 25, 30, 50)
 COLUMNS = (
@@ -99,13 +97,13 @@ def task(data: Path, cell: Cell) -> Task:
     ours = {name: image for name, image in train.items() if name not in unpaired}
     noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")
     second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}
-    blank = {name: np.full_like(image, MID_GREY) for name, image in ours.items()} if cell.method == "quan" else {}
+    blank = {name: image.shape for name, image in ours.items()} if cell.method == "quan" else {}
     return Task(
         noisy=list(noisy.values()),
         clean=[train[name].astype("float32") for name in noisy],
         second_noisy=list(second.values()),
         unpaired=[train[name].astype("float32") for name in unpaired],
-        noise_images=list(add_noise(blank, cell.column, "noise alone").values()),
+        noise_images=noise_alone(blank, MID_GREY, cell.column),
         test=[Scored(name, noisy_test[name], test[name]) for name in test],
     )
 

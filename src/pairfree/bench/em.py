@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, noise_alone, read_planes
 from pairfree.methods import PRESETS, iscl
 
 FOLDS = 4
 CASES = {"film": "isbi2012", "charge": "vnc_sstem"}
 """Noise and the micrographs it is put on: two specimens, as in the paper's cases 2 and 1."""
 BLANK = {"film": 255.0, "charge": 128.0}
-"""Grey level of an image that shows nothing."""
+"""Grey levels without a specimen: an empty plate for film, a mid-grey block for charge."""
 GAUSSIANS_PX = (1.0, 2.0, 4.0)
 METHODS = ("n2v", "n2s", "cyclegan", "uidnet", "quan", "iscl", "n2c")
 SEEDED = {("film, fold 0", "iscl"): 3}
@@ -103,19 +103,14 @@ def task(data: Path, cell: Cell) -> Task:
     names = sorted(clean)
     noisy = {name: image.astype(np.uint8) for name, image in add_noise(clean, case, "em", clip=True).items()}
     ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
+    blank = {f"blank {index}": clean[names[0]].shape for index in range(len(ours))} if cell.method == "quan" else {}
     return Task(
         noisy=[noisy[name] for name in ours],
         clean=[clean[name].astype(np.uint8) for name in ours],
         unpaired=[clean[name].astype(np.uint8) for name in theirs],
-        noise_images=_noise_alone(case, clean[names[0]].shape, len(ours)) if cell.method == "quan" else [],
+        noise_images=noise_alone(blank, BLANK[case], case, clip=True),
         test=[Scored(name, noisy[name], clean[name]) for name in test],
     )
-
-
-def _noise_alone(case: str, shape: tuple[int, ...], count: int) -> list[np.ndarray]:
-    """Images without a specimen: an empty plate for film, a mid-grey block for charge; other draws than those of the noisy images."""
-    blank = {f"blank {index}": np.full(shape, BLANK[case]) for index in range(count)}
-    return [image.astype(np.uint8) for image in add_noise(blank, case, "noise alone", clip=True).values()]
 
 
 PUBLISHED = {
