@@ -15,21 +15,29 @@ phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (C
 white_errors.png         the photograph "camera" of scikit-image (CC0) with white noise of sigma 25, and what networks of ``bench bsd68``
                          make of it, above their errors; columns in the order of NATURAL_ROWS, errors white from 64 grey levels on
 correlated_errors.png    the same with correlated noise of sigma 25
+colour_errors.png        the photograph "chelsea" of scikit-image (CC0) with clipped white noise of sigma 25, and what networks of ``bench
+                         bsd300`` make of it; columns in the order of COLOUR_ROWS
+noisy_n2n.svg            after Figure 1 of GAN2GAN: PSNR after each round of Noisy N2N, from first estimates of known quality
+gan2gan_rounds.svg       after Figure 6 (b) of GAN2GAN: PSNR after each round from the start and from Z, correlated noise
+wide_field_rounds.svg    after Figure 6 (c) of GAN2GAN: likewise on FMD's wide-field images
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from skimage.data import camera
+from skimage.data import camera, chelsea
 
 from pairfree import api
 from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.bsd68 import EXPERIMENT
+from pairfree.bench.bsd300 import EXPERIMENT as BSD300
 from pairfree.bench.ct import EXPERIMENT as CT
 from pairfree.bench.ct import FOLDS
 from pairfree.bench.ct_dose import EXPERIMENT as CT_DOSE
@@ -37,8 +45,10 @@ from pairfree.bench.ct_dose import PHANTOM
 from pairfree.bench.em import EXPERIMENT as EM
 from pairfree.bench.em_real import EXPERIMENT as EM_REAL
 from pairfree.bench.harness import heat_map
+from pairfree.bench.noisy_n2n import CLEAN_ROW, ESTIMATES
 from pairfree.bench.patches import EXPERIMENT as PATCHES
 from pairfree.bench.tables import read_results
+from pairfree.bench.wf import EXPERIMENT as WF
 from pairfree.evaluate.plots import curves, histogram_pair
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
@@ -51,6 +61,9 @@ MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
 MICROGRAPH_PART = slice(300, 556), slice(300, 556)
 PHOTOGRAPH = slice(40, 296), slice(130, 386)
 """Of the photograph, a part with a face, a coat, a camera, sky and towers."""
+COLOUR_PHOTOGRAPH = slice(20, 276), slice(90, 346)
+"""Of the photograph, the face of a cat and the blurred room behind it."""
+COLOUR_ROWS = ("noisy", "b2u", "iddp", "n2c")
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
 NATURAL_ROWS = ("noisy", "n2v", "nb2nb", "iddp", "gan2gan", "n2c")
 EM_ROWS = ("noisy", "uidnet", "iscl", "n2c")
@@ -60,6 +73,7 @@ STYLE = """<style>
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
 .plot polyline { fill: none; stroke-width: 1.75; } .plot .line-b { stroke: #b04a00; } .plot .mark-b { fill: #b04a00; }
 .plot .line-0 { stroke: #777; } .plot .line-1 { stroke: #0a6685; } .plot .line-2 { stroke: #b04a00; }
+.plot .line-3 { stroke: #6a4ca3; } .plot .mark-3 { fill: #6a4ca3; }
 .plot .mark-0 { fill: #777; } .plot .mark-1 { fill: #0a6685; } .plot .mark-2 { fill: #b04a00; } .plot .grid { stroke: #ddd; }
 .plot .fill-a { fill: #0a6685; fill-opacity: 0.35; stroke: #0a6685; stroke-width: 0.75; } .plot .mark-a { fill: #0a6685; }
 </style>"""
@@ -111,6 +125,32 @@ def convergence(results: Path) -> str:
     return standalone(curves(series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"))
 
 
+def noisy_n2n(results: Path) -> str:
+    """SVG: cells of ``bench noisy-n2n``; round 0 is the PSNR of the estimates that training begins with."""
+    found = {result["row"]: after_rounds(result) for result in read_results(results / "noisy-n2n").values()}
+    series = {"clean images": ([0.0, 3.0], found[CLEAN_ROW] * 2)}
+    for row, sigma in ESTIMATES.items():
+        if sigma in (5.0, 15.0, 25.0):
+            psnr = [20 * math.log10(255 / sigma), *found[row]]
+            series[f"from {psnr[0]:.1f} dB"] = ([0.0, 1.0, 2.0, 3.0], psnr)
+    return standalone(curves(series, "Rounds of Noisy N2N", "round", "PSNR, dB"))
+
+
+def rounds(experiment: Experiment, column: str, results: Path) -> str:
+    """SVG: PSNR of ``gan2gan`` after each round, begun with the short preset's start (round 0) and with Z (round 0: the noisy images)."""
+    measured = read_results(results / experiment.name)
+    noisy, ours, from_z = (after_rounds(measured[f"{column}/{row}/cpu/seed0"]) for row in ("noisy", "gan2gan", "gan2gan, started from Z"))
+    begun = {"from its start": ours, "from Z": noisy + from_z}
+    series = {name: (list(map(float, range(len(psnr)))), psnr) for name, psnr in begun.items()}
+    return standalone(curves(series, f"GAN2GAN after each round, {column}", "round", "PSNR, dB"))
+
+
+def after_rounds(result: Mapping[str, Any]) -> list[float]:
+    """PSNR after each stage of training, the last at its end."""
+    scores = [*result.get("training", {}).get("scores_after", {}).values(), result["scores"]]
+    return [next(iter(score.values()))["psnr_db"] for score in scores]
+
+
 def micrograph(data: Path) -> np.ndarray:
     """(256, 256) grey levels."""
     return open_image(data / "em" / "sem_rat_axon" / MICROGRAPH).pixels[MICROGRAPH_PART].astype(np.float64)
@@ -156,6 +196,14 @@ def natural_errors(runs: Path, column: str) -> np.ndarray:
     return above_errors([noisy, *applied(EXPERIMENT, column, NATURAL_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
 
 
+def colour_errors(runs: Path) -> np.ndarray:
+    """(2 * 256, methods * 256, 3) colours."""
+    clean = chelsea()[COLOUR_PHOTOGRAPH].astype(np.float64)
+    column = "gaussian, clipped"
+    noisy = eight_bit(simulate(clean, "gaussian:sigma=25", image_rng(0, column))[0], 0.0, 255.0)
+    return above_errors([noisy, *applied(BSD300, column, COLOUR_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+
+
 def em_errors(data: Path, runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean = micrograph(data)
@@ -165,18 +213,19 @@ def em_errors(data: Path, runs: Path) -> np.ndarray:
 
 def applied(experiment: Experiment, column: str, rows: Sequence[str], runs: Path, noisy: np.ndarray) -> list[np.ndarray]:
     """What the networks of these cells make of another image."""
+    axes = "YX" if noisy.ndim == 2 else "YXS"
     cells = [cell_of(experiment, f"{column}/{row}/cpu/seed0") for row in rows]
-    return [api.load(runs / cell.slug / "run", device="cpu").denoise(noisy) for cell in cells]
+    return [api.load(runs / cell.slug / "run", device="cpu").denoise(noisy, axes) for cell in cells]
 
 
 def above_errors(found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0) -> np.ndarray:
-    """Images (H, W) side by side, from ``low`` (black) over ``data_range`` (white), above heat maps of their errors."""
+    """Images (H, W) or (H, W, 3) side by side, from ``low`` (black) over ``data_range`` (white), above heat maps of their errors."""
     columns = []
     for one in found:
-        shown = one.astype(np.float64)
-        columns.append(
-            np.vstack([np.stack([eight_bit(shown, low, low + data_range)] * 3, -1), heat_map((shown - clean)[None], data_range)])
-        )
+        shown, error = one.astype(np.float64), one - clean
+        if shown.ndim == 2:
+            shown, error = np.stack([shown] * 3, -1), error[..., None]
+        columns.append(np.vstack([eight_bit(shown, low, low + data_range), heat_map(np.moveaxis(error, -1, 0), data_range)]))
     return np.hstack(columns)
 
 
@@ -199,8 +248,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs", help="where pairfree bench trained")
     parser.add_argument("--only", nargs="+", default=[], help="names of pictures, without suffix")
     given = parser.parse_args()
+    results = ROOT / "benchmarks" / "results"
     makers: dict[str, Callable[[], str | np.ndarray]] = {
-        "iscl_convergence.svg": lambda: convergence(ROOT / "benchmarks" / "results"),
+        "iscl_convergence.svg": lambda: convergence(results),
         "iddp_residual.svg": lambda: residual_histogram(given.data, given.runs / "bsd68"),
         "noise_patches.svg": lambda: patch_deviations(given.data),
         "noise_micrographs.png": lambda: noise_micrographs(given.data),
@@ -210,6 +260,10 @@ def main() -> None:
         "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
         "white_errors.png": lambda: natural_errors(given.runs / "bsd68", "gaussian:sigma=25"),
         "correlated_errors.png": lambda: natural_errors(given.runs / "bsd68", "correlated:sigma=25"),
+        "colour_errors.png": lambda: colour_errors(given.runs / "bsd300"),
+        "noisy_n2n.svg": lambda: noisy_n2n(results),
+        "gan2gan_rounds.svg": lambda: rounds(EXPERIMENT, "correlated:sigma=25", results),
+        "wide_field_rounds.svg": lambda: rounds(WF, "FMD wide-field", results),
         "ct_errors.png": lambda: ct_errors(given.data, given.runs / "ct"),
     }
     folder = ROOT / "docs" / "figures"

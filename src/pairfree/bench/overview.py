@@ -83,7 +83,7 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
     those that stand beside a published number preset cpu has.
 
     root      folder of the results of every experiment
-    pictures  table or figure -> Markdown of its picture
+    pictures  table or figure -> Markdown of its pictures
     """
     results = {name: tables.read_results(root / name) for name in EXPERIMENTS}
     entries: dict[str, list[tuple[Experiment, str]]] = {}

@@ -106,7 +106,7 @@ def curves(
         place = f'x="{WIDTH - RIGHT - 4}" y="{down}"'
         keys += f'<text class="key" {place}><tspan class="mark-{i}">■</tspan> {escape(name)}</text>'
     title = f'<text class="axis-label" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
-    return _frame(label, axes.draw(x_label) + lines + keys + title)
+    return _frame(label, axes.draw(x_label, whole_x=all(x == round(x) for x in xs)) + lines + keys + title)
 
 
 def histogram_pair(first: ArrayLike, second: ArrayLike, names: tuple[str, str], label: str, x_label: str) -> str:
@@ -169,10 +169,10 @@ class _Axes:
         low, high, value = (math.log10(v) for v in (*self.y, y)) if self.log_y else (*self.y, y)
         return HEIGHT - BOTTOM - min(max((value - low) / (high - low), 0.0), 1.0) * (HEIGHT - TOP - BOTTOM)
 
-    def draw(self, x_label: str, show_y: bool = True) -> str:
+    def draw(self, x_label: str, show_y: bool = True, whole_x: bool = False) -> str:
         base = HEIGHT - BOTTOM
         parts = [f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>']
-        for t in nice_ticks(*self.x):
+        for t in (t for t in nice_ticks(*self.x) if not whole_x or t == round(t)):
             parts.append(f'<text class="tick" x="{self.px(t):.1f}" y="{base + 15}" text-anchor="middle">{_short(t)}</text>')
         for t in (log_ticks(*self.y) if self.log_y else nice_ticks(*self.y, 4)) if show_y else ():
             y = self.py(t)
