@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from pairfree.bench.baselines import BASELINES
 from pairfree.bench.cache import settings_of
 from pairfree.bench.harness import EXPERIMENTS, cells_of
 
+ROOT = Path(__file__).resolve().parents[2]
 CELLS = [Cell("hum", "noisy", "cpu"), *(Cell("hum", "iddp", "cpu", seed) for seed in range(3)), Cell("buzz", "noisy", "cpu")]
 TINY = Experiment(
     "tiny", "Tiny, a table", "-", lambda preset: CELLS if preset == "cpu" else [], lambda data, cell: None,
@@ -103,3 +106,9 @@ def test_every_table_and_figure_of_the_papers_has_cells_of_the_short_preset():
 )
 def test_anchors_are_those_of_markdown_viewers(title, link):
     assert overview.anchor(title) == link
+
+
+def test_the_page_of_results_is_what_the_committed_json_gives():
+    page = runpy.run_path(str(ROOT / "benchmarks" / "make_results.py"))["page"]()
+    assert page == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), "run python benchmarks/make_results.py"
+    assert all((ROOT / "docs" / picture).is_file() for picture in re.findall(r"\]\((figures/[^)]+)\)", page))

@@ -238,3 +238,8 @@ def test_curves_lie_over_one_pair_of_axes() -> None:
     assert a[1] == d[1] > b[1] == c[1]  # one of y, upwards
     words = [one.itertext() for one in root.iter("text")]
     assert {"■ first <", "■ second", "minutes", "dB"} <= {"".join(one) for one in words}
+
+
+def test_where_every_x_of_curves_is_whole_the_ticks_are_whole() -> None:
+    svg = curves({"rounds": ([0.0, 1.0, 2.0], [10.0, 20.0, 21.0])}, "l", "round", "dB")
+    assert re.findall(r'text-anchor="middle">([^<]+)<', svg) == ["0", "1", "2", "round"]
