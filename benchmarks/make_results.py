@@ -132,8 +132,8 @@ def page() -> str:
         results = read_results(ROOT / "benchmarks" / "results" / name)
         for preset in BENCH_PRESETS:
             cells = cells_of(experiment, preset)
-            if any(cell.name in results for cell in cells):
-                parts.append(markdown(experiment, cells, results))
+            if any(cell.name in results and cell.preset == preset for cell in cells):
+                parts.append(markdown(experiment, preset, cells, results))
         shown = [picture for picture in PICTURES if picture.experiment == name]
         parts += [f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}" for picture in shown]
     return "\n\n".join(parts) + "\n"

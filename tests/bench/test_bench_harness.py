@@ -213,6 +213,29 @@ def test_a_cell_that_another_process_measures_is_passed_over(bench, tmp_path):
     assert "dB" in bench("n2c")[1][0]
 
 
+def test_a_row_whose_package_is_missing_is_passed_over(bench, tmp_path, monkeypatch):
+    def missing(noisy, settings):
+        raise ConfigError("method bm3d needs the package bm3d")
+
+    monkeypatch.setitem(BASELINES, "gaussian-filter", missing)
+    _, said = bench("gaussian 1 px")
+    assert said == ["[1/1] hum/gaussian 1 px/cpu/seed0/0.005min: passed over, method bm3d needs the package bm3d"]
+    assert results(tmp_path) == {}
+
+
+def test_a_trained_row_with_wrong_settings_is_an_error(bench, monkeypatch):
+    monkeypatch.setitem(CELLS[2].settings, "batch_size", 0)
+    with pytest.raises(ConfigError):
+        bench("iddp", seeds=[0])
+
+
+@pytest.mark.parametrize("name", harness.EXPERIMENTS)
+def test_what_trains_nothing_is_one_cell_for_all_presets(name):
+    short, paper = (harness.cells_of(harness.EXPERIMENTS[name], preset) for preset in ("cpu", "paper"))
+    assert {cell.name for cell in paper if cell.method in BASELINES} <= {cell.name for cell in short}
+    assert {cell.preset for cell in paper if cell.method not in BASELINES} <= {"paper"}
+
+
 def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monkeypatch):
     predict, seen = Predictor.predict, []
 
@@ -235,10 +258,10 @@ def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monke
 
 def test_rows_with_older_settings_say_so():
     name, result = stored(0, 28.0)
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, {name: result})
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, {name: result})
     assert "1,200 steps |" in table
     result["training"]["config"]["lr"] = 0.5
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, {name: result})
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, {name: result})
     assert "1,200 steps, older settings |" in table
 
 
@@ -287,17 +310,17 @@ def stored(seed, psnr, groups=("all",), threads=2, steps=1200):
 
 
 def test_seeds_are_averaged_with_their_spread():
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0), stored(1, 28.2)]))
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0), stored(1, 28.2)]))
     assert "| iddp | 99.99 | 28.10 ± 0.14 / 0.5000 | 2 | 1.0 min, 1,200 steps | P, 2 threads |" in table
 
 
 def test_a_row_names_every_device_that_its_seeds_were_measured_on():
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)]))
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)]))
     assert table.count("| P, 2 threads; P, 1 thread |") == 1
 
 
 def test_a_row_tells_the_least_and_the_most_steps_of_its_seeds():
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0, steps=1300), stored(1, 28.2)]))
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, steps=1300), stored(1, 28.2)]))
     assert "| 2 | 1.0 min, 1,200 to 1,300 steps | P, 2 threads |" in table
 
 
@@ -305,7 +328,7 @@ def test_a_row_tells_the_least_and_the_most_steps_of_its_seeds():
     ("groups", "shown"), [(("all",), "all"), (("all", "a"), "a"), (("a", "all", "b"), "a | all | b"), (("x", "y"), "x | y")]
 )
 def test_the_mean_of_all_is_shown_unless_it_is_that_of_the_only_group(groups, shown):
-    table = tables.markdown(TINY_EXPERIMENT, CELLS, dict([stored(0, 28.0, groups)]))
+    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, groups)]))
     assert f"| method | published | {shown} | seeds | training | device |" in table
 
 
@@ -389,19 +412,19 @@ def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
     experiment = replace(TINY_EXPERIMENT, published=texts)
     head, rule = "| method | film | charge | film, fold 0 |", "|---|---|---|---|"
     alone = ["| iddp | 30.0 | 20.0 |  |", "| iddp: after its warm start | 19.0 |  |  |", "| n2v |  |  | 25.0 |"]
-    lines = tables.markdown(experiment, cells, {}).splitlines()
+    lines = tables.markdown(experiment, "cpu", cells, {}).splitlines()
     assert lines[lines.index("Published, not measured here:") + 2 : -2] == [head, rule, *alone]
     measured = {**stored(0, 28.0)[1], "cell": cells[1].name}
-    table = tables.markdown(experiment, cells, {cells[1].name: measured})
+    table = tables.markdown(experiment, "cpu", cells, {cells[1].name: measured})
     assert "| iddp | 30.0 | 28.00 / 0.5000 |" in table  # one fold is enough
     assert "| iddp |  | 20.0 |  |" in table
     assert "| iddp: after its warm start | 19.0 |  |  |" in table  # this one had no such stage
     measured["training"]["scores_after"] = {"warm start": measured["scores"]}
-    table = tables.markdown(experiment, cells, {cells[1].name: measured})
+    table = tables.markdown(experiment, "cpu", cells, {cells[1].name: measured})
     assert "| iddp: after its warm start | 19.0 | 28.00 / 0.5000 |" in table
     assert table.count("warm start") == 1
     every = {cell.name: measured for cell in cells}
-    assert "not measured here" not in tables.markdown(experiment, cells, every)
+    assert "not measured here" not in tables.markdown(experiment, "cpu", cells, every)
 
 
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
@@ -476,6 +499,13 @@ def test_ablations_stand_beside_a_row_that_differs_in_one_thing():
     cells = {cell.row: dict(cell.settings) for cell in bsd68.cells("cpu") if cell.row.startswith("iddp, ")}
     with_stop, without = cells["iddp, the paper's eq. 11"], cells["iddp, no stop-gradient"]
     assert {key for key in with_stop | without if with_stop.get(key) != without.get(key)} == {"stop_gradient"}
+
+
+@pytest.mark.parametrize("preset", harness.BENCH_PRESETS)
+def test_no_two_rows_of_a_table_of_iddp_are_the_same_training(preset):
+    cells = [cell for cell in harness.cells_of(bsd68.EXPERIMENT, preset) if cell.method == "iddp" and cell.column == "gaussian:sigma=25"]
+    settings = [json.dumps([cache.settings_of(cell), cell.seed], sort_keys=True) for cell in cells]
+    assert len(set(settings)) == len(settings) > 2
 
 
 def test_a_preset_that_no_method_of_a_table_has_is_refused(tmp_path):

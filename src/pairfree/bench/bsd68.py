@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, noise_alone, read_planes
+from pairfree.bench.cache import settings_of
 
 SIGMAS = (15, 25, 30, 50)
 COLUMNS = (
@@ -79,7 +81,8 @@ def _generators(preset: str) -> list[Cell]:
 
 def _ablations(preset: str) -> list[Cell]:
     """IDDP with a thing changed. "the paper's eq. 11" is it without averages, leverage and alpha = 0: the row that "no stop-gradient" (the
-    paper's Figure 7) is to be compared with, since gradients cannot reach an average. The blur rows vary what the paper does not state."""
+    paper's Figure 7) is to be compared with, since gradients cannot reach an average. The blur rows vary what the paper does not state.
+    What a preset already does is no row of its own."""
     paper = {"turnovers": 0.0, "window": 0.0, "leverage": 0.0, "alpha": 0.001}
     changes: dict[str, dict[str, Any]] = {
         "no leverage": {"leverage": 0.0},
@@ -87,7 +90,9 @@ def _ablations(preset: str) -> list[Cell]:
         "no stop-gradient": {**paper, "stop_gradient": False},
         **{f"alpha 0.001, blur {px} px": {"alpha": 0.001, "blur_px": px} for px in (3, 5, 7)},
     }
-    return [Cell("gaussian:sigma=25", "iddp", preset, settings=change, label=f"iddp, {name}") for name, change in changes.items()]
+    whole = Cell("gaussian:sigma=25", "iddp", preset)
+    found = [replace(whole, settings=change, label=f"iddp, {name}") for name, change in changes.items()]
+    return [cell for cell in found if settings_of(cell) != settings_of(whole)]
 
 
 def task(data: Path, cell: Cell) -> Task:

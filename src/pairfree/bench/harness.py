@@ -72,14 +72,15 @@ def run(
     """Measure the cells of one experiment that ``only`` selects, then return its table in Markdown.
 
     Each cell leaves ``out/NAME/CELL.json``; its run folder and denoised images lie in ``out/../runs/NAME/CELL`` and may be deleted. A cell
-    that another process measures is passed over. So is one whose training diverges: DivergedError names it when all others are measured.
+    that another process measures is passed over, and so is one whose optional package is not installed, or whose training diverges:
+    DivergedError names it when all others are measured.
     """
     experiment = choose(name, EXPERIMENTS, "experiment")
     cells = cells_of(experiment, preset, minutes)
     chosen = [cell for cell in cells if all(text in cell.name for text in only)]
     if seeds is not None:
         chosen = [cell for cell in chosen if cell.seed in seeds]
-    if not cells:
+    if all(cell.preset != preset for cell in cells):
         raise ConfigError(f"bench {name}: none of its methods has the preset {preset!r}")
     if not chosen:
         raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
@@ -103,25 +104,36 @@ def run(
         except BusyError as error:
             say(f"{label}: passed over, {error}")
             continue
+        except ConfigError as error:
+            if cell.method not in BASELINES:
+                raise
+            say(f"{label}: passed over, {error}")
+            continue
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
         say(f"{label}: " + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]))
     if diverged:
         raise DivergedError(f"bench {name}: training diverged in {', '.join(diverged)}; every other cell is measured")
-    return tables.markdown(experiment, cells, tables.read_results(out / name))
+    return tables.markdown(experiment, preset, cells, tables.read_results(out / name))
 
 
 def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) -> list[Cell]:
-    """The cells of an experiment, of those methods that have the preset; trials of another budget where ``minutes`` are given."""
+    """The cells of an experiment, of those methods that have the preset; trials of another budget where ``minutes`` are given.
+
+    Where nothing is trained there is one cell for all presets, under the name of the first.
+    """
     choose(preset, dict.fromkeys(BENCH_PRESETS), "preset of bench")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"bench: {minutes:g} minutes is no budget; give --minutes above 0")
-    cells = [cell for cell in experiment.cells(preset) if cell.method in BASELINES or preset in PRESETS[cell.method]]
-    if preset == "cpu" and experiment.cpu_minutes is not None:
-        budget = {"minutes": experiment.cpu_minutes}
-        cells = [cell if cell.method in BASELINES else replace(cell, settings={**budget, **cell.settings}) for cell in cells]
-    return [replace(cell, minutes=minutes) for cell in cells] if minutes is not None else cells
+    budget = {"minutes": experiment.cpu_minutes} if preset == "cpu" and experiment.cpu_minutes is not None else {}
+    found = []
+    for cell in experiment.cells(preset):
+        if cell.method in BASELINES:
+            found.append(replace(cell, preset=BENCH_PRESETS[0], minutes=minutes))
+        elif preset in PRESETS[cell.method]:
+            found.append(replace(cell, settings={**budget, **cell.settings}, minutes=minutes))
+    return found
 
 
 def data_folder(data: Path | None) -> Path:

@@ -24,11 +24,15 @@ def overview(out: Path) -> str:
         lines.append(f"{name}: {experiment.title}{f' ({of_papers(experiment)})' if experiment.after else ''}")
         results = tables.read_results(out / name)
         for preset in BENCH_PRESETS:
-            cells = cells_of(experiment, preset)
-            if cells:
+            if cells := own_cells(experiment, preset):
                 lines.append(f"  {preset:<10} {state(cells, results)}")
                 lines += [f"    {line}" for line in missing(cells, results)]
     return "\n".join([*lines, "A cell is COLUMN/ROW/PRESET/seedN: pairfree bench NAME --preset PRESET --only COLUMN/ROW/ measures it."])
+
+
+def own_cells(experiment: Experiment, preset: str) -> list[Cell]:
+    """The cells of an experiment that no other preset has."""
+    return [cell for cell in cells_of(experiment, preset) if cell.preset == preset]
 
 
 def state(cells: Iterable[Cell], results: Results) -> str:
@@ -108,7 +112,7 @@ def counted(entries: Iterable[tuple[Experiment, str]], results: Mapping[str, Res
     done = total = 0
     for experiment, pattern in entries:
         for preset in presets:
-            for cell in cells_of(experiment, preset):
+            for cell in own_cells(experiment, preset):
                 if re.search(pattern, cell.name) and not (beside and not tables.published(experiment, cell.row, cell.column)):
                     done, total = done + (cell.name in results[experiment.name]), total + 1
     return f"{done} of {total}" if total else "-"

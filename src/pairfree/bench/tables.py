@@ -22,8 +22,11 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> str:
-    """One table a column of the experiment; below them what is published of rows that are not measured, and how many there are."""
+def markdown(experiment: Experiment, preset: str, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> str:
+    """One table a column of the experiment; below them what is published of rows that are not measured, and how many there are.
+
+    cells   of that preset, and those that train nothing
+    """
     lines = [f"## {experiment.title}", "", experiment.statement + ".", ""]
     for column in dict.fromkeys(cell.column for cell in cells):
         rows: dict[str, list[dict[str, Any]]] = {}
@@ -33,8 +36,8 @@ def markdown(experiment: Experiment, cells: Sequence[Cell], results: dict[str, d
         if rows:
             lines += _table(experiment, column, rows)
     lines += _published_alone(experiment, cells, results)
-    missing = sum(cell.name not in results for cell in cells)
-    lines.append(f"{len(cells) - missing} of {len(cells)} cells of preset {cells[0].preset} measured.")
+    done = sum(cell.name in results for cell in cells)
+    lines.append(f"{done} of {len(cells)} cells of preset {preset} measured.")
     return "\n".join(lines)
 
 
