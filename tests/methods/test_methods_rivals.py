@@ -10,7 +10,7 @@ from scipy import ndimage
 from pairfree.errors import ConfigError
 from pairfree.methods import iscl, quan, uidnet
 from pairfree.methods.base import At
-from pairfree.methods.quan import QuanConfig, three_way_cycle_loss
+from pairfree.methods.quan import QuanConfig, kept_loss, three_way_cycle_loss
 from pairfree.methods.uidnet import UIDNetConfig, gradient_penalty, pseudo_pair_loss, sharpened, wasserstein_loss
 
 SHAPE = (3, 2, 4, 5)
@@ -24,6 +24,7 @@ def draw(count: int, shape: tuple[int, ...] = SHAPE) -> list[np.ndarray]:
 EQUATIONS = [
     (wasserstein_loss, 2, lambda real, fake: fake.mean() - real.mean()),
     (gradient_penalty, 1, lambda g: np.mean((np.sqrt((g**2).sum((1, 2, 3))) - 1) ** 2)),
+    (kept_loss, 2, lambda y, kept: np.abs(kept - y).mean()),
     (pseudo_pair_loss, 2, lambda f, y: np.mean((f - y) ** 2)),
     (
         three_way_cycle_loss,
@@ -59,6 +60,7 @@ def test_sharpened_stacks_the_image_and_what_a_mean_filter_takes_away():
         ("uidnet", uidnet, ["D", "G", "f"], {}),
         ("uidnet", uidnet, ["D", "D", "D", "G", "f"], {"critic_steps": 3}),
         ("quan", quan, ["F, G", "D_X, D_Y, D_N"], {}),
+        ("quan", quan, ["F, G", "D_X, D_Y, D_N"], {"identity": 0.0}),
     ],
 )
 def test_order_of_the_updates(key, module, order, changes, small, monkeypatch):
@@ -106,6 +108,7 @@ def test_each_loss_reaches_the_weights_of_its_own_networks_only(key, module, sma
         (UIDNetConfig, {"width": -1}, "width"),
         (UIDNetConfig, {"intensity": "both"}, "intensity"),
         (QuanConfig, {"cycle_weight": 0.0}, "cycle_weight"),
+        (QuanConfig, {"identity": -0.5}, "identity"),
         (QuanConfig, {"blocks": -1}, "blocks"),
         (QuanConfig, {"beta1": -0.5}, "beta1"),
         (QuanConfig, {"precision": "half"}, "precision"),

@@ -122,6 +122,15 @@ def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: 
     return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
 
 
+def later_noise2void(column: str, preset: str) -> list[Cell]:
+    """Noise2Void's later options: N2V2, and a mask that hides the neighbours too."""
+    changes: dict[str, dict[str, Any]] = {
+        "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
+        "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
+    }
+    return [Cell(column, "n2v", preset, settings=change, label=row) for row, change in changes.items()]
+
+
 def files_of(folder: Path, pattern: str) -> list[Path]:
     """Files of a data set, sorted. InputError where there are none."""
     found = sorted(folder.glob(pattern))
@@ -131,7 +140,7 @@ def files_of(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
-    """Clean 8-bit images of a folder by stem, (C, H, W) float64 grey levels; colour becomes grey (BT.601) when one channel is asked for."""
+    """The 8-bit images of a folder by stem, (C, H, W) float64 grey levels; colour becomes grey (BT.601) when one channel is asked for."""
     found = {}
     for entry in find_images([folder]):
         pixels = open_image(entry.path).pixels.astype(np.float64)

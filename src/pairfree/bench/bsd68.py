@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, noise_alone, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes
 from pairfree.bench.cache import settings_of
 
 SIGMAS = (15, 25, 30, 50)
@@ -53,16 +53,8 @@ def cells(preset: str) -> list[Cell]:
             settings = GREY_LEVELS if method in ADDS_NOISE else {}
             found += [Cell(column, method, preset, seed, settings) for seed in range(SEEDED.get((column, method), 1))]
         found.append(Cell(column, "gcbd", preset, settings={"rule": "wavelet", **GREY_LEVELS}, label="n2c (rule 4)"))
-    return found + _masks(preset) + _ablations(preset) + _generators(preset)
-
-
-def _masks(preset: str) -> list[Cell]:
-    """Noise2Void's later options."""
-    changes: dict[str, dict[str, Any]] = {
-        "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
-        "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
-    }
-    return [Cell(column, "n2v", preset, settings=change, label=row) for column in FULL for row, change in changes.items()]
+    later = [cell for column in FULL for cell in later_noise2void(column, preset)]
+    return found + later + _ablations(preset) + _generators(preset)
 
 
 def _generators(preset: str) -> list[Cell]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pairfree.bench import bsd68
-from pairfree.bench.base import Cell, Experiment, Task
+from pairfree.bench.base import Cell, Experiment, Task, filter_cells
 
 COLUMN = "gaussian:sigma=25"
 PLACES = (0, 33, 67)
@@ -14,9 +14,8 @@ PLACES = (0, 33, 67)
 
 def cells(preset: str) -> list[Cell]:
     return [
-        Cell(COLUMN, "noisy", preset),
+        *filter_cells(COLUMN, preset, bsd68.GAUSSIANS_PX),
         Cell(COLUMN, "bm3d", preset, settings={"sigma": 25.0}, label="bm3d, true sigma"),
-        Cell(COLUMN, "bm3d", preset, label="bm3d, estimated sigma"),
         Cell(COLUMN, "dip", preset),
         Cell(COLUMN, "s2s", preset),
     ]
