@@ -425,6 +425,8 @@ def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
     assert table.count("warm start") == 1
     every = {cell.name: measured for cell in cells}
     assert "not measured here" not in tables.markdown(experiment, "cpu", cells, every)
+    further = replace(experiment, no_cell={"s2s": {"film": "22.0"}})
+    assert "| method | film |\n|---|---|\n| s2s | 22.0 |\n" in tables.markdown(further, "cpu", cells, every)
 
 
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
@@ -434,6 +436,8 @@ def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
         for row, texts in experiment.published.items():
             assert row.partition(": after its ")[0] in {cell.row for cell in cells}
             assert texts.keys() <= columns
+        measured = {(cell.row, column) for cell in cells for column in (cell.column, cell.column.partition(",")[0])}
+        assert not measured & {(row, column) for row, texts in experiment.no_cell.items() for column in texts}
 
 
 def test_noise_is_drawn_once_and_copies_are_independent():

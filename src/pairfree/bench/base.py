@@ -94,6 +94,7 @@ class Experiment:
     task           the data of a cell under a data folder
     luma           score the Y channel of colour images too
     published      row -> column -> text, from the paper
+    no_cell        further numbers of those papers' tables, that no cell stands for: row -> what on -> text
     after          table or figure of a paper, "GAN2GAN Table 2" -> regular expression: the names of the cells that stand for it
     evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
     statistics     for an experiment without test images: the numbers of a cell from its data, name with unit -> value
@@ -108,6 +109,7 @@ class Experiment:
     task: Callable[[Path, Cell], Task]
     luma: bool = False
     published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    no_cell: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     after: Mapping[str, str] = field(default_factory=dict)
     evidence: Evidence | None = None
     statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None

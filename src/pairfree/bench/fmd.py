@@ -73,5 +73,6 @@ EXPERIMENT = Experiment(
             "n2c": "38.15 / 0.955",
         }.items()
     },
+    no_cell={"n2n": {COLUMNS[0]: "38.01 / 0.953 (5 levels)"}},
     after={"IDDP Table 3": "^confocal[^,]*/"},
 )

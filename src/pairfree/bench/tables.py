@@ -61,6 +61,7 @@ def _stated_for(experiment: Experiment, row: str, column: str) -> str:
 
 def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> list[str]:
     """A table of the published numbers that no measured one stands beside."""
+    alone = {(row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()}
     wanted: dict[tuple[str, str], bool] = {}
     for cell in cells:
         measured = results.get(cell.name, {})
@@ -69,12 +70,12 @@ def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dic
             place = row, _stated_for(experiment, row, cell.column)
             here = bool(measured) and row in (cell.row, *stages)
             wanted[place] = wanted.get(place, True) and not here and bool(published(experiment, *place))
-    places = [place for place, alone in wanted.items() if alone]
-    if not places:
+    alone = {place: published(experiment, *place) for place, nowhere in wanted.items() if nowhere} | alone
+    if not alone:
         return []
-    rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*alone, strict=True))
     lines = ["Published, not measured here:", "", _line("method", *columns), "|---" * (len(columns) + 1) + "|"]
-    lines += [_line(row, *(published(experiment, row, column) if (row, column) in places else "" for column in columns)) for row in rows]
+    lines += [_line(row, *(alone.get((row, column), "") for column in columns)) for row in rows]
     return [*lines, ""]
 
 

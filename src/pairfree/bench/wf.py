@@ -1,4 +1,4 @@
-"""Real wide-field fluorescence, one frame: noise that is correlated between pixels (GAN2GAN's Figure 4a)."""
+"""Real wide-field fluorescence, one frame (GAN2GAN's Figure 4a): FMD's noise is correlated between pixels, that of W2S is not."""
 
 from __future__ import annotations
 
