@@ -107,7 +107,8 @@ class DIP(OneImageMethod):
     needs = Needs.NOISY
     citation = "Ulyanov, Vedaldi & Lempitsky, Deep image prior, CVPR 2018, arXiv:1711.10925"
     assumption = (
-        "the image is easier to learn for a convolutional network than its noise; each image is learned by itself, which takes minutes"
+        "noise is zero-mean and independent between pixels, and harder to learn for a convolutional network than the image; each image is "
+        "learned by itself, which takes minutes"
     )
     config: DIPConfig
 
