@@ -1,6 +1,8 @@
 """The bench harness on an experiment of two tiny images: results, cache, resume, tables."""
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -234,6 +236,23 @@ def test_what_trains_nothing_is_one_cell_for_all_presets(name):
     short, paper = (harness.cells_of(harness.EXPERIMENTS[name], preset) for preset in ("cpu", "paper"))
     assert {cell.name for cell in paper if cell.method in BASELINES} <= {cell.name for cell in short}
     assert {cell.preset for cell in paper if cell.method not in BASELINES} <= {"paper"}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_result_names_the_commit_of_its_code(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    file = tmp_path / "one.py"
+    file.write_text("a = 1\n")
+    git("init", "-q")
+    assert harness.commit_of(file) is None  # not a file of the checkout
+    git("add", "one.py")
+    git("commit", "-qm", "one")
+    assert harness.commit_of(file) == git("rev-parse", "HEAD")[:12]
+    file.write_text("a = 2\n")
+    assert harness.commit_of(file) == git("rev-parse", "HEAD")[:12] + "+"
 
 
 def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -109,6 +110,7 @@ def run(
                 raise
             say(f"{label}: passed over, {error}")
             continue
+        result["environment"]["commit"] = commit_of(Path(__file__))
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
@@ -143,6 +145,19 @@ def data_folder(data: Path | None) -> Path:
     if not given.is_dir():
         raise InputError(f"{given}: no such data folder; it must hold natural/, fluo/, ...")
     return given
+
+
+def commit_of(file: Path) -> str | None:
+    """Commit of the checkout that a source file belongs to, with "+" where tracked sources differ from it; None outside of one."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--name-only", "--", ":/*.py"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 @contextmanager
