@@ -476,6 +476,25 @@ def test_fmd_columns_hold_what_the_paper_scores():
     assert not fmd.belongs("TwoPhoton_BPAE_R_3", "confocal + two-photon MICE")
     assert not fmd.belongs("WideField_BPAE_B_1", "confocal + two-photon MICE")
     assert fmd.belongs("WideField_BPAE_B_1", "wide-field")
+    assert fmd.belongs("WideField_BPAE_B_1", "wide-field" + fmd.FIRST_FIELD)
+
+
+def test_fmd_fields_that_are_tested_are_in_no_clean_set(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("raw", "gt"):
+        for channel in "BG":
+            for number in (1, 2, 3):
+                pixels = rng.integers(0, 255, (8, 8)).astype(np.uint8)
+                save_image(Image(pixels, "YX", family="png"), tmp_path / "fluo/fmd" / folder / f"WideField_BPAE_{channel}_{number}.png")
+    raw, truth = (list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt"))
+    fields, answers = [raw[0], raw[3]], [truth[0], truth[3]]
+    others = [*truth[1:3], *truth[4:]]
+    for method, noisy in {"iscl": fields, "iddp": fields, "n2c": [*raw[1:3], *raw[4:]]}.items():
+        task = fmd.task(tmp_path, Cell("wide-field" + fmd.FIRST_FIELD, method, "cpu"))
+        np.testing.assert_equal(task.noisy, noisy)
+        np.testing.assert_equal(task.unpaired, others)
+        np.testing.assert_equal([[image.noisy for image in task.test], [image.clean for image in task.test]], [fields, answers])
+    np.testing.assert_equal(task.clean, others)
 
 
 @pytest.mark.parametrize(
