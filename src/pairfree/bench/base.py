@@ -124,6 +124,12 @@ def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: 
     return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
 
 
+def trained(column: str, method: str, preset: str, seed: int = 0) -> Cell:
+    """The row of a method as it comes. Those that put noise on images have grey levels as units: rule (3) and the levels up to 55 speak of
+    them, and the range of noisy float images would stretch them."""
+    return Cell(column, method, preset, seed, settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {})
+
+
 def later_noise2void(column: str, preset: str) -> list[Cell]:
     """Noise2Void's later options: N2V2, and a mask that hides the neighbours too."""
     changes: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes, trained
 from pairfree.bench.cache import settings_of
 
 SIGMAS = (15, 25, 30, 50)
@@ -20,13 +20,9 @@ COLUMNS = (
     "correlated:sigma=25",
 )
 METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "dncnn-b", "n2n", "n2c")
-ADDS_NOISE = ("gcbd", "dncnn-b")
 UNPAIRED = ("cyclegan", "uidnet", "quan", "iscl")
-TAKES_CLEAN = (*ADDS_NOISE, *UNPAIRED)
+TAKES_CLEAN = ("gcbd", "dncnn-b", *UNPAIRED)
 """Methods that learn from clean images of other scenes: every other training image is clean for them, the rest noisy."""
-GREY_LEVELS = {"intensity": "0,255"}
-"""Units of those that add noise: rule (3) and the levels up to 55 speak of grey levels, which the range of noisy float images would
-stretch."""
 MID_GREY = 128.0
 """Of the images of the noise alone, which `quan` asks for."""
 FULL = ("gaussian:sigma=25", "correlated:sigma=25")
@@ -50,9 +46,9 @@ def cells(preset: str) -> list[Cell]:
         if column.startswith("gaussian"):
             found.append(Cell(column, "bm3d", preset, settings={"sigma": float(column.rpartition("=")[2])}, label="bm3d, true sigma"))
         for method in (*METHODS, *(UNPAIRED if column in FULL else ())):
-            settings = GREY_LEVELS if method in ADDS_NOISE else {}
-            found += [Cell(column, method, preset, seed, settings) for seed in range(SEEDED.get((column, method), 1))]
-        found.append(Cell(column, "gcbd", preset, settings={"rule": "wavelet", **GREY_LEVELS}, label="n2c (rule 4)"))
+            found += [trained(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
+        by_rule_3 = trained(column, "gcbd", preset)
+        found.append(replace(by_rule_3, settings={**by_rule_3.settings, "rule": "wavelet"}, label="n2c (rule 4)"))
     later = [cell for column in FULL for cell in later_noise2void(column, preset)]
     return found + later + _ablations(preset) + _generators(preset)
 
@@ -61,7 +57,7 @@ def _generators(preset: str) -> list[Cell]:
     """GAN2GAN's Figures 5 and 6: the rule for noise patches, the first estimate, and the parts of the generative model."""
     found = []
     for column in FULL:
-        found.append(Cell(column, "gcbd", preset, settings=GREY_LEVELS, label="n2c (rule 3), gcbd"))
+        found.append(replace(trained(column, "gcbd", preset), label="n2c (rule 3), gcbd"))
         found.append(Cell(column, "gan2gan", preset, settings={"start": "z", "iterations": Z_ROUNDS}, label="gan2gan, started from Z"))
     if preset == "paper":  # the short preset has no generative model to take parts from
         changes: dict[str, dict[str, Any]] = {"no L_Z": {"beta": 0.0}, "no L_cyc": {"gamma": 0.0}, "no sigmoid": {"bounded": False}}

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, later_noise2void, read_planes
-from pairfree.bench.bsd68 import ADDS_NOISE, GREY_LEVELS
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, later_noise2void, read_planes, trained
 
 COLUMNS = ("confocal + two-photon MICE", "wide-field")
 METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "n2c")
@@ -29,8 +28,7 @@ def cells(preset: str) -> list[Cell]:
         found += [Cell(column, method, preset) for method in METHODS]
         found += later_noise2void(column, preset)
         found += filter_cells(column + FIRST_FIELD, preset, GAUSSIANS_OF_FIELDS_PX, bm3d=False)
-        for method in OTHER_SCENES:
-            found.append(Cell(column + FIRST_FIELD, method, preset, settings=GREY_LEVELS if method in ADDS_NOISE else {}))
+        found += [trained(column + FIRST_FIELD, method, preset) for method in OTHER_SCENES]
     return found
 
 
