@@ -26,6 +26,7 @@ from pairfree.methods import METHODS, PRESETS, one_image
 from pairfree.methods.base import At
 from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
 from pairfree.methods.one_image import Fit, OneImage, OneImageConfig
+from pairfree.methods.optim import MuonAdam
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
 from pairfree.nets.blocks import parameter_count
 from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet, filled
@@ -224,14 +225,24 @@ def test_self2self_predicts_with_the_average_of_its_weights():
     assert not np.allclose(mean, latest, rtol=1e-4)
 
 
-def test_self2selfs_rate_falls_over_the_second_half_where_the_preset_says_so():
+@pytest.mark.parametrize(("key", "fit"), [("s2s", S2SFit), ("dip", DIPFit)])
+def test_the_rate_falls_over_the_second_half_where_the_preset_says_so(key, fit):
     for falling, rates in ((True, [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]), (False, [1.0] * 8)):
-        config, found = replace(PRESETS["s2s"]["cpu"], **TINY["s2s"], lr=1e-3, falling=falling), []
-        fit = S2SFit(torch.rand(1, 1, 32, 32), 0, config)
+        config, found = replace(PRESETS[key]["cpu"], **TINY[key], lr=1e-3, falling=falling), []
+        one = fit(torch.rand(1, 1, 32, 32), 0, config)
         for step in range(8):
-            fit.step(At(0, step, "image", step, 8))
-            found.append(fit.optimizer.param_groups[0]["lr"])
+            one.step(At(0, step, "image", step, 8))
+            found.append(one.optimizer.param_groups[0]["lr"])
         assert found == pytest.approx([1e-3 * rate for rate in rates])
+
+
+@pytest.mark.parametrize(("key", "fit"), [("s2s", S2SFit), ("dip", DIPFit)])
+def test_muon_learns_where_the_settings_give_it_a_rate(key, fit):
+    for ratio, kind in ((2.0, MuonAdam), (0.0, torch.optim.Adam)):
+        one = fit(torch.rand(1, 1, 32, 32), 0, replace(PRESETS[key]["cpu"], **TINY[key], muon_ratio=ratio))
+        assert type(one.optimizer) is kind
+        learned = {id(parameter) for group in one.optimizer.param_groups for parameter in group["params"]}
+        assert learned == {id(parameter) for parameter in one.net.parameters()}
 
 
 class Scripted(torch.nn.Module):
@@ -281,6 +292,9 @@ class Counting(Fit):
     steps = 0
     progress: ClassVar[list[float]] = []
 
+    def __init__(self, y, seed):
+        super().__init__(y, seed, OneImageConfig(), torch.nn.Linear(1, 1))
+
     def loss(self, at):
         return torch.zeros(())
 
@@ -308,6 +322,9 @@ class Slow(Fit):
     finishing = 100.0
     clock: ClassVar[Clock]
     learned: ClassVar[int] = 0
+
+    def __init__(self, y, seed):
+        super().__init__(y, seed, OneImageConfig(), torch.nn.Linear(1, 1))
 
     def loss(self, at):
         return torch.zeros(())
@@ -543,6 +560,7 @@ def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkey
         ("dip", {"steps": 0}), ("dip", {"minutes": -1.0}), ("dip", {"lr": 0.0}), ("dip", {"levels": 0}), ("dip", {"smoothing": 0.0}),
         ("dip", {"discrepancy": -1.0}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}),
         ("s2s", {"width": 2}), ("s2s", {"patch_px": 48}), ("s2s", {"average": 0.0}), ("s2s", {"muon_ratio": -1.0}),
+        ("dip", {"muon_ratio": -1.0}),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(key, wrong):

@@ -76,11 +76,10 @@ PRESETS = {
 
 class DIPFit(Fit):
     def __init__(self, y: Tensor, seed: int, config: DIPConfig) -> None:
-        super().__init__(y, seed)
-        self.config = config
         channels, height, width = y.shape[1:]
-        self.net = placed(fresh(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed), y.device)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
+        net = fresh(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed)
+        super().__init__(y, seed, config, placed(net, y.device))
+        self.config = config
         self.z = 0.1 * torch.rand(1, config.inputs, height, width, generator=self.rng(0, "input"), device=y.device)
         self.average = self.made = torch.zeros_like(y)
         self.enough = config.discrepancy * noise_rms(y) if config.discrepancy else 0.0

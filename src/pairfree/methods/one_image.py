@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, check_positive, update
+from pairfree.methods.base import At, Method, check_positive, flat_then_linear, set_rate, update
+from pairfree.methods.optim import MuonAdam
 
 PROBE_PX = 128
 """Side of the image that memory is measured on."""
@@ -54,22 +55,28 @@ class Untrained(Method):
 
 @dataclass(frozen=True)
 class OneImageConfig:
-    """minutes   spent on each image; 0: ``steps`` counts
-    steps     optimiser steps on each image
-    width     channels of the network's first level
-    lr        learning rate of Adam
+    """minutes      spent on each image; 0: ``steps`` counts
+    steps        optimiser steps on each image
+    width        channels of the network's first level
+    lr           learning rate of Adam
+    muon_ratio   rate of Muon on inner kernels as a multiple of lr, Adam on the rest; 0: Adam alone, as in the papers
+    falling      the rate falls to 0 over the second half of the budget; without it, it stays, as in the papers
     """
 
     minutes: float = 0.0
     steps: int = 2000
     width: int = 16
     lr: float = 1e-2
+    muon_ratio: float = 0.0
+    falling: bool = False
 
     def __post_init__(self) -> None:
         check_positive(type(self).__name__, [("width", self.width), ("lr", self.lr)])
         if min(self.minutes, self.steps) < 0 or not 0 < max(self.minutes, self.steps) < math.inf:
             raise ConfigError(f"minutes = {self.minutes}, steps = {self.steps}: one must be above 0, none below")
         problems = self.own_problems()
+        if self.muon_ratio < 0:
+            problems.append(f"muon_ratio = {self.muon_ratio} must not be negative")
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
@@ -97,17 +104,23 @@ def unused(method: Method, slices_around: int, budget: float | None) -> list[str
 class Fit(ABC):
     """One image being learned.
 
-    y    the noisy image (1, C, H, W), network units; seed   of the run: everything random at step k follows from (seed, k)
+    y     the noisy image (1, C, H, W), network units; seed   of the run: everything random at step k follows from (seed, k)
+    net   what learns it
     """
 
-    optimizer: torch.optim.Optimizer
     settled = False
     """True where more steps would only make it worse."""
     finishing = 0.0
     """What ``result`` takes, in steps."""
 
-    def __init__(self, y: Tensor, seed: int) -> None:
-        self.y, self.seed = y, seed
+    def __init__(self, y: Tensor, seed: int, config: OneImageConfig, net: nn.Module) -> None:
+        self.y, self.seed, self.net = y, seed, net
+        self.lr, self.falling = config.lr, config.falling
+        self.optimizer: torch.optim.Optimizer
+        if config.muon_ratio:
+            self.optimizer = MuonAdam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio)
+        else:
+            self.optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, foreach=True)
 
     @abstractmethod
     def loss(self, at: At) -> Tensor:
@@ -115,6 +128,8 @@ class Fit(ABC):
 
     def step(self, at: At) -> None:
         """One optimiser step. DivergedError where the loss is not finite."""
+        if self.falling:
+            set_rate(self.optimizer, self.lr * flat_then_linear(at.progress))
         update(self.optimizer, self.loss(at), at, "net")
 
     @abstractmethod

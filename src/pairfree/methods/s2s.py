@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.seeding import generator
-from pairfree.methods.base import At, Needs, flat_then_linear, follow, set_rate
+from pairfree.methods.base import At, Needs, follow
 from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
-from pairfree.methods.optim import MUON, MuonAdam
+from pairfree.methods.optim import MUON
 from pairfree.nets.blocks import placed
 from pairfree.nets.one_image import PartialUNet
 
@@ -41,8 +41,6 @@ class S2SConfig(OneImageConfig):
     fill          hidden pixels are the mean of those shown around them where the decoder sees the image; without it 0, as in the paper
     predictions   whose mean is the result; fewer where the minutes of an image end before
     patch_px      side of the piece of the image that a step learns from, a multiple of 32; 0: the whole image, as in the paper
-    muon_ratio    rate of Muon on inner kernels as a multiple of lr, Adam on the rest; 0: Adam alone, as in the paper
-    falling       the rate falls to 0 over the second half of the budget; without it, it stays, as in the paper
     average       share of the latest weights in the running average that predicts; 1: the latest themselves, as in the paper
     """
 
@@ -52,8 +50,6 @@ class S2SConfig(OneImageConfig):
     fill: bool = False
     predictions: int = 50
     patch_px: int = 0
-    muon_ratio: float = 0.0
-    falling: bool = False
     average: float = 1.0
 
     def own_problems(self) -> list[str]:
@@ -64,8 +60,6 @@ class S2SConfig(OneImageConfig):
             problems.append("predictions must be at least 1")
         if self.width < 3:
             problems.append("width must be at least 3")
-        if self.muon_ratio < 0:
-            problems.append(f"muon_ratio = {self.muon_ratio} must not be negative")
         if self.patch_px < 0 or self.patch_px % PartialUNet.stride:
             problems.append(f"patch_px = {self.patch_px} must be 0 or a multiple of {PartialUNet.stride}")
         if not 0 < self.average <= 1:
@@ -87,14 +81,10 @@ PRESETS = {
 
 class S2SFit(Fit):
     def __init__(self, y: Tensor, seed: int, config: S2SConfig) -> None:
-        super().__init__(y, seed)
+        net = fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout, config.fill), seed)
+        super().__init__(y, seed, config, placed(net, y.device))
         self.config = config
-        self.net = placed(fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout, config.fill), seed), y.device)
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
-        if config.muon_ratio:
-            self.optimizer = MuonAdam(self.net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio)
-        else:
-            self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, foreach=True)
         self.patch = tuple(min(config.patch_px or side, side) for side in y.shape[-2:])
         self.finishing = FORWARD * config.predictions * math.prod(y.shape[-2:]) / self.step_px
 
@@ -112,8 +102,6 @@ class S2SFit(Fit):
         return hidden_pixel_loss(made, piece.flip(flips), shown)
 
     def step(self, at: At) -> None:
-        if self.config.falling:
-            set_rate(self.optimizer, self.config.lr * flat_then_linear(at.progress))
         super().step(at)
         follow(self.slow, self.net, max(self.config.average, 1.0 / (at.step + 1)))
 
