@@ -476,25 +476,29 @@ def test_fmd_columns_hold_what_the_paper_scores():
     assert not fmd.belongs("TwoPhoton_BPAE_R_3", "confocal + two-photon MICE")
     assert not fmd.belongs("WideField_BPAE_B_1", "confocal + two-photon MICE")
     assert fmd.belongs("WideField_BPAE_B_1", "wide-field")
-    assert fmd.belongs("WideField_BPAE_B_1", "wide-field" + fmd.FIRST_FIELD)
+    assert not fmd.belongs("WideField_BPAE_B_1", fmd.HALF)
 
 
-def test_fmd_fields_that_are_tested_are_in_no_clean_set(tmp_path):
+def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_scene(tmp_path):
     rng = np.random.default_rng(0)
-    for folder in ("raw", "gt"):
-        for channel in "BG":
-            for number in (1, 2, 3):
-                pixels = rng.integers(0, 255, (8, 8)).astype(np.uint8)
-                save_image(Image(pixels, "YX", family="png"), tmp_path / "fluo/fmd" / folder / f"WideField_BPAE_{channel}_{number}.png")
+    for channel in "BGR":
+        scene = rng.integers(0, 255, (8, 8)).astype(np.uint8)
+        for number in (1, 2, 3):
+            name = f"Confocal_BPAE_{channel}_{number}.png"
+            save_image(Image(scene, "YX", family="png"), tmp_path / "fluo/fmd/gt" / name)
+            save_image(Image(scene // 2 + np.uint8(number), "YX", family="png"), tmp_path / "fluo/fmd/raw" / name)
     raw, truth = (list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt"))
-    fields, answers = [raw[0], raw[3]], [truth[0], truth[3]]
-    others = [*truth[1:3], *truth[4:]]
-    for method, noisy in {"iscl": fields, "iddp": fields, "n2c": [*raw[1:3], *raw[4:]]}.items():
-        task = fmd.task(tmp_path, Cell("wide-field" + fmd.FIRST_FIELD, method, "cpu"))
-        np.testing.assert_equal(task.noisy, noisy)
-        np.testing.assert_equal(task.unpaired, others)
-        np.testing.assert_equal([[image.noisy for image in task.test], [image.clean for image in task.test]], [fields, answers])
-    np.testing.assert_equal(task.clean, others)
+    fields, others = [0, 1, 2, 6, 7, 8], [3, 4, 5]
+    for method, learned in {"iscl": fields, "iddp": fields, "n2c": others}.items():
+        task = fmd.task(tmp_path, Cell(fmd.HALF, method, "cpu"))
+        np.testing.assert_equal(task.noisy, [raw[one] for one in learned])
+        np.testing.assert_equal(task.clean, [truth[one] for one in learned])
+        np.testing.assert_equal([task.unpaired, len(task.second_noisy)], [[truth[3]], 0])
+        np.testing.assert_equal([image.noisy for image in task.test], [raw[one] for one in fields])
+        np.testing.assert_equal([image.clean for image in task.test], [truth[one] for one in fields])
+    whole = fmd.task(tmp_path, Cell(fmd.COLUMNS[0], "n2n", "cpu"))
+    np.testing.assert_equal(whole.second_noisy, [raw[one] for one in (1, 2, 0, 4, 5, 3, 7, 8, 6)])
+    assert len(whole.test) == 9
 
 
 @pytest.mark.parametrize(
