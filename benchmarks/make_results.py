@@ -123,11 +123,11 @@ PICTURES = (
 def page() -> str:
     """Preface, index of the papers' tables, then each experiment's tables for each preset that has a measured cell."""
     parts = [(ROOT / "docs" / "results_preface.md").read_text(encoding="utf-8").rstrip()]
-    links: dict[str, str] = {}
+    links: dict[str, list[str]] = {}
     for picture in PICTURES:
-        link = f"[{picture.file.partition('.')[0]}](figures/{picture.file})"
-        links[picture.after] = f"{links[picture.after]}; {link}" if picture.after in links else link
-    parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", links))
+        links.setdefault(picture.after, []).append(f"[{picture.file.partition('.')[0]}](figures/{picture.file})")
+    shown_at = {item: "; ".join(found) for item, found in links.items()}
+    parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", shown_at))
     for name, experiment in EXPERIMENTS.items():
         results = read_results(ROOT / "benchmarks" / "results" / name)
         for preset in BENCH_PRESETS:

@@ -488,14 +488,14 @@ def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_sc
             save_image(Image(scene, "YX", family="png"), tmp_path / "fluo/fmd/gt" / name)
             save_image(Image(scene // 2 + np.uint8(number), "YX", family="png"), tmp_path / "fluo/fmd/raw" / name)
     raw, truth = (list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt"))
-    fields, others = [0, 1, 2, 6, 7, 8], [3, 4, 5]
-    for method, learned in {"iscl": fields, "iddp": fields, "n2c": others}.items():
+    tested, others = [0, 1, 2, 6, 7, 8], [3, 4, 5]
+    for method, learned in {"iscl": tested, "iddp": tested, "n2c": others}.items():
         task = fmd.task(tmp_path, Cell(fmd.HALF, method, "cpu"))
         np.testing.assert_equal(task.noisy, [raw[one] for one in learned])
         np.testing.assert_equal(task.clean, [truth[one] for one in learned])
         np.testing.assert_equal([task.unpaired, len(task.second_noisy)], [[truth[3]], 0])
-        np.testing.assert_equal([image.noisy for image in task.test], [raw[one] for one in fields])
-        np.testing.assert_equal([image.clean for image in task.test], [truth[one] for one in fields])
+        np.testing.assert_equal([image.noisy for image in task.test], [raw[one] for one in tested])
+        np.testing.assert_equal([image.clean for image in task.test], [truth[one] for one in tested])
     whole = fmd.task(tmp_path, Cell(fmd.COLUMNS[0], "n2n", "cpu"))
     np.testing.assert_equal(whole.second_noisy, [raw[one] for one in (1, 2, 0, 4, 5, 3, 7, 8, 6)])
     assert len(whole.test) == 9

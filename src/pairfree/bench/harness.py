@@ -87,6 +87,7 @@ def run(
         raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
     root = data_folder(data)
     diverged: list[str] = []
+    commit = commit_of(Path(__file__))  # before the first cell: the checkout may move on while this process runs what it has read
     for number, cell in enumerate(chosen, 1):
         target = out / name / f"{cell.slug}.json"
         label = f"[{number}/{len(chosen)}] {cell.name}"
@@ -110,7 +111,7 @@ def run(
                 raise
             say(f"{label}: passed over, {error}")
             continue
-        result["environment"]["commit"] = commit_of(Path(__file__))
+        result["environment"]["commit"] = commit
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
         found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []

@@ -61,7 +61,6 @@ def _stated_for(experiment: Experiment, row: str, column: str) -> str:
 
 def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> list[str]:
     """A table of the published numbers that no measured one stands beside."""
-    alone = {(row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()}
     wanted: dict[tuple[str, str], bool] = {}
     for cell in cells:
         measured = results.get(cell.name, {})
@@ -70,7 +69,8 @@ def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dic
             place = row, _stated_for(experiment, row, cell.column)
             here = bool(measured) and row in (cell.row, *stages)
             wanted[place] = wanted.get(place, True) and not here and bool(published(experiment, *place))
-    alone = {place: published(experiment, *place) for place, nowhere in wanted.items() if nowhere} | alone
+    alone = {place: published(experiment, *place) for place, nowhere in wanted.items() if nowhere}
+    alone |= {(row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()}
     if not alone:
         return []
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*alone, strict=True))

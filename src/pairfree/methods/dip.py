@@ -76,11 +76,12 @@ PRESETS = {
 
 
 class DIPFit(Fit):
+    config: DIPConfig
+
     def __init__(self, y: Tensor, seed: int, config: DIPConfig) -> None:
         channels, height, width = y.shape[1:]
         net = fresh(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed)
         super().__init__(y, seed, config, placed(net, y.device))
-        self.config = config
         self.z = 0.1 * torch.rand(1, config.inputs, height, width, generator=self.rng(0, "input"), device=y.device)
         self.average = self.made = torch.zeros_like(y)
         self.enough = config.discrepancy * noise_rms(y) if config.discrepancy else 0.0

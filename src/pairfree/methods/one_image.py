@@ -108,14 +108,14 @@ class Fit(ABC):
     net   what learns it
     """
 
+    config: OneImageConfig
     settled = False
     """True where more steps would only make it worse."""
     finishing = 0.0
     """What ``result`` takes, in steps."""
 
     def __init__(self, y: Tensor, seed: int, config: OneImageConfig, net: nn.Module) -> None:
-        self.y, self.seed, self.net = y, seed, net
-        self.lr, self.falling = config.lr, config.falling
+        self.y, self.seed, self.config, self.net = y, seed, config, net
         self.optimizer: torch.optim.Optimizer
         if config.muon_ratio:
             self.optimizer = MuonAdam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio)
@@ -128,8 +128,8 @@ class Fit(ABC):
 
     def step(self, at: At) -> None:
         """One optimiser step. DivergedError where the loss is not finite."""
-        if self.falling:
-            set_rate(self.optimizer, self.lr * flat_then_linear(at.progress))
+        if self.config.falling:
+            set_rate(self.optimizer, self.config.lr * flat_then_linear(at.progress))
         update(self.optimizer, self.loss(at), at, "net")
 
     @abstractmethod

@@ -80,10 +80,11 @@ PRESETS = {
 
 
 class S2SFit(Fit):
+    config: S2SConfig
+
     def __init__(self, y: Tensor, seed: int, config: S2SConfig) -> None:
         net = fresh(lambda: PartialUNet(y.shape[1], config.width, config.dropout, config.fill), seed)
         super().__init__(y, seed, config, placed(net, y.device))
-        self.config = config
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.patch = tuple(min(config.patch_px or side, side) for side in y.shape[-2:])
         self.finishing = FORWARD * config.predictions * math.prod(y.shape[-2:]) / self.step_px
