@@ -259,6 +259,24 @@ def test_precision_is_what_was_asked_for():
     assert resolve_precision("auto", device) in ("float32", "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("amx", "avx512", "name", "expected"),
+    [
+        (True, True, "Intel Xeon", "bfloat16"),
+        (False, True, "Intel Xeon", "float32"),
+        (False, True, "AMD EPYC", "bfloat16"),
+        (False, True, None, "bfloat16"),
+        (False, False, "AMD EPYC", "float32"),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, amx, avx512, name, expected):
+    """AVX512-BF16 of Intel's processors is slower than their float32."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name} if name else {}, raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+
+
 def test_losses_are_float32_in_bfloat16_training(small):
     """Weights and losses stay float32 whatever the convolutions compute in."""
     method, data = small.method("n2c", precision="bfloat16"), small.data()

@@ -24,7 +24,7 @@ class UnpairedConfig:
     patch_px, batch_size  side of the patches in pixels, a power of two; patches a step of each set
     intensity             how the brightness of the two sets goes together: "common", "separate", "auto", or a window "LOW,HIGH" such as
                           "-160,240" HU; what lies beyond it is left as it is (``data.unpaired.fit_unpaired``)
-    precision             "auto": bfloat16 convolutions where the device has them in hardware, else float32
+    precision             "auto": bfloat16 convolutions where the device is faster with them, else float32
     minutes, steps        budget when none is given; minutes = 0 means steps count
     """
 
