@@ -14,7 +14,7 @@ from pairfree.errors import ConfigError
 from pairfree.methods import transplant as module
 from pairfree.methods.base import At
 from pairfree.methods.transplant import Transplant
-from pairfree.noise.difference import level
+from pairfree.noise.difference import Difference, level, skewed
 
 
 class Blurred(torch.nn.Module):
@@ -56,6 +56,38 @@ def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small)
     torch.testing.assert_close(made.put(y, n), expected)
     beyond = made.put(y, torch.full_like(n, 50.0))
     torch.testing.assert_close(beyond, made(torch.ones(1, 1, 1)).expand_as(beyond))
+
+
+def counts(made: Transplant) -> Difference:
+    """``made`` is given noise of counts, of two strengths that leave it within the range."""
+    values = {"dark": [0.02], "darkest": [0.05], "size": [0.4], "strengths": [[0.1], [0.4]]}
+    found = dataclasses.replace(made.measured[0], exponent=0.5, counts=True, **{name: np.array(one) for name, one in values.items()})
+    made.measured = found, *made.measured[1:]
+    made.take(found)
+    return found
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_noise_of_counts_is_put_on_by_the_model(small, strength):
+    made, _ = prepared(small)
+    found = counts(made)
+    y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.05 * torch.randn(1, 1, 8, 8)
+    unit = ((y + 1) / 2).double().numpy()
+    noised = unit + skewed(unit, strength * level(unit, found) * n.double().numpy(), found, strength)
+    low, high = (float(made(torch.full((1, 1, 1), end))) for end in (-1.0, 1.0))
+    np.testing.assert_allclose(made.put(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5)
+
+
+def test_each_patch_gets_the_strength_of_some_noisy_image(small):
+    made, _ = prepared(small)
+    counts(made)
+    y = torch.zeros(40, 1, 32, 32)
+    added = made.noised(y, at(0)) - y
+    torch.testing.assert_close(made.noised(y, at(0)) - y, added, rtol=0, atol=0)
+    ratio = added.std((1, 2, 3)) / made.draw(40, at(0)).std((1, 2, 3))
+    strong = ratio > ratio.mean()
+    assert 8 < int(strong.sum()) < 32
+    assert float(ratio[strong].mean() / ratio[~strong].mean()) == pytest.approx(4.0, rel=0.1)
 
 
 def test_a_draw_is_a_function_of_seed_and_step(small):

@@ -217,3 +217,65 @@ def test_what_is_clipped_is_not_calm():
     calm = module._calmest(noisy)
     assert len(calm) >= module.LEAST_CALM
     assert min(float(window.std()) for window in calm) > 0.03
+
+
+def lit_scenes(count: int, seed: int) -> list[np.ndarray]:
+    """Fluorescence: few structures on a dark ground, bright, dim and half out of focus; the ground holds most of the calm windows."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:256, :256]
+    found = []
+    for _ in range(count):
+        image = np.full((256, 256), 0.04)
+        for _ in range(int(rng.integers(6, 16))):
+            disc = np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(8, 40)
+            image += rng.uniform(0.05, 0.5) * ndimage.gaussian_filter(disc.astype(float), rng.uniform(1.0, 8.0))
+        found.append(np.minimum(image, 0.8)[None])
+    return found
+
+
+GAIN, READ_OUT = 0.02, 0.01
+
+
+def counted(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each photon adds GAIN; read-out noise of deviation READ_OUT; cut off at 0 and 1 as files are."""
+    return np.clip(GAIN * rng.poisson(scene / GAIN) + READ_OUT * rng.standard_normal(scene.shape), 0.0, 1.0)
+
+
+def test_noise_of_counts_is_measured_at_all_brightnesses():
+    rng = np.random.default_rng(3)
+    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], lit_scenes(4, 8))
+    assert found.counts
+    assert not found.even
+    for y in (0.1, 0.3, 0.6):
+        deviation = float(level(np.full((1, 1, 1), y), found)[0, 0, 0]) * np.sqrt(found.power[0])
+        assert deviation == pytest.approx(np.sqrt(GAIN * y + READ_OUT**2), rel=0.15)
+
+
+def test_noise_that_does_not_grow_is_not_taken_for_counts():
+    rng = np.random.default_rng(4)
+    noisy = [scene + 0.05 * rng.standard_normal(scene.shape) for scene in lit_scenes(6, 7)]
+    assert not measure(noisy, lit_scenes(4, 8)).counts
+
+
+def test_skewed_noise_has_the_mean_the_variance_and_the_skewness_of_counts():
+    rng = np.random.default_rng(5)
+    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], lit_scenes(4, 8))
+    for y in (0.05, 0.2, 0.6):
+        image = np.full((60, 1, 256, 256), y)
+        gaussian = level(image, found) * np.sqrt(found.power[0]) * rng.standard_normal(image.shape)
+        made = module.skewed(image, gaussian, found)
+        gain = found.power[0] / found.size[0] ** 2
+        assert abs(made.mean()) < 3e-3 * made.std()
+        assert made.std() == pytest.approx(gaussian.std(), rel=0.01)
+        assert stats.skew(made.ravel()) == pytest.approx(gain**2 * y / gaussian.std() ** 3, rel=0.05)
+
+
+def test_each_noisy_image_has_its_strength():
+    """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise stronger by sqrt(2)."""
+    rng = np.random.default_rng(6)
+    times = (0.5, 1.0, 2.0, 0.5, 1.0, 2.0)
+    noisy = [np.clip(GAIN / t * rng.poisson(scene * t / GAIN), 0.0, 1.0) for scene, t in zip(lit_scenes(6, 7), times, strict=True)]
+    found = measure(noisy, lit_scenes(4, 8))
+    assert found.counts
+    relative = found.strengths[:, 0] / found.strengths[[1, 4], 0].mean()
+    assert relative == pytest.approx(1.0 / np.sqrt(times), rel=0.12)

@@ -281,7 +281,7 @@ class ISCL(UnpairedMethod):
         if self.transplant is not None:
             self.transplant.renew(self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS))
             x = self.transplant(self.transplant.upright(x, at))
-            imitated = self.transplant.put(y, self.transplant.draw(len(y), at))
+            imitated = self.transplant.noised(y, at)
             if at.stage == START:
                 return self._start_step(y, imitated, at)
         noise = self._run(self.H, x) if config.extract else None

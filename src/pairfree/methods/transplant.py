@@ -17,8 +17,10 @@ from pairfree.files.image import evenly
 from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
-from pairfree.noise.difference import DARKEST, Difference, fields, measure, restored
+from pairfree.noise.difference import DARKEST, LEAST_SKEW, Difference, fields, measure, restored
 
+AT_FIRST = {"gain": 1.0, "offset": 0.0, "spread": 0.0, "size": 1.0, "dark": 0.0, "darkest": DARKEST, "power": 0.0}
+"""What is measured of each channel (``noise.difference``), and what it is before."""
 TRANSPOSED = 4
 """The bit of a patch's symmetry that turns rows into columns (``data.patches.symmetric``)."""
 FIELDS = 64
@@ -47,7 +49,7 @@ class Transplant(nn.Module):
         super().__init__()
         self.then = copy.deepcopy(extractor).requires_grad_(False)
         self.apply_to = apply
-        for name, value in (("gain", 1.0), ("offset", 0.0), ("spread", 0.0), ("size", 1.0)):
+        for name, value in AT_FIRST.items():
             self.register_buffer(name, torch.full((channels, 1, 1), value))
         for name in ("exponent", "renewals"):
             self.register_buffer(name, torch.zeros(()))
@@ -55,6 +57,9 @@ class Transplant(nn.Module):
         self.offset: Tensor
         self.spread: Tensor
         self.size: Tensor
+        self.dark: Tensor
+        self.darkest: Tensor
+        self.power: Tensor
         self.exponent: Tensor
         self.renewals: Tensor
         self.measured: tuple[Difference, PatchPool, int] | None = None
@@ -71,19 +76,33 @@ class Transplant(nn.Module):
         """Measure the difference between the noisy and the clean pool."""
         noisy, clean = _shown(data.noisy), _shown(require(data.clean, Needs.CLEAN.value))
         found = measure(noisy, clean, seed)
-        for buffer, values in ((self.gain, found.gain), (self.offset, found.offset), (self.spread, found.spread), (self.size, found.size)):
-            buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
-        self.exponent.fill_(found.exponent)
+        self.take(found)
         self.measured, self.bank = (found, data.noisy, seed), None
+
+    def take(self, found: Difference) -> None:
+        """The noise is this one."""
+        for name in AT_FIRST:
+            getattr(self, name).copy_(torch.from_numpy(getattr(found, name)).view(-1, 1, 1))
+        self.exponent.fill_(found.exponent)
 
     def forward(self, x: Tensor) -> Tensor:
         """A noisy image with the contrast and mean brightness of clean ones."""
         return signed((unsigned(x) - self.offset) / self.gain)
 
-    def put(self, y: Tensor, n: Tensor) -> Tensor:
+    def noised(self, y: Tensor, at: At) -> Tensor:
+        """Clean patches (B, C, P, P) with the noise of step ``at`` on them."""
+        strengths = self._measured()[0].strengths
+        chosen = torch.randint(len(strengths), (len(y),), generator=at.rng("strength of the noise"))
+        strength = torch.from_numpy(strengths)[chosen].to(y)[:, :, None, None]
+        return self.put(y, self.draw(len(y), at), strength)
+
+    def put(self, y: Tensor, n: Tensor, strength: Tensor | float = 1.0) -> Tensor:
         """Clean images with noise n on them, cut off where the noisy images are."""
         ends = torch.ones_like(self.gain)
-        return torch.clamp(y + 2.0 * self._level(y) * n, self(-ends), self(ends))
+        noise = strength * self._level(y) * n
+        if self._measured()[0].counts:
+            noise = self._skewed(y, noise, strength)
+        return torch.clamp(y + 2.0 * noise, self(-ends), self(ends))
 
     def draw(self, count: int, at: At) -> Tensor:
         """n for ``count`` patches."""
@@ -126,7 +145,13 @@ class Transplant(nn.Module):
         return self.measured
 
     def _level(self, y: Tensor) -> Tensor:
-        return unsigned(y).clamp(min=DARKEST) ** self.exponent / self.size
+        return torch.maximum(unsigned(y) + self.dark, self.darkest) ** self.exponent / self.size
+
+    def _skewed(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
+        """``noise.difference.skewed``."""
+        s = strength * self._level(y) * self.power.sqrt()
+        g = ((strength**2 * self.power / self.size**2) ** 2 * unsigned(y).clamp(min=0.0) / s**3).clamp(min=LEAST_SKEW)
+        return 2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0)
 
     @torch.no_grad()
     def _filled(self) -> PatchPool:
