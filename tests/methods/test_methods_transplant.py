@@ -90,6 +90,13 @@ def test_each_patch_gets_the_strength_of_some_noisy_image(small):
     assert float(ratio[strong].mean() / ratio[~strong].mean()) == pytest.approx(4.0, rel=0.1)
 
 
+def test_a_copy_puts_the_same_noise_on(small):
+    made, _ = prepared(small)
+    counts(made)
+    y = torch.zeros(3, 1, 32, 32)
+    torch.testing.assert_close(copy.deepcopy(made).noised(y, at(4)), made.noised(y, at(4)), rtol=0, atol=0)
+
+
 def test_a_draw_is_a_function_of_seed_and_step(small):
     made, _ = prepared(small)
     first = made.draw(3, at(0))

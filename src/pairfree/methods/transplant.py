@@ -21,6 +21,8 @@ from pairfree.noise.difference import DARKEST, LEAST_SKEW, Difference, fields, m
 
 AT_FIRST = {"gain": 1.0, "offset": 0.0, "spread": 0.0, "size": 1.0, "dark": 0.0, "darkest": DARKEST, "power": 0.0}
 """What is measured of each channel (``noise.difference``), and what it is before."""
+OF_COUNTS = ("dark", "darkest", "power")
+"""Measured anew by each process that trains, as the spectrum is; not saved."""
 TRANSPOSED = 4
 """The bit of a patch's symmetry that turns rows into columns (``data.patches.symmetric``)."""
 FIELDS = 64
@@ -40,7 +42,7 @@ class Transplant(nn.Module):
     of that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
     Not so where structures fill the images unevenly: what is extracted at edges is not only noise, and n stays Gaussian.
 
-    All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, level and the extractor of the last renewal are saved.
+    All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, power law and the extractor of the last renewal are saved.
     """
 
     measured_from_data = True
@@ -50,7 +52,7 @@ class Transplant(nn.Module):
         self.then = copy.deepcopy(extractor).requires_grad_(False)
         self.apply_to = apply
         for name, value in AT_FIRST.items():
-            self.register_buffer(name, torch.full((channels, 1, 1), value))
+            self.register_buffer(name, torch.full((channels, 1, 1), value), persistent=name not in OF_COUNTS)
         for name in ("exponent", "renewals"):
             self.register_buffer(name, torch.zeros(()))
         self.gain: Tensor
@@ -70,6 +72,8 @@ class Transplant(nn.Module):
         twin = Transplant(copy.deepcopy(self.then, memo), len(self.gain), self.apply_to).to(self.gain.device)
         twin.load_state_dict(self.state_dict())
         twin.measured = self.measured
+        for name in OF_COUNTS:
+            getattr(twin, name).copy_(getattr(self, name))
         return twin
 
     def prepare(self, data: TrainingData, seed: int) -> None:
