@@ -10,7 +10,7 @@ from pairfree.methods import iscl
 # comparison of its Figure 7, which has no identity loss; here it has half the weight of the cycle, as in the authors' code. A critic gives
 # one score a patch, not a map of them; critics see the latest images, not a pool of older ones.
 # Departs from the paper: `cpu`: half as many channels, two residual blocks instead of three, critics without normalisation, batches of 8, a
-# rate that is seven times as high, each network's output computed once a step; bfloat16 convolutions where the device has them.
+# rate that is seven times as high, each network's output computed once a step; bfloat16 convolutions where they are faster.
 PRESETS = {
     name: replace(preset, extract=False, bypass=False, boost=False, noise_consistency=False, identity=0.5)
     for name, preset in {"cpu": iscl.SCRATCH, "paper": iscl.PRESETS["paper"]}.items()

@@ -145,8 +145,8 @@ _PAPER = IDDPConfig(
 )
 PRESETS = {
     # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `ShuffleUNet` predicts the residual; Muon takes
-    # Adam's place for the inner kernels; batches of 4, gradients limited to a joint norm of 1, bfloat16 convolutions where the device has
-    # them.
+    # Adam's place for the inner kernels; batches of 4, gradients limited to a joint norm of 1, bfloat16 convolutions where they are
+    # faster.
     "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=0.5, window=0.1, leverage=0.5, constant_lr=0.5, prior_batch=4),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),

@@ -167,8 +167,8 @@ SCRATCH = ISCLConfig(
 """The paper's networks and losses from random weights, made small enough for ten minutes: CycleGAN's `cpu`, and the ablation's rows."""
 PRESETS = {
     # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives
-    # gain, offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian, then what H takes out of the
-    # noisy images, brought to that spectrum (`methods/transplant.py`).
+    # gain, offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian (skewed where it is noise of
+    # counts), then what H takes out of the noisy images, brought to that spectrum (`methods/transplant.py`).
     # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
     # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
     # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
@@ -181,7 +181,7 @@ PRESETS = {
     # critics see images minus their mean over 17 x 17 px: else what one set shows more of, fat or lung, moves the other's intensities.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
     # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
-    # after each update; bfloat16 convolutions where the device has them.
+    # after each update; bfloat16 convolutions where they are faster.
     "cpu": ISCLConfig(
         nets="residual",
         width=16,

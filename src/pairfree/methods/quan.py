@@ -94,7 +94,7 @@ class QuanConfig(UnpairedConfig):
 # cycle is CycleGAN's.
 PRESETS = {
     # Departs from the paper: `cpu`: half as many channels, two residual blocks instead of three, critics without normalisation, batches of
-    # 8, a higher rate, an identity loss of half the weight of the cycle, as CycleGAN's; bfloat16 convolutions where the device has them.
+    # 8, a higher rate, an identity loss of half the weight of the cycle, as CycleGAN's; bfloat16 convolutions where they are faster.
     "cpu": QuanConfig(
         width=16,
         blocks=2,

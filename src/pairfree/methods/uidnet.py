@@ -81,7 +81,7 @@ class UIDNetConfig(UnpairedConfig):
 # y + G(z, y) is not clipped.
 PRESETS: dict[str, Any] = {
     # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
-    # higher rates, the denoiser's gradients are scaled down to a norm of 1; bfloat16 convolutions where the device has them.
+    # higher rates, the denoiser's gradients are scaled down to a norm of 1; bfloat16 convolutions where they are faster.
     "cpu": UIDNetConfig(
         net="shuffle-unet",
         generator_width=8,
