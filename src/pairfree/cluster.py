@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from pairfree.engine.model import Model, Receiver
-from pairfree.errors import ConfigError, InputError, PairfreeError
+from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
 from pairfree.files.formats import open_image
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits
@@ -42,7 +42,7 @@ def connected(scheduler: str) -> Iterator[Any]:
     try:
         from distributed import Client, LocalCluster
     except ImportError:
-        raise ConfigError("prediction on a cluster needs the package dask: pip install 'pairfree[dask]'") from None
+        raise MissingPackageError("prediction on a cluster needs the package dask: pip install 'pairfree[dask]'") from None
     if scheduler.partition(":")[0] != LOCAL:
         try:
             client = Client(scheduler, timeout=TIMEOUT_S)

@@ -20,6 +20,10 @@ class ConfigError(PairfreeError):
     """An option, key or combination of options that does not exist or make sense."""
 
 
+class MissingPackageError(ConfigError):
+    """What was asked for needs an optional package that is not installed."""
+
+
 class CheckpointError(PairfreeError):
     """A checkpoint or run folder that is damaged, incomplete or from another version."""
 

@@ -13,7 +13,7 @@ from pairfree.bench import base, bsd68, cache, ct, ct_dose, em, em_real, fmd, ha
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.engine.predictor import Predictor
-from pairfree.errors import BusyError, ConfigError, DivergedError, InputError
+from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.methods import METHODS, PRESETS
@@ -217,7 +217,7 @@ def test_a_cell_that_another_process_measures_is_passed_over(bench, tmp_path):
 
 def test_a_row_whose_package_is_missing_is_passed_over(bench, tmp_path, monkeypatch):
     def missing(noisy, settings):
-        raise ConfigError("method bm3d needs the package bm3d")
+        raise MissingPackageError("method bm3d needs the package bm3d")
 
     monkeypatch.setitem(BASELINES, "gaussian-filter", missing)
     _, said = bench("gaussian 1 px")

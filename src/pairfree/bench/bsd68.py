@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pairfree
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes, trained
 from pairfree.bench.cache import settings_of
 
@@ -21,8 +22,6 @@ COLUMNS = (
 )
 METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "dncnn-b", "n2n", "n2c")
 UNPAIRED = ("cyclegan", "uidnet", "quan", "iscl")
-TAKES_CLEAN = ("gcbd", "dncnn-b", *UNPAIRED)
-"""Methods that learn from clean images of other scenes: every other training image is clean for them, the rest noisy."""
 MID_GREY = 128.0
 """Of the images of the noise alone, which `quan` asks for."""
 FULL = ("gaussian:sigma=25", "correlated:sigma=25")
@@ -84,9 +83,11 @@ def _ablations(preset: str) -> list[Cell]:
 
 
 def task(data: Path, cell: Cell) -> Task:
+    """For methods that learn from clean images of other scenes, every other training image is clean, and the rest are noisy."""
     train = read_planes(data / "natural" / "bsd400", 1)
     test = read_planes(data / "natural" / "bsd68", 1)
-    unpaired = list(train)[1::2] if cell.method in TAKES_CLEAN else []
+    method = pairfree.METHODS.get(cell.method)
+    unpaired = list(train)[1::2] if method is not None and method.needs.clean else []
     ours = {name: image for name, image in train.items() if name not in unpaired}
     noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")
     second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}

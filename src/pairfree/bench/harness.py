@@ -27,7 +27,7 @@ from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.engine.trainer import Stopped
-from pairfree.errors import BusyError, ConfigError, DivergedError, InputError
+from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
 from pairfree.evaluate.metrics import score
 from pairfree.files.atomic import atomic_path, write_text
 from pairfree.files.formats import save_image
@@ -103,12 +103,7 @@ def run(
             diverged.append(cell.name)
             say(f"{label}: {error}")
             continue
-        except BusyError as error:
-            say(f"{label}: passed over, {error}")
-            continue
-        except ConfigError as error:
-            if cell.method not in BASELINES:
-                raise
+        except (BusyError, MissingPackageError) as error:
             say(f"{label}: passed over, {error}")
             continue
         result["environment"]["commit"] = commit

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pairfree.errors import ConfigError
+from pairfree.errors import ConfigError, MissingPackageError
 from pairfree.methods.base import Needs
 from pairfree.methods.one_image import Untrained
 from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
@@ -151,7 +151,7 @@ def _package():  # type: ignore[no-untyped-def]
     try:
         from bm3d import bm3d, bm3d_rgb
     except ImportError:
-        raise ConfigError(
+        raise MissingPackageError(
             "method bm3d needs the package bm3d, which is free for non-commercial use only: pip install 'pairfree[bm3d]'"
         ) from None
     return bm3d, bm3d_rgb
