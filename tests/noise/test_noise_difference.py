@@ -241,9 +241,11 @@ def counted(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(GAIN * rng.poisson(scene / GAIN) + READ_OUT * rng.standard_normal(scene.shape), 0.0, 1.0)
 
 
-def test_noise_of_counts_is_measured_at_all_brightnesses():
+@pytest.mark.parametrize("brighter", [0.8, 1.2])
+def test_noise_of_counts_is_measured_at_all_brightnesses(brighter):
+    """Of a clean set that is brighter or darker, too."""
     rng = np.random.default_rng(3)
-    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], lit_scenes(4, 8))
+    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], [brighter * scene for scene in lit_scenes(4, 8)])
     assert found.counts
     assert not found.even
     for y in (0.1, 0.3, 0.6):
