@@ -15,6 +15,8 @@ phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (C
 white_errors.png         the photograph "camera" of scikit-image (CC0) with white noise of sigma 25, and what networks of ``bench bsd68``
                          make of it, above their errors; columns in the order of NATURAL_ROWS, errors white from 64 grey levels on
 correlated_errors.png    the same with correlated noise of sigma 25
+stop_gradient.png        after Figure 7 of IDDP: white_errors.png again, with a network of IDDP after its warm start, and after eq. (11)
+                         as the paper has it, with and without stop-gradient
 colour_errors.png        the photograph "chelsea" of scikit-image (CC0) with clipped white noise of sigma 25, and what networks of ``bench
                          bsd300`` make of it; columns in the order of COLOUR_ROWS
 noisy_n2n.svg            after Figure 1 of GAN2GAN: PSNR after each round of Noisy N2N, from first estimates of known quality
@@ -49,6 +51,7 @@ from pairfree.bench.noisy_n2n import CLEAN_ROW, ESTIMATES
 from pairfree.bench.patches import EXPERIMENT as PATCHES
 from pairfree.bench.tables import read_results
 from pairfree.bench.wf import EXPERIMENT as WF
+from pairfree.engine.run import RunFolder
 from pairfree.evaluate.plots import curves, histogram_pair
 from pairfree.files.formats import open_image, save_image
 from pairfree.files.image import Image
@@ -66,6 +69,7 @@ COLOUR_PHOTOGRAPH = slice(20, 276), slice(90, 346)
 COLOUR_ROWS = ("noisy", "b2u", "iddp", "n2c")
 ERROR_ROWS = ("noisy", "gaussian 1.0 px", "iscl")
 NATURAL_ROWS = ("noisy", "n2v", "nb2nb", "iddp", "gan2gan", "n2c")
+STOP_ROWS = ("iddp, the paper's eq. 11", "iddp, no stop-gradient")
 EM_ROWS = ("noisy", "uidnet", "iscl", "n2c")
 PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
@@ -189,11 +193,25 @@ def phantom_errors(data: Path, runs: Path) -> np.ndarray:
     return above_errors([denoised_by(cell, runs, image.name) for cell in cells], image.clean[0])
 
 
+def photograph(column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(256, 256) grey levels: clean, and with the noise of a column."""
+    clean = camera()[PHOTOGRAPH].astype(np.float64)
+    return clean, simulate(clean, column, image_rng(0, column))[0].astype(np.float32)
+
+
 def natural_errors(runs: Path, column: str) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
-    clean = camera()[PHOTOGRAPH].astype(np.float64)
-    noisy = simulate(clean, column, image_rng(0, column))[0].astype(np.float32)
+    clean, noisy = photograph(column)
     return above_errors([noisy, *applied(EXPERIMENT, column, NATURAL_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+
+
+def stop_gradient(runs: Path) -> np.ndarray:
+    """(2 * 256, 4 * 256, 3) colours: noisy, after the warm start, after eq. (11) with stop-gradient and without."""
+    column = "gaussian:sigma=25"
+    clean, noisy = photograph(column)
+    first = RunFolder(runs / cell_of(EXPERIMENT, f"{column}/{STOP_ROWS[0]}/cpu/seed0").slug / "run")
+    warm = api.load(first.stage_path("warm start"), device="cpu").denoise(noisy, "YX")
+    return above_errors([noisy, warm, *applied(EXPERIMENT, column, STOP_ROWS, runs, noisy)], clean, 0.0, 255.0)
 
 
 def colour_errors(runs: Path) -> np.ndarray:
@@ -259,6 +277,7 @@ def main() -> None:
         "em_charging.png": lambda: charging(given.data, given.runs / "em-real"),
         "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
         "white_errors.png": lambda: natural_errors(given.runs / "bsd68", "gaussian:sigma=25"),
+        "stop_gradient.png": lambda: stop_gradient(given.runs / "bsd68"),
         "correlated_errors.png": lambda: natural_errors(given.runs / "bsd68", "correlated:sigma=25"),
         "colour_errors.png": lambda: colour_errors(given.runs / "bsd300"),
         "noisy_n2n.svg": lambda: noisy_n2n(results),
