@@ -8,7 +8,9 @@ from scipy import ndimage, stats
 
 from pairfree.errors import InputError
 from pairfree.noise import difference as module
-from pairfree.noise.difference import DARKEST, energy_distance, fields, level, measure, power_spectrum, restored
+from pairfree.noise import windows as windows_module
+from pairfree.noise.difference import DARKEST, energy_distance, fields, level, measure, restored
+from pairfree.noise.windows import power_spectrum, windows
 
 
 def scenes(count: int, seed: int, channels: int = 1, side: int = 256) -> list[np.ndarray]:
@@ -164,9 +166,9 @@ def test_energy_distance_is_its_definition_and_tells_distributions_apart():
 
 
 def test_windows_are_spread_over_a_large_set(monkeypatch):
-    monkeypatch.setattr(module, "MOST_WINDOWS", 10)
+    monkeypatch.setattr(windows_module, "MOST_WINDOWS", 10)
     planes = [np.full((1, 64, 64), float(index)) for index in range(100)]
-    seen = [float(window[0, 0, 0]) for window in module._windows(planes, 64)]
+    seen = [float(window[0, 0, 0]) for window in windows(planes, 64)]
     assert seen == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
 
 

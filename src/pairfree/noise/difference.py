@@ -6,11 +6,9 @@ clean one: only averages over each set are compared.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,44 +16,36 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from pairfree.errors import InputError
-from pairfree.files.image import evenly
-from pairfree.noise.poisson import CLEAR, robust_line
+from pairfree.noise.counts import CountsLaw, counts_law
+from pairfree.noise.windows import (
+    CALM_SHARE,
+    CLIPPED_SHARE,
+    MOST_WINDOWS,
+    fine_contrast,
+    of_blocks,
+    power_spectrum,
+    smooth,
+    window_px,
+    windows,
+)
 
 FloatArray = NDArray[np.float64]
 
-WINDOW_PX = 256
-"""Side of the windows whose spectra are averaged, at most."""
-MOST_WINDOWS = 300
-"""Windows of a set, spread evenly over it."""
-SMOOTHING_BINS = 1.5
-"""Spectra are smoothed by a Gaussian of this standard deviation, in frequency bins of a window."""
 OCTAVES = 5
 """Rings of frequencies, each twice as far out as the last, up to the Nyquist frequency."""
 EXPONENTS = (0.0, 0.5, 1.0)
 """Noise that does not depend on the brightness, noise of counts, and noise that multiplies."""
 DARKEST = 0.15
 """Levels below this are taken for it: noise that multiplies must not be divided by zero."""
-GROWTH_BINS, LEAST_BLOCKS, LEAST_WINDOWS = 16, 10, 4
-"""Of brightness, in which the noise of counts is measured; blocks of either set that a bin needs; windows that tell an image's own."""
 DRAWN = 4
 """Fields of the spectrum, whose fine contrast is measured as that of the noisy images is."""
 LEAST_SKEW = 1e-3
 """Counts with less are as good as Gaussian."""
-BLACK = 0.05
-"""Noise of counts vanishes where nothing is counted, at black: no further from it than this share of the range. Measured:
--0.01 in confocal images; in CT, whose zero is not black, -0.10, -0.07, 0.25 and 0.35; 7 in photographs whose noise does not grow."""
-LEAST_VARIANCE = 1e-3
-"""Noise of counts has at least this share of its variance at full brightness, and of that of the other images."""
-BLOCK_PX = 16
 SAMPLE = 1500
 """Blocks of either set that the exponent is chosen from."""
 CALM_PX = 32
 """Side of the windows that noise is measured in where images are uneven."""
-CALM_SHARE = 0.25
-"""Share of those windows, the ones with the least variance."""
 LEAST_CALM = 8
-CLIPPED_SHARE = 0.02
-"""Windows with more pixels at the ends of the range, such as air in a window of HU, do not count as calm."""
 UNEVEN_PX, UNEVEN = 64, 2.0
 """Images are uneven where the mean variance of windows of this side is this many times that of the calmest quarter's end. Measured: 1.2 for
 sections of tissue in an electron microscope; 2.2 to 31 for CT slices, fluorescence, nanoparticles and photographs."""
@@ -128,7 +118,7 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
 
     Raises InputError where every channel is
     """
-    window = _window_px(noisy, clean)
+    window = window_px(noisy, clean)
     power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
     seen = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
     if not seen.any():
@@ -142,7 +132,7 @@ def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> flo
 
     Contrast that the noise took away drops out. Below 1, it is the clean set that has the more fine grain; 0 where a set is blank.
     """
-    window = _window_px(noisy, clean)
+    window = window_px(noisy, clean)
     fine_x, fine_y = (_octaves(power_spectrum(planes, window)).sum(0) for planes in (noisy, clean))
     if not (fine_x.all() and fine_y.all()):
         return 0.0
@@ -152,7 +142,7 @@ def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> flo
 
 def uneven(planes: Sequence[np.ndarray]) -> bool:
     """Whether some parts of the images hold much more than others."""
-    variances = np.array([window.var() for window in _windows(planes, min(UNEVEN_PX, _window_px(planes)))])
+    variances = np.array([window.var() for window in windows(planes, min(UNEVEN_PX, window_px(planes)))])
     return bool(variances.mean() > UNEVEN * np.quantile(variances, CALM_SHARE))
 
 
@@ -177,88 +167,28 @@ def _calm(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int) -
     spectrum = _resampled(excess, (side, side))
     one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
     models = [Difference(one, nought, spectrum, nought, exponent, _size(calm_y, exponent), even=False) for exponent in EXPONENTS]
-    laws = [_growth(*(_measured(planes, side, channel) for planes in (noisy, clean))) for channel in range(len(spectrum))]
+    laws = [counts_law(noisy, clean, side, channel) for channel in range(len(spectrum))]
     if all(laws) and models[0].power.all():
         return [_counts(models[0], [law for law in laws if law], noisy)]
     return models
 
 
-def _counts(base: Difference, laws: Sequence[_Growth], noisy: Sequence[np.ndarray]) -> Difference:
+def _counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndarray]) -> Difference:
     """``base`` with noise that follows a law in each channel, and the middle one of the noisy images has strength 1."""
     side = base.spectrum.shape[-1]
     strengths = np.stack([law.strengths(noisy, side, channel) for channel, law in enumerate(laws)], axis=1)
     middle = np.median(strengths, axis=0)
     gain, dark, darkest = np.array([(law.gain, law.dark, law.darkest) for law in laws]).T
     drawn = fields(base.spectrum, DRAWN, np.random.default_rng(0))
-    shown = [np.quantile([_fine(field[channel : channel + 1]) for field in drawn], CALM_SHARE) for channel in range(len(gain))]
+    shown = [np.quantile([fine_contrast(field[channel : channel + 1]) for field in drawn], CALM_SHARE) for channel in range(len(gain))]
     size = np.sqrt(np.array(shown) / gain) / middle
     return replace(base, exponent=0.5, size=size, counts=True, dark=dark, darkest=darkest, strengths=strengths / middle)
 
 
-@dataclass(frozen=True)
-class _Growth:
-    """Fine contrast that noise of counts adds, gain max(y + dark, darkest), and that of clean blocks (N,) at ``brightness`` (N,)."""
-
-    gain: float
-    dark: float
-    darkest: float
-    brightness: FloatArray
-    clean: FloatArray
-
-    def strengths(self, noisy: Sequence[np.ndarray], side: int, channel: int) -> FloatArray:
-        """Deviation (K,) of each image's noise relative to this; of images of too few blocks that of the middle one, or 1."""
-        found = []
-        for plane in noisy:
-            bright, fine = _measured([plane], side, channel, max(LEAST_WINDOWS, MOST_WINDOWS // len(noisy)))
-            excess = fine - np.interp(bright, self.brightness, self.clean)
-            ratio = excess / (self.gain * np.maximum(bright + self.dark, self.darkest))
-            enough = len(bright) >= LEAST_BLOCKS
-            found.append(math.sqrt(max(float(np.quantile(ratio, CALM_SHARE)), LEAST_VARIANCE)) if enough else math.nan)
-        known = [one for one in found if not math.isnan(one)]
-        return np.nan_to_num(found, nan=float(np.median(known)) if known else 1.0)
-
-
-def _growth(noisy: tuple[FloatArray, FloatArray], clean: tuple[FloatArray, FloatArray]) -> _Growth | None:
-    """How fine contrast grows with brightness, each set by brightness and fine contrast of its blocks; None where it does not, or not
-    surely. What clean blocks of the same brightness show is taken off."""
-    if min(len(noisy[0]), len(clean[0])) < GROWTH_BINS * LEAST_BLOCKS:
-        return None
-    found = []
-    for low, high in pairwise(np.quantile(noisy[0], np.linspace(0.0, 1.0, GROWTH_BINS + 1))):
-        inside = [(one[0] >= low) & (one[0] <= high) for one in (noisy, clean)]
-        if min(int(one.sum()) for one in inside) >= LEAST_BLOCKS:
-            calm = [np.quantile(one[1][chosen], CALM_SHARE) for one, chosen in zip((noisy, clean), inside, strict=True)]
-            found.append((noisy[0][inside[0]].mean(), *calm))
-    if len(found) < GROWTH_BINS // 2:
-        return None
-    means, whole, structure = np.transpose(found)
-    excess = whole - structure
-    gain, floor, error = robust_line(means, excess)
-    if gain <= CLEAR * error or abs(floor) > BLACK * gain:
-        return None
-    return _Growth(gain, floor / gain, max(float(excess.min()) / gain, LEAST_VARIANCE), means, structure)
-
-
-def _measured(planes: Sequence[np.ndarray], side: int, channel: int, most: int = 0) -> tuple[FloatArray, FloatArray]:
-    """Brightness and fine contrast of a channel's blocks that are not clipped, in at most ``most`` windows (0: MOST_WINDOWS)."""
-    bright, fine = [np.zeros(0)], [np.zeros(0)]
-    for window in _windows(planes, side, most):
-        one = window[channel : channel + 1]
-        clipped = _of_blocks(((one <= 0.0) | (one >= 1.0)).astype(np.float64)) > CLIPPED_SHARE
-        bright.append(_of_blocks(one)[~clipped])
-        fine.append(_fine(one)[~clipped])
-    return np.concatenate(bright), np.concatenate(fine)
-
-
-def _fine(window: FloatArray) -> FloatArray:
-    """Fine contrast (N,) of the blocks of a window (C, S, S)."""
-    return _of_blocks((window - _smooth(window, 1.0)) ** 2)
-
-
 def _calmest(planes: Sequence[np.ndarray]) -> list[FloatArray]:
-    windows = list(_windows(planes, min(CALM_PX, _window_px(planes)), most=10 * MOST_WINDOWS))
-    inside = [window for window in windows if np.mean((window <= 0.0) | (window >= 1.0)) <= CLIPPED_SHARE]
-    ranked = sorted(inside if len(inside) >= LEAST_CALM else windows, key=lambda window: float(window.var()))
+    shown = list(windows(planes, min(CALM_PX, window_px(planes)), most=10 * MOST_WINDOWS))
+    inside = [window for window in shown if np.mean((window <= 0.0) | (window >= 1.0)) <= CLIPPED_SHARE]
+    ranked = sorted(inside if len(inside) >= LEAST_CALM else shown, key=lambda window: float(window.var()))
     return ranked[: max(LEAST_CALM, round(CALM_SHARE * len(ranked)))]
 
 
@@ -318,18 +248,6 @@ def _resampled(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArray:
     return np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum])
 
 
-def power_spectrum(planes: Sequence[np.ndarray], side: int) -> FloatArray:
-    """Mean power (C, S, S) of windows, smoothed; windows have their mean removed and are tapered (Hann). Its mean is their variance."""
-    taper = np.hanning(side + 1)[:-1]
-    taper = np.outer(taper, taper)
-    taper /= math.sqrt(float(np.mean(taper**2)))
-    total, count = np.zeros((planes[0].shape[0], side, side)), 0
-    for window in _windows(planes, side):
-        total += np.abs(np.fft.fft2((window - window.mean((1, 2), keepdims=True)) * taper)) ** 2
-        count += 1
-    return np.asarray(ndimage.gaussian_filter(total / (count * side**2), (0.0, SMOOTHING_BINS, SMOOTHING_BINS), mode="wrap"))
-
-
 def energy_distance(a: FloatArray, b: FloatArray) -> float:
     r"""How unlike two samples (N, K) and (M, K) are: 0 in expectation if and only if their distributions are equal.
 
@@ -337,24 +255,6 @@ def energy_distance(a: FloatArray, b: FloatArray) -> float:
     Source     Szekely & Rizzo, Energy statistics, J. Stat. Plan. Inference 2013
     """
     return float(2.0 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean())
-
-
-def _window_px(*sets: Sequence[np.ndarray]) -> int:
-    """The largest power of two that fits into an image of each set, at most WINDOW_PX."""
-    side = min(max(min(plane.shape[1:]) for plane in planes) for planes in sets)
-    return int(min(WINDOW_PX, 2 ** int(math.log2(side))))
-
-
-def _windows(planes: Sequence[np.ndarray], side: int, most: int = 0) -> Iterator[FloatArray]:
-    """Half-overlapping windows (C, S, S) of the planes that are large enough, at most ``most`` (0: MOST_WINDOWS)."""
-    places = [
-        (index, top, left)
-        for index, plane in enumerate(planes)
-        for top in range(0, plane.shape[1] - side + 1, max(1, side // 2))
-        for left in range(0, plane.shape[2] - side + 1, max(1, side // 2))
-    ]
-    for index, top, left in (places[k] for k in evenly(len(places), most or MOST_WINDOWS)):
-        yield planes[index][:, top : top + side, left : left + side].astype(np.float64)
 
 
 def _octaves(power: FloatArray) -> FloatArray:
@@ -380,9 +280,9 @@ def _unlikenesses(
     """
     rng, first = np.random.default_rng(seed), models[0]
     gain, offset = first.gain[:, None, None], first.offset[:, None, None]
-    real = np.concatenate([_features((window - offset) / gain) for window in _windows(noisy, side)])
+    real = np.concatenate([_features((window - offset) / gain) for window in windows(noisy, side)])
     made: list[list[FloatArray]] = [[] for _ in models]
-    for window in _windows(clean, side):
+    for window in windows(clean, side):
         n = fields(first.spectrum, 1, rng)[0] + (first.spread * rng.standard_normal(len(first.spread)))[:, None, None]
         for model, found in zip(models, made, strict=True):
             noised = window + level(window, model) * n
@@ -395,17 +295,5 @@ def _unlikenesses(
 
 def _features(window: FloatArray) -> FloatArray:
     """Brightness, log fine and log coarse contrast of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
-    smooth = _smooth(window, 1.0)
-    fine, coarse = window - smooth, smooth - _smooth(window, 3.0)
-    return np.stack([_of_blocks(window), np.log(_of_blocks(fine**2) + 1e-9), np.log(_of_blocks(coarse**2) + 1e-9)], axis=1)
-
-
-def _smooth(window: FloatArray, px: float) -> FloatArray:
-    return np.asarray(ndimage.gaussian_filter(window, (0.0, px, px)))
-
-
-def _of_blocks(values: FloatArray) -> FloatArray:
-    """Means (N,) of the blocks of a window (C, S, S), over all channels."""
-    side = max(1, values.shape[-1] // BLOCK_PX)
-    px = values.shape[-1] // side
-    return np.asarray(values[:, : side * px, : side * px].reshape(-1, side, px, side, px).mean((0, 2, 4)).ravel())
+    coarse = smooth(window, 1.0) - smooth(window, 3.0)
+    return np.stack([of_blocks(window), np.log(fine_contrast(window) + 1e-9), np.log(of_blocks(coarse**2) + 1e-9)], axis=1)
