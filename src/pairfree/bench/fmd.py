@@ -18,17 +18,16 @@ METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "n2n", "n
 GAUSSIANS_PX = (0.7, 1.0, 1.3, 1.6, 2.0)
 HALF = f"{COLUMNS[0]}, half of the scenes"
 OTHER_SCENES = ("iddp", "gan2gan", "cyclegan", "uidnet", "iscl", "gcbd", "dncnn-b", "n2c")
-GAUSSIANS_OF_HALF_PX = (1.0, 2.0, 3.0)
 
 
 def cells(preset: str) -> list[Cell]:
     found = []
-    for column in COLUMNS:
+    for column in (*COLUMNS, HALF):
         found += filter_cells(column, preset, GAUSSIANS_PX)
         found.append(Cell(column, "bm3d", preset, settings={"stabilise": True}, label="vst + bm3d"))
+    for column in COLUMNS:
         found += [Cell(column, method, preset) for method in METHODS]
         found += later_noise2void(column, preset)
-    found += filter_cells(HALF, preset, GAUSSIANS_OF_HALF_PX, bm3d=False)
     return found + [trained(HALF, method, preset) for method in OTHER_SCENES]
 
 
@@ -69,7 +68,7 @@ EXPERIMENT = Experiment(
     cells=cells,
     task=task,
     published={
-        row: {COLUMNS[0]: f"{text} (5 levels)"}
+        row: {COLUMNS[0]: f"{text} (5 levels)", HALF: ""}
         for row, text in {
             "bm3d, estimated sigma": "35.43 / 0.932",
             "nb2nb": "37.52 / 0.944",
