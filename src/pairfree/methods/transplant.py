@@ -17,7 +17,7 @@ from pairfree.files.image import evenly
 from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
-from pairfree.noise.difference import DARKEST, LEAST_SKEW, Difference, fields, measure, restored
+from pairfree.noise.difference import DARKEST, LEAST_SKEW, MOST_SKEW, Difference, fields, measure, restored
 
 AT_FIRST = {"gain": 1.0, "offset": 0.0, "spread": 0.0, "size": 1.0, "dark": 0.0, "darkest": DARKEST, "power": 0.0}
 """What is measured of each channel (``noise.difference``), and what it is before."""
@@ -154,7 +154,8 @@ class Transplant(nn.Module):
     def _skewed(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
         """``noise.difference.skewed``."""
         s = strength * self._level(y) * self.power.sqrt()
-        g = ((strength**2 * self.power / self.size**2) ** 2 * unsigned(y).clamp(min=0.0) / s**3).clamp(min=LEAST_SKEW)
+        counted = unsigned(y) + self.dark.clamp(max=0.0)
+        g = ((strength**2 * self.power / self.size**2) ** 2 * counted / s**3).clamp(LEAST_SKEW, MOST_SKEW)
         return 2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0)
 
     @torch.no_grad()

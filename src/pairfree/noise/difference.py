@@ -39,8 +39,8 @@ DARKEST = 0.15
 """Levels below this are taken for it: noise that multiplies must not be divided by zero."""
 DRAWN = 4
 """Fields of the spectrum, whose fine contrast is measured as that of the noisy images is."""
-LEAST_SKEW = 1e-3
-"""Counts with less are as good as Gaussian."""
+LEAST_SKEW, MOST_SKEW = 1e-3, 2.0
+"""Counts with less are as good as Gaussian; with more, a quarter of a count or less, the formula would move the mean."""
 SAMPLE = 1500
 """Blocks of either set that the exponent is chosen from."""
 CALM_PX = 32
@@ -201,15 +201,16 @@ def level(y: np.ndarray, difference: Difference) -> FloatArray:
 def skewed(y: np.ndarray, noise: FloatArray, difference: Difference, strength: float | FloatArray = 1.0) -> FloatArray:
     r"""Gaussian noise of counts, strength level(y) n, with the skewness that counts have; images (..., C, H, W), network units.
 
-    Equation   noise' = 2 s / g ((1 - g^2 / 36 + g noise / (6 s))^3 - 1),   s the deviation of the noise, g = a^2 max(y, 0) / s^3 its
-               skewness, a the variance that each unit of brightness adds. The mean stays 0 (but for g^6 / 46,656), and few photons stay
-               above 0, where a Gaussian would be cut off and brighten what is dark
+    Equation   noise' = 2 s / g ((1 - g^2 / 36 + g noise / (6 s))^3 - 1),   s the deviation of the noise, g = a^2 (y + min(dark, 0)) / s^3
+               its skewness, a the variance that each unit of brightness adds. Its mean is 0 but for s g^5 / 23,328 (g at most MOST_SKEW),
+               few photons stay above 0, where a Gaussian would be cut off and brighten what is dark
     Source     Wilson & Hilferty, The distribution of chi-square, PNAS 1931
     """
     power, size = (value.reshape(-1, 1, 1) for value in (difference.power, difference.size))
     a = strength**2 * power / size**2
     s = strength * level(y, difference) * np.sqrt(power)
-    g = np.maximum(a**2 * np.maximum(y, 0.0) / s**3, LEAST_SKEW)
+    counted = y + np.minimum(difference.dark, 0.0).reshape(-1, 1, 1)
+    g = np.clip(a**2 * counted / s**3, LEAST_SKEW, MOST_SKEW)
     return np.asarray(2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0))
 
 
