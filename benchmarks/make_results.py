@@ -52,8 +52,9 @@ PICTURES = (
         "bsd68",
         "IDDP Figure 7",
         "Eq. (11) as the paper has it, on the photograph of the first picture. From left to right noisy, after the warm start, then "
-        "trained on with stop-gradient and without, each above its error (white from 64 grey levels on). Two networks that were trained once more "
-        "for this picture, ten minutes on one thread: with stop-gradient the noise comes back, without it all but the coarsest is lost.",
+        "trained on with stop-gradient and without, each above its error (white from 64 grey levels on). Two networks that were trained "
+        "once more for this picture, ten minutes on one thread: with stop-gradient the noise comes back, without it all but the "
+        "coarsest is lost.",
     ),
     Picture(
         "gan2gan_rounds.svg",
