@@ -8,13 +8,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods import transplant as module
 from pairfree.methods.base import At
 from pairfree.methods.transplant import Transplant
-from pairfree.noise.difference import Difference, level, skewed
+from pairfree.noise.difference import Difference, level
 
 
 class Blurred(torch.nn.Module):
@@ -67,6 +68,14 @@ def counts(made: Transplant) -> Difference:
     return found
 
 
+def skewed(y: np.ndarray, noise: np.ndarray, found: Difference, strength: float) -> np.ndarray:
+    """Wilson & Hilferty's formula in NumPy, one channel."""
+    power, size, dark = float(found.power[0]), float(found.size[0]), float(found.dark[0])
+    a, s = strength**2 * power / size**2, strength * level(y, found) * np.sqrt(power)
+    g = np.clip(a**2 * (y + min(dark, 0.0)) / s**3, 1e-3, 2.0)
+    return 2 * s / g * ((1 - g**2 / 36 + g * noise / (6 * s)) ** 3 - 1)
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_noise_of_counts_is_put_on_by_the_model(small, strength):
     made, _ = prepared(small)
@@ -76,6 +85,41 @@ def test_noise_of_counts_is_put_on_by_the_model(small, strength):
     noised = unit + skewed(unit, strength * level(unit, found) * n.double().numpy(), found, strength)
     low, high = (float(made(torch.full((1, 1, 1), end))) for end in (-1.0, 1.0))
     np.testing.assert_allclose(made.put(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5)
+
+
+def drawn(made: Transplant, found: Difference, y: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian noise at a brightness, and what is made of it, network units."""
+    image = np.full((60, 1, 256, 256), y)
+    gaussian = level(image, found) * np.sqrt(found.power[0]) * np.random.default_rng(5).standard_normal(image.shape)
+    return gaussian, made._skewed(torch.from_numpy(2 * image - 1), torch.from_numpy(gaussian), 1.0).numpy()
+
+
+def law(small, gain: float, dark: float) -> tuple[Transplant, Difference]:
+    """Noise of counts of which each adds ``gain``, and whose variance is 0 at brightness -``dark``."""
+    made, _ = prepared(small)
+    power = 0.05**2 * np.ones((1, 64, 64))
+    values = {"dark": np.array([dark]), "darkest": np.array([1e-3]), "size": np.sqrt(np.array([0.05**2 / gain]))}
+    found = dataclasses.replace(made.measured[0], exponent=0.5, counts=True, spectrum=power, **values)
+    made.take(found)
+    return made, found
+
+
+def test_skewed_noise_has_the_mean_the_variance_and_the_skewness_of_counts(small):
+    made, found = law(small, 0.02, 0.005)
+    for y in (0.01, 0.05, 0.2, 0.6):
+        gaussian, skew = drawn(made, found, y)
+        expected = 0.02**2 * y / gaussian.std() ** 3
+        assert abs(skew.mean()) < 3e-3 * skew.std()
+        assert skew.std() == pytest.approx(gaussian.std(), rel=0.02)
+        assert stats.skew(skew.ravel()) == pytest.approx(expected, rel=0.05)
+
+
+def test_fewer_photons_than_the_formula_serves_keep_their_mean(small):
+    """Far below one count, or below black, skewness is cut off: noise must not move what is dark."""
+    made, found = law(small, 0.05**2 / 0.09, -0.004)
+    for y in (0.0, 0.003, 0.006, 0.02):
+        gaussian, skew = drawn(made, found, y)
+        assert abs(skew.mean()) < 5e-3 * gaussian.std()
 
 
 def test_each_patch_gets_the_strength_of_some_noisy_image(small):

@@ -261,31 +261,6 @@ def test_noise_that_does_not_grow_is_not_taken_for_counts():
     assert not measure(noisy, lit_scenes(4, 8)).counts
 
 
-def test_skewed_noise_has_the_mean_the_variance_and_the_skewness_of_counts():
-    rng = np.random.default_rng(5)
-    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], lit_scenes(4, 8))
-    for y in (0.01, 0.05, 0.2, 0.6):
-        image = np.full((60, 1, 256, 256), y)
-        gaussian = level(image, found) * np.sqrt(found.power[0]) * rng.standard_normal(image.shape)
-        made = module.skewed(image, gaussian, found)
-        gain = found.power[0] / found.size[0] ** 2
-        skewness = gain**2 * (y + min(found.dark[0], 0.0)) / gaussian.std() ** 3
-        assert abs(made.mean()) < 3e-3 * made.std()
-        assert made.std() == pytest.approx(gaussian.std(), rel=0.02)
-        assert stats.skew(made.ravel()) == pytest.approx(skewness, rel=0.05)
-
-
-def test_fewer_photons_than_the_formula_serves_keep_their_mean():
-    """Far below one count, or below black, skewness is cut off: noise must not move what is dark."""
-    rng = np.random.default_rng(5)
-    one, law = np.ones(1), {"dark": np.array([-0.004]), "darkest": np.array([1e-3])}
-    found = module.Difference(one, 0 * one, 0.05**2 * np.ones((1, 64, 64)), 0 * one, 0.5, 0.3 * one, even=False, counts=True, **law)
-    for y in (0.0, 0.003, 0.006, 0.02):
-        image = np.full((60, 1, 256, 256), y)
-        gaussian = level(image, found) * 0.05 * rng.standard_normal(image.shape)
-        assert abs(module.skewed(image, gaussian, found).mean()) < 5e-3 * gaussian.std()
-
-
 def test_each_noisy_image_has_its_strength():
     """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise stronger by sqrt(2)."""
     rng = np.random.default_rng(6)

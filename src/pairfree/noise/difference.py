@@ -39,8 +39,6 @@ DARKEST = 0.15
 """Levels below this are taken for it: noise that multiplies must not be divided by zero."""
 DRAWN = 4
 """Fields of the spectrum, whose fine contrast is measured as that of the noisy images is."""
-LEAST_SKEW, MOST_SKEW = 1e-3, 2.0
-"""Counts with less are as good as Gaussian; with more, a quarter of a count or less, the formula would move the mean."""
 SAMPLE = 1500
 """Blocks of either set that the exponent is chosen from."""
 CALM_PX = 32
@@ -62,7 +60,7 @@ class Difference:
     r"""A noise model of two sets.
 
     Noise model   x = gain (y + level(y) n) + offset,   level(y) = max(y + dark, darkest)^exponent / size;
-                  n stationary, of the given spectrum, plus a constant of N(0, spread^2) an image; noise of counts is skewed (``skewed``)
+                  n stationary, of the given spectrum, plus a constant of N(0, spread^2) an image; noise of counts is skewed besides
     gain, offset  (C,), network units
     spectrum      (C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of n
     spread        (C,) standard deviation of an image's mean
@@ -180,7 +178,7 @@ def _counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndar
     middle = np.median(strengths, axis=0)
     gain, dark, darkest = np.array([(law.gain, law.dark, law.darkest) for law in laws]).T
     drawn = fields(base.spectrum, DRAWN, np.random.default_rng(0))
-    shown = [np.quantile([fine_contrast(field[channel : channel + 1]) for field in drawn], CALM_SHARE) for channel in range(len(gain))]
+    shown = [np.quantile([fine_contrast(one[channel : channel + 1]) for one in drawn], CALM_SHARE) for channel in range(len(gain))]
     size = np.sqrt(np.array(shown) / gain) / middle
     return replace(base, exponent=0.5, size=size, counts=True, dark=dark, darkest=darkest, strengths=strengths / middle)
 
@@ -196,22 +194,6 @@ def level(y: np.ndarray, difference: Difference) -> FloatArray:
     """How much of n a clean image (..., C, H, W) of network units gets at each pixel."""
     dark, darkest, size = (value.reshape(-1, 1, 1) for value in (difference.dark, difference.darkest, difference.size))
     return np.asarray(np.maximum(y + dark, darkest) ** difference.exponent / size)
-
-
-def skewed(y: np.ndarray, noise: FloatArray, difference: Difference, strength: float | FloatArray = 1.0) -> FloatArray:
-    r"""Gaussian noise of counts, strength level(y) n, with the skewness that counts have; images (..., C, H, W), network units.
-
-    Equation   noise' = 2 s / g ((1 - g^2 / 36 + g noise / (6 s))^3 - 1),   s the deviation of the noise, g = a^2 (y + min(dark, 0)) / s^3
-               its skewness, a the variance that each unit of brightness adds. Its mean is 0 but for s g^5 / 23,328 (g at most MOST_SKEW),
-               few photons stay above 0, where a Gaussian would be cut off and brighten what is dark
-    Source     Wilson & Hilferty, The distribution of chi-square, PNAS 1931
-    """
-    power, size = (value.reshape(-1, 1, 1) for value in (difference.power, difference.size))
-    a = strength**2 * power / size**2
-    s = strength * level(y, difference) * np.sqrt(power)
-    counted = y + np.minimum(difference.dark, 0.0).reshape(-1, 1, 1)
-    g = np.clip(a**2 * counted / s**3, LEAST_SKEW, MOST_SKEW)
-    return np.asarray(2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0))
 
 
 def fields(spectrum: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
@@ -296,5 +278,6 @@ def _unlikenesses(
 
 def _features(window: FloatArray) -> FloatArray:
     """Brightness, log fine and log coarse contrast of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
-    coarse = smooth(window, 1.0) - smooth(window, 3.0)
-    return np.stack([of_blocks(window), np.log(fine_contrast(window) + 1e-9), np.log(of_blocks(coarse**2) + 1e-9)], axis=1)
+    soft = smooth(window, 1.0)
+    fine, coarse = window - soft, soft - smooth(window, 3.0)
+    return np.stack([of_blocks(window), np.log(of_blocks(fine**2) + 1e-9), np.log(of_blocks(coarse**2) + 1e-9)], axis=1)
