@@ -38,7 +38,9 @@ class Own(Method):
         self.config = OwnConfig()
         self.net = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1)).to(device)
         self.networks = {"net": self.net}
-        self.optimizers = {"net": torch.optim.Adam(self.net.parameters(), self.config.rate)}
+
+    def make_optimizers(self):
+        return {"net": torch.optim.Adam(self.net.parameters(), self.config.rate)}
 
     denoiser = property(lambda self: self.net)
 

@@ -398,7 +398,7 @@ def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[st
 
 
 def load_weights(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
-    checkpoint.check_fits(found.tensors, method.tensors(), where)
+    checkpoint.check_fits(found.tensors, method.weights(), where)
     try:
         method.load_tensors(found.tensors, optimizers)
     except (KeyError, RuntimeError, ValueError) as error:

@@ -10,7 +10,7 @@ from torch import nn
 
 from pairfree.errors import ConfigError
 from pairfree.nets import NETS, build
-from pairfree.nets.blocks import he_init, measured_receptive_field_px, normal_init, parameter_count, total_stride
+from pairfree.nets.blocks import clip, he_init, measured_receptive_field_px, normal_init, parameter_count, total_stride
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
@@ -155,6 +155,17 @@ def test_a_network_that_mixes_the_whole_image_is_refused():
     mixes = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1))
     with pytest.raises(ValueError, match="larger than 64 px"):
         measured_receptive_field_px(mixes, 1, limit_px=64)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 0.25), (torch.tensor(0.2), torch.tensor(0.8))])
+def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
+    """The gradient of torch.clamp at its bounds changed with PyTorch 2.15; a saturated pixel, which lies there, must train as before."""
+    inner = torch.linspace(-2, 2, 41)
+    x = torch.cat([inner, torch.tensor([float(low), float(high), math.nan, math.inf, -math.inf])]).requires_grad_(True)
+    clipped = clip(x, low, high)
+    torch.testing.assert_close(clipped, x.clamp(low, high), rtol=0, atol=0, equal_nan=True)
+    (gradient,) = torch.autograd.grad(clipped.sum(), x)
+    assert torch.equal(gradient, ((x >= low) & (x <= high)).float())
 
 
 @pytest.mark.parametrize("make", [ShuffleUNet, UNet, lambda *a: DnCNN(*a, depth=6)], ids=["shuffle-unet", "unet", "dncnn"])

@@ -166,7 +166,7 @@ def _number(value: Any) -> bool:
 def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:
     """CheckpointError naming the first weight of ``found`` that is missing, extra, or of another shape or type than in ``expected``.
 
-    found, expected   tensors by name, as ``Method.tensors`` gives them
+    found, expected   tensors by name, as ``Method.tensors`` and ``Method.weights`` give them
     """
     mine = {name: tensor for name, tensor in expected.items() if name.startswith("net/")}
     theirs = {name: tensor for name, tensor in found.items() if name.startswith("net/")}

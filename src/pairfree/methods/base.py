@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -84,9 +85,10 @@ class At:
 class Method(ABC):
     """A way to train a denoiser.
 
-    A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks and optimisers in ``__init__`` and
-    implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it has: what is not in them is not saved. Of the
-    optimisers their moments are saved, not their rates: set those in every step, from ``at.progress``.
+    A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks in ``__init__`` and its
+    optimisers in ``make_optimizers``, and implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it
+    has: what is not in them is not saved. Of the optimisers their moments are saved, not their rates: set those in every step, from
+    ``at.progress``.
     """
 
     key: ClassVar[str]
@@ -103,9 +105,17 @@ class Method(ABC):
     """Raised by a change of the code that gives other numbers with the same settings: ``pairfree bench`` then measures its cells anew."""
 
     networks: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
     patch_px: int = 64
     batch_size: int = 16
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Made when they are first asked for: a model that is loaded to denoise has none, and PyTorch's compiler is not imported for it."""
+        return self.make_optimizers()
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The optimisers of ``networks``, by name; none of a method that does not train."""
+        return {}
 
     def stages(self) -> tuple[Stage, ...]:
         return (Stage("train", 1.0),)
@@ -164,11 +174,16 @@ class Method(ABC):
 
     # -- state, by name, for checkpoints ---------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All weights and optimiser moments by name; the numbers of a checkpoint."""
+    def weights(self) -> dict[str, Tensor]:
+        """All weights and buffers of the networks, by name."""
         found: dict[str, Tensor] = {}
         for name, net in self.networks.items():
             found.update({f"net/{name}/{key}": value for key, value in net.state_dict().items()})
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights and optimiser moments by name; the numbers of a checkpoint."""
+        found = self.weights()
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():

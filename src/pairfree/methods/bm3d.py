@@ -136,7 +136,6 @@ class BM3D(Untrained):
         self.config = config
         self.net = BM3DNetwork(config.sigma, config.stabilise)
         self.networks = {"net": self.net}
-        self.optimizers = {}
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -178,7 +178,9 @@ class CVFSID(SingleNetwork):
         made = NoiseParts(channels, config.noise_width, config.noise_body, config.noise_head)
         self.noise = placed(made, torch.device(device))
         self.networks["noise"] = self.noise
-        self.optimizers = {"net": optimizer_of(config, nn.ModuleList([self.net, self.noise]))}
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"net": optimizer_of(self.config, nn.ModuleList([self.net, self.noise]))}
 
     def apart(self, x: Tensor) -> Parts:
         """(B, C, H, W) network units -> c, d and i."""

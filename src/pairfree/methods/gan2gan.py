@@ -156,7 +156,7 @@ class GAN2GAN(Imitation):
 
     def __init__(self, config: GAN2GANConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
         super().__init__(config, channels, device, net)
-        self.rounds = Rounds(self.net, self.optimizers["net"], self.precision)
+        self.rounds = Rounds(self.net, self.precision)
         self.networks["previous"] = self.rounds.previous
         if config.from_scratch:
             self.networks["fresh"] = self.rounds.fresh  # part of the state: with --init, it is what was given
@@ -279,7 +279,7 @@ class GAN2GAN(Imitation):
     # -- G2G -----------------------------------------------------------------------------------------------------------------------------
 
     def _begin_round(self, at: At) -> None:
-        self.rounds.begin(afresh=self._is_first(at) and self.config.from_scratch)
+        self.rounds.begin(self.optimizers["net"], afresh=self._is_first(at) and self.config.from_scratch)
         if isinstance(self.chosen, Chosen):
             self.chosen.refined.value.fill_(1.0)
 

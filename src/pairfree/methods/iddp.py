@@ -18,6 +18,7 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
 from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, run
+from pairfree.nets.blocks import clip
 
 PROBE = 0.25
 """Size of the probe that measures the leverage, as a fraction of the residual's standard deviation."""
@@ -222,7 +223,7 @@ class IDDP(SingleNetwork):
 
     def _clipped(self, x: Tensor) -> Tensor:
         # Departs from the paper: F(y) and y2 are kept within the range of the training pixels, as stored 8-bit images are.
-        return x.clamp(self.low, self.high) if self.config.clip else x
+        return clip(x, self.low, self.high) if self.config.clip else x
 
     @torch.no_grad()
     def _scale(self, y: Tensor, denoised: Tensor, at: At) -> float | Tensor:

@@ -128,9 +128,15 @@ class Imitation(SingleNetwork):
             self.networks |= generators | critics
             self.generators, self.critics = ", ".join(generators), ", ".join(critics)
             self.critic_nets = list(critics.values())
-            weights = [[p for net in nets.values() for p in net.parameters()] for nets in (generators, critics)]
-            self.optimizers[self.generators] = torch.optim.Adam(weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True)
-            self.optimizers[self.critics] = torch.optim.RMSprop(weights[1], lr=config.critic_lr, foreach=True)
+            self.generator_nets = list(generators.values())
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        made, config = super().make_optimizers(), self.config
+        if config.generator == "wgan":
+            weights = [[p for net in nets for p in net.parameters()] for nets in (self.generator_nets, self.critic_nets)]
+            made[self.generators] = torch.optim.Adam(weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True)
+            made[self.critics] = torch.optim.RMSprop(weights[1], lr=config.critic_lr, foreach=True)
+        return made
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         """The generators and the critics of the generative model, by name."""

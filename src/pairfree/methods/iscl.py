@@ -1,8 +1,7 @@
 """ISCL (Lee & Jeong, IEEE TMI 2021): a cycle of denoiser and noise adder, and a noise extractor, teach each other from unpaired sets.
 
 Read top to bottom: the equations as functions, the presets, the step of Algorithm 1; the settings are in ``iscl_config``.
-``docs/methods/iscl.md`` lists every departure. All images here lie in [-1, 1]: the network units of the package, doubled and shifted
-(``signed``).
+``docs/methods/iscl.md`` lists every departure. All images here lie in [-1, 1]: the package's network units, through ``signed``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam
 from pairfree.methods.transplant import Transplant
 from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, local_mean, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
-from pairfree.nets.blocks import channels_last, placed, total_stride
+from pairfree.nets.blocks import channels_last, clip, placed, total_stride
 from pairfree.nets.iscl import Critic
 
 START = "start"
@@ -125,7 +124,7 @@ def generator_loss(fake_clean: Tensor, fake_noisy: Tensor, nested: Tensor, weigh
 def without_noise(x: Tensor, noise: Tensor) -> Tensor:
     """x - H(x), clipped to [-1, 1]; shapes (B, C, H, W)."""
     # Departs from the paper: x - H(x) is clipped to [-1, 1] wherever it is used, as the authors' code does with the output.
-    return torch.clamp(x - noise, -1.0, 1.0)
+    return clip(x - noise, -1.0, 1.0)
 
 
 class Ensemble(nn.Module):
@@ -239,14 +238,10 @@ class ISCL(UnpairedMethod):
         self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
         self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
-        # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
-        # neither. Patches are flipped and turned for all data, in the paper for electron micrographs.
-        self.optimizers = {"F, G": optimizer(config, self.F, self.G), "D_X, D_Y": radam(config, self.D_X, self.D_Y)}
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
             self.H = placed(extractor(config, channels), self.place)
             self.networks["H"] = self.H
-            self.optimizers["H"] = optimizer(config, self.H)
             self.leashes["H"] = self._leash("H")
         self.trained = [self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks]
         self.transplant: Transplant | None = None
@@ -256,6 +251,12 @@ class ISCL(UnpairedMethod):
         # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
         self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma, self.transplant)
         self.bounded = Bounded(self.ensemble)
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
+        # neither. Patches are flipped and turned for all data, in the paper for electron micrographs.
+        made = {"F, G": optimizer(self.config, self.F, self.G), "D_X, D_Y": radam(self.config, self.D_X, self.D_Y)}
+        return {**made, "H": optimizer(self.config, self.H)} if self.config.extract else made
 
     def _leash(self, name: str) -> Lookahead:
         leash = Lookahead(self.networks[name], self.config.lookahead_every, self.config.lookahead_alpha)

@@ -47,7 +47,7 @@ class NoisyN2N(SingleNetwork):
 
     def __init__(self, config: NoisyN2NConfig, channels: int, device: torch.device | str = "cpu", net: Any = None) -> None:
         super().__init__(config, channels, device, net)
-        self.rounds = Rounds(self.net, self.optimizers["net"], self.precision)
+        self.rounds = Rounds(self.net, self.precision)
         self.networks["previous"] = self.rounds.previous
         self.data: TrainingData | None = None
         self.level = torch.zeros(())
@@ -71,7 +71,7 @@ class NoisyN2N(SingleNetwork):
         """One step of Noisy N2N_j: (X' + n) -> X', X' the given estimate for j = 1, else what Noisy N2N_{j-1} makes of the noisy image."""
         given, noise = (require(one, self.needs.value) for one in (batch.target, batch.noise))
         if at.stage_step == 0:
-            self.rounds.begin()
+            self.rounds.begin(self.optimizers["net"])
         first = at.stage == self.stages()[0].name
         estimate = given if first else self.rounds.estimated(self.prepared(self.data).noisy, batch.noisy, at)
         return self.descend(g2g_loss(self.f(estimate + noise - self.level), estimate), at)

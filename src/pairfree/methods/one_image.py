@@ -248,7 +248,6 @@ class OneImageMethod(Untrained):
         self.place = torch.device(device)
         self.net = OneImage(config, stride, make).to(self.place)
         self.networks = {"net": self.net}
-        self.optimizers = {}
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         self.net.seed.fill_(seed)

@@ -129,8 +129,10 @@ class Quan(UnpairedMethod):
         self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place)
         self.critics = [placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place) for _ in range(3)]
         self.networks = {"F": self.F, "G": self.G, **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True))}
-        self.optimizers = {"F, G": self._adam("F", "G"), "D_X, D_Y, D_N": self._adam("D_X", "D_Y", "D_N")}
         self.bounded = Bounded(self.F)
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"F, G": self._adam("F", "G"), "D_X, D_Y, D_N": self._adam("D_X", "D_Y", "D_N")}
 
     def _adam(self, *names: str) -> torch.optim.Optimizer:
         parameters = [p for name in names for p in self.networks[name].parameters()]

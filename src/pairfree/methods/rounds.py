@@ -30,23 +30,23 @@ def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:
 class Rounds:
     """Which network makes the estimates X' of a round, and with which weights the round begins.
 
-    net          the denoiser; its owner trains it with ``optimizer``
+    net          the denoiser, which its owner trains
     precision    of the passes that make estimates
     previous     ``net`` as it was when the round began; belongs to the state that its owner saves
     """
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, precision: str) -> None:
-        self.net, self.optimizer, self.precision = net, optimizer, precision
+    def __init__(self, net: nn.Module, precision: str) -> None:
+        self.net, self.precision = net, precision
         self.fresh = copy.deepcopy(net)
         self.previous = copy.deepcopy(net).requires_grad_(False)
         self.estimates: tuple[str, Estimates] | None = None
 
-    def begin(self, afresh: bool = False) -> None:
+    def begin(self, optimizer: torch.optim.Optimizer, afresh: bool = False) -> None:
         """phi_{j-1} makes the estimates from now on; phi_j starts there, or with the weights that ``net`` was made with."""
         follow(self.previous, self.net, 1.0)
         if afresh:
             self.net.load_state_dict(self.fresh.state_dict())
-        self.optimizer.state.clear()
+        optimizer.state.clear()
         self.forget()
 
     def forget(self) -> None:

@@ -146,7 +146,9 @@ class SingleNetwork(Method):
             raise ConfigError(f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}")
         self.net = placed(made, place)
         self.networks = {"net": self.net}
-        self.optimizers = {"net": optimizer_of(config, self.net)}
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"net": optimizer_of(self.config, self.net)}
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -118,9 +118,11 @@ class UIDNet(UnpairedMethod):
         }
         self.networks = {name: placed(one, self.place) for name, one in nets.items()}
         self.f, self.G, self.D = (self.networks[name] for name in ("f", "G", "D"))
-        betas = (config.beta1, 0.999)
         self.rates = {"D": config.lr, "G": config.lr, "f": config.lr_denoiser}
-        self.optimizers = {
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        betas = (self.config.beta1, 0.999)
+        return {
             name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=betas, foreach=True)
             for name, rate in self.rates.items()
         }

@@ -14,7 +14,7 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import Method
 from pairfree.methods.single import PRECISIONS, resolve_precision, run
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
-from pairfree.nets.blocks import channels_last
+from pairfree.nets.blocks import channels_last, clip
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def signed(x: Tensor) -> Tensor:
 def inside(x: Tensor) -> Tensor:
     """``signed``, clipped to [-1, 1]: what a generator with tanh can make, and a window shows. What is not finite stays, to be refused."""
     whole = signed(x)
-    return torch.where(torch.isfinite(whole), whole.clamp(-1.0, 1.0), whole)
+    return torch.where(torch.isfinite(whole), clip(whole, -1.0, 1.0), whole)
 
 
 def unsigned(x: Tensor) -> Tensor:

@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 
 Net = TypeVar("Net", bound=nn.Module)
+PROBE_LEVELS = (0.75, 0.6)
+"""Intensities, network units, at which a receptive field is measured: inside the range of every network that clips its input, and
+positive where one takes [0, 1] to [-1, 1], so that no ReLU is shut.
+
+The gradient of ``torch.clamp`` at its own bound is 1 up to PyTorch 2.14 and 0 since: a canvas of ones, at the upper bound, shows
+nothing there.
+"""
 
 
 def total_stride(net: nn.Module) -> int:
@@ -23,8 +30,9 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     """Largest distance, in pixels, at which an input pixel can change an output pixel; measured, not declared.
 
     All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or is cut by a ReLU; then the
-    gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on a canvas
-    that grows until the field fits. A network that mixes the whole image (instance norm, attention) never fits: ValueError.
+    gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive field. float64, CPU, on canvases
+    that grow until the field fits, one for each of ``PROBE_LEVELS``. A network that mixes the whole image (instance norm, attention)
+    never fits: ValueError.
     A network made of many passes of another says by itself, in a method ``receptive_field_px(channels)``, what follows from the other's.
     """
     if hasattr(net, "receptive_field_px"):
@@ -47,11 +55,14 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     while reach <= limit_px:
         size = -(-(2 * reach + stride) // stride) * stride
         start = size // 2 // stride * stride
-        canvas = torch.ones(1, channels, size, size, dtype=torch.float64, requires_grad=True)
-        output = probe(canvas)
-        cell = output[..., start : start + stride, start : start + stride]
-        (gradient,) = torch.autograd.grad(cell.sum(), canvas)
-        touched = (gradient != 0).any(dim=1)[0]
+        touched = torch.zeros(size, size, dtype=torch.bool)
+        for level in PROBE_LEVELS:
+            canvas = torch.full((1, channels, size, size), level, dtype=torch.float64, requires_grad=True)
+            cell = probe(canvas)[..., start : start + stride, start : start + stride]
+            (gradient,) = torch.autograd.grad(cell.sum(), canvas)
+            touched |= (gradient != 0).any(dim=1)[0]
+        if not touched.any():
+            raise ValueError("no output pixel depends on any input pixel")
         rows = torch.nonzero(touched.any(1)).flatten()
         columns = torch.nonzero(touched.any(0)).flatten()
         near, far = int(min(rows.min(), columns.min())), int(max(rows.max(), columns.max()))
@@ -59,6 +70,14 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
             return max(start - near, far - (start + stride - 1))
         reach *= 2
     raise ValueError(f"receptive field larger than {limit_px} px")
+
+
+def clip(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """``torch.clamp``, with a gradient of 1 at both bounds.
+
+    That of ``torch.clamp`` is 1 there up to PyTorch 2.14 and 0 since: what lies at a bound (a saturated pixel) would train differently.
+    """
+    return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))  # type: ignore[arg-type]
 
 
 def he_init(module: nn.Module) -> None:
