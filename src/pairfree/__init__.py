@@ -15,6 +15,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pairfree.version import __version__
+
 if TYPE_CHECKING:
     from pairfree.api import denoise, load, train
     from pairfree.engine.model import Model
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from pairfree.methods import METHODS
     from pairfree.methods.base import Method
 
-__version__ = "0.1.0"
 __all__ = ["METHODS", "Method", "Model", "__version__", "denoise", "evaluate", "load", "train"]
 
 _HOMES = {

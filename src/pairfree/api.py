@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from pairfree import __version__
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer
@@ -46,6 +45,7 @@ from pairfree.job import (
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
+from pairfree.version import __version__
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), or another device"

@@ -138,7 +138,7 @@ def test_a_measured_cell_is_not_measured_again_and_a_changed_one_is(bench, tmp_p
     _, said = bench("n2c", minutes=2 * MINUTES)
     assert "dB" in said[0]
     assert len(results(tmp_path)) == 2  # a trial does not overwrite another
-    monkeypatch.setattr(harness.pairfree, "__version__", "9.9")
+    monkeypatch.setattr(cache, "__version__", "9.9")
     _, said = bench("n2c", minutes=2 * MINUTES)
     assert "dB" in said[0]
 

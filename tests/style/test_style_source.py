@@ -16,11 +16,12 @@ FILES = sorted(SRC.rglob("*.py"))
 MODULES = {".".join(["pairfree", *path.relative_to(SRC).with_suffix("").parts]).removesuffix(".__init__") for path in FILES}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"errors", "config", "pairfree"}  # pairfree itself holds __version__ and lazy names
+EVERYONE = {"errors", "config", "version"}
 NET_FACTS = {"nets.blocks", "nets.batch_instance_norm"}  # for prediction: the receptive field, statistics of a whole image
 ARROWS = {
     "errors": set(),
     "config": {"errors"},
+    "version": set(),
     "files": EVERYONE,
     "data": EVERYONE | {"files"},
     "noise": EVERYONE | {"files"},
@@ -185,7 +186,9 @@ def test_every_method_has_a_docs_page():
         ("methods", "from pairfree import api", ["pairfree.api"]),
         ("config", "from pairfree.files.words import shown", ["pairfree.files.words"]),
         ("files", "from . import png", ["."]),
-        ("files", "from pairfree.config import choose\nfrom pairfree import __version__", []),
+        ("files", "from pairfree.config import choose\nfrom pairfree.version import __version__", []),
+        ("files", "from pairfree import __version__", ["pairfree"]),
+        ("bench", "import pairfree", ["pairfree"]),
         ("cli", "from pairfree.bench import harness", []),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pairfree
+from pairfree import methods
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes, trained
 from pairfree.bench.cache import settings_of
 
@@ -86,7 +86,7 @@ def task(data: Path, cell: Cell) -> Task:
     """For methods that learn from clean images of other scenes, every other training image is clean, and the rest are noisy."""
     train = read_planes(data / "natural" / "bsd400", 1)
     test = read_planes(data / "natural" / "bsd68", 1)
-    method = pairfree.METHODS.get(cell.method)
+    method = methods.METHODS.get(cell.method)
     unpaired = list(train)[1::2] if method is not None and method.needs.clean else []
     ours = {name: image for name, image in train.items() if name not in unpaired}
     noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-import pairfree
 from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.one_image import with_budget
+from pairfree.version import __version__
 
 
 def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> str:
@@ -29,7 +29,7 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
     settings = sorted((name, value) for name, value in cell.settings.items() if known is None or name in known)
-    words: list[Any] = [cell.name, settings, cell.minutes, pairfree.__version__]
+    words: list[Any] = [cell.name, settings, cell.minutes, __version__]
     windows = [(image.low, image.data_range) for image in task.test]
     if set(windows) != {(Scored.low, Scored.data_range)}:
         words.append(windows)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import pairfree
 from pairfree import api
 from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, one_image, patches, tables, wf
 from pairfree.bench.base import Cell, Experiment, Scored, Task
@@ -33,7 +32,7 @@ from pairfree.files.atomic import atomic_path, write_text
 from pairfree.files.formats import save_image
 from pairfree.files.image import Image
 from pairfree.files.lock import Lock
-from pairfree.methods import PRESETS
+from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Needs
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -197,7 +196,7 @@ def measure(
         }
         if experiment.probes:
             training["scores_on_the_way"] = on_the_way
-        if pairfree.METHODS[cell.method].one_image:
+        if METHODS[cell.method].one_image:
             outputs, elapsed = _learned(model, task.test, folder / "learned")
             training["seconds_an_image"] = round(elapsed / len(task.test), 1)
         else:
@@ -306,7 +305,7 @@ def _probe(
 def _training_arrays(cell: Cell, task: Task) -> dict[str, Any]:
     """What ``api.train`` is given of the task, by the needs of the cell's method."""
     arrays: dict[str, Any] = {"noisy": list(task.noisy)}
-    needs = pairfree.METHODS[cell.method].needs
+    needs = METHODS[cell.method].needs
     if needs.target:
         arrays["target"] = list(task.clean if needs is Needs.TARGET_CLEAN else task.second_noisy)
     if needs.clean:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pairfree import __version__
 from pairfree.data.missing import REACH_PX, filled
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis, together
@@ -21,6 +20,7 @@ from pairfree.engine.predictor import Plane, Predictor, Work
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats import to_dtype
 from pairfree.files.image import Image
+from pairfree.version import __version__
 
 STRANGE, STRANGE_SHARE = 1.0, 10.0
 """An image is strange whose 10th or 90th percentile lies more than one training range outside the training range."""

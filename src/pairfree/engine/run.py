@@ -30,6 +30,7 @@ from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
 from pairfree.files.listing import check_folder
 from pairfree.files.lock import Lock
+from pairfree.version import __version__
 
 
 class RunFolder:
@@ -197,8 +198,6 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions, processor, threads and date: what a number needs beside it to be repeated."""
     import numpy
     import scipy
-
-    from pairfree import __version__
 
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
