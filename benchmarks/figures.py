@@ -52,11 +52,11 @@ from pairfree.bench.patches import EXPERIMENT as PATCHES
 from pairfree.bench.tables import read_results
 from pairfree.bench.wf import EXPERIMENT as WF
 from pairfree.engine.run import RunFolder
-from pairfree.evaluate.plots import curves, histogram_pair
-from pairfree.files.formats import open_image, save_image
+from pairfree.evidence.plots import curves, histogram_pair
+from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
+from pairfree.measure.smooth_areas import extract
 from pairfree.noise.files import simulate_pixels
-from pairfree.noise.patches import extract
 from pairfree.noise.simulate import image_rng, parse_noise, simulate
 
 ROOT = Path(__file__).resolve().parent.parent

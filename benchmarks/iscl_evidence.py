@@ -22,9 +22,9 @@ import pairfree as pf
 from pairfree.bench import em
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import environment
-from pairfree.evaluate.metrics import psnr
+from pairfree.evidence.metrics import psnr
 from pairfree.methods.iscl import ISCL, Ensemble
-from pairfree.methods.unpaired import Bounded
+from pairfree.methods.parts.unpaired import Bounded
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK_PX = 8

@@ -18,7 +18,7 @@ import torch
 import pairfree as pf
 from pairfree.bench.base import add_noise, read_planes
 from pairfree.engine.run import environment
-from pairfree.evaluate.metrics import psnr
+from pairfree.evidence.metrics import psnr
 
 HELD_OUT = 24
 ROWS: dict[str, dict[str, Any]] = {

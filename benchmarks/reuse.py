@@ -25,7 +25,7 @@ from pairfree.engine.run import environment
 from pairfree.methods import PRESETS
 from pairfree.methods.base import At, set_rate
 from pairfree.methods.gan2gan import GAN2GAN
-from pairfree.methods.imitation import GENERATIVE
+from pairfree.methods.parts.imitation import GENERATIVE
 
 SIGMA, IMAGES, SIDE_PX = 0.1, 8, 256
 ALLOWED = 1e-6

@@ -1,9 +1,9 @@
 """Whether a change of the code changes results: python benchmarks/same_results.py --write before.json, change, then --compare before.json.
 
-Each method and preset takes twenty steps on drawn images (seed 0, float32, one thread, batches of two small patches), so do the variants that
-have code of their own; digests of all weights, of the optimisers' moments and of a denoised image are kept. One file of each format goes
-through `denoise` with a fixed network, and digests of what is written are kept. Digests hold for one machine and one version of PyTorch:
-write and compare on the same one.
+Each method and preset takes twenty steps on drawn images (seed 0, float32, one thread, batches of two small patches), so do the
+variants that have code of their own; digests of all weights, of the optimisers' moments and of a denoised image are kept. One file of
+each format goes through `denoise` with a fixed network, and digests of what is written are kept. Digests hold for one machine and one
+version of PyTorch: write and compare on the same one.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from pairfree.engine.run import RunFolder, environment
 from pairfree.engine.trainer import CHECKPOINT_SECONDS, Loop, save, train
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
-from pairfree.methods.single import SingleNetwork, autocast
+from pairfree.methods.parts.single import SingleNetwork, autocast
 
 IMAGES, SIDE_PX, SIGMA = 64, 180, 25.0
 PLAN_STEPS = 100_000

@@ -19,7 +19,7 @@ import numpy as np
 import pairfree as pf
 from pairfree.bench.base import NOISE_SEED, read_planes
 from pairfree.engine.run import environment
-from pairfree.evaluate.metrics import score
+from pairfree.evidence.metrics import score
 from pairfree.noise.simulate import image_rng
 
 SIGMA, EVERY, HELD_OUT = 25.0, 17, 24

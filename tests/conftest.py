@@ -94,7 +94,7 @@ def pytest_make_parametrize_id(config, val, argname):
 
 @pytest.fixture
 def pairfree(monkeypatch, capsys):
-    from pairfree import cli
+    from pairfree.cli import main as cli
 
     def call(*arguments):
         """(exit code, stdout, stderr) of the command."""

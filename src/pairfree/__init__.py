@@ -11,8 +11,6 @@ Names are imported when first used, so that ``pairfree --help`` does not wait fo
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pairfree.version import __version__
@@ -20,7 +18,7 @@ from pairfree.version import __version__
 if TYPE_CHECKING:
     from pairfree.api import denoise, load, train
     from pairfree.engine.model import Model
-    from pairfree.evaluate.folders import evaluate
+    from pairfree.evidence.folders import evaluate
     from pairfree.methods import METHODS
     from pairfree.methods.base import Method
 
@@ -30,22 +28,11 @@ _HOMES = {
     "train": "pairfree.api",
     "load": "pairfree.api",
     "denoise": "pairfree.api",
-    "evaluate": "pairfree.evaluate.folders",
+    "evaluate": "pairfree.evidence.folders",
     "METHODS": "pairfree.methods",
     "Method": "pairfree.methods.base",
     "Model": "pairfree.engine.model",
 }
-
-
-class _Face(ModuleType):
-    """This module. ``evaluate`` is the function here, though a room of that name exists: importing the room must not take its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from pairfree.data import processes
 from pairfree.data.missing import check_treatment
 from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import TrainingData
-from pairfree.denoising import FileResult, Planned, denoise_files, network_bytes, plan_files
+from pairfree.denoising.files import FileResult, Planned, denoise_files, network_bytes, plan_files
 from pairfree.engine import checkpoint
 from pairfree.engine.memory import enough
 from pairfree.engine.model import Model
@@ -29,7 +29,10 @@ from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
-from pairfree.job import (
+from pairfree.methods import METHODS
+from pairfree.methods.base import Method
+from pairfree.nets.blocks import parameter_count
+from pairfree.training.job import (
     Images,
     Job,
     check_own_parts,
@@ -42,9 +45,6 @@ from pairfree.job import (
     stored_maps,
     stored_settings,
 )
-from pairfree.methods import METHODS
-from pairfree.methods.base import Method
-from pairfree.nets.blocks import parameter_count
 from pairfree.version import __version__
 
 SHOWN_WARNINGS = 20
@@ -291,7 +291,7 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
     )
     if report and processes.first():
         try:
-            from pairfree.story import write_run_report
+            from pairfree.training.report import write_run_report
 
             for line in write_run_report(loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0):
                 _say.warning("warning: on the training images: %s See the report before you use this model.", line)

@@ -12,7 +12,7 @@ from pathlib import Path
 from pairfree import api
 from pairfree.errors import ConfigError, OutputError
 from pairfree.files.listing import check_folder
-from pairfree.story import command_line
+from pairfree.training.report import command_line
 
 NOISY, RUN, DENOISED = "noisy", "run", "denoised"
 

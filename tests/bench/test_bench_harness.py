@@ -14,10 +14,10 @@ from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
-from pairfree.files.formats import open_image, save_image
+from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
+from pairfree.measure.copula import fit_copula
 from pairfree.methods import METHODS, PRESETS
-from pairfree.noise.copula import fit_copula
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
 CELLS = [
@@ -532,7 +532,7 @@ def test_bad_choices_are_one_line(bench, tmp_path, monkeypatch):
 
 
 def test_grey_images_are_refused_where_colour_is_needed(tmp_path):
-    from pairfree.files.formats import save_image
+    from pairfree.files.formats.table import save_image
     from pairfree.files.image import Image
 
     save_image(Image(np.zeros((8, 8), np.uint8), "YX", family="png"), tmp_path / "grey.png")

@@ -14,10 +14,10 @@ from pairfree.data.sets import ImageSet, array_set, check_finite, matched, read_
 from pairfree.engine.run import again
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
-from pairfree.files.formats import save_image
+from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images
-from pairfree.job import resolve
+from pairfree.training.job import resolve
 
 
 def ramp(*shape: int, dtype: str = "float32") -> np.ndarray:

@@ -15,7 +15,7 @@ import pairfree as pf
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, InputError, PairfreeError
-from pairfree.files.formats import open_image
+from pairfree.files.formats.table import open_image
 
 FACTS = {
     "method": "n2v", "config": {"lr": 1e-05}, "preset": "cpu", "normalizer": {"offset": 0.5, "scale": 255.0}, "channels": 1, "seed": 0,

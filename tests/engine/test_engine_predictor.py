@@ -19,7 +19,7 @@ from pairfree.files.image import Image
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.methods.iscl import Ensemble
-from pairfree.methods.unpaired import Bounded
+from pairfree.methods.parts.unpaired import Bounded
 from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.nets.dncnn import DnCNN

@@ -16,9 +16,9 @@ from pairfree.engine import checkpoint, trainer
 from pairfree.engine.plan import LOGGED_POINTS, REFITS, Clock, Plan, plan_steps
 from pairfree.engine.run import RunFolder, environment
 from pairfree.errors import ConfigError, DivergedError, InputError
-from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, Stage, update
+from pairfree.training.job import resolve
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
 
@@ -300,7 +300,7 @@ def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
     def broken(*_):
         raise ZeroDivisionError("no\npicture")
 
-    monkeypatch.setattr("pairfree.story.write_run_report", broken)
+    monkeypatch.setattr("pairfree.training.report.write_run_report", broken)
     model = train(steps=3, out=tmp_path / "run", report=True)
     assert "no report (ZeroDivisionError: no picture)" in caplog.text
     np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(images()[0]), model.denoise(images()[0]))

@@ -13,7 +13,7 @@ import torch
 import pairfree as pf
 from pairfree.engine.watch import PATIENCE_STEPS, Watch
 from pairfree.methods.iscl import ISCL, SCRATCH
-from pairfree.methods.unpaired import vital_signs
+from pairfree.methods.parts.unpaired import vital_signs
 
 SMALL = replace(SCRATCH, width=4, blocks=1, extractor_width=4, extractor_depth=3, critic_width=8, patch_px=32, batch_size=4)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pairfree.errors import BusyError, OutputError
-from pairfree.files.formats import open_image, save_image
+from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.files.sinks import JournalSink, MemorySink, open_sink, unfinished
 

@@ -74,8 +74,8 @@ def test_tiff(tmp_path: Path, name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", TIFFS)
 def test_tiff_whose_planes_are_large_is_written_in_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("pairfree.files.tiff_write.STREAMED_PLANE_BYTES", 100)
-    monkeypatch.setattr("pairfree.files.tiff_write.STREAMED_TILE", (16, 32))
+    monkeypatch.setattr("pairfree.files.formats.tiff_write.STREAMED_PLANE_BYTES", 100)
+    monkeypatch.setattr("pairfree.files.formats.tiff_write.STREAMED_TILE", (16, 32))
     assert_stays_as_it_is(tiff(tmp_path / "a.tif", name, "uint16"), tmp_path / "b.tif")
     with tifffile.TiffFile(tmp_path / "b.tif") as made:
         assert made.pages[0].is_tiled

@@ -11,14 +11,14 @@ import torch
 import pairfree as pf
 from pairfree.data.patches import PatchPool, TrainingData, symmetric
 from pairfree.errors import ConfigError, InputError
-from pairfree.job import resolve
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
-from pairfree.methods.estimates import Estimates
 from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, recorrupted_pair
-from pairfree.methods.imitation import wasserstein_loss
-from pairfree.methods.rounds import g2g_loss
+from pairfree.methods.parts.estimates import Estimates
+from pairfree.methods.parts.imitation import wasserstein_loss
+from pairfree.methods.parts.rounds import g2g_loss
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
+from pairfree.training.job import resolve
 
 WGAN = {
     "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "generator_px": 64, "smooth_limit": 9.0,
@@ -249,7 +249,7 @@ def test_estimates_are_those_of_the_whole_image_with_the_patches_symmetry():
 
 
 def test_images_too_large_to_be_estimated_whole_are_estimated_by_patches(monkeypatch):
-    monkeypatch.setattr("pairfree.methods.estimates.LARGEST_PX", 100)
+    monkeypatch.setattr("pairfree.methods.parts.estimates.LARGEST_PX", 100)
     data = noisy_data(32)
     known = Estimates(data.noisy, lambda x: 0.5 * x, 8)
     places = data.noisy.draw(0, 0, 4)

@@ -27,7 +27,7 @@ from pairfree.methods.iscl import (
     pseudo_noise_loss,
     without_noise,
 )
-from pairfree.methods.unpaired import Bounded, grid_loss, local_mean, signed
+from pairfree.methods.parts.unpaired import Bounded, grid_loss, local_mean, signed
 
 SHAPE = (3, 2, 4, 5)
 

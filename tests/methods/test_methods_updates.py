@@ -17,7 +17,7 @@ from pairfree.methods.iddp import IDDPConfig
 from pairfree.methods.n2c import N2CConfig
 from pairfree.methods.n2v import N2VConfig
 from pairfree.methods.nb2nb import Nb2NbConfig, neighbor_risk
-from pairfree.methods.single import SCHEDULES, resolve_precision
+from pairfree.methods.parts.single import SCHEDULES, resolve_precision
 
 AT = At(0, 7, "train", 7, 10)
 

@@ -73,7 +73,7 @@ def denoise(run: Path, files: Path, out: Path, stop_after: int = -1, **options: 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_stopped_call_made_again_goes_on(run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
     if not resident:
-        monkeypatch.setattr("pairfree.denoising.RESIDENT_SHARE", 1e-6)
+        monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
     total, results = denoise(run, files, tmp_path / "whole")
     assert total >= 3 * 4
     expected = digests(tmp_path / "whole")
@@ -135,7 +135,7 @@ def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pairfree.denoising.Ledger.add", killed)
+        patch.setattr("pairfree.denoising.files.Ledger.add", killed)
         with pytest.raises(KeyboardInterrupt):
             pf.denoise(run, inputs, out, max_bytes=TILE_BYTES)
 
@@ -164,8 +164,8 @@ def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(run: Pa
     imageio = pytest.importorskip("PIL.Image")
     imageio.fromarray(noisy(SIDE_PX, 0).astype(np.uint8)).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "b.tif", noisy(SIDE_PX, 0), tile=(64, 64))
-    monkeypatch.setattr("pairfree.denoising.WHOLE", 1e4)
-    monkeypatch.setattr("pairfree.denoising.RESIDENT_SHARE", 1e-6)
+    monkeypatch.setattr("pairfree.denoising.files.WHOLE", 1e4)
+    monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
     whole, by_tiles = pf.denoise(run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES)
     assert [line for line in whole.warnings if "read whole" in line and "--max-memory" in line]
     assert not [line for line in by_tiles.warnings if "read whole" in line]
@@ -173,7 +173,7 @@ def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(run: Pa
 
 def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(run: Path, tmp_path: Path, monkeypatch) -> None:
     Memory = namedtuple("Memory", "available")
-    monkeypatch.setattr("pairfree.denoising.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
+    monkeypatch.setattr("pairfree.denoising.files.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
     np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
     with pytest.raises(InputError, match="read whole"):
         pf.denoise(run, tmp_path / "a.npy", tmp_path / "out", max_bytes=1e12)
@@ -190,7 +190,7 @@ def work(run: Path, files: Path, out: Path) -> None:
     """In the child: denoise with slow tiles."""
     import torch
 
-    from pairfree import denoising
+    from pairfree.denoising import files as denoising
     from pairfree.files import sinks
 
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pairfree.api", "pairfree.cli", "pairfree.story", "pytest"])
+CONTEXT.set_forkserver_preload(["pairfree.api", "pairfree.cli.main", "pairfree.training.report", "pytest"])
 STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 30
 SETTINGS = [f"--set={one}" for one in ("width=4", "patch_px=16", "batch_size=2", "precision=float32")]
 
@@ -27,9 +27,10 @@ def pairfree(argv, log, slow_write=0.0, file_bytes=0):
     """In the child: run the command with slow steps, short checkpoint intervals, no report and, on wish, slow or bounded writes."""
     import torch
 
-    from pairfree import cli, story
+    from pairfree.cli import main as cli
     from pairfree.data.patches import TrainingData
     from pairfree.engine import trainer
+    from pairfree.training import report as story
 
     for number in (1, 2):
         os.dup2(os.open(f"{log}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

@@ -16,23 +16,31 @@ FILES = sorted(SRC.rglob("*.py"))
 MODULES = {".".join(["pairfree", *path.relative_to(SRC).with_suffix("").parts]).removesuffix(".__init__") for path in FILES}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"errors", "config", "version"}
+EVERYONE = {"errors", "config", "version", "sampling"}
 NET_FACTS = {"nets.blocks", "nets.batch_instance_norm"}  # for prediction: the receptive field, statistics of a whole image
 ARROWS = {
     "errors": set(),
     "config": {"errors"},
     "version": set(),
+    "sampling": set(),
     "files": EVERYONE,
     "data": EVERYONE | {"files"},
     "noise": EVERYONE | {"files"},
+    "measure": EVERYONE | {"files", "noise"},
     "nets": EVERYONE,
-    "methods": EVERYONE | {"files", "data", "noise", "nets"},
-    "engine": EVERYONE | {"files", "data", "noise", "methods.base", *NET_FACTS},
-    "evaluate": EVERYONE | {"files", "data", "noise"},
-    "bench": EVERYONE | {"files", "data", "noise", "nets", "methods", "engine", "evaluate", "api"},  # a user of the public face
+    "methods": EVERYONE | {"files", "data", "measure", "nets"},
+    "engine": EVERYONE | {"files", "data", "methods.base", *NET_FACTS},
+    "evidence": EVERYONE | {"files", "data", "measure"},
+    "training": EVERYONE | {"files", "data", "measure", "nets", "methods", "engine", "evidence"},
+    "denoising": EVERYONE | {"files", "engine"},
+    "inspection": EVERYONE | {"files", "engine"},
+    "api": EVERYONE | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
+    "demo": EVERYONE | {"files", "training", "api"},
+    # users of the public face
+    "bench": EVERYONE | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
 }
-TOP = {"pairfree", "__main__", "api", "job", "cli", "terminal", "denoising", "cluster", "story", "facts", "demo"}
-WITHOUT_TORCH = ("files", "noise", "evaluate")
+TOP = {"pairfree", "__main__", "cli"}
+WITHOUT_TORCH = ("files", "noise", "measure", "evidence")
 
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "code", "imp", "runpy"}
 RUNS_CODE_CALLS = {"eval", "exec", "compile", "__import__", "import_module", "torch.load", "torch.jit.load", "torch.hub.load"}
@@ -43,12 +51,12 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """``pairfree.files.png`` -> files; ``pairfree.api`` -> api; ``pairfree`` -> pairfree."""
+    """``pairfree.files.formats.pictures`` -> files; ``pairfree.api`` -> api; ``pairfree`` -> pairfree."""
     return [*module.split("."), "pairfree"][1]
 
 
 def imported(tree: ast.AST, modules: set[str] = MODULES) -> set[str]:
-    """Full names of all imported modules, in functions too; ``from pairfree.files import png`` counts as pairfree.files.png."""
+    """Full names of all imported modules, in functions too; ``from pairfree.files import image`` counts as pairfree.files.image."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -181,10 +189,10 @@ def test_every_method_has_a_docs_page():
         ("engine", "def f():\n    from pairfree.methods.iddp import IDDP", ["pairfree.methods.iddp"]),
         ("engine", "from pairfree.methods import METHODS", ["pairfree.methods"]),
         ("engine", "from pairfree.methods.base import Method", []),
-        ("evaluate", "from pairfree.engine import tiles", ["pairfree.engine.tiles"]),
-        ("methods", "from pairfree.methods import n2c\nfrom pairfree.noise.estimate import estimate_sigma", []),
+        ("evidence", "from pairfree.engine import tiles", ["pairfree.engine.tiles"]),
+        ("methods", "from pairfree.methods import n2c\nfrom pairfree.measure.level import estimate_sigma", []),
         ("methods", "from pairfree import api", ["pairfree.api"]),
-        ("config", "from pairfree.files.words import shown", ["pairfree.files.words"]),
+        ("config", "from pairfree.files.messages import shown", ["pairfree.files.messages"]),
         ("files", "from . import png", ["."]),
         ("files", "from pairfree.config import choose\nfrom pairfree.version import __version__", []),
         ("files", "from pairfree import __version__", ["pairfree"]),

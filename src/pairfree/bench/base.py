@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats import open_image
+from pairfree.files.formats.table import open_image
 from pairfree.files.listing import find_images
 from pairfree.noise.simulate import image_rng, simulate
 

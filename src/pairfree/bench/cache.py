@@ -14,7 +14,7 @@ from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
 from pairfree.methods import METHODS, PRESETS
-from pairfree.methods.one_image import with_budget
+from pairfree.methods.parts.one_image import with_budget
 from pairfree.version import __version__
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task, files_of, filter_cells
-from pairfree.evaluate.ct import detectability, flat_regions, noise_power
-from pairfree.files.formats import open_image
+from pairfree.evidence.ct import detectability, flat_regions, noise_power
+from pairfree.files.formats.table import open_image
 from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import image_rng, parse_noise
 

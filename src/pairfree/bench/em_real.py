@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
-from pairfree.evaluate.noref import pool, residual_evidence
-from pairfree.noise.estimate import estimate_sigma
+from pairfree.evidence.noref import pool, residual_evidence
+from pairfree.measure.level import estimate_sigma
 
 COLUMNS = {"nanoparticles": ("emps/noisy", "emps/clean"), "charging": ("sem_charging_yeast", "vnc_sstem")}
 """Noisy folder and clean folder. Nanoparticles: TEM and SEM figures, grain. Charging: one SEM image of yeast with a dark halo around a

@@ -27,9 +27,9 @@ from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
-from pairfree.evaluate.metrics import score
+from pairfree.evidence.metrics import score
 from pairfree.files.atomic import atomic_path, write_text
-from pairfree.files.formats import save_image
+from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image
 from pairfree.files.lock import Lock
 from pairfree.methods import METHODS, PRESETS

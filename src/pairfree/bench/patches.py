@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from pairfree.bench.base import Cell, Experiment, Task, add_noise, read_planes
-from pairfree.evaluate.noref import autocorrelation
-from pairfree.files.image import evenly
-from pairfree.methods.imitation import COPULA_PATCHES
+from pairfree.evidence.noref import autocorrelation
+from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
+from pairfree.measure.smooth_areas import NoisePatches, extract
+from pairfree.methods.parts.imitation import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
-from pairfree.noise.copula import TABLE_END, Copula, autocovariance, fit_copula
-from pairfree.noise.patches import NoisePatches, extract
+from pairfree.sampling import spaced_indices
 
 TRUE_STD = {"gaussian:sigma=25": 25.0, "gaussian:sigma=50": 50.0, "correlated:sigma=25": 25.0 * (0.5 + (1 - 0.5**0.5) ** 2) ** 0.5}
 """Noise and its marginal deviation, grey levels."""
@@ -67,7 +67,7 @@ def likeness(copula: Copula, column: str) -> dict[str, float]:
 def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
     """Deviations of the patches beside the truth, their spread, and what is left of structure: the correlation of neighbours."""
     low, middle, high = np.quantile(found.deviations, [0.05, 0.5, 0.95])
-    covariance = autocovariance(found.pixels[evenly(len(found.pixels), 2000)].astype(np.float64), 1)[0, 0]
+    covariance = autocovariance(found.pixels[spaced_indices(len(found.pixels), 2000)].astype(np.float64), 1)[0, 0]
     return {
         "patches": float(len(found.pixels)),
         "true std": true_std,

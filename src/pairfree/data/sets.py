@@ -14,11 +14,11 @@ import numpy as np
 from pairfree.data.missing import check_treatment, usable
 from pairfree.data.slices import inner, stack_axis, together
 from pairfree.errors import ConfigError, InputError
-from pairfree.files.formats import open_image
+from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
-from pairfree.files.words import size_text
+from pairfree.files.messages import size_text
 
 MOST_BYTES = 2_000_000_000
 """Of a set's pixels as float32, which is what training holds."""

@@ -18,7 +18,7 @@ from pairfree.data.slices import stack_axis, together
 from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Plane, Predictor, Work
 from pairfree.errors import DivergedError, InputError
-from pairfree.files.formats import to_dtype
+from pairfree.files.formats.table import to_dtype
 from pairfree.files.image import Image
 from pairfree.version import __version__
 

@@ -18,7 +18,7 @@ from pairfree.data.normalize import Normalizer
 from pairfree.engine.memory import enough, is_shortage, keep_freed_blocks
 from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, whole_strides
 from pairfree.errors import ConfigError, InputError
-from pairfree.files.words import size_text
+from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import held_statistics, layers
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride

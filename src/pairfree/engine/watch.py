@@ -12,7 +12,7 @@ PATIENCE_STEPS = 500
 
 @dataclass(frozen=True)
 class Sign:
-    """A quantity that a method logs (``methods.unpaired.vital_signs``), its limit, and what to say beyond it."""
+    """A quantity that a method logs (``methods.parts.unpaired.vital_signs``), its limit, and what to say beyond it."""
 
     name: str
     limit: float

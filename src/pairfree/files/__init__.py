@@ -1,6 +1,6 @@
 """Files to Images and back: formats, limits, atomic writes, listing. No torch here."""
 
-from pairfree.files.formats import FORMATS, SUFFIXES, open_image, save_image, to_dtype
+from pairfree.files.formats.table import FORMATS, SUFFIXES, open_image, save_image, to_dtype
 from pairfree.files.image import Image, differences
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs

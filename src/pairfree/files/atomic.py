@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from pairfree.errors import OutputError
-from pairfree.files.words import reason, shown, size_text
+from pairfree.files.messages import reason, shown, size_text
 
 _CAUSES = {
     errno.ENOSPC: ("no space left on the disk", "free some space or choose another folder"),

@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files import metaimage, mrc, ome_zarr, tiff
-from pairfree.files.formats import is_supported, open_image
+from pairfree.files.formats import metaimage, mrc, ome_zarr, tiff
+from pairfree.files.formats.table import is_supported, open_image
 from pairfree.files.image import Image, spacing_differences, spacing_text
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import find_images, output_path
+from pairfree.files.messages import shown
 from pairfree.files.scale import Check, intensities, same, words
-from pairfree.files.words import shown
 
 BECOMES = (("jpeg", "png"), ("bmp", "png"), ("vendor", "tiff"))
 """Formats that are read and not written, and what their results are."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.words import shown
+from pairfree.files.messages import shown
+from pairfree.sampling import spaced_indices
 
 AXES = "TZCQYXS"
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
@@ -186,7 +187,7 @@ class Image:
             values = self.data.reshape(-1)
             return values[:: max(1, values.size // wanted)]
         total = math.prod(self.leading)
-        planes = np.unravel_index(evenly(total, 16), self.leading or (1,))
+        planes = np.unravel_index(spaced_indices(total, 16), self.leading or (1,))
         side = math.isqrt(max(1, wanted // (16 * len(planes[0]))))
         found = []
         for index in zip(*planes, strict=True):
@@ -211,11 +212,6 @@ def _places(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
     for first in ranges[0]:
         for rest in _places(ranges[1:]):
             yield (first, *rest)
-
-
-def evenly(total: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` indices spread over ``range(total)``, each once, the first and the last among them."""
-    return [int(place) for place in np.linspace(0, total - 1, min(total, wanted)).round()]
 
 
 def check_index(index: tuple[int, ...], leading: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.words import shown, size_text
+from pairfree.files.messages import shown, size_text
 
 # Largest ratio of decoded to stored bytes that each kind of data can reach, rounded up. Beyond it, a header lies.
 UNCOMPRESSED, PACKBITS, DEFLATE, LZW, JPEG, ZSTD = 1.0, 65.0, 1100.0, 2800.0, 5000.0, 60000.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats import SUFFIXES, format_of, is_supported, read_from, suffix_of, written_to
-from pairfree.files.words import shown
+from pairfree.files.formats.table import SUFFIXES, format_of, is_supported, read_from, suffix_of, written_to
+from pairfree.files.messages import shown
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pairfree.errors import BusyError
-from pairfree.files.words import shown
+from pairfree.files.messages import shown
 
 if sys.platform == "win32":
     import msvcrt

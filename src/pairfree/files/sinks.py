@@ -19,10 +19,10 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import output_error, require_space
-from pairfree.files.formats import check_output, save_image, written_to
+from pairfree.files.formats.table import check_output, save_image, written_to
 from pairfree.files.image import Image, Stored, check_index
 from pairfree.files.lock import Lock
-from pairfree.files.words import shown
+from pairfree.files.messages import shown
 
 JOURNALED_PX = 2**24
 """Results of more pixels are journalled: that many take a minute or more on two cores."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.image import Stored
-from pairfree.files.words import shown
+from pairfree.files.messages import shown
 
 
 class RawFile(Stored):

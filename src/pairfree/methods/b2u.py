@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask, mask_problems
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid_mask, mask_problems
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 def revisible_loss(hidden: Tensor, visible: Tensor, y: Tensor, mask: Tensor, weight: float, eta: float = 1.0) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.errors import ConfigError, MissingPackageError
+from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
+from pairfree.measure.variance_line import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
 from pairfree.methods.base import Needs
-from pairfree.methods.one_image import Untrained
-from pairfree.noise.estimate import MIN_SIDE_PX, estimate_sigma
-from pairfree.noise.poisson import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
+from pairfree.methods.parts.one_image import Untrained
 
 CHEN = "Chen, Zhu & Heng, An efficient statistical method for image noise level estimation, ICCV 2015"
 MAKITALO = (

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, autocast, optimizer_of
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, autocast, optimizer_of
 from pairfree.nets.blocks import placed
 from pairfree.nets.cvf_sid import NoiseParts
 

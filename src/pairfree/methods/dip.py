@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairfree.measure.level import MIN_SIDE_PX
+from pairfree.measure.variance_line import estimate_poisson_gaussian
 from pairfree.methods.base import At, Needs
-from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
-from pairfree.methods.optim import MUON
+from pairfree.methods.parts.one_image import Fit, OneImageConfig, OneImageMethod, fresh
+from pairfree.methods.parts.optim import MUON
 from pairfree.nets.blocks import placed
 from pairfree.nets.one_image import SkipNet
-from pairfree.noise.estimate import MIN_SIDE_PX
-from pairfree.noise.poisson import estimate_poisson_gaussian
 
 WARM_STEPS = 50
 """Before these the output is not averaged, and learning does not end."""

@@ -12,7 +12,7 @@ from pairfree.data.unpaired import intensity_problems
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, require
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)

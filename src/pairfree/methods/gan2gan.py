@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData, symmetric
+from pairfree.measure.smooth_areas import NoisePatches
+from pairfree.measure.variance_in_patches import growth
 from pairfree.methods.base import At, Needs, Stage, check_positive
-from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
-from pairfree.methods.rounds import Rounds, g2g_loss
-from pairfree.methods.single import run
-from pairfree.methods.unpaired import constant
+from pairfree.methods.parts.even_noise import EvenNoise
+from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.parts.rounds import Rounds, g2g_loss
+from pairfree.methods.parts.single import run
+from pairfree.methods.parts.unpaired import constant
 from pairfree.nets.blocks import placed, total_stride
 from pairfree.nets.dncnn import DnCNN
-from pairfree.nets.even import EvenNoise
 from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
-from pairfree.noise.growth import growth
-from pairfree.noise.patches import NoisePatches
 
 _say = logging.getLogger("pairfree")
 START = "start"
@@ -71,7 +71,7 @@ class GAN2GANConfig(ImitationConfig):
     second_copy         the target is a second noisy copy, as in the paper; False: the estimate itself
     from_scratch        G2G_1 begins with fresh weights; False: where the start ended
     recorruption        alpha of ``recorrupted_pair``
-    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``nets.even``)
+    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``methods.parts.even_noise``)
     alpha, beta, gamma  weights of eqs. (5), (6), (7) in (8); beta = 0 and gamma = 0 are the ablations of Figure 6
     bounded             sigmoid at the end of g2; False is the ablation of Figure 6
     rough_width         channels of g2 and g3

@@ -11,9 +11,9 @@ from pairfree.data import processes
 from pairfree.data.patches import Batch
 from pairfree.data.unpaired import intensity_problems
 from pairfree.methods.base import At, Needs, Stage, require
-from pairfree.methods.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.unpaired import constant
+from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.parts.unpaired import constant
 
 
 @dataclass(frozen=True)

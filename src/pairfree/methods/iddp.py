@@ -17,7 +17,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork, run
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, run
 from pairfree.nets.blocks import clip
 
 PROBE = 0.25

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData
-from pairfree.methods.averages import SWA, Lookahead
 from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
 from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
-from pairfree.methods.transplant import Transplant
-from pairfree.methods.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, local_mean, settle, vital_signs
+from pairfree.methods.parts.averages import SWA, Lookahead
+from pairfree.methods.parts.transplant import Transplant
+from pairfree.methods.parts.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, local_mean, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, clip, placed, total_stride
 from pairfree.nets.iscl import Critic
@@ -167,14 +167,14 @@ SCRATCH = ISCLConfig(
 PRESETS = {
     # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives
     # gain, offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian (skewed where it is noise of
-    # counts), then what H takes out of the noisy images, brought to that spectrum (`methods/transplant.py`).
+    # counts), then what H takes out of the noisy images, brought to that spectrum (`methods/parts/transplant.py`).
     # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
     # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
     # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
     # Departs from the paper: `cpu`: where the noise has a direction (its spectrum and the transposed one differ), noisy patches and drawn
     # noise are flipped but not turned.
     # Departs from the paper: `cpu`: what F and H remove from noisy images pays 300 times its variance over the places of the networks' grid
-    # (`grid_loss` in `methods/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real
+    # (`grid_loss` in `methods/parts/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real
     # micrographs.
     # Departs from the paper: `cpu`: where structures fill the images unevenly and intensities are therefore taken to be calibrated, the
     # critics see images minus their mean over 17 x 17 px: else what one set shows more of, fat or lung, moves the other's intensities.

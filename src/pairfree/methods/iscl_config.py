@@ -9,8 +9,8 @@ from torch import nn
 
 from pairfree.errors import ConfigError
 from pairfree.methods.base import check_positive
-from pairfree.methods.optim import MuonAdam
-from pairfree.methods.unpaired import UnpairedConfig
+from pairfree.methods.parts.optim import MuonAdam
+from pairfree.methods.parts.unpaired import UnpairedConfig
 from pairfree.nets.iscl import Extractor, Generator
 from pairfree.nets.shuffle_unet import ShuffleUNet
 

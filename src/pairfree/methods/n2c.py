@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pairfree.data.patches import Batch
 from pairfree.methods.base import At, Needs, require
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 def supervised_loss(denoised: Tensor, target: Tensor) -> Tensor:

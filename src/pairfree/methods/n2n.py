@@ -10,7 +10,7 @@ from pairfree.data.patches import Batch
 from pairfree.methods import n2c
 from pairfree.methods.base import At, Needs, require
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)

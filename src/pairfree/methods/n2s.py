@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.blind import Hidden, draw_phases, fill, grid_mask, mask_problems
 from pairfree.methods.n2v import masked_loss
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid_mask, mask_problems
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3], [3, 2]])
 """The ordered pairs of adjacent cells of a 2x2 block (0 1 / 2 3)."""

@@ -13,9 +13,9 @@ import torch
 
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.base import At, Needs, Stage, check_positive, require
-from pairfree.methods.imitation import PUBLISHED
-from pairfree.methods.rounds import Rounds, g2g_loss
-from pairfree.methods.single import SingleConfig, SingleNetwork
+from pairfree.methods.parts.imitation import PUBLISHED
+from pairfree.methods.parts.rounds import Rounds, g2g_loss
+from pairfree.methods.parts.single import SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)

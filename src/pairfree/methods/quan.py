@@ -12,7 +12,7 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.iscl import adversarial_loss, critic_loss
-from pairfree.methods.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle, vital_signs
+from pairfree.methods.parts.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle, vital_signs
 from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator

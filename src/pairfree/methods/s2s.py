@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pairfree.data.seeding import generator
 from pairfree.methods.base import At, Needs, follow
-from pairfree.methods.one_image import Fit, OneImageConfig, OneImageMethod, fresh
-from pairfree.methods.optim import MUON
+from pairfree.methods.parts.one_image import Fit, OneImageConfig, OneImageMethod, fresh
+from pairfree.methods.parts.optim import MUON
 from pairfree.nets.blocks import placed
 from pairfree.nets.one_image import PartialUNet
 

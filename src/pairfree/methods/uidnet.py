@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
-from pairfree.methods.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned, vital_signs
+from pairfree.methods.parts.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned, vital_signs
 from pairfree.nets import build
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic

@@ -1,0 +1,1 @@
+"""Files into denoised files: planned, journalled, here or on a cluster."""

@@ -1,0 +1,112 @@
+"""Noise whose variance grows with the signal: its gain and floor in one image, and the transform that makes it even, and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfree.errors import InputError
+from pairfree.measure.level import MIN_SIDE_PX, PATCHES_PER_EIGENVALUE, patch_side, smooth_variance, take_patches
+
+FloatArray = NDArray[np.float64]
+
+BINS = 16
+"""Of brightness, each with as many patches."""
+ROUNDS = 20
+LEAST_SHARE = 0.05
+"""Of the median variance: below it the fitted line no longer says how much a bin scatters."""
+CLIPPED_SHARE = 0.02
+"""A bin of which more pixels than this lie at the image's least or greatest value is left out: its noise is cut off."""
+CLEAR = 2.0
+"""A gain of fewer standard errors than this counts as none."""
+
+
+@dataclass(frozen=True)
+class PoissonGaussian:
+    """var(noise) = gain * signal + floor, intensity units and their square.
+
+    gain    intensity units per count, 0 for noise that does not follow the signal
+    floor   variance where the signal is 0: read-out noise, less gain times black level; it may be negative
+    """
+
+    gain: float
+    floor: float
+
+    def variance(self, signal: FloatArray) -> FloatArray:
+        return np.asarray(np.maximum(self.gain * signal + self.floor, 0.0))
+
+
+def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
+    r"""Gain and floor of the noise of one image (H, W), intensity units; both sides at least 16.
+
+    Noise model   y = x + n, E[n | x] = 0, var(n | x) = gain x + floor, independent between pixels
+    How           Chen's variance (``measure.level``) of patches of like brightness, bin by bin; a line through them whose residuals count
+                  by their absolute value, so that bins without smooth patches, which answer too high, do not draw it up
+    Accuracy      A smooth scene of 256 x 256 px: gain within 2 % on the mean of eight draws, which scatter by 2 to 5 %; variances of dark
+                  parts up to 8 % too low. 20 training images of BSD300: median gain within 2 % where it makes most of the noise
+    Clipping      Bins that hold clipped pixels are left out
+    Breaks when   noise is correlated (too low); texture all over counts as noise
+    Source        Chen, Zhu, Heng, ICCV 2015, applied in bins of brightness
+    """
+    if min(image.shape) < MIN_SIDE_PX:
+        raise InputError(f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {image.shape}")
+    side = patch_side(*image.shape)
+    patches = take_patches(image, side)
+    means = patches.mean((1, 2))
+    bins = int(np.clip(len(patches) // (PATCHES_PER_EIGENVALUE * side**2), 1, BINS))
+    groups = np.array_split(np.argsort(means, kind="stable"), bins)
+    values = patches + image.mean()
+    ends = np.isclose(values, image.min()) | np.isclose(values, image.max())
+    whole = [group for group in groups if ends[group].mean() <= CLIPPED_SHARE]
+    bins = len(whole)
+    found = [(group, *smooth_variance(patches[group])) for group in whole]
+    signal = np.array([means[group][kept].mean() for group, _, kept in found]) + image.mean()
+    variance = np.array([one for _, one, _ in found])
+    if bins < 3 or np.ptp(signal) <= 0 or np.median(variance) <= 0:
+        return PoissonGaussian(0.0, smooth_variance(patches)[0])
+    gain, floor, error = robust_line(signal, variance)
+    if gain <= CLEAR * error:
+        return PoissonGaussian(0.0, smooth_variance(patches)[0])
+    return PoissonGaussian(gain, floor)
+
+
+def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
+    """Slope, intercept, and the slope's standard error, of the line that the sum of absolute relative residuals is least for."""
+    least = LEAST_SHARE * float(np.median(y)) + 1e-300
+    relative = np.full(len(x), 1.0 / max(float(np.median(y)), least))
+    weight = relative**2
+    for _ in range(ROUNDS):
+        center = np.average(x, weights=weight)
+        spread = float(np.sum(weight * (x - center) ** 2))
+        slope = float(np.sum(weight * (x - center) * y) / spread)
+        intercept = float(np.average(y, weights=weight) - slope * center)
+        relative = 1.0 / np.maximum(slope * x + intercept, least)  # variances scatter in proportion to what they should be
+        residual = np.abs(y - slope * x - intercept) * relative
+        weight = relative**2 / np.maximum(residual, 1e-3)
+    scatter = np.sqrt(np.sum(weight**2 * (x - center) ** 2 * (residual / relative) ** 2)) / spread
+    return slope, intercept, float(scatter)
+
+
+def stabilised(y: FloatArray, noise: PoissonGaussian) -> FloatArray:
+    r"""Intensities whose noise has unit deviation everywhere: 2 sqrt(y / gain + 3/8 + floor / gain^2), 0 where that is not real.
+
+    Any shape. Source: Anscombe 1948; generalised by Starck, Murtagh, Bijaoui 1998
+    """
+    counts = y / noise.gain + noise.floor / noise.gain**2
+    return np.asarray(2.0 * np.sqrt(np.maximum(counts + 0.375, 0.0)))
+
+
+def unstabilised(stable: FloatArray, noise: PoissonGaussian) -> FloatArray:
+    r"""Back from denoised values, without the bias that the square root's inverse would have.
+
+    Equation   I(D) = D^2 / 4 + sqrt(3/2) / (4 D) - 11 / (8 D^2) + 5 sqrt(3/2) / (8 D^3) - 1/8, then gain I - floor / gain
+    Source     Makitalo & Foi, IEEE TIP 20(9), 2011, the closed form of the exact unbiased inverse
+    """
+    low = 2.0 * math.sqrt(0.375)
+    d = np.maximum(stable, low)
+    root = math.sqrt(1.5)
+    counts = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 0.125
+    return np.asarray(noise.gain * np.maximum(counts, 0.0) - noise.floor / noise.gain)

@@ -1,0 +1,283 @@
+"""What a run's report says: examples, curves, evidence and words, gathered from the run folder and the training images."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.data.missing import usable
+from pairfree.data.sets import ImageSet, to_channels_first
+from pairfree.engine.model import Model
+from pairfree.engine.run import RunFolder
+from pairfree.errors import InputError
+from pairfree.evidence.folders import named
+from pairfree.evidence.noise_view import NoiseSamples
+from pairfree.evidence.noref import Evidence, pool, residual_evidence
+from pairfree.evidence.reading import made_up, number, reading
+from pairfree.evidence.report import Citation, Curve, Example, ReportData, write_report
+from pairfree.files.formats.table import open_image
+from pairfree.files.listing import partners
+from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
+from pairfree.sampling import spaced_indices
+
+EXAMPLES = 4
+EVIDENCE_PLANES, EVIDENCE_PX = 16, 2048
+"""Of so many planes, so much of each: evidence takes about ten times the memory of a plane of float64."""
+CROP_PX = 320
+MIN_EVIDENCE_PX = 32
+
+
+def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0) -> list[str]:
+    """Denoise a few training images and write ``report.html`` into the run folder.
+
+    warnings   about the files; clean_planes   of the unpaired clean set
+    Returns    signs that the network makes up what was not there, one line each
+    """
+    shown, side = spaced_indices(len(noisy.planes), EVIDENCE_PLANES), EVIDENCE_PX
+    if model.method.one_image:
+        shown = []  # learning one to show it would take minutes
+    elif not model.method.trains:  # nothing was, so nothing should take minutes
+        shown, side = shown[:EXAMPLES], CROP_PX
+    planes = [_middle(noisy.names[index], noisy.planes[index], side) for index in shown]
+    data = run_report(run, model, noisy, planes, warnings, clean_planes)
+    write_report(run.report_path, data)
+    return made_up(pool([one for _, one in data.evidence])) if data.evidence else []
+
+
+def run_report(
+    run: RunFolder,
+    model: Model,
+    noisy: ImageSet,
+    planes: Sequence[tuple[str, np.ndarray]],
+    warnings: Sequence[str] = (),
+    clean_planes: int = 0,
+) -> ReportData:
+    """The report's data. ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held."""
+    method, facts = model.method, model.facts
+    environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
+    config = run.read_config()
+    examples, evidence, levels = _looked_at(model, planes)
+    return ReportData(
+        title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
+        command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
+        method_key=method.key,
+        method_title=method.title,
+        summary=_summary(model, noisy, environment, config, clean_planes),
+        examples=examples,
+        curves=_curves(run.events()),
+        evidence=evidence,
+        noise=_noise(levels, evidence),
+        noise_samples=_noise_samples(model),
+        warnings=list(warnings)[:20],
+        limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
+        environment=environment,
+        methods_paragraph=_paragraph(model, noisy, clean_planes),
+        citations=[_citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)],
+    )
+
+
+def _looked_at(model: Model, planes: Sequence[tuple[str, np.ndarray]]) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
+    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before anything was removed."""
+    examples: list[Example] = []
+    evidence: list[tuple[str, Evidence]] = []
+    levels: list[float] = []
+    for turn, (name, plane) in enumerate(planes):
+        denoised = model.predictor.predict(plane)
+        own = plane[model.own]
+        evidence += _evidence([(name, own, denoised[model.own])])
+        levels += [estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX]
+        if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
+            examples.append(_example(model, name, plane, denoised))
+    return examples, evidence, levels
+
+
+def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
+    (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
+    first, second = (_samples_last(array[model.own, rows, columns].copy()) for array in (noisy, denoised))
+    apart = _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns].copy()) if model.method.disagrees else None
+    text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
+    return Example(name, first, second, text=text, disagreement=apart)
+
+
+def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
+    """At most ``side`` pixels a side of (C, H, W), with a name that says so."""
+    return (name, plane) if max(plane.shape[1:]) <= side else (f"{name}, its middle", plane[:, *_center(plane, side)])
+
+
+def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
+    rows, columns = (slice(start, start + side) for start in (max(0, (length - side) // 2) for length in plane.shape[1:]))
+    return rows, columns
+
+
+def _samples_last(array: np.ndarray) -> np.ndarray:
+    return array[0] if array.shape[0] != 3 else np.moveaxis(array, 0, -1)
+
+
+def _evidence(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[tuple[str, Evidence]]:
+    """Residual statistics per image; of colour images, each channel apart: channels have noise of their own."""
+    found = []
+    for name, noisy, denoised in pairs:
+        if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
+            continue
+        for channel, (first, second) in enumerate(zip(noisy, denoised, strict=True)):
+            label = name if len(noisy) == 1 else f"{name}, channel {channel}"
+            found.append((label, residual_evidence(first.astype(np.float64), second)))
+    return found
+
+
+def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
+    """One curve a stage and logged quantity; the losses of different stages are different quantities."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    stages = list(dict.fromkeys(event["stage"] for event in events if "stage" in event))
+    for event in events:
+        for key, value in event.items():
+            if key in ("step", "stage", "event", "detail") or not isinstance(value, int | float):
+                continue
+            name = key if len(stages) == 1 else f"{key}, {event['stage']}"
+            xs, ys = series.setdefault(name, ([], []))
+            xs.append(event["step"])
+            ys.append(float(value))
+    return [Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0) for name, (xs, ys) in series.items() if len(xs) > 1]
+
+
+def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list[float], list[float]]:
+    """Means over runs of equal length: a step's loss alone is mostly the luck of its patches."""
+    width = max(1, len(xs) // points)
+    groups = range(0, len(xs) - width + 1, width)
+    return [float(np.mean(xs[g : g + width])) for g in groups], [float(np.mean(ys[g : g + width])) for g in groups]
+
+
+def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
+    """What is known of the noise: its level before anything was removed, what was removed, and how that depends on the signal."""
+    found = []
+    if levels:
+        spread = f"{number(min(levels))} to {number(max(levels))}"
+        found.append(("Level of the noisy images, if the noise were white", f"median {number(float(np.median(levels)))}, {spread}"))
+    if evidence:
+        pooled = pool([one for _, one in evidence])
+        found.append(("Standard deviation of what was removed", number(pooled.std)))
+        if np.isfinite(pooled.gain):
+            line = f"{number(pooled.gain)} ± {number(pooled.gain_se)} times the intensity, plus {number(pooled.offset)}"
+            found.append(("Variance of what was removed, against intensity", line))
+        lags = f"{number(pooled.autocorr_x[0])} along rows, {number(pooled.autocorr_y[0])} along columns"
+        found.append(("Correlation of neighbouring pixels in what was removed", lags))
+    return found
+
+
+def _noise_samples(model: Model) -> NoiseSamples | None:
+    """In intensity units; a model that was trained elsewhere knows none."""
+    found = model.method.noise_samples()
+    if found is None:
+        return None
+    scale = model.predictor.normalizer.scale
+    return NoiseSamples(*(scale * one.double().cpu().numpy() for one in found))
+
+
+def _summary(
+    model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any], clean_planes: int
+) -> list[tuple[str, str]]:
+    facts, clock = model.facts, model.facts.get("clock")
+    budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
+    if model.method.one_image:
+        budget = f"{image_budget(facts['config'])} for each image, spent when it is denoised"
+    elif not model.method.trains:
+        budget = "none, nothing is trained"
+    if clock is not None:
+        budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
+    stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
+    normalizer = model.predictor.normalizer
+    threads = f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"
+    return [
+        ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
+        ("Budget", budget),
+        *([("Steps", stages)] if model.method.trains else []),
+        ("Images", f"{_planes(len(noisy.planes))}, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
+        *([("Clean images of other scenes", _planes(clean_planes))] if clean_planes else []),
+        *([("Slices around each", str(model.around))] if model.around else []),
+        ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
+        ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
+        ("Seed", str(facts["seed"])),
+    ]
+
+
+def _planes(count: int) -> str:
+    return f"{count:,} plane" + "s" * (count != 1)
+
+
+def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
+    facts, config, method = model.facts, model.facts.get("config", {}), model.method
+    cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
+    opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+    if method.one_image:
+        return (
+            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {facts['preset']}, seed "
+            f"{facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their "
+            "pixel type and metadata."
+        )
+    if not method.trains:
+        return (
+            f"{opening}; nothing was trained, and the noise level was estimated for each image where none was given. "
+            "Files keep their pixel type and metadata."
+        )
+    network = f"a {config['net']} network" if config.get("net") else "its network"
+    patches = f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step" if "patch_px" in config else ""
+    steps = f"{sum(count for _, count in facts['plan']):,} steps"
+    if len(facts["plan"]) > 1:
+        steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
+    pairs = method.needs.target
+    beside = "" if pairs else f" beside {clean_planes} clean images of other scenes" if clean_planes else " without clean references"
+    images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
+    return (
+        f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
+        f"preset {facts['preset']}, seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped "
+        "back; files keep their pixel type and metadata."
+    )
+
+
+def image_budget(config: Mapping[str, Any]) -> str:
+    """What a method that learns each image spends on one."""
+    return f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
+
+
+def _citation(text: str, key: str = "") -> Citation:
+    """A work with its address; its key in brackets is the method's, or the first author's name."""
+    link, shown = "", text
+    for mark, prefix in ((", doi:", ""), (", arXiv:", "https://arxiv.org/abs/"), (", https://", "https://")):
+        if mark in text:
+            shown, address = text.rsplit(mark, 1)
+            link = prefix + address.strip()
+            break
+    return Citation(key or text.replace(",", " ").split()[0].lower(), shown, link)
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The exact command, quoted for a shell."""
+    return shlex.join(["pairfree", *arguments])
+
+
+def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
+    """Residual evidence for every plane of two folders whose files match by stem."""
+    found: dict[str, Evidence] = {}
+    for name, (first, second) in partners(noisy, denoised).items():
+        before, after = open_image(first), open_image(second)
+        if before.shape != after.shape:
+            raise InputError(f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners")
+        for index in before.planes():
+            pair = [to_channels_first(one.plane(index), before.colours).astype(np.float64) for one in (before, after)]
+            missing = [~np.isfinite(one) for one in pair]
+            if missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1]):  # as --nan mask leaves them
+                pair = [usable(one, name)[0] for one in pair]
+            with named(second, first):
+                found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
+    return found
+
+
+def pooled_reading(evidence: dict[str, Evidence]) -> list[str]:
+    """Plain sentences for all images together."""
+    if not evidence:
+        return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
+    return reading(pool(list(evidence.values())))
