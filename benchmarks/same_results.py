@@ -20,8 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mrcfile
+import nibabel
 import numpy as np
+import SimpleITK
+import tifffile
 import torch
+import zarr
+from PIL import Image as Picture
 from torch import Tensor
 
 from pairfree import api
@@ -60,7 +66,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "scheduled rate, no clipping": {"constant_lr": 0.0, "clip": False},
         "no average": {"window": 0.0, "turnovers": 0.0, "leverage": 0.5},
     },
-    "n2v": {"N2V2": {"replacement": "median"}, "structured": {"mask_x": 4}},
+    "n2v": {"N2V2": {"replacement": "median", "predict": "image"}, "structured": {"struct_px": 1, "spacing_px": 8}},
     "gcbd": {"wgan": {"generator": "wgan"}},
     "bm3d": {"stabilised": {"stabilise": True}},
 }
@@ -152,6 +158,37 @@ class Smoothing(torch.nn.Module):
         return torch.nn.functional.conv2d(padded, kernel, groups=channels) + 0.0 * self.weight
 
 
+def written_files(folder: Path) -> list[Path]:
+    """A file of each format that is easily written, as other programs write them."""
+    rng = np.random.default_rng(5)
+    grey, colour = rng.integers(0, 60_000, (40, 48), np.uint16), rng.integers(0, 250, (40, 48, 3), np.uint8)
+    stack = rng.integers(-900, 2_000, (3, 40, 48), np.int16)
+    found = {
+        name: folder / name
+        for name in ("a.npy", "a.png", "c.png", "c.jpg", "c.bmp", "a.tif", "c.tif", "s.tif", "s.mrc", "s.nii.gz", "s.nii")
+    }
+    np.save(found["a.npy"], grey)
+    Picture.fromarray(grey).save(found["a.png"])
+    for name in ("c.png", "c.jpg", "c.bmp", "c.tif"):
+        Picture.fromarray(colour).save(found[name])
+    tifffile.imwrite(found["a.tif"], grey.astype(">f4"), compression="zlib", tile=(16, 16))
+    tifffile.imwrite(found["s.tif"], stack, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"}, resolution=(5, 5))
+    with mrcfile.new(found["s.mrc"]) as volume:
+        volume.set_data(stack)
+        volume.voxel_size = 1.5
+        volume.header.label[0] = b"drawn"  # mrcfile writes the time there
+    volume = np.moveaxis(stack, 0, -1)
+    for name in ("s.nii", "s.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([0.5, 0.7, 2.0, 1.0])), found[name])
+    for name in ("s.mha", "s.mhd"):
+        found[name] = folder / name
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(stack), str(found[name]))
+    for version in (2, 3):
+        found[f"z{version}.zarr"] = folder / f"z{version}.zarr"
+        zarr.create_array(str(found[f"z{version}.zarr"]), data=stack, chunks=(1, 16, 48), zarr_format=version)
+    return list(found.values())
+
+
 def files_digests(inputs: list[Path]) -> dict[str, str]:
     """What `denoise` writes of each input with a fixed network: a digest of every file."""
     found: dict[str, str] = {}
@@ -164,7 +201,8 @@ def files_digests(inputs: list[Path]) -> dict[str, str]:
                     made = api.train([image], method="n2v", net=Smoothing(), out=run, steps=1, settings={"patch_px": 16}, report=False)
                     api.denoise(made, [source], Path(folder) / "out")
                 except Exception as error:
-                    found[f"{source.name}, {channels} channels"] = f"{type(error).__name__}: {error}".replace(folder, "")
+                    words = f"{type(error).__name__}: {error}".replace(folder, "").replace(str(source.parent), "")
+                    found[f"{source.name}, {channels} channels"] = words
                     continue
                 written = sorted(path for path in (Path(folder) / "out").rglob("*") if path.is_file())
                 for path in written:
@@ -187,7 +225,8 @@ def measured(data: Path | None, log: Path) -> dict[str, Any]:
     inputs = sorted(Path(__file__).parents[1].glob("src/pairfree/assets/demo/*.tif"))[:1]
     inputs += sorted(data.iterdir()) if data is not None else []
     if "files" not in found:
-        found["files"] = files_digests(inputs)
+        with tempfile.TemporaryDirectory() as folder:
+            found["files"] = files_digests(inputs + written_files(Path(folder)))
         log.write_text(json.dumps(found, indent=1) + "\n")
     return found
 

@@ -71,7 +71,7 @@ class GAN2GANConfig(ImitationConfig):
     second_copy         the target is a second noisy copy, as in the paper; False: the estimate itself
     from_scratch        G2G_1 begins with fresh weights; False: where the start ended
     recorruption        alpha of ``recorrupted_pair``
-    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``methods.parts.even_noise``)
+    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``parts.even_noise``)
     alpha, beta, gamma  weights of eqs. (5), (6), (7) in (8); beta = 0 and gamma = 0 are the ablations of Figure 6
     bounded             sigmoid at the end of g2; False is the ablation of Figure 6
     rough_width         channels of g2 and g3

@@ -174,8 +174,8 @@ PRESETS = {
     # Departs from the paper: `cpu`: where the noise has a direction (its spectrum and the transposed one differ), noisy patches and drawn
     # noise are flipped but not turned.
     # Departs from the paper: `cpu`: what F and H remove from noisy images pays 300 times its variance over the places of the networks' grid
-    # (`grid_loss` in `methods/parts/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over real
-    # micrographs.
+    # (`grid_loss` in `methods/parts/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over
+    # real micrographs.
     # Departs from the paper: `cpu`: where structures fill the images unevenly and intensities are therefore taken to be calibrated, the
     # critics see images minus their mean over 17 x 17 px: else what one set shows more of, fat or lung, moves the other's intensities.
     # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
