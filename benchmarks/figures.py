@@ -97,10 +97,16 @@ def residual_histogram(data: Path, runs: Path) -> str:
     cell = cell_of(EXPERIMENT, "gaussian:sigma=25/iddp/cpu/seed0")
     images = EXPERIMENT.task(data, cell).test
     noise = np.concatenate([(image.noisy - image.clean).ravel() for image in images])
-    removed = np.concatenate([(image.noisy[0] - denoised_by(cell, runs, image.name)).ravel() for image in images])
+    removed = np.concatenate(
+        [(image.noisy[0] - denoised_by(cell, runs, image.name)).ravel() for image in images]
+    )
     names = (f"n, std {noise.std():.1f}", f"y - F(y), std {removed.std():.1f}")
     svg = histogram_pair(
-        noise, removed, names, "True noise and what IDDP removed", f"grey levels of {images[0].data_range:.0f}; heights are square roots"
+        noise,
+        removed,
+        names,
+        "True noise and what IDDP removed",
+        f"grey levels of {images[0].data_range:.0f}; heights are square roots",
     )
     return standalone(svg)
 
@@ -108,7 +114,9 @@ def residual_histogram(data: Path, runs: Path) -> str:
 def patch_deviations(data: Path) -> str:
     """SVG: deviations of the patches of ``bench patches`` at sigma 25, rule (4) filled, rule (3) as a line."""
     images = PATCHES.task(data, cell_of(PATCHES, "gaussian:sigma=25/rule (4)/cpu/seed0")).noisy
-    ours, theirs = (np.clip(extract(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd"))
+    ours, theirs = (
+        np.clip(extract(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd")
+    )
     words = "deviations of noise patches by rule", "deviation of a patch, grey levels (30: and more)"
     return standalone(histogram_pair(ours, theirs, ("rule (4)", "rule (3)"), *words))
 
@@ -123,10 +131,17 @@ def convergence(results: Path) -> str:
     """SVG: the cells of ``bench convergence``, a point each time they were scored and one at the end."""
     series = {}
     for result in read_results(results / "convergence").values():
-        points = [(one["seconds"], one["scores"]["all"]["psnr_db"]) for one in result["training"]["scores_on_the_way"]]
+        points = [
+            (one["seconds"], one["scores"]["all"]["psnr_db"])
+            for one in result["training"]["scores_on_the_way"]
+        ]
         points.append((result["training"]["seconds"], result["scores"]["all"]["psnr_db"]))
         series[result["row"]] = ([seconds / 60 for seconds, _ in points], [psnr for _, psnr in points])
-    return standalone(curves(series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"))
+    return standalone(
+        curves(
+            series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"
+        )
+    )
 
 
 def noisy_n2n(results: Path) -> str:
@@ -143,7 +158,10 @@ def noisy_n2n(results: Path) -> str:
 def rounds(experiment: Experiment, column: str, results: Path) -> str:
     """SVG: PSNR of ``gan2gan`` after each round, begun with the short preset's start (round 0) and with Z (round 0: the noisy images)."""
     measured = read_results(results / experiment.name)
-    noisy, ours, from_z = (after_rounds(measured[f"{column}/{row}/cpu/seed0"]) for row in ("noisy", "gan2gan", "gan2gan, started from Z"))
+    noisy, ours, from_z = (
+        after_rounds(measured[f"{column}/{row}/cpu/seed0"])
+        for row in ("noisy", "gan2gan", "gan2gan, started from Z")
+    )
     begun = {"from its start": ours, "from Z": noisy + from_z}
     series = {name: (list(map(float, range(len(psnr)))), psnr) for name, psnr in begun.items()}
     return standalone(curves(series, f"GAN2GAN after each round, {column}", "round", "PSNR, dB"))
@@ -172,7 +190,9 @@ def noise_ct(data: Path) -> np.ndarray:
     image = open_image(data / "ct" / "covid_ny_sbu" / SLICE)
     panels = [image.pixels.astype(np.float64)]
     for dose in (0.5, 0.25, 0.1):
-        panels.append(simulate_pixels(image, panels[0], parse_noise(f"lowdose-ct:dose={dose}"), image_rng(0, "ct"))[0])
+        panels.append(
+            simulate_pixels(image, panels[0], parse_noise(f"lowdose-ct:dose={dose}"), image_rng(0, "ct"))[0]
+        )
     return eight_bit(np.hstack([panel[130:386, 130:386] for panel in panels]), -160.0, 240.0)
 
 
@@ -181,7 +201,9 @@ def ct_errors(data: Path, runs: Path) -> np.ndarray:
     middle = slice(130, 386), slice(130, 386)
     clean = open_image(data / "ct" / "covid_ny_sbu" / SLICE).pixels[middle].astype(np.float64)
     names = [f"{FOLDS[0]}/{row}/cpu/seed0" for row in ERROR_ROWS]
-    return above_errors([denoised_by(cell_of(CT, name), runs, SLICE.removesuffix(".dcm"))[middle] for name in names], clean)
+    return above_errors(
+        [denoised_by(cell_of(CT, name), runs, SLICE.removesuffix(".dcm"))[middle] for name in names], clean
+    )
 
 
 def phantom_errors(data: Path, runs: Path) -> np.ndarray:
@@ -202,7 +224,9 @@ def photograph(column: str) -> tuple[np.ndarray, np.ndarray]:
 def natural_errors(runs: Path, column: str) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean, noisy = photograph(column)
-    return above_errors([noisy, *applied(EXPERIMENT, column, NATURAL_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+    return above_errors(
+        [noisy, *applied(EXPERIMENT, column, NATURAL_ROWS[1:], runs, noisy)], clean, 0.0, 255.0
+    )
 
 
 def stop_gradient(runs: Path) -> np.ndarray:
@@ -211,7 +235,9 @@ def stop_gradient(runs: Path) -> np.ndarray:
     clean, noisy = photograph(column)
     first = RunFolder(runs / cell_of(EXPERIMENT, f"{column}/{STOP_ROWS[0]}/cpu/seed0").slug / "run")
     warm = api.load(first.stage_path("warm start"), device="cpu").denoise(noisy, "YX")
-    return above_errors([noisy, warm, *applied(EXPERIMENT, column, STOP_ROWS, runs, noisy)], clean, 0.0, 255.0)
+    return above_errors(
+        [noisy, warm, *applied(EXPERIMENT, column, STOP_ROWS, runs, noisy)], clean, 0.0, 255.0
+    )
 
 
 def colour_errors(runs: Path) -> np.ndarray:
@@ -229,21 +255,29 @@ def em_errors(data: Path, runs: Path) -> np.ndarray:
     return above_errors([noisy, *applied(EM, "film, fold 0", EM_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
 
 
-def applied(experiment: Experiment, column: str, rows: Sequence[str], runs: Path, noisy: np.ndarray) -> list[np.ndarray]:
+def applied(
+    experiment: Experiment, column: str, rows: Sequence[str], runs: Path, noisy: np.ndarray
+) -> list[np.ndarray]:
     """What the networks of these cells make of another image."""
     axes = "YX" if noisy.ndim == 2 else "YXS"
     cells = [cell_of(experiment, f"{column}/{row}/cpu/seed0") for row in rows]
     return [api.load(runs / cell.slug / "run", device="cpu").denoise(noisy, axes) for cell in cells]
 
 
-def above_errors(found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0) -> np.ndarray:
+def above_errors(
+    found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0
+) -> np.ndarray:
     """Images (H, W) or (H, W, 3) side by side, from ``low`` (black) over ``data_range`` (white), above heat maps of their errors."""
     columns = []
     for one in found:
         shown, error = one.astype(np.float64), one - clean
         if shown.ndim == 2:
             shown, error = np.stack([shown] * 3, -1), error[..., None]
-        columns.append(np.vstack([eight_bit(shown, low, low + data_range), heat_map(np.moveaxis(error, -1, 0), data_range)]))
+        columns.append(
+            np.vstack(
+                [eight_bit(shown, low, low + data_range), heat_map(np.moveaxis(error, -1, 0), data_range)]
+            )
+        )
     return np.hstack(columns)
 
 
@@ -261,9 +295,13 @@ def eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs", help="where pairfree bench trained")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "benchmarks" / "runs", help="where pairfree bench trained"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="names of pictures, without suffix")
     given = parser.parse_args()
     results = ROOT / "benchmarks" / "results"
@@ -294,7 +332,9 @@ def main() -> None:
         if isinstance(made, str):
             (folder / name).write_text(made, encoding="utf-8")
         else:
-            save_image(Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / name, overwrite=True)
+            save_image(
+                Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / name, overwrite=True
+            )
 
 
 if __name__ == "__main__":

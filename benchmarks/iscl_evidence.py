@@ -34,14 +34,18 @@ EVERY = 7
 
 def with_raw_weights(method: ISCL) -> ISCL:
     """The same method, its result made by the networks of the last step."""
-    method.ensemble = Ensemble(method.F, method.H if method.config.extract else None, method.config.gamma, method.transplant)
+    method.ensemble = Ensemble(
+        method.F, method.H if method.config.extract else None, method.config.gamma, method.transplant
+    )
     method.bounded = Bounded(method.ensemble)
     return method
 
 
 def block_means(image: np.ndarray) -> np.ndarray:
     rows, columns = (side // BLOCK_PX for side in image.shape)
-    return image[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX).mean((1, 3))
+    return (
+        image[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX).mean((1, 3))
+    )
 
 
 def evidence(data: Path, run: Path, cell: em.Cell) -> dict[str, Any]:
@@ -59,8 +63,12 @@ def evidence(data: Path, run: Path, cell: em.Cell) -> dict[str, Any]:
         fine.append((apart.ravel()[::EVERY], error.ravel()[::EVERY]))
         coarse.append((block_means(apart).ravel(), block_means(error).ravel()))
     raw = Predictor(with_raw_weights(method), model.predictor.normalizer, model.predictor.channels)
-    scores["raw"] = [psnr(image.clean[0], raw.predict(image.noisy)[0], 255.0) for image in test if image.clean is not None]
-    pooled = {name: np.concatenate(found, axis=1) for name, found in (("pixels", fine), ("blocks of 8 px", coarse))}
+    scores["raw"] = [
+        psnr(image.clean[0], raw.predict(image.noisy)[0], 255.0) for image in test if image.clean is not None
+    ]
+    pooled = {
+        name: np.concatenate(found, axis=1) for name, found in (("pixels", fine), ("blocks of 8 px", coarse))
+    }
     return {
         "psnr_db": {name: float(np.mean(values)) for name, values in scores.items()},
         "rank_correlation": {name: float(spearmanr(*values).statistic) for name, values in pooled.items()},
@@ -69,13 +77,19 @@ def evidence(data: Path, run: Path, cell: em.Cell) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "iscl_evidence.json")
     given = parser.parse_args()
-    found = json.loads(given.out.read_text(encoding="utf-8"))["cells"] if given.out.is_file() else {}  # run folders may be deleted
-    cells = [("em", cell) for cell in em.cells("cpu")] + [("ablation", cell) for cell in em.ablation_cells("cpu")]
+    found = (
+        json.loads(given.out.read_text(encoding="utf-8"))["cells"] if given.out.is_file() else {}
+    )  # run folders may be deleted
+    cells = [("em", cell) for cell in em.cells("cpu")] + [
+        ("ablation", cell) for cell in em.ablation_cells("cpu")
+    ]
     for experiment, cell in cells:
         run = given.runs / experiment / cell.slug / "run"
         if cell.method == "iscl" and cell.settings.get("extract", True) and run.is_dir():

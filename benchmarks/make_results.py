@@ -134,7 +134,9 @@ def page() -> str:
     parts = [(ROOT / "docs" / "results_preface.md").read_text(encoding="utf-8").rstrip()]
     links: dict[str, list[str]] = {}
     for picture in PICTURES:
-        links.setdefault(picture.after, []).append(f"[{picture.file.partition('.')[0]}](figures/{picture.file})")
+        links.setdefault(picture.after, []).append(
+            f"[{picture.file.partition('.')[0]}](figures/{picture.file})"
+        )
     shown_at = {item: "; ".join(found) for item, found in links.items()}
     parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", shown_at))
     for name, experiment in EXPERIMENTS.items():
@@ -144,7 +146,9 @@ def page() -> str:
             if any(cell.name in results and cell.preset == preset for cell in cells):
                 parts.append(markdown(experiment, preset, cells, results))
         shown = [picture for picture in PICTURES if picture.experiment == name]
-        parts += [f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}" for picture in shown]
+        parts += [
+            f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}" for picture in shown
+        ]
     return "\n\n".join(parts) + "\n"
 
 

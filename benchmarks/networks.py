@@ -41,11 +41,19 @@ def measure(data: Path, minutes: float, settings: dict[str, Any]) -> dict[str, A
     )  # fmt: skip
     scores = [psnr(clean[name][0], model.predictor.predict(noisy[name])[0], 255.0) for name in test]
     weights = sum(parameter.numel() for parameter in model.method.denoiser.parameters())
-    return {"settings": settings, "minutes": minutes, "psnr_db": float(np.mean(scores)), "steps": model.facts["plan"], "weights": weights}
+    return {
+        "settings": settings,
+        "minutes": minutes,
+        "psnr_db": float(np.mean(scores)),
+        "steps": model.facts["plan"],
+        "weights": weights,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/networks.json"))
@@ -54,9 +62,15 @@ def main() -> None:
     for name, settings in ROWS.items():
         stored = done["rows"].get(name, {})
         if stored.get("settings") != settings or stored.get("minutes") != given.minutes:
-            done["rows"][name] = {**measure(given.data, given.minutes, settings), "environment": environment(torch.device("cpu"), "auto")}
+            done["rows"][name] = {
+                **measure(given.data, given.minutes, settings),
+                "environment": environment(torch.device("cpu"), "auto"),
+            }
             given.out.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-        print(f"{name}: {done['rows'][name]['psnr_db']:.2f} dB, {done['rows'][name]['steps'][0][1]:,} steps", flush=True)
+        print(
+            f"{name}: {done['rows'][name]['psnr_db']:.2f} dB, {done['rows'][name]['steps'][0][1]:,} steps",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,14 @@ def run(words: str) -> dict[str, dict[str, Any]]:
     facts = environment(torch.device("cpu"), "float32")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        options = ["-m", "nightly", f"--junitxml={report}", "-o", "junit_family=xunit1", *(["-k", words] if words else [])]
+        options = [
+            "-m",
+            "nightly",
+            f"--junitxml={report}",
+            "-o",
+            "junit_family=xunit1",
+            *(["-k", words] if words else []),
+        ]
         subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, check=False)
         cases = list(ElementTree.parse(report).iter("testcase"))
     found = {}
@@ -41,13 +48,17 @@ def run(words: str) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="as pytest's -k")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nightly.json")
     given = parser.parse_args()
     before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
     found = run(given.only)
-    given.out.write_text(json.dumps(dict(sorted({**before, **found}.items())), indent=1) + "\n", encoding="utf-8")
+    given.out.write_text(
+        json.dumps(dict(sorted({**before, **found}.items())), indent=1) + "\n", encoding="utf-8"
+    )
     passed = sum(one["outcome"] == "passed" for one in found.values())
     print(f"{passed} of {len(found)} passed, {sum(one['seconds'] for one in found.values()):.0f} s")
 

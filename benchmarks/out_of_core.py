@@ -42,7 +42,9 @@ def write_stack(path: Path, gb: float) -> int:
 
     planes = max(1, round(gb * 1e9 / (2 * PLANE_PX**2)))
     root = zarr.open_group(str(path), mode="w", zarr_format=3)
-    array = root.create_array("0", shape=(planes, PLANE_PX, PLANE_PX), chunks=(1, CHUNK_PX, CHUNK_PX), dtype="uint16")
+    array = root.create_array(
+        "0", shape=(planes, PLANE_PX, PLANE_PX), chunks=(1, CHUNK_PX, CHUNK_PX), dtype="uint16"
+    )
     rng = np.random.default_rng(0)
     for index in range(planes):
         array[index] = rng.integers(0, 4096, (PLANE_PX, PLANE_PX), dtype=np.uint16)
@@ -56,7 +58,9 @@ def predict(run: Path, path: Path, out: Path, max_memory: float, pipe: Any) -> N
     """In a process of its own."""
     started, process, files = time.perf_counter(), psutil.Process(), [0]
     model = pf.load(run, max_bytes=network_bytes(max_memory), net=TwoLayers())
-    pf.denoise(model, path, out, max_bytes=max_memory, on_pixels=lambda pixels: files.append(process.num_fds()))
+    pf.denoise(
+        model, path, out, max_bytes=max_memory, on_pixels=lambda pixels: files.append(process.num_fds())
+    )
     pipe.send({**_spent(started), "open_files": max(files)})
 
 
@@ -90,7 +94,11 @@ def measure(folder: Path, gb: float, max_memory: float) -> dict[str, Any]:
     shutil.rmtree(out)
     trained = alone(train, path, max_memory)
     shutil.rmtree(path)
-    return {"bytes": size, "prediction": {**found, "mb_per_s": round(size / found["seconds"] / 1e6, 1)}, "training": trained}
+    return {
+        "bytes": size,
+        "prediction": {**found, "mb_per_s": round(size / found["seconds"] / 1e6, 1)},
+        "training": trained,
+    }
 
 
 def main() -> None:
@@ -101,7 +109,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "out_of_core.json")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    images = [np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)]
+    images = [
+        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)
+    ]
     pf.train(images, method="n2v", steps=20, out=given.folder / "run", net=TwoLayers(), report=False)
     found = [measure(given.folder, gb, given.max_memory) for gb in given.gb]
     facts = environment(torch.device("cpu"), "float32")

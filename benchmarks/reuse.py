@@ -33,7 +33,9 @@ ALLOWED = 1e-6
 
 def flat_noise() -> TrainingData:
     rng = np.random.default_rng(0)
-    return TrainingData(PatchPool([rng.normal(0.5, SIGMA, (1, SIDE_PX, SIDE_PX)) for _ in range(IMAGES)], "cpu", 64))
+    return TrainingData(
+        PatchPool([rng.normal(0.5, SIGMA, (1, SIDE_PX, SIDE_PX)) for _ in range(IMAGES)], "cpu", 64)
+    )
 
 
 def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
@@ -66,7 +68,9 @@ def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
 def compare(batch_size: int, steps: int) -> dict[str, float]:
     data = flat_noise()
     torch.manual_seed(0)
-    ours = GAN2GAN(replace(PRESETS["gan2gan"]["paper"], generative_batch=batch_size, batch_size=batch_size), 1)
+    ours = GAN2GAN(
+        replace(PRESETS["gan2gan"]["paper"], generative_batch=batch_size, batch_size=batch_size), 1
+    )
     ours.prepare(data, 0)
     literal = copy.deepcopy(ours)
     seconds: dict[str, list[float]] = {"reuse": [], "literal": []}
@@ -81,7 +85,11 @@ def compare(batch_size: int, steps: int) -> dict[str, float]:
                 seconds[name].append(time.perf_counter() - began)
         apart = max(apart, *(abs(float(logged[0][key] - logged[1][key])) for key in ("loss", "critics")))
         literal.load_tensors({key: value.clone() for key, value in ours.tensors().items()})
-        print(f"step {step}: " + ", ".join(f"{name} {each[-1]:.2f} s" for name, each in seconds.items() if each), flush=True)
+        print(
+            f"step {step}: "
+            + ", ".join(f"{name} {each[-1]:.2f} s" for name, each in seconds.items() if each),
+            flush=True,
+        )
     if apart > ALLOWED:
         raise SystemExit(f"the two forms differ by {apart:.1e} in a loss: reuse changed the mathematics")
     found = {f"{name}, seconds a step": round(median(each), 3) for name, each in seconds.items()}
@@ -89,14 +97,17 @@ def compare(batch_size: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "reuse.json")
     given = parser.parse_args()
     found = compare(given.batch, given.steps)
     given.out.write_text(
-        json.dumps({**found, "environment": environment(torch.device("cpu"), "float32")}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({**found, "environment": environment(torch.device("cpu"), "float32")}, indent=1) + "\n",
+        encoding="utf-8",
     )
     print(json.dumps(found, indent=1))
 

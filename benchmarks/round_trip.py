@@ -79,7 +79,10 @@ class Smoothing(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         channels = x.shape[1]
         kernel = self.get_buffer("kernel").expand(channels, 1, 3, 3)
-        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels) + 0.0 * self.weight
+        return (
+            functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+            + 0.0 * self.weight
+        )
 
 
 def chosen(data: Path) -> list[Path]:
@@ -106,9 +109,17 @@ def written(folder: Path) -> list[Path]:
     for name in ("volume.mha", "volume.mhd"):
         SimpleITK.WriteImage(image, str(folder / name), name.endswith("mha"))
     tifffile.imwrite(
-        folder / "big-endian.tif", stack, byteorder=">", bigtiff=True, compression="zlib", tile=(64, 64), photometric="minisblack"
+        folder / "big-endian.tif",
+        stack,
+        byteorder=">",
+        bigtiff=True,
+        compression="zlib",
+        tile=(64, 64),
+        photometric="minisblack",
     )
-    tifffile.imwrite(folder / "rgb.tif", np.moveaxis(stack, 0, -1).astype(np.uint8), photometric="rgb", compression="lzw")
+    tifffile.imwrite(
+        folder / "rgb.tif", np.moveaxis(stack, 0, -1).astype(np.uint8), photometric="rgb", compression="lzw"
+    )
     Picture.fromarray(stack[0].astype(np.uint8)).save(folder / "grey.bmp")
     np.save(folder / "float.npy", stack.astype(np.float32))
     return sorted(entry.path for entry in find_images([folder]))
@@ -144,8 +155,12 @@ def by_pair(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for (read, made), found in sorted(pairs.items()):
         lost = {words.partition(":")[0] for row in found for words in row["lost"]}
-        kept = [name for name in dict.fromkeys(name for row in found for name in row["kept"]) if name not in lost]
-        lines.append(f"| {read} | {made} | {len(found)} | {', '.join(kept)} | {', '.join(sorted(lost)) or 'nothing'} |")
+        kept = [
+            name for name in dict.fromkeys(name for row in found for name in row["kept"]) if name not in lost
+        ]
+        lines.append(
+            f"| {read} | {made} | {len(found)} | {', '.join(kept)} | {', '.join(sorted(lost)) or 'nothing'} |"
+        )
     return lines
 
 
@@ -178,12 +193,18 @@ def main() -> None:
         json.dumps({"rows": rows, "environment": facts}, indent=1) + "\n", encoding="utf-8"
     )
     went = [row for row in rows if row["checks"]]
-    totals = Counter(checks=sum(int(str(row["checks"])) for row in went), lost=sum(bool(row["lost"]) for row in went))
-    head = HEAD.format(files=len(went), checks=totals["checks"], lost=totals["lost"], rest=len(rows) - len(went))
+    totals = Counter(
+        checks=sum(int(str(row["checks"])) for row in went), lost=sum(bool(row["lost"]) for row in went)
+    )
+    head = HEAD.format(
+        files=len(went), checks=totals["checks"], lost=totals["lost"], rest=len(rows) - len(went)
+    )
     lines = [*by_pair(rows), FILES_HEAD]
     for row in rows:
         lost = "; ".join(map(str, row["lost"])) or ("nothing" if row["checks"] else "-")
-        lines.append(f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |")
+        lines.append(
+            f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |"
+        )
     (ROOT / "docs/files.md").write_text(head + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
 
 

@@ -36,7 +36,13 @@ from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At, Method
 
 STEPS = 20
-SMALL: dict[str, Any] = {"batch_size": 2, "patch_px": 32, "precision": "float32", "generative_batch": 2, "generator_px": 32}
+SMALL: dict[str, Any] = {
+    "batch_size": 2,
+    "patch_px": 32,
+    "precision": "float32",
+    "generative_batch": 2,
+    "generator_px": 32,
+}
 SMALL |= {"noise_patch_px": 32, "smooth_limit": 9.0}
 ONE_IMAGE: dict[str, Any] = {"steps": STEPS, "minutes": 0.0, "predictions": 2}
 WGAN: dict[str, Any] = {"generator": "wgan", "start": "g2", "start_share": 0.4}
@@ -46,7 +52,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "the start alone": {"start": 1.0},
         "separate passes": {"share_passes": False},
         "the paper's networks": {"nets": "iscl", "optimizer": "radam", "critic_norm": True},
-        "no extractor": {"start": 0.0, "extract": False, "bypass": False, "boost": False, "noise_consistency": False},
+        "no extractor": {
+            "start": 0.0,
+            "extract": False,
+            "bypass": False,
+            "boost": False,
+            "noise_consistency": False,
+        },
         "F alone": {"gamma": 1.0, "swa_from": 1.0},
         "no noise consistency": {"noise_consistency": False},
         "no boosting": {"boost": False},
@@ -66,7 +78,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "scheduled rate, no clipping": {"constant_lr": 0.0, "clip": False},
         "no average": {"window": 0.0, "turnovers": 0.0, "leverage": 0.5},
     },
-    "n2v": {"N2V2": {"replacement": "median", "predict": "image"}, "structured": {"struct_px": 1, "spacing_px": 8}},
+    "n2v": {
+        "N2V2": {"replacement": "median", "predict": "image"},
+        "structured": {"struct_px": 1, "spacing_px": 8},
+    },
     "gcbd": {"wgan": {"generator": "wgan"}},
     "bm3d": {"stabilised": {"stabilise": True}},
 }
@@ -90,7 +105,9 @@ def pool(images: list[np.ndarray], px: int) -> PatchPool:
 def training_data(px: int) -> TrainingData:
     rng = np.random.default_rng(9)
     noise = [0.12 * rng.normal(size=(1, 96, 80)) for _ in range(4)]
-    return TrainingData(pool(drawn(1, 0.12), px), pool(drawn(2, 0.12), px), pool(drawn(3, 0.0), px), pool(noise, px))
+    return TrainingData(
+        pool(drawn(1, 0.12), px), pool(drawn(2, 0.12), px), pool(drawn(3, 0.0), px), pool(noise, px)
+    )
 
 
 def configured(key: str, preset: str, changes: dict[str, Any]) -> Any:
@@ -98,7 +115,9 @@ def configured(key: str, preset: str, changes: dict[str, Any]) -> Any:
     base = PRESETS[key][preset]
     names = {field.name for field in dataclasses.fields(base)}
     small = SMALL | (ONE_IMAGE if METHODS[key].one_image else {})
-    return dataclasses.replace(base, **{name: value for name, value in small.items() if name in names}, **changes)
+    return dataclasses.replace(
+        base, **{name: value for name, value in small.items() if name in names}, **changes
+    )
 
 
 def digest_of(tensors: dict[str, Tensor]) -> str:
@@ -165,14 +184,32 @@ def written_files(folder: Path) -> list[Path]:
     stack = rng.integers(-900, 2_000, (3, 40, 48), np.int16)
     found = {
         name: folder / name
-        for name in ("a.npy", "a.png", "c.png", "c.jpg", "c.bmp", "a.tif", "c.tif", "s.tif", "s.mrc", "s.nii.gz", "s.nii")
+        for name in (
+            "a.npy",
+            "a.png",
+            "c.png",
+            "c.jpg",
+            "c.bmp",
+            "a.tif",
+            "c.tif",
+            "s.tif",
+            "s.mrc",
+            "s.nii.gz",
+            "s.nii",
+        )
     }
     np.save(found["a.npy"], grey)
     Picture.fromarray(grey).save(found["a.png"])
     for name in ("c.png", "c.jpg", "c.bmp", "c.tif"):
         Picture.fromarray(colour).save(found[name])
     tifffile.imwrite(found["a.tif"], grey.astype(">f4"), compression="zlib", tile=(16, 16))
-    tifffile.imwrite(found["s.tif"], stack, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"}, resolution=(5, 5))
+    tifffile.imwrite(
+        found["s.tif"],
+        stack,
+        imagej=True,
+        metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"},
+        resolution=(5, 5),
+    )
     with mrcfile.new(found["s.mrc"]) as volume:
         volume.set_data(stack)
         volume.voxel_size = 1.5
@@ -196,12 +233,26 @@ def files_digests(inputs: list[Path]) -> dict[str, str]:
         for channels in (1, 3):
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    image = np.random.default_rng(0).random((1 if channels == 1 else 3, 48, 48)).astype(np.float32)
+                    image = (
+                        np.random.default_rng(0)
+                        .random((1 if channels == 1 else 3, 48, 48))
+                        .astype(np.float32)
+                    )
                     run = Path(folder) / "run"
-                    made = api.train([image], method="n2v", net=Smoothing(), out=run, steps=1, settings={"patch_px": 16}, report=False)
+                    made = api.train(
+                        [image],
+                        method="n2v",
+                        net=Smoothing(),
+                        out=run,
+                        steps=1,
+                        settings={"patch_px": 16},
+                        report=False,
+                    )
                     api.denoise(made, [source], Path(folder) / "out")
                 except Exception as error:
-                    words = f"{type(error).__name__}: {error}".replace(folder, "").replace(str(source.parent), "")
+                    words = f"{type(error).__name__}: {error}".replace(folder, "").replace(
+                        str(source.parent), ""
+                    )
                     found[f"{source.name}, {channels} channels"] = words
                     continue
                 written = sorted(path for path in (Path(folder) / "out").rglob("*") if path.is_file())
@@ -244,7 +295,11 @@ def main() -> None:
         return
     before = json.loads(arguments.compare.read_text())
     flat = [
-        {f"{a}/{b}": value for a, one in side.items() for b, value in (one if isinstance(one, dict) else {"": one}).items()}
+        {
+            f"{a}/{b}": value
+            for a, one in side.items()
+            for b, value in (one if isinstance(one, dict) else {"": one}).items()
+        }
         for side in (before, found)
     ]
     other = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))

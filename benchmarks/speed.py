@@ -69,7 +69,13 @@ class Effort:
     cores_px: tuple[int, ...]
 
 
-FULL = Effort(40, 9, TRAINING, {"512x512": (1, 512, 512), "2048x2048": (1, 2048, 2048), "16x512x512": (16, 512, 512)}, (256, 512, 1024))
+FULL = Effort(
+    40,
+    9,
+    TRAINING,
+    {"512x512": (1, 512, 512), "2048x2048": (1, 2048, 2048), "16x512x512": (16, 512, 512)},
+    (256, 512, 1024),
+)
 QUICK = Effort(2, 1, (TRAINING[0], TRAINING[-1]), {"200x200": (1, 200, 200), "3x96x96": (3, 96, 96)}, (128,))
 
 
@@ -90,7 +96,9 @@ def make_method(key: str, device: torch.device) -> SingleNetwork:
 def make_images(count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Noisy and clean (N, 1, H, W) float32 in network units: random blots, Gaussian noise."""
     rng = np.random.default_rng(0)
-    coarse = torch.from_numpy(rng.random((count, 1, max(2, height // 16), max(2, width // 16)), dtype=np.float32))
+    coarse = torch.from_numpy(
+        rng.random((count, 1, max(2, height // 16), max(2, width // 16)), dtype=np.float32)
+    )
     clean = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).numpy()
     noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(SIGMA / UNITS.scale)
     return clean + noise, clean
@@ -109,7 +117,9 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def alternate(works: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def alternate(
+    works: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
     """Seconds of each work, in turn, after one unmeasured turn: drift of the machine then meets all alike."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
@@ -159,9 +169,16 @@ class Bare:
 
     def __init__(self, key: str, at: At, device: torch.device) -> None:
         method = make_method(key, device)
-        self.net, self.optimizer, self.config, self.precision = method.net, method.optimizers["net"], method.config, method.precision
+        self.net, self.optimizer, self.config, self.precision = (
+            method.net,
+            method.optimizers["net"],
+            method.config,
+            method.precision,
+        )
         self.prior, self.average = (copy.deepcopy(self.net).requires_grad_(False) for _ in range(2))
-        self.noisy, self.clean = (torch.from_numpy(planes).to(device) for planes in make_images(IMAGES, SIDE_PX, SIDE_PX))
+        self.noisy, self.clean = (
+            torch.from_numpy(planes).to(device) for planes in make_images(IMAGES, SIDE_PX, SIDE_PX)
+        )
         self.at, self.device = at, device
         self.batch = getattr(self.config, "prior_batch", 0) if at.stage == "iddp" else 0
         self.batch = self.batch or self.config.batch_size
@@ -183,8 +200,12 @@ class Bare:
 
     def crop(self, images: Tensor, places: list[tuple[int, int, int, int]]) -> Tensor:
         side = self.config.patch_px
-        patches = (torch.rot90(images[i, :, y : y + side, x : x + side], k % 4, (1, 2)) for i, y, x, k in places)
-        return torch.stack([patch.flip(2) if k > 3 else patch for patch, (_, _, _, k) in zip(patches, places, strict=True)])
+        patches = (
+            torch.rot90(images[i, :, y : y + side, x : x + side], k % 4, (1, 2)) for i, y, x, k in places
+        )
+        return torch.stack(
+            [patch.flip(2) if k > 3 else patch for patch, (_, _, _, k) in zip(patches, places, strict=True)]
+        )
 
     def f(self, x: Tensor, net: nn.Module | None = None) -> Tensor:
         with autocast(self.device, self.precision):
@@ -226,9 +247,9 @@ class Bare:
             prior = raw.clamp(-0.5, 1.5)
             sign, probe = (torch.randint(2, y.shape, device=y.device).float() * 2 - 1 for _ in range(2))
             probe = probe * 0.25 * (y - raw).std((1, 2, 3), keepdim=True)
-            kept = (probe * (self.f(y + probe, self.prior) - raw)).mean((1, 2, 3), keepdim=True) / probe.square().mean(
+            kept = (probe * (self.f(y + probe, self.prior) - raw)).mean(
                 (1, 2, 3), keepdim=True
-            )
+            ) / probe.square().mean((1, 2, 3), keepdim=True)
             size = (1 - kept.clamp(0, 0.7)) ** (-0.5 * self.config.leverage)
             again = (prior + size * sign * (y - prior)).clamp(-0.5, 1.5)
         assert self.config.alpha == 0, "the blurred image has no part in the preset that is timed here"
@@ -247,7 +268,10 @@ def measure_training(key: str, position: float, effort: Effort, device: torch.de
         loop = engine_loop(key, position, device, Path(folder) / "run")
         at = loop.plan.at(0, loop.done)
         bare = Bare(key, at, device)
-        works = {"engine": partial(engine_slice, loop, effort.steps), "bare": partial(bare.slice, effort.steps)}
+        works = {
+            "engine": partial(engine_slice, loop, effort.steps),
+            "bare": partial(bare.slice, effort.steps),
+        }
         taken = alternate(works, effort.repeats, device)
         saving = median(seconds(partial(save, loop), device) for _ in range(3))
     rate = {name: effort.steps / median(spent) for name, spent in taken.items()}
@@ -348,12 +372,17 @@ def measure_memory(effort: Effort, device: torch.device) -> list[dict[str, Any]]
         for side in ("engine", "bare")
     ]
     for name, (planes, height, width) in effort.pictures.items():
-        cases += [{"picture": name, "shape": (planes, height, width), "core": variant} for variant in variants(effort, height, width)]
+        cases += [
+            {"picture": name, "shape": (planes, height, width), "core": variant}
+            for variant in variants(effort, height, width)
+        ]
     return [case | run_worker(case | {"device": str(device)}) for case in cases]
 
 
 def run_worker(case: dict[str, Any]) -> dict[str, int]:
-    done = subprocess.run([sys.executable, __file__, "--worker", json.dumps(case)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, "--worker", json.dumps(case)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"speed: case {case} failed:\n{done.stderr}")
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -367,7 +396,12 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     sizes = [max(len(line[column]) for line in (head, *rows)) for column in range(len(head))]
     print(f"\n{title}")
     for line in (head, *rows):
-        print("  ".join(cell.ljust(size) if column < 2 else cell.rjust(size) for column, (cell, size) in enumerate(zip(line, sizes))))
+        print(
+            "  ".join(
+                cell.ljust(size) if column < 2 else cell.rjust(size)
+                for column, (cell, size) in enumerate(zip(line, sizes))
+            )
+        )
 
 
 def training_row(one: dict[str, Any]) -> list[str]:
@@ -381,15 +415,30 @@ def prediction_row(one: dict[str, Any]) -> list[str]:
 
 
 def memory_row(one: dict[str, Any]) -> list[str]:
-    case = [one["picture"], one["core"]] if "picture" in one else [f"{one['method']} at {one['position']:g}", one["loop"]]
-    return [*case, *(f"{size / 2**20:.0f}" for size in (one["peak_bytes"], one["peak_bytes"] - one["before_bytes"]))]
+    case = (
+        [one["picture"], one["core"]]
+        if "picture" in one
+        else [f"{one['method']} at {one['position']:g}", one["loop"]]
+    )
+    return [
+        *case,
+        *(f"{size / 2**20:.0f}" for size in (one["peak_bytes"], one["peak_bytes"] - one["before_bytes"])),
+    ]
 
 
 def print_results(found: dict[str, Any]) -> None:
     head = ["method", "stage", "engine steps/s", "bare steps/s", "overhead %", "checkpoints %"]
     print_table("Training", head, [training_row(one) for one in found["training"]])
-    print_table("Prediction, float32", ["picture", "core px", "MPix/s", "overhead %"], [prediction_row(one) for one in found["prediction"]])
-    print_table("Peak memory, MiB", ["case", "variant", "process", "of it work"], [memory_row(one) for one in found["memory"]])
+    print_table(
+        "Prediction, float32",
+        ["picture", "core px", "MPix/s", "overhead %"],
+        [prediction_row(one) for one in found["prediction"]],
+    )
+    print_table(
+        "Peak memory, MiB",
+        ["case", "variant", "process", "of it work"],
+        [memory_row(one) for one in found["memory"]],
+    )
 
 
 def measure(effort: Effort, device: torch.device) -> dict[str, Any]:
@@ -404,8 +453,14 @@ def measure(effort: Effort, device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of pairfree beside bare PyTorch.")
-    parser.add_argument("--out", type=Path, help="JSON file to write; benchmarks/results/speed.json, and nothing with --quick")
-    parser.add_argument("--quick", action="store_true", help="small pictures, few steps: does the script work; no numbers to quote")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file to write; benchmarks/results/speed.json, and nothing with --quick"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small pictures, few steps: does the script work; no numbers to quote",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -27,10 +27,20 @@ WORKERS = (1, 2)
 def measure(run: Path, path: Path, out: Path, workers: int) -> dict[str, float]:
     started = time.perf_counter()
     came: list[float] = []
-    pf.denoise(run, path, out, scheduler=f"local:{workers}", on_pixels=lambda pixels: came.append(time.perf_counter()))
+    pf.denoise(
+        run,
+        path,
+        out,
+        scheduler=f"local:{workers}",
+        on_pixels=lambda pixels: came.append(time.perf_counter()),
+    )
     seconds = time.perf_counter() - started
     shutil.rmtree(out)
-    return {"workers": workers, "seconds": round(seconds, 2), "from the first result to the last": round(came[-1] - came[0], 2)}
+    return {
+        "workers": workers,
+        "seconds": round(seconds, 2),
+        "from the first result to the last": round(came[-1] - came[0], 2),
+    }
 
 
 def main() -> None:
@@ -44,17 +54,29 @@ def main() -> None:
     torch.set_num_threads(1)
     given.folder.mkdir(parents=True, exist_ok=True)
     run, path = given.folder / "run", given.folder / "in.ome.zarr"
-    images = [np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)]
+    images = [
+        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)
+    ]
     pf.train(images, method="nb2nb", steps=20, out=run, report=False)
     size = write_stack(path, given.gb)
-    found = [measure(run, path, given.folder / "out", workers) for _ in range(given.rounds) for workers in WORKERS]
+    found = [
+        measure(run, path, given.folder / "out", workers) for _ in range(given.rounds) for workers in WORKERS
+    ]
     medians = {
-        key: [statistics.median(one[key] for one in found if one["workers"] == workers) for workers in WORKERS]
+        key: [
+            statistics.median(one[key] for one in found if one["workers"] == workers) for workers in WORKERS
+        ]
         for key in ("seconds", "from the first result to the last")
     }
     ratios = {key: round(one / two, 2) for key, (one, two) in medians.items()}
     text = json.dumps(
-        {"bytes": size, "runs": found, "ratios": ratios, "environment": environment(torch.device("cpu"), "bfloat16")}, indent=1
+        {
+            "bytes": size,
+            "runs": found,
+            "ratios": ratios,
+            "environment": environment(torch.device("cpu"), "bfloat16"),
+        },
+        indent=1,
     )
     given.out.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -22,7 +22,14 @@ SMALL = {
     "patch_px": 32,
     "batch_size": 2,
     "precision": "float32",
-    **{"extractor_width": 4, "extractor_depth": 4, "critic_width": 4, "blocks": 1, "lookahead_every": 2, "generator_width": 4},
+    **{
+        "extractor_width": 4,
+        "extractor_depth": 4,
+        "critic_width": 4,
+        "blocks": 1,
+        "lookahead_every": 2,
+        "generator_width": 4,
+    },
     **{
         "noise_patch_px": 32,
         "generator_px": 32,
@@ -50,9 +57,13 @@ class SmallRuns:
         base = PRESETS[key][preset]
         names = {field.name for field in dataclasses.fields(base)}
         brief = {"steps": 3, "minutes": 0.0} if METHODS[key].one_image else {}
-        return dataclasses.replace(base, **{name: value for name, value in (SMALL | brief | changes).items() if name in names})
+        return dataclasses.replace(
+            base, **{name: value for name, value in (SMALL | brief | changes).items() if name in names}
+        )
 
-    def method(self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes) -> Method:
+    def method(
+        self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes
+    ) -> Method:
         torch.manual_seed(seed)
         return METHODS[key](self.config(key, **changes), channels, "cpu", net)
 
@@ -60,18 +71,27 @@ class SmallRuns:
         """Two smooth scenes with noise, their other noisy copies, and a clean set; network units."""
         rng = np.random.default_rng(7)
         rows, columns = np.mgrid[:48, :40] / 8
-        scenes = [np.stack([0.5 + 0.3 * np.sin(rows + k + c) * np.cos(columns) for c in range(channels)]) for k in range(2)]
+        scenes = [
+            np.stack([0.5 + 0.3 * np.sin(rows + k + c) * np.cos(columns) for c in range(channels)])
+            for k in range(2)
+        ]
 
         def pool(sigma: float) -> PatchPool:
             return PatchPool([scene + rng.normal(0, sigma, scene.shape) for scene in scenes], "cpu", patch_px)
 
         return TrainingData(pool(0.1), pool(0.1), pool(0.0), pool(0.2))
 
-    def run(self, method: Method, data: TrainingData, seed: int = 0, steps: int = 2, first: int = 0) -> list[dict]:
+    def run(
+        self, method: Method, data: TrainingData, seed: int = 0, steps: int = 2, first: int = 0
+    ) -> list[dict]:
         """``steps`` steps in every stage, or from step ``first`` on; what each logged."""
         method.prepare(data, seed)
         stages = method.stages()
-        ats = [At(seed, i * steps + k, stage.name, k, steps) for i, stage in enumerate(stages) for k in range(steps)]
+        ats = [
+            At(seed, i * steps + k, stage.name, k, steps)
+            for i, stage in enumerate(stages)
+            for k in range(steps)
+        ]
         return [method.step(data.batch(seed, at.step, 2), at) for at in ats[first:]]
 
     def last_stage_step(self, method: Method, data: TrainingData, step: int = 50, seed: int = 0) -> dict:

@@ -109,7 +109,11 @@ def test_set_pairs_are_split_at_the_first_equals_sign():
 
 plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 values = st.one_of(
-    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), plain_text, st.lists(st.integers(0, 9), max_size=3)
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    plain_text,
+    st.lists(st.integers(0, 9), max_size=3),
 )
 keys = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 
@@ -118,11 +122,15 @@ keys = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 def test_toml_reads_back_the_same(mapping):
     found = tomllib.loads(to_toml(mapping))
     assert found == mapping
-    assert {key: type(value) for key, value in found.items()} == {key: type(value) for key, value in mapping.items()}
+    assert {key: type(value) for key, value in found.items()} == {
+        key: type(value) for key, value in mapping.items()
+    }
 
 
 def test_a_name_that_is_no_text_is_spelled_out():
-    assert tomllib.loads(to_toml({"command": "pairfree train in --out r\udcff"})) == {"command": "pairfree train in --out r\\udcff"}
+    assert tomllib.loads(to_toml({"command": "pairfree train in --out r\udcff"})) == {
+        "command": "pairfree train in --out r\\udcff"
+    }
 
 
 def test_toml_leaves_none_out():

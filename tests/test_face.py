@@ -11,7 +11,14 @@ from pairfree.methods import PRESETS
 
 
 @pytest.mark.parametrize(
-    "before", ["", "import pairfree.evidence.metrics", "from pairfree.evidence import report", "import pairfree.api", "pf.METHODS"]
+    "before",
+    [
+        "",
+        "import pairfree.evidence.metrics",
+        "from pairfree.evidence import report",
+        "import pairfree.api",
+        "pf.METHODS",
+    ],
 )
 def test_evaluate_is_the_function_whatever_was_imported_before(before):
     code = f"import pairfree as pf\n{before}\nassert pf.evaluate.__module__ == 'pairfree.evidence.folders'\n"
@@ -30,7 +37,9 @@ def test_a_model_that_is_loaded_to_denoise_has_no_optimisers(key, tmp_path):
     image = np.random.default_rng(0).normal(0.5, 0.1, (96, 96)).astype(np.float32)
     settings = {"patch_px": 32, "batch_size": 1, "width": 4, "noise_patch_px": 32}
     settings = {name: value for name, value in settings.items() if hasattr(PRESETS[key]["cpu"], name)}
-    pf.train([image, image.T.copy()], method=key, out=tmp_path / "run", steps=4, settings=settings, report=False)
+    pf.train(
+        [image, image.T.copy()], method=key, out=tmp_path / "run", steps=4, settings=settings, report=False
+    )
     code = "import sys, numpy as np, pairfree as pf\n"
     code += f"model = pf.load({str(tmp_path / 'run')!r})\nmodel.denoise(np.zeros((20, 24), np.float32))\n"
     code += "assert 'torch._dynamo' not in sys.modules\nassert 'optimizers' not in vars(model.method)"

@@ -131,9 +131,13 @@ def _without_folder(work: Callable[[str], Model]) -> Model:
         try:
             return work(folder)
         except Stopped:
-            raise Stopped("stopped, and nothing is kept: this run had no folder; give out= to keep one") from None
+            raise Stopped(
+                "stopped, and nothing is kept: this run had no folder; give out= to keep one"
+            ) from None
         except DivergedError as error:
-            raise DivergedError(f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)") from None
+            raise DivergedError(
+                f"{str(error).split('; last good')[0]}; try a smaller rate (settings lr)"
+            ) from None
 
 
 def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep | None) -> Model:
@@ -155,13 +159,17 @@ def _begin(run: RunFolder, job: Job, command: str, report: bool, on_step: OnStep
         plan = Plan.of(processes.shared(plan.as_list()))
         if processes.first():
             _write_down(run, job, plan, counted=clock is None and job.method.trains, command=command)
-        return _finish(Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock), job, report, on_step)
+        return _finish(
+            Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock), job, report, on_step
+        )
 
 
 def _check_processes(method: Method) -> None:
     """ConfigError for what several processes cannot train together."""
     if processes.count() > 1 and (method.one_image or not method.trains):
-        raise ConfigError(f"method {method.key} is not trained by several processes; start it without torchrun")
+        raise ConfigError(
+            f"method {method.key} is not trained by several processes; start it without torchrun"
+        )
     processes.part_of(method.batch_size)
 
 
@@ -202,7 +210,9 @@ def _facts(job: Job) -> dict[str, Any]:
         "channels": job.noisy.channels,
         "slices_around": job.noisy.reading.slices_around,
         "seed": job.seed,
-        "denoiser": next((name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"),
+        "denoiser": next(
+            (name for name, net in job.method.networks.items() if net is job.method.denoiser), "net"
+        ),
         "data_sha256": _fingerprint(job.data),
         "weights": parameter_count(job.method.denoiser),
         "precision": getattr(job.method, "precision", "float32"),
@@ -227,14 +237,18 @@ def _resume(
         facts = last.facts
         check_own_parts(facts, run.path, method, net)
         own = method is not None and not isinstance(method, str)
-        given = {name: value if value is not None else stored.get(name) or None for name, value in images.items()}
+        given = {
+            name: value if value is not None else stored.get(name) or None for name, value in images.items()
+        }
         noisy = given.pop("noisy")
         job = resolve(
             [] if noisy is None else noisy,
             **given,
             method=method if own else facts["method"],
             preset=facts["preset"],
-            steps=None if not own and not METHODS[facts["method"]].trains else sum(steps for _, steps in facts["plan"]),
+            steps=None
+            if not own and not METHODS[facts["method"]].trains
+            else sum(steps for _, steps in facts["plan"]),
             seed=facts["seed"],
             device=stored.get("device", "auto") if device == "auto" else device,
             settings=None if own else stored_settings(facts, f"{run.path}"),
@@ -252,7 +266,9 @@ def _resume(
         load_weights(job.method, last, run.path)
         _check_processes(job.method)
         if processes.shared(last.step) != last.step:
-            raise CheckpointError(f"{run.path}: not every process sees the checkpoint of the first; all need the same folder")
+            raise CheckpointError(
+                f"{run.path}: not every process sees the checkpoint of the first; all need the same folder"
+            )
         if processes.first():
             run.rewind(last.step)
             run.drop_stages_after(last.step)
@@ -261,13 +277,30 @@ def _resume(
         with processes.alone():
             job.method.prepare(job.data, facts["seed"])
         plan = Plan.of(facts["plan"])
-        kept = {key: value for key, value in facts.items() if key not in ("step", "plan", "clock", "watch", "format", "tensors_sha256")}
+        kept = {
+            key: value
+            for key, value in facts.items()
+            if key not in ("step", "plan", "clock", "watch", "format", "tensors_sha256")
+        }
         try:
             clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
         except ValueError as error:
             raise CheckpointError(f"{run.path}: {error}; start a new run with --init {run.path}") from None
         return _finish(
-            Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock, Watch.of(facts.get("watch"))), job, report, on_step
+            Loop(
+                job.method,
+                job.data,
+                plan,
+                facts["seed"],
+                run,
+                kept,
+                last.step,
+                clock,
+                Watch.of(facts.get("watch")),
+            ),
+            job,
+            report,
+            on_step,
         )
 
 
@@ -287,17 +320,30 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
         run_loop(loop, on_step)
     model = Model(
         Predictor(job.method, job.normalizer, job.noisy.channels),
-        {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list(), **({"clock": loop.clock.as_dict()} if loop.clock else {})},
+        {
+            **loop.facts,
+            "step": loop.plan.total,
+            "plan": loop.plan.as_list(),
+            **({"clock": loop.clock.as_dict()} if loop.clock else {}),
+        },
     )
     if report and processes.first():
         try:
             from pairfree.training.report import write_run_report
 
-            for line in write_run_report(loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0):
-                _say.warning("warning: on the training images: %s See the report before you use this model.", line)
+            for line in write_run_report(
+                loop.run, model, job.noisy, job.warnings, len(job.data.clean) if job.data.clean else 0
+            ):
+                _say.warning(
+                    "warning: on the training images: %s See the report before you use this model.", line
+                )
         except Exception as error:  # a picture that cannot be drawn must not cost a trained model
             reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
-            _say.warning("warning: no report (%s); the model is trained and saved in %s", " ".join(reason.split()), loop.run.path)
+            _say.warning(
+                "warning: no report (%s); the model is trained and saved in %s",
+                " ".join(reason.split()),
+                loop.run.path,
+            )
     return model
 
 
@@ -327,11 +373,17 @@ def load(
             config = stored_config(key, facts["config"], f"{run}")
             made = make_method(key, config, int(facts["channels"]), place, net)
         except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
-            raise CheckpointError(f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}") from None
+            raise CheckpointError(
+                f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}"
+            ) from None
     else:
         made = make_method(method, None, int(facts["channels"]), place, net)
     load_weights(made, found, Path(run), optimizers=False)
-    return Model(Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes), facts, masked=nan == "mask")
+    return Model(
+        Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes),
+        facts,
+        masked=nan == "mask",
+    )
 
 
 def denoise(
@@ -360,7 +412,15 @@ def denoise(
     """
 
     planned = plan_denoising(
-        run, inputs, out, max_bytes=max_bytes, device=device, overwrite=overwrite, skip_done=skip_done, disagreement=disagreement, nan=nan
+        run,
+        inputs,
+        out,
+        max_bytes=max_bytes,
+        device=device,
+        overwrite=overwrite,
+        skip_done=skip_done,
+        disagreement=disagreement,
+        nan=nan,
     )
     return denoise_files(planned, on_file, on_pixels, scheduler)
 
@@ -380,7 +440,11 @@ def plan_denoising(
     """Everything that ``denoise`` checks before the first file, and nothing more; arguments as there."""
 
     def model() -> Model:
-        return run if isinstance(run, Model) else load(run, device=device, max_bytes=network_bytes(max_bytes), nan=nan)
+        return (
+            run
+            if isinstance(run, Model)
+            else load(run, device=device, max_bytes=network_bytes(max_bytes), nan=nan)
+        )
 
     return plan_files(
         model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,

@@ -102,10 +102,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def to_toml(values: Mapping[str, Any]) -> str:
     """TOML text of plain values and one level of tables; ``tomllib`` reads back the same mapping. None is left out."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, Mapping) and value is not None]
+    lines = [
+        f"{key} = {_toml_value(value)}"
+        for key, value in values.items()
+        if not isinstance(value, Mapping) and value is not None
+    ]
     for key, table in values.items():
         if isinstance(table, Mapping):
-            lines += ["", f"[{key}]"] + [f"{name} = {_toml_value(value)}" for name, value in table.items() if value is not None]
+            lines += ["", f"[{key}]"] + [
+                f"{name} = {_toml_value(value)}" for name, value in table.items() if value is not None
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,9 @@ class Written:
     report: Path | None
 
 
-def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print) -> Written:
+def run(
+    out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print
+) -> Written:
     """Copy the bundled images to ``out/noisy``, train in ``out/run``, write ``out/denoised`` and ``out/report.html``.
 
     Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
@@ -42,7 +44,9 @@ def run(out: Path, minutes: float, on_step: api.OnStep | None = None, say: Calla
         for item in sorted(source.iterdir(), key=lambda one: one.name):
             (noisy / item.name).write_bytes(item.read_bytes())
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); name a folder you may write to with --out") from None
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); name a folder you may write to with --out"
+        ) from None
     count = len(list(noisy.glob("*.tif")))
     say(f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})")
     say(f"training for {minutes:g} minutes in {out / RUN} ...")

@@ -32,11 +32,22 @@ def _run(path: Path) -> list[tuple[str, str]]:
     if not run.exists and checkpoint.listing(run.checkpoints):  # the model of a stage
         return [("stage of a run", str(path)), *_checkpoint(checkpoint.load_latest(run.checkpoints)[0])]
     config = run.read_config()
-    found = [("run", str(path)), ("file system", _file_system(path)), ("command", str(config.get("command", "")))]
+    found = [
+        ("run", str(path)),
+        ("file system", _file_system(path)),
+        ("command", str(config.get("command", ""))),
+    ]
     last, problems = checkpoint.load_latest(run.checkpoints)
     found += _checkpoint(last)
     total = sum(count for _, count in last.facts["plan"])
-    found.append(("state", "finished" if last.step >= total else f"stopped at step {last.step:,} of {total:,}: go on with --resume"))
+    found.append(
+        (
+            "state",
+            "finished"
+            if last.step >= total
+            else f"stopped at step {last.step:,} of {total:,}: go on with --resume",
+        )
+    )
     found += [("damaged", line) for line in problems]
     found += [(key, str(value)) for key, value in run.read_environment().items()]
     return found
@@ -44,8 +55,12 @@ def _run(path: Path) -> list[tuple[str, str]]:
 
 def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
     facts: dict[str, Any] = found.facts
-    denoiser = f"net/{facts.get('denoiser', 'net')}/"  # of a checkpoint that does not say how many weights denoise
-    weights = facts.get("weights") or sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(denoiser))
+    denoiser = (
+        f"net/{facts.get('denoiser', 'net')}/"  # of a checkpoint that does not say how many weights denoise
+    )
+    weights = facts.get("weights") or sum(
+        tensor.numel() for name, tensor in found.tensors.items() if name.startswith(denoiser)
+    )
     return [
         ("method", f"{facts['method']} (preset {facts.get('preset')})"),
         ("step", f"{found.step:,}"),
@@ -66,7 +81,11 @@ def _image(path: Path) -> list[tuple[str, str]]:
         ("format", image.family),
         ("shape", f"{' x '.join(map(str, image.shape))} ({image.axes})"),
         ("pixel type", image.dtype.name),
-        ("spacing", ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items()) or "not stated"),
+        (
+            "spacing",
+            ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items())
+            or "not stated",
+        ),
         ("channel names", ", ".join(image.channel_names) or "none"),
         ("intensity", _intensity(image)),
         *[("warning", line) for line in image.metadata.get("warnings", [])],

@@ -9,7 +9,21 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from pairfree.bench import base, bsd68, cache, ct, ct_dose, em, em_real, fmd, harness, noisy_n2n, patches, tables, wf
+from pairfree.bench import (
+    base,
+    bsd68,
+    cache,
+    ct,
+    ct_dose,
+    em,
+    em_real,
+    fmd,
+    harness,
+    noisy_n2n,
+    patches,
+    tables,
+    wf,
+)
 from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.engine.predictor import Predictor
@@ -33,14 +47,23 @@ MINUTES = 0.005
 
 def tiny_task(data, cell):
     rng = np.random.default_rng(5)
-    clean = [rng.uniform(50, 200, (1, 1, 1)) + np.cumsum(rng.normal(0, 4, (1, 40, 33)), axis=2) for _ in range(2)]
+    clean = [
+        rng.uniform(50, 200, (1, 1, 1)) + np.cumsum(rng.normal(0, 4, (1, 40, 33)), axis=2) for _ in range(2)
+    ]
     noisy = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
     second = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
     test = [Scored(f"im{number}", noisy[number], clean[number], "ab"[number]) for number in range(2)]
     return Task(noisy, test, [image.astype(np.float32) for image in clean], second)
 
 
-TINY_EXPERIMENT = Experiment("tiny", "Tiny", "PSNR of nothing much", lambda preset: CELLS, tiny_task, published={"iddp": {"hum": "99.99"}})
+TINY_EXPERIMENT = Experiment(
+    "tiny",
+    "Tiny",
+    "PSNR of nothing much",
+    lambda preset: CELLS,
+    tiny_task,
+    published={"iddp": {"hum": "99.99"}},
+)
 
 
 @pytest.fixture
@@ -51,14 +74,19 @@ def bench(tmp_path, monkeypatch):
     def run(*only, **options):
         said = []
         options = {"minutes": MINUTES, "device": "cpu", **options}
-        table = harness.run("tiny", only=only, data=tmp_path, out=tmp_path / "results", say=said.append, **options)
+        table = harness.run(
+            "tiny", only=only, data=tmp_path, out=tmp_path / "results", say=said.append, **options
+        )
         return table, said
 
     return run
 
 
 def results(tmp_path):
-    return {one["cell"]: one for one in (json.loads(p.read_text()) for p in (tmp_path / "results/tiny").glob("*.json"))}
+    return {
+        one["cell"]: one
+        for one in (json.loads(p.read_text()) for p in (tmp_path / "results/tiny").glob("*.json"))
+    }
 
 
 def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
@@ -68,7 +96,9 @@ def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
     one = found["hum/iddp/cpu/seed1/0.005min"]
     assert one["seed"] == 1
     assert one["scores"].keys() == {"a", "b", "all"}
-    assert one["scores"]["all"]["psnr_db"] == pytest.approx((one["scores"]["a"]["psnr_db"] + one["scores"]["b"]["psnr_db"]) / 2, abs=1e-3)
+    assert one["scores"]["all"]["psnr_db"] == pytest.approx(
+        (one["scores"]["a"]["psnr_db"] + one["scores"]["b"]["psnr_db"]) / 2, abs=1e-3
+    )
     assert one["environment"].keys() >= {"torch", "processor", "threads", "device", "precision", "date"}
     assert [name for name, _ in one["training"]["steps"]] == ["warm start", "iddp"]
     assert one["training"]["scores_after"]["warm start"].keys() == one["scores"].keys()
@@ -87,7 +117,11 @@ def test_kept_images_give_the_score(bench, tmp_path):
     values = []
     for image in tiny_task(None, CELLS[1]).test:
         kept = open_image(folder / f"{image.name}.tif").pixels
-        values.append(peak_signal_noise_ratio(np.clip(image.clean[0], 0, 255), np.clip(kept.astype(float), 0, 255), data_range=255))
+        values.append(
+            peak_signal_noise_ratio(
+                np.clip(image.clean[0], 0, 255), np.clip(kept.astype(float), 0, 255), data_range=255
+            )
+        )
     assert one["scores"]["all"]["psnr_db"] == pytest.approx(np.mean(values), abs=1e-3)
     assert one["training"] == {}
 
@@ -115,7 +149,9 @@ def test_a_cell_that_diverges_leaves_the_others_measured(bench, tmp_path, monkey
         return train(**named)
 
     monkeypatch.setattr(harness.api, "train", diverge)
-    with pytest.raises(DivergedError, match=r"diverged in hum/iddp/cpu/seed0/[^;]*; every other cell is measured"):
+    with pytest.raises(
+        DivergedError, match=r"diverged in hum/iddp/cpu/seed0/[^;]*; every other cell is measured"
+    ):
         bench("iddp")
     assert results(tmp_path).keys() == {"hum/iddp/cpu/seed1/0.005min"}
 
@@ -170,7 +206,9 @@ def test_a_result_holds_while_its_config_is_what_it_was():
     assert cache.holds({"key": cache.cache_key(task, CELLS[1]), "training": {}}, task, CELLS[1])
     grown = replace(cell, settings={**TINY, "max_norm": cache.settings_of(cell)["max_norm"]})
     spelt_out = {"key": cache.cache_key(task, grown), "training": {"config": older}}
-    assert cache.holds(spelt_out, task, grown)  # measured when the cell spelt the option out and its config did not have it yet
+    assert cache.holds(
+        spelt_out, task, grown
+    )  # measured when the cell spelt the option out and its config did not have it yet
     image = Cell("hum", "dip", "cpu", minutes=2.0)
     assert (cache.settings_of(image)["minutes"], cache.settings_of(image)["steps"]) == (2.0, 0)
 
@@ -178,7 +216,9 @@ def test_a_result_holds_while_its_config_is_what_it_was():
 @pytest.mark.parametrize("place", [1, 4])
 def test_a_method_that_gives_other_numbers_is_measured_anew(place, monkeypatch):
     cell, task = CELLS[place], tiny_task(None, CELLS[place])
-    trained = {"training": {"config": cache.settings_of(cell)}} if cell.method in METHODS else {"training": {}}
+    trained = (
+        {"training": {"config": cache.settings_of(cell)}} if cell.method in METHODS else {"training": {}}
+    )
     result = {"key": cache.cache_key(task, cell), **trained}
     assert cache.holds(result, task, cell)
     monkeypatch.setitem(REVISIONS, cell.method, 2)
@@ -221,7 +261,9 @@ def test_a_row_whose_package_is_missing_is_passed_over(bench, tmp_path, monkeypa
 
     monkeypatch.setitem(BASELINES, "gaussian-filter", missing)
     _, said = bench("gaussian 1 px")
-    assert said == ["[1/1] hum/gaussian 1 px/cpu/seed0/0.005min: passed over, method bm3d needs the package bm3d"]
+    assert said == [
+        "[1/1] hum/gaussian 1 px/cpu/seed0/0.005min: passed over, method bm3d needs the package bm3d"
+    ]
     assert results(tmp_path) == {}
 
 
@@ -242,7 +284,9 @@ def test_what_trains_nothing_is_one_cell_for_all_presets(name):
 def test_a_result_names_the_commit_of_its_code(tmp_path):
     def git(*words):
         who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     file = tmp_path / "one.py"
     file.write_text("a = 1\n")
@@ -270,7 +314,9 @@ def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monke
     bench("dip")
     (result,) = results(tmp_path).values()
     task = tiny_task(None, CELLS[6])
-    assert [np.array_equal(one, task.test[number].noisy) for one, number in zip(seen, (0, 1, 1), strict=True)] == [True] * 3
+    assert [
+        np.array_equal(one, task.test[number].noisy) for one, number in zip(seen, (0, 1, 1), strict=True)
+    ] == [True] * 3
     assert 0.3 <= result["training"]["seconds_an_image"] < 10
     assert result["scores"]["all"]["n"] == 2
 
@@ -334,17 +380,22 @@ def test_seeds_are_averaged_with_their_spread():
 
 
 def test_a_row_names_every_device_that_its_seeds_were_measured_on():
-    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)]))
+    table = tables.markdown(
+        TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0), stored(1, 28.2, threads=1)])
+    )
     assert table.count("| P, 2 threads; P, 1 thread |") == 1
 
 
 def test_a_row_tells_the_least_and_the_most_steps_of_its_seeds():
-    table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, steps=1300), stored(1, 28.2)]))
+    table = tables.markdown(
+        TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, steps=1300), stored(1, 28.2)])
+    )
     assert "| 2 | 1.0 min, 1,200 to 1,300 steps | P, 2 threads |" in table
 
 
 @pytest.mark.parametrize(
-    ("groups", "shown"), [(("all",), "all"), (("all", "a"), "a"), (("a", "all", "b"), "a | all | b"), (("x", "y"), "x | y")]
+    ("groups", "shown"),
+    [(("all",), "all"), (("all", "a"), "a"), (("a", "all", "b"), "a | all | b"), (("x", "y"), "x | y")],
 )
 def test_the_mean_of_all_is_shown_unless_it_is_that_of_the_only_group(groups, shown):
     table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, groups)]))
@@ -365,17 +416,26 @@ def test_every_cell_of_every_experiment_can_be_built(name, preset):
 def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
     cells = harness.cells_of(harness.EXPERIMENTS["wf"], "cpu")
     assert {cache.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES} == {5.0}
-    assert all("minutes" not in cell.settings for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper"))
-    assert {cache.settings_of(cell)["minutes"] for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu") if cell.method == "n2v"} == {
-        10.0
-    }
+    assert all(
+        "minutes" not in cell.settings for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper")
+    )
+    assert {
+        cache.settings_of(cell)["minutes"]
+        for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu")
+        if cell.method == "n2v"
+    } == {10.0}
 
 
 @pytest.fixture
 def data(tmp_path):
     """A folder of data sets, each of a few small images."""
     rng = np.random.default_rng(0)
-    for folder, count in {"natural/bsd400": 4, "natural/bsd68": 2, "fluo/w2s/avg1": 2, "fluo/fmd/raw": 3}.items():
+    for folder, count in {
+        "natural/bsd400": 4,
+        "natural/bsd68": 2,
+        "fluo/w2s/avg1": 2,
+        "fluo/fmd/raw": 3,
+    }.items():
         for number in range(count):
             beginning = ("WideField_" if number else "Confocal_") if folder.endswith("raw") else ""
             pixels = rng.integers(0, 255, (40, 50)).astype(np.uint8)
@@ -390,7 +450,10 @@ def data(tmp_path):
 def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
     """BSD400 -> BSD68: half clean, half noisy for them, all noisy for the others; partners are those of the noisy images."""
     clean = read_planes(data / "natural/bsd400", 1)
-    gcbd, quan, iscl, alone = (bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu")) for method in ("gcbd", "quan", "iscl", "n2v"))
+    gcbd, quan, iscl, alone = (
+        bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu"))
+        for method in ("gcbd", "quan", "iscl", "n2v")
+    )
     assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (2, 2, 4, 0)
     for noisy, partner in zip(gcbd.noisy, gcbd.clean, strict=True):
         assert np.std(noisy - partner) == pytest.approx(25, rel=0.05)
@@ -408,7 +471,12 @@ def test_the_first_estimates_of_noisy_n2n_have_the_noise_their_row_says(data):
     for cell in noisy_n2n.cells("cpu"):
         task = noisy_n2n.task(data, cell)
         errors = np.stack(
-            [one - clean for one, clean in zip(task.second_noisy, read_planes(data / "natural/bsd400", 1).values(), strict=True)]
+            [
+                one - clean
+                for one, clean in zip(
+                    task.second_noisy, read_planes(data / "natural/bsd400", 1).values(), strict=True
+                )
+            ]
         )
         assert errors.std() == pytest.approx(noisy_n2n.ESTIMATES[cell.row], rel=0.05)
         assert np.std(task.noise_images) == pytest.approx(25, rel=0.05)
@@ -427,10 +495,18 @@ def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data
 def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
     cells = [Cell(column, "iddp", "cpu") for column in ("film, fold 0", "film, fold 1", "charge, fold 0")]
     cells.append(Cell("film, fold 0", "n2v", "cpu"))
-    texts = {"iddp": {"film": "30.0", "charge": "20.0"}, "iddp: after its warm start": {"film": "19.0"}, "n2v": {"film, fold 0": "25.0"}}
+    texts = {
+        "iddp": {"film": "30.0", "charge": "20.0"},
+        "iddp: after its warm start": {"film": "19.0"},
+        "n2v": {"film, fold 0": "25.0"},
+    }
     experiment = replace(TINY_EXPERIMENT, published=texts)
     head, rule = "| method | film | charge | film, fold 0 |", "|---|---|---|---|"
-    alone = ["| iddp | 30.0 | 20.0 |  |", "| iddp: after its warm start | 19.0 |  |  |", "| n2v |  |  | 25.0 |"]
+    alone = [
+        "| iddp | 30.0 | 20.0 |  |",
+        "| iddp: after its warm start | 19.0 |  |  |",
+        "| n2v |  |  | 25.0 |",
+    ]
     lines = tables.markdown(experiment, "cpu", cells, {}).splitlines()
     assert lines[lines.index("Published, not measured here:") + 2 : -2] == [head, rule, *alone]
     measured = {**stored(0, 28.0)[1], "cell": cells[1].name}
@@ -455,13 +531,17 @@ def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
         for row, texts in experiment.published.items():
             assert row.partition(": after its ")[0] in {cell.row for cell in cells}
             assert texts.keys() <= columns
-        measured = {(cell.row, column) for cell in cells for column in (cell.column, cell.column.partition(",")[0])}
+        measured = {
+            (cell.row, column) for cell in cells for column in (cell.column, cell.column.partition(",")[0])
+        }
         assert not measured & {(row, column) for row, texts in experiment.no_cell.items() for column in texts}
 
 
 def test_noise_is_drawn_once_and_copies_are_independent():
     clean = {"a": np.full((1, 64, 64), 100.0), "b": np.full((1, 64, 64), 100.0)}
-    first, again, second = (add_noise(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy"))
+    first, again, second = (
+        add_noise(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy")
+    )
     np.testing.assert_array_equal(first["a"], again["a"])
     draws = [image.ravel() - 100 for image in (first["a"], first["b"], second["a"])]
     assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.06
@@ -486,7 +566,9 @@ def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_sc
         for number in (1, 2, 3):
             name = f"Confocal_BPAE_{channel}_{number}.png"
             save_image(Image(scene, "YX", family="png"), tmp_path / "fluo/fmd/gt" / name)
-            save_image(Image(scene // 2 + np.uint8(number), "YX", family="png"), tmp_path / "fluo/fmd/raw" / name)
+            save_image(
+                Image(scene // 2 + np.uint8(number), "YX", family="png"), tmp_path / "fluo/fmd/raw" / name
+            )
     raw, truth = (list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt"))
     tested, others = [0, 1, 2, 6, 7, 8], [3, 4, 5]
     for method, learned in {"iscl": tested, "iddp": tested, "n2c": others}.items():
@@ -549,7 +631,11 @@ def test_ablations_stand_beside_a_row_that_differs_in_one_thing():
 
 @pytest.mark.parametrize("preset", harness.BENCH_PRESETS)
 def test_no_two_rows_of_a_table_of_iddp_are_the_same_training(preset):
-    cells = [cell for cell in harness.cells_of(bsd68.EXPERIMENT, preset) if cell.method == "iddp" and cell.column == "gaussian:sigma=25"]
+    cells = [
+        cell
+        for cell in harness.cells_of(bsd68.EXPERIMENT, preset)
+        if cell.method == "iddp" and cell.column == "gaussian:sigma=25"
+    ]
     settings = [json.dumps([cache.settings_of(cell), cell.seed], sort_keys=True) for cell in cells]
     assert len(set(settings)) == len(settings) > 2
 
@@ -608,7 +694,11 @@ def test_evidence_stands_where_there_is_no_ground_truth(bench, tmp_path, monkeyp
         return replace(whole, test=[replace(image, clean=None) for image in whole.test])
 
     def evidence(test, outputs):
-        return {"change, grey levels": float(np.mean([np.abs(o - i.noisy).mean() for i, o in zip(test, outputs, strict=True)]))}
+        return {
+            "change, grey levels": float(
+                np.mean([np.abs(o - i.noisy).mean() for i, o in zip(test, outputs, strict=True)])
+            )
+        }
 
     monkeypatch.setitem(harness.EXPERIMENTS, "tiny", replace(TINY_EXPERIMENT, task=task, evidence=evidence))
     table, said = bench("gaussian")
@@ -627,7 +717,10 @@ def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
     windowed = replace(plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test])
     assert cache.cache_key(plain, cell) != cache.cache_key(windowed, cell)
     found = harness.score_groups(TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test])
-    clipped = [(np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float))) for image in windowed.test]
+    clipped = [
+        (np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float)))
+        for image in windowed.test
+    ]
     expected = np.mean([peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped])
     assert found["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
     mixed = [windowed.test[0], plain.test[1]]
@@ -653,14 +746,18 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
     monkeypatch.setitem(harness.EXPERIMENTS, "tiny", counted)
     said = []
     table = harness.run("tiny", data=tmp_path, out=tmp_path / "results", say=said.append)
-    assert said == ["[1/2] hum/rule a/cpu/seed0: 2 images, 0 is b", "[2/2] hum/rule b/cpu/seed0: 2 images, 1 is b"]
+    assert said == [
+        "[1/2] hum/rule a/cpu/seed0: 2 images, 0 is b",
+        "[2/2] hum/rule b/cpu/seed0: 2 images, 1 is b",
+    ]
     assert "| method | published | images | is b | seeds |" in table
     assert "| rule b | - | 2 | 1 | 1 | none |" in table
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("values", "text"), [([], ""), ([0.12345], "0.123"), ([20000.0], "20,000"), ([-1234.4], "-1,234"), ([1.0, 2.0], "1.5 ± 0.7")]
+    ("values", "text"),
+    [([], ""), ([0.12345], "0.123"), ([20000.0], "20,000"), ([-1234.4], "-1,234"), ([1.0, 2.0], "1.5 ± 0.7")],
 )
 def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
     assert tables._value(values) == text
@@ -669,7 +766,9 @@ def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
 def test_made_noise_is_compared_with_the_truth():
     rng = np.random.default_rng(0)
     white = fit_copula(rng.normal(0, 25, (200, 1, 64, 64)).astype(np.float32))
-    like, unlike = (patches.likeness(white, column) for column in ("gaussian:sigma=25", "correlated:sigma=25"))
+    like, unlike = (
+        patches.likeness(white, column) for column in ("gaussian:sigma=25", "correlated:sigma=25")
+    )
     assert like["std made"] == pytest.approx(25, rel=0.02)
     assert like["largest error of correlations"] < 0.01
     assert unlike["largest error of correlations"] == pytest.approx(0.18, abs=0.03)

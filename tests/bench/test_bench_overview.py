@@ -14,7 +14,11 @@ from pairfree.bench.cache import settings_of
 from pairfree.bench.harness import EXPERIMENTS, cells_of
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = [Cell("hum", "noisy", "cpu"), *(Cell("hum", "iddp", "cpu", seed) for seed in range(3)), Cell("buzz", "noisy", "cpu")]
+CELLS = [
+    Cell("hum", "noisy", "cpu"),
+    *(Cell("hum", "iddp", "cpu", seed) for seed in range(3)),
+    Cell("buzz", "noisy", "cpu"),
+]
 TINY = Experiment(
     "tiny", "Tiny, a table", "-", lambda preset: CELLS if preset == "cpu" else [], lambda data, cell: None,
     after={"GAN2GAN Table 2": "^hum", "GAN2GAN Figure 1": "/iddp/", "ISCL Table I": "^buzz"},
@@ -24,7 +28,11 @@ TINY = Experiment(
 
 def result(cell, date="2026-02-03 10:00 UTC", **environment):
     config = {} if cell.method in BASELINES else settings_of(cell)
-    return {"cell": cell.name, "training": {"config": config}, "environment": {"date": date, "processor": "a chip", **environment}}
+    return {
+        "cell": cell.name,
+        "training": {"config": config},
+        "environment": {"date": date, "processor": "a chip", **environment},
+    }
 
 
 @pytest.fixture
@@ -41,16 +49,27 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_a_state_says_how_many_where_and_when():
-    results = {CELLS[0].name: result(CELLS[0]), CELLS[1].name: result(CELLS[1], "2026-02-05 09:00 UTC", gpu="a big card")}
-    assert overview.state(CELLS, results) == "2 of 5 cells measured, 2026-02-03 to 2026-02-05, on a big card, a chip"
-    assert overview.state(CELLS, {CELLS[0].name: result(CELLS[0])}) == "1 of 5 cells measured, 2026-02-03, on a chip"
+    results = {
+        CELLS[0].name: result(CELLS[0]),
+        CELLS[1].name: result(CELLS[1], "2026-02-05 09:00 UTC", gpu="a big card"),
+    }
+    assert (
+        overview.state(CELLS, results)
+        == "2 of 5 cells measured, 2026-02-03 to 2026-02-05, on a big card, a chip"
+    )
+    assert (
+        overview.state(CELLS, {CELLS[0].name: result(CELLS[0])})
+        == "1 of 5 cells measured, 2026-02-03, on a chip"
+    )
     assert overview.state(CELLS, {}) == "0 of 5 cells measured"
 
 
 def test_a_state_tells_results_of_older_settings():
     results = {cell.name: result(cell) for cell in CELLS[:3]}
     results[CELLS[1].name]["training"]["config"]["lr"] = 0.5
-    assert overview.state(CELLS, results).startswith("3 of 5 cells measured (1 with older settings), 2026-02-03, on")
+    assert overview.state(CELLS, results).startswith(
+        "3 of 5 cells measured (1 with older settings), 2026-02-03, on"
+    )
 
 
 def test_missing_rows_are_named_by_column():
@@ -91,7 +110,10 @@ def test_every_table_and_figure_of_the_papers_has_cells_of_the_short_preset():
     items = {item for experiment in EXPERIMENTS.values() for item in experiment.after}
     assert items == {
         *(f"ISCL {one}" for one in ("Table I", "Table III", "Figure 4", "Figure 5", "Figure 6", "Figure 7")),
-        *(f"GAN2GAN {one}" for one in ("Table 2", "Table 3", "Figure 1", "Figure 2", "Figure 4", "Figure 5", "Figure 6")),
+        *(
+            f"GAN2GAN {one}"
+            for one in ("Table 2", "Table 3", "Figure 1", "Figure 2", "Figure 4", "Figure 5", "Figure 6")
+        ),
         *(f"IDDP {one}" for one in ("Table 1", "Table 2", "Table 3", "Figure 4", "Figure 7")),
     }
     for experiment in EXPERIMENTS.values():
@@ -102,7 +124,10 @@ def test_every_table_and_figure_of_the_papers_has_cells_of_the_short_preset():
 
 @pytest.mark.parametrize(
     ("title", "link"),
-    [("BSD400 -> BSD68, grey", "bsd400---bsd68-grey"), ("ISCL's losses one by one, film noise", "iscls-losses-one-by-one-film-noise")],
+    [
+        ("BSD400 -> BSD68, grey", "bsd400---bsd68-grey"),
+        ("ISCL's losses one by one, film noise", "iscls-losses-one-by-one-film-noise"),
+    ],
 )
 def test_anchors_are_those_of_markdown_viewers(title, link):
     assert overview.anchor(title) == link
@@ -110,5 +135,7 @@ def test_anchors_are_those_of_markdown_viewers(title, link):
 
 def test_the_page_of_results_is_what_the_committed_json_gives():
     page = runpy.run_path(str(ROOT / "benchmarks" / "make_results.py"))["page"]()
-    assert page == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), "run python benchmarks/make_results.py"
+    assert page == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), (
+        "run python benchmarks/make_results.py"
+    )
     assert all((ROOT / "docs" / picture).is_file() for picture in re.findall(r"\]\((figures/[^)]+)\)", page))

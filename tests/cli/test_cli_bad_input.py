@@ -12,11 +12,22 @@ import tifffile
 from pairfree.evidence.folders import evaluate
 from pairfree.evidence.metrics import psnr
 
-FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=2", "--method=n2v"]
+FAST = [
+    "--set=width=4",
+    "--set=patch_px=16",
+    "--set=batch_size=2",
+    "--set=precision=float32",
+    "--steps=2",
+    "--method=n2v",
+]
 
 
 def picture(seed=0, shape=(20, 30), dtype=np.uint16):
-    return np.random.default_rng(seed).normal(1000 if np.dtype(dtype).itemsize > 1 else 100, 20, shape).astype(dtype)
+    return (
+        np.random.default_rng(seed)
+        .normal(1000 if np.dtype(dtype).itemsize > 1 else 100, 20, shape)
+        .astype(dtype)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +42,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def digests(folder):
-    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -133,11 +148,15 @@ def test_pixels_that_cannot_be_learned_from_are_refused(refused, folder):
     bad = picture(0, dtype=np.float32)
     bad[3, 4] = np.nan
     tifffile.imwrite(folder / "nan.tif", bad)
-    assert "nan.tif: 1 of 600 pixels are NaN or Inf, the first at row 3, column 4" in refused("train", "nan.tif", "--out", "run")
+    assert "nan.tif: 1 of 600 pixels are NaN or Inf, the first at row 3, column 4" in refused(
+        "train", "nan.tif", "--out", "run"
+    )
     tifffile.imwrite(folder / "flat.tif", np.full((20, 20), 7, np.uint16))
     assert "constant" in refused("train", "flat.tif", "--out", "run")
     tifffile.imwrite(
-        folder / "colour.tif", np.zeros((20, 20, 3), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None], photometric="rgb"
+        folder / "colour.tif",
+        np.zeros((20, 20, 3), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None],
+        photometric="rgb",
     )
     assert "grey and colour" in refused("train", "noisy", "colour.tif", "--out", "run")
 
@@ -147,11 +166,15 @@ def test_partners_must_match(refused, folder):
     tifffile.imwrite(folder / "clean/0.tif", picture(5))
     assert "no partner" in refused("train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run")
     tifffile.imwrite(folder / "clean/1.tif", picture(6, (9, 9)))
-    assert "must be registered" in refused("train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run")
+    assert "must be registered" in refused(
+        "train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run"
+    )
 
 
 def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
-    code, out, err = pairfree("train", "noisy", "--out", "run", *FAST[:-2], "--method=nb2nb", "--steps=40", "--set=lr=1e20")
+    code, out, err = pairfree(
+        "train", "noisy", "--out", "run", *FAST[:-2], "--method=nb2nb", "--steps=40", "--set=lr=1e20"
+    )
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
     assert "run/checkpoints/step-000000000.json" in err
@@ -166,7 +189,15 @@ def test_odd_but_usable_images_work(pairfree, folder, caplog):
     code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
     assert (code, err) == (0, "")
     (line,) = [record.getMessage() for record in caplog.records]
-    assert all(word in line for word in ("warning: noisy images are", "uint8 (byte.tif)", "float32 (float.tif)", "one intensity scale"))
+    assert all(
+        word in line
+        for word in (
+            "warning: noisy images are",
+            "uint8 (byte.tif)",
+            "float32 (float.tif)",
+            "one intensity scale",
+        )
+    )
     code, _, err = pairfree("denoise", "run", "noisy", "--out", "out")
     assert code == 0, err
     for path in (folder / "noisy").iterdir():
@@ -183,7 +214,9 @@ def run(pairfree):
 def test_denoise_refuses(run, refused, folder):
     assert "exists and is not empty" in refused("train", "noisy", "--out", run, *FAST)
     assert "exists and is not empty" in refused("train", "noisy", "--out", run, "--dry-run", *FAST)
-    assert "cannot be changed by --resume: --init" in refused("train", "--out", run, "--resume", "--init", "elsewhere")
+    assert "cannot be changed by --resume: --init" in refused(
+        "train", "--out", run, "--resume", "--init", "elsewhere"
+    )
     assert "no such run folder" in refused("denoise", "nowhere", "noisy", "--out", "out")
     assert "no usable checkpoint" in refused("denoise", "noisy", "noisy", "--out", "out")
     assert "is an input" in refused("denoise", run, "noisy", "--out", "noisy", "--overwrite")
@@ -209,16 +242,23 @@ def test_other_verbs_refuse(refused, run):
     assert "not a run folder" in refused("info", "noisy")
     assert "--clean" in refused("evaluate", "--denoised", "noisy")
     assert "--data-range" in refused("evaluate", "--denoised", "noisy", "--clean", "noisy")
-    assert "no such file" in refused("evaluate", "--denoised", "nowhere", "--clean", "noisy", "--data-range", "255")
+    assert "no such file" in refused(
+        "evaluate", "--denoised", "nowhere", "--clean", "noisy", "--data-range", "255"
+    )
     assert "gausian" in refused("simulate", "noisy", "--noise", "gausian:sigma=25", "--out", "out")
     assert "--noise" in refused("simulate", "noisy", "--out", "out")
-    assert "is an input" in refused("simulate", "noisy", "--noise", "gaussian:sigma=25", "--out", "noisy", "--overwrite")
+    assert "is an input" in refused(
+        "simulate", "noisy", "--noise", "gaussian:sigma=25", "--out", "noisy", "--overwrite"
+    )
     assert "Did you mean 'train'" in refused("trian")
 
 
 def test_a_real_process_prints_one_line_and_no_traceback(folder):
     done = subprocess.run(
-        [sys.executable, "-m", "pairfree.cli.main", "train", "nowhere", "--out", "run"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pairfree.cli.main", "train", "nowhere", "--out", "run"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -268,7 +308,9 @@ def test_a_dry_run_finds_what_the_run_would_refuse(pairfree, refused, folder):
     bad = picture(0, dtype=np.float32)
     bad[-1, -1] = np.inf
     tifffile.imwrite(folder / "bad.tif", bad)
-    assert "bad.tif: 1 of 600 pixels are NaN" in refused("denoise", "run", "bad.tif", "--out", "denoised", "--dry-run")
+    assert "bad.tif: 1 of 600 pixels are NaN" in refused(
+        "denoise", "run", "bad.tif", "--out", "denoised", "--dry-run"
+    )
 
 
 def test_evaluate_names_the_files_that_do_not_fit(pairfree, refused, folder):
@@ -298,14 +340,18 @@ def test_one_bad_file_of_many_is_refused_before_the_first_is_written(pairfree, r
     tifffile.imwrite(folder / "noisy/5.tif", bad)
     assert "5.tif: 1 of 600 pixels are NaN" in refused("denoise", "run", "noisy", "--out", "denoised")
     tifffile.imwrite(folder / "noisy/5.tif", np.zeros((20, 20, 3), np.uint8), photometric="rgb")
-    assert "5.tif: has 3 channels, the model was trained on 1" in refused("denoise", "run", "noisy", "--out", "denoised")
+    assert "5.tif: has 3 channels, the model was trained on 1" in refused(
+        "denoise", "run", "noisy", "--out", "denoised"
+    )
 
 
 def test_notes_of_a_simulation_are_not_overwritten(pairfree, refused, folder):
     assert pairfree("simulate", "noisy", "--noise", "gaussian:sigma=5", "--out", "made")[0] == 0
     for path in (folder / "made").glob("*.tif"):
         path.unlink()
-    assert "noise.json: exists already" in refused("simulate", "noisy", "--noise", "gaussian:sigma=5", "--out", "made")
+    assert "noise.json: exists already" in refused(
+        "simulate", "noisy", "--noise", "gaussian:sigma=5", "--out", "made"
+    )
 
 
 def test_bench_seeds_that_are_no_numbers(refused, folder):
@@ -360,7 +406,11 @@ def test_a_file_name_that_is_no_text_is_refused_before_training(refused, pairfre
 
 def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
     (folder / "stripes").mkdir()
-    stripes = 1000 + 500 * np.sign(np.sin(np.arange(160) / 3.0)) + np.random.default_rng(0).normal(0, 10, (160, 160))
+    stripes = (
+        1000
+        + 500 * np.sign(np.sin(np.arange(160) / 3.0))
+        + np.random.default_rng(0).normal(0, 10, (160, 160))
+    )
     tifffile.imwrite(folder / "stripes/a.tif", stripes.astype(np.uint16))
     arguments = [one for one in FAST if not one.startswith(("--method", "--steps"))] + ["--steps=6"]
     assert "no smooth area" in refused("train", "stripes", "--out", "run", "--method", "gan2gan", *arguments)
@@ -368,7 +418,9 @@ def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
 
 def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch):
     def allocate(*_, **__):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+        )
 
     monkeypatch.setattr("pairfree.methods.n2v.N2V.step", allocate)
     code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
@@ -385,7 +437,9 @@ def test_scores_say_where_black_is_and_how_much_is_clipped(pairfree, folder, cap
     (folder / "same").mkdir()
     for number in range(2):
         tifffile.imwrite(folder / f"same/{number}.tif", picture(number))
-    code, out, _ = pairfree("evaluate", "--denoised", "same", "--clean", "noisy", "--data-range", "50", "--low", "980")
+    code, out, _ = pairfree(
+        "evaluate", "--denoised", "same", "--clean", "noisy", "--data-range", "50", "--low", "980"
+    )
     assert code == 0
     assert "clipped to 980 .. 1030" in " ".join(out.split())
     assert "of its pixels lie outside 980 .. 1030" in caplog.text
@@ -395,6 +449,10 @@ def test_four_samples_are_scored_one_by_one(folder):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 5), dtype=np.uint8)
     for name, change in (("a", 0), ("b", 3)):
         (folder / name).mkdir()
-        tifffile.imwrite(folder / name / "0.tif", np.clip(pixels.astype(int) + change, 0, 255).astype(np.uint8), planarconfig="contig")
+        tifffile.imwrite(
+            folder / name / "0.tif",
+            np.clip(pixels.astype(int) + change, 0, 255).astype(np.uint8),
+            planarconfig="contig",
+        )
     each = [psnr(pixels[..., k], tifffile.imread(folder / "b/0.tif")[..., k], 255.0) for k in range(5)]
     assert evaluate(folder / "b", folder / "a", 255.0)["0"].psnr_db == pytest.approx(np.mean(each))

@@ -26,14 +26,31 @@ def scene(seed, shape=(3, 120, 130)):
 @pytest.fixture
 def files(tmp_path, pairfree):
     """A folder with an OME-TIFF, an OME-Zarr, an MRC and a PNG, and a run that was trained on them for a moment."""
-    save_image(Image(scene(0), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="tiff"), tmp_path / "in/a.ome.tif")
-    save_image(Image(scene(1), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"), tmp_path / "in/b.ome.zarr")
     save_image(
-        Image(scene(2).astype(np.int16), "ZYX", {"Z": (5.0, "Å"), "Y": (5.0, "Å"), "X": (5.0, "Å")}, family="mrc"), tmp_path / "in/c.mrc"
+        Image(scene(0), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="tiff"),
+        tmp_path / "in/a.ome.tif",
+    )
+    save_image(
+        Image(scene(1), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"),
+        tmp_path / "in/b.ome.zarr",
+    )
+    save_image(
+        Image(
+            scene(2).astype(np.int16),
+            "ZYX",
+            {"Z": (5.0, "Å"), "Y": (5.0, "Å"), "X": (5.0, "Å")},
+            family="mrc",
+        ),
+        tmp_path / "in/c.mrc",
     )
     save_image(Image(scene(3)[0], "YX", family="png"), tmp_path / "in/deep/d.png")
     pf.train(
-        [scene(9)[0]], method="n2v", steps=3, out=tmp_path / "run", settings={"width": 4, "patch_px": 32, "batch_size": 2}, report=False
+        [scene(9)[0]],
+        method="n2v",
+        steps=3,
+        out=tmp_path / "run",
+        settings={"width": 4, "patch_px": 32, "batch_size": 2},
+        report=False,
     )
     return tmp_path / "in"
 
@@ -74,7 +91,9 @@ def test_a_loss_is_exit_code_1(pairfree, files, tmp_path):
     tifffile.imwrite(tmp_path / "out/a.ome.tif", open_image(tmp_path / "out/a.ome.tif").pixels * 2)
     (tmp_path / "out/c.mrc").unlink()
     root = zarr.open_group(str(tmp_path / "out/b.ome.zarr"), mode="a")
-    root.attrs.put({key: value for key, value in root.attrs.items() if key != "pairfree"})  # no loss: ours alone
+    root.attrs.put(
+        {key: value for key, value in root.attrs.items() if key != "pairfree"}
+    )  # no loss: ours alone
     code, said, err = pairfree("verify", "in", "out")
     assert code == 1
     assert err == ""
@@ -95,13 +114,17 @@ def test_verify_refuses_what_is_not_there(pairfree, files):
         assert "no such" in err
 
 
-def test_an_image_larger_than_its_share_of_memory_is_denoised_as_the_same_in_memory(pairfree, files, tmp_path, monkeypatch):
+def test_an_image_larger_than_its_share_of_memory_is_denoised_as_the_same_in_memory(
+    pairfree, files, tmp_path, monkeypatch
+):
     """So that tiles of a file that is never loaded are those of one that is."""
     pairfree("denoise", "run", "in", "--out", "loaded")
     monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-9)
     pairfree("denoise", "run", "in", "--out", "stays")
     for name in ("a.ome.tif", "b.ome.zarr", "c.mrc", "deep/d.png"):
-        np.testing.assert_array_equal(open_image(tmp_path / "stays" / name).pixels, open_image(tmp_path / "loaded" / name).pixels)
+        np.testing.assert_array_equal(
+            open_image(tmp_path / "stays" / name).pixels, open_image(tmp_path / "loaded" / name).pixels
+        )
     assert not list((tmp_path / "stays").glob(".*"))
 
 

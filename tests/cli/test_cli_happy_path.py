@@ -48,14 +48,35 @@ def test_from_clean_files_to_scores(pairfree, tmp_path):
     (tmp_path / "clean").mkdir()
     for number in range(2):
         Pillow.fromarray(scene(number)).save(tmp_path / f"clean/{number}.png")
-    assert "2 files" in pairfree("simulate", "clean", "--noise", "gaussian:sigma=25", "--out", "noisy", "--seed", "3")
-    resolved = tomllib.loads(pairfree("train", "noisy", "--out", "run", "--method", "nb2nb", "--seed", "7", "--dry-run", *FAST))
-    assert (resolved["method"], resolved["seed"], resolved["steps"], resolved["data"]["images"]) == ("nb2nb", 7, 3, 2)
+    assert "2 files" in pairfree(
+        "simulate", "clean", "--noise", "gaussian:sigma=25", "--out", "noisy", "--seed", "3"
+    )
+    resolved = tomllib.loads(
+        pairfree("train", "noisy", "--out", "run", "--method", "nb2nb", "--seed", "7", "--dry-run", *FAST)
+    )
+    assert (resolved["method"], resolved["seed"], resolved["steps"], resolved["data"]["images"]) == (
+        "nb2nb",
+        7,
+        3,
+        2,
+    )
     assert not (tmp_path / "run").exists()
     assert "report: run/report.html" in pairfree("train", "noisy", "--out", "run", "--method", "nb2nb", *FAST)
     assert "<html" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "2 files" in pairfree("denoise", "run", "noisy", "--out", "out")
-    told = pairfree("evaluate", "--denoised", "out", "--clean", "clean", "--noisy", "noisy", "--data-range", "255", "--json", "scores.json")
+    told = pairfree(
+        "evaluate",
+        "--denoised",
+        "out",
+        "--clean",
+        "clean",
+        "--noisy",
+        "noisy",
+        "--data-range",
+        "255",
+        "--json",
+        "scores.json",
+    )
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert f"{scores['scores']['0']['psnr_db']:.2f}" in told
     assert 10 < scores["scores"]["0"]["psnr_db"] < 40
@@ -68,7 +89,9 @@ def test_from_clean_files_to_scores(pairfree, tmp_path):
 
 
 def test_simulated_noise_leaves_transparency_alone(pairfree, tmp_path):
-    rgba = np.stack([scene(0), scene(1), scene(2), np.where(scene(3) > 120, 255, 40).astype(np.uint8)], axis=-1)
+    rgba = np.stack(
+        [scene(0), scene(1), scene(2), np.where(scene(3) > 120, 255, 40).astype(np.uint8)], axis=-1
+    )
     Pillow.fromarray(rgba).save(tmp_path / "clean.png")
     pairfree("simulate", "clean.png", "--noise", "gaussian:sigma=25", "--out", "noisy")
     found = np.asarray(Pillow.open(tmp_path / "noisy/clean.png"))
@@ -83,7 +106,13 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
         (tmp_path / folder).mkdir()
         image = rng.normal(scene(seed), 20 if folder == "noisy" else 1)
         tifffile.imwrite(tmp_path / folder / "1.tif", image.astype(np.float32))
-    small = ["--set=width=4", "--set=extractor_width=4", "--set=extractor_depth=3", "--set=critic_width=4", "--set=blocks=1"]
+    small = [
+        "--set=width=4",
+        "--set=extractor_width=4",
+        "--set=extractor_depth=3",
+        "--set=critic_width=4",
+        "--set=blocks=1",
+    ]
     fast = [*small, "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]
     plan = tomllib.loads(pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", "--dry-run", *fast))
     assert plan["method"] == "iscl"
@@ -97,7 +126,9 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
     with torch.no_grad():
         seen = model.method.transplant(inside)
         first, noise = model.method.ensemble.denoise(seen), model.method.ensemble.extract(seen)
-    expected = (first - (seen - noise).clamp(-1, 1)).abs()[0, 0].numpy() / 2 * model.predictor.normalizer.scale
+    expected = (
+        (first - (seen - noise).clamp(-1, 1)).abs()[0, 0].numpy() / 2 * model.predictor.normalizer.scale
+    )
     assert (apart.dtype, apart.shape) == (np.float32, image.shape)
     np.testing.assert_allclose(apart, expected, rtol=1e-3, atol=1e-3 * expected.max())
     found = re.search(r"weights\W+([\d,]+)", pairfree("info", "run"))
@@ -111,11 +142,24 @@ def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
     for name, offset in (("noisy", 0), ("clean", 1)):
         (tmp_path / name).mkdir()
         tifffile.imwrite(
-            tmp_path / name / "a.tif", scene(0, dtype=np.uint16) + np.random.default_rng(offset).integers(0, 99, (48, 56), np.uint16)
+            tmp_path / name / "a.tif",
+            scene(0, dtype=np.uint16) + np.random.default_rng(offset).integers(0, 99, (48, 56), np.uint16),
         )
     pairfree("train", "noisy", "--target", "clean", "--method", "n2n", "--seed", "5", "--out", "first", *FAST)
     pairfree("train", "--config", "first/config.toml", "--out", "second")
-    pairfree("train", "--config", "first/config.toml", "--out", "third", "--seed", "6", "--set", "width=8", "--steps", "2")
+    pairfree(
+        "train",
+        "--config",
+        "first/config.toml",
+        "--out",
+        "third",
+        "--seed",
+        "6",
+        "--set",
+        "width=8",
+        "--steps",
+        "2",
+    )
     image = scene(3, dtype=np.uint16)
     first, second, third = (pf.load(tmp_path / name) for name in ("first", "second", "third"))
     np.testing.assert_array_equal(first.denoise(image), second.denoise(image))
@@ -145,7 +189,9 @@ def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):
     told = pairfree("info", "out/stack.tif")
     for fact in ("Z 0.5", "Y 0.1", "X 0.1"):
         assert fact in told
-    np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out/sub/alpha.png"))[..., 1], grey_alpha[..., 1])
+    np.testing.assert_array_equal(
+        np.asarray(Pillow.open(tmp_path / "out/sub/alpha.png"))[..., 1], grey_alpha[..., 1]
+    )
     assert np.load(tmp_path / "out/sub/values.npy").dtype == np.float64
 
 
@@ -170,7 +216,10 @@ def test_warnings_and_clipping_are_told_on_stderr(pairfree, no_report, tmp_path,
     assert "flat.npy: all pixels are 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "size"), [("2GB", 2e9), ("500 MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("4096", 4096), ("1tib", 2**40)])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2e9), ("500 MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("4096", 4096), ("1tib", 2**40)],
+)
 def test_sizes_are_read(text, size):
     assert parse_bytes(text) == size
 
@@ -191,7 +240,15 @@ def test_demo_ends_with_the_paths_of_what_it_made(pairfree, tmp_path):
         assert (after.dtype, after.shape) == (noisy.dtype, noisy.shape)
     page = (tmp_path / "shown/report.html").read_text()
     assert "report:   shown/report.html" in said
-    for words in ("IDDP", "Huang et al.", "Muon", "Ramani", "warm start", "minutes", "Correlation of neighbouring pixels"):
+    for words in (
+        "IDDP",
+        "Huang et al.",
+        "Muon",
+        "Ramani",
+        "warm start",
+        "minutes",
+        "Correlation of neighbouring pixels",
+    ):
         assert words in page
 
 
@@ -202,7 +259,9 @@ def test_numbers_that_are_none_are_null_in_json(pairfree, tmp_path):
         (tmp_path / name).mkdir()
         Pillow.fromarray(pixels).save(tmp_path / name / "flat.png")
     pairfree("evaluate", "--denoised", "denoised", "--noisy", "noisy", "--json", "evidence.json")
-    found = json.loads((tmp_path / "evidence.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    found = json.loads(
+        (tmp_path / "evidence.json").read_text(), parse_constant=lambda word: pytest.fail(word)
+    )
     assert found["evidence"]["flat"]["gain"] is None
     assert found["evidence"]["flat"]["std"] > 4
 
@@ -220,7 +279,9 @@ def test_transparency_is_not_scored(pairfree, tmp_path):
     ):
         (tmp_path / folder).mkdir()
         Pillow.fromarray(pixels).save(tmp_path / folder / "im.png")
-    first, second = (pf.evaluate(tmp_path / one, tmp_path / two, 255)["im"] for one, two in (("d", "c"), ("e", "b")))
+    first, second = (
+        pf.evaluate(tmp_path / one, tmp_path / two, 255)["im"] for one, two in (("d", "c"), ("e", "b"))
+    )
     assert first == second
     assert pf.evaluate(tmp_path / "a", tmp_path / "b", 255)["im"].nrmse == 0
 
@@ -229,10 +290,14 @@ def test_a_runs_config_with_another_method_or_preset_takes_those_settings(pairfr
     (tmp_path / "noisy").mkdir()
     Pillow.fromarray(scene(0)).save(tmp_path / "noisy/a.png")
     pairfree("train", "noisy", "--out", "run", "--method", "iddp", *FAST)
-    said = tomllib.loads(pairfree("train", "--config", "run/config.toml", "--method", "n2v", "--out", "run2", "--dry-run"))
+    said = tomllib.loads(
+        pairfree("train", "--config", "run/config.toml", "--method", "n2v", "--out", "run2", "--dry-run")
+    )
     assert said["method"] == "n2v"
     assert "alpha" not in said["settings"]
-    said = tomllib.loads(pairfree("train", "--config", "run/config.toml", "--preset", "paper", "--out", "run2", "--dry-run"))
+    said = tomllib.loads(
+        pairfree("train", "--config", "run/config.toml", "--preset", "paper", "--out", "run2", "--dry-run")
+    )
     assert said["settings"]["net"] == "unet"
 
 

@@ -14,7 +14,9 @@ from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
 from pairfree.methods.base import At, Method, Needs
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
-no_bm3d = pytest.mark.skipif(importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed")
+no_bm3d = pytest.mark.skipif(
+    importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"
+)
 ALL = [pytest.param(key, marks=no_bm3d) if key == "bm3d" else key for key in METHODS]
 TRAINED = [key for key in METHODS if METHODS[key].trains]
 
@@ -23,7 +25,9 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-PROMISED = "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s gcbd cyclegan quan uidnet dncnn-b bm3d"
+PROMISED = (
+    "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s gcbd cyclegan quan uidnet dncnn-b bm3d"
+)
 
 
 def test_tables_agree():
@@ -70,8 +74,17 @@ def test_steps_run_and_denoise_keeps_shape_and_type(key, channels, small):
 
 def learned(method):
     """Weights that an optimiser changes, by network and name."""
-    held = {id(value) for one in method.optimizers.values() for group in one.param_groups for value in group["params"]}
-    named = ((f"{name}/{key}", value) for name, net in method.networks.items() for key, value in net.named_parameters())
+    held = {
+        id(value)
+        for one in method.optimizers.values()
+        for group in one.param_groups
+        for value in group["params"]
+    }
+    named = (
+        (f"{name}/{key}", value)
+        for name, net in method.networks.items()
+        for key, value in net.named_parameters()
+    )
     return {name: value.detach().clone() for name, value in named if id(value) in held}
 
 
@@ -85,7 +98,9 @@ def test_every_stage_changes_weights_and_all_networks_change(key, small):
         for k in range(steps):
             at = At(0, number * steps + k, stage.name, k, steps)
             method.step(data.batch(0, at.step, 2), at)
-        assert any(not torch.equal(before[name], value) for name, value in learned(method).items()), stage.name
+        assert any(not torch.equal(before[name], value) for name, value in learned(method).items()), (
+            stage.name
+        )
     after, copied = learned(method), small.copied(method)
     for network in method.networks:
         names = [name for name in after if name.startswith(f"{network}/")]
@@ -203,7 +218,9 @@ def test_the_receptive_field_does_not_hang_on_the_gradient_of_clamp(key, small, 
     """Measured 0 px for iscl, cyclegan and quan with PyTorch 2.15 instead of 22, and planes larger than a tile got seams."""
     denoiser = small.method(key).denoiser
     expected = measured_receptive_field_px(denoiser, 1)
-    monkeypatch.setattr(torch.Tensor, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max))
+    monkeypatch.setattr(
+        torch.Tensor, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max)
+    )
     monkeypatch.setattr(torch, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max))
     assert measured_receptive_field_px(denoiser, 1) == expected > 0
 
@@ -245,8 +262,17 @@ def test_divergence_is_refused_before_anything_changes(key, poison, small):
             method.step(batch, at)
         assert ("gradient" if hooks else "non-finite") in str(caught.value)
         first = name == next(iter(method.optimizers))
-        own = "" if first or "batch" in poison else (f"opt/{name}/", *(f"net/{one}/" for one in name.split(", ")))
-        assert same(*({key: value for key, value in found.items() if key.startswith(own)} for found in (method.tensors(), stored)))
+        own = (
+            ""
+            if first or "batch" in poison
+            else (f"opt/{name}/", *(f"net/{one}/" for one in name.split(", ")))
+        )
+        assert same(
+            *(
+                {key: value for key, value in found.items() if key.startswith(own)}
+                for found in (method.tensors(), stored)
+            )
+        )
         for hook in hooks:
             hook.remove()
         small.last_stage_step(method, data)  # and it goes on from there

@@ -32,7 +32,9 @@ def test_what_is_missing_is_the_mean_of_what_is_near() -> None:
     there = np.isfinite(image)
     np.testing.assert_array_equal(made[there], image[there])
     for row, column in ((40, 50), (70, 3), (100, 100), (39, 44)):
-        around = image[0, max(0, row - REACH_PX) : row + REACH_PX + 1, max(0, column - REACH_PX) : column + REACH_PX + 1]
+        around = image[
+            0, max(0, row - REACH_PX) : row + REACH_PX + 1, max(0, column - REACH_PX) : column + REACH_PX + 1
+        ]
         assert made[0, row, column] == pytest.approx(around[np.isfinite(around)].mean(), rel=1e-5)
     assert made[0, 0, 0] == -1.0
     whole = np.ones((1, 5, 5))
@@ -51,7 +53,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with pytest.raises(InputError, match="--nan mask"):
         pf.train([holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False)
-    pf.train([holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False, nan="mask")
+    pf.train(
+        [holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False, nan="mask"
+    )
     return folder / "run"
 
 
@@ -64,7 +68,9 @@ def test_only_missing_pixels_are_missing_in_the_result(run: Path, max_bytes: flo
     done = model.denoise(image)
     np.testing.assert_array_equal(np.isnan(done), np.isnan(image))
     np.testing.assert_array_equal(np.isinf(done), np.isinf(image))
-    np.testing.assert_allclose(done, pf.load(run, nan="mask").denoise(image), rtol=0, atol=1e-3)  # in tiles as whole
+    np.testing.assert_allclose(
+        done, pf.load(run, nan="mask").denoise(image), rtol=0, atol=1e-3
+    )  # in tiles as whole
     full = RNG.normal(100, 10, (50, 50)).astype(np.float32)
     np.testing.assert_array_equal(model.denoise(full), pf.load(run, max_bytes=max_bytes).denoise(full))
 
@@ -74,7 +80,9 @@ def test_files_keep_their_holes(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.tif: \d+ of 16800 pixels are NaN or Inf"):
         pf.denoise(run, tmp_path / "a.tif", tmp_path / "out")
     pf.denoise(run, tmp_path / "a.tif", tmp_path / "out", nan="mask")
-    np.testing.assert_array_equal(np.isfinite(tifffile.imread(tmp_path / "out/a.tif")), np.isfinite(tifffile.imread(tmp_path / "a.tif")))
+    np.testing.assert_array_equal(
+        np.isfinite(tifffile.imread(tmp_path / "out/a.tif")), np.isfinite(tifffile.imread(tmp_path / "a.tif"))
+    )
 
 
 def test_a_dry_run_and_an_evaluation_of_what_has_holes(run: Path, tmp_path: Path, pairfree) -> None:  # type: ignore[no-untyped-def]
@@ -91,7 +99,13 @@ def test_a_stopped_run_remembers_it(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", holed())
     with pytest.raises(PairfreeError, match="stopped at step 2"):
         pf.train(
-            tmp_path / "a.tif", method="n2v", steps=4, out=tmp_path / "run", settings=SETTINGS, nan="mask", on_step=lambda n, *_: n == 2
+            tmp_path / "a.tif",
+            method="n2v",
+            steps=4,
+            out=tmp_path / "run",
+            settings=SETTINGS,
+            nan="mask",
+            on_step=lambda n, *_: n == 2,
         )
     pf.train(out=tmp_path / "run", resume=True, report=False)
 

@@ -52,7 +52,9 @@ def test_8_bit_keeps_its_natural_scale():
     """0..255 -> 0..1, so that a published sigma means what it says, however dark the image."""
     dark = np.full((8, 8), 3, np.uint8)
     assert fit_normalizer([dark], [dark.dtype]) == Normalizer(0.0, 255.0)
-    assert Normalizer(0.0, 255.0).apply(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx([0.0, 0.2, 1.0])
+    assert Normalizer(0.0, 255.0).apply(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx(
+        [0.0, 0.2, 1.0]
+    )
 
 
 def test_one_other_type_among_8_bit_files_fits_all_of_them():
@@ -70,7 +72,10 @@ def test_percentiles_go_to_0_and_1_and_a_hot_pixel_does_not_squeeze_the_picture(
 
 
 def test_the_fit_pools_all_planes_and_channels():
-    planes = [np.zeros((100, 100), np.float32), np.stack([np.full((50, 50), v, np.float32) for v in (4.0, 10.0)])]
+    planes = [
+        np.zeros((100, 100), np.float32),
+        np.stack([np.full((50, 50), v, np.float32) for v in (4.0, 10.0)]),
+    ]
     planes[0][:, 50:] = 2.0
     normalizer = fit_normalizer(planes, [plane.dtype for plane in planes])
     assert normalizer == Normalizer(0.0, 10.0)
@@ -88,7 +93,9 @@ def test_constant_images_are_refused():
         fit_normalizer([image, image], [image.dtype] * 2)
 
 
-@pytest.mark.parametrize(("offset", "scale"), [(0.0, 0.0), (0.0, -1.0), (np.nan, 1.0), (0.0, np.inf), (np.inf, 1.0), (0.0, np.nan)])
+@pytest.mark.parametrize(
+    ("offset", "scale"), [(0.0, 0.0), (0.0, -1.0), (np.nan, 1.0), (0.0, np.inf), (np.inf, 1.0), (0.0, np.nan)]
+)
 def test_a_map_that_cannot_be_inverted_is_refused(offset, scale):
     with pytest.raises(CheckpointError, match="not a usable intensity map"):
         Normalizer(offset, scale)

@@ -22,7 +22,10 @@ SHAPES = [(2, 5, 9), (2, 12, 4), (2, 4, 4), (2, 7, 7)]
 def planes(shapes=SHAPES) -> list[np.ndarray]:
     """Planes whose pixels are all different, across planes and channels."""
     starts = itertools.accumulate([0] + [int(np.prod(shape)) for shape in shapes])
-    return [np.arange(start, start + np.prod(shape), dtype=np.float32).reshape(shape) for start, shape in zip(starts, shapes)]
+    return [
+        np.arange(start, start + np.prod(shape), dtype=np.float32).reshape(shape)
+        for start, shape in zip(starts, shapes)
+    ]
 
 
 def symmetry(patch: np.ndarray, k: int) -> np.ndarray:
@@ -111,12 +114,18 @@ def test_counted_seeds_never_change():
     """Written down once: a checkpoint of today must resume the same with any later version."""
     assert counted_seed(0, 0, "patches") == 5821640704074881243
     assert counted_seed(1, 23, "mask") == 60517840441932769
-    assert torch.rand(1, generator=generator(0, 0, "patches"), dtype=torch.float64).item() == 0.13214078109768967
+    assert (
+        torch.rand(1, generator=generator(0, 0, "patches"), dtype=torch.float64).item() == 0.13214078109768967
+    )
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40), st.text(max_size=10))
 def test_counted_seeds_fit_a_generator_and_differ(seed, step, purpose):
-    found = {counted_seed(seed, step, purpose), counted_seed(seed, step + 1, purpose), counted_seed(seed + 1, step, purpose)}
+    found = {
+        counted_seed(seed, step, purpose),
+        counted_seed(seed, step + 1, purpose),
+        counted_seed(seed + 1, step, purpose),
+    }
     assert len(found | {counted_seed(seed, step, purpose + "x")}) == 4
     assert all(0 <= value < 2**63 for value in found)
 
@@ -126,7 +135,9 @@ def test_every_place_and_symmetry_is_equally_likely():
     pool, draws = PatchPool(planes(), "cpu", 4), 40_000
     places = pool.draw(0, 0, draws).numpy()
     keys, counts = np.unique(places[:, :3], axis=0, return_counts=True)
-    expected = {(i, top, left) for i, (_, h, w) in enumerate(SHAPES) for top in range(h - 3) for left in range(w - 3)}
+    expected = {
+        (i, top, left) for i, (_, h, w) in enumerate(SHAPES) for top in range(h - 3) for left in range(w - 3)
+    }
     assert {tuple(key) for key in keys} == expected
     for found in (counts, np.bincount(places[:, 3], minlength=8)):
         mean = draws / len(found)
@@ -135,7 +146,11 @@ def test_every_place_and_symmetry_is_equally_likely():
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 99))
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.integers(0, 99),
+)
 def test_patches_of_any_shapes_hold_pixels_of_one_image_only(shapes, patch_px, step):
     """Images of any size, smaller than the patch too: every patch value comes from the image drawn, none from its neighbours in memory."""
     made = planes([(1, *shape) for shape in shapes])

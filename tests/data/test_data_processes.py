@@ -56,7 +56,9 @@ def words_of(*arguments: str | int | float | Path, together: int = 2) -> list[st
 
 
 def command(*arguments: str | int | float | Path, together: int = 2) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words_of(*arguments, together=together), capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        words_of(*arguments, together=together), capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -65,7 +67,17 @@ def weights(run: Path) -> dict[str, np.ndarray]:
 
 
 def test_two_train_what_one_trains(folder: Path, tmp_path: Path) -> None:
-    given = ("train", folder / "noisy", "--target", folder / "clean", "--method", "n2c", "--steps", 12, *SETTINGS)
+    given = (
+        "train",
+        folder / "noisy",
+        "--target",
+        folder / "clean",
+        "--method",
+        "n2c",
+        "--steps",
+        12,
+        *SETTINGS,
+    )
     both = command(*given, "--out", tmp_path / "both")
     assert both.returncode == 0, both.stderr
     assert both.stdout.count("run:") == 1
@@ -84,7 +96,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(folder: Path, tmp_path: Path) -> None
     given = ("train", folder / "noisy", "--method", "n2v", "--steps", 600, *SETTINGS)
     whole = command(*given, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    begun = subprocess.Popen(words_of(*given, "--out", tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    begun = subprocess.Popen(
+        words_of(*given, "--out", tmp_path / "run"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while len(steps_of(tmp_path / "run")) < 20 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -118,10 +135,17 @@ def test_minutes_are_counted_by_the_first(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--set", "batch_size=5"), "cannot be shared by 2 processes"), (("--method", "dip"), "without torchrun")],
+    [
+        (("--set", "batch_size=5"), "cannot be shared by 2 processes"),
+        (("--method", "dip"), "without torchrun"),
+    ],
 )
-def test_what_cannot_be_shared_is_one_line(folder: Path, tmp_path: Path, options: tuple[str, ...], words: str) -> None:
-    refused = command("train", folder / "noisy", "--steps", 4, "--device", "cpu", "--out", tmp_path / "run", *options)
+def test_what_cannot_be_shared_is_one_line(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    refused = command(
+        "train", folder / "noisy", "--steps", 4, "--device", "cpu", "--out", tmp_path / "run", *options
+    )
     assert refused.returncode != 0
     assert words in refused.stderr
     assert "pairfree/data/processes.py" not in refused.stderr  # no traceback of ours

@@ -54,7 +54,9 @@ def test_nan_is_named_with_count_and_place():
     pixels = ramp(6, 7)
     pixels[2, 5] = np.nan
     pixels[4, 1] = np.inf
-    with pytest.raises(InputError, match=r"bad\.tif: 2 of 42 pixels are NaN or Inf, the first at row 2, column 5"):
+    with pytest.raises(
+        InputError, match=r"bad\.tif: 2 of 42 pixels are NaN or Inf, the first at row 2, column 5"
+    ):
         image_set(bad=pixels)
 
 
@@ -80,7 +82,9 @@ def test_whole_numbers_and_finite_values_pass():
 
 
 def test_grey_and_colour_in_one_set_are_refused_by_name():
-    with pytest.raises(InputError, match=r"b\.tif: is colour, but a\.tif is grey; train grey and colour images apart"):
+    with pytest.raises(
+        InputError, match=r"b\.tif: is colour, but a\.tif is grey; train grey and colour images apart"
+    ):
         image_set(a=ramp(4, 4), b=ramp(4, 4, 3))
     with pytest.raises(InputError, match=r"b\.tif: is grey, but a\.tif is colour"):
         image_set(a=ramp(4, 4, 4), b=ramp(4, 4, 2))
@@ -143,7 +147,10 @@ def test_a_missing_partner_is_named():
 
 
 def test_partners_of_other_shape_are_refused():
-    with pytest.raises(InputError, match=r"a\.tif: shape \(1, 4, 4\), its partner a\.tif \(1, 4, 5\); partners must be registered"):
+    with pytest.raises(
+        InputError,
+        match=r"a\.tif: shape \(1, 4, 4\), its partner a\.tif \(1, 4, 5\); partners must be registered",
+    ):
         matched(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 5)))
     with pytest.raises(InputError, match="registered"):
         matched(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 4, 3)))
@@ -222,7 +229,14 @@ def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path
     assert torch.allclose(apart, torch.full_like(apart, 10.0), atol=1e-3)
     assert resolve(tmp_path / "noisy", **common).noisy.pixels == 4 * 2**20
     with pytest.raises(Stopped):
-        pf.train(tmp_path / "noisy", max_bytes=bound, steps=3, out=tmp_path / "run", on_step=lambda done, *_: done == 1, **common)
+        pf.train(
+            tmp_path / "noisy",
+            max_bytes=bound,
+            steps=3,
+            out=tmp_path / "run",
+            on_step=lambda done, *_: done == 1,
+            **common,
+        )
     assert again(tmp_path / "run/config.toml")["max_bytes"] == bound
     pf.train(out=tmp_path / "run", resume=True)
     with pytest.raises(ConfigError, match=r"too little to train: give --max-memory above"):

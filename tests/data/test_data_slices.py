@@ -38,7 +38,9 @@ def numbered(axes: str, *shape: int) -> Image:
         ("QQYX", (2, 5), (1, 3), [6, 7, 8, 9, 8]),
     ],
 )
-def test_a_slice_with_those_around_it(axes: str, shape: tuple[int, ...], index: tuple[int, ...], expected: list[int]) -> None:
+def test_a_slice_with_those_around_it(
+    axes: str, shape: tuple[int, ...], index: tuple[int, ...], expected: list[int]
+) -> None:
     image = numbered(axes, *shape)
     found = together(lambda place: image.plane(place)[None], image, index, stack_axis(image, 2, "a"), 2)
     assert found[:, 0, 0].tolist() == expected
@@ -47,7 +49,9 @@ def test_a_slice_with_those_around_it(axes: str, shape: tuple[int, ...], index: 
 def test_training_sees_whole_windows_only(tmp_path: Path) -> None:
     image = numbered("TZYX", 2, 5)
     assert list(inner(image, 1, 2)) == [(0, 2), (1, 2)]
-    tifffile.imwrite(tmp_path / "a.tif", RNG.integers(0, 99, (5, 20, 30)).astype(np.uint8), metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif", RNG.integers(0, 99, (5, 20, 30)).astype(np.uint8), metadata={"axes": "ZYX"}
+    )
     found = read_set(find_images([tmp_path]), reading=Reading(slices_around=1))
     assert [plane.shape for plane in found.planes] == [(3, 20, 30)] * 3
     assert found.names == ["a.tif[1]", "a.tif[2]", "a.tif[3]"]
@@ -56,11 +60,19 @@ def test_training_sees_whole_windows_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "axes"), [((20, 30), "YX"), ((2, 20, 30), "ZYX"), ((3, 20, 30), "CYX"), ((5, 20, 30, 3), "ZYXS")], ids=str
+    ("pixels", "axes"),
+    [((20, 30), "YX"), ((2, 20, 30), "ZYX"), ((3, 20, 30), "CYX"), ((5, 20, 30, 3), "ZYXS")],
+    ids=str,
 )
 def test_what_is_no_stack_is_refused(tmp_path: Path, pixels: tuple[int, ...], axes: str) -> None:
     photometric = {"photometric": "rgb"} if axes.endswith("S") else {"photometric": "minisblack"}
-    tifffile.imwrite(tmp_path / "a.tif", RNG.integers(0, 99, pixels).astype(np.uint8), metadata={"axes": axes}, ome=True, **photometric)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        RNG.integers(0, 99, pixels).astype(np.uint8),
+        metadata={"axes": axes},
+        ome=True,
+        **photometric,
+    )
     with pytest.raises(InputError, match=r"a\.tif: (is not a stack|has 3 colours)"):
         pf.train(tmp_path / "a.tif", method="n2v", steps=1, settings=SETTINGS, slices_around=1)
 
@@ -79,7 +91,16 @@ class Shifted(torch.nn.Module):
 @pytest.mark.parametrize("max_bytes", [2e9, 3e6])
 def test_results_are_the_middle_of_each_window(tmp_path: Path, max_bytes: float) -> None:
     stack = RNG.integers(0, 2**16, (6, 150, 140)).astype(np.uint16)
-    pf.train(stack, method="n2v", steps=1, out=tmp_path / "run", settings={"patch_px": 32}, net=Shifted(), slices_around=1, report=False)
+    pf.train(
+        stack,
+        method="n2v",
+        steps=1,
+        out=tmp_path / "run",
+        settings={"patch_px": 32},
+        net=Shifted(),
+        slices_around=1,
+        report=False,
+    )
     model = pf.load(tmp_path / "run", net=Shifted(), max_bytes=max_bytes)
     done = model.denoise(stack, axes="ZYX")
     np.testing.assert_array_equal(done, stack[[1, 0, 1, 2, 3, 4]])
@@ -89,14 +110,27 @@ def test_results_are_the_middle_of_each_window(tmp_path: Path, max_bytes: float)
 
 def test_files_reports_and_resumed_runs(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    tifffile.imwrite(tmp_path / "in/a.tif", RNG.integers(0, 999, (5, 64, 64)).astype(np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "in/a.tif",
+        RNG.integers(0, 999, (5, 64, 64)).astype(np.uint16),
+        imagej=True,
+        metadata={"axes": "ZYX"},
+    )
     with pytest.raises(Exception, match="stopped at step 2"):
         pf.train(
-            tmp_path / "in", method="iddp", steps=4, out=tmp_path / "run", settings=SETTINGS, slices_around=1, on_step=lambda n, *_: n == 2
+            tmp_path / "in",
+            method="iddp",
+            steps=4,
+            out=tmp_path / "run",
+            settings=SETTINGS,
+            slices_around=1,
+            on_step=lambda n, *_: n == 2,
         )
     pf.train(out=tmp_path / "run", resume=True)
     assert "Slices around each" in (tmp_path / "run/report.html").read_text()
-    assert api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels == 5 * 64 * 64
+    assert (
+        api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels == 5 * 64 * 64
+    )
     assert seconds_needed(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out"))[0] > 0
     pf.denoise(tmp_path / "run", tmp_path / "in", tmp_path / "out")
     with pytest.raises(ConfigError, match="trained with 1 slices around each, not 0"):

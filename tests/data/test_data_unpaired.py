@@ -12,7 +12,9 @@ from pairfree.data.unpaired import SAME_SCENE, fit_unpaired, scene, shared_scene
 from pairfree.noise.simulate import simulate
 
 
-def scenes(count: int, seed: int, shape: tuple[int, int] = (256, 320), dtype: type = np.float32) -> list[np.ndarray]:
+def scenes(
+    count: int, seed: int, shape: tuple[int, int] = (256, 320), dtype: type = np.float32
+) -> list[np.ndarray]:
     """Blobs of 12 px, 20..230."""
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.standard_normal(shape), 6) for _ in range(count)]
@@ -34,12 +36,18 @@ def test_equal_types_get_one_map_that_holds_both():
     bright, dark = array_set(scenes(2, 0)), array_set([image * 0.5 for image in scenes(2, 1)])
     ours, theirs = fit_unpaired(dark, bright)
     assert ours == theirs
-    assert all((normalised := ours.apply(plane)).min() > -0.05 and normalised.max() < 1.05 for plane in (*dark.planes, *bright.planes))
+    assert all(
+        (normalised := ours.apply(plane)).min() > -0.05 and normalised.max() < 1.05
+        for plane in (*dark.planes, *bright.planes)
+    )
     assert ours.apply(dark.planes[0]).mean() < ours.apply(bright.planes[0]).mean() - 0.1
 
 
 def test_other_types_get_a_map_each():
-    wide, narrow = array_set([(image * 200).astype(np.uint16) for image in scenes(2, 0)]), array_set(scenes(2, 1, dtype=np.uint8))
+    wide, narrow = (
+        array_set([(image * 200).astype(np.uint16) for image in scenes(2, 0)]),
+        array_set(scenes(2, 1, dtype=np.uint8)),
+    )
     ours, theirs = fit_unpaired(wide, narrow)
     assert 190 < theirs.scale < 215
     assert ours.scale > 100 * 200
@@ -85,7 +93,12 @@ def test_other_scenes_are_not(spec):
 def test_images_of_other_sizes_blank_ones_and_tiny_ones_are_not_compared():
     image = scenes(1, 0)[0]
     assert shared_scenes(array_set([image]), array_set([image[:128]])) == []
-    assert shared_scenes(array_set([image, np.full_like(image, 7)]), array_set([np.full_like(image, 7), scenes(1, 3)[0]])) == []
+    assert (
+        shared_scenes(
+            array_set([image, np.full_like(image, 7)]), array_set([np.full_like(image, 7), scenes(1, 3)[0]])
+        )
+        == []
+    )
     assert shared_scenes(array_set([image[:40, :40]]), array_set([image[:40, :40]])) == []
 
 

@@ -47,10 +47,16 @@ def files(tmp_path: Path) -> Path:
     """A TIFF stack, a Zarr array and a float image, of several tiles each."""
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
-    tifffile.imwrite(tmp_path / "in/a.tif", rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16), compression="zlib")
-    array = zarr.create_array(str(tmp_path / "in/b.zarr"), shape=(500, 450), chunks=(128, 128), dtype="uint16")
+    tifffile.imwrite(
+        tmp_path / "in/a.tif", rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16), compression="zlib"
+    )
+    array = zarr.create_array(
+        str(tmp_path / "in/b.zarr"), shape=(500, 450), chunks=(128, 128), dtype="uint16"
+    )
     array[...] = rng.integers(0, 2**16, (500, 450))
-    deep = zarr.create_array(str(tmp_path / "in/d.zarr"), shape=(5, 300, 260), chunks=(3, 64, 64), dtype="uint16")
+    deep = zarr.create_array(
+        str(tmp_path / "in/d.zarr"), shape=(5, 300, 260), chunks=(3, 64, 64), dtype="uint16"
+    )
     deep[...] = rng.integers(0, 2**16, (5, 300, 260))
     np.save(tmp_path / "in/c.npy", rng.normal(0, 1, (300, 500)).astype(np.float32))
     return tmp_path / "in"
@@ -70,11 +76,15 @@ def here(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: Path) -> None:
     counted: list[int] = []
     alone = pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
-    together = pf.denoise(run, files, tmp_path / "together", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=counted.append)
+    together = pf.denoise(
+        run, files, tmp_path / "together", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=counted.append
+    )
     assert sum(counted) == 2 * 400 * 300 + 500 * 450 + 300 * 500 + 5 * 300 * 260
     assert [(one.pixels, one.clipped) for one in alone] == [(one.pixels, one.clipped) for one in together]
     for name in ("a.tif", "b.zarr", "c.npy", "d.zarr"):
-        np.testing.assert_array_equal(open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
+        np.testing.assert_array_equal(
+            open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels
+        )
 
 
 def test_tasks_share_the_cores_of_their_machine() -> None:
@@ -84,12 +94,16 @@ def test_tasks_share_the_cores_of_their_machine() -> None:
 
 
 @pytest.mark.parametrize(("beside", "most", "expected"), [(1, 0, 6), (4, 0, 1), (2, 2, 2), (9, 0, 1)])
-def test_a_task_takes_its_share_of_threads(beside: int, most: int, expected: int, run: Path, files: Path, monkeypatch) -> None:
+def test_a_task_takes_its_share_of_threads(
+    beside: int, most: int, expected: int, run: Path, files: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
     threads = torch.get_num_threads()
     model = pf.load(run)
     try:
-        parts = cluster.work(model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500)), beside, most)
+        parts = cluster.work(
+            model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500)), beside, most
+        )
         assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(threads)
@@ -98,7 +112,9 @@ def test_a_task_takes_its_share_of_threads(beside: int, most: int, expected: int
 
 def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as one after the other."""
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
+    )
     nn.init.zeros_(net[1].rho)  # instance statistics alone
     model = Model(Predictor(small.method("n2v", net=net), Normalizer(0.0, 1.0), 1, core_px=64), {})
     assert model.predictor.instance_layers
@@ -125,7 +141,9 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
         torch.set_num_threads(threads)
 
 
-def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(run: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
+    run: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dask tries a task again, on the same copy of the model, whose tiles a shortage has made smaller."""
     model, threads = pf.load(run, max_bytes=TILE_BYTES), torch.get_num_threads()
     arguments = model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500))
@@ -180,7 +198,9 @@ def test_stopped_work_goes_on_by_one_process(run: Path, files: Path, tmp_path: P
     pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
     pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
     for name in ("a.tif", "b.zarr", "c.npy", "d.zarr"):
-        np.testing.assert_array_equal(open_image(tmp_path / "out" / name).pixels, open_image(tmp_path / "alone" / name).pixels)
+        np.testing.assert_array_equal(
+            open_image(tmp_path / "out" / name).pixels, open_image(tmp_path / "alone" / name).pixels
+        )
 
 
 @pytest.mark.usefixtures("here")
@@ -214,5 +234,8 @@ def test_a_number_of_workers_that_is_none(scheduler: str) -> None:
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
-    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"), cluster.connected("tcp://127.0.0.1:9"):
+    with (
+        pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        cluster.connected("tcp://127.0.0.1:9"),
+    ):
         pass

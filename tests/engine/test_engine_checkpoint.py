@@ -33,7 +33,9 @@ def save(folder, step, value=1.0):
 
 def test_weights_that_share_memory_are_saved(tmp_path):
     weight = torch.ones(4, 3)
-    words = checkpoint.save(tmp_path, {**FACTS, "step": 1}, {"net/net/first": weight, "net/net/second": weight})
+    words = checkpoint.save(
+        tmp_path, {**FACTS, "step": 1}, {"net/net/first": weight, "net/net/second": weight}
+    )
     found = checkpoint.load(words).tensors
     assert torch.equal(found["net/net/first"], found["net/net/second"])
 
@@ -113,7 +115,9 @@ def check_truncations(whole, tmp_path, count):
     for suffix in (".json", ".safetensors"):
         size = whole.with_suffix(suffix).stat().st_size
         for left in {*np.linspace(0, size - 1, count // 2).astype(int).tolist(), size - 1}:
-            assert_refused_by_name(*damaged_copy(whole, tmp_path, suffix, lambda data, left=left: data[:left]))
+            assert_refused_by_name(
+                *damaged_copy(whole, tmp_path, suffix, lambda data, left=left: data[:left])
+            )
 
 
 def test_bit_flips_are_refused_by_name(whole, tmp_path):
@@ -133,7 +137,9 @@ def test_many_bit_flips_and_truncations(whole, tmp_path):
 def test_the_case_of_an_exponent_is_damage_too(whole, tmp_path):
     """1e-05 and 1E-05 are one number: only a comparison of the text sees this single flipped bit."""
     assert b"1e-05" in whole.read_bytes()
-    assert_refused_by_name(*damaged_copy(whole, tmp_path, ".json", lambda data: data.replace(b"1e-05", b"1E-05")))
+    assert_refused_by_name(
+        *damaged_copy(whole, tmp_path, ".json", lambda data: data.replace(b"1e-05", b"1E-05"))
+    )
 
 
 @pytest.mark.parametrize("key", sorted(checkpoint.FIELDS))
@@ -188,7 +194,9 @@ def header_of(size, header):
         b"",
         header_of(100_000_000, {}),
         header_of(2**63, {}),
-        header_of(120, {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}) + b" " * 40 + b"\0" * 8,
+        header_of(120, {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"})
+        + b" " * 40
+        + b"\0" * 8,
         b"\x80\x04\x95" + b"\0" * 30,  # the start of a pickle
         b"PK\x03\x04" + b"\0" * 30,  # the start of a .pt archive
     ],
@@ -259,8 +267,14 @@ def changed_tensors(run, change):
         (lambda found: found.pop("net/net/last.weight"), "net/net/last.weight"),
         (lambda found: found.update({"net/net/extra": torch.zeros(1)}), "net/net/extra"),
         (lambda found: found.update({"net/net/last.bias": torch.zeros(5)}), "net/net/last.bias"),
-        (lambda found: found.update({"net/net/last.bias": found["net/net/last.bias"].double()}), "net/net/last.bias"),
-        (lambda found: found.update({"net/net/last.bias": found["net/net/last.bias"].long()}), "net/net/last.bias"),
+        (
+            lambda found: found.update({"net/net/last.bias": found["net/net/last.bias"].double()}),
+            "net/net/last.bias",
+        ),
+        (
+            lambda found: found.update({"net/net/last.bias": found["net/net/last.bias"].long()}),
+            "net/net/last.bias",
+        ),
     ],
     ids=["missing", "extra", "shape", "float64", "int64"],
 )
@@ -271,7 +285,15 @@ def test_weights_that_do_not_fit_are_named(change, named, copied):
 
 
 @pytest.mark.parametrize(
-    "config", [{"width": "../x"}, {"no such key": 1}, {"net": "os.system"}, {"width": -4}, {"lr": -1.0}, {"net": "unet", "width": 8}]
+    "config",
+    [
+        {"width": "../x"},
+        {"no such key": 1},
+        {"net": "os.system"},
+        {"width": -4},
+        {"lr": -1.0},
+        {"net": "unet", "width": 8},
+    ],
 )
 def test_crafted_settings_are_checkpoint_errors(config, copied):
     words = checkpoint.listing(copied / "checkpoints")[-1]

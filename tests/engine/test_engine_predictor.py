@@ -101,7 +101,13 @@ def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core,
     assert (written == 1).all()
 
 
-@given(limit=st.floats(1e3, 1e9), per_px=st.floats(1, 1e4), halo=st.integers(0, 90), power=st.integers(0, 5), largest=st.integers(1, 2000))
+@given(
+    limit=st.floats(1e3, 1e9),
+    per_px=st.floats(1, 1e4),
+    halo=st.integers(0, 90),
+    power=st.integers(0, 5),
+    largest=st.integers(1, 2000),
+)
 @settings(max_examples=100, deadline=None)
 def test_core_for_memory_keeps_the_bound(limit, per_px, halo, power, largest):
     """Tile with halo fits the memory, unless not even one stride does."""
@@ -189,19 +195,25 @@ def test_statistics_come_from_a_sample_where_the_image_does_not_fit(max_px):
 
 def test_progress_counts_every_pixel_once():
     counted = []
-    Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, core_px=24).predict(np.zeros((1, 61, 35)), counted.append)
+    Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, core_px=24).predict(
+        np.zeros((1, 61, 35)), counted.append
+    )
     assert sum(counted) == 61 * 35
     assert len(counted) > 1
 
 
 def test_less_memory_means_smaller_tiles():
-    big, small = (Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, max_bytes=size) for size in (2e9, 5e6))
+    big, small = (
+        Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, max_bytes=size) for size in (2e9, 5e6)
+    )
     assert small.core_px < big.core_px
 
 
 def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch):
     """Instance norm has no receptive field: tiles would change the result, so the network must say that it wants the whole image."""
-    monkeypatch.setattr(predictor_module, "measured_receptive_field_px", partial(measured_receptive_field_px, limit_px=64))  # for speed
+    monkeypatch.setattr(
+        predictor_module, "measured_receptive_field_px", partial(measured_receptive_field_px, limit_px=64)
+    )  # for speed
     net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1))
     with pytest.raises(ConfigError, match="whole_image"):
         model_of(net)
@@ -211,7 +223,21 @@ def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch)
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
 
-TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64", ">u2", ">i4", ">f4", ">f8"]
+TYPES = [
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "float16",
+    "float32",
+    "float64",
+    ">u2",
+    ">i4",
+    ">f4",
+    ">f8",
+]
 
 
 def extremes(dtype):
@@ -220,7 +246,9 @@ def extremes(dtype):
         values = np.random.default_rng(0).normal(0, 100, (9, 17)).astype(dtype)
     else:
         bounds = np.iinfo(dtype)
-        values = np.random.default_rng(0).integers(bounds.min, bounds.max, (9, 17), endpoint=True, dtype=dtype.newbyteorder("="))
+        values = np.random.default_rng(0).integers(
+            bounds.min, bounds.max, (9, 17), endpoint=True, dtype=dtype.newbyteorder("=")
+        )
         values[0, :2] = bounds.min, bounds.max
     return values.astype(dtype)
 
@@ -289,7 +317,9 @@ def test_channels_are_denoised_together_alpha_stays():
     rgba = np.random.default_rng(0).integers(0, 256, (20, 31, 4), dtype=np.uint8)
     done = model.denoise_image(Image(rgba, "YXS")).image.pixels
     np.testing.assert_array_equal(done[..., 3], rgba[..., 3])
-    np.testing.assert_array_equal(np.moveaxis(done[..., :3], -1, 0), model.denoise(np.moveaxis(rgba[..., :3], -1, 0)))
+    np.testing.assert_array_equal(
+        np.moveaxis(done[..., :3], -1, 0), model.denoise(np.moveaxis(rgba[..., :3], -1, 0))
+    )
     assert (done[..., :3] != rgba[..., :3]).any()
     stack = np.stack([np.moveaxis(rgba[..., :3], -1, 0)] * 2)
     np.testing.assert_array_equal(model.denoise(stack, axes="ZCYX")[1], model.denoise(stack[1]))
@@ -377,7 +407,9 @@ def test_statistics_of_a_plane_are_taken_from_fewer_pixels_when_memory_runs_out(
                 raise RuntimeError("CUDNN_STATUS_ALLOC_FAILED")
             return super().denoise(x)
 
-    net = random_weights(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.Conv2d(4, 1, 3, padding=1)), 0)
+    net = random_weights(
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.Conv2d(4, 1, 3, padding=1)), 0
+    )
     image = np.random.default_rng(0).normal(size=(1, 600, 500))
     predictor = Predictor(Scarce(net), Normalizer(0.0, 1.0), 1, core_px=128, max_bytes=2e7)
     expected = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=4096).predict(image)
@@ -430,15 +462,21 @@ def test_tiled_equals_whole_for_every_method(key, channels, small):
         tiled = Predictor(method, normalizer, channels, core_px=48)
         assert tiled.core_px <= 64
         assert np.abs(whole).max() > 1e-3
-        assert np.abs(tiled.predict(image) - image - whole).max() <= 1e-5 * max(normalizer.scale, np.abs(whole).max())
+        assert np.abs(tiled.predict(image) - image - whole).max() <= 1e-5 * max(
+            normalizer.scale, np.abs(whole).max()
+        )
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((2, 3, 90, 70), "TCYX"), ((3, 90, 70), "ZYX"), ((90, 70, 3), "YXS")])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((2, 3, 90, 70), "TCYX"), ((3, 90, 70), "ZYX"), ((90, 70, 3), "YXS")]
+)
 def test_tiled_equals_whole_with_axes(shape, axes, small):
     channels = 3 if axes.endswith("S") else 1
     method = small.method("n2v", channels)
     random_weights(method.denoiser, 2)
     pixels = np.random.default_rng(0).normal(0.5, 0.2, shape).astype(np.float32)
-    whole, tiled = (Model(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core), {}) for core in (4096, 32))
+    whole, tiled = (
+        Model(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core), {}) for core in (4096, 32)
+    )
     expected = whole.denoise(pixels, axes)
     assert np.abs(tiled.denoise(pixels, axes) - expected).max() <= 1e-5 * np.abs(expected).max()

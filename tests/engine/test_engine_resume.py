@@ -45,7 +45,14 @@ def uninterrupted(method, out, seed=3):
 def stopped_and_resumed(method, out, stops, seed=3):
     with pytest.raises(Stopped) as stopped:
         pf.train(
-            **data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False, on_step=stop_after(stops[0])
+            **data_for(method),
+            method=method,
+            steps=STEPS,
+            settings=TINY,
+            seed=seed,
+            out=out,
+            report=False,
+            on_step=stop_after(stops[0]),
         )
     assert stopped.value.exit_code == 130
     for stop in stops[1:]:
@@ -100,7 +107,13 @@ def test_resume_after_the_end_changes_nothing(tmp_path):
     """A finished run may be resumed: no step is done again."""
     whole = uninterrupted("n2v", tmp_path / "run")
     steps = []
-    pf.train(**data_for("n2v"), out=tmp_path / "run", resume=True, report=False, on_step=lambda *about: steps.append(about))
+    pf.train(
+        **data_for("n2v"),
+        out=tmp_path / "run",
+        resume=True,
+        report=False,
+        on_step=lambda *about: steps.append(about),
+    )
     assert steps == []
     assert_same(whole, checkpoint.load_latest(tmp_path / "run/checkpoints")[0])
 
@@ -124,7 +137,15 @@ def test_resume_reads_everything_from_the_run_folder(tmp_path, monkeypatch):
         np.save(tmp_path / f"data/{number}.npy", image)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Stopped):
-        pf.train("data/*.npy", method="nb2nb", steps=4, settings=TINY, out=tmp_path / "run", report=False, on_step=stop_after(2))
+        pf.train(
+            "data/*.npy",
+            method="nb2nb",
+            steps=4,
+            settings=TINY,
+            out=tmp_path / "run",
+            report=False,
+            on_step=stop_after(2),
+        )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert pf.train(out=tmp_path / "run", resume=True, report=False).facts["step"] == 4
@@ -136,7 +157,15 @@ def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
     other = [image + np.uint16(500) for image in images(5)]
     run = tmp_path / "second"
     with pytest.raises(Stopped):
-        pf.train(other, init=tmp_path / "first", steps=4, settings=TINY, out=run, report=False, on_step=stop_after(2))
+        pf.train(
+            other,
+            init=tmp_path / "first",
+            steps=4,
+            settings=TINY,
+            out=run,
+            report=False,
+            on_step=stop_after(2),
+        )
     done = pf.train(other, out=run, resume=True, report=False)
     assert done.facts["normalizer"] == pf.load(tmp_path / "first").facts["normalizer"]
 
@@ -144,7 +173,15 @@ def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
 def test_resume_refuses_other_images(tmp_path):
     """One changed pixel: refused, with what to do."""
     with pytest.raises(Stopped):
-        pf.train(images(), method="n2v", steps=4, settings=TINY, out=tmp_path / "run", report=False, on_step=stop_after(2))
+        pf.train(
+            images(),
+            method="n2v",
+            steps=4,
+            settings=TINY,
+            out=tmp_path / "run",
+            report=False,
+            on_step=stop_after(2),
+        )
     changed = images()
     changed[0][3, 3] += 1
     with pytest.raises(InputError, match="not those the run began with"):

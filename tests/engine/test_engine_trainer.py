@@ -66,7 +66,9 @@ def test_plan_steps_refuses_fewer_steps_than_stages():
 def test_every_step_of_a_plan_has_its_place(lengths):
     plan = Plan(tuple((str(number), length) for number, length in enumerate(lengths)))
     places = [plan.at(0, step) for step in range(plan.total)]
-    assert [(at.stage, at.stage_step) for at in places] == [(str(n), k) for n, length in enumerate(lengths) for k in range(length)]
+    assert [(at.stage, at.stage_step) for at in places] == [
+        (str(n), k) for n, length in enumerate(lengths) for k in range(length)
+    ]
     assert all(0 <= at.progress < 1 for at in places)
     with pytest.raises(IndexError):
         plan.at(0, plan.total)
@@ -172,7 +174,15 @@ def test_minutes_are_roughly_kept(key):
 
 
 @pytest.mark.parametrize(
-    "budget", [{"minutes": 0}, {"minutes": -1}, {"minutes": float("nan")}, {"minutes": float("inf")}, {"steps": 0}, {"steps": -3}]
+    "budget",
+    [
+        {"minutes": 0},
+        {"minutes": -1},
+        {"minutes": float("nan")},
+        {"minutes": float("inf")},
+        {"steps": 0},
+        {"steps": -3},
+    ],
 )
 def test_no_budget_is_refused(budget, tmp_path):
     with pytest.raises(ConfigError, match="budget"):
@@ -206,7 +216,9 @@ class Poisoned(METHODS["nb2nb"]):
     poison = "gradient"
 
     def __init__(self, channels, device):
-        super().__init__(type(PRESETS["nb2nb"]["cpu"])(**{**vars(PRESETS["nb2nb"]["cpu"]), **TINY}), channels, device)
+        super().__init__(
+            type(PRESETS["nb2nb"]["cpu"])(**{**vars(PRESETS["nb2nb"]["cpu"]), **TINY}), channels, device
+        )
 
     def step(self, batch, at):
         self.before = {name: tensor.clone() for name, tensor in self.tensors().items()}
@@ -258,11 +270,16 @@ DEGENERATE = {
     "two-valued": [np.indices((21, 19)).sum(0) % 2 * 200],
     "3 slices": np.random.default_rng(0).integers(0, 99, (3, 18, 20)),
     "one blank among good": [np.zeros((20, 20)), np.random.default_rng(0).integers(0, 99, (20, 20))],
-    "mixed shapes": [np.random.default_rng(0).integers(0, 99, (20, 20)), np.random.default_rng(1).integers(0, 99, (33, 9))],
+    "mixed shapes": [
+        np.random.default_rng(0).integers(0, 99, (20, 20)),
+        np.random.default_rng(1).integers(0, 99, (33, 9)),
+    ],
 }
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float16", "float32", "float64", ">u2", ">f4"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "int16", "int32", "float16", "float32", "float64", ">u2", ">f4"]
+)
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_images_train_and_denoise(name, dtype):
     """Every method's ancestor (n2v) takes any size and type; the result is finite, of the same shape and type."""
@@ -291,7 +308,9 @@ def test_a_report_of_tiny_or_odd_images_does_not_fail(method, tmp_path, caplog):
     ]
     pf.train(noisy, method=method, steps=3, settings=TINY, out=tmp_path / "run")
     assert "<html" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    assert [record.getMessage() for record in caplog.records] == ["warning: noisy image 1: all pixels are 0; nothing to learn from it"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "warning: noisy image 1: all pixels are 0; nothing to learn from it"
+    ]
 
 
 def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
@@ -338,7 +357,11 @@ def test_checkpoints_come_at_the_set_interval(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", -1.0)
     seen = []
     run = tmp_path / "run"
-    train(steps=4, out=run, on_step=lambda *_: seen.append(int(checkpoint.listing(run / "checkpoints")[-1].stem[5:])))
+    train(
+        steps=4,
+        out=run,
+        on_step=lambda *_: seen.append(int(checkpoint.listing(run / "checkpoints")[-1].stem[5:])),
+    )
     assert seen == [0, 1, 2, 3]
     assert [path.stem[5:] for path in checkpoint.listing(run / "checkpoints")] == ["000000003", "000000004"]
 
@@ -352,7 +375,16 @@ def test_environment_and_config_say_what_a_number_needs(tmp_path):
     assert stored["seed"] == 1
     assert stored["stage_steps"] == [2]
     facts = json.loads((run / "environment.json").read_text())
-    assert facts.keys() >= {"date", "pairfree", "torch", "numpy", "processor", "threads", "device", "precision"}
+    assert facts.keys() >= {
+        "date",
+        "pairfree",
+        "torch",
+        "numpy",
+        "processor",
+        "threads",
+        "device",
+        "precision",
+    }
     assert environment(torch.device("cpu"), "float32")["torch"] == torch.__version__
 
 

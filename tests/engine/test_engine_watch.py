@@ -15,7 +15,16 @@ from pairfree.engine.watch import PATIENCE_STEPS, Watch
 from pairfree.methods.iscl import ISCL, SCRATCH
 from pairfree.methods.parts.unpaired import vital_signs
 
-SMALL = replace(SCRATCH, width=4, blocks=1, extractor_width=4, extractor_depth=3, critic_width=8, patch_px=32, batch_size=4)
+SMALL = replace(
+    SCRATCH,
+    width=4,
+    blocks=1,
+    extractor_width=4,
+    extractor_depth=3,
+    critic_width=8,
+    patch_px=32,
+    batch_size=4,
+)
 
 
 def test_a_sign_must_stand_without_a_break() -> None:
@@ -44,7 +53,9 @@ def images(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Noisy scenes, and clean ones of other places."""
     rng = np.random.default_rng(seed)
     scenes = [np.kron(rng.integers(40, 210, (16, 16)), np.ones((8, 8))) for _ in range(4)]
-    noisy = [(scene * rng.lognormal(0, 0.2, scene.shape)).clip(0, 255).astype(np.uint8) for scene in scenes[:2]]
+    noisy = [
+        (scene * rng.lognormal(0, 0.2, scene.shape)).clip(0, 255).astype(np.uint8) for scene in scenes[:2]
+    ]
     return noisy, [scene.astype(np.uint8) for scene in scenes[2:]]
 
 
@@ -72,7 +83,16 @@ class Collapsed(ISCL):
 
 def warned(method: object, seed: int, out: Path) -> list[str]:
     noisy, clean = images(seed)
-    pf.train(noisy, clean=clean, method=method, seed=seed, steps=PATIENCE_STEPS + 300, out=out, report=False, device="cpu")  # type: ignore[arg-type]
+    pf.train(
+        noisy,
+        clean=clean,
+        method=method,
+        seed=seed,
+        steps=PATIENCE_STEPS + 300,
+        out=out,
+        report=False,
+        device="cpu",
+    )  # type: ignore[arg-type]
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     return [event["detail"] for event in events if event.get("event") == "collapse"]
 

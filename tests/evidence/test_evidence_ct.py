@@ -55,7 +55,9 @@ def test_identical_draws_have_no_noise_and_no_frequency():
     assert math.isnan(found.mean_frequency)
 
 
-@pytest.mark.parametrize("draws", [np.zeros((1, 8, 8)), np.zeros((4, 8, 9)), np.zeros((8, 8)), np.full((3, 8, 8), np.nan)])
+@pytest.mark.parametrize(
+    "draws", [np.zeros((1, 8, 8)), np.zeros((4, 8, 9)), np.zeros((8, 8)), np.full((3, 8, 8), np.nan)]
+)
 def test_draws_that_are_no_stack_of_squares_are_refused(draws):
     with pytest.raises(InputError, match="draws"):
         noise_power(draws)
@@ -70,15 +72,22 @@ def test_squared_index_of_few_draws_has_no_bias(shift):
     mix = np.array([[1.0, 0.5, 0.0], [0.0, 2.0, 0.3], [0.0, 0.0, 0.1]])
     mean = shift * np.array([1.0, -1.0, 0.05])
     trials = 2000
-    found = [squared_index(rng.standard_normal((10, 3)) @ mix + mean, rng.standard_normal((12, 3)) @ mix) for _ in range(trials)]
+    found = [
+        squared_index(rng.standard_normal((10, 3)) @ mix + mean, rng.standard_normal((12, 3)) @ mix)
+        for _ in range(trials)
+    ]
     expected = mean @ np.linalg.solve(mix.T @ mix, mean)
     assert np.mean(found) == pytest.approx(expected, abs=5 * np.std(found) / math.sqrt(trials))
 
 
 def test_standard_error_is_the_scatter_over_draws():
     lesion = 10.0 * disc(4.0)
-    found = [detectability(white(10, 20.0, 2 * t) + lesion, white(10, 20.0, 2 * t + 1), 4.0) for t in range(300)]
-    assert np.std([one.index for one in found]) == pytest.approx(np.median([one.se for one in found]), rel=0.25)
+    found = [
+        detectability(white(10, 20.0, 2 * t) + lesion, white(10, 20.0, 2 * t + 1), 4.0) for t in range(300)
+    ]
+    assert np.std([one.index for one in found]) == pytest.approx(
+        np.median([one.se for one in found]), rel=0.25
+    )
 
 
 def test_area_under_the_curve_counts_the_right_choices_of_a_reader():
@@ -97,7 +106,9 @@ def test_the_level_of_the_background_is_no_sign_of_a_lesion():
 def test_linear_change_of_contrast_leaves_the_index():
     lesion = 8 * disc(4.0)
     images = white(10, 20.0, 1) + lesion, white(10, 20.0, 2)
-    assert detectability(0.1 * images[0], 0.1 * images[1], 4.0).index == pytest.approx(detectability(*images, 4.0).index)
+    assert detectability(0.1 * images[0], 0.1 * images[1], 4.0).index == pytest.approx(
+        detectability(*images, 4.0).index
+    )
 
 
 @pytest.mark.parametrize("radius_px", [2.0, 5.0, 8.0])

@@ -19,14 +19,18 @@ CASES = [
 ]
 
 
-def pair(shape: tuple[int, ...], data_range: float, low: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pair(
+    shape: tuple[int, ...], data_range: float, low: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Random clean and denoised arrays that leave the range on both sides."""
     rng = np.random.default_rng(seed)
     clean = low + data_range * rng.uniform(-0.1, 1.1, shape)
     return clean, clean + 0.1 * data_range * rng.standard_normal(shape)
 
 
-def reference(x: np.ndarray, y: np.ndarray, data_range: float, low: float, clip: bool, fit: bool, as_luma: bool) -> np.ndarray:
+def reference(
+    x: np.ndarray, y: np.ndarray, data_range: float, low: float, clip: bool, fit: bool, as_luma: bool
+) -> np.ndarray:
     """PSNR and SSIM written out again, plane by plane."""
     if fit:
         gain, offset = np.polyfit(y.ravel(), x.ravel(), 1)
@@ -53,26 +57,33 @@ def reference(x: np.ndarray, y: np.ndarray, data_range: float, low: float, clip:
 
 @pytest.mark.parametrize(("shape", "data_range", "low"), CASES)
 @pytest.mark.parametrize(
-    ("clip", "fit", "as_luma"), [(True, False, False), (False, False, False), (True, True, False), (True, False, True)]
+    ("clip", "fit", "as_luma"),
+    [(True, False, False), (False, False, False), (True, True, False), (True, False, True)],
 )
 def test_scores_equal_the_written_out_definition(
     shape: tuple[int, ...], data_range: float, low: float, clip: bool, fit: bool, as_luma: bool
 ) -> None:
     x, y = pair(shape, data_range, low)
     got = score(x, y, data_range, low=low, clip=clip, fit=fit, luma=as_luma)
-    assert (got.psnr_db, got.ssim) == pytest.approx(tuple(reference(x, y, data_range, low, clip, fit, as_luma)), abs=1e-6)
+    assert (got.psnr_db, got.ssim) == pytest.approx(
+        tuple(reference(x, y, data_range, low, clip, fit, as_luma)), abs=1e-6
+    )
 
 
 def test_psnr_equals_scikit_image_and_is_finite_for_equal_images() -> None:
     x, y = pair((32, 32), 255.0, 0.0)
-    assert psnr(x, y, 255, clip=False) == pytest.approx(peak_signal_noise_ratio(x, y, data_range=255), abs=1e-9)
+    assert psnr(x, y, 255, clip=False) == pytest.approx(
+        peak_signal_noise_ratio(x, y, data_range=255), abs=1e-9
+    )
     assert psnr(x, x, 255) == pytest.approx(10 * np.log10(255**2 / 1e-12))
     assert ssim(x, x, 255) == pytest.approx(1)
 
 
 def test_noise_of_known_variance_has_the_psnr_of_its_variance() -> None:
     noise = np.random.default_rng(1).normal(0, 25, (512, 512))
-    assert psnr(np.full((512, 512), 128.0), 128 + noise, 255, clip=False) == pytest.approx(20 * np.log10(255 / 25), abs=0.05)
+    assert psnr(np.full((512, 512), 128.0), 128 + noise, 255, clip=False) == pytest.approx(
+        20 * np.log10(255 / 25), abs=0.05
+    )
 
 
 def test_nrmse_ignores_an_offset_of_the_scale_and_is_one_for_uniform_grey() -> None:
@@ -109,7 +120,9 @@ def test_luma_of_grey_is_grey() -> None:
         (np.zeros(9), np.zeros(9), 255, "two or more axes"),
     ],
 )
-def test_unusable_input_is_refused_in_one_line(clean: np.ndarray, denoised: np.ndarray, data_range: float, message: str) -> None:
+def test_unusable_input_is_refused_in_one_line(
+    clean: np.ndarray, denoised: np.ndarray, data_range: float, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         score(clean, denoised, data_range)
     assert "\n" not in str(caught.value)

@@ -28,7 +28,9 @@ def test_autocorrelation_is_its_definition(axis):
         for patch in patches[:, 0]:
             turned = patch if axis == 3 else patch.T
             products += [row[k] * row[k + lag] for row in turned for k in range(len(row) - lag)]
-        assert autocorrelation(patches, axis)[lag - 1] == pytest.approx(np.mean(products) / np.mean(patches**2))
+        assert autocorrelation(patches, axis)[lag - 1] == pytest.approx(
+            np.mean(products) / np.mean(patches**2)
+        )
 
 
 def test_noise_that_is_alike_has_like_numbers():
@@ -54,10 +56,14 @@ def test_a_wrong_generator_is_seen_in_the_numbers():
 def test_the_curves_reach_farther_than_the_table(monkeypatch):
     """Clouds of 10 px that the generator misses."""
     seen = {}
-    monkeypatch.setattr(sys.modules[noise_view.__module__], "curves", lambda series, *words, **how: seen.update(series) or "")
+    monkeypatch.setattr(
+        sys.modules[noise_view.__module__], "curves", lambda series, *words, **how: seen.update(series) or ""
+    )
     clouds = ndimage.uniform_filter(white(40, 96, 250.0), (0, 0, 10, 10))
     noise_view(NoiseSamples(clouds, white(40, 96)))
-    assert seen.keys() == {f"{name}, along {axis}" for name in ("found", "made") for axis in ("rows", "columns")}
+    assert seen.keys() == {
+        f"{name}, along {axis}" for name in ("found", "made") for axis in ("rows", "columns")
+    }
     lags, found = seen["found, along rows"]
     assert list(lags) == list(range(1, 17))
     np.testing.assert_allclose(found[:9], 1 - np.arange(1, 10) / 10, atol=0.08)
@@ -76,7 +82,12 @@ def test_the_sheet_shows_the_least_even_patches_too():
 
 def test_one_patch_is_enough_and_none_is_refused():
     assert noise_view(NoiseSamples(white(1), white(2)))["window"]
-    for bad in (np.zeros((0, 1, 8, 8)), np.zeros((8, 8)), np.full((1, 1, 8, 8), np.nan), np.zeros((2, 1, 3, 3))):
+    for bad in (
+        np.zeros((0, 1, 8, 8)),
+        np.zeros((8, 8)),
+        np.full((1, 1, 8, 8), np.nan),
+        np.zeros((2, 1, 3, 3)),
+    ):
         with pytest.raises(InputError, match="noise samples"):
             noise_view(NoiseSamples(bad, white()))
 

@@ -22,7 +22,9 @@ def scene() -> np.ndarray:
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:SIDE, :SIDE]
     image = 90 + 40 * np.sin(x / 60) * np.cos(y / 45)
-    for cy, cx, radius, level in zip(*rng.uniform(0, SIDE, (2, 40)), rng.uniform(5, 25, 40), rng.uniform(-50, 60, 40)):
+    for cy, cx, radius, level in zip(
+        *rng.uniform(0, SIDE, (2, 40)), rng.uniform(5, 25, 40), rng.uniform(-50, 60, 40)
+    ):
         image += level * (np.hypot(y - cy, x - cx) < radius)
     return np.clip(gaussian_filter(image, 0.8), 20, 230)
 
@@ -97,7 +99,11 @@ def test_removed_power_of_an_oracle_is_even(kind: str, scene: np.ndarray) -> Non
 
 def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
     """As fine and as strong as noise, in a part of the image: sites of 8 x 8 px do not tell."""
-    texture = np.where(np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2)) < 40, np.random.default_rng(3).normal(0, 30, scene.shape), 0.0)
+    texture = np.where(
+        np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2)) < 40,
+        np.random.default_rng(3).normal(0, 30, scene.shape),
+        0.0,
+    )
     e = residual_evidence(noisy(scene) + texture, scene)
     assert e.removed_sites <= 1
     (found,) = [f for f in findings(e) if "uneven" in f.text]
@@ -108,14 +114,18 @@ def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
     assert math.isnan(residual_evidence(noisy(scene)[:32, :32], scene[:32, :32]).uneven_power)
 
 
-@pytest.mark.parametrize(("kind", "left"), [("white", 0.0), ("white", 0.9), ("correlated", 0.5), ("correlated", 0.95)])
+@pytest.mark.parametrize(
+    ("kind", "left"), [("white", 0.0), ("white", 0.9), ("correlated", 0.5), ("correlated", 0.95)]
+)
 def test_noise_that_is_left_is_told(kind: str, left: float, scene: np.ndarray) -> None:
     white = np.random.default_rng(11).standard_normal(scene.shape)
     noise = 15 * white if kind == "white" else 40 * gaussian_filter(white, 1)
     e = residual_evidence(scene + noise, scene + left * noise + 0.1 * white)
     assert left * 0.95 - 0.02 < e.noise_left < left + 0.1
     (found,) = [f for f in findings(e) if "fine contrast" in f.text and "flattest" in f.text]
-    assert (found.level, found.text.startswith("Noise may be left")) == (("note", True) if left > 0.85 else ("ok", False))
+    assert (found.level, found.text.startswith("Noise may be left")) == (
+        ("note", True) if left > 0.85 else ("ok", False)
+    )
     assert pool([e, e]).noise_left == pytest.approx(e.noise_left)
 
 
@@ -179,7 +189,11 @@ def test_shift_of_brightness_and_identity_are_named(scene: np.ndarray) -> None:
 
 def test_pool_of_tiles_agrees_with_the_whole_and_nests(scene: np.ndarray) -> None:
     y = noisy(scene)
-    tiles = [residual_evidence(y[a : a + 128, b : b + 128], scene[a : a + 128, b : b + 128]) for a in (0, 128) for b in (0, 128)]
+    tiles = [
+        residual_evidence(y[a : a + 128, b : b + 128], scene[a : a + 128, b : b + 128])
+        for a in (0, 128)
+        for b in (0, 128)
+    ]
     whole, pooled = residual_evidence(y, scene), pool(tiles)
     assert (pooled.n_images, pooled.n_pixels) == (4, whole.n_pixels)
     assert pooled.mean == pytest.approx(whole.mean)
@@ -228,7 +242,14 @@ def test_evidence_is_plain_numbers(scene: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (-0.01234, "−0.0123"), (27.93, "27.9"), (12345.6, "12346"), (1e-9, "1.00e−09"), (float("nan"), "not defined")],
+    [
+        (0, "0"),
+        (-0.01234, "−0.0123"),
+        (27.93, "27.9"),
+        (12345.6, "12346"),
+        (1e-9, "1.00e−09"),
+        (float("nan"), "not defined"),
+    ],
 )
 def test_numbers_read_well(value: float, text: str) -> None:
     assert number(value) == text
@@ -236,5 +257,7 @@ def test_numbers_read_well(value: float, text: str) -> None:
 
 def test_white_band_holds_95_per_cent_of_white_noise() -> None:
     rng = np.random.default_rng(4)
-    lags = [residual_evidence(rng.normal(0, 1, (48, 48)), np.zeros((48, 48))).autocorr_x[0] for _ in range(200)]
+    lags = [
+        residual_evidence(rng.normal(0, 1, (48, 48)), np.zeros((48, 48))).autocorr_x[0] for _ in range(200)
+    ]
     assert 0.9 < np.mean(np.abs(lags) < white_band(48 * 48)) < 0.99

@@ -19,12 +19,41 @@ from scipy.ndimage import gaussian_filter
 from pairfree.errors import InputError, OutputError
 from pairfree.evidence.metrics import score
 from pairfree.evidence.noref import residual_evidence
-from pairfree.evidence.plots import curves, histogram_gauss, histogram_pair, line_plot, log_ticks, nice_ticks, png_uri, to_uint8
-from pairfree.evidence.report import Citation, Curve, Example, ReportData, display_window, render_report, safe_link, write_report, zoom_box
+from pairfree.evidence.plots import (
+    curves,
+    histogram_gauss,
+    histogram_pair,
+    line_plot,
+    log_ticks,
+    nice_ticks,
+    png_uri,
+    to_uint8,
+)
+from pairfree.evidence.report import (
+    Citation,
+    Curve,
+    Example,
+    ReportData,
+    display_window,
+    render_report,
+    safe_link,
+    write_report,
+    zoom_box,
+)
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "input", "br", "link"}
-SECTIONS = ["images", "histograms", "training", "evidence", "scores", "limits", "reproduce", "methods", "environment"]
+SECTIONS = [
+    "images",
+    "histograms",
+    "training",
+    "evidence",
+    "scores",
+    "limits",
+    "reproduce",
+    "methods",
+    "environment",
+]
 
 
 class Page(HTMLParser):
@@ -89,7 +118,9 @@ def test_page_is_well_formed_and_in_order(html: str) -> None:
     assert len(page.all("article")) == 4
     assert len([a for a in page.all("input") if a.get("type") == "range" and a.get("aria-label")]) == 4
     assert all(a.get("alt") for a in page.all("img"))
-    assert all(a.get("role") == "img" and a.get("aria-label") for a in page.all("svg") if a.get("class") == "plot")
+    assert all(
+        a.get("role") == "img" and a.get("aria-label") for a in page.all("svg") if a.get("class") == "plot"
+    )
 
 
 def test_nothing_is_loaded_from_outside(html: str) -> None:
@@ -113,7 +144,9 @@ def test_every_string_of_the_user_is_escaped(html: str) -> None:
 
 
 def test_page_of_nothing_but_a_title_renders() -> None:
-    html = render_report(ReportData(title="Empty", command="pairfree demo", method_key="n2v", method_title="Noise2Void"))
+    html = render_report(
+        ReportData(title="Empty", command="pairfree demo", method_key="n2v", method_title="Noise2Void")
+    )
     assert [a["id"] for a in Page(html).all("section")] == ["limits", "reproduce"]
     assert "Not examined" in html
 
@@ -129,7 +162,9 @@ def test_scores_without_their_terms_and_unequal_shapes_are_refused() -> None:
     with pytest.raises(InputError, match="scores_statement"):
         render_report(ReportData("t", "c", "k", "m", scores=[("a", s)]))
     with pytest.raises(InputError, match="shape"):
-        render_report(ReportData("t", "c", "k", "m", examples=[Example("a", np.zeros((8, 8)), np.zeros((8, 9)))]))
+        render_report(
+            ReportData("t", "c", "k", "m", examples=[Example("a", np.zeros((8, 8)), np.zeros((8, 9)))])
+        )
 
 
 def test_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -179,7 +214,10 @@ def test_plots_survive_any_numbers(y: list[float], log_y: bool) -> None:
 
 
 def test_histograms_survive_constant_images() -> None:
-    for svg in (histogram_pair(np.ones(9), np.ones(9), ("a", "b"), "l", "x"), histogram_gauss(np.zeros(9), ("a", "b"), "l", "x")):
+    for svg in (
+        histogram_pair(np.ones(9), np.ones(9), ("a", "b"), "l", "x"),
+        histogram_gauss(np.zeros(9), ("a", "b"), "l", "x"),
+    ):
         Page(svg)
         assert "nan" not in svg
 
@@ -190,7 +228,14 @@ def test_links_are_web_addresses_only() -> None:
 
 
 def browser() -> str | None:
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+    return next(
+        (
+            path
+            for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
+            if (path := shutil.which(name))
+        ),
+        None,
+    )
 
 
 @pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
@@ -225,14 +270,22 @@ def test_slider_moves_in_a_browser_without_a_console_message(html: str, tmp_path
         'loaded="true"',
         'wide="false"',
     ):
-        assert expected in body.group() or expected.replace("0px)", "0px 0px 0px 0%)") in body.group(), (expected, body.group())
+        assert expected in body.group() or expected.replace("0px)", "0px 0px 0px 0%)") in body.group(), (
+            expected,
+            body.group(),
+        )
     assert "CONSOLE" not in done.stderr
 
 
 def test_curves_lie_over_one_pair_of_axes() -> None:
-    svg = curves({"first <": ([1.0, 2.0], [10.0, 20.0]), "second": ([0.5, 4.0], [20.0, 10.0])}, "l", "minutes", "dB")
+    svg = curves(
+        {"first <": ([1.0, 2.0], [10.0, 20.0]), "second": ([0.5, 4.0], [20.0, 10.0])}, "l", "minutes", "dB"
+    )
     root = ElementTree.fromstring(svg)
-    lines = [[tuple(map(float, p.split(","))) for p in one.attrib["points"].split()] for one in root.iter("polyline")]
+    lines = [
+        [tuple(map(float, p.split(","))) for p in one.attrib["points"].split()]
+        for one in root.iter("polyline")
+    ]
     (a, b), (c, d) = lines
     assert c[0] < a[0] < b[0] < d[0]  # one axis of x
     assert a[1] == d[1] > b[1] == c[1]  # one of y, upwards

@@ -19,7 +19,14 @@ import pytest
 
 from pairfree.errors import OutputError
 from pairfree.files import Image, save_image
-from pairfree.files.atomic import atomic_folder, atomic_path, remove_stale, require_space, write_bytes, write_text
+from pairfree.files.atomic import (
+    atomic_folder,
+    atomic_path,
+    remove_stale,
+    require_space,
+    write_bytes,
+    write_text,
+)
 
 CALLS = ("open", "write", "fsync", "close", "replace", "makedirs")
 
@@ -47,7 +54,9 @@ class FailingCalls:
 
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS])
-def test_every_failing_call_leaves_the_old_file_or_the_new_one(tmp_path: Path, code: int, existing: bool) -> None:
+def test_every_failing_call_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, code: int, existing: bool
+) -> None:
     failed = []
     for k in range(40):
         folder = tmp_path / str(k)
@@ -70,7 +79,11 @@ def test_every_failing_call_leaves_the_old_file_or_the_new_one(tmp_path: Path, c
         assert "free" in error
         assert "3000 bytes" in error or "2.9 KiB (3000 bytes)" in error
         assert not [p for p in folder.iterdir() if "partial" in p.name]
-        assert not final.exists() if not existing and not final.exists() else final.read_bytes() in (b"old", b"new" * 1000)
+        assert (
+            not final.exists()
+            if not existing and not final.exists()
+            else final.read_bytes() in (b"old", b"new" * 1000)
+        )
     else:
         pytest.fail("never succeeded")
     assert {"open", "write", "fsync", "replace"} <= set(failed)
@@ -87,7 +100,9 @@ def _write_half(final: Path, error: type[BaseException]) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="syncfs is a call of Linux")
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_disk_that_fails_as_it_is_flushed_leaves_the_old_folder(tmp_path: Path, existing: bool, monkeypatch) -> None:
+def test_a_disk_that_fails_as_it_is_flushed_leaves_the_old_folder(
+    tmp_path: Path, existing: bool, monkeypatch
+) -> None:
     """A delayed write error shows in the flush; nothing must then bear the final name."""
     final = tmp_path / "out.zarr"
     if existing:
@@ -133,7 +148,9 @@ def test_existing_files_and_folders_are_not_replaced_unasked(tmp_path: Path) -> 
     assert (tmp_path / "new" / "deep" / "b").read_text() == "x"
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "a\nb", "-rf", "CON", "🔬.tif", "a\0b", "a" * 256, "x/" * 2000 + "y"])
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "ä" * 127, "a\nb", "-rf", "CON", "🔬.tif", "a\0b", "a" * 256, "x/" * 2000 + "y"]
+)
 def test_strange_names_work_or_are_refused(tmp_path: Path, name: str) -> None:
     message = ""
     try:

@@ -43,13 +43,30 @@ def make(path: Path, pixels: np.ndarray) -> Path:
     kind = path.name.partition(".")[2]
     if kind == "ome.tif":
         metadata = {
-            **{"axes": "TYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.1, "PhysicalSizeYUnit": "µm"},
-            **{"TimeIncrement": 2.0, "TimeIncrementUnit": "s", "Channel": {"Name": ["DAPI"]}, "SignificantBits": 12},
+            **{
+                "axes": "TYX",
+                "PhysicalSizeX": 0.1,
+                "PhysicalSizeXUnit": "µm",
+                "PhysicalSizeY": 0.1,
+                "PhysicalSizeYUnit": "µm",
+            },
+            **{
+                "TimeIncrement": 2.0,
+                "TimeIncrementUnit": "s",
+                "Channel": {"Name": ["DAPI"]},
+                "SignificantBits": 12,
+            },
             "Plane": {"DeltaT": [2.0 * i for i in range(len(pixels))]},
         }
         tifffile.imwrite(path, pixels, metadata=metadata, datetime="2026:01:01 00:00:00")
     elif kind == "tif":
-        tifffile.imwrite(path, pixels, imagej=True, resolution=(10, 10), metadata={"axes": "TYX", "unit": "um", "finterval": 2.0})
+        tifffile.imwrite(
+            path,
+            pixels,
+            imagej=True,
+            resolution=(10, 10),
+            metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
+        )
     elif kind == "mrc":
         with mrcfile.new(path) as made:
             made.set_data(pixels.astype(np.int16))
@@ -84,10 +101,20 @@ def write_dicom(path: Path, pixels: np.ndarray) -> None:
     )
     made = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = generate_uid(), generate_uid(), generate_uid()
+    made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = (
+        generate_uid(),
+        generate_uid(),
+        generate_uid(),
+    )
     made.PatientID, made.Modality, made.ImageType = "someone", "CT", ["ORIGINAL", "PRIMARY"]
     made.Rows, made.Columns = pixels.shape
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = 16, 16, 15, 0, 1
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = (
+        16,
+        16,
+        15,
+        0,
+        1,
+    )
     made.PhotometricInterpretation, made.RescaleSlope, made.RescaleIntercept = "MONOCHROME2", 1, -1024
     made.PixelSpacing, made.SliceThickness, made.ImagePositionPatient = [0.7, 0.7], 3, [1, 2, 3]
     made.AcquisitionTime, made.PixelData = "101112", pixels.tobytes()
@@ -102,7 +129,11 @@ def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
     if image.family == "nifti":
         pixels = pixels * 0.5 - 10
     values, _ = to_dtype(pixels, image.dtype, image.limits)
-    made = replace(image, data=values.reshape(image.shape), metadata={**image.metadata, "derivation": "smoothed", "derived": "smoothed"})
+    made = replace(
+        image,
+        data=values.reshape(image.shape),
+        metadata={**image.metadata, "derivation": "smoothed", "derived": "smoothed"},
+    )
     out.parent.mkdir(exist_ok=True)
     save_image(replace(made, **changes), out)
     return out
@@ -117,7 +148,9 @@ def test_what_was_only_smoothed_passes(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path / f"a.{kind}", noisy)
     checks = compare(path, result(path, smooth, tmp_path / f"out/a.{kind}"))
     assert not lost(checks)
-    assert {"format", "pixel type", "shape", "frames", "pixel size", "gain by frame", "scene"} <= {one.name for one in checks}
+    assert {"format", "pixel type", "shape", "frames", "pixel size", "gain by frame", "scene"} <= {
+        one.name for one in checks
+    }
 
 
 def scaled(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
@@ -215,7 +248,11 @@ def test_pixel_type_shape_and_format(tmp_path: Path) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / "a.npy", noisy)
     for number, (pixels, names) in enumerate(
-        [(smooth.astype(np.float32), {"pixel type"}), (smooth[:3], {"shape", "frames"}), (smooth[:, :80], {"shape"})]
+        [
+            (smooth.astype(np.float32), {"pixel type"}),
+            (smooth[:3], {"shape", "frames"}),
+            (smooth[:, :80], {"shape"}),
+        ]
     ):
         np.save(tmp_path / f"{number}.npy", pixels)
         assert set(lost(compare(path, tmp_path / f"{number}.npy"))) == names
@@ -302,7 +339,11 @@ def test_folders_and_missing_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [6, 20, 40, 97])
 @pytest.mark.parametrize("value", ["noise", "constant", "two values"])
 def test_small_and_plain_images_pass(side: int, value: str) -> None:
-    pixels = {"noise": RNG.normal(100, 9, (side, side)), "constant": np.full((side, side), 7.0), "two values": np.eye(side)}[value]
+    pixels = {
+        "noise": RNG.normal(100, 9, (side, side)),
+        "constant": np.full((side, side), 7.0),
+        "two values": np.eye(side),
+    }[value]
     image = Image(pixels, "YX")
     assert not lost(intensities(image, image))
     assert not lost(intensities(image, image.with_pixels(gaussian_filter(pixels, 1.0))))

@@ -30,7 +30,9 @@ from pairfree.files import Image, Limits, open_image
 ALLOWED_BYTES = 50 * 2**20
 
 
-def refused(path: Path, seconds: float = 1.0, limits: Limits | None = None, extra: int = ALLOWED_BYTES) -> str:
+def refused(
+    path: Path, seconds: float = 1.0, limits: Limits | None = None, extra: int = ALLOWED_BYTES
+) -> str:
     """The message of the refusal, after checking time and memory (both of Python and of NumPy arrays)."""
     start = time.perf_counter()
     with pytest.raises(InputError):
@@ -52,13 +54,17 @@ def refused(path: Path, seconds: float = 1.0, limits: Limits | None = None, extr
     return message
 
 
-def tiff(path: Path, tags: list[tuple[int, int, int, int]], size: int = 1024, next_page: int = 0, big: bool = False) -> Path:
+def tiff(
+    path: Path, tags: list[tuple[int, int, int, int]], size: int = 1024, next_page: int = 0, big: bool = False
+) -> Path:
     """A little-endian TIFF of ``size`` bytes with one page of (code, type, count, inline value) tags."""
     if big:
         body = b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(tags))
         body += b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + struct.pack("<Q", next_page)
     else:
-        body = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        body = (
+            b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        )
         body += struct.pack("<I", next_page)
     path.write_bytes(body.ljust(size, b"\0"))
     return path
@@ -72,7 +78,10 @@ def page(
     return [(code, kind, 1, value) for code, kind, value in values]
 
 
-@pytest.mark.parametrize(("width", "height"), [(65536, 32768), (65536, 65536), (2**31, 2**31 - 1), (2**32 - 1, 2**32 - 1), (0, 0), (0, 5)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(65536, 32768), (65536, 65536), (2**31, 2**31 - 1), (2**32 - 1, 2**32 - 1), (0, 0), (0, 5)],
+)
 @pytest.mark.parametrize("compression", [1, 5, 7, 8, 32773, 50000])
 def test_tiff_declares_more_than_it_has(tmp_path: Path, width: int, height: int, compression: int) -> None:
     message = refused(tiff(tmp_path / "lie.tif", page(width, height, compression)))
@@ -95,7 +104,12 @@ def test_page_chain_that_loops(tmp_path: Path) -> None:
 
 def test_a_million_pages(tmp_path: Path) -> None:
     count = 10**6
-    pages = np.zeros(count, dtype=np.dtype([("n", "<u2"), ("tag", "<u2", 2), ("count", "<u4"), ("value", "<u4"), ("next", "<u4")]))
+    pages = np.zeros(
+        count,
+        dtype=np.dtype(
+            [("n", "<u2"), ("tag", "<u2", 2), ("count", "<u4"), ("value", "<u4"), ("next", "<u4")]
+        ),
+    )
     pages["n"], pages["tag"], pages["count"], pages["value"] = 1, (256, 4), 1, 1
     pages["next"] = 8 + pages.itemsize * np.arange(1, count + 1)
     pages["next"][-1] = 0
@@ -120,13 +134,17 @@ def test_text_that_declares_planes_that_are_not_there(tmp_path: Path, descriptio
 
 def bomb(codec: str, n_bytes: int) -> bytes:
     return bytes(
-        {"deflate": imagecodecs.zlib_encode, "lzw": imagecodecs.lzw_encode, "zstd": imagecodecs.zstd_encode}[codec](bytes(n_bytes))
+        {"deflate": imagecodecs.zlib_encode, "lzw": imagecodecs.lzw_encode, "zstd": imagecodecs.zstd_encode}[
+            codec
+        ](bytes(n_bytes))
     )
 
 
 @pytest.mark.parametrize(("codec", "number"), [("deflate", 8), ("lzw", 5), ("zstd", 50000)])
 @pytest.mark.parametrize("factor", [2, 300])
-def test_tiff_strip_that_inflates_beyond_its_size(tmp_path: Path, codec: str, number: int, factor: int) -> None:
+def test_tiff_strip_that_inflates_beyond_its_size(
+    tmp_path: Path, codec: str, number: int, factor: int
+) -> None:
     """512 x 512 uint16 whose only strip holds ``factor`` times as much: refused within about the declared size."""
     declared = 512 * 512 * 2
     data = bomb(codec, declared * factor)
@@ -136,10 +154,16 @@ def test_tiff_strip_that_inflates_beyond_its_size(tmp_path: Path, codec: str, nu
 
 
 def png(path: Path, width: int, height: int, stream: bytes, text: bytes = b"") -> Path:
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", stream), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", stream),
+        (b"IEND", b""),
+    ]
     if text:
         chunks.insert(1, (b"zTXt", text))
-    body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    body = b"".join(
+        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
 
@@ -166,11 +190,15 @@ def test_limits_apply_to_honest_files_too(tmp_path: Path) -> None:
 def test_npy_of_8_tb(tmp_path: Path) -> None:
     for shape in ("(1000000, 1000000)", "(-5, 5)", "(4, 99999999999999999999)", "(" * 5000):
         header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
-        (tmp_path / "lie.npy").write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(900))
+        (tmp_path / "lie.npy").write_bytes(
+            b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(900)
+        )
         refused(tmp_path / "lie.npy")
 
 
-@pytest.mark.parametrize(("columns", "rows", "sections"), [(30000, 30000, 30000), (2**31 - 1,) * 3, (-5, 4, 4), (0, 4, 4)])
+@pytest.mark.parametrize(
+    ("columns", "rows", "sections"), [(30000, 30000, 30000), (2**31 - 1,) * 3, (-5, 4, 4), (0, 4, 4)]
+)
 def test_mrc_header_that_lies(tmp_path: Path, columns: int, rows: int, sections: int) -> None:
     _mrc(tmp_path / "lie.mrc")
     data = bytearray((tmp_path / "lie.mrc").read_bytes())
@@ -204,7 +232,9 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
     _nifti(tmp_path / "a.nii")
     data = (tmp_path / "a.nii").read_bytes()
     packer = zlib.compressobj(9, wbits=31)
-    packed = packer.compress(data) + b"".join(packer.compress(bytes(2**24)) for _ in range(8)) + packer.flush()
+    packed = (
+        packer.compress(data) + b"".join(packer.compress(bytes(2**24)) for _ in range(8)) + packer.flush()
+    )
     (tmp_path / "b.nii.gz").write_bytes(packed)
     tracemalloc.start()
     try:
@@ -238,7 +268,11 @@ def _pixels(shape: tuple[int, ...]) -> np.ndarray:
 
 def _imagej(path: Path) -> None:
     tifffile.imwrite(
-        path, _pixels((3, 24, 20)), imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", "unit": "um", "Labels": ["a"] * 3}
+        path,
+        _pixels((3, 24, 20)),
+        imagej=True,
+        resolution=(2, 2),
+        metadata={"axes": "ZYX", "unit": "um", "Labels": ["a"] * 3},
     )
 
 
@@ -268,12 +302,16 @@ def _dicom(path: Path) -> None:
 
 
 SEEDS: dict[str, Callable[[Path], None]] = {
-    "a.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7),
+    "a.tif": lambda p: tifffile.imwrite(
+        p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7
+    ),
     "b.tif": lambda p: tifffile.imwrite(
         p, _pixels((2, 40, 30)), byteorder=">", photometric="minisblack", metadata={"axes": "CYX"}, ome=True
     ),
     "c.tif": _imagej,
-    "d.tif": lambda p: tifffile.imwrite(p, _pixels((40, 30, 3)), photometric="rgb", compression="lzw", tile=(16, 16), bigtiff=True),
+    "d.tif": lambda p: tifffile.imwrite(
+        p, _pixels((40, 30, 3)), photometric="rgb", compression="lzw", tile=(16, 16), bigtiff=True
+    ),
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
     "a.mrc": _mrc,
@@ -304,7 +342,10 @@ def read_by_others(path: Path) -> np.ndarray:
     if path.suffix == ".mha":
         return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
     dataset = pydicom.dcmread(path)
-    return np.asarray(dataset.pixel_array * float(dataset.get("RescaleSlope", 1)) + float(dataset.get("RescaleIntercept", 0)))
+    return np.asarray(
+        dataset.pixel_array * float(dataset.get("RescaleSlope", 1))
+        + float(dataset.get("RescaleIntercept", 0))
+    )
 
 
 def same_as_others(image: Image, path: Path) -> bool:
@@ -353,7 +394,11 @@ def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
         data = bytearray(seed)
         for _ in range(rng.integers(1, 9)):
             reach = min(len(data), 600) if rng.random() < 0.7 else len(data)
-            at = int(rng.integers(reach)) if name[1:] != ".tif" or rng.random() < 0.5 else int(len(data) - 1 - rng.integers(reach))
+            at = (
+                int(rng.integers(reach))
+                if name[1:] != ".tif" or rng.random() < 0.5
+                else int(len(data) - 1 - rng.integers(reach))
+            )
             data[at] = rng.integers(256)
         if i % 5 == 0:
             data = data[: rng.integers(len(data))]
@@ -389,6 +434,8 @@ def test_200_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str) -> 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", list(SEEDS))
-def test_10000_mutations_give_an_image_or_a_refusal(tmp_path: Path, name: str, record_property: Callable[[str, object], None]) -> None:
+def test_10000_mutations_give_an_image_or_a_refusal(
+    tmp_path: Path, name: str, record_property: Callable[[str, object], None]
+) -> None:
     for what, number in open_mutants(tmp_path, name, 10_000).items():
         record_property(what, number)

@@ -71,7 +71,10 @@ def test_differences_name_each_loss() -> None:
     assert "shape" not in text
 
 
-@given(values=hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e12, 1e12)), dtype=st.sampled_from(INTEGERS))
+@given(
+    values=hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e12, 1e12)),
+    dtype=st.sampled_from(INTEGERS),
+)
 @settings(max_examples=100, deadline=None)
 def test_to_dtype_rounds_and_clips_and_counts(values: np.ndarray, dtype: str) -> None:
     out, clipped = to_dtype(values, dtype)
@@ -82,7 +85,10 @@ def test_to_dtype_rounds_and_clips_and_counts(values: np.ndarray, dtype: str) ->
     assert clipped == sum(not bounds.min <= round(v) <= bounds.max for v in values.tolist())
 
 
-@given(values=hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=False)), dtype=st.sampled_from(INTEGERS))
+@given(
+    values=hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=False)),
+    dtype=st.sampled_from(INTEGERS),
+)
 @settings(max_examples=100, deadline=None)
 def test_to_dtype_never_wraps_float32(values: np.ndarray, dtype: str) -> None:
     out, clipped = to_dtype(values, dtype)
@@ -111,7 +117,9 @@ def test_to_dtype_ends_of_the_range_survive_and_nan_is_refused() -> None:
 
 @pytest.mark.parametrize("family", ["tiff", "npy"])
 def test_sink_writes_planes_in_any_order_and_only_on_commit(tmp_path: Path, family: str) -> None:
-    like = Image(np.random.default_rng(0).integers(0, 99, (2, 3, 8, 9), dtype=np.uint16), "TZYX", family=family)
+    like = Image(
+        np.random.default_rng(0).integers(0, 99, (2, 3, 8, 9), dtype=np.uint16), "TZYX", family=family
+    )
     path = tmp_path / f"o{'.tif' if family == 'tiff' else '.npy'}"
     with open_sink(like, path) as sink:
         for index in reversed(list(like.planes())):
@@ -126,7 +134,11 @@ def test_sink_writes_planes_in_any_order_and_only_on_commit(tmp_path: Path, fami
 def test_sink_refuses_wrong_planes_missing_planes_and_cleans_up(tmp_path: Path) -> None:
     like = Image(np.zeros((2, 8, 9), np.uint16), "ZYX", family="tiff")
     sink = open_sink(like, tmp_path / "o.tif")
-    for index, plane in [((2,), np.zeros((8, 9), np.uint16)), ((0,), np.zeros((8, 8), np.uint16)), ((0,), np.zeros((8, 9), np.float32))]:
+    for index, plane in [
+        ((2,), np.zeros((8, 9), np.uint16)),
+        ((0,), np.zeros((8, 8), np.uint16)),
+        ((0,), np.zeros((8, 9), np.float32)),
+    ]:
         with pytest.raises(InputError):
             sink.write(index, plane)
     sink.write((0,), np.zeros((8, 9), np.uint16))

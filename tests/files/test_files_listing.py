@@ -14,7 +14,17 @@ from pairfree.files.listing import partners
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("b.tif", "a.PNG", "sub/c.npy", "sub/d.jpg", "sub/deep/e.ome.tiff", ".hidden.tif", ".git/x.tif", "notes.txt", "sub/f.xlsx"):
+    for name in (
+        "b.tif",
+        "a.PNG",
+        "sub/c.npy",
+        "sub/d.jpg",
+        "sub/deep/e.ome.tiff",
+        ".hidden.tif",
+        ".git/x.tif",
+        "notes.txt",
+        "sub/f.xlsx",
+    ):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -104,7 +114,9 @@ def test_inputs_are_never_replaced(tree: Path, tmp_path: Path) -> None:
         plan_outputs(find_images([tree]), tmp_path / "out", overwrite=True)
 
 
-def test_existing_outputs_and_bad_folders(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_outputs_and_bad_folders(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.PNG").touch()
@@ -117,7 +129,9 @@ def test_existing_outputs_and_bad_folders(tree: Path, tmp_path: Path, monkeypatc
         plan_outputs(entries, tree / "b.tif")
     with pytest.raises(OutputError, match="is a file"):
         plan_outputs(entries, tree / "b.tif" / "below")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so a read-only folder is pretended
+    monkeypatch.setattr(
+        os, "access", lambda *_: False
+    )  # root may write anywhere, so a read-only folder is pretended
     with pytest.raises(OutputError, match="no permission"):
         plan_outputs(entries, tmp_path / "new")
 

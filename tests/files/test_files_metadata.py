@@ -70,7 +70,15 @@ def test_ome_tiff(
     if "C" in axes:
         metadata["Channel"] = {"Name": names}
     path = folder / "a.ome.tif"
-    tifffile.imwrite(path, pixels(shape, dtype), metadata=metadata, bigtiff=big, byteorder=order, photometric="minisblack", ome=True)
+    tifffile.imwrite(
+        path,
+        pixels(shape, dtype),
+        metadata=metadata,
+        bigtiff=big,
+        byteorder=order,
+        photometric="minisblack",
+        ome=True,
+    )
     out = there_and_back(path)
     with tifffile.TiffFile(path) as before, tifffile.TiffFile(out) as after:
         assert (after.series[0].axes, after.series[0].shape, after.is_bigtiff, after.byteorder) == (
@@ -94,15 +102,35 @@ def _attributes(text: str) -> list[tuple[str, dict[str, str]]]:
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_imagej_tiff(
-    folder: Path, axes: str, dtype: str, size: tuple[int, int], step: float, depth: float, unit: str, info: str, ends: tuple[int, int]
+    folder: Path,
+    axes: str,
+    dtype: str,
+    size: tuple[int, int],
+    step: float,
+    depth: float,
+    unit: str,
+    info: str,
+    ends: tuple[int, int],
 ) -> None:
-    metadata: dict[str, Any] = {"axes": axes, "unit": unit, "Info": info, "min": float(ends[0]), "max": float(ends[1])}
+    metadata: dict[str, Any] = {
+        "axes": axes,
+        "unit": unit,
+        "Info": info,
+        "min": float(ends[0]),
+        "max": float(ends[1]),
+    }
     if "Z" in axes:
         metadata["spacing"] = depth
     if "T" in axes:
         metadata["finterval"] = depth
     path = folder / "a.tif"
-    tifffile.imwrite(path, pixels((*(2 for _ in axes[:-2]), *size), dtype), imagej=True, resolution=(1 / step, 1 / step), metadata=metadata)
+    tifffile.imwrite(
+        path,
+        pixels((*(2 for _ in axes[:-2]), *size), dtype),
+        imagej=True,
+        resolution=(1 / step, 1 / step),
+        metadata=metadata,
+    )
     out = there_and_back(path)
     with tifffile.TiffFile(path) as before, tifffile.TiffFile(out) as after:
         assert after.imagej_metadata == before.imagej_metadata
@@ -124,17 +152,28 @@ def test_ome_zarr(
 ) -> None:  # fmt: skip
     path = folder / f"a{version}.ome.zarr"
     kinds = {"t": "time", "c": "channel"}
-    described = [{"name": name, "type": kinds.get(name, "space"), **({"unit": unit} if unit and name in "zyx" else {})} for name in axes]
+    described = [
+        {"name": name, "type": kinds.get(name, "space"), **({"unit": unit} if unit and name in "zyx" else {})}
+        for name in axes
+    ]
     root = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
     datasets = []
     for level in range(levels):
         shape = (*(2 for _ in axes[:-2]), *(max(1, n // 2**level) for n in size))
         root.create_array(str(level), shape=shape, dtype=dtype, chunks=shape)[...] = pixels(shape, dtype)
         scale = [step * (2**level if name in "yx" else 1) for name, step in zip(axes, steps)]
-        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
-    ome: dict[str, Any] = {"multiscales": [{"version": version, "axes": described, "datasets": datasets, "name": extra}]}
+        datasets.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
+    ome: dict[str, Any] = {
+        "multiscales": [{"version": version, "axes": described, "datasets": datasets, "name": extra}]
+    }
     if "c" in axes:
-        ome["omero"] = {"channels": [{"label": name, "color": "FF00FF", "window": {"start": 0, "end": 99}} for name in names]}
+        ome["omero"] = {
+            "channels": [
+                {"label": name, "color": "FF00FF", "window": {"start": 0, "end": 99}} for name in names
+            ]
+        }
     root.attrs.put(ome if version == "0.4" else {"ome": {"version": "0.5", **ome}})
     out = there_and_back(path)
     before, after = (dict(zarr.open_group(str(one), mode="r").attrs) for one in (path, out))
@@ -180,7 +219,15 @@ def test_nifti(
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_mrc(
-    folder: Path, kind: str, dtype: str, size: tuple[int, int], step: float, origin: float, start: int, labels: list[str], extended: bytes
+    folder: Path,
+    kind: str,
+    dtype: str,
+    size: tuple[int, int],
+    step: float,
+    origin: float,
+    start: int,
+    labels: list[str],
+    extended: bytes,
 ) -> None:
     path = folder / "a.mrc"
     with mrcfile.new(path, overwrite=True) as file:
@@ -195,7 +242,19 @@ def test_mrc(
     out = there_and_back(path)
     with mrcfile.open(path) as before, mrcfile.open(out) as after:
         assert after.extended_header.tobytes() == before.extended_header.tobytes()
-        for name in ("cella", "cellb", "origin", "nxstart", "nystart", "nzstart", "mx", "my", "mz", "ispg", "exttyp"):
+        for name in (
+            "cella",
+            "cellb",
+            "origin",
+            "nxstart",
+            "nystart",
+            "nzstart",
+            "mx",
+            "my",
+            "mz",
+            "ispg",
+            "exttyp",
+        ):
             assert after.header[name].tobytes() == before.header[name].tobytes(), name
 
 
@@ -223,7 +282,11 @@ def test_metaimage(
     made.SetMetaData("ScannerName", word)
     SimpleITK.WriteImage(made, str(path), compress)
     before, after = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage(str(there_and_back(path)))
-    assert (after.GetSpacing(), after.GetOrigin(), after.GetDirection()) == (before.GetSpacing(), before.GetOrigin(), before.GetDirection())
+    assert (after.GetSpacing(), after.GetOrigin(), after.GetDirection()) == (
+        before.GetSpacing(),
+        before.GetOrigin(),
+        before.GetDirection(),
+    )
     assert after.GetMetaData("ScannerName") == before.GetMetaData("ScannerName")
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(after), SimpleITK.GetArrayFromImage(before) + 1)
 
@@ -244,14 +307,25 @@ def test_dicom(
     made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     made.SpecificCharacterSet = "ISO_IR 192"
     made.Modality, made.SOPClassUID, made.ImageType = *kind, ["ORIGINAL", "PRIMARY"]
-    made.SOPInstanceUID, made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = (generate_uid() for _ in range(4))
-    made.PatientName, made.StudyDescription, made.SeriesNumber = patient.replace("\\", "/"), words.replace("\\", "/"), 7
+    made.SOPInstanceUID, made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = (
+        generate_uid() for _ in range(4)
+    )
+    made.PatientName, made.StudyDescription, made.SeriesNumber = (
+        patient.replace("\\", "/"),
+        words.replace("\\", "/"),
+        7,
+    )
     made.AcquisitionDate, made.AcquisitionTime = "20260102", "030405.678"
     made.PixelSpacing, made.ImagePositionPatient = list(spacing), [position, 0, 1]
     made.ImageOrientationPatient, made.SliceThickness = [1, 0, 0, 0, 1, 0], 2.5
     made.Rows, made.Columns = size
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8 if bits == 8 else 16, bits, bits - 1, int(signed)
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = (
+        8 if bits == 8 else 16,
+        bits,
+        bits - 1,
+        int(signed),
+    )
     if frames > 1:
         made.NumberOfFrames = frames
     if slope is not None:
@@ -263,7 +337,11 @@ def test_dicom(
     made.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
     before, after = pydicom.dcmread(path), pydicom.dcmread(there_and_back(path))
     assert after.file_meta.TransferSyntaxUID == before.file_meta.TransferSyntaxUID
-    changed = {element.keyword for element in before if element.keyword not in after or after[element.keyword].value != element.value}
+    changed = {
+        element.keyword
+        for element in before
+        if element.keyword not in after or after[element.keyword].value != element.value
+    }
     assert changed <= {"SOPInstanceUID", "SeriesInstanceUID", "ImageType", "PixelData"}
     assert list(after.ImageType) == ["DERIVED", "PRIMARY"]
     moved = after.pixel_array.astype(float) - before.pixel_array  # the intensities grew by 1
@@ -275,7 +353,16 @@ def test_dicom(
     key=st.text("abc XYZ019", min_size=1, max_size=30).map(str.strip), word=NAMES, time=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
-def test_png(folder: Path, samples: int, deep: bool, size: tuple[int, int], dots: float, key: str, word: str, time: bool) -> None:
+def test_png(
+    folder: Path,
+    samples: int,
+    deep: bool,
+    size: tuple[int, int],
+    dots: float,
+    key: str,
+    word: str,
+    time: bool,
+) -> None:
     """Density, text and times; 16 bits of grey, the only ones that Pillow writes."""
     stored = pixels((*size, samples) if samples > 1 else size, "uint16" if deep and samples == 1 else "uint8")
     text = PIL.PngImagePlugin.PngInfo()

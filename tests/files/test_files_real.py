@@ -24,7 +24,13 @@ SETS = (
     "ct/covid_ny_sbu",
     "ct/philips_phantom",
 )
-FILES = sorted(p for one in SETS if (DATA / one).is_dir() for p in (DATA / one).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+FILES = sorted(
+    p
+    for one in SETS
+    if (DATA / one).is_dir()
+    for p in (DATA / one).rglob("*")
+    if p.suffix.lower() in SUFFIXES and p.is_file()
+)
 pytestmark = pytest.mark.skipif(not FILES, reason="no data folder (PAIRFREE_DATA)")
 # Tags that say where in the file something lies, or that state the default which is also meant without them.
 PLACES = {254, 273, 278, 279, 284, 324, 325, 339, 50838}

@@ -27,7 +27,11 @@ def test_ome_tiff_follows_the_schema(stack: Image, tmp_path: Path) -> None:
     save_image(stack, tmp_path / "a.ome.tif")
     pixels = ome_types.from_tiff(tmp_path / "a.ome.tif").images[0].pixels
     assert (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x) == stack.shape
-    assert (pixels.physical_size_x, pixels.physical_size_x_unit.value, pixels.time_increment) == (0.1, "µm", 2.0)
+    assert (pixels.physical_size_x, pixels.physical_size_x_unit.value, pixels.time_increment) == (
+        0.1,
+        "µm",
+        2.0,
+    )
     assert [channel.name for channel in pixels.channels] == list(stack.channel_names)
 
 
@@ -37,7 +41,13 @@ def test_ome_zarr_follows_the_specification(stack: Image, tmp_path: Path) -> Non
     assert type(found).__module__.startswith("ome_zarr_models.v05")
     (multiscale,) = found.attributes.ome.multiscales
     assert [axis.name for axis in multiscale.axes] == list("tczyx")
-    assert [axis.unit for axis in multiscale.axes] == ["second", None, "micrometer", "micrometer", "micrometer"]
+    assert [axis.unit for axis in multiscale.axes] == [
+        "second",
+        None,
+        "micrometer",
+        "micrometer",
+        "micrometer",
+    ]
     assert multiscale.datasets[0].coordinateTransformations[0].scale == [2.0, 1.0, 0.5, 0.1, 0.1]
 
 
@@ -49,10 +59,17 @@ def test_a_pyramid_of_either_version_comes_back_as_one(version: str, tmp_path: P
     for level in range(3):
         small = pixels[:, :: 2**level, :: 2**level]
         names = {} if version == "0.4" else {"dimension_names": ("c", "y", "x")}
-        root.create_array(str(level), shape=small.shape, chunks=(1, 32, 32), dtype="uint16", **names)[...] = small
+        root.create_array(str(level), shape=small.shape, chunks=(1, 32, 32), dtype="uint16", **names)[...] = (
+            small
+        )
         scale = [1.0, 0.2 * 2**level, 0.2 * 2**level]
-        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
-    axes = [{"name": "c", "type": "channel"}, *({"name": name, "type": "space", "unit": "micrometer"} for name in "yx")]
+        datasets.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
+    axes = [
+        {"name": "c", "type": "channel"},
+        *({"name": name, "type": "space", "unit": "micrometer"} for name in "yx"),
+    ]
     multiscales = [{"axes": axes, "datasets": datasets, "name": "pyramid"}]
     if version == "0.4":
         root.attrs["multiscales"] = [{**multiscales[0], "version": "0.4"}]
@@ -63,5 +80,12 @@ def test_a_pyramid_of_either_version_comes_back_as_one(version: str, tmp_path: P
     for name in ("in.zarr", "out.zarr"):
         found: Any = ome_zarr_models.open_ome_zarr(zarr.open_group(str(tmp_path / name), mode="r"))
         kinds.append(type(found))
-        assert len((found.attributes.multiscales if version == "0.4" else found.attributes.ome.multiscales)[0].datasets) == 3
+        assert (
+            len(
+                (found.attributes.multiscales if version == "0.4" else found.attributes.ome.multiscales)[
+                    0
+                ].datasets
+            )
+            == 3
+        )
     assert kinds[0] is kinds[1]

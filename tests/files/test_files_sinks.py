@@ -15,7 +15,11 @@ from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.files.sinks import JournalSink, MemorySink, open_sink, unfinished
 
-PARTS = [(slice(top, min(top + 16, 37)), slice(left, min(left + 20, 51))) for top in range(0, 37, 16) for left in range(0, 51, 20)]
+PARTS = [
+    (slice(top, min(top + 16, 37)), slice(left, min(left + 20, 51)))
+    for top in range(0, 37, 16)
+    for left in range(0, 51, 20)
+]
 WHAT = {"model": "a"}
 
 
@@ -33,11 +37,17 @@ def parts_of(like: Image) -> list[Any]:
     return list(itertools.product(like.planes(), PARTS))
 
 
-@pytest.mark.parametrize(("axes", "name"), [("ZYX", "o.tif"), ("ZYXS", "o.tif"), ("ZYX", "o.npy"), ("ZYX", "o.mrc")])
+@pytest.mark.parametrize(
+    ("axes", "name"), [("ZYX", "o.tif"), ("ZYXS", "o.tif"), ("ZYX", "o.npy"), ("ZYX", "o.mrc")]
+)
 @pytest.mark.parametrize("journal", [False, True])
 def test_parts_make_the_whole(tmp_path: Path, axes: str, name: str, journal: bool) -> None:
     like = image(axes, {"tif": "tiff"}.get(name[2:], name[2:]))
-    kind: Any = JournalSink(like, tmp_path / name, False, WHAT) if journal else MemorySink(like, tmp_path / name, False)
+    kind: Any = (
+        JournalSink(like, tmp_path / name, False, WHAT)
+        if journal
+        else MemorySink(like, tmp_path / name, False)
+    )
     with kind as sink:
         fill(sink, like, parts_of(like)[::-1])
         assert not (tmp_path / name).exists()
@@ -90,7 +100,9 @@ def test_a_forgotten_plane_is_written_anew_and_stays_forgotten(tmp_path: Path) -
         first.forget((0,))
         assert first.clipped == len(PARTS) - 1
     with JournalSink(like, path, False, WHAT) as second:
-        assert [second.finished(index, *part) for index, part in parts_of(like)] == [False] * 9 + [True] * 8 + [False]
+        assert [second.finished(index, *part) for index, part in parts_of(like)] == [False] * 9 + [
+            True
+        ] * 8 + [False]
         with pytest.raises(OutputError, match="0 of 2 planes"):
             second.commit()
 
@@ -103,7 +115,9 @@ def test_two_processes_do_not_write_one_result(tmp_path: Path) -> None:
             JournalSink(like, tmp_path / "o.tif", False, WHAT)
 
 
-def test_large_results_and_those_begun_so_are_journalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_results_and_those_begun_so_are_journalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     like = image()
     assert isinstance(open_sink(like, tmp_path / "o.tif", of_what=WHAT), MemorySink)
     monkeypatch.setattr("pairfree.files.sinks.JOURNALED_PX", 1000)
@@ -115,7 +129,9 @@ def test_large_results_and_those_begun_so_are_journalled(tmp_path: Path, monkeyp
     assert isinstance(open_sink(like, tmp_path / "p.tif"), MemorySink)
 
 
-def test_the_space_for_parts_and_result_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_space_for_parts_and_result_is_asked_for_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     like = image()
     monkeypatch.setattr("pairfree.files.atomic.free_bytes", lambda folder: int(1.5 * like.nbytes))
     with pytest.raises(OutputError, match="not enough space"):

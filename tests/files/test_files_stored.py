@@ -31,9 +31,15 @@ TIFFS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "rgb": ((37, 51, 3), {"photometric": "rgb"}),
     "rgb stack": ((2, 37, 51, 3), {"photometric": "rgb", "compression": "zlib"}),
     "planar": ((2, 3, 37, 51), {"photometric": "rgb", "planarconfig": "separate"}),
-    "planar tiles": ((2, 3, 37, 51), {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib", "tile": (16, 16)}),
+    "planar tiles": (
+        (2, 3, 37, 51),
+        {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib", "tile": (16, 16)},
+    ),
     "imagej": ((5, 37, 51), {"imagej": True}),
-    "ome": ((2, 3, 37, 51), {"ome": True, "metadata": {"axes": "ZCYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm"}}),
+    "ome": (
+        (2, 3, 37, 51),
+        {"ome": True, "metadata": {"axes": "ZCYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm"}},
+    ),
     "big, big-endian": ((37, 51), {"bigtiff": True, "byteorder": ">"}),
 }
 
@@ -43,7 +49,9 @@ def tiff(path: Path, name: str, dtype: str) -> Path:
     options = {**options, "predictor": 3 if dtype == "float32" else 2} if "predictor" in options else options
     writer = {key: options[key] for key in ("imagej", "ome", "bigtiff", "byteorder") if key in options}
     with tifffile.TiffWriter(path, **writer) as made:
-        made.write((RNG.random(shape) * 200).astype(dtype), **{k: v for k, v in options.items() if k not in writer})
+        made.write(
+            (RNG.random(shape) * 200).astype(dtype), **{k: v for k, v in options.items() if k not in writer}
+        )
     return path
 
 
@@ -59,7 +67,9 @@ def assert_stays_as_it_is(path: Path, out: Path) -> None:
             (slice(height // 3, height - height // 4), slice(width // 4, width - width // 5)),
             (slice(0, 1), slice(width - 1, width)),
         ):
-            np.testing.assert_array_equal(stays.region(index, rows, columns), loaded.region(index, rows, columns))
+            np.testing.assert_array_equal(
+                stays.region(index, rows, columns), loaded.region(index, rows, columns)
+            )
     save_image(stays, out, overwrite=True)
     again = open_image(out)
     np.testing.assert_array_equal(again.pixels, loaded.pixels)
@@ -73,7 +83,9 @@ def test_tiff(tmp_path: Path, name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", TIFFS)
-def test_tiff_whose_planes_are_large_is_written_in_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_tiff_whose_planes_are_large_is_written_in_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr("pairfree.files.formats.tiff_write.STREAMED_PLANE_BYTES", 100)
     monkeypatch.setattr("pairfree.files.formats.tiff_write.STREAMED_TILE", (16, 32))
     assert_stays_as_it_is(tiff(tmp_path / "a.tif", name, "uint16"), tmp_path / "b.tif")
@@ -81,14 +93,18 @@ def test_tiff_whose_planes_are_large_is_written_in_tiles(tmp_path: Path, monkeyp
         assert made.pages[0].is_tiled
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((5, 6), "<f4"), ((4, 5, 6), ">i2"), ((9, 8, 3), "u1"), ((2, 3, 9, 8), "<f8")])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((5, 6), "<f4"), ((4, 5, 6), ">i2"), ((9, 8, 3), "u1"), ((2, 3, 9, 8), "<f8")]
+)
 def test_npy(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     np.save(tmp_path / "a.npy", (RNG.random(shape) * 100).astype(dtype))
     assert_stays_as_it_is(tmp_path / "a.npy", tmp_path / "b.npy")
     assert np.load(tmp_path / "b.npy").dtype == np.dtype(dtype)
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((5, 6), "i2"), ((4, 5, 6), "f4"), ((3, 4, 5, 6), "u2"), ((4, 5, 6), ">f4")])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((5, 6), "i2"), ((4, 5, 6), "f4"), ((3, 4, 5, 6), "u2"), ((4, 5, 6), ">f4")]
+)
 def test_mrc(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     with mrcfile.new(tmp_path / "a.mrc") as made:
         made.set_data((RNG.random(shape) * 100).astype(dtype))
@@ -114,15 +130,21 @@ def test_nifti(tmp_path: Path, scale: tuple[float, float] | None) -> None:
 
 @given(shape=st.tuples(st.integers(1, 70), st.integers(1, 70)), tile=st.booleans(), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_any_region_of_a_compressed_page(tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int], tile: bool, data: Any) -> None:
+def test_any_region_of_a_compressed_page(
+    tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int], tile: bool, data: Any
+) -> None:
     path = tmp_path_factory.mktemp("region") / "a.tif"
     pixels = RNG.integers(0, 2**16, shape).astype(np.uint16)
-    tifffile.imwrite(path, pixels, compression="zlib", **({"tile": (16, 16)} if tile else {"rowsperstrip": 5}))
+    tifffile.imwrite(
+        path, pixels, compression="zlib", **({"tile": (16, 16)} if tile else {"rowsperstrip": 5})
+    )
     spans = []
     for length in shape:
         start = data.draw(st.integers(0, length - 1))
         spans.append(slice(start, data.draw(st.integers(start + 1, length))))
-    np.testing.assert_array_equal(open_image(path, Limits(resident_bytes=0)).region((), *spans), pixels[tuple(spans)])
+    np.testing.assert_array_equal(
+        open_image(path, Limits(resident_bytes=0)).region((), *spans), pixels[tuple(spans)]
+    )
 
 
 def test_the_bounds_of_what_is_loaded_do_not_hold_for_what_stays(tmp_path: Path) -> None:
@@ -146,7 +168,9 @@ def test_a_sample_is_spread_over_the_image(tmp_path: Path) -> None:
     stays, array = open_image(tmp_path / "a.npy", STAYS), Image(pixels, "ZYX")
     for found in (stays.sample(100_000), array.sample(100_000)):
         assert 20_000 <= found.size <= 200_000
-        np.testing.assert_allclose(np.quantile(found, [0.1, 0.5, 0.9]) / pixels.size, [0.1, 0.5, 0.9], atol=0.05)
+        np.testing.assert_allclose(
+            np.quantile(found, [0.1, 0.5, 0.9]) / pixels.size, [0.1, 0.5, 0.9], atol=0.05
+        )
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".mrc", ".nii"])
@@ -163,11 +187,17 @@ def test_a_large_plane_is_written_part_by_part(suffix, tmp_path, monkeypatch):
     save_image(image, tmp_path / f"whole{suffix}")
     asked = []
     real = Image.region
-    monkeypatch.setattr(Image, "region", lambda self, index, rows, columns: asked.append(rows) or real(self, index, rows, columns))
+    monkeypatch.setattr(
+        Image,
+        "region",
+        lambda self, index, rows, columns: asked.append(rows) or real(self, index, rows, columns),
+    )
     monkeypatch.setattr("pairfree.files.image.PART_BYTES", 50_000)
     save_image(image, tmp_path / f"parts{suffix}")
     assert max(rows.stop - rows.start for rows in asked) == 41
     whole, parts = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("whole", "parts"))
-    if suffix == ".mrc":  # mean and deviation in its header are sums in another order, and a label holds the time
+    if (
+        suffix == ".mrc"
+    ):  # mean and deviation in its header are sums in another order, and a label holds the time
         whole, parts = whole[1024:], parts[1024:]
     assert whole == parts

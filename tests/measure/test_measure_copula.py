@@ -18,7 +18,9 @@ SPECS = ("gaussian:sigma=25", "correlated:sigma=25", "mixture-a:s=25", "mixture-
 
 def fields(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[:, None].astype(np.float32)
+    return np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[
+        :, None
+    ].astype(np.float32)
 
 
 def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
@@ -38,16 +40,25 @@ def test_deviation_distribution_and_correlation_come_back(spec):
     given, made = patches(spec), sample(fit_copula(patches(spec)))
     assert abs(made.mean()) < 0.03 * given.std()
     assert made.std() == pytest.approx(fields(spec).std(), rel=0.03)
-    assert stats.kurtosis(made.ravel()[::7]) == pytest.approx(stats.kurtosis(given.ravel()[::7]), rel=0.15, abs=0.1)
+    assert stats.kurtosis(made.ravel()[::7]) == pytest.approx(
+        stats.kurtosis(given.ravel()[::7]), rel=0.15, abs=0.1
+    )
     assert stats.ks_2samp(made.ravel()[::50], given.ravel()[::50]).statistic < 0.02
-    ours, theirs = (autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, fields(spec)))
+    ours, theirs = (
+        autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, fields(spec))
+    )
     assert np.abs(ours - theirs).max() < 0.02
 
 
 def test_lags_beyond_the_neighbours_come_back():
     """GAN2GAN's correlated noise: faint, but 15 px far. Without it, flat areas would show no clouds."""
-    given, made = fields("correlated:sigma=25", 400), sample(fit_copula(patches("correlated:sigma=25", 400)), (24, 256, 256))
-    ours, theirs = (autocovariance(field.astype(np.float64), 12)[0, 0] / field.var() for field in (made, given))
+    given, made = (
+        fields("correlated:sigma=25", 400),
+        sample(fit_copula(patches("correlated:sigma=25", 400)), (24, 256, 256)),
+    )
+    ours, theirs = (
+        autocovariance(field.astype(np.float64), 12)[0, 0] / field.var() for field in (made, given)
+    )
     assert np.abs(ours - theirs).max() < 0.02
     assert ours[12, 4] == pytest.approx(theirs[12, 4], rel=0.25)
 

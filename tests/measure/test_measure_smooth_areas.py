@@ -69,7 +69,9 @@ def test_the_wavelet_rule_is_equation_4():
         for left in range(0, 131 - 64 + 1, 6)
     )
     for (index, top, left), value in zip(found.places.tolist(), found.unevenness, strict=True):
-        assert value == pytest.approx(literal_unevenness(images[index][0, top : top + 64, left : left + 64]), rel=1e-6)
+        assert value == pytest.approx(
+            literal_unevenness(images[index][0, top : top + 64, left : left + 64]), rel=1e-6
+        )
     assert found.unevenness.tolist() == sorted(found.unevenness)
     assert found.threshold == found.unevenness[-1]
 
@@ -80,9 +82,14 @@ def test_gcbds_rule_is_equation_3():
     for row, top in enumerate(range(0, 130 - 64 + 1, 8)):
         for column, left in enumerate(range(0, 200 - 64 + 1, 8)):
             patch = image[0, top : top + 64, left : left + 64]
-            parts = [patch[i : i + 16, j : j + 16] for i in range(0, 64, GCBD_SUB_PX) for j in range(0, 64, GCBD_SUB_PX)]
+            parts = [
+                patch[i : i + 16, j : j + 16]
+                for i in range(0, 64, GCBD_SUB_PX)
+                for j in range(0, 64, GCBD_SUB_PX)
+            ]
             passes = all(
-                abs(part.mean() - patch.mean()) <= GCBD_MEAN * patch.mean() and abs(part.var() - patch.var()) <= GCBD_VARIANCE * patch.var()
+                abs(part.mean() - patch.mean()) <= GCBD_MEAN * patch.mean()
+                and abs(part.var() - patch.var()) <= GCBD_VARIANCE * patch.var()
                 for part in parts
             )
             assert good[row, column] == passes
@@ -125,7 +132,10 @@ def test_unevenness_does_not_depend_on_the_level_and_is_zero_in_proportion():
 # -- what comes out ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("spec", "deviation"), [("gaussian:sigma=25", 25.0), ("gaussian:sigma=8", 8.0), ("correlated:sigma=25", 19.13)])
+@pytest.mark.parametrize(
+    ("spec", "deviation"),
+    [("gaussian:sigma=25", 25.0), ("gaussian:sigma=8", 8.0), ("correlated:sigma=25", 19.13)],
+)
 def test_the_deviation_of_the_noise_comes_out(spec, deviation):
     """Within 3 %, though half of each image is texture; proportions of the sub-bands tell white noise from correlated."""
     found = extract(noisy(6, spec))
@@ -171,7 +181,9 @@ def test_patches_are_what_lies_at_their_places():
 def test_what_passed_is_described(rule):
     images = noisy(4, "gaussian:sigma=8")
     passed = extract(images, rule=rule).passed
-    for (index, top, left), mean, deviation in list(zip(passed.places.tolist(), passed.means, passed.deviations, strict=True))[::50]:
+    for (index, top, left), mean, deviation in list(
+        zip(passed.places.tolist(), passed.means, passed.deviations, strict=True)
+    )[::50]:
         cut = images[index][0, top : top + 96, left : left + 96]
         assert mean == pytest.approx(cut.mean())
         assert deviation == pytest.approx(without_plane(cut).std(), rel=1e-5)
@@ -179,7 +191,10 @@ def test_what_passed_is_described(rule):
 
 def test_colour_images_give_colour_noise():
     rng = np.random.default_rng(0)
-    images = [np.concatenate([scene(seed)] * 3) + rng.normal(0, [[[5.0]], [[10.0]], [[20.0]]], (3, 240, 320)) for seed in range(4)]
+    images = [
+        np.concatenate([scene(seed)] * 3) + rng.normal(0, [[[5.0]], [[10.0]], [[20.0]]], (3, 240, 320))
+        for seed in range(4)
+    ]
     found = extract(images)
     np.testing.assert_allclose(np.median(found.pixels.std(axis=(2, 3)), axis=0), [5, 10, 20], rtol=0.04)
 
@@ -191,7 +206,10 @@ def test_the_same_images_give_the_same_patches():
 
 def test_images_without_a_smooth_area_are_refused():
     rng = np.random.default_rng(0)
-    stripes = [(100 * np.sign(np.sin(np.arange(200) / rng.uniform(2, 4))) + rng.normal(0, 5, (200, 200)))[None] for _ in range(3)]
+    stripes = [
+        (100 * np.sign(np.sin(np.arange(200) / rng.uniform(2, 4))) + rng.normal(0, 5, (200, 200)))[None]
+        for _ in range(3)
+    ]
     with pytest.raises(InputError, match="no smooth area"):
         extract(stripes)
     with pytest.raises(InputError, match="no smooth area"):
@@ -229,7 +247,9 @@ def test_images_smaller_than_a_patch_are_passed_over_or_refused():
         extract([images[0][:, :100, :100]])
 
 
-@pytest.mark.parametrize("wrong", [{"rule": "wave"}, {"patch_px": 33}, {"patch_px": 16}, {"patch_px": 40, "rule": "gcbd"}])
+@pytest.mark.parametrize(
+    "wrong", [{"rule": "wave"}, {"patch_px": 33}, {"patch_px": 16}, {"patch_px": 40, "rule": "gcbd"}]
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
         extract(noisy(1, "gaussian:sigma=25"), **wrong)
@@ -247,7 +267,9 @@ def test_texture_that_looks_like_noise_is_told():
     """Texture all over the images passes for correlated noise: only the user can tell them apart."""
     rng = np.random.default_rng(0)
     textures = [ndimage.gaussian_filter(rng.standard_normal((240, 320)), 1.5) for _ in range(6)]
-    (line,) = doubts(extract([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures]))
+    (line,) = doubts(
+        extract([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures])
+    )
     assert "strongly correlated" in line
     assert "texture" in line
 

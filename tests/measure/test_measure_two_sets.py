@@ -18,8 +18,17 @@ def scenes(count: int, seed: int, channels: int = 1, side: int = 256) -> list[np
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
-        smooth = np.stack([ndimage.gaussian_filter(rng.standard_normal((side, side)), 2.0, mode="wrap") for _ in range(channels)])
-        found.append(0.5 + 0.12 * np.tanh(2.0 * smooth / smooth.std()) + 0.08 * np.tanh(np.roll(smooth, 40, -1) / smooth.std()))
+        smooth = np.stack(
+            [
+                ndimage.gaussian_filter(rng.standard_normal((side, side)), 2.0, mode="wrap")
+                for _ in range(channels)
+            ]
+        )
+        found.append(
+            0.5
+            + 0.12 * np.tanh(2.0 * smooth / smooth.std())
+            + 0.08 * np.tanh(np.roll(smooth, 40, -1) / smooth.std())
+        )
     return found
 
 
@@ -28,7 +37,9 @@ def coloured(rng: np.random.Generator, shape: tuple[int, ...], px: float) -> np.
     return noise / noise.std()
 
 
-def noisy_set(exponent: float, gain: float = 0.7, offset: float = 0.05, deviation: float = 0.06, seed: int = 2) -> list[np.ndarray]:
+def noisy_set(
+    exponent: float, gain: float = 0.7, offset: float = 0.05, deviation: float = 0.06, seed: int = 2
+) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     made = []
     for scene in scenes(8, seed):
@@ -50,23 +61,37 @@ def test_a_planted_difference_comes_back(exponent):
 
 def test_the_spectrum_of_correlated_noise_has_its_shape():
     found = measure(noisy_set(0.0), scenes(8, 1))
-    truth = power_spectrum([image - 0.7 * scene for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)], 256)[0] / 0.49
+    truth = (
+        power_spectrum(
+            [image - 0.7 * scene for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)], 256
+        )[0]
+        / 0.49
+    )
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     for low, high in ((0.2, 0.3), (0.3, 0.5)):
         ring = (radius >= low) & (radius < high)
-        assert found.spectrum[0][ring].sum() == pytest.approx(truth[ring].sum(), rel=0.15)  # noise in every octave: gain errs upwards
+        assert found.spectrum[0][ring].sum() == pytest.approx(
+            truth[ring].sum(), rel=0.15
+        )  # noise in every octave: gain errs upwards
     assert found.spectrum[0][radius < 0.05].mean() > 20 * found.spectrum[0][radius > 0.3].mean()
 
 
 def test_images_whose_brightness_scatters_have_a_spread():
-    shifted = [image + shift for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)]
-    assert measure(shifted, scenes(8, 1)).spread == pytest.approx([np.std(np.linspace(-0.14, 0.14, 8)) / 0.7], rel=0.1)
+    shifted = [
+        image + shift for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)
+    ]
+    assert measure(shifted, scenes(8, 1)).spread == pytest.approx(
+        [np.std(np.linspace(-0.14, 0.14, 8)) / 0.7], rel=0.1
+    )
 
 
 def test_channels_are_measured_apart():
     clean = scenes(6, 1, channels=2)
     rng = np.random.default_rng(5)
-    noisy = [np.stack([0.5 * scene[0], 0.9 * scene[1]]) + 0.02 * rng.standard_normal(scene.shape) for scene in scenes(6, 2, channels=2)]
+    noisy = [
+        np.stack([0.5 * scene[0], 0.9 * scene[1]]) + 0.02 * rng.standard_normal(scene.shape)
+        for scene in scenes(6, 2, channels=2)
+    ]
     found = measure(noisy, clean)
     assert found.gain == pytest.approx([0.5, 0.9], rel=0.1)
     assert found.spectrum.shape == (2, 256, 256)
@@ -97,8 +122,13 @@ def test_a_channel_that_shows_nothing_gets_no_noise(blank_in_both):
     """Two dyes in an image of three colours."""
     rng = np.random.default_rng(5)
     clean = [np.concatenate([scene, 0.0 * scene[:1]]) for scene in scenes(6, 1, channels=2)]
-    noisy = [np.concatenate([scene + 0.05 * rng.standard_normal(scene.shape), 0.0 * scene[:1]]) for scene in scenes(6, 2, channels=2)]
-    clean = clean if blank_in_both else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
+    noisy = [
+        np.concatenate([scene + 0.05 * rng.standard_normal(scene.shape), 0.0 * scene[:1]])
+        for scene in scenes(6, 2, channels=2)
+    ]
+    clean = (
+        clean if blank_in_both else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
+    )
     found = measure(noisy, clean)
     assert np.sqrt(found.spectrum.mean((1, 2))) == pytest.approx([0.05, 0.05, 0.0], rel=0.25)
     assert (found.gain[2], found.offset[2], found.spread[2]) == (1.0, 0.0, 0.0)
@@ -123,7 +153,11 @@ def test_the_level_has_unit_mean_square_and_never_vanishes():
 
 
 def test_drawn_fields_have_the_spectrum():
-    spectrum = np.exp(-((np.abs(np.fft.fftfreq(64))[:, None] / 0.1) ** 2)) * np.ones((2, 64, 64)) * np.array([1.0, 4.0])[:, None, None]
+    spectrum = (
+        np.exp(-((np.abs(np.fft.fftfreq(64))[:, None] / 0.1) ** 2))
+        * np.ones((2, 64, 64))
+        * np.array([1.0, 4.0])[:, None, None]
+    )
     made = fields(spectrum, 200, np.random.default_rng(0))
     assert made.shape == (200, 2, 64, 64)
     power = (np.abs(np.fft.fft2(made)) ** 2).mean(0) / 64**2
@@ -144,7 +178,9 @@ def test_restored_noise_has_the_power_back_and_stays_what_it_is():
     extracted = [np.fft.ifft2(np.fft.fft2(plane) * damping).real for plane in truth]
     back = restored(extracted, spectrum)
     assert np.mean([plane.var() for plane in extracted]) < 0.75 * np.mean([plane.var() for plane in truth])
-    assert np.mean([plane.var() for plane in back]) == pytest.approx(np.mean([plane.var() for plane in truth]), rel=0.07)
+    assert np.mean([plane.var() for plane in back]) == pytest.approx(
+        np.mean([plane.var() for plane in truth]), rel=0.07
+    )
     kurtosis = [stats.kurtosis(np.ravel(planes)) for planes in (back, truth)]
     assert kurtosis[0] == pytest.approx(kurtosis[1], rel=0.3)
     assert np.corrcoef(np.ravel(back), np.ravel(truth))[0, 1] > 0.97
@@ -154,7 +190,9 @@ def test_restoring_does_not_amplify_without_bound():
     rng = np.random.default_rng(4)
     faint = [1e-6 * rng.standard_normal((1, 128, 96)) for _ in range(3)]
     back = restored(faint, np.ones((1, 64, 64)))
-    assert max(np.abs(plane).max() for plane in back) < 2.0 * module.MOST_GAIN * max(np.abs(plane).max() for plane in faint)
+    assert max(np.abs(plane).max() for plane in back) < 2.0 * module.MOST_GAIN * max(
+        np.abs(plane).max() for plane in faint
+    )
 
 
 def test_energy_distance_is_its_definition_and_tells_distributions_apart():
@@ -180,7 +218,9 @@ def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
     for _ in range(count):
         image = np.full((256, 256), 0.4)
         for _ in range(int(rng.integers(3, 9))):
-            image[np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(10, 50)] = rng.uniform(0.2, 0.8)
+            image[np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(10, 50)] = (
+                rng.uniform(0.2, 0.8)
+            )
         found.append(ndimage.gaussian_filter(image, 1.0)[None])
     return found
 
@@ -230,7 +270,9 @@ def lit_scenes(count: int, seed: int) -> list[np.ndarray]:
         image = np.full((256, 256), 0.04)
         for _ in range(int(rng.integers(6, 16))):
             disc = np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(8, 40)
-            image += rng.uniform(0.05, 0.5) * ndimage.gaussian_filter(disc.astype(float), rng.uniform(1.0, 8.0))
+            image += rng.uniform(0.05, 0.5) * ndimage.gaussian_filter(
+                disc.astype(float), rng.uniform(1.0, 8.0)
+            )
         found.append(np.minimum(image, 0.8)[None])
     return found
 
@@ -247,7 +289,9 @@ def counted(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def test_noise_of_counts_is_measured_at_all_brightnesses(brighter):
     """Of a clean set that is brighter or darker, too."""
     rng = np.random.default_rng(3)
-    found = measure([counted(scene, rng) for scene in lit_scenes(6, 7)], [brighter * scene for scene in lit_scenes(4, 8)])
+    found = measure(
+        [counted(scene, rng) for scene in lit_scenes(6, 7)], [brighter * scene for scene in lit_scenes(4, 8)]
+    )
     assert found.counts
     assert not found.even
     for y in (0.1, 0.3, 0.6):
@@ -265,7 +309,10 @@ def test_each_noisy_image_has_its_strength():
     """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise stronger by sqrt(2)."""
     rng = np.random.default_rng(6)
     times = (0.5, 1.0, 2.0, 0.5, 1.0, 2.0)
-    noisy = [np.clip(GAIN / t * rng.poisson(scene * t / GAIN), 0.0, 1.0) for scene, t in zip(lit_scenes(6, 7), times, strict=True)]
+    noisy = [
+        np.clip(GAIN / t * rng.poisson(scene * t / GAIN), 0.0, 1.0)
+        for scene, t in zip(lit_scenes(6, 7), times, strict=True)
+    ]
     found = measure(noisy, lit_scenes(4, 8))
     assert found.counts
     relative = found.strengths[:, 0] / found.strengths[[1, 4], 0].mean()

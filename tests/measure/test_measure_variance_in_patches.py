@@ -10,7 +10,9 @@ from pairfree.measure.smooth_areas import extract
 from pairfree.measure.variance_in_patches import Growth, growth
 
 
-def measured(gain: float, sigma: float, correlated: bool, channels: int = 1, textured: bool = False) -> Growth:
+def measured(
+    gain: float, sigma: float, correlated: bool, channels: int = 1, textured: bool = False
+) -> Growth:
     """Of four scenes from 10 to 200, half smooth, half textured where asked for, with noise of variance gain x + sigma^2."""
     rng, images = np.random.default_rng(1), []
     for _ in range(4):

@@ -10,11 +10,18 @@ from scipy import ndimage
 
 import pairfree as pf
 from pairfree.errors import ConfigError, InputError
-from pairfree.measure.variance_line import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
+from pairfree.measure.variance_line import (
+    PoissonGaussian,
+    estimate_poisson_gaussian,
+    stabilised,
+    unstabilised,
+)
 from pairfree.methods.bm3d import BM3DConfig, bm3d_image, bm3d_stabilised
 from pairfree.training.job import resolve
 
-needs_bm3d = pytest.mark.skipif(importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed")
+needs_bm3d = pytest.mark.skipif(
+    importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"
+)
 
 
 def scene(side: int = 256, low: float = 10.0, high: float = 240.0) -> np.ndarray:
@@ -69,7 +76,9 @@ def test_a_flat_image_and_a_small_one_have_no_line():
 
 
 def test_a_ramp_without_noise_has_none():
-    assert estimate_poisson_gaussian(np.add.outer(np.arange(128.0), np.zeros(128))) == PoissonGaussian(0.0, 0.0)
+    assert estimate_poisson_gaussian(np.add.outer(np.arange(128.0), np.zeros(128))) == PoissonGaussian(
+        0.0, 0.0
+    )
 
 
 @pytest.mark.parametrize(("gain", "floor"), [(1.0, 0.0), (3.0, 90.0), (0.01, 0.0002), (2.0, -40.0)])
@@ -104,13 +113,17 @@ def test_there_and_back_is_nearly_the_same_for_many_counts():
 def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
     x = scene(128, 2.0, 200.0)
     y = noisy(x, 6.0, 0.0)
-    plain, even = (np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (bm3d_image, bm3d_stabilised))
+    plain, even = (
+        np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (bm3d_image, bm3d_stabilised)
+    )
     assert even < 0.95 * plain
 
 
 def test_what_is_made_even_is_denoised_at_the_unit_level_that_it_has(monkeypatch):
     seen = []
-    monkeypatch.setattr("pairfree.methods.bm3d.bm3d_image", lambda image, sigma=0.0: seen.append(sigma) or image)
+    monkeypatch.setattr(
+        "pairfree.methods.bm3d.bm3d_image", lambda image, sigma=0.0: seen.append(sigma) or image
+    )
     x = np.full((128, 128), 90.0)
     x[:, 64:] = 200.0
     y = noisy(x, 6.0, 0.0)

@@ -44,8 +44,12 @@ def test_an_image_is_put_together_from_its_parts():
 def test_terms_are_their_equations():
     own, of_c, of_d, of_i = (parts(seed) for seed in range(4))
     (c, d, i), (c1, d1, i1), (c2, d2, i2), (c3, _, i3) = (arrays(one) for one in (own, of_c, of_d, of_i))
-    assert identity_loss(own, of_c, of_d, of_i).item() == pytest.approx(mse(c1, c) + mse(c2, c) + mse(d2, d) + mse(i3, i), rel=1e-10)
-    assert zero_loss(of_c, of_d, of_i).item() == pytest.approx(mse(c3) + mse(d1) + mse(i1) + mse(i2), rel=1e-10)
+    assert identity_loss(own, of_c, of_d, of_i).item() == pytest.approx(
+        mse(c1, c) + mse(c2, c) + mse(d2, d) + mse(i3, i), rel=1e-10
+    )
+    assert zero_loss(of_c, of_d, of_i).item() == pytest.approx(
+        mse(c3) + mse(d1) + mse(i1) + mse(i2), rel=1e-10
+    )
     found = [parts(10 + k) for k in range(len(SIGNS))]
     expected = 0.0
     for one, (a, b) in zip(found, SIGNS, strict=True):
@@ -89,7 +93,9 @@ def test_texture_that_fills_half_of_the_image_is_no_noise_to_the_smooth_windows(
     y = 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 400, 400)))
     y[..., 200:] += torch.sin(torch.arange(200) * 1.5)
     assert window_deviation(y).item() > 0.35
-    assert smooth_deviation(y, 0.25).item() == pytest.approx(0.1087, rel=0.01)  # the median of the smooth half: 9 % high
+    assert smooth_deviation(y, 0.25).item() == pytest.approx(
+        0.1087, rel=0.01
+    )  # the median of the smooth half: 9 % high
 
 
 @pytest.mark.parametrize("loss", ["identity", "zero", "spread", "recombination"])
@@ -121,7 +127,12 @@ def test_a_perfect_decomposition_pays_only_for_the_spread():
     )
     assert identity_loss(own, of_c, of_d, of_i).item() == 0.0
     assert zero_loss(of_c, of_d, of_i).item() == 0.0
-    assert recombination_loss(own, [Parts(own.clean, a * own.dependent, b * own.independent) for a, b in SIGNS]).item() == 0.0
+    assert (
+        recombination_loss(
+            own, [Parts(own.clean, a * own.dependent, b * own.independent) for a, b in SIGNS]
+        ).item()
+        == 0.0
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -39,7 +39,10 @@ def made(small, **changes):
 
 def noisy_data(patch_px=64, sigma=0.1):
     rng = np.random.default_rng(3)
-    planes = [(0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None] + rng.normal(0, sigma, (1, 120, 130)) for _ in range(3)]
+    planes = [
+        (0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None] + rng.normal(0, sigma, (1, 120, 130))
+        for _ in range(3)
+    ]
     return TrainingData(PatchPool(planes, "cpu", patch_px))
 
 
@@ -61,7 +64,9 @@ def generative(small):
 
 def test_losses_are_the_equations():
     real, fake = tensors((5, 1), (7, 1))
-    assert wasserstein_loss(real, fake).item() == pytest.approx(real.numpy().mean() - fake.numpy().mean(), rel=1e-10)
+    assert wasserstein_loss(real, fake).item() == pytest.approx(
+        real.numpy().mean() - fake.numpy().mean(), rel=1e-10
+    )
     z, again = tensors((2, 1, 6, 5), (2, 1, 6, 5))
     assert cycle_loss(z, again).item() == pytest.approx(np.abs(z.numpy() - again.numpy()).mean(), rel=1e-10)
     assert g2g_loss(z, again).item() == pytest.approx(((z.numpy() - again.numpy()) ** 2).mean(), rel=1e-10)
@@ -76,7 +81,10 @@ def test_gradients_are_right(loss):
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
 def test_recorrupted_views_keep_the_image_and_have_uncorrelated_noise(alpha):
     x = torch.full((200_000,), 3.0, dtype=torch.float64)
-    noise, again = (4.0 * torch.randn(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    noise, again = (
+        4.0 * torch.randn(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        for seed in (0, 1)
+    )
     first, second = recorrupted_pair(x + noise, again, alpha)
     error = 5 * 4.0 * max(alpha, 1 / alpha) * 2 / len(x) ** 0.5
     assert abs(first.mean() - 3) < error
@@ -89,11 +97,17 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
     """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged: noise of three values, far from Gaussian."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(2, (400_000,), generator=rng).double()
-    noise, again = (torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[torch.randint(3, x.shape, generator=rng)] for _ in range(2))
+    noise, again = (
+        torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[torch.randint(3, x.shape, generator=rng)]
+        for _ in range(2)
+    )
     seen, target = recorrupted_pair(x + noise, again, 1.0)
     for value in seen.unique():
         where = seen == value
-        tolerance = 5 * float(target[where].std(correction=0) + x[where].std(correction=0)) / int(where.sum()) ** 0.5 + 1e-12
+        tolerance = (
+            5 * float(target[where].std(correction=0) + x[where].std(correction=0)) / int(where.sum()) ** 0.5
+            + 1e-12
+        )
         assert float(target[where].mean()) == pytest.approx(float(x[where].mean()), abs=tolerance)
 
 
@@ -111,7 +125,9 @@ def test_reuse_during_the_critic_steps_changes_nothing(generative):
     noise = twin.patches.gather(twin.patches.draw(0, 3, 4, "noise patches"), augment=False)
     for _ in range(5):
         fake, rough = twin.g1(r), twin.g2(z)
-        objective = twin.f1(noise).mean() - twin.f1(fake).mean() + twin.f2(z).mean() - twin.f2(rough + fake).mean()
+        objective = (
+            twin.f1(noise).mean() - twin.f1(fake).mean() + twin.f2(z).mean() - twin.f2(rough + fake).mean()
+        )
         twin.optimizers["f1, f2"].zero_grad()
         (-objective).backward()
         twin.optimizers["f1, f2"].step()
@@ -120,11 +136,15 @@ def test_reuse_during_the_critic_steps_changes_nothing(generative):
                 parameter.clamp_(-0.02, 0.02)
     assert logged["critics"].item() == pytest.approx(objective.item(), abs=1e-6)
     for name in ("f1", "f2"):
-        for ours, literal in zip(method.networks[name].parameters(), twin.networks[name].parameters(), strict=True):
+        for ours, literal in zip(
+            method.networks[name].parameters(), twin.networks[name].parameters(), strict=True
+        ):
             torch.testing.assert_close(ours, literal, rtol=1e-5, atol=1e-7)
     with torch.no_grad():
         fake, rough = twin.g1(r), twin.g2(z)
-        expected = -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+        expected = (
+            -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+        )
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
 
 
@@ -138,10 +158,14 @@ def test_the_generators_descend_equation_8_after_the_critics(generative):
     with torch.no_grad():
         z, fake = upright(data, 0), twin.g1(torch.randn(4, 128, generator=at.rng("latent")))
         rough = twin.g2(z)
-        expected = -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+        expected = (
+            -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+        )
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
     assert all(parameter.grad is None for parameter in twin.f1.parameters())
-    assert max(parameter.abs().max() for parameter in (*method.f1.parameters(), *method.f2.parameters())) <= 0.02
+    assert (
+        max(parameter.abs().max() for parameter in (*method.f1.parameters(), *method.f2.parameters())) <= 0.02
+    )
 
 
 @pytest.mark.parametrize(("changes", "idle"), [({"beta": 0.0}, "f2"), ({"gamma": 0.0}, "g3")])
@@ -177,7 +201,9 @@ def test_the_sigmoid_of_g2_spans_what_is_brighter_than_the_units_end(small):
     method, data = made(small), noisy_data()
     bright = TrainingData(PatchPool([data.noisy.plane(0).numpy() * 4.0], "cpu", 64))
     method.prepare(bright, 0)
-    assert method.g2.ends.tolist() == pytest.approx([0.0, float(bright.noisy.flat.quantile(0.9999))], abs=1e-4)
+    assert method.g2.ends.tolist() == pytest.approx(
+        [0.0, float(bright.noisy.flat.quantile(0.9999))], abs=1e-4
+    )
     method.prepare(TrainingData(PatchPool([np.clip(data.noisy.plane(0).numpy(), 0, 1)], "cpu", 64)), 0)
     assert method.g2.ends.tolist() == [0.0, 1.0]
 
@@ -197,7 +223,9 @@ def test_each_round_estimates_with_the_network_before_it(generative):
         image = data.noisy.plane(index)[None]
         with torch.no_grad():
             expected = source(image) - image
-        torch.testing.assert_close(method.rounds.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            method.rounds.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4
+        )
 
 
 def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
@@ -265,13 +293,21 @@ def test_networks_have_the_papers_shapes():
     z, x = torch.randn(2, 128), torch.rand(2, 1, 64, 64)
     noise = NoiseGenerator()(z)
     assert noise.shape == (2, 1, 64, 64)
-    assert [layer.out_channels for layer in NoiseGenerator().modules() if isinstance(layer, torch.nn.ConvTranspose2d)] == [64, 32, 16, 8, 1]
+    assert [
+        layer.out_channels
+        for layer in NoiseGenerator().modules()
+        if isinstance(layer, torch.nn.ConvTranspose2d)
+    ] == [64, 32, 16, 8, 1]
     assert NoiseGenerator(3, 4, 32)(z).shape == (2, 3, 32, 32)
     assert noise.abs().max() <= 1
     rough = RoughDenoiser(1, 8, 5)(x)
     assert 0 <= rough.min() <= rough.max() <= 1
     assert WassersteinCritic(1, 8)(x).shape == (2, 1, 5, 5)
-    assert all(layer.bias is None for layer in NoiseGenerator().modules() if isinstance(layer, torch.nn.ConvTranspose2d))
+    assert all(
+        layer.bias is None
+        for layer in NoiseGenerator().modules()
+        if isinstance(layer, torch.nn.ConvTranspose2d)
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,7 +324,9 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 def test_images_without_smooth_areas_are_refused(small):
     method = small.method("gan2gan", smooth_limit=0.0)
-    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(0, 0.02, (1, 200, 200))
+    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(
+        0, 0.02, (1, 200, 200)
+    )
     with pytest.raises(InputError, match="no smooth area"):
         method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
 
@@ -299,8 +337,12 @@ def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
     settings = {"net": "dncnn", "width": 4, "patch_px": 64, "batch_size": 2, "precision": "float32"}
-    first = pf.train(images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False)
-    job = resolve(images, method="gan2gan", init=tmp_path / "run", steps=4, settings={**WGAN, "precision": "float32"})
+    first = pf.train(
+        images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False
+    )
+    job = resolve(
+        images, method="gan2gan", init=tmp_path / "run", steps=4, settings={**WGAN, "precision": "float32"}
+    )
     job.method.prepare(job.data, 0)
     given = first.method.net.state_dict()
     for name in ("net", "previous", "fresh"):
@@ -342,7 +384,9 @@ def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
 
 def test_gcbds_generator_descends_equation_5_alone(small):
     torch.manual_seed(0)
-    method = METHODS["gcbd"](small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1)
+    method = METHODS["gcbd"](
+        small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1
+    )
     data = noisy_data(32)
     data = TrainingData(data.noisy, clean=data.noisy)
     method.prepare(data, 0)
@@ -370,7 +414,14 @@ def test_dncnn_b_draws_every_level_up_to_its_largest(small):
 
 # -- noise that grows with the brightness ------------------------------------------------------------------------------------------------
 
-SHORT = {"net": "dncnn", "width": 4, "patch_px": 32, "batch_size": 2, "noise_patch_px": 32, "precision": "float32"}
+SHORT = {
+    "net": "dncnn",
+    "width": 4,
+    "patch_px": 32,
+    "batch_size": 2,
+    "noise_patch_px": 32,
+    "precision": "float32",
+}
 
 
 def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
@@ -430,7 +481,13 @@ def test_the_trained_generator_learns_from_even_images_too(small):
 def test_even_noise_is_left_alone(tmp_path):
     """Then the option changes nothing: the same weights, bit for bit."""
     models = [
-        pf.train(photons(0.0, 12.0), method="gan2gan", steps=4, settings={**SHORT, "stabilise": stabilise}, out=tmp_path / str(stabilise))
+        pf.train(
+            photons(0.0, 12.0),
+            method="gan2gan",
+            steps=4,
+            settings={**SHORT, "stabilise": stabilise},
+            out=tmp_path / str(stabilise),
+        )
         for stabilise in (False, True)
     ]
     assert not models[1].method.stabilised
@@ -448,7 +505,10 @@ def test_a_run_from_before_there_was_the_option_loads_and_resumes(tmp_path):
             on_step=lambda done, *_: done == 3,
         )  # fmt: skip
     found, _ = checkpoint.load_latest(tmp_path / "run/checkpoints")
-    facts = {**found.facts, "config": {key: value for key, value in found.facts["config"].items() if key != "stabilise"}}
+    facts = {
+        **found.facts,
+        "config": {key: value for key, value in found.facts["config"].items() if key != "stabilise"},
+    }
     checkpoint.save(tmp_path / "run/checkpoints", facts, found.tensors)
     assert pf.load(tmp_path / "run").method.config.stabilise is False
     model = pf.train(photons(3.0, 4.0), out=tmp_path / "run", resume=True)

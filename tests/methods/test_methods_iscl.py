@@ -47,7 +47,11 @@ EQUATIONS = [
     (identity_loss, 4, lambda x, gx, y, fy: mean_abs(gx - x) + mean_abs(fy - y)),
     (cycle_loss, 4, lambda x, gfx, y, fgy: mean_abs(x - gfx) + mean_abs(y - fgy)),
     (bypass_loss, 4, lambda fx, ybar, y, fyh: mean_abs(fx - ybar) + mean_abs(y - fyh)),
-    (critic_loss, 2, lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean()),
+    (
+        critic_loss,
+        2,
+        lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean(),
+    ),
     (boosting_loss, 2, lambda a, b: np.where(a > 0, a, 0).mean() + np.where(b > 0, b, 0).mean()),
     (pseudo_noise_loss, 3, lambda h, x, fx: mean_abs(h - (x - fx))),
     (noise_consistency_loss, 3, lambda y, gy, hgy: mean_abs(gy - y - hgy)),
@@ -70,7 +74,9 @@ def test_gradients_of_the_losses(loss, count):
 
 def test_generator_loss_is_equation_1():
     (d_y, d_x), nested = draw(2, (4, 1, 1, 1)), 0.37
-    found = generator_loss(torch.from_numpy(d_y), torch.from_numpy(d_x), torch.tensor(nested, dtype=torch.float64), 30.0)
+    found = generator_loss(
+        torch.from_numpy(d_y), torch.from_numpy(d_x), torch.tensor(nested, dtype=torch.float64), 30.0
+    )
     np.testing.assert_allclose(found.item(), -d_y.mean() - d_x.mean() + 30.0 * nested, rtol=1e-10)
 
 
@@ -114,7 +120,15 @@ def test_what_lies_beyond_the_training_range_comes_through():
 
 
 PUBLISHED = {
-    **{"start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0, "grid_weight": 0.0, "critics_ramp": 0.0, "critic_lr": 0.0},
+    **{
+        "start": 0.0,
+        "nets": "iscl",
+        "optimizer": "radam",
+        "agreement": 1.0,
+        "grid_weight": 0.0,
+        "critics_ramp": 0.0,
+        "critic_lr": 0.0,
+    },
     "swa_from": 0.6,
 }
 """The settings that make a step Algorithm 1 as published."""
@@ -136,7 +150,9 @@ def stepped(small, monkeypatch, **changes):
             name
             for name in method.networks
             for key in before
-            if key.startswith(f"net/{name}/") and "running" not in key and not torch.equal(before[key], now[key])
+            if key.startswith(f"net/{name}/")
+            and "running" not in key
+            and not torch.equal(before[key], now[key])
         }
         seen.append((network, loss.item(), changed))
         real(optimizer, loss, at, network, *rest)
@@ -167,7 +183,11 @@ def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypa
         net.train()
     found = []
     real = module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)))
+    monkeypatch.setattr(
+        module,
+        "update",
+        lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)),
+    )
     batch = data.batch(0, 0, 2)
     F, G, H, D_X, D_Y = (copies[name] for name in ("F", "G", "H", "D_X", "D_Y"))
     x, y = (2 * batch.noisy - 1).clamp(-1, 1), (2 * batch.clean - 1).clamp(-1, 1)
@@ -183,7 +203,12 @@ def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypa
             F.load_state_dict(method.F.state_dict())
             G.load_state_dict(method.G.state_dict())
             fx, gy = F(x), G(y)
-        judged = (1 - D_Y(y)).relu().mean() + D_Y(fx).relu().mean() + (1 - D_X(x)).relu().mean() + D_X(gy).relu().mean()
+        judged = (
+            (1 - D_Y(y)).relu().mean()
+            + D_Y(fx).relu().mean()
+            + (1 - D_X(x)).relu().mean()
+            + D_X(gy).relu().mean()
+        )
         if method.config.boost:
             judged += D_Y((x - hx).clamp(-1, 1)).relu().mean() + D_X(y + hx).relu().mean()
         learned = (hx - (x - fx)).abs().mean()
@@ -240,14 +265,18 @@ def test_the_rate_falls_linearly(small):
     method, data = small.method("iscl", **PUBLISHED, lr=1e-3, lr_end=1e-4), small.data()
     for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
         method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
-        assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx([rate] * 3)
+        assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx(
+            [rate] * 3
+        )
 
 
 def test_cyclegan_keeps_what_is_in_the_domain_already(small, monkeypatch):
     method, data = small.method("cyclegan"), small.data()
     found = []
     real = module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name: (found.append(loss.item()), real(o, loss, at, name)))
+    monkeypatch.setattr(
+        module, "update", lambda o, loss, at, name: (found.append(loss.item()), real(o, loss, at, name))
+    )
     F, G, D_X, D_Y = (method.networks[name] for name in ("F", "G", "D_X", "D_Y"))
     batch = data.batch(0, 0, 2)
     x, y = (2 * batch.noisy - 1).clamp(-1, 1), (2 * batch.clean - 1).clamp(-1, 1)
@@ -296,7 +325,10 @@ def test_the_paper_preset_is_the_paper():
         ({"minutes": -1.0}, "minutes"),
         ({"lr": float("nan")}, "lr"),
         ({"start": 1.5}, "start"),
-        ({"start": 0.5, "extract": False, "bypass": False, "boost": False, "noise_consistency": False}, "what the extractor finds"),
+        (
+            {"start": 0.5, "extract": False, "bypass": False, "boost": False, "noise_consistency": False},
+            "what the extractor finds",
+        ),
         ({"optimizer": "sgd"}, "optimizer"),
         ({"critic_lr": -1.0}, "critic_lr"),
         ({"critics_ramp": 2.0}, "critics_ramp"),
@@ -316,7 +348,11 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     before = small.copied(method)
     found = []
     real = module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name: (found.append((name, loss.item())), real(o, loss, at, name)))
+    monkeypatch.setattr(
+        module,
+        "update",
+        lambda o, loss, at, name: (found.append((name, loss.item())), real(o, loss, at, name)),
+    )
     batch, at = data.batch(0, 0, 2), At(0, 0, "start", 0, 100)
     y = (2 * batch.clean - 1).clamp(-1, 1)
     noised = method.transplant.put(y, method.transplant.draw(2, at))
@@ -330,7 +366,11 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     assert [name for name, _ in found] == ["F", "H"]
     assert [value for _, value in found] == pytest.approx([value.item() for value in expected], rel=1e-5)
     now = method.tensors()
-    changed = {key.split("/")[1] for key, value in now.items() if key.startswith("net/") and not torch.equal(before[key], value)}
+    changed = {
+        key.split("/")[1]
+        for key, value in now.items()
+        if key.startswith("net/") and not torch.equal(before[key], value)
+    }
     assert changed >= {"F", "H", "F_swa"}
     assert not changed & {"G", "D_X", "D_Y", "G_swa"}
 
@@ -342,7 +382,11 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
     method.transplant.renew(method.H, len(module.RENEWALS))
     found = []
     real = module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)))
+    monkeypatch.setattr(
+        module,
+        "update",
+        lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)),
+    )
     batch = data.batch(0, 3, 2)
     F, G, H, D_X, D_Y = (method.networks[name] for name in ("F", "G", "H", "D_X", "D_Y"))
     x, y = method.transplant((2 * batch.noisy - 1).clamp(-1, 1)), (2 * batch.clean - 1).clamp(-1, 1)
@@ -350,10 +394,14 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
         made = method.transplant.put(y, method.transplant.draw(2, at))
         fx, gy, hx = F(x), G(made), H(x)
         ramp = 0.15 / 0.3
-        loss = ramp * (-D_Y(fx).mean() - D_X(gy).mean()) + 30 * ((x - G(fx + hx)).abs().mean() + (y - F(gy)).abs().mean())
+        loss = ramp * (-D_Y(fx).mean() - D_X(gy).mean()) + 30 * (
+            (x - G(fx + hx)).abs().mean() + (y - F(gy)).abs().mean()
+        )
         loss += 30 * (0.1 * (fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(made)).abs().mean())
         loss += 300 * grid_loss(x - fx, 8)
-        learned = (hx - (x - fx)).abs().mean() + (gy - y - H(gy)).abs().mean() + (made - y - H(made)).abs().mean()
+        learned = (
+            (hx - (x - fx)).abs().mean() + (gy - y - H(gy)).abs().mean() + (made - y - H(made)).abs().mean()
+        )
         learned += 300 * grid_loss(hx, 8)
     method.step(batch, at)
     torch.testing.assert_close([found[0], found[2]], [loss.item(), learned.item()], rtol=1e-5, atol=1e-6)
@@ -381,7 +429,9 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
     fixed = method._run(method.G, made).detach()
     before = gradient("F", noised=fixed)
     with torch.no_grad():
-        method.G.last.bias += 0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
+        method.G.last.bias += (
+            0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
+        )
         method.G.last.weight *= 1.5
     assert all(torch.equal(a, b) for a, b in zip(before, gradient("F", noised=fixed), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(before, gradient("F"), strict=True))
@@ -396,13 +446,20 @@ def test_of_calibrated_sets_the_critics_see_no_brightness(small):
     even = method._judge(method.D_Y, image)
     assert not torch.allclose(even, method._judge(method.D_Y, image + 0.5), atol=1e-3)
     torch.testing.assert_close(even, method.D_Y(image))
-    method.transplant.measured = dataclasses.replace(method.transplant.measured[0], even=False), *method.transplant.measured[1:]
-    torch.testing.assert_close(method._judge(method.D_Y, image + 0.5), method._judge(method.D_Y, image), rtol=1e-4, atol=1e-5)
+    method.transplant.measured = (
+        dataclasses.replace(method.transplant.measured[0], even=False),
+        *method.transplant.measured[1:],
+    )
+    torch.testing.assert_close(
+        method._judge(method.D_Y, image + 0.5), method._judge(method.D_Y, image), rtol=1e-4, atol=1e-5
+    )
     side = module.DETAIL_PX
     inner = slice(side // 2, -(side // 2))
     torch.testing.assert_close(local_mean(shade, side)[..., inner], shade[..., inner])
     expected = ndimage.uniform_filter(image[0, 0].double().numpy(), side)
-    torch.testing.assert_close(local_mean(image.double(), side)[0, 0, inner, inner], torch.from_numpy(expected)[inner, inner])
+    torch.testing.assert_close(
+        local_mean(image.double(), side)[0, 0, inner, inner], torch.from_numpy(expected)[inner, inner]
+    )
 
 
 def test_a_start_that_is_all_there_is_averages_and_slows_down(small):
@@ -429,10 +486,14 @@ def test_the_denoiser_sees_the_matched_image(small):
 
 def test_grid_loss_is_the_variance_of_the_means_of_places():
     change = np.random.default_rng(0).normal(size=(3, 2, 16, 24))
-    means = np.array([[[change[:, c, i::4, j::4].mean() for j in range(4)] for i in range(4)] for c in range(2)])
+    means = np.array(
+        [[[change[:, c, i::4, j::4].mean() for j in range(4)] for i in range(4)] for c in range(2)]
+    )
     expected = means.reshape(2, 16).var(axis=1).mean()
     assert grid_loss(torch.from_numpy(change), 4).item() == pytest.approx(expected, rel=1e-10)
-    assert torch.autograd.gradcheck(lambda x: grid_loss(x, 4), torch.from_numpy(change[:1, :, :8, :8]).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: grid_loss(x, 4), torch.from_numpy(change[:1, :, :8, :8]).requires_grad_()
+    )
 
 
 def test_grid_loss_sees_a_grid_and_hardly_noise():
@@ -441,7 +502,13 @@ def test_grid_loss_sees_a_grid_and_hardly_noise():
     floor = 0.3**2 * 8**2 / (64 * 64**2)
     assert grid_loss(noise, 8).item() == pytest.approx(floor, rel=0.5)
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-    for grid in ((-1.0) ** (rows + columns), (-1.0) ** (columns // 2) * torch.ones(64, 64), (-1.0) ** (rows // 4) * torch.ones(64, 64)):
+    for grid in (
+        (-1.0) ** (rows + columns),
+        (-1.0) ** (columns // 2) * torch.ones(64, 64),
+        (-1.0) ** (rows // 4) * torch.ones(64, 64),
+    ):
         assert grid_loss(noise + 0.1 * grid, 8).item() == pytest.approx(floor + 0.01, rel=0.02)
-    assert grid_loss(torch.linspace(0, 9, 64).expand(1, 1, 64, 64) // 1, 64) > 0  # a cell as large as the patch sees all of it
+    assert (
+        grid_loss(torch.linspace(0, 9, 64).expand(1, 1, 64, 64) // 1, 64) > 0
+    )  # a cell as large as the patch sees all of it
     assert grid_loss(torch.full((2, 1, 16, 16), 3.0), 8).item() == 0.0

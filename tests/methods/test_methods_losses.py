@@ -51,7 +51,9 @@ def test_neighbor_loss_is_equation_7(shape, gamma):
     for at in pixels(shape):
         expected += gamma * (f1[at] - g2[at] - (full1[at] - full2[at])) ** 2 / f1.size
     tensors = [torch.from_numpy(a) for a in (f1, g2, full1, full2)]
-    np.testing.assert_allclose(neighbor_loss(tensors[0], tensors[1], gamma, *tensors[2:]).item(), expected, rtol=RTOL)
+    np.testing.assert_allclose(
+        neighbor_loss(tensors[0], tensors[1], gamma, *tensors[2:]).item(), expected, rtol=RTOL
+    )
     if gamma == 0:
         np.testing.assert_allclose(neighbor_loss(tensors[0], tensors[1]).item(), expected, rtol=RTOL)
 
@@ -116,7 +118,12 @@ def test_sign_mask_is_a_fair_independent_coin(dtype):
     mask = sign_mask(like, rng(1))
     assert (mask.dtype, mask.shape) == (like.dtype, like.shape)
     assert set(mask.unique().tolist()) == {-1.0, 1.0}
-    for product in (mask, mask[..., 1:] * mask[..., :-1], mask[..., 1:, :] * mask[..., :-1, :], mask[:, :1] * mask[:, 1:]):
+    for product in (
+        mask,
+        mask[..., 1:] * mask[..., :-1],
+        mask[..., 1:, :] * mask[..., :-1, :],
+        mask[:, :1] * mask[:, 1:],
+    ):
         assert abs(product.mean().item()) < 5 / product.numel() ** 0.5
     assert torch.equal(mask, sign_mask(like, rng(1)))
     assert not torch.equal(mask, sign_mask(like, rng(2)))
@@ -166,7 +173,12 @@ def replaced_by_loops(y: np.ndarray, mask: np.ndarray, radius: int, generator: t
     """The same draws, one pixel at a time."""
     batch, _, height, width = y.shape
     side = 2 * radius + 1
-    offsets = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if (dy, dx) != (0, 0)]
+    offsets = [
+        (dy, dx)
+        for dy in range(-radius, radius + 1)
+        for dx in range(-radius, radius + 1)
+        if (dy, dx) != (0, 0)
+    ]
     draws = torch.randint(side * side - 1, (batch, height, width), generator=generator).numpy()
     out = y.copy()
     for b, i, j in pixels((batch, height, width)):
@@ -187,7 +199,9 @@ def test_replace_by_neighbours_follows_its_docstring(spacing_px, radius_px):
     y = some(2, 3, 16, 8)
     mask = stratified_mask(y.shape, spacing_px, rng(1), y.device)
     found = replace_by_neighbours(y, mask, radius_px, rng(2))
-    np.testing.assert_array_equal(found.numpy(), replaced_by_loops(y.numpy(), mask.numpy(), radius_px, rng(2)))
+    np.testing.assert_array_equal(
+        found.numpy(), replaced_by_loops(y.numpy(), mask.numpy(), radius_px, rng(2))
+    )
 
 
 @pytest.mark.parametrize(("spacing_px", "radius_px"), [(2, 1), (2, 5), (4, 3), (8, 7)])

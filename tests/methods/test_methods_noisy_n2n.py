@@ -39,7 +39,9 @@ def test_later_rounds_estimate_the_noisy_images_with_the_network_before(prepared
     for index in kept.known:
         image = data.noisy.plane(index)[None]
         with torch.no_grad():
-            torch.testing.assert_close(kept.changes.plane(index), (before(image) - image)[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                kept.changes.plane(index), (before(image) - image)[0], atol=1e-5, rtol=1e-4
+            )
 
 
 def test_a_dark_level_of_the_noise_images_is_not_learned(small):
@@ -58,7 +60,11 @@ def test_a_dark_level_of_the_noise_images_is_not_learned(small):
 def test_the_dark_level_is_that_of_each_channel(small):
     method, data = small.method("noisy-n2n", channels=3), small.data(channels=3)
     levels = torch.tensor([0.1, 0.4, -0.2])
-    noise = data.noise.like(torch.cat([(data.noise.plane(index) + levels.view(-1, 1, 1)).flatten() for index in range(len(data.noise))]))
+    noise = data.noise.like(
+        torch.cat(
+            [(data.noise.plane(index) + levels.view(-1, 1, 1)).flatten() for index in range(len(data.noise))]
+        )
+    )
     method.prepare(TrainingData(data.noisy, data.target, noise=data.noise), 0)
     before = method.level.flatten()
     method.prepare(TrainingData(data.noisy, data.target, noise=noise), 0)
@@ -81,7 +87,9 @@ def test_it_approaches_the_wiener_gain_of_theorem_1(small):
         return PatchPool([values], "cpu", 32)
 
     given = pool(x + rng.normal(0, y**0.5, x.shape))
-    data = TrainingData(pool(x + rng.normal(0, noise**0.5, x.shape)), given, noise=pool(rng.normal(0, noise**0.5, x.shape)))
+    data = TrainingData(
+        pool(x + rng.normal(0, noise**0.5, x.shape)), given, noise=pool(rng.normal(0, noise**0.5, x.shape))
+    )
 
     class Gain(torch.nn.Module):
         stride = 1

@@ -11,7 +11,13 @@ from pairfree.errors import ConfigError
 from pairfree.methods import iscl, quan, uidnet
 from pairfree.methods.base import At
 from pairfree.methods.quan import QuanConfig, kept_loss, three_way_cycle_loss
-from pairfree.methods.uidnet import UIDNetConfig, gradient_penalty, pseudo_pair_loss, sharpened, wasserstein_loss
+from pairfree.methods.uidnet import (
+    UIDNetConfig,
+    gradient_penalty,
+    pseudo_pair_loss,
+    sharpened,
+    wasserstein_loss,
+)
 
 SHAPE = (3, 2, 4, 5)
 
@@ -37,12 +43,16 @@ EQUATIONS = [
 @pytest.mark.parametrize(("loss", "count", "equation"), EQUATIONS)
 def test_losses_equal_their_equations(loss, count, equation):
     arrays = draw(count)
-    np.testing.assert_allclose(loss(*(torch.from_numpy(a) for a in arrays)).item(), equation(*arrays), rtol=1e-10)
+    np.testing.assert_allclose(
+        loss(*(torch.from_numpy(a) for a in arrays)).item(), equation(*arrays), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize(("loss", "count"), [row[:2] for row in EQUATIONS])
 def test_gradients_of_the_losses(loss, count):
-    assert torch.autograd.gradcheck(loss, [torch.from_numpy(a).requires_grad_() for a in draw(count, (2, 1, 3, 2))])
+    assert torch.autograd.gradcheck(
+        loss, [torch.from_numpy(a).requires_grad_() for a in draw(count, (2, 1, 3, 2))]
+    )
 
 
 def test_sharpened_stacks_the_image_and_what_a_mean_filter_takes_away():
@@ -65,7 +75,9 @@ def test_sharpened_stacks_the_image_and_what_a_mean_filter_takes_away():
 )
 def test_order_of_the_updates(key, module, order, changes, small, monkeypatch):
     method, data, seen, real = small.method(key, **changes), small.data(), [], module.update
-    monkeypatch.setattr(module, "update", lambda o, loss, at, name, *rest: (seen.append(name), real(o, loss, at, name, *rest)))
+    monkeypatch.setattr(
+        module, "update", lambda o, loss, at, name, *rest: (seen.append(name), real(o, loss, at, name, *rest))
+    )
     method.step(data.batch(0, 0, 2), At(0, 0, "train", 0, 10))
     assert seen == order
 
@@ -80,16 +92,22 @@ def test_the_penalty_of_a_linear_critic_is_known(small):
     torch.testing.assert_close(found, (weight.norm() - 1) ** 2)
 
 
-@pytest.mark.parametrize(("key", "module"), [("uidnet", uidnet), ("quan", quan), ("iscl", iscl), ("cyclegan", iscl)])
+@pytest.mark.parametrize(
+    ("key", "module"), [("uidnet", uidnet), ("quan", quan), ("iscl", iscl), ("cyclegan", iscl)]
+)
 def test_each_loss_reaches_the_weights_of_its_own_networks_only(key, module, small, monkeypatch):
     """What one update makes for another is a constant to it."""
     method, data, real = small.method(key), small.data(), module.update
 
     def checked(optimizer, loss, at, names, *rest):
-        trained = {name: [p for p in net.parameters() if p.requires_grad] for name, net in method.networks.items()}
+        trained = {
+            name: [p for p in net.parameters() if p.requires_grad] for name, net in method.networks.items()
+        }
         everything = [p for parameters in trained.values() for p in parameters]
         gradients = iter(torch.autograd.grad(loss, everything, retain_graph=True, allow_unused=True))
-        reached = {name for name, parameters in trained.items() for _ in parameters if next(gradients) is not None}
+        reached = {
+            name for name, parameters in trained.items() for _ in parameters if next(gradients) is not None
+        }
         assert reached == set(names.split(", "))
         real(optimizer, loss, at, names, *rest)
 

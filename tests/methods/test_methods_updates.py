@@ -87,7 +87,9 @@ def test_the_scheduled_rate_reaches_the_optimiser(schedule, small):
     method, data = small.method("n2c", schedule=schedule), small.data()
     for k in (0, 5, 9):
         method.step(data.batch(0, k, 2), At(0, k, "train", k, 10))
-        assert method.optimizers["net"].param_groups[0]["lr"] == method.config.lr * SCHEDULES[schedule](k / 10)
+        assert method.optimizers["net"].param_groups[0]["lr"] == method.config.lr * SCHEDULES[schedule](
+            k / 10
+        )
 
 
 @pytest.mark.parametrize(("constant_lr", "factor"), [(0.25, 0.25), (0.0, warm_cosine(0.5))])
@@ -97,7 +99,9 @@ def test_rate_of_equation_11_is_constant_or_scheduled(constant_lr, factor, small
     method.prepare(data, 0)
     for stage, expected in zip(method.stages(), (warm_cosine(0.5), factor), strict=True):
         method.step(data.batch(0, 5, 2), At(0, 5, stage.name, 5, 10))
-        assert method.optimizers["net"].param_groups[0]["lr"] == pytest.approx(method.config.lr * expected, rel=1e-12)
+        assert method.optimizers["net"].param_groups[0]["lr"] == pytest.approx(
+            method.config.lr * expected, rel=1e-12
+        )
 
 
 def test_progress_runs_from_0_to_below_1_in_each_stage():
@@ -232,11 +236,15 @@ def test_settings_without_a_meaning_are_refused(config, changes, named):
 
 
 @pytest.mark.parametrize(
-    ("key", "patch_px", "multiple"), [("n2c", 20, 8), ("n2v", 20, 8), ("nb2nb", 24, 16), ("nb2nb", 40, 16), ("iddp", 24, 16)]
+    ("key", "patch_px", "multiple"),
+    [("n2c", 20, 8), ("n2v", 20, 8), ("nb2nb", 24, 16), ("nb2nb", 40, 16), ("iddp", 24, 16)],
 )
 def test_patches_that_do_not_fit_the_network_are_refused_at_the_start(key, patch_px, multiple, small):
     """Neighbor2Neighbor's sub-images are half a patch wide, so its patches must fit twice the stride."""
-    with pytest.raises(ConfigError, match=f"patch_px = {patch_px}: must be a multiple of {multiple} with the network 'shuffle-unet'"):
+    with pytest.raises(
+        ConfigError,
+        match=f"patch_px = {patch_px}: must be a multiple of {multiple} with the network 'shuffle-unet'",
+    ):
         small.method(key, patch_px=patch_px)
 
 
@@ -273,7 +281,9 @@ def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, amx, avx512, name, ex
     """AVX512-BF16 of Intel's processors is slower than their float32."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name} if name else {}, raising=False)
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"cpu_name": name} if name else {}, raising=False
+    )
     assert resolve_precision("auto", torch.device("cpu")) == expected
 
 

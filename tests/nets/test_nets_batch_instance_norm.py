@@ -39,19 +39,30 @@ def images(seed: int = 1) -> torch.Tensor:
     return torch.randn(SHAPE, dtype=torch.float64) * 2 + torch.arange(SHAPE[0]).view(-1, 1, 1, 1)
 
 
-def by_hand(x: np.ndarray, layer: BatchInstanceNorm, mean_b: np.ndarray, var_b: np.ndarray, axes: tuple[int, ...] = (2, 3)) -> np.ndarray:
+def by_hand(
+    x: np.ndarray,
+    layer: BatchInstanceNorm,
+    mean_b: np.ndarray,
+    var_b: np.ndarray,
+    axes: tuple[int, ...] = (2, 3),
+) -> np.ndarray:
     """rho BN + (1 - rho) IN, then gain and bias."""
     rho, gain, bias, mean_b, var_b = (np.asarray(v.detach() if isinstance(v, torch.Tensor) else v).reshape(1, -1, 1, 1)
                                       for v in (layer.rho, layer.weight, layer.bias, mean_b, var_b))  # fmt: skip
     mean_i, var_i = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-    return gain * (rho * (x - mean_b) / np.sqrt(var_b + EPS) + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS)) + bias
+    return (
+        gain * (rho * (x - mean_b) / np.sqrt(var_b + EPS) + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS))
+        + bias
+    )
 
 
 def test_training_uses_statistics_of_batch_and_sample():
     layer, x = made(), images()
     values = x.numpy()
     found = layer(x).detach().numpy()
-    np.testing.assert_allclose(found, by_hand(values, layer, values.mean((0, 2, 3)), values.var((0, 2, 3))), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        found, by_hand(values, layer, values.mean((0, 2, 3)), values.var((0, 2, 3))), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_training_moves_the_running_statistics_as_batch_norm_does():
@@ -71,7 +82,9 @@ def test_training_moves_the_running_statistics_as_batch_norm_does():
 def test_evaluation_uses_running_statistics_and_those_of_each_sample():
     layer, x = made().eval(), images()
     found = layer(x).detach().numpy()
-    np.testing.assert_allclose(found, by_hand(x.numpy(), layer, layer.running_mean, layer.running_var), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        found, by_hand(x.numpy(), layer, layer.running_mean, layer.running_var), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_gradients():

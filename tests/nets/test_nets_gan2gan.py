@@ -18,7 +18,9 @@ class Correlated(NoiseGenerator):
         rng = np.random.default_rng(int(z.double().abs().sum() * 1e6))
         white = rng.standard_normal((len(z), 1, self.px + 8, self.px + 8))
         made = ndimage.gaussian_filter(white, (0, 0, 1.0, 1.0))[..., 4:-4, 4:-4]
-        return torch.from_numpy(made / 0.2821).float()  # 1 / (2 sqrt(pi)): what the filter leaves of unit deviation
+        return torch.from_numpy(
+            made / 0.2821
+        ).float()  # 1 / (2 sqrt(pi)): what the filter leaves of unit deviation
 
 
 def correlation(field: np.ndarray, lag: int) -> float:

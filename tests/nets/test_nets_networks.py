@@ -10,7 +10,14 @@ from torch import nn
 
 from pairfree.errors import ConfigError
 from pairfree.nets import NETS, build
-from pairfree.nets.blocks import clip, he_init, measured_receptive_field_px, normal_init, parameter_count, total_stride
+from pairfree.nets.blocks import (
+    clip,
+    he_init,
+    measured_receptive_field_px,
+    normal_init,
+    parameter_count,
+    total_stride,
+)
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
@@ -20,7 +27,11 @@ PARAMETERS_BY_HAND = {
     # DnCNN, Zhang et al.: 17 layers of 64 channels; the first and last have biases, the 15 inner ones a batch norm
     "dncnn": (9 * 64 + 64) + 15 * (9 * 64 * 64 + 2 * 64) + (9 * 64 + 1),
     # two 3x3 convolutions a level, 32-64-128-128, decoder on concatenated skips, 1x1 at the end
-    "unet": sum(9 * a * b + b + 9 * b * b + b for a, b in [(1, 32), (32, 64), (64, 128), (128, 128), (256, 128), (192, 64), (96, 32)]) + 33,
+    "unet": sum(
+        9 * a * b + b + 9 * b * b + b
+        for a, b in [(1, 32), (32, 64), (64, 128), (128, 128), (256, 128), (192, 64), (96, 32)]
+    )
+    + 33,
 }
 
 
@@ -61,7 +72,9 @@ def test_residual_output_is_the_input_minus_the_image_output(name):
     torch.testing.assert_close(residual(x), x - image(x))
 
 
-@pytest.mark.parametrize(("name", "predict"), [("shuffle-unet", "residual"), ("unet", "image"), ("dncnn", "residual")])
+@pytest.mark.parametrize(
+    ("name", "predict"), [("shuffle-unet", "residual"), ("unet", "image"), ("dncnn", "residual")]
+)
 def test_default_prediction_mode(name, predict):
     assert build(name, 1, 4).predict == predict
 
@@ -77,7 +90,12 @@ def test_fresh_shuffle_unet_is_the_identity():
 def test_stride_is_stated_and_needed_at_most(name):
     net = build(name, 1, 4)
     assert total_stride(net) == STRIDES[name]
-    assert net(torch.rand(1, 1, STRIDES[name] * 3, STRIDES[name])).shape == (1, 1, STRIDES[name] * 3, STRIDES[name])
+    assert net(torch.rand(1, 1, STRIDES[name] * 3, STRIDES[name])).shape == (
+        1,
+        1,
+        STRIDES[name] * 3,
+        STRIDES[name],
+    )
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
@@ -161,14 +179,18 @@ def test_a_network_that_mixes_the_whole_image_is_refused():
 def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
     """The gradient of torch.clamp at its bounds changed with PyTorch 2.15; a saturated pixel, which lies there, must train as before."""
     inner = torch.linspace(-2, 2, 41)
-    x = torch.cat([inner, torch.tensor([float(low), float(high), math.nan, math.inf, -math.inf])]).requires_grad_(True)
+    x = torch.cat(
+        [inner, torch.tensor([float(low), float(high), math.nan, math.inf, -math.inf])]
+    ).requires_grad_(True)
     clipped = clip(x, low, high)
     torch.testing.assert_close(clipped, x.clamp(low, high), rtol=0, atol=0, equal_nan=True)
     (gradient,) = torch.autograd.grad(clipped.sum(), x)
     assert torch.equal(gradient, ((x >= low) & (x <= high)).float())
 
 
-@pytest.mark.parametrize("make", [ShuffleUNet, UNet, lambda *a: DnCNN(*a, depth=6)], ids=["shuffle-unet", "unet", "dncnn"])
+@pytest.mark.parametrize(
+    "make", [ShuffleUNet, UNet, lambda *a: DnCNN(*a, depth=6)], ids=["shuffle-unet", "unet", "dncnn"]
+)
 def test_nothing_beyond_the_measured_field_matters_and_its_rim_does(make):
     """Change every pixel farther than the field: one stride cell of outputs stays bit for bit. Change its rim alone: the cell changes."""
     net = lively(make(1, 2))

@@ -64,13 +64,18 @@ def test_noise_variance_is_inverse_to_the_dose_and_the_mean_is_kept():
 def test_noise_in_grey_levels_shrinks_with_the_window():
     """At one dose HU noise is fixed: water seen through a window twice as wide has half the grey noise."""
     clean = disc(48, 20.0, 127.5)
-    narrow, wide = (LowDoseCT(level=0.0, width=width, views=40.0).add(clean, np.random.default_rng(1)) - clean for width in (400.0, 800.0))
+    narrow, wide = (
+        LowDoseCT(level=0.0, width=width, views=40.0).add(clean, np.random.default_rng(1)) - clean
+        for width in (400.0, 800.0)
+    )
     np.testing.assert_allclose(wide, narrow / 2.0, atol=1e-9)
 
 
 def test_read_out_noise_adds_to_photon_noise():
     quiet, loud = (
-        LowDoseCT(dose=0.01, electronic=electronic, views=40.0).add(disc(40, 18.0, 102.0), np.random.default_rng(2)).std()
+        LowDoseCT(dose=0.01, electronic=electronic, views=40.0)
+        .add(disc(40, 18.0, 102.0), np.random.default_rng(2))
+        .std()
         for electronic in (0.0, 500.0)
     )
     assert loud > quiet

@@ -76,7 +76,9 @@ def test_mixture_shares_are_70_20_10(model):
     sigmas = (0.1, 1.0) if isinstance(model, MixtureA) else (15.0, 25.0)
     for point in (-20.0, -1.0, -0.05, 0.02, 0.5, 12.0, 24.0):
         uniform_share = uniform.cdf(point, -model.s, 2 * model.s)
-        expected = 0.7 * norm.cdf(point, 0, sigmas[0]) + 0.2 * norm.cdf(point, 0, sigmas[1]) + 0.1 * uniform_share
+        expected = (
+            0.7 * norm.cdf(point, 0, sigmas[0]) + 0.2 * norm.cdf(point, 0, sigmas[1]) + 0.1 * uniform_share
+        )
         assert abs((noise <= point).mean() - expected) < 5 * np.sqrt(0.25 / noise.size)
 
 
@@ -89,7 +91,14 @@ def test_nothing_is_clipped_and_the_clean_image_stays():
 
 
 @pytest.mark.parametrize(
-    "clean", [np.zeros(5), np.zeros((0, 4)), np.full((2, 2), np.nan), np.zeros((2, 2), complex), np.zeros((1, 1, 1, 1))]
+    "clean",
+    [
+        np.zeros(5),
+        np.zeros((0, 4)),
+        np.full((2, 2), np.nan),
+        np.zeros((2, 2), complex),
+        np.zeros((1, 1, 1, 1)),
+    ],
 )
 def test_impossible_images_are_refused(clean):
     with pytest.raises(InputError):

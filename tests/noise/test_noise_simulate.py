@@ -135,7 +135,10 @@ def test_a_range_draws_from_its_half_open_interval(low, width, seed):
 
 
 def test_ranges_are_uniform_per_image():
-    drawn = [simulate(np.zeros((1, 1)), "gaussian:sigma=10..50", image_rng(0, str(index)))[1] for index in range(800)]
+    drawn = [
+        simulate(np.zeros((1, 1)), "gaussian:sigma=10..50", image_rng(0, str(index)))[1]
+        for index in range(800)
+    ]
     sigmas = np.array([model.sigma for model in drawn])
     assert abs(sigmas.mean() - 30.0) < 5 * 40 / np.sqrt(12 * sigmas.size)
     assert sigmas.min() > 10.0
@@ -158,7 +161,9 @@ def test_noise_is_a_function_of_seed_and_name_not_of_order():
     names = ["a", "b", "scan_10"]
     clean = np.full((8, 8), 100.0)
     forward = {name: simulate(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in names}
-    backward = {name: simulate(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in reversed(names)}
+    backward = {
+        name: simulate(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in reversed(names)
+    }
     for name in names:
         np.testing.assert_array_equal(forward[name], backward[name])
     assert not np.array_equal(forward["a"], forward["b"])

@@ -71,7 +71,9 @@ def test_smooth_field_is_standard_normal_with_the_documented_correlation(scale_p
     draws = 2500
     lags = [lag for lag in {round(scale_px), round(2 * scale_px)} if lag > 0]
     width = 1 + max(lags, default=1)
-    fields = np.stack([smooth_field((3, width), (scale_px, scale_px), np.random.default_rng(draw)) for draw in range(draws)])
+    fields = np.stack(
+        [smooth_field((3, width), (scale_px, scale_px), np.random.default_rng(draw)) for draw in range(draws)]
+    )
     assert (np.abs(fields.mean(axis=0)) < 5 / np.sqrt(draws)).all()
     assert (np.abs(fields.var(axis=0) - 1.0) < 5 * np.sqrt(2 / draws)).all()
     for lag in lags:
@@ -92,7 +94,9 @@ def test_islands_and_streaks_have_zero_mean_and_unit_variance():
 def over_draws(model: NoiseModel, level: float, draws: int = 1500) -> np.ndarray:
     """Values of a few distant pixels of a flat image over many draws: (draws, pixels)."""
     clean = np.full((12, 12), level)
-    return np.stack([model.add(clean, np.random.default_rng(draw))[::11, ::11].ravel() for draw in range(draws)])
+    return np.stack(
+        [model.add(clean, np.random.default_rng(draw))[::11, ::11].ravel() for draw in range(draws)]
+    )
 
 
 def assert_moments(values: np.ndarray, mean: float, variance: float) -> None:

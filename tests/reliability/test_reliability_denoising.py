@@ -71,7 +71,9 @@ def denoise(run: Path, files: Path, out: Path, stop_after: int = -1, **options: 
 
 @pytest.mark.usefixtures("journalled")
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_stopped_call_made_again_goes_on(run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
+def test_a_stopped_call_made_again_goes_on(
+    run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool
+) -> None:
     if not resident:
         monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
     total, results = denoise(run, files, tmp_path / "whole")
@@ -89,7 +91,9 @@ def test_a_stopped_call_made_again_goes_on(run: Path, files: Path, tmp_path: Pat
         assert digests(out) == expected  # and nothing else lies there
         assert {path: path.stat().st_mtime_ns for path in before} == before
         assert [result.before for result in again] == [out / result.source.name in before for result in again]
-        assert [(r.pixels, r.clipped, r.warnings) for r in again] == [(r.pixels, r.clipped, r.warnings) for r in results]
+        assert [(r.pixels, r.clipped, r.warnings) for r in again] == [
+            (r.pixels, r.clipped, r.warnings) for r in results
+        ]
 
 
 def digests_of_finals(folder: Path) -> dict[str, str]:
@@ -97,7 +101,9 @@ def digests_of_finals(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("journalled")
-def test_no_tile_is_done_twice(run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tile_is_done_twice(
+    run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pairfree.engine.predictor import Predictor
 
     applied, true = [0], Predictor._applied
@@ -115,7 +121,9 @@ def test_no_tile_is_done_twice(run: Path, files: Path, tmp_path: Path, monkeypat
     assert applied[0] == total
 
 
-def test_what_another_model_or_another_file_left_is_not_taken_over(run: Path, files: Path, tmp_path: Path) -> None:
+def test_what_another_model_or_another_file_left_is_not_taken_over(
+    run: Path, files: Path, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop_after_file(run, files, tmp_path / "out")
     settings = {"width": 4, "patch_px": 32, "batch_size": 2}
@@ -123,7 +131,9 @@ def test_what_another_model_or_another_file_left_is_not_taken_over(run: Path, fi
     with pytest.raises(OutputError, match="exist already"):
         denoise(tmp_path / "other", files, tmp_path / "out")
     tifffile.imwrite(files / "0.tif", noisy(SIDE_PX, 7))
-    assert [result.before for result in denoise(run, files, tmp_path / "out", overwrite=True)[1]] == [False] * 3
+    assert [result.before for result in denoise(run, files, tmp_path / "out", overwrite=True)[1]] == [
+        False
+    ] * 3
     with pytest.raises(OutputError, match="exist already"):
         denoise(run, files, tmp_path / "out")
 
@@ -141,7 +151,9 @@ def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: Path, tmp_path: Path, count: int, monkeypatch) -> None:
+def test_a_process_killed_over_the_name_of_its_output_goes_on(
+    run: Path, files: Path, tmp_path: Path, count: int, monkeypatch
+) -> None:
     """The output stands, the list of what is done does not name it yet: the same call again needs no --overwrite."""
     some = sorted(files.iterdir())[:count]
     pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
@@ -151,7 +163,9 @@ def test_a_process_killed_over_the_name_of_its_output_goes_on(run: Path, files: 
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_a_file_that_the_user_put_there_since_is_not_replaced(run: Path, files: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_that_the_user_put_there_since_is_not_replaced(
+    run: Path, files: Path, tmp_path: Path, monkeypatch
+) -> None:
     killed_over_the_name(run, files, tmp_path / "out", monkeypatch)
     name = sorted(files.iterdir())[0].name
     tifffile.imwrite(tmp_path / "other.tif", noisy(SIDE_PX, 9))
@@ -160,18 +174,24 @@ def test_a_file_that_the_user_put_there_since_is_not_replaced(run: Path, files: 
         pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
 
 
-def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(run: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(
+    run: Path, tmp_path: Path, monkeypatch
+) -> None:
     imageio = pytest.importorskip("PIL.Image")
     imageio.fromarray(noisy(SIDE_PX, 0).astype(np.uint8)).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "b.tif", noisy(SIDE_PX, 0), tile=(64, 64))
     monkeypatch.setattr("pairfree.denoising.files.WHOLE", 1e4)
     monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
-    whole, by_tiles = pf.denoise(run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES)
+    whole, by_tiles = pf.denoise(
+        run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES
+    )
     assert [line for line in whole.warnings if "read whole" in line and "--max-memory" in line]
     assert not [line for line in by_tiles.warnings if "read whole" in line]
 
 
-def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(run: Path, tmp_path: Path, monkeypatch) -> None:
+def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(
+    run: Path, tmp_path: Path, monkeypatch
+) -> None:
     Memory = namedtuple("Memory", "available")
     monkeypatch.setattr("pairfree.denoising.files.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
     np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
@@ -234,7 +254,9 @@ def small_disk(tmp_path: Path) -> Any:
 
 
 @pytest.mark.nightly
-def test_a_disk_that_is_full_from_the_start_or_on_the_way(run: Path, tmp_path: Path, small_disk: Path) -> None:
+def test_a_disk_that_is_full_from_the_start_or_on_the_way(
+    run: Path, tmp_path: Path, small_disk: Path
+) -> None:
     """R4: refused before any work, or one line when it happens; what has its final name is whole, and with space again the call goes on."""
     (tmp_path / "in").mkdir()
     for number in range(7):

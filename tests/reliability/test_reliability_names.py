@@ -55,7 +55,12 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return pf.train([PIXELS], method="n2v", steps=1, settings={"net": "dncnn", "width": 4, "patch_px": 16, "batch_size": 2})
+    return pf.train(
+        [PIXELS],
+        method="n2v",
+        steps=1,
+        settings={"net": "dncnn", "width": 4, "patch_px": 16, "batch_size": 2},
+    )
 
 
 @pytest.fixture
@@ -69,7 +74,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def outside(out: Path) -> dict[str, bytes]:
     """Every file beside ``out``."""
-    return {str(path): path.read_bytes() for path in out.parent.rglob("*") if path.is_file() and not path.is_relative_to(out)}
+    return {
+        str(path): path.read_bytes()
+        for path in out.parent.rglob("*")
+        if path.is_file() and not path.is_relative_to(out)
+    }
 
 
 def made(path: Path) -> bool:
@@ -84,7 +93,9 @@ def made(path: Path) -> bool:
 
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_crafted_name_is_denoised_inside_or_refused(model: Model, folder: Path, tmp_path: Path, name: str, within: bool) -> None:
+def test_a_crafted_name_is_denoised_inside_or_refused(
+    model: Model, folder: Path, tmp_path: Path, name: str, within: bool
+) -> None:
     """Given by itself, or lying in a folder that is given."""
     out = tmp_path / "out"
     if "/" not in name and name not in ("", ".", ".."):
@@ -102,7 +113,9 @@ def test_a_crafted_name_is_denoised_inside_or_refused(model: Model, folder: Path
     assert len(message) < 1500
 
 
-def test_links_that_lead_out_are_read_and_never_written_through(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_links_that_lead_out_are_read_and_never_written_through(
+    model: Model, folder: Path, tmp_path: Path
+) -> None:
     (folder / "in/x.tif").symlink_to(tmp_path / "x.tif")
     out = tmp_path / "out"
     out.mkdir()
@@ -118,8 +131,12 @@ def test_links_that_lead_out_are_read_and_never_written_through(model: Model, fo
     assert not (out / "x.tif").is_symlink()
 
 
-@pytest.mark.parametrize("named", ["../secret.ome", "/etc/passwd", "in/../../secret.ome", "secret.ome/../../secret.ome"])
-def test_a_companion_outside_of_the_folder_is_not_fetched(model: Model, folder: Path, tmp_path: Path, named: str) -> None:
+@pytest.mark.parametrize(
+    "named", ["../secret.ome", "/etc/passwd", "in/../../secret.ome", "secret.ome/../../secret.ome"]
+)
+def test_a_companion_outside_of_the_folder_is_not_fetched(
+    model: Model, folder: Path, tmp_path: Path, named: str
+) -> None:
     (tmp_path / "secret.ome").write_text("secret")
     (folder / "secret.ome").write_text("secret")
     xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><BinaryOnly MetadataFile="{named}" UUID="urn:uuid:1"/></OME>'

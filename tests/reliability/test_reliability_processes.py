@@ -107,7 +107,19 @@ def files(tmp_path_factory):
 
 
 def train_arguments(files, out, steps=STEPS, seed=0):
-    return ["train", files / "noisy", "--out", out, "--method", "iddp", "--steps", steps, "--seed", seed, *SETTINGS]
+    return [
+        "train",
+        files / "noisy",
+        "--out",
+        out,
+        "--method",
+        "iddp",
+        "--steps",
+        steps,
+        "--seed",
+        seed,
+        *SETTINGS,
+    ]
 
 
 def digest(folder):
@@ -128,9 +140,16 @@ def kill_and_resume(files, tmp_path, kills, seed, slow_write):
     for number in range(kills):
         wait_for(lambda: checkpoints(out) >= 1, process)
         before = checkpoint.load_latest(out / "checkpoints")[0].step
-        wait_for(lambda before=before: (RunFolder(out).events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3), process)
+        wait_for(
+            lambda before=before: (
+                (RunFolder(out).events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3)
+            ),
+            process,
+        )
         if number == 0:
-            wait_for(lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process)
+            wait_for(
+                lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process
+            )
         else:
             time.sleep(rng.uniform(0, 2.5 * slow_write + 0.05))
         process.kill()
@@ -203,7 +222,14 @@ def test_a_second_signal_exits_at_once(files, tmp_path):
     """Not after the (slow) checkpoint; the folder is as good as after a kill."""
     out, log = tmp_path / "run", tmp_path / "log"
     process = start(train_arguments(files, out), log, slow_write=30.0)
-    wait_for(lambda: any(".partial-" in path.name for path in (out / "checkpoints").glob("*")) if out.is_dir() else False, process)
+    wait_for(
+        lambda: (
+            any(".partial-" in path.name for path in (out / "checkpoints").glob("*"))
+            if out.is_dir()
+            else False
+        ),
+        process,
+    )
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.1)
     assert process.is_alive()
@@ -231,7 +257,11 @@ def check_two_at_once(files, tmp_path, loops):
         first.kill()
         first.join()
         taken = start(["train", "--out", out, "--resume"], tmp_path / "third")
-        wait_for(lambda out=out, pid=taken.pid: f"process {pid} " in (out / "lock").read_text(), taken, seconds=patience(10))
+        wait_for(
+            lambda out=out, pid=taken.pid: f"process {pid} " in (out / "lock").read_text(),
+            taken,
+            seconds=patience(10),
+        )
         taken.kill()
         taken.join()
 
@@ -294,7 +324,9 @@ def test_a_full_disk_in_prediction_leaves_no_half_file(files, tmp_path):
     np.save(tmp_path / "big.npy", np.random.default_rng(0).normal(1000, 60, (150, 150)))
     before = hashlib.sha256((tmp_path / "big.npy").read_bytes()).hexdigest()
     out = tmp_path / "out"
-    code, words = run(["denoise", files / "whole", tmp_path / "big.npy", "--out", out], tmp_path / "log", file_bytes=50_000)
+    code, words = run(
+        ["denoise", files / "whole", tmp_path / "big.npy", "--out", out], tmp_path / "log", file_bytes=50_000
+    )
     assert code == 2
     assert words.count("\n") == 1
     assert str(out / "big.npy") in words

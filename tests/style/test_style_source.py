@@ -13,11 +13,17 @@ from pairfree.methods import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "pairfree"
 FILES = sorted(SRC.rglob("*.py"))
-MODULES = {".".join(["pairfree", *path.relative_to(SRC).with_suffix("").parts]).removesuffix(".__init__") for path in FILES}
+MODULES = {
+    ".".join(["pairfree", *path.relative_to(SRC).with_suffix("").parts]).removesuffix(".__init__")
+    for path in FILES
+}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
 EVERYONE = {"errors", "config", "version", "sampling"}
-NET_FACTS = {"nets.blocks", "nets.batch_instance_norm"}  # for prediction: the receptive field, statistics of a whole image
+NET_FACTS = {
+    "nets.blocks",
+    "nets.batch_instance_norm",
+}  # for prediction: the receptive field, statistics of a whole image
 ARROWS = {
     "errors": set(),
     "config": {"errors"},
@@ -42,8 +48,29 @@ ARROWS = {
 TOP = {"pairfree", "__main__", "cli"}
 WITHOUT_TORCH = ("files", "noise", "measure", "evidence")
 
-RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "code", "imp", "runpy"}
-RUNS_CODE_CALLS = {"eval", "exec", "compile", "__import__", "import_module", "torch.load", "torch.jit.load", "torch.hub.load"}
+RUNS_CODE = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "yaml",
+    "code",
+    "imp",
+    "runpy",
+}
+RUNS_CODE_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "import_module",
+    "torch.load",
+    "torch.jit.load",
+    "torch.hub.load",
+}
 
 
 def name_of(path: Path) -> str:
@@ -63,7 +90,9 @@ def imported(tree: ast.AST, modules: set[str] = MODULES) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names}
+            found |= {
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names
+            }
     return found
 
 
@@ -92,12 +121,20 @@ def dangers(tree: ast.AST) -> list[str]:
     found = [module for module in imported(tree) if module.split(".")[0] in RUNS_CODE]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("torch", "importlib"):
-            found += [f"{node.module}.{alias.name}" for alias in node.names if alias.name in ("load", "import_module")]
+            found += [
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if alias.name in ("load", "import_module")
+            ]
         if isinstance(node, ast.Call):
             called = dotted(node.func)
             if called in RUNS_CODE_CALLS or called.rsplit(".", 1)[-1] in ("import_module", "__import__"):
                 found.append(called)
-            found += ["allow_pickle" for k in node.keywords if k.arg == "allow_pickle" and getattr(k.value, "value", True) is not False]
+            found += [
+                "allow_pickle"
+                for k in node.keywords
+                if k.arg == "allow_pickle" and getattr(k.value, "value", True) is not False
+            ]
     return found
 
 
@@ -134,7 +171,9 @@ def long_functions(tree: ast.AST) -> list[str]:
 
 def test_every_room_is_known():
     rooms = {path.relative_to(SRC).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
-    assert rooms <= ARROWS.keys() | TOP, "a new room needs a place in the direction of imports (docs/design.md)"
+    assert rooms <= ARROWS.keys() | TOP, (
+        "a new room needs a place in the direction of imports (docs/design.md)"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -143,7 +182,9 @@ def test_imports_point_one_way(path):
     assert wrong_arrows(room.replace("__init__", "pairfree"), ast.parse(path.read_text())) == []
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.relative_to(SRC).parts[0] in WITHOUT_TORCH], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.relative_to(SRC).parts[0] in WITHOUT_TORCH], ids=name_of
+)
 def test_no_torch_where_none_is_needed(path):
     assert not {module for module in imported(ast.parse(path.read_text())) if module.split(".")[0] == "torch"}
 
@@ -155,7 +196,11 @@ def test_nothing_that_came_with_a_file_is_run(path):
     found = dangers(tree)
     if path == SRC / "__init__.py":
         assert found == ["importlib.import_module"]
-        table = next(node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and dotted(node.targets[0]) == "_HOMES")
+        table = next(
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and dotted(node.targets[0]) == "_HOMES"
+        )
         assert set(ast.literal_eval(table).values()) <= MODULES
     else:
         assert found == []
@@ -176,7 +221,9 @@ def test_departures_from_the_paper_in_source_and_docs_are_the_same(page):
 
 
 def test_every_method_has_a_docs_page():
-    assert {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} == {method.key for method in METHODS.values()}
+    assert {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} == {
+        method.key for method in METHODS.values()
+    }
 
 
 @pytest.mark.parametrize(
@@ -190,7 +237,11 @@ def test_every_method_has_a_docs_page():
         ("engine", "from pairfree.methods import METHODS", ["pairfree.methods"]),
         ("engine", "from pairfree.methods.base import Method", []),
         ("evidence", "from pairfree.engine import tiles", ["pairfree.engine.tiles"]),
-        ("methods", "from pairfree.methods import n2c\nfrom pairfree.measure.level import estimate_sigma", []),
+        (
+            "methods",
+            "from pairfree.methods import n2c\nfrom pairfree.measure.level import estimate_sigma",
+            [],
+        ),
         ("methods", "from pairfree import api", ["pairfree.api"]),
         ("config", "from pairfree.files.messages import shown", ["pairfree.files.messages"]),
         ("files", "from . import png", ["."]),
@@ -225,15 +276,16 @@ def test_the_danger_check_sees_dangers(line):
     assert dangers(ast.parse(line))
 
 
-@pytest.mark.parametrize("line", ["net.eval()", "safetensors.torch.load_file(p)", "np.load(p, allow_pickle=False)", "re.compile('a')"])
+@pytest.mark.parametrize(
+    "line",
+    ["net.eval()", "safetensors.torch.load_file(p)", "np.load(p, allow_pickle=False)", "re.compile('a')"],
+)
 def test_the_danger_check_lets_harmless_calls_pass(line):
     assert dangers(ast.parse(line)) == []
 
 
 def test_departures_are_read_over_several_lines():
-    source = (
-        "x = 1\n    # Departs from the paper: means\n    # instead of sums.\n    y = 2\n# not this\n# Departs from the paper: two\nz = 3\n"
-    )
+    source = "x = 1\n    # Departs from the paper: means\n    # instead of sums.\n    y = 2\n# not this\n# Departs from the paper: two\nz = 3\n"
     assert departures(source) == ["means instead of sums.", "two"]
 
 

@@ -65,7 +65,9 @@ def test_doing_nothing_pays_twice_the_noise_variance_in_neighbor2neighbor(small)
     y = (0.5 + noise(0.2, 16, 1, 128, 128)).float()
     loss = neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 0.0, AT).item()
     assert_mean_square(loss, 2 * 0.2**2, 16 * 64 * 64)
-    assert neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 1.0, AT).item() == pytest.approx(loss, rel=1e-6)
+    assert neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 1.0, AT).item() == pytest.approx(
+        loss, rel=1e-6
+    )
 
 
 def test_correlated_noise_breaks_neighbor2neighbor():
@@ -87,7 +89,9 @@ def test_supervised_oracle_pays_nothing_and_identity_the_noise_variance(small):
     x = torch.full((16, 1, 32, 32), 0.5)
     y = (x + noise(0.1, *x.shape)).float()
     assert small.method("n2c", net=Oracle(0.5)).step(Batch(y, x), AT)["loss"].item() == 0.0
-    assert_mean_square(small.method("n2c", net=Scale(1.0)).step(Batch(y, x), AT)["loss"].item(), 0.01, x.numel())
+    assert_mean_square(
+        small.method("n2c", net=Scale(1.0)).step(Batch(y, x), AT)["loss"].item(), 0.01, x.numel()
+    )
 
 
 def test_noise2noise_and_noise2clean_have_the_same_gradient_on_average():
@@ -95,7 +99,9 @@ def test_noise2noise_and_noise2clean_have_the_same_gradient_on_average():
     x = torch.linspace(0, 1, 256, dtype=torch.float64).expand(8, 1, 256, 256)
     y, second = x + noise(0.1, *x.shape, seed=1), x + noise(0.1, *x.shape, seed=2)
     share = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    to_clean, to_noisy = (torch.autograd.grad(supervised_loss(share * y, t), share)[0].item() for t in (x, second))
+    to_clean, to_noisy = (
+        torch.autograd.grad(supervised_loss(share * y, t), share)[0].item() for t in (x, second)
+    )
     standard_error = 2 * 0.1 * (y**2).mean().sqrt().item() / x.numel() ** 0.5
     assert abs(to_clean - to_noisy) < 5 * standard_error
     assert abs(to_clean) > 50 * standard_error
@@ -122,7 +128,9 @@ def row_of_jacobian(out: Tensor, y: Tensor, i: int, j: int) -> Tensor:
     return torch.autograd.grad(out[0, 0, i, j], y, retain_graph=True)[0][0, 0]
 
 
-@pytest.mark.parametrize(("name", "predict"), [("shuffle-unet", "residual"), ("shuffle-unet", "image"), ("unet", "image")])
+@pytest.mark.parametrize(
+    ("name", "predict"), [("shuffle-unet", "residual"), ("shuffle-unet", "image"), ("unet", "image")]
+)
 @pytest.mark.parametrize("spacing_px", [2, 4])
 def test_noise2void_is_blind_at_the_masked_pixels(name, predict, spacing_px):
     """d output[i] / d input[i] is exactly 0 at masked pixels i; without the mask the same network does see itself there."""
@@ -183,7 +191,9 @@ def test_noisy_noise2noise_improves_on_its_start_where_theorem_1_says_so():
         slope = var_x * (1 + y) / (var_x * (1 + y) + var_n)
         start = x + rng.normal(0, (y * var_x) ** 0.5, draws)
         first, second = (start + rng.normal(0, var_n**0.5, draws) for _ in range(2))
-        assert np.dot(first, second) / np.dot(first, first) == pytest.approx(slope, abs=0.01)  # what Noise2Noise on such pairs learns
+        assert np.dot(first, second) / np.dot(first, first) == pytest.approx(
+            slope, abs=0.01
+        )  # what Noise2Noise on such pairs learns
         error = (1 - slope) ** 2 * var_x + slope**2 * var_n
         assert np.mean((x - slope * (x + n)) ** 2) == pytest.approx(error, rel=0.02)
         better.append(error < y * var_x)

@@ -30,7 +30,9 @@ def test_upper_fixed_point_is_stable_and_lower_one_is_not(c, ratio):
     lower, upper = fixed_points(c, ratio)
     for point in (lower, upper):
         assert share_after(point, c, ratio) == pytest.approx(point, rel=1e-12)
-    slopes = [(share_after(p + 1e-6, c, ratio) - share_after(p - 1e-6, c, ratio)) / 2e-6 for p in (lower, upper)]
+    slopes = [
+        (share_after(p + 1e-6, c, ratio) - share_after(p - 1e-6, c, ratio)) / 2e-6 for p in (lower, upper)
+    ]
     assert slopes[0] > 1 > slopes[1] > 0
     ends = []
     for s in (0.98 * lower, 1.02 * lower, 1.0):
@@ -92,7 +94,9 @@ def test_the_residual_is_weaker_than_the_noise_and_the_leverage_tells_by_how_muc
     rng, side = torch.Generator().manual_seed(0), 128
     row = torch.fft.fftfreq(side, dtype=torch.float64)
     power = 0.05 / (row[:, None] ** 2 + row**2 + 1e-3)
-    signal = torch.fft.ifft2(torch.fft.fft2(torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)) * power.sqrt()).real
+    signal = torch.fft.ifft2(
+        torch.fft.fft2(torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)) * power.sqrt()
+    ).real
     y = signal + torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)
     denoised = wiener(y, power)
     probe = 0.25 * sign_mask(y, rng)

@@ -35,13 +35,18 @@ STEPS = 12
 def scenes(count: int, seed: int, sigma: float) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     smooth = [ndimage.gaussian_filter(rng.standard_normal((70, 80)), 12) for _ in range(count)]
-    return [(1000 + 300 * one / one.std() + rng.normal(0, sigma, one.shape)).astype(np.float32) for one in smooth]
+    return [
+        (1000 + 300 * one / one.std() + rng.normal(0, sigma, one.shape)).astype(np.float32) for one in smooth
+    ]
 
 
 def given(method: str) -> dict[str, list[np.ndarray]]:
     """What each method must be given; ``noisy`` shows the same scenes as the estimates."""
     noise = [np.random.default_rng(9).normal(50, 60, (64, 64)).astype(np.float32)]
-    others = {"gcbd": {"clean": scenes(2, 1, 0)}, "noisy-n2n": {"target": scenes(2, 0, 30), "noise_images": noise}}
+    others = {
+        "gcbd": {"clean": scenes(2, 1, 0)},
+        "noisy-n2n": {"target": scenes(2, 0, 30), "noise_images": noise},
+    }
     return {"noisy": scenes(2, 0, 60), **others.get(method, {})}
 
 
@@ -67,7 +72,11 @@ def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_never_stopped(name,
     for number, stop in enumerate(stops):
         with pytest.raises(Stopped):
             pf.train(
-                **given(method), **(begin if number == 0 else {"resume": True}), out=tmp_path / "parts", report=False, on_step=stop_at(stop)
+                **given(method),
+                **(begin if number == 0 else {"resume": True}),
+                out=tmp_path / "parts",
+                report=False,
+                on_step=stop_at(stop),
             )
     parts = pf.train(**given(method), out=tmp_path / "parts", resume=True, report=False)
     ours, theirs = whole.method.tensors(), parts.method.tensors()

@@ -36,7 +36,9 @@ class Own(Method):
 
     def __init__(self, channels, device):
         self.config = OwnConfig()
-        self.net = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1)).to(device)
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1)
+        ).to(device)
         self.networks = {"net": self.net}
 
     def make_optimizers(self):
@@ -75,7 +77,9 @@ def test_your_own_method(own, tmp_path):
     assert (run / "report.html").is_file()
     for path in checkpoint.listing(run / "checkpoints")[-1:]:
         path.unlink()  # back to step 0
-    again = pf.train(noisy, target=target, method=own if own is Own else own(), out=run, resume=True, report=False)
+    again = pf.train(
+        noisy, target=target, method=own if own is Own else own(), out=run, resume=True, report=False
+    )
     loaded = pf.load(run, method=Own)
     assert (model.denoise(noisy[0]) != noisy[0]).any()
     np.testing.assert_array_equal(loaded.denoise(noisy[0]), again.denoise(noisy[0]))
@@ -94,7 +98,9 @@ def test_your_own_method(own, tmp_path):
 def test_your_own_network(tmp_path):
     """Any size is denoised (odd ones are padded to its stride); loading needs the network, and says so."""
     noisy = images(shape=(23, 35))
-    model = pf.train(noisy, method="n2v", net=OwnNet(), settings={**TINY}, steps=3, out=tmp_path / "run", report=False)
+    model = pf.train(
+        noisy, method="n2v", net=OwnNet(), settings={**TINY}, steps=3, out=tmp_path / "run", report=False
+    )
     loaded = pf.load(tmp_path / "run", net=OwnNet())
     np.testing.assert_array_equal(loaded.denoise(noisy[0]), model.denoise(noisy[0]))
     with pytest.raises(CheckpointError, match="net="):
@@ -109,7 +115,9 @@ def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
     assert second.method.key == "nb2nb"
     assert second.facts["normalizer"] == first.facts["normalizer"]
     for name, value in first.method.networks["net"].state_dict().items():
-        assert torch.allclose(value, second.method.networks["net"].state_dict()[name], rtol=0, atol=1e-25), name
+        assert torch.allclose(value, second.method.networks["net"].state_dict()[name], rtol=0, atol=1e-25), (
+            name
+        )
     third = pf.train(other, method="iddp", init=tmp_path / "first", settings=TINY, steps=2, report=False)
     assert third.facts["config"]["width"] == 4
     colour = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24)).astype(np.uint8)
@@ -130,7 +138,10 @@ def test_one_array_is_an_image_or_a_stack(array, planes):
     assert len(job.noisy.planes) == planes
 
 
-@pytest.mark.parametrize("bad", [[], np.zeros(5), [np.zeros((2, 2, 2, 2))], "nowhere", [np.zeros((4, 4), complex)], [np.zeros((0, 3))]])
+@pytest.mark.parametrize(
+    "bad",
+    [[], np.zeros(5), [np.zeros((2, 2, 2, 2))], "nowhere", [np.zeros((4, 4), complex)], [np.zeros((0, 3))]],
+)
 def test_what_is_no_image_set_is_refused(bad):
     with pytest.raises(InputError):
         pf.train(bad, method="n2v", steps=1, settings=TINY)
@@ -156,7 +167,9 @@ def test_training_does_not_touch_its_input():
 def test_fine_tuning_starts_from_what_denoised(tmp_path):
     """Of an IDDP run that is the average, not the network that was trained beside it."""
     settings = {**TINY, "prior_batch": 1, "window": 1.0}
-    first = pf.train(images(), method="iddp", out=tmp_path / "first", steps=6, settings=settings, report=False)
+    first = pf.train(
+        images(), method="iddp", out=tmp_path / "first", steps=6, settings=settings, report=False
+    )
     assert not torch.equal(next(first.method.denoiser.parameters()), next(first.method.net.parameters()))
     for method in ("nb2nb", "iddp"):
         second = resolve(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY).method
@@ -166,8 +179,12 @@ def test_fine_tuning_starts_from_what_denoised(tmp_path):
 
 def test_resume_refuses_other_target_images(tmp_path):
     pairs = images(), images(seed=1)
-    pf.train(pairs[0], target=pairs[1], method="n2c", out=tmp_path / "run", steps=2, settings=TINY, report=False)
-    again = pf.train(pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False)  # an array is no truth value
+    pf.train(
+        pairs[0], target=pairs[1], method="n2c", out=tmp_path / "run", steps=2, settings=TINY, report=False
+    )
+    again = pf.train(
+        pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False
+    )  # an array is no truth value
     assert again.facts["step"] == 2
     with pytest.raises(InputError, match="not those the run began with"):
         pf.train(pairs[0], target=images(seed=2), out=tmp_path / "run", resume=True, report=False)
@@ -228,7 +245,15 @@ def test_divergence_without_a_folder_names_none():
 
 def test_signs_of_invention_are_said_when_training_ends(tmp_path, monkeypatch, caplog):
     """Not in the report alone, which nobody may open."""
-    monkeypatch.setattr("pairfree.training.report.made_up", lambda evidence: ["The output shows a second nucleus."])
+    monkeypatch.setattr(
+        "pairfree.training.report.made_up", lambda evidence: ["The output shows a second nucleus."]
+    )
     image = np.random.default_rng(0).normal(100, 10, (64, 64)).astype(np.float32)
-    pf.train([image], method="n2v", steps=2, settings={"width": 4, "patch_px": 32, "batch_size": 2}, out=tmp_path / "run")
+    pf.train(
+        [image],
+        method="n2v",
+        steps=2,
+        settings={"width": 4, "patch_px": 32, "batch_size": 2},
+        out=tmp_path / "run",
+    )
     assert "on the training images: The output shows a second nucleus." in caplog.text

@@ -22,8 +22,13 @@ TINY = {
 }  # fmt: skip
 RIVALS = {
     "cyclegan": TINY,
-    "uidnet": {**{key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "critic_width")}, "generator_width": 4},
-    "quan": {key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")},
+    "uidnet": {
+        **{key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "critic_width")},
+        "generator_width": 4,
+    },
+    "quan": {
+        key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")
+    },
 }
 
 
@@ -31,7 +36,10 @@ def scenes(count: int, seed: int, sigma: float = 0.0, dtype: type = np.float32) 
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.standard_normal((96, 104)), 4) for _ in range(count)]
     made = [np.interp(f, (f.min(), f.max()), (40, 210)) + rng.normal(0, sigma, f.shape) for f in fields]
-    return [np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype is np.uint8 else image.astype(dtype) for image in made]
+    return [
+        np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype is np.uint8 else image.astype(dtype)
+        for image in made
+    ]
 
 
 def test_a_clean_set_means_iscl():
@@ -84,7 +92,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(key, tmp_path):
 def test_resume_refuses_other_images(which, tmp_path):
     given = {"clean": scenes(2, 1), "noise_images": scenes(2, 5, 20)}
     noisy = scenes(2, 0, 20)
-    pf.train(noisy, method="quan", out=tmp_path / "run", steps=2, settings=RIVALS["quan"], report=False, **given)
+    pf.train(
+        noisy, method="quan", out=tmp_path / "run", steps=2, settings=RIVALS["quan"], report=False, **given
+    )
     with pytest.raises(InputError, match="not those the run began with"):
         pf.train(noisy, out=tmp_path / "run", resume=True, report=False, **{**given, which: scenes(2, 9)})
 
@@ -109,13 +119,23 @@ def test_scenes_in_both_sets_are_refused():
     rng = np.random.default_rng(8)
     clean = scenes(3, 1)
     noisy = [*scenes(2, 0, 20), (clean[2] + rng.normal(0, 20, clean[2].shape)).astype(np.float32)]
-    with pytest.raises(InputError, match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*n2c --target"):
+    with pytest.raises(
+        InputError,
+        match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*n2c --target",
+    ):
         resolve(noisy, clean=clean, steps=2, settings=TINY)
 
 
 def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "pairfree"):
-        pf.train(scenes(2, 0, 5), clean=scenes(2, 1, 25), out=tmp_path / "run", steps=2, settings=TINY, report=False)
+        pf.train(
+            scenes(2, 0, 5),
+            clean=scenes(2, 1, 25),
+            out=tmp_path / "run",
+            steps=2,
+            settings=TINY,
+            report=False,
+        )
     (line,) = [record.getMessage() for record in caplog.records]
     assert "noisier than the noisy one" in line
     first, second = (float(number) for number in re.findall(r"[\d.]+", line)[:2])
@@ -123,14 +143,23 @@ def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
     assert second == pytest.approx(5, rel=0.3)
     caplog.clear()
     with caplog.at_level(logging.WARNING, "pairfree"):
-        pf.train(scenes(2, 0, 25), clean=scenes(2, 1, 5), out=tmp_path / "other", steps=2, settings=TINY, report=False)
+        pf.train(
+            scenes(2, 0, 25),
+            clean=scenes(2, 1, 5),
+            out=tmp_path / "other",
+            steps=2,
+            settings=TINY,
+            report=False,
+        )
     assert not caplog.records
 
 
 def test_noise_that_takes_contrast_away_raises_no_alarm():
     """Film: the estimate of fine noise falls with the contrast, below that of a clean set with grain of its own."""
     rng = np.random.default_rng(3)
-    noisy = [(0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32) for image in scenes(2, 0, 5)]
+    noisy = [
+        (0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32) for image in scenes(2, 0, 5)
+    ]
     clean = scenes(2, 1, 5)
     job = resolve(noisy, clean=clean, steps=2, settings=TINY)
     assert max(map(estimate_sigma, noisy)) < min(map(estimate_sigma, clean))
@@ -144,9 +173,15 @@ def test_channels_must_agree():
 
 
 def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
-    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=4, settings=TINY, report=False)
+    first = pf.train(
+        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=4, settings=TINY, report=False
+    )
     job = resolve(
-        [image * 3 for image in scenes(2, 2, 20)], clean=scenes(2, 3), init=tmp_path / "first", steps=2, settings={"precision": "float32"}
+        [image * 3 for image in scenes(2, 2, 20)],
+        clean=scenes(2, 3),
+        init=tmp_path / "first",
+        steps=2,
+        settings={"precision": "float32"},
     )
     assert job.method.key == "iscl"
     assert job.normalizer.as_dict() == first.facts["normalizer"]
@@ -157,11 +192,20 @@ def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        (["noisy", "--clean", "a", "b", "--out", "run"], ["noisy", "--clean", "a", "--clean", "b", "--out", "run"]),
-        (["n1", "n2", "--clean", "a", "b", "c"], ["n1", "n2", "--clean", "a", "--clean", "b", "--clean", "c"]),
+        (
+            ["noisy", "--clean", "a", "b", "--out", "run"],
+            ["noisy", "--clean", "a", "--clean", "b", "--out", "run"],
+        ),
+        (
+            ["n1", "n2", "--clean", "a", "b", "c"],
+            ["n1", "n2", "--clean", "a", "--clean", "b", "--clean", "c"],
+        ),
         (["noisy", "--clean", "a", "--clean", "b"], ["noisy", "--clean", "a", "--clean", "b"]),
         (["--clean", "a", "noisy"], ["--clean", "a", "noisy"]),
-        (["noisy", "--steps", "5", "--clean=a", "--out", "run"], ["noisy", "--steps", "5", "--clean=a", "--out", "run"]),
+        (
+            ["noisy", "--steps", "5", "--clean=a", "--out", "run"],
+            ["noisy", "--steps", "5", "--clean=a", "--out", "run"],
+        ),
         ([], []),
     ],
 )
@@ -171,25 +215,57 @@ def test_clean_takes_several(typed, meant):
 
 def test_averages_are_where_fine_tuning_goes_on(tmp_path):
     first = pf.train(
-        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=8, settings={**TINY, "swa_from": 0.1}, report=False
+        scenes(2, 0, 20),
+        clean=scenes(2, 1),
+        out=tmp_path / "first",
+        steps=8,
+        settings={**TINY, "swa_from": 0.1},
+        report=False,
     )
-    assert not np.array_equal(*(next(net.parameters()).detach().numpy() for net in (first.method.F, first.method.F_swa.net)))
-    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=2, settings={"precision": "float32"})
+    assert not np.array_equal(
+        *(next(net.parameters()).detach().numpy() for net in (first.method.F, first.method.F_swa.net))
+    )
+    job = resolve(
+        scenes(2, 2, 20),
+        clean=scenes(2, 3),
+        init=tmp_path / "first",
+        steps=2,
+        settings={"precision": "float32"},
+    )
     for mine, theirs in zip(job.method.F.parameters(), first.method.F_swa.net.parameters(), strict=True):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
 
 
 def test_a_cycle_can_be_given_an_extractor(tmp_path):
-    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), method="cyclegan", out=tmp_path / "first", steps=4, settings=TINY, report=False)
-    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), method="iscl", init=tmp_path / "first", steps=2, settings=TINY)
+    first = pf.train(
+        scenes(2, 0, 20),
+        clean=scenes(2, 1),
+        method="cyclegan",
+        out=tmp_path / "first",
+        steps=4,
+        settings=TINY,
+        report=False,
+    )
+    job = resolve(
+        scenes(2, 2, 20), clean=scenes(2, 3), method="iscl", init=tmp_path / "first", steps=2, settings=TINY
+    )
     for mine, theirs in zip(job.method.G.parameters(), first.method.G_swa.net.parameters(), strict=True):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
     with pytest.raises(CheckpointError, match="no network that n2c could begin with"):
-        resolve(scenes(2, 0), target=scenes(2, 1), method="n2c", init=tmp_path / "first", steps=2, settings={"width": 4, "patch_px": 16})
+        resolve(
+            scenes(2, 0),
+            target=scenes(2, 1),
+            method="n2c",
+            init=tmp_path / "first",
+            steps=2,
+            settings={"width": 4, "patch_px": 16},
+        )
 
 
 def test_fine_tuning_measures_the_noise_of_its_own_images(tmp_path):
-    first = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=10, settings=TINY, report=False)
+    first = pf.train(
+        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=10, settings=TINY, report=False
+    )
     assert int(first.method.transplant.renewals) == 3
     job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY)
     assert int(job.method.transplant.renewals) == 0
@@ -207,9 +283,15 @@ def test_a_map_each_for_two_sets_of_bytes():
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        (["--out", "run", "noisy", "--clean", "a", "b"], ["--out", "run", "noisy", "--clean", "a", "--clean", "b"]),
+        (
+            ["--out", "run", "noisy", "--clean", "a", "b"],
+            ["--out", "run", "noisy", "--clean", "a", "--clean", "b"],
+        ),
         (["--dry-run", "noisy", "--clean", "a", "b"], ["--dry-run", "noisy", "--clean", "a", "--clean", "b"]),
-        (["--minutes", "-1", "noisy", "--clean", "a", "b"], ["--minutes", "-1", "noisy", "--clean", "a", "--clean", "b"]),
+        (
+            ["--minutes", "-1", "noisy", "--clean", "a", "b"],
+            ["--minutes", "-1", "noisy", "--clean", "a", "--clean", "b"],
+        ),
         (["--out", "run", "--clean", "a", "noisy"], ["--out", "run", "--clean", "a", "noisy"]),
     ],
 )
@@ -249,7 +331,13 @@ def test_a_map_and_a_result_never_share_a_file(tmp_path):
     save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")
     for overwrite in (False, True):
         with pytest.raises(OutputError, match=r"a\.tif: would be a denoised image and a disagreement map"):
-            pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "in/../out", overwrite=overwrite)
+            pf.denoise(
+                model,
+                tmp_path / "in",
+                tmp_path / "out",
+                disagreement=tmp_path / "in/../out",
+                overwrite=overwrite,
+            )
     assert not (tmp_path / "out").exists()
 
 
@@ -275,5 +363,7 @@ def test_a_window_that_is_none_is_refused():
 @pytest.mark.parametrize("key", ["iscl", "cyclegan", "uidnet", "gcbd", "dncnn-b"])
 @pytest.mark.parametrize("text", ["comon", "240,-160", "1,2,3", ""])
 def test_an_intensity_that_means_nothing_is_refused(key, text):
-    with pytest.raises(ConfigError, match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'):
+    with pytest.raises(
+        ConfigError, match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'
+    ):
         resolve(scenes(2, 0, 5), clean=scenes(2, 1), method=key, steps=10, settings={"intensity": text})

@@ -120,14 +120,19 @@ class Experiment:
 def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True) -> list[Cell]:
     """The rows that nothing is trained for: the noisy images, Gaussian filters, and BM3D with an estimated level."""
     found = [Cell(column, "noisy", preset)]
-    found += [Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px") for px in gaussians_px]
+    found += [
+        Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px")
+        for px in gaussians_px
+    ]
     return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
 
 
 def trained(column: str, method: str, preset: str, seed: int = 0) -> Cell:
     """The row of a method as it comes. Those that put noise on images have grey levels as units: rule (3) and the levels up to 55 speak of
     them, and the range of noisy float images would stretch them."""
-    return Cell(column, method, preset, seed, settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {})
+    return Cell(
+        column, method, preset, seed, settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {}
+    )
 
 
 def later_noise2void(column: str, preset: str) -> list[Cell]:
@@ -143,7 +148,9 @@ def files_of(folder: Path, pattern: str) -> list[Path]:
     """Files of a data set, sorted. InputError where there are none."""
     found = sorted(folder.glob(pattern))
     if not found:
-        raise InputError(f"{folder}: holds no {pattern}; this experiment needs that data set, see docs/results.md")
+        raise InputError(
+            f"{folder}: holds no {pattern}; this experiment needs that data set, see docs/results.md"
+        )
     return found
 
 
@@ -156,11 +163,15 @@ def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
             pixels = pixels[..., :3] @ [0.299, 0.587, 0.114]
         if pixels.ndim == 2 and channels == 3:
             raise InputError(f"{entry.path}: is grey, this experiment needs colour")
-        found[entry.relative.with_suffix("").as_posix()] = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        found[entry.relative.with_suffix("").as_posix()] = (
+            pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        )
     return found
 
 
-def add_noise(clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bool = False) -> dict[str, np.ndarray]:
+def add_noise(
+    clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bool = False
+) -> dict[str, np.ndarray]:
     """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
     noisy = {}
     for name, image in clean.items():
@@ -170,7 +181,9 @@ def add_noise(clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bo
     return noisy
 
 
-def noise_alone(shapes: Mapping[str, tuple[int, ...]], level: float, spec: str, clip: bool = False) -> list[np.ndarray]:
+def noise_alone(
+    shapes: Mapping[str, tuple[int, ...]], level: float, spec: str, clip: bool = False
+) -> list[np.ndarray]:
     """Images of the noise alone around a constant ``level``, one for each name; other draws than those of the noisy images."""
     blank = {name: np.full(shape, level, dtype=np.float64) for name, shape in shapes.items()}
     return list(add_noise(blank, spec, "noise alone", clip).values())

@@ -45,7 +45,10 @@ def task(data: Path, cell: Cell) -> Task:
     ]
     kind = "uint8" if clip else "float32"
     return Task(
-        noisy=list(noisy.values()), clean=[train[name].astype(kind) for name in noisy], second_noisy=list(second.values()), test=tests
+        noisy=list(noisy.values()),
+        clean=[train[name].astype(kind) for name in noisy],
+        second_noisy=list(second.values()),
+        test=tests,
     )
 
 
@@ -69,8 +72,14 @@ ONE_IMAGE = {
 
 def _published(texts: list[str]) -> dict[str, str]:
     """By family: "31.70 / 0.897 fixed, 33.32 / 0.900 range"."""
-    fixed, spread = ([f"{psnr} / 0{ssim}" for psnr, ssim in zip(texts[at::4], texts[at + 1 :: 4], strict=True)] for at in (0, 2))
-    return {family: f"{one} fixed, {other} range" for family, one, other in zip(FAMILIES, fixed, spread, strict=True)}
+    fixed, spread = (
+        [f"{psnr} / 0{ssim}" for psnr, ssim in zip(texts[at::4], texts[at + 1 :: 4], strict=True)]
+        for at in (0, 2)
+    )
+    return {
+        family: f"{one} fixed, {other} range"
+        for family, one, other in zip(FAMILIES, fixed, spread, strict=True)
+    }
 
 
 EXPERIMENT = Experiment(

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from pairfree import methods
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, later_noise2void, noise_alone, read_planes, trained
+from pairfree.bench.base import (
+    Cell,
+    Experiment,
+    Scored,
+    Task,
+    add_noise,
+    filter_cells,
+    later_noise2void,
+    noise_alone,
+    read_planes,
+    trained,
+)
 from pairfree.bench.cache import settings_of
 
 SIGMAS = (15, 25, 30, 50)
@@ -43,11 +54,23 @@ def cells(preset: str) -> list[Cell]:
     for column in COLUMNS:
         found += filter_cells(column, preset, GAUSSIANS_PX if column in FULL else ())
         if column.startswith("gaussian"):
-            found.append(Cell(column, "bm3d", preset, settings={"sigma": float(column.rpartition("=")[2])}, label="bm3d, true sigma"))
+            found.append(
+                Cell(
+                    column,
+                    "bm3d",
+                    preset,
+                    settings={"sigma": float(column.rpartition("=")[2])},
+                    label="bm3d, true sigma",
+                )
+            )
         for method in (*METHODS, *(UNPAIRED if column in FULL else ())):
-            found += [trained(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
+            found += [
+                trained(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))
+            ]
         by_rule_3 = trained(column, "gcbd", preset)
-        found.append(replace(by_rule_3, settings={**by_rule_3.settings, "rule": "wavelet"}, label="n2c (rule 4)"))
+        found.append(
+            replace(by_rule_3, settings={**by_rule_3.settings, "rule": "wavelet"}, label="n2c (rule 4)")
+        )
     later = [cell for column in FULL for cell in later_noise2void(column, preset)]
     return found + later + _ablations(preset) + _generators(preset)
 
@@ -57,11 +80,24 @@ def _generators(preset: str) -> list[Cell]:
     found = []
     for column in FULL:
         found.append(replace(trained(column, "gcbd", preset), label="n2c (rule 3), gcbd"))
-        found.append(Cell(column, "gan2gan", preset, settings={"start": "z", "iterations": Z_ROUNDS}, label="gan2gan, started from Z"))
+        found.append(
+            Cell(
+                column,
+                "gan2gan",
+                preset,
+                settings={"start": "z", "iterations": Z_ROUNDS},
+                label="gan2gan, started from Z",
+            )
+        )
     if preset == "paper":  # the short preset has no generative model to take parts from
-        changes: dict[str, dict[str, Any]] = {"no L_Z": {"beta": 0.0}, "no L_cyc": {"gamma": 0.0}, "no sigmoid": {"bounded": False}}
+        changes: dict[str, dict[str, Any]] = {
+            "no L_Z": {"beta": 0.0},
+            "no L_cyc": {"gamma": 0.0},
+            "no sigmoid": {"bounded": False},
+        }
         found += [
-            Cell("gaussian:sigma=25", "gan2gan", preset, settings=change, label=f"gan2gan, {name}") for name, change in changes.items()
+            Cell("gaussian:sigma=25", "gan2gan", preset, settings=change, label=f"gan2gan, {name}")
+            for name, change in changes.items()
         ]
     return found
 
@@ -105,30 +141,88 @@ def task(data: Path, cell: Cell) -> Task:
 TABLES_2_AND_3 = {
     "bm3d, true sigma": ("31.07 / 0.8717", "28.56 / 0.8013", "27.78 / 0.7727", "25.60 / 0.6866"),
     "bm3d, estimated sigma": (
-        *("-", "-", "-", "-", "41.44 / 0.9822", "37.97 / 0.9647", "30.12 / 0.8549", "29.27 / 0.8190", "29.84 / 0.8504", "26.69 / 0.7544"),
+        *(
+            "-",
+            "-",
+            "-",
+            "-",
+            "41.44 / 0.9822",
+            "37.97 / 0.9647",
+            "30.12 / 0.8549",
+            "29.27 / 0.8190",
+            "29.84 / 0.8504",
+            "26.69 / 0.7544",
+        ),
     ),
     "dncnn-b": (
-        *("31.44 / 0.8836", "28.92 / 0.8137", "28.06 / 0.7812", "25.78 / 0.6721", "39.62 / 0.9749", "37.23 / 0.9616"),
+        *(
+            "31.44 / 0.8836",
+            "28.92 / 0.8137",
+            "28.06 / 0.7812",
+            "25.78 / 0.6721",
+            "39.62 / 0.9749",
+            "37.23 / 0.9616",
+        ),
         *("30.58 / 0.8655", "30.20 / 0.8547", "30.84 / 0.9011", "27.39 / 0.8257"),
     ),
     "n2v": (
-        *("29.48 / 0.8199", "26.97 / 0.7083", "26.38 / 0.6657", "24.30 / 0.5765", "33.53 / 0.9368", "31.62 / 0.9057"),
+        *(
+            "29.48 / 0.8199",
+            "26.97 / 0.7083",
+            "26.38 / 0.6657",
+            "24.30 / 0.5765",
+            "33.53 / 0.9368",
+            "31.62 / 0.9057",
+        ),
         *("28.10 / 0.7543", "28.22 / 0.7755", "28.80 / 0.8367", "26.11 / 0.7348"),
     ),
     "gan2gan": (
-        *("31.45 / 0.8825", "28.96 / 0.8080", "28.03 / 0.7759", "25.78 / 0.6749", "42.49 / 0.9885", "39.72 / 0.9807"),
+        *(
+            "31.45 / 0.8825",
+            "28.96 / 0.8080",
+            "28.03 / 0.7759",
+            "25.78 / 0.6749",
+            "42.49 / 0.9885",
+            "39.72 / 0.9807",
+        ),
         *("30.49 / 0.8538", "30.00 / 0.8417", "31.26 / 0.8954", "28.00 / 0.8447"),
     ),
     "n2n": (
-        *("31.20 / 0.8745 (blind)", "28.74 / 0.8041 (blind)", "27.91 / 0.7720 (blind)", "25.71 / 0.6712 (blind)", "40.59 / 0.9860 (blind)"),
-        *("37.39 / 0.9737 (blind)", "30.36 / 0.8559 (blind)", "30.20 / 0.8547 (blind)", "30.69 / 0.9223 (blind)", "27.32 / 0.8594 (blind)"),
+        *(
+            "31.20 / 0.8745 (blind)",
+            "28.74 / 0.8041 (blind)",
+            "27.91 / 0.7720 (blind)",
+            "25.71 / 0.6712 (blind)",
+            "40.59 / 0.9860 (blind)",
+        ),
+        *(
+            "37.39 / 0.9737 (blind)",
+            "30.36 / 0.8559 (blind)",
+            "30.20 / 0.8547 (blind)",
+            "30.69 / 0.9223 (blind)",
+            "27.32 / 0.8594 (blind)",
+        ),
     ),
     "gan2gan: after its generative": (
-        *("25.94 / 0.7519", "24.16 / 0.6630", "23.43 / 0.5967", "20.58 / 0.4482", "31.85 / 0.9522", "32.73 / 0.9478"),
+        *(
+            "25.94 / 0.7519",
+            "24.16 / 0.6630",
+            "23.43 / 0.5967",
+            "20.58 / 0.4482",
+            "31.85 / 0.9522",
+            "32.73 / 0.9478",
+        ),
         *("27.55 / 0.7728", "27.36 / 0.7712", "28.13 / 0.8370", "25.68 / 0.7607"),
     ),
     "gan2gan: after its G2G 1": (
-        *("30.98 / 0.8552", "28.23 / 0.7669", "27.58 / 0.7413", "25.08 / 0.6215", "42.35 / 0.9876", "39.13 / 0.9761"),
+        *(
+            "30.98 / 0.8552",
+            "28.23 / 0.7669",
+            "27.58 / 0.7413",
+            "25.08 / 0.6215",
+            "42.35 / 0.9876",
+            "39.13 / 0.9761",
+        ),
         *("29.05 / 0.8199", "29.78 / 0.8345", "30.73 / 0.8889", "27.80 / 0.8130"),
     ),
     "gan2gan: after its G2G 2": (
@@ -143,13 +237,21 @@ TABLES_2_AND_3 = {
         *("30.32 / 0.8456", "30.04 / 0.8392", "31.09 / 0.8949", "28.01 / 0.8271"),
     ),
     "n2c (rule 4)": (
-        *("31.64 / 0.8870", "29.11 / 0.8189", "28.28 / 0.7890", "26.03 / 0.6951", "42.92 / 0.9843", "40.42 / 0.9843"),
+        *(
+            "31.64 / 0.8870",
+            "29.11 / 0.8189",
+            "28.28 / 0.7890",
+            "26.03 / 0.6951",
+            "42.92 / 0.9843",
+            "40.42 / 0.9843",
+        ),
         *("30.78 / 0.8685", "30.39 / 0.8574", "31.60 / 0.9075", "28.42 / 0.8376"),
     ),
 }
 """GAN2GAN's tables (G2G_3 for gan2gan, g2 after its generative stage), in the order of COLUMNS; its N2N is trained on levels 0 to 55."""
 PUBLISHED = {
-    row: {column: text for column, text in zip(COLUMNS, texts, strict=False) if text != "-"} for row, texts in TABLES_2_AND_3.items()
+    row: {column: text for column, text in zip(COLUMNS, texts, strict=False) if text != "-"}
+    for row, texts in TABLES_2_AND_3.items()
 }
 
 

@@ -24,11 +24,16 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
     known   names of the settings that there were when a result was made, None for all
     """
     digest = hashlib.sha256()
-    scored = [image.noisy for image in task.test], [image.clean for image in task.test if image.clean is not None]
+    scored = (
+        [image.noisy for image in task.test],
+        [image.clean for image in task.test if image.clean is not None],
+    )
     for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
-    settings = sorted((name, value) for name, value in cell.settings.items() if known is None or name in known)
+    settings = sorted(
+        (name, value) for name, value in cell.settings.items() if known is None or name in known
+    )
     words: list[Any] = [cell.name, settings, cell.minutes, __version__]
     windows = [(image.low, image.data_range) for image in task.test]
     if set(windows) != {(Scored.low, Scored.data_range)}:
@@ -42,7 +47,9 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
 def holds(result: Mapping[str, Any], task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     known = None if cell.method in BASELINES else result["training"]["config"]
-    return up_to_date(result, cell) and any(result["key"] == cache_key(task, cell, names) for names in (known, None))
+    return up_to_date(result, cell) and any(
+        result["key"] == cache_key(task, cell, names) for names in (known, None)
+    )
 
 
 def up_to_date(result: Mapping[str, Any], cell: Cell) -> bool:
@@ -60,7 +67,9 @@ def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
     does what was done before there was the option."""
     config = _config(cell)
     defaults = {field.name: field.default for field in fields(config)}
-    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(asdict(config), sort_keys=True)
+    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(
+        asdict(config), sort_keys=True
+    )
 
 
 def settings_of(cell: Cell) -> dict[str, Any]:
@@ -69,4 +78,6 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 
 def _config(cell: Cell) -> Any:
-    return with_budget(updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None)
+    return with_budget(
+        updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None
+    )

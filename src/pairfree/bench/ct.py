@@ -63,11 +63,18 @@ def task(data: Path, cell: Cell) -> Task:
     quarter = mayo(data)
     if cell.column == MAYO:
         noisy = [_hu(path) for path in slices if path.stem.startswith(NOISY_PATIENTS)]
-        return Task(noisy=[*noisy, *(image.noisy for image in quarter)], unpaired=list(clean.values()), test=[*quarter, *_phantom(data)])
+        return Task(
+            noisy=[*noisy, *(image.noisy for image in quarter)],
+            unpaired=list(clean.values()),
+            test=[*quarter, *_phantom(data)],
+        )
     fold = FOLDS.index(cell.column)
     ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))
     low, width = CHEST_HU
-    scored = [Scored(name, _low_dose(chest, name), image, "simulated chest", low, width) for name, image in test.items()]
+    scored = [
+        Scored(name, _low_dose(chest, name), image, "simulated chest", low, width)
+        for name, image in test.items()
+    ]
     return Task(
         noisy=[_low_dose(chest, name) for name in ours],
         clean=list(ours.values()),
@@ -88,7 +95,9 @@ def _hu(path: Path) -> np.ndarray:
 def _low_dose(folder: Path, name: str) -> np.ndarray:
     """The slice at a quarter of its dose, drawn once; (1, H, W) float32 HU, whole numbers as a scanner stores."""
     image = open_image(folder / f"{name}.dcm")
-    noisy, _ = simulate_pixels(image, image.pixels.astype(np.float64), parse_noise(DOSE), image_rng(NOISE_SEED, f"ct/{name}"))
+    noisy, _ = simulate_pixels(
+        image, image.pixels.astype(np.float64), parse_noise(DOSE), image_rng(NOISE_SEED, f"ct/{name}")
+    )
     return np.rint(noisy).astype(np.float32)[None]
 
 
@@ -125,7 +134,10 @@ def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str,
         if image.group == "Mayo abdomen" and image.clean is not None:
             flat = flat_regions(image.clean[0], *TISSUE_HU)
             shifts.append(float(np.mean(output[flat]) - np.mean(image.noisy[0][flat])))
-    present, absent = (np.stack([output for image, output in done if image.group == f"phantom, {kind}"]) for kind in ("present", "absent"))
+    present, absent = (
+        np.stack([output for image, output in done if image.group == f"phantom, {kind}"])
+        for kind in ("present", "absent")
+    )
     middle = slice(128 - REGION_PX // 2, 128 + REGION_PX // 2)
     texture = noise_power(absent[:, middle, middle])
     numbers = {
@@ -135,7 +147,9 @@ def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str,
     }
     for name, (row, column, radius_px) in INSERTS.items():
         rows, columns = (around(centre, radius_px) for centre in (row, column))
-        numbers[f"d' {name}"] = detectability(present[:, rows, columns], absent[:, rows, columns], radius_px).index
+        numbers[f"d' {name}"] = detectability(
+            present[:, rows, columns], absent[:, rows, columns], radius_px
+        ).index
     return numbers
 
 

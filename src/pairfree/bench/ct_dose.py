@@ -33,7 +33,9 @@ def task(data: Path, cell: Cell) -> Task:
     """Trained on the noisy test slices themselves; n2c, on the phantom, on their pairs with the ground truth."""
     test = ct.mayo(data) if cell.column == ct.MAYO else _phantom(data, PHANTOM[cell.column])
     truths = [image.clean for image in test if image.clean is not None]
-    return Task(noisy=[image.noisy for image in test], clean=[truth.astype(np.float32) for truth in truths], test=test)
+    return Task(
+        noisy=[image.noisy for image in test], clean=[truth.astype(np.float32) for truth in truths], test=test
+    )
 
 
 def _phantom(data: Path, dose: str) -> list[Scored]:
@@ -52,9 +54,15 @@ def inserts(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, 
     if first.group != PHANTOM_GROUP or first.clean is None:
         return {}
     truth, mean = first.clean[0], np.mean(outputs, axis=0)[0]
-    near = np.isin(np.rint(ndimage.maximum_filter(np.where(np.abs(truth) <= INSERTS_HU[0], truth, 0.0), NEAR_PX)), INSERTS_HU)
+    near = np.isin(
+        np.rint(ndimage.maximum_filter(np.where(np.abs(truth) <= INSERTS_HU[0], truth, 0.0), NEAR_PX)),
+        INSERTS_HU,
+    )
     water = float(mean[near & (truth == 0)].mean())
-    return {f"insert of {contrast} HU, HU": round(float(mean[truth == contrast].mean()) - water, 2) for contrast in INSERTS_HU}
+    return {
+        f"insert of {contrast} HU, HU": round(float(mean[truth == contrast].mean()) - water, 2)
+        for contrast in INSERTS_HU
+    }
 
 
 EXPERIMENT = Experiment(

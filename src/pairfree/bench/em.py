@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, filter_cells, noise_alone, read_planes
+from pairfree.bench.base import (
+    Cell,
+    Experiment,
+    Scored,
+    Task,
+    add_noise,
+    filter_cells,
+    noise_alone,
+    read_planes,
+)
 from pairfree.methods import PRESETS, iscl
 
 FOLDS = 4
@@ -42,7 +51,9 @@ def cells(preset: str) -> list[Cell]:
             column = f"{case}, fold {fold}"
             found += filter_cells(column, preset, GAUSSIANS_PX)
             for method in METHODS:
-                found += [Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))]
+                found += [
+                    Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))
+                ]
             found.append(Cell(column, "n2c", preset, settings={"net": "dncnn"}, label="n2c, DnCNN"))
     return found
 
@@ -59,14 +70,20 @@ def from_random_weights(preset: str) -> dict[str, Any]:
 def ablation_cells(preset: str) -> list[Cell]:
     """Table I; for the short preset also its start, and the price of shared forward passes at an equal number of steps."""
     scratch = from_random_weights(preset)
-    rows = [Cell("film, fold 0", "iscl", preset, settings=scratch | switches, label=row) for row, switches in SWITCHES.items()]
+    rows = [
+        Cell("film, fold 0", "iscl", preset, settings=scratch | switches, label=row)
+        for row, switches in SWITCHES.items()
+    ]
     if preset != "cpu":
         return rows
     rows.append(Cell("film, fold 0", "iscl", preset, settings={"start": 1.0}, label="the start alone"))
     rows.append(Cell("film, fold 0", "iscl", preset, label="the start and Algorithm 1"))
     for share, label in ((True, "shared passes"), (False, "separate passes")):
         settings = scratch | {"share_passes": share, "minutes": 0.0, "steps": PASSES_STEPS}
-        rows += [Cell("film, fold 0", "iscl", preset, seed, settings, f"{label}, {PASSES_STEPS} steps") for seed in range(3)]
+        rows += [
+            Cell("film, fold 0", "iscl", preset, seed, settings, f"{label}, {PASSES_STEPS} steps")
+            for seed in range(3)
+        ]
     return rows
 
 
@@ -74,10 +91,18 @@ def convergence_cells(preset: str) -> list[Cell]:
     alone = {"gamma": 1.0}
     rows = [
         Cell("film, fold 0", "cyclegan", preset, label="cyclegan"),
-        Cell("film, fold 0", "iscl", preset, settings=from_random_weights(preset) | alone, label="iscl, F(x) alone"),
+        Cell(
+            "film, fold 0",
+            "iscl",
+            preset,
+            settings=from_random_weights(preset) | alone,
+            label="iscl, F(x) alone",
+        ),
     ]
     if preset == "cpu":
-        rows.append(Cell("film, fold 0", "iscl", preset, settings=alone, label="iscl with its start, F(x) alone"))
+        rows.append(
+            Cell("film, fold 0", "iscl", preset, settings=alone, label="iscl with its start, F(x) alone")
+        )
     return rows
 
 
@@ -103,7 +128,11 @@ def task(data: Path, cell: Cell) -> Task:
     names = sorted(clean)
     noisy = {name: image.astype(np.uint8) for name, image in add_noise(clean, case, "em", clip=True).items()}
     ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
-    blank = {f"blank {index}": clean[names[0]].shape for index in range(len(ours))} if cell.method == "quan" else {}
+    blank = (
+        {f"blank {index}": clean[names[0]].shape for index in range(len(ours))}
+        if cell.method == "quan"
+        else {}
+    )
     return Task(
         noisy=[noisy[name] for name in ours],
         clean=[clean[name].astype(np.uint8) for name in ours],
@@ -124,7 +153,9 @@ PUBLISHED = {
 }
 """ISCL, Table III: mean over its four folds, on its own micrographs and measured noise."""
 TABLE_I = ("22.33 / 0.7561", "22.10 / 0.7954", "29.43 / 0.8811", "30.13 / 0.8819", "30.61 / 0.8849")
-PUBLISHED_ABLATION = {row: {"film": f"{psnr} (abdomen CT)"} for row, psnr in zip(SWITCHES, TABLE_I, strict=True)}
+PUBLISHED_ABLATION = {
+    row: {"film": f"{psnr} (abdomen CT)"} for row, psnr in zip(SWITCHES, TABLE_I, strict=True)
+}
 STATEMENT = (
     "PSNR in dB / SSIM, mean over the test images of the fold; data range 255, both sides clipped to it; noise drawn once, 8-bit; unpaired "
     "methods see one half of the training images noisy and the other half clean, n2c the noisy half with its partners"
@@ -150,7 +181,8 @@ ABLATION = Experiment(
 CONVERGENCE = Experiment(
     name="convergence",
     title="PSNR of F(x) on the way, film noise",
-    statement=STATEMENT + "; F(x) alone, with averaged weights and Lookahead for both; scored nine times on the way",
+    statement=STATEMENT
+    + "; F(x) alone, with averaged weights and Lookahead for both; scored nine times on the way",
     cells=convergence_cells,
     task=task,
     after={"ISCL Figure 7": ""},

@@ -31,7 +31,8 @@ def cells(preset: str) -> list[Cell]:
 
 def task(data: Path, cell: Cell) -> Task:
     noisy, clean = (
-        {name: image.astype(np.uint8) for name, image in read_planes(data / "em" / folder, 1).items()} for folder in COLUMNS[cell.column]
+        {name: image.astype(np.uint8) for name, image in read_planes(data / "em" / folder, 1).items()}
+        for folder in COLUMNS[cell.column]
     )
     noisy = {name: image for name, image in noisy.items() if cell.column != "charging" or name == CHARGED}
     return Task(
@@ -43,7 +44,12 @@ def task(data: Path, cell: Cell) -> Task:
 
 def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:
     """Pooled over the images; grey levels of 255. Of an ideal denoiser and white noise: no autocorrelation, no site of either kind."""
-    found = pool([residual_evidence(image.noisy[0].astype(np.float64), output[0]) for image, output in zip(test, outputs, strict=True)])
+    found = pool(
+        [
+            residual_evidence(image.noisy[0].astype(np.float64), output[0])
+            for image, output in zip(test, outputs, strict=True)
+        ]
+    )
     left = float(np.mean([estimate_sigma(output[0]) for output in outputs]))
     numbers = {
         "noise left, sigma": left,
@@ -67,10 +73,15 @@ PARTICLE = (slice(154, 258), slice(954, 1050))
 def halo_depth(image: np.ndarray) -> float:
     """How much darker (H, W) is beside the charged particle than above and below that place: medians, grey levels; 0 without a halo."""
     rows, columns = PARTICLE
-    beside = [slice(columns.start - REACH_PX, columns.start - 10), slice(columns.stop + 10, columns.stop + REACH_PX)]
+    beside = [
+        slice(columns.start - REACH_PX, columns.start - 10),
+        slice(columns.stop + 10, columns.stop + REACH_PX),
+    ]
     height = rows.stop - rows.start
     inside = np.concatenate([image[rows, place].ravel() for place in beside])
-    around = np.concatenate([image[max(0, rows.start - height) : rows.start - 10, place].ravel() for place in beside])
+    around = np.concatenate(
+        [image[max(0, rows.start - height) : rows.start - 10, place].ravel() for place in beside]
+    )
     return float(np.median(around) - np.median(inside))
 
 

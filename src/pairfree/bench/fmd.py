@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, later_noise2void, read_planes, trained
+from pairfree.bench.base import (
+    Cell,
+    Experiment,
+    Scored,
+    Task,
+    filter_cells,
+    later_noise2void,
+    read_planes,
+    trained,
+)
 
 COLUMNS = ("confocal + two-photon MICE", "wide-field")
 METHODS = ("n2v", "n2s", "nb2nb", "b2u", "cvf-sid", "iddp", "gan2gan", "n2n", "n2c")
@@ -33,7 +42,11 @@ def cells(preset: str) -> list[Cell]:
 
 def belongs(name: str, column: str) -> bool:
     """IDDP's Table 3 leaves out wide-field (correlated noise) and two-photon BPAE (brightness not registered)."""
-    return name.startswith("WideField") if column == "wide-field" else name.startswith(("Confocal", "TwoPhoton_MICE"))
+    return (
+        name.startswith("WideField")
+        if column == "wide-field"
+        else name.startswith(("Confocal", "TwoPhoton_MICE"))
+    )
 
 
 def task(data: Path, cell: Cell) -> Task:
@@ -52,7 +65,9 @@ def task(data: Path, cell: Cell) -> Task:
     return Task(
         noisy=[noisy[name] for name in learned],
         clean=[clean[name] for name in learned],
-        second_noisy=[noisy[name] for frames in seen for name in (*frames[1:], frames[0])] if cell.method == "n2n" else [],
+        second_noisy=[noisy[name] for frames in seen for name in (*frames[1:], frames[0])]
+        if cell.method == "n2n"
+        else [],
         unpaired=[clean[frames[0]] for frames in others],
         test=[Scored(name, noisy[name], truth[name], name.split("_")[0]) for name in test],
     )

@@ -17,7 +17,20 @@ import numpy as np
 import torch
 
 from pairfree import api
-from pairfree.bench import bsd68, bsd300, ct, ct_dose, em, em_real, fmd, noisy_n2n, one_image, patches, tables, wf
+from pairfree.bench import (
+    bsd68,
+    bsd300,
+    ct,
+    ct_dose,
+    em,
+    em_real,
+    fmd,
+    noisy_n2n,
+    one_image,
+    patches,
+    tables,
+    wf,
+)
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.bench.cache import cache_key, holds, revision_of, settings_of
@@ -83,10 +96,14 @@ def run(
     if all(cell.preset != preset for cell in cells):
         raise ConfigError(f"bench {name}: none of its methods has the preset {preset!r}")
     if not chosen:
-        raise ConfigError(f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}")
+        raise ConfigError(
+            f"bench {name}: no cell matches {' and '.join(only)!r}; cells are named like {cells[0].name}"
+        )
     root = data_folder(data)
     diverged: list[str] = []
-    commit = commit_of(Path(__file__))  # before the first cell: the checkout may move on while this process runs what it has read
+    commit = commit_of(
+        Path(__file__)
+    )  # before the first cell: the checkout may move on while this process runs what it has read
     for number, cell in enumerate(chosen, 1):
         target = out / name / f"{cell.slug}.json"
         label = f"[{number}/{len(chosen)}] {cell.name}"
@@ -107,11 +124,19 @@ def run(
             continue
         result["environment"]["commit"] = commit
         write_text(target, json.dumps({**result, "key": key}, indent=1) + "\n", overwrite=True)
-        found = [f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}" for group, values in result["scores"].items()]
+        found = [
+            f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}"
+            for group, values in result["scores"].items()
+        ]
         found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
-        say(f"{label}: " + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]))
+        say(
+            f"{label}: "
+            + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())])
+        )
     if diverged:
-        raise DivergedError(f"bench {name}: training diverged in {', '.join(diverged)}; every other cell is measured")
+        raise DivergedError(
+            f"bench {name}: training diverged in {', '.join(diverged)}; every other cell is measured"
+        )
     return tables.markdown(experiment, preset, cells, tables.read_results(out / name))
 
 
@@ -123,7 +148,9 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
     choose(preset, dict.fromkeys(BENCH_PRESETS), "preset of bench")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"bench: {minutes:g} minutes is no budget; give --minutes above 0")
-    budget = {"minutes": experiment.cpu_minutes} if preset == "cpu" and experiment.cpu_minutes is not None else {}
+    budget = (
+        {"minutes": experiment.cpu_minutes} if preset == "cpu" and experiment.cpu_minutes is not None else {}
+    )
     found = []
     for cell in experiment.cells(preset):
         if cell.method in BASELINES:
@@ -146,11 +173,15 @@ def commit_of(file: Path) -> str | None:
     """Commit of the checkout that a source file belongs to, with "+" where tracked sources differ from it; None outside of one."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", file.name)
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--name-only", "--", ":/*.py"))
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(
+            git("diff", "HEAD", "--name-only", "--", ":/*.py")
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -167,7 +198,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def measure(
-    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
+    experiment: Experiment,
+    cell: Cell,
+    task: Task,
+    folder: Path,
+    device: str,
+    key: str,
+    on_step: api.OnStep | None,
 ) -> dict[str, Any]:
     """Train (or go on), denoise, score: everything a reader needs beside the number. That a method refuses these images is a result too."""
     result: dict[str, Any] = {
@@ -189,9 +226,16 @@ def measure(
             return result | {"scores": {}, "evidence": {}, "training": refused, "environment": facts}
         run = RunFolder(folder / "run")
         facts = run.read_environment()
-        training = {"seconds": seconds, "minutes_given": cell.minutes, "steps": model.facts["plan"], "config": model.facts["config"]}
+        training = {
+            "seconds": seconds,
+            "minutes_given": cell.minutes,
+            "steps": model.facts["plan"],
+            "config": model.facts["config"],
+        }
         training["scores_after"] = {
-            stage: score_groups(experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test))
+            stage: score_groups(
+                experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test)
+            )
             for stage, _ in model.facts["plan"][:-1]
         }
         if experiment.probes:
@@ -235,7 +279,13 @@ def _learned(model: Model, test: Sequence[Scored], folder: Path) -> tuple[list[n
 
 
 def _trained(
-    experiment: Experiment, cell: Cell, task: Task, folder: Path, device: str, key: str, on_step: api.OnStep | None
+    experiment: Experiment,
+    cell: Cell,
+    task: Task,
+    folder: Path,
+    device: str,
+    key: str,
+    on_step: api.OnStep | None,
 ) -> tuple[Model, float | None, list[dict[str, Any]]]:
     """The trained model; the seconds it took: of this process, or, where it was stopped in between, those that the run's clock counted; and
     what the experiment's probes found."""
@@ -269,7 +319,12 @@ def _trained(
 
 
 def _probe(
-    experiment: Experiment, task: Task, folder: Path, device: str, train: Callable[[api.OnStep], Model], on_step: api.OnStep | None
+    experiment: Experiment,
+    task: Task,
+    folder: Path,
+    device: str,
+    train: Callable[[api.OnStep], Model],
+    on_step: api.OnStep | None,
 ) -> list[dict[str, Any]]:
     """Train up to each probe in turn, stop, score. What was found stands on disk, for a run that is killed and goes on."""
     path = folder / "probes.json"
@@ -315,7 +370,9 @@ def _training_arrays(cell: Cell, task: Task) -> dict[str, Any]:
     return arrays
 
 
-def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
+def score_groups(
+    experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]
+) -> dict[str, dict[str, Any]]:
     """Mean scores per group, and over "all" where all are scored in one window; on the image as it is, and on "Y" where the experiment asks
     for it."""
     one_window = len({(image.low, image.data_range) for image in test}) == 1
@@ -326,7 +383,9 @@ def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Sequen
         for image, output in zip(test, outputs, strict=True):
             if image.clean is None:
                 continue
-            one = score(_samples_last(image.clean), _samples_last(output), image.data_range, image.low, luma=luma)
+            one = score(
+                _samples_last(image.clean), _samples_last(output), image.data_range, image.low, luma=luma
+            )
             for group in {image.group, "all"} if one_window and not experiment.luma else {image.group}:
                 each.setdefault(group, []).append((one.psnr_db, one.ssim))
         for group, values in each.items():
@@ -345,13 +404,17 @@ def _keep(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder: Path) -
         save_image(Image(pixels, "YX" if pixels.ndim == 2 else "YXS", family="tiff"), path, overwrite=True)
         if image.clean is not None:
             heat = Image(heat_map(output - image.clean, image.data_range), "YXS", family="png")
-            save_image(heat, folder.parent / "errors" / path.relative_to(folder).with_suffix(".png"), overwrite=True)
+            save_image(
+                heat, folder.parent / "errors" / path.relative_to(folder).with_suffix(".png"), overwrite=True
+            )
 
 
 def heat_map(error: np.ndarray, data_range: float) -> np.ndarray:
     """|error| of (C, H, W), mean over channels, as (H, W, 3) colours: black at 0, red, yellow, white from a quarter of the range on."""
     height = np.abs(error).mean(0) * (4.0 * 3.0 / data_range)
-    return np.stack([np.clip(np.rint(255.0 * (height - step)), 0, 255) for step in range(3)], -1).astype(np.uint8)
+    return np.stack([np.clip(np.rint(255.0 * (height - step)), 0, 255) for step in range(3)], -1).astype(
+        np.uint8
+    )
 
 
 def _safe(text: str) -> str:

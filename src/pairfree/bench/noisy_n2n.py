@@ -12,14 +12,18 @@ from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, noise
 NOISE = "gaussian:sigma=25"
 CLEAN_ROW = "clean images (upper bound)"
 ESTIMATES = {CLEAN_ROW: 0.0} | {
-    f"estimates of sigma_0 = {sigma:g} ({20 * math.log10(255 / sigma):.2f} dB)": sigma for sigma in (5.0, 10.0, 15.0, 20.0, 25.0)
+    f"estimates of sigma_0 = {sigma:g} ({20 * math.log10(255 / sigma):.2f} dB)": sigma
+    for sigma in (5.0, 10.0, 15.0, 20.0, 25.0)
 }
 """Row and the deviation of the white Gaussian noise on the first estimates of the training images, grey levels."""
 
 
 def cells(preset: str) -> list[Cell]:
     """A second round would begin from the network's own estimates, so that of the clean images is the only one."""
-    return [Cell(NOISE, "noisy-n2n", preset, settings={} if sigma else {"iterations": 1}, label=row) for row, sigma in ESTIMATES.items()]
+    return [
+        Cell(NOISE, "noisy-n2n", preset, settings={} if sigma else {"iterations": 1}, label=row)
+        for row, sigma in ESTIMATES.items()
+    ]
 
 
 def task(data: Path, cell: Cell) -> Task:

@@ -27,7 +27,12 @@ def overview(out: Path) -> str:
             if cells := own_cells(experiment, preset):
                 lines.append(f"  {preset:<10} {state(cells, results)}")
                 lines += [f"    {line}" for line in missing(cells, results)]
-    return "\n".join([*lines, "A cell is COLUMN/ROW/PRESET/seedN: pairfree bench NAME --preset PRESET --only COLUMN/ROW/ measures it."])
+    return "\n".join(
+        [
+            *lines,
+            "A cell is COLUMN/ROW/PRESET/seedN: pairfree bench NAME --preset PRESET --only COLUMN/ROW/ measures it.",
+        ]
+    )
 
 
 def own_cells(experiment: Experiment, preset: str) -> list[Cell]:
@@ -61,7 +66,10 @@ def missing(cells: Iterable[Cell], results: Results) -> list[str]:
             if cell.name not in results:
                 rows.setdefault(cell.row, []).append(cell.seed)
         if rows:
-            named = [f"{row} (seeds {', '.join(map(str, seeds))})" if any(seeds) else row for row, seeds in rows.items()]
+            named = [
+                f"{row} (seeds {', '.join(map(str, seeds))})" if any(seeds) else row
+                for row, seeds in rows.items()
+            ]
             nothing = sum(map(len, rows.values())) == len(every)
             lines.append(f"{column}: missing {f'all {len(every)}' if nothing else '; '.join(named)}")
     return lines
@@ -94,7 +102,10 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
     for experiment in EXPERIMENTS.values():
         for item, pattern in experiment.after.items():
             entries.setdefault(item, []).append((experiment, pattern))
-    lines = ["| paper | here | preset cpu | beside a published number | paper presets | picture |", "|---" * 6 + "|"]
+    lines = [
+        "| paper | here | preset cpu | beside a published number | paper presets | picture |",
+        "|---" * 6 + "|",
+    ]
     for item in sorted(entries, key=place):
         links = "; ".join(link(experiment, results[experiment.name]) for experiment, _ in entries[item])
         numbers = [
@@ -106,14 +117,21 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def counted(entries: Iterable[tuple[Experiment, str]], results: Mapping[str, Results], presets: Iterable[str], beside: bool = False) -> str:
+def counted(
+    entries: Iterable[tuple[Experiment, str]],
+    results: Mapping[str, Results],
+    presets: Iterable[str],
+    beside: bool = False,
+) -> str:
     """ "12 of 26": cells that are measured, of those whose names the patterns find; ``beside``: of those with a published number. "-" where
     there is none."""
     done = total = 0
     for experiment, pattern in entries:
         for preset in presets:
             for cell in own_cells(experiment, preset):
-                if re.search(pattern, cell.name) and not (beside and not tables.published(experiment, cell.row, cell.column)):
+                if re.search(pattern, cell.name) and not (
+                    beside and not tables.published(experiment, cell.row, cell.column)
+                ):
                     done, total = done + (cell.name in results[experiment.name]), total + 1
     return f"{done} of {total}" if total else "-"
 

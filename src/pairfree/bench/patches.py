@@ -20,7 +20,11 @@ from pairfree.methods.parts.imitation import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.sampling import spaced_indices
 
-TRUE_STD = {"gaussian:sigma=25": 25.0, "gaussian:sigma=50": 50.0, "correlated:sigma=25": 25.0 * (0.5 + (1 - 0.5**0.5) ** 2) ** 0.5}
+TRUE_STD = {
+    "gaussian:sigma=25": 25.0,
+    "gaussian:sigma=50": 50.0,
+    "correlated:sigma=25": 25.0 * (0.5 + (1 - 0.5**0.5) ** 2) ** 0.5,
+}
 """Noise and its marginal deviation, grey levels."""
 RULES = {"rule (3)": "gcbd", "rule (4)": "wavelet"}
 MADE, MADE_PX, MADE_COUNT = "made by the copula", 512, 16
@@ -31,8 +35,12 @@ FOLDERS = ("bsd300/train", "bsds500_test")
 def cells(preset: str) -> list[Cell]:
     found = []
     for column in TRUE_STD:
-        found += [Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for row, rule in RULES.items()]
-        found.append(Cell(column, "noisy", preset, settings={"rule": "wavelet", "most": COPULA_PATCHES}, label=MADE))
+        found += [
+            Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for row, rule in RULES.items()
+        ]
+        found.append(
+            Cell(column, "noisy", preset, settings={"rule": "wavelet", "most": COPULA_PATCHES}, label=MADE)
+        )
     return found
 
 
@@ -48,7 +56,10 @@ def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
     rule = str(cell.settings["rule"])
     if cell.row == MADE:
         copula = fit_copula(extract(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels)
-        return likeness(copula, cell.column) | {"seconds": time.perf_counter() - started, "images": float(len(task.noisy))}
+        return likeness(copula, cell.column) | {
+            "seconds": time.perf_counter() - started,
+            "images": float(len(task.noisy)),
+        }
     found = extract(task.noisy, rule=rule)
     seconds = time.perf_counter() - started
     return summary(found, TRUE_STD[cell.column]) | {"seconds": seconds, "images": float(len(task.noisy))}
@@ -57,17 +68,29 @@ def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
 def likeness(copula: Copula, column: str) -> dict[str, float]:
     """Deviation of the noise that is made beside the truth, and the largest error of its autocorrelation at lags 1 to 4 px, either axis."""
     generator = CopulaNoise(copula.filters, copula.table, TABLE_END)
-    made = generator.sample((MADE_COUNT, MADE_PX, MADE_PX), torch.Generator().manual_seed(0))[:, 0].double().numpy()
+    made = (
+        generator.sample((MADE_COUNT, MADE_PX, MADE_PX), torch.Generator().manual_seed(0))[:, 0]
+        .double()
+        .numpy()
+    )
     blank = {str(number): np.zeros((1, MADE_PX, MADE_PX)) for number in range(MADE_COUNT)}
-    true = np.stack([field[0] for field in add_noise(blank, column, "the noise alone").values()]).astype(np.float64)
+    true = np.stack([field[0] for field in add_noise(blank, column, "the noise alone").values()]).astype(
+        np.float64
+    )
     errors = [np.subtract(autocorrelation(made, axis), autocorrelation(true, axis)) for axis in (1, 2)]
-    return {"true std": TRUE_STD[column], "std made": float(made.std()), "largest error of correlations": float(np.max(np.abs(errors)))}
+    return {
+        "true std": TRUE_STD[column],
+        "std made": float(made.std()),
+        "largest error of correlations": float(np.max(np.abs(errors))),
+    }
 
 
 def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
     """Deviations of the patches beside the truth, their spread, and what is left of structure: the correlation of neighbours."""
     low, middle, high = np.quantile(found.deviations, [0.05, 0.5, 0.95])
-    covariance = autocovariance(found.pixels[spaced_indices(len(found.pixels), 2000)].astype(np.float64), 1)[0, 0]
+    covariance = autocovariance(found.pixels[spaced_indices(len(found.pixels), 2000)].astype(np.float64), 1)[
+        0, 0
+    ]
     return {
         "patches": float(len(found.pixels)),
         "true std": true_std,

@@ -22,7 +22,9 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def markdown(experiment: Experiment, preset: str, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> str:
+def markdown(
+    experiment: Experiment, preset: str, cells: Sequence[Cell], results: dict[str, dict[str, Any]]
+) -> str:
     """One table a column of the experiment; below them what is published of rows that are not measured, and how many there are.
 
     cells   of that preset, and those that train nothing
@@ -32,7 +34,9 @@ def markdown(experiment: Experiment, preset: str, cells: Sequence[Cell], results
         rows: dict[str, list[dict[str, Any]]] = {}
         for cell in cells:
             if cell.column == column and cell.name in results:
-                rows.setdefault(cell.row, []).append({**results[cell.name], "older": not up_to_date(results[cell.name], cell)})
+                rows.setdefault(cell.row, []).append(
+                    {**results[cell.name], "older": not up_to_date(results[cell.name], cell)}
+                )
         if rows:
             lines += _table(experiment, column, rows)
     lines += _published_alone(experiment, cells, results)
@@ -59,22 +63,36 @@ def _stated_for(experiment: Experiment, row: str, column: str) -> str:
     return column if column in experiment.published.get(row, {}) else column.partition(",")[0]
 
 
-def _published_alone(experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]) -> list[str]:
+def _published_alone(
+    experiment: Experiment, cells: Sequence[Cell], results: dict[str, dict[str, Any]]
+) -> list[str]:
     """A table of the published numbers that no measured one stands beside."""
     wanted: dict[tuple[str, str], bool] = {}
     for cell in cells:
         measured = results.get(cell.name, {})
-        stages = [stage_row(cell.row, stage) for stage in measured.get("training", {}).get("scores_after", {})]
-        for row in (cell.row, *(one for one in experiment.published if one.startswith(stage_row(cell.row, "")))):
+        stages = [
+            stage_row(cell.row, stage) for stage in measured.get("training", {}).get("scores_after", {})
+        ]
+        for row in (
+            cell.row,
+            *(one for one in experiment.published if one.startswith(stage_row(cell.row, ""))),
+        ):
             place = row, _stated_for(experiment, row, cell.column)
             here = bool(measured) and row in (cell.row, *stages)
             wanted[place] = wanted.get(place, True) and not here and bool(published(experiment, *place))
     alone = {place: published(experiment, *place) for place, nowhere in wanted.items() if nowhere}
-    alone |= {(row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()}
+    alone |= {
+        (row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()
+    }
     if not alone:
         return []
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*alone, strict=True))
-    lines = ["Published, not measured here:", "", _line("method", *columns), "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "Published, not measured here:",
+        "",
+        _line("method", *columns),
+        "|---" * (len(columns) + 1) + "|",
+    ]
     lines += [_line(row, *(alone.get((row, column), "") for column in columns)) for row in rows]
     return [*lines, ""]
 
@@ -88,21 +106,36 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
     lines = [f"### {column}", "", _line(*heads), "|---" * len(heads) + "|"]
     for row, found in rows.items():
         cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
-        cells += [_value([one["evidence"][name] for one in found if name in one.get("evidence", {})]) for name in further]
+        cells += [
+            _value([one["evidence"][name] for one in found if name in one.get("evidence", {})])
+            for name in further
+        ]
         first = found[0]
-        budget = _budget([one["training"] for one in found]) + ", older settings" * any(one["older"] for one in found)
+        budget = _budget([one["training"] for one in found]) + ", older settings" * any(
+            one["older"] for one in found
+        )
         device = "; ".join(dict.fromkeys(_device(one["environment"]) for one in found))
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
-            cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [""] * len(further)
+            cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [
+                ""
+            ] * len(further)
             name = stage_row(row, stage)
-            lines.append(_line(name, published(experiment, name, column) or "-", *cells_before, str(len(found)), "", ""))
-        lines.append(_line(row, published(experiment, row, column) or "-", *cells, str(len(found)), budget, device))
+            lines.append(
+                _line(
+                    name, published(experiment, name, column) or "-", *cells_before, str(len(found)), "", ""
+                )
+            )
+        lines.append(
+            _line(row, published(experiment, row, column) or "-", *cells, str(len(found)), budget, device)
+        )
     return [*lines, ""]
 
 
 def _device(facts: dict[str, Any]) -> str:
-    return str(facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}")
+    return str(
+        facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+    )
 
 
 def _budget(trainings: Sequence[dict[str, Any]]) -> str:
@@ -138,4 +171,6 @@ def _value(values: list[float]) -> str:
     if not values:
         return ""
     mean = float(np.mean(values))
-    return (f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.3g}") + (f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else "")
+    return (f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.3g}") + (
+        f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else ""
+    )

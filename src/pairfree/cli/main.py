@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from pairfree.training.job import Job
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train an image denoiser without clean/noisy pairs."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train an image denoiser without clean/noisy pairs.",
 )
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
@@ -41,7 +44,10 @@ NanOption = Annotated[
     ),
 ]
 TrainingMemory = Annotated[
-    str | None, typer.Option(help="Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set.")
+    str | None,
+    typer.Option(
+        help="Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Everything random follows from it.")]
 
@@ -76,34 +82,56 @@ def fail(message: str, code: int) -> None:
 
 @app.command(cls=TrainCommand)
 def train(
-    noisy: Annotated[list[str] | None, typer.Argument(help="Noisy files, folders or globs.", show_default=False)] = None,
+    noisy: Annotated[
+        list[str] | None, typer.Argument(help="Noisy files, folders or globs.", show_default=False)
+    ] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Run folder to write.")] = Path("run"),
-    clean: Annotated[list[Path] | None, typer.Option(help="Unpaired clean images of other scenes; one or more, after NOISY.")] = None,
-    target: Annotated[Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n, noisy-n2n).")] = None,
-    noise_images: Annotated[Path | None, typer.Option(help="Images of the noise alone (quan, noisy-n2n).")] = None,
+    clean: Annotated[
+        list[Path] | None,
+        typer.Option(help="Unpaired clean images of other scenes; one or more, after NOISY."),
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Partner of each noisy file, by name (n2c, n2n, noisy-n2n).")
+    ] = None,
+    noise_images: Annotated[
+        Path | None, typer.Option(help="Images of the noise alone (quan, noisy-n2n).")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(help=METHOD_HELP),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget in minutes. Default: the preset's, 10 with cpu.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget in minutes. Default: the preset's, 10 with cpu.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long).")
+        str | None,
+        typer.Option(
+            help="cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long)."
+        ),
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Run folder to fine-tune from.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file; a run's config.toml repeats that run. Options given beside it win.")
+        Path | None,
+        typer.Option(help="TOML file; a run's config.toml repeats that run. Options given beside it win."),
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, changes one setting; may be repeated.")
+    ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it. Default 0.")] = None,
     nan: NanOption = None,
     slices_around: Annotated[
-        int | None, typer.Option(help="2.5-D: slices of a stack on each side that the network sees with each. Default 0.")
+        int | None,
+        typer.Option(
+            help="2.5-D: slices of a stack on each side that the network sees with each. Default 0."
+        ),
     ] = None,
     max_memory: TrainingMemory = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing.")
+    ] = False,
 ) -> None:
     """Train a denoiser on noisy files."""
     from pairfree import api
@@ -118,22 +146,49 @@ def train(
     sources = noisy or listed
     images: dict[str, Any] = {"clean": clean or None, "target": target, "noise_images": noise_images}
     options = {"method": method, "preset": preset, "seed": seed, "init": init, "nan": nan, **images}
-    options |= {"slices_around": slices_around, "max_bytes": None if max_memory is None else parse_bytes(max_memory)}
+    options |= {
+        "slices_around": slices_around,
+        "max_bytes": None if max_memory is None else parse_bytes(max_memory),
+    }
     if minutes is not None or steps is not None:
-        given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {"minutes": minutes, "steps": steps}
-    if any(options[key] is not None and options[key] != given.get(key, options[key]) for key in ("method", "preset")):
+        given = {key: value for key, value in given.items() if key not in ("minutes", "steps")} | {
+            "minutes": minutes,
+            "steps": steps,
+        }
+    if any(
+        options[key] is not None and options[key] != given.get(key, options[key])
+        for key in ("method", "preset")
+    ):
         settings = parse_set(set_ or [])  # the file's settings are those of another method or preset
-    chosen: dict[str, Any] = {"preset": "cpu", "seed": 0, **given, **{key: value for key, value in options.items() if value is not None}}
+    chosen: dict[str, Any] = {
+        "preset": "cpu",
+        "seed": 0,
+        **given,
+        **{key: value for key, value in options.items() if value is not None},
+    }
     chosen["device"] = device
     if resume:
         if dry_run:
-            raise ConfigError("--dry-run and --resume exclude each other: a run to be resumed was checked when it began")
-        said: dict[str, Any] = {"method": method, "preset": preset, "seed": seed, "minutes": minutes, "steps": steps, "nan": nan}
+            raise ConfigError(
+                "--dry-run and --resume exclude each other: a run to be resumed was checked when it began"
+            )
+        said: dict[str, Any] = {
+            "method": method,
+            "preset": preset,
+            "seed": seed,
+            "minutes": minutes,
+            "steps": steps,
+            "nan": nan,
+        }
         said |= {"slices_around": slices_around, "max_bytes": options["max_bytes"]}
         said["init"] = init and str(init.absolute())
         check_resumed(out_dir, {key: value for key, value in said.items() if value is not None}, settings)
         # files may have been moved; that their pixels are the same is checked
-        _with_bar(lambda on_step: api.train(noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images))
+        _with_bar(
+            lambda on_step: api.train(
+                noisy or None, out=out_dir, resume=True, device=device, on_step=on_step, **images
+            )
+        )
     elif not sources:
         raise ConfigError("no noisy images given: pairfree train NOISY... --out RUN")
     elif dry_run:
@@ -141,10 +196,16 @@ def train(
         return _show(resolve(sources, settings=settings, **chosen))
     else:
         command = command_line(sys.argv[1:])
-        _with_bar(lambda on_step: api.train(sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen))
+        _with_bar(
+            lambda on_step: api.train(
+                sources, out=out_dir, settings=settings, command=command, on_step=on_step, **chosen
+            )
+        )
     if not follows():
         report = f"report: {out_dir / 'report.html'}\n" if (out_dir / "report.html").is_file() else ""
-        out.print(f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False)
+        out.print(
+            f"run:    {out_dir}\n{report}next:   pairfree denoise {out_dir} FILES... --out DIR", markup=False
+        )
 
 
 def _show(job: Job) -> None:
@@ -171,24 +232,41 @@ def _show(job: Job) -> None:
 
 def _with_bar(work: Any) -> Any:
     with progress("train") as bar:
-        return work(lambda done, total, stage, loss: bar(done, total, f"{stage}" + (f"  loss {loss:.3g}" if loss is not None else "")))
+        return work(
+            lambda done, total, stage, loss: bar(
+                done, total, f"{stage}" + (f"  loss {loss:.3g}" if loss is not None else "")
+            )
+        )
 
 
 @app.command()
 def denoise(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     inputs: Inputs,
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)],
-    max_memory: Annotated[str, typer.Option(help="Bound for the memory of this process, such as 2GB.")] = "2GB",
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)
+    ],
+    max_memory: Annotated[
+        str, typer.Option(help="Bound for the memory of this process, such as 2GB.")
+    ] = "2GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    skip_done: Annotated[bool, typer.Option("--skip-done", help="Leave existing outputs as they are, do the rest.")] = False,
+    skip_done: Annotated[
+        bool, typer.Option("--skip-done", help="Leave existing outputs as they are, do the rest.")
+    ] = False,
     nan: NanOption = None,
-    disagreement: Annotated[Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here.")
+    disagreement: Annotated[
+        Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")
+    ] = False,
 ) -> None:
     """Denoise files; each comes back in its own format with its metadata. Stopped or killed, the same command goes on where it stood."""
     from pairfree import api
@@ -213,11 +291,20 @@ def denoise(
         for line in result.warnings:
             err.print(f"warning: {result.source}: {line}", markup=False)
         if result.clipped:
-            err.print(f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range", markup=False)
+            err.print(
+                f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range",
+                markup=False,
+            )
     words = f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}"
     before, clipped = sum(result.before for result in results), sum(result.clipped for result in results)
-    further = [f"{time.monotonic() - started:.0f} s", *([f"{before} done before"] if before else []), f"{clipped:,} pixels clipped"]
-    out.print(f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)", markup=False)
+    further = [
+        f"{time.monotonic() - started:.0f} s",
+        *([f"{before} done before"] if before else []),
+        f"{clipped:,} pixels clipped",
+    ]
+    out.print(
+        f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)", markup=False
+    )
 
 
 def _foretell(planned: Planned, out_dir: Path) -> None:
@@ -232,12 +319,23 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
     free = free_bytes(out_dir)
-    out.print(f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.left.pixels:,} of them to do", markup=False)
-    out.print(f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False)
+    out.print(
+        f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.left.pixels:,} of them to do",
+        markup=False,
+    )
+    out.print(
+        f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False
+    )
     gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
-    out.print(f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed", markup=False)
+    out.print(
+        f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed",
+        markup=False,
+    )
     disk = planned.left.disk.needed + planned.left.map_disk.needed
-    out.print(f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free", markup=False)
+    out.print(
+        f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free",
+        markup=False,
+    )
     out.print(f"time:    about {seconds:.0f} s, {why}", markup=False)
 
 
@@ -245,9 +343,12 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
 def evaluate(
     denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
     clean: Annotated[Path | None, typer.Option(help="Folder of clean files of the same names.")] = None,
-    noisy: Annotated[Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")] = None,
+    noisy: Annotated[
+        Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")
+    ] = None,
     data_range: Annotated[
-        float | None, typer.Option(help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean.")
+        float | None,
+        typer.Option(help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean."),
     ] = None,
     low: Annotated[float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")] = 0.0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
@@ -257,11 +358,15 @@ def evaluate(
     from pairfree.training import report as story
 
     if clean is None and noisy is None:
-        raise ConfigError("evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both")
+        raise ConfigError(
+            "evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both"
+        )
     numbers: dict[str, Any] = {}
     if clean is not None:
         if data_range is None:
-            raise ConfigError("--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)")
+            raise ConfigError(
+                "--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)"
+            )
         scores = score_folder(denoised, clean, data_range, low=low)
         numbers["scores"] = {name: vars(one) for name, one in scores.items()}
         numbers["scores_statement"] = (
@@ -271,7 +376,10 @@ def evaluate(
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
         for name, one in scores.items():
             table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
-        mean = [sum(getattr(one, key) for one in scores.values()) / len(scores) for key in ("psnr_db", "ssim", "nrmse")]
+        mean = [
+            sum(getattr(one, key) for one in scores.values()) / len(scores)
+            for key in ("psnr_db", "ssim", "nrmse")
+        ]
         table.add_row(f"mean of {len(scores)}", f"{mean[0]:.2f}", f"{mean[1]:.4f}", f"{mean[2]:.4f}")
         out.print(table)
         out.print(numbers["scores_statement"])
@@ -288,11 +396,19 @@ def evaluate(
 
 @app.command()
 def verify(
-    before: Annotated[Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)],
-    after: Annotated[Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)],
+    before: Annotated[
+        Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)
+    ],
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
     any_scale: Annotated[
-        bool, typer.Option("--any-scale", help="State gains, judge the rest: for methods that restore brightness, such as iscl.")
+        bool,
+        typer.Option(
+            "--any-scale",
+            help="State gains, judge the rest: for methods that restore brightness, such as iscl.",
+        ),
     ] = False,
 ) -> None:
     """Tell what results kept of their inputs and what was lost; exit code 1 when something was."""
@@ -306,17 +422,31 @@ def verify(
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
         for one in checks:
-            table.add_row(one.name, escape(one.before), escape(one.after), marks[one.kept], style="red" if one.kept is False else None)
+            table.add_row(
+                one.name,
+                escape(one.before),
+                escape(one.after),
+                marks[one.kept],
+                style="red" if one.kept is False else None,
+            )
         out.print(table)
     lost = [one.name for checks in found.values() for one in checks if one.kept is False]
     summary = f"{len(lost)} properties lost" if lost else "nothing lost"
     out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
     if set(lost) & set(GAINS):
-        out.print("A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only states it.", markup=False)
+        out.print(
+            "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only states it.",
+            markup=False,
+        )
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(json_path, json.dumps({name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1) + "\n", True)
+        write_text(
+            json_path,
+            json.dumps({name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1)
+            + "\n",
+            True,
+        )
     if lost:
         raise typer.Exit(1)
 
@@ -327,13 +457,17 @@ def simulate(
     noise: Annotated[
         str,
         typer.Option(
-            help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits; HU in DICOM files.", show_default=False
+            help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits; HU in DICOM files.",
+            show_default=False,
         ),
     ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
     seed: SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    float_: Annotated[bool, typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type.")] = False,
+    float_: Annotated[
+        bool,
+        typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type."),
+    ] = False,
 ) -> None:
     """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
     from pairfree.noise.files import simulate_files
@@ -342,11 +476,17 @@ def simulate(
     clipped = sum(one.clipped for one in done)
     out.print(f"{len(done)} files -> {out_dir}", markup=False)
     if clipped:
-        err.print(f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them", markup=False)
+        err.print(
+            f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them", markup=False
+        )
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False)]) -> None:
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False)
+    ],
+) -> None:
     """Tell what a run, a checkpoint or an image file holds."""
     from pairfree import inspection as facts
 
@@ -364,7 +504,10 @@ def demo(
 
     with progress("demo") as bar:
         written = demonstration.run(
-            out_dir, minutes, lambda done, total, stage, loss: bar(done, total, stage), lambda line: out.print(line, markup=False)
+            out_dir,
+            minutes,
+            lambda done, total, stage, loss: bar(done, total, stage),
+            lambda line: out.print(line, markup=False),
         )
     for path in written.denoised:
         out.print(f"denoised: {path}", markup=False)
@@ -374,14 +517,21 @@ def demo(
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="cpu, paper or paper-200k.")] = "cpu",
-    only: Annotated[list[str] | None, typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
     device: DeviceOption = "auto",
     minutes: Annotated[float | None, typer.Option(help="Another training budget than the preset's.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")
+    ] = None,
 ) -> None:
     """Measure: one experiment a table, cells cached and resumable."""
     from pairfree.bench import harness, overview

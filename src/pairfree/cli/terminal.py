@@ -44,7 +44,12 @@ class TrainCommand(TyperCommand):
     """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = [name for parameter in self.params if getattr(parameter, "is_flag", False) for name in parameter.opts]
+        flags = [
+            name
+            for parameter in self.params
+            if getattr(parameter, "is_flag", False)
+            for name in parameter.opts
+        ]
         return super().parse_args(ctx, several(args, "--clean", [*flags, "--help"]))
 
 
@@ -76,7 +81,18 @@ def nulls(value: Any) -> Any:
 
 def parse_bytes(text: str) -> float:
     """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
-    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    units = {
+        "": 1,
+        "b": 1,
+        "kb": 1e3,
+        "mb": 1e6,
+        "gb": 1e9,
+        "tb": 1e12,
+        "kib": 2**10,
+        "mib": 2**20,
+        "gib": 2**30,
+        "tib": 2**40,
+    }
     number = text.strip().lower().rstrip("bgikmt ")
     unit = text.strip().lower()[len(number) :].strip()
     try:

@@ -70,5 +70,7 @@ def fit_percentiles(planes: Iterable[np.ndarray], percentiles: tuple[float, floa
     if high <= low:
         low, high = float(pooled.min()), float(pooled.max())
     if high <= low:
-        raise InputError(f"all training pixels have the same value {low:g}: there is no noise to learn from; check the input files")
+        raise InputError(
+            f"all training pixels have the same value {low:g}: there is no noise to learn from; check the input files"
+        )
     return Normalizer(float(low), float(high - low))

@@ -50,11 +50,15 @@ class PatchPool:
             raise InputError("no training images: give at least one file")
         channels = {plane.shape[0] for plane in planes}
         if len(channels) > 1:
-            raise InputError(f"training images have {sorted(channels)} channels: train grey and colour images apart")
+            raise InputError(
+                f"training images have {sorted(channels)} channels: train grey and colour images apart"
+            )
         self.channels = channels.pop()
         self.patch_px = patch_px
         self.device = torch.device(device)
-        self.heights, self.widths = (torch.tensor([max(patch_px, plane.shape[axis]) for plane in planes]) for axis in (1, 2))
+        self.heights, self.widths = (
+            torch.tensor([max(patch_px, plane.shape[axis]) for plane in planes]) for axis in (1, 2)
+        )
         sizes = self.channels * self.heights * self.widths
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)[:-1]])
         places = ((self.heights - patch_px + 1) * (self.widths - patch_px + 1)).double()
@@ -94,9 +98,13 @@ class PatchPool:
 
         Of several processes each gets its own rows of what one alone would draw for all of them.
         """
-        u = torch.rand(batch * processes.count(), 4, generator=generator(seed, step, purpose), dtype=torch.float64)
+        u = torch.rand(
+            batch * processes.count(), 4, generator=generator(seed, step, purpose), dtype=torch.float64
+        )
         u = u[batch * processes.rank() :][:batch]
-        image = torch.searchsorted(self.cumulative, u[:, 0].contiguous(), right=True).clamp_(max=len(self) - 1)
+        image = torch.searchsorted(self.cumulative, u[:, 0].contiguous(), right=True).clamp_(
+            max=len(self) - 1
+        )
         top = (u[:, 1] * (self.heights[image] - self.patch_px + 1)).long()
         left = (u[:, 2] * (self.widths[image] - self.patch_px + 1)).long()
         return torch.stack([image, top, left, (u[:, 3] * 8).long()], dim=1)
@@ -115,9 +123,9 @@ class PatchPool:
     def _indexed(self, places: Tensor, augment: bool) -> Tensor:
         image, top, left, symmetry = places.unbind(1)
         start = self.starts[image] + top * self.widths[image] + left
-        meta = torch.stack([start, self.widths[image], self.heights[image] * self.widths[image], symmetry]).to(
-            self.device, non_blocking=True
-        )
+        meta = torch.stack(
+            [start, self.widths[image], self.heights[image] * self.widths[image], symmetry]
+        ).to(self.device, non_blocking=True)
         start, width, plane_size, symmetry = (row.view(-1, 1, 1) for row in meta)
         rows, columns = self._rows.view(1, -1, 1), self._rows.view(1, 1, -1)
         y, x = _symmetry(rows, columns, symmetry, self.patch_px) if augment else (rows, columns)
@@ -175,6 +183,10 @@ class TrainingData:
         return Batch(
             noisy=self.noisy.gather(places),
             target=None if self.target is None else self.target.gather(places),
-            clean=None if self.clean is None else self.clean.gather(self.clean.draw(seed, step, size, "clean patches")),
-            noise=None if self.noise is None else self.noise.gather(self.noise.draw(seed, step, size, "noise patches")),
+            clean=None
+            if self.clean is None
+            else self.clean.gather(self.clean.draw(seed, step, size, "clean patches")),
+            noise=None
+            if self.noise is None
+            else self.noise.gather(self.noise.draw(seed, step, size, "noise patches")),
         )

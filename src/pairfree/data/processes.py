@@ -85,7 +85,9 @@ def alone() -> Iterator[None]:
 def part_of(batch_size: int) -> int:
     """Patches that this process takes of a batch. ConfigError where they cannot be shared out evenly."""
     if batch_size % count():
-        raise ConfigError(f"batch_size = {batch_size} cannot be shared by {count()} processes; give a multiple (--set batch_size=...)")
+        raise ConfigError(
+            f"batch_size = {batch_size} cannot be shared by {count()} processes; give a multiple (--set batch_size=...)"
+        )
     return batch_size // count()
 
 
@@ -122,7 +124,11 @@ def shared(value: Any) -> Any:
     data = json.dumps(value if first() else None).encode()
     length = torch.tensor([len(data)])
     _talk(dist.broadcast, length, 0)
-    text = torch.frombuffer(bytearray(data), dtype=torch.uint8) if first() else torch.empty(int(length), dtype=torch.uint8)
+    text = (
+        torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if first()
+        else torch.empty(int(length), dtype=torch.uint8)
+    )
     _talk(dist.broadcast, text, 0)
     return json.loads(bytes(text.tolist()))
 
@@ -150,7 +156,9 @@ def agree(networks: Iterable[nn.Module]) -> None:
         _talk(dist.all_reduce, least, op=dist.ReduceOp.MIN)
         _talk(dist.all_reduce, most, op=dist.ReduceOp.MAX)
         if not torch.equal(least, most):
-            raise PairfreeError("the processes' weights differ; change weights through pairfree.methods.base.update only, or train in one")
+            raise PairfreeError(
+                "the processes' weights differ; change weights through pairfree.methods.base.update only, or train in one"
+            )
 
 
 def _talk(operation: Any, *arguments: Any, **options: Any) -> None:

@@ -121,8 +121,13 @@ class ImageSet:
             check_finite(plane, label, origin)
         if self.planes and plane.shape[0] != self.channels:
             kind = {1: "grey", 3: "colour"}
-            here, before = kind.get(plane.shape[0], f"{plane.shape[0]}-channel"), kind.get(self.channels, f"{self.channels}-channel")
-            raise InputError(f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart")
+            here, before = (
+                kind.get(plane.shape[0], f"{plane.shape[0]}-channel"),
+                kind.get(self.channels, f"{self.channels}-channel"),
+            )
+            raise InputError(
+                f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart"
+            )
         if plane.min() == plane.max():
             self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
         self.planes.append(plane)
@@ -158,7 +163,9 @@ def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, reading: Re
     for entry in entries:
         image = open_image(entry.path, limits)
         total += _bytes(image) * (2 * reading.slices_around + 1)
-        opened.append(image if total <= most_bytes else None)  # the others are opened again when their turn comes
+        opened.append(
+            image if total <= most_bytes else None
+        )  # the others are opened again when their turn comes
     share = min(1.0, most_bytes / total) if total else 1.0
     found = ImageSet(reading=reading)
     for number, entry in enumerate(entries):
@@ -189,7 +196,9 @@ def _crops(name: str, height: int, width: int, share: float) -> list[tuple[slice
     high, wide = min(CROP_PX, height), min(CROP_PX, width)
     wanted = int(share * height * width / (high * wide) + rng.random())
     tops, lefts = rng.integers(0, height - high + 1, wanted), rng.integers(0, width - wide + 1, wanted)
-    return [(slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)]
+    return [
+        (slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)
+    ]
 
 
 def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Reading = USUAL) -> ImageSet:
@@ -203,8 +212,12 @@ def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Readin
         if values.ndim not in (2, 3):
             raise InputError(f"{what} {number} has shape {values.shape}; expected (H, W) or (C, H, W)")
         if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
-            raise InputError(f"{what} {number} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)")
-        image = Image(values if values.ndim == 2 else np.moveaxis(values, 0, -1), "YX" if values.ndim == 2 else "YXS")
+            raise InputError(
+                f"{what} {number} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)"
+            )
+        image = Image(
+            values if values.ndim == 2 else np.moveaxis(values, 0, -1), "YX" if values.ndim == 2 else "YXS"
+        )
         name = f"{what} {number}"
         if values.ndim == 3:
             # channels of an array are all meant: nothing is taken for alpha
@@ -219,7 +232,9 @@ def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Readin
 
 def _check_not_blank(found: ImageSet) -> None:
     if found.planes and all(plane.min() == plane.max() for plane in found.planes):
-        raise InputError(f"{found.names[0]}: every training image is constant: there is no noise to learn from; check the input files")
+        raise InputError(
+            f"{found.names[0]}: every training image is constant: there is no noise to learn from; check the input files"
+        )
 
 
 def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
@@ -227,13 +242,19 @@ def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
     for found, what in ((noisy, "noisy"), (target, "target")):
         twice = [stem for stem, count in Counter(found.stems).items() if count > 1]
         if twice:
-            one, other, *_ = (name for name, stem in zip(found.names, found.stems, strict=True) if stem == twice[0])
-            raise InputError(f"{one} and {other}: two {what} images share the name {twice[0]!r}; names must be unique to be matched")
+            one, other, *_ = (
+                name for name, stem in zip(found.names, found.stems, strict=True) if stem == twice[0]
+            )
+            raise InputError(
+                f"{one} and {other}: two {what} images share the name {twice[0]!r}; names must be unique to be matched"
+            )
     by_stem = {stem: index for index, stem in enumerate(target.stems)}
     ordered = ImageSet(warnings=target.warnings)
     for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):
         if stem not in by_stem:
-            raise InputError(f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names must match")
+            raise InputError(
+                f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names must match"
+            )
         partner = target.planes[by_stem[stem]]
         if partner.shape != plane.shape:
             raise InputError(

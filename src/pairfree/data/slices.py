@@ -19,11 +19,18 @@ def stack_axis(image: Image, around: int, label: str) -> int:
     """Which of the axes in front of Y the slices follow. InputError for colour, and where no axis is longer than ``around``."""
     if image.colours != 1:
         raise InputError(f"{label}: has {image.colours} colours; slices are put together of grey stacks only")
-    found = [place for letter in AXES for place, one in reversed(list(enumerate(image.axes[: len(image.leading)]))) if one == letter]
+    found = [
+        place
+        for letter in AXES
+        for place, one in reversed(list(enumerate(image.axes[: len(image.leading)])))
+        if one == letter
+    ]
     if not found or image.leading[found[0]] <= around:
         sizes = ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading)) or "a single plane"
         needed = f"a stack of more than {around} slices along {' or '.join(AXES)}"
-        raise InputError(f"{label}: is not {needed} (it has {sizes}); leave it out, or use fewer slices around")
+        raise InputError(
+            f"{label}: is not {needed} (it has {sizes}); leave it out, or use fewer slices around"
+        )
     return found[0]
 
 
@@ -39,5 +46,7 @@ def together(read: Read, image: Image, index: tuple[int, ...], axis: int, around
 
 def inner(image: Image, axis: int, around: int) -> Iterator[tuple[int, ...]]:
     """Planes whose neighbours are all in the stack: a mirrored one shows its noise twice, and must not be trained on."""
-    ranges = [range(around, n - around) if place == axis else range(n) for place, n in enumerate(image.leading)]
+    ranges = [
+        range(around, n - around) if place == axis else range(n) for place, n in enumerate(image.leading)
+    ]
     return itertools.product(*ranges)

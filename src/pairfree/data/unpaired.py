@@ -82,9 +82,17 @@ def shared_scenes(noisy: ImageSet, clean: ImageSet) -> list[tuple[str, str, floa
     for shape, (ours, theirs) in sides.items():
         if not ours or not theirs or (shape[1] // BLOCK_PX) * (shape[2] // BLOCK_PX) < LEAST_BLOCKS:
             continue
-        first, second = (np.stack([scene(found.planes[i]) for i in members], 1) for found, members in ((noisy, ours), (clean, theirs)))
-        alike = np.sort(first @ second.transpose(0, 2, 1), 0)[1]  # of four correlations the second smallest: three are as large
-        pairs += [(noisy.names[ours[i]], clean.names[theirs[j]], float(alike[i, j])) for i, j in np.argwhere(alike >= SAME_SCENE)]
+        first, second = (
+            np.stack([scene(found.planes[i]) for i in members], 1)
+            for found, members in ((noisy, ours), (clean, theirs))
+        )
+        alike = np.sort(first @ second.transpose(0, 2, 1), 0)[
+            1
+        ]  # of four correlations the second smallest: three are as large
+        pairs += [
+            (noisy.names[ours[i]], clean.names[theirs[j]], float(alike[i, j]))
+            for i, j in np.argwhere(alike >= SAME_SCENE)
+        ]
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
@@ -95,10 +103,14 @@ def scene(plane: np.ndarray) -> np.ndarray:
     """
     grey = plane.astype(np.float64).mean(0)
     height, width = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
-    blocks = grey[:height, :width].reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX).mean((1, 3))
+    blocks = (
+        grey[:height, :width].reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX).mean((1, 3))
+    )
     detail = blocks - ndimage.gaussian_filter(blocks, SHADING_BLOCKS)
     half = detail.shape[0] // 2, detail.shape[1] // 2
-    quarters = np.stack([detail[r : r + half[0], c : c + half[1]].ravel() for r in (0, half[0]) for c in (0, half[1])])
+    quarters = np.stack(
+        [detail[r : r + half[0], c : c + half[1]].ravel() for r in (0, half[0]) for c in (0, half[1])]
+    )
     quarters -= quarters.mean(1, keepdims=True)
     sizes = np.linalg.norm(quarters, axis=1, keepdims=True)
     blank = sizes <= 1e-9 * (1.0 + float(np.abs(blocks).max()))

@@ -42,19 +42,29 @@ def connected(scheduler: str) -> Iterator[Any]:
     try:
         from distributed import Client, LocalCluster
     except ImportError:
-        raise MissingPackageError("prediction on a cluster needs the package dask: pip install 'pairfree[dask]'") from None
+        raise MissingPackageError(
+            "prediction on a cluster needs the package dask: pip install 'pairfree[dask]'"
+        ) from None
     if scheduler.partition(":")[0] != LOCAL:
         try:
             client = Client(scheduler, timeout=TIMEOUT_S)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"no Dask scheduler answers at {scheduler}: {' '.join(str(error).split())[:120]}") from None
+            raise ConfigError(
+                f"no Dask scheduler answers at {scheduler}: {' '.join(str(error).split())[:120]}"
+            ) from None
         with client:
             yield client
         return
     workers = _workers(scheduler)
     with ExitStack() as held:
         with _same_environment():
-            made = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None)
+            made = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=None,
+                dashboard_address=None,
+            )
             cluster = held.enter_context(made)
         yield held.enter_context(Client(cluster))
 
@@ -89,7 +99,12 @@ def _workers(scheduler: str) -> int:
 
 
 def denoise_on(
-    client: Any, model: Model, image: Image, limits: Limits, sink: Receiver, on_pixels: Callable[[int], None] | None = None
+    client: Any,
+    model: Model,
+    image: Image,
+    limits: Limits,
+    sink: Receiver,
+    on_pixels: Callable[[int], None] | None = None,
 ) -> None:
     """``model.denoise_into(image, sink)`` for the image of a file, by the workers of a Dask client. Errors of workers are raised here."""
     from distributed import KilledWorker, as_completed
@@ -133,7 +148,9 @@ def denoise_on(
         ) from None
     except (CommClosedError, TimeoutError) as error:
         words = " ".join(str(error).split())[:120]
-        raise ConfigError(f"the Dask scheduler is gone ({words}); what is done is kept, so run the same command again") from None
+        raise ConfigError(
+            f"the Dask scheduler is gone ({words}); what is done is kept, so run the same command again"
+        ) from None
 
 
 def busiest(slots: Mapping[str, int]) -> int:
@@ -144,7 +161,9 @@ def busiest(slots: Mapping[str, int]) -> int:
     return max(machines.values(), default=1)
 
 
-def tasks(model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None) -> Iterator[Task]:
+def tasks(
+    model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None
+) -> Iterator[Task]:
     """(planes, tiles) that are not finished yet: tiles of one plane, or one tile of all planes that share the chunks of a file.
 
     Where statistics of a whole plane are held, a plane is one task.
@@ -241,11 +260,15 @@ class _Tiles:
         self.wanted = {(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in wanted}
         self.found: list[Part] = []
 
-    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+    def write(
+        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+    ) -> None:
         self.found.append((index, rows, columns, block, clipped))
 
     def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
         return (rows.start, rows.stop, columns.start, columns.stop) not in self.wanted
 
     def forget(self, index: tuple[int, ...]) -> None:
-        raise PairfreeError("a worker ran out of memory for a tile; give a smaller --max-memory, or fewer workers a machine")
+        raise PairfreeError(
+            "a worker ran out of memory for a tile; give a smaller --max-memory, or fewer workers a machine"
+        )

@@ -59,7 +59,11 @@ def network_bytes(max_bytes: float) -> float:
 def resident_limits(max_bytes: float) -> Limits:
     """What is larger than a share of the bound stays in its file; what is read whole all the same must fit into the free memory."""
     free = psutil.virtual_memory().available
-    return replace(DEFAULT, resident_bytes=int(RESIDENT_SHARE * max_bytes), max_bytes=min(DEFAULT.max_bytes, free // WHOLE))
+    return replace(
+        DEFAULT,
+        resident_bytes=int(RESIDENT_SHARE * max_bytes),
+        max_bytes=min(DEFAULT.max_bytes, free // WHOLE),
+    )
 
 
 @dataclass
@@ -137,7 +141,9 @@ def plan_files(
     entries = find_images(inputs)
     ledger = Ledger(out)
     if overwrite and skip_done:
-        raise ConfigError("--overwrite and --skip-done exclude each other: one replaces what exists, the other leaves it")
+        raise ConfigError(
+            "--overwrite and --skip-done exclude each other: one replaces what exists, the other leaves it"
+        )
     may_exist = overwrite or skip_done
     planned = plan_outputs(entries, out, may_exist, finished=ledger.paths)
     model = load()
@@ -172,7 +178,9 @@ def _stands(path: Path, map_path: Path | None) -> bool:
     """Whether the result of a file is there; never half of it, since a file has its name only when it is complete."""
     there = [one for one in (path, map_path) if one is not None and one.exists()]
     if map_path is not None and len(there) == 1:
-        raise OutputError(f"{shown(there[0])} exists and its partner of result and map does not: remove it, or pass --overwrite")
+        raise OutputError(
+            f"{shown(there[0])} exists and its partner of result and map does not: remove it, or pass --overwrite"
+        )
     return bool(there)
 
 
@@ -228,7 +236,10 @@ def _seconds_per_px(planned: Planned) -> float:
     image, predictor = open_image(planned.files[0][0].path, planned.limits), planned.model.predictor
     side = predictor.core_px or PROBE_PX
     starts = [length // 2 // side * side for length in (image.height, image.width)]
-    rows, columns = (slice(start, min(start + side, length)) for start, length in zip(starts, (image.height, image.width), strict=True))
+    rows, columns = (
+        slice(start, min(start + side, length))
+        for start, length in zip(starts, (image.height, image.width), strict=True)
+    )
     plane = planned.model.plane_of(image, next(image.planes()))
     for _ in range(2):
         started = time.perf_counter()
@@ -254,7 +265,11 @@ def _denoise_file(
     with contextlib.ExitStack() as held:
         sinks = [held.enter_context(open_sink(model.derived(image), path, overwrite, of_what))]
         if map_path is not None:
-            sinks.append(held.enter_context(open_sink(model.map_of(image), map_path, overwrite, {**of_what, "result": "disagreement"})))
+            sinks.append(
+                held.enter_context(
+                    open_sink(model.map_of(image), map_path, overwrite, {**of_what, "result": "disagreement"})
+                )
+            )
         if client is None:
             model.denoise_into(image, sinks[0], on_pixels)
         else:
@@ -265,7 +280,11 @@ def _denoise_file(
             for sink in sinks:
                 sink.commit()
         _copy_beside(image, path.parent)
-    warnings = (*image.metadata.get("warnings", []), *_beyond(image, planned.max_bytes), *model.strange(image))
+    warnings = (
+        *image.metadata.get("warnings", []),
+        *_beyond(image, planned.max_bytes),
+        *model.strange(image),
+    )
     return FileResult(entry.path, path, image.size // image.samples, sinks[0].clipped, warnings)
 
 
@@ -290,7 +309,9 @@ def _beyond(image: Image, max_bytes: float) -> list[str]:
 def _check_apart(results: Sequence[Path], maps: Sequence[Path]) -> None:
     both = {os.path.realpath(path) for path in results} & {os.path.realpath(path) for path in maps}
     if both:
-        raise OutputError(f"{shown(min(both))}: would be a denoised image and a disagreement map; choose another folder for the maps")
+        raise OutputError(
+            f"{shown(min(both))}: would be a denoised image and a disagreement map; choose another folder for the maps"
+        )
 
 
 def fingerprint(path: Path) -> str:
@@ -301,7 +322,11 @@ def fingerprint(path: Path) -> str:
         for name in sorted(names):
             one = Path(root, name)
             status = one.stat()
-            digest.update(f"{one.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+            digest.update(
+                f"{one.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n".encode(
+                    "utf-8", "surrogatepass"
+                )
+            )
     if not path.is_dir():
         for one in read_from(path):
             status = one.stat()
@@ -338,8 +363,12 @@ class Ledger:
     @property
     def paths(self) -> set[Path]:
         """Outputs that an earlier process finished and that stand as it left them, those it was killed over, and their maps."""
-        last = {path for path, inode in self._expected.items() if path.exists() and path.stat().st_ino == inode}
-        return set(self._lines) | last | {Path(words["map"]) for words in self._lines.values() if words["map"]}
+        last = {
+            path for path, inode in self._expected.items() if path.exists() and path.stat().st_ino == inode
+        }
+        return (
+            set(self._lines) | last | {Path(words["map"]) for words in self._lines.values() if words["map"]}
+        )
 
     def belongs_to(self, head: dict[str, Any]) -> bool:
         """Whether what was done was done by this; if not, it is forgotten."""
@@ -353,7 +382,9 @@ class Ledger:
         words = self._lines.get(path)
         if words is None or words["source"] != fingerprint(entry.path) or words["map"] != _text(map_path):
             return None
-        return FileResult(entry.path, path, words["pixels"], words["clipped"], tuple(words["warnings"]), before=True)
+        return FileResult(
+            entry.path, path, words["pixels"], words["clipped"], tuple(words["warnings"]), before=True
+        )
 
     def add(self, entry: Entry, found: FileResult, map_path: Path | None) -> None:
         self._write({

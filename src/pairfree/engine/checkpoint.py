@@ -55,13 +55,17 @@ def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     except OSError as error:
         raise output_error(error, folder) from None
     stem = folder / f"step-{int(facts['step']):09d}"
-    blob = safetensors.torch.save({name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()})
+    blob = safetensors.torch.save(
+        {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    )
     numbers, words = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     with atomic_path(numbers, overwrite=True, bytes_needed=len(blob)) as temporary:
         temporary.write_bytes(blob)
     full = {"format": FORMAT, **facts, "tensors_sha256": hashlib.sha256(blob).hexdigest()}
     write_text(words, _text({**full, "digest": _digest(full)}), overwrite=True)
-    with contextlib.suppress(OSError):  # the new checkpoint stands; what cannot be dropped now is dropped next time
+    with contextlib.suppress(
+        OSError
+    ):  # the new checkpoint stands; what cannot be dropped now is dropped next time
         _drop_old(folder)
     return words
 
@@ -69,7 +73,9 @@ def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
 def _drop_old(folder: Path) -> None:
     for old in listing(folder)[:-KEEP]:
         old.unlink()
-    for numbers in folder.glob("step-*.safetensors"):  # also those of a process that was killed before it wrote the JSON
+    for numbers in folder.glob(
+        "step-*.safetensors"
+    ):  # also those of a process that was killed before it wrote the JSON
         if not numbers.with_suffix(".json").exists():
             numbers.unlink()
 
@@ -113,7 +119,9 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
         except CheckpointError as error:
             problems.append(str(error))
     detail = f": {problems[0]}" if problems else ""
-    raise CheckpointError(f"{folder}: no usable checkpoint{detail}; train the model (again), or name another run folder")
+    raise CheckpointError(
+        f"{folder}: no usable checkpoint{detail}; train the model (again), or name another run folder"
+    )
 
 
 def _read_facts(words: Path) -> dict[str, Any]:
@@ -126,12 +134,18 @@ def _read_facts(words: Path) -> dict[str, Any]:
         raise CheckpointError(f"{words}: damaged: not JSON ({error}); use an earlier checkpoint") from None
     if not isinstance(facts, dict) or "digest" not in facts:
         raise CheckpointError(f"{words}: not a checkpoint of pairfree: field 'digest' is missing")
-    whole = text == _text(facts)  # before the digest is taken out: a changed blank or letter case is damage too
+    whole = text == _text(
+        facts
+    )  # before the digest is taken out: a changed blank or letter case is damage too
     digest = facts.pop("digest")
     if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
-        raise CheckpointError(f"{words}: checkpoint format {facts['format']} is newer than this pairfree reads ({FORMAT}); update pairfree")
+        raise CheckpointError(
+            f"{words}: checkpoint format {facts['format']} is newer than this pairfree reads ({FORMAT}); update pairfree"
+        )
     if not whole or digest != _digest(facts):
-        raise CheckpointError(f"{words}: damaged: its digest does not match its content; use an earlier checkpoint")
+        raise CheckpointError(
+            f"{words}: damaged: its digest does not match its content; use an earlier checkpoint"
+        )
     _check_fields(facts, words)
     return facts
 
@@ -145,17 +159,29 @@ def _check_fields(facts: Mapping[str, Any], words: Path) -> None:
             raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}")
     for key in ("normalizer", "clean_normalizer"):
         if key in facts and not _is_map(facts[key]):
-            raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.60}, expected a finite offset and a positive scale")
+            raise CheckpointError(
+                f"{words}: field {key!r} is {facts[key]!r:.60}, expected a finite offset and a positive scale"
+            )
     plan = facts["plan"]
-    stages = [stage for stage in plan if isinstance(stage, list) and [type(part) for part in stage] == [str, int] and stage[1] > 0]
+    stages = [
+        stage
+        for stage in plan
+        if isinstance(stage, list) and [type(part) for part in stage] == [str, int] and stage[1] > 0
+    ]
     if not plan or len(stages) != len(plan):
         raise CheckpointError(f"{words}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage")
     if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
-        raise CheckpointError(f"{words}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range")
+        raise CheckpointError(
+            f"{words}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range"
+        )
 
 
 def _is_map(value: Any) -> bool:
-    known = isinstance(value, dict) and set(value) == {"offset", "scale"} and all(_number(one) for one in value.values())
+    known = (
+        isinstance(value, dict)
+        and set(value) == {"offset", "scale"}
+        and all(_number(one) for one in value.values())
+    )
     return known and value["scale"] > 0
 
 
@@ -172,9 +198,13 @@ def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wher
     theirs = {name: tensor for name, tensor in found.items() if name.startswith("net/")}
     for name in sorted(mine.keys() | theirs.keys()):
         if name not in theirs:
-            raise CheckpointError(f"{where}: tensor {name!r} is missing; a network of your own is passed as net=")
+            raise CheckpointError(
+                f"{where}: tensor {name!r} is missing; a network of your own is passed as net="
+            )
         if name not in mine:
-            raise CheckpointError(f"{where}: tensor {name!r} does not belong to this network; a network of your own is passed as net=")
+            raise CheckpointError(
+                f"{where}: tensor {name!r} does not belong to this network; a network of your own is passed as net="
+            )
         have, want = theirs[name], mine[name]
         if have.shape != want.shape or have.dtype != want.dtype:
             raise CheckpointError(

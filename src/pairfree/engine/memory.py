@@ -16,7 +16,13 @@ from pairfree.errors import ConfigError
 LARGEST_KEPT, MOST_KEPT = 2**25, 2**28
 """Blocks up to the first many bytes are used again when they are freed, and so much free memory is held. 32 MiB is the bound of glibc."""
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "bad allocation", "status_alloc_failed")
+_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad allocation",
+    "status_alloc_failed",
+)
 
 
 def is_shortage(error: BaseException) -> bool:

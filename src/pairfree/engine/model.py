@@ -84,12 +84,17 @@ class Model:
         parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
         if not self.method.trains:
             parts.append(json.dumps(self.facts.get("config", {}), sort_keys=True).encode())
-        what, digest = "weights" if self.method.trains else "settings", hashlib.sha256(b"".join(parts)).hexdigest()
+        what, digest = (
+            "weights" if self.method.trains else "settings",
+            hashlib.sha256(b"".join(parts)).hexdigest(),
+        )
         return f"denoised with pairfree {__version__}, method {self.method.key}, {what} {digest[:16]}"
 
     def derived(self, image: Image) -> Image:
         """``image`` as the metadata of its result."""
-        return replace(image, metadata={**image.metadata, "derivation": self.derivation, "derived": "denoised"})
+        return replace(
+            image, metadata={**image.metadata, "derivation": self.derivation, "derived": "denoised"}
+        )
 
     def denoise(self, array: np.ndarray, axes: str | None = None) -> np.ndarray:
         """Denoise an array; same shape and dtype back, integers rounded and clipped.
@@ -101,11 +106,20 @@ class Model:
         values = np.asarray(array)
         letters = axes if axes is not None else {2: "YX", 3: "CYX"}.get(values.ndim)
         if letters is None:
-            raise InputError(f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'")
+            raise InputError(
+                f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'"
+            )
         colours = self.channels if not self.around else 1
-        if "C" in letters and len(letters) == values.ndim and colours > 1 and values.shape[letters.index("C")] == colours:
+        if (
+            "C" in letters
+            and len(letters) == values.ndim
+            and colours > 1
+            and values.shape[letters.index("C")] == colours
+        ):
             return self._jointly(values, letters)
-        return self.denoise_image(Image(values, letters)).image.pixels.astype(values.dtype, copy=False)  # in its byte order too
+        return self.denoise_image(Image(values, letters)).image.pixels.astype(
+            values.dtype, copy=False
+        )  # in its byte order too
 
     def _jointly(self, values: np.ndarray, axes: str) -> np.ndarray:
         channel = axes.index("C")
@@ -149,7 +163,9 @@ class Model:
         within: tuple[slice, slice] | None,
     ) -> None:
         predictor = self.predictor
-        whole = len(group) == 1 or within is not None or bool(predictor.instance_layers) or predictor.whole_image
+        whole = (
+            len(group) == 1 or within is not None or bool(predictor.instance_layers) or predictor.whole_image
+        )
         told = 0
 
         def tell(pixels: int) -> None:
@@ -171,10 +187,17 @@ class Model:
             tell(-told)
 
     def _denoise_plane(
-        self, image: Image, index: tuple[int, ...], sink: Receiver, on_pixels: Callable[[int], None], within: tuple[slice, slice] | None
+        self,
+        image: Image,
+        index: tuple[int, ...],
+        sink: Receiver,
+        on_pixels: Callable[[int], None],
+        within: tuple[slice, slice] | None,
     ) -> None:
         def write(rows: slice, columns: slice, values: np.ndarray) -> None:
-            done, clipped = to_dtype(self._with_missing(values[self.own], image, index, rows, columns), image.dtype, image.limits)
+            done, clipped = to_dtype(
+                self._with_missing(values[self.own], image, index, rows, columns), image.dtype, image.limits
+            )
             if image.samples > 1:
                 done = np.moveaxis(done, 0, -1)
                 rest = image.region(index, rows, columns)[..., image.colours :]
@@ -183,9 +206,13 @@ class Model:
                 sink.write(index, done[0], rows, columns, clipped)
 
         try:
-            self.predictor.predict_plane(self.plane_of(image, index), write, _Tiles(sink, index), on_pixels, within)
+            self.predictor.predict_plane(
+                self.plane_of(image, index), write, _Tiles(sink, index), on_pixels, within
+            )
         except DivergedError as error:  # of a method that learns each image
-            raise DivergedError(f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)") from None
+            raise DivergedError(
+                f"{_label(image, index)}: {error}; make the run anew with a lower rate (--set lr=...)"
+            ) from None
 
     def disagreement_image(self, image: Image) -> Image:
         """Where the method's two denoisers are apart: float32 of the same shape and axes, intensity units; 0 for transparency.
@@ -206,9 +233,15 @@ class Model:
         self.check(image)
         for index in image.planes():
 
-            def write(rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index) -> None:
-                found = np.zeros((rows.stop - rows.start, columns.stop - columns.start, image.samples), np.float32)
-                found[..., : image.colours] = np.moveaxis(self._with_missing(values[self.own], image, index, rows, columns), 0, -1)
+            def write(
+                rows: slice, columns: slice, values: np.ndarray, index: tuple[int, ...] = index
+            ) -> None:
+                found = np.zeros(
+                    (rows.stop - rows.start, columns.stop - columns.start, image.samples), np.float32
+                )
+                found[..., : image.colours] = np.moveaxis(
+                    self._with_missing(values[self.own], image, index, rows, columns), 0, -1
+                )
                 sink.write(index, found if image.samples > 1 else found[..., 0], rows, columns)
 
             self.predictor.disagreement_plane(self.plane_of(image, index), write, _Tiles(sink, index))
@@ -241,7 +274,9 @@ class Model:
             return found
 
         if not self.around:
-            return Plane(image.height, image.width, lambda rows, columns: one(index, rows, columns), slow=image.stored)
+            return Plane(
+                image.height, image.width, lambda rows, columns: one(index, rows, columns), slow=image.stored
+            )
         axis = stack_axis(image, self.around, _label(image, ()))
 
         def several(rows: slice, columns: slice) -> np.ndarray:
@@ -249,17 +284,25 @@ class Model:
 
         return Plane(image.height, image.width, several, slow=image.stored)
 
-    def _without_missing(self, image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    def _without_missing(
+        self, image: Image, index: tuple[int, ...], rows: slice, columns: slice
+    ) -> np.ndarray:
         """(C, h, w) whose missing pixels are made up from those around them, also from beyond the part that is asked for."""
         top, left = max(0, rows.start - REACH_PX), max(0, columns.start - REACH_PX)
         wide = image.region(
-            index, slice(top, min(rows.stop + REACH_PX, image.height)), slice(left, min(columns.stop + REACH_PX, image.width))
+            index,
+            slice(top, min(rows.stop + REACH_PX, image.height)),
+            slice(left, min(columns.stop + REACH_PX, image.width)),
         )
         middle = self.predictor.normalizer.offset + 0.5 * self.predictor.normalizer.scale
         found = filled(to_channels_first(wide, image.colours), middle)
-        return found[:, rows.start - top :, columns.start - left :][:, : rows.stop - rows.start, : columns.stop - columns.start]
+        return found[:, rows.start - top :, columns.start - left :][
+            :, : rows.stop - rows.start, : columns.stop - columns.start
+        ]
 
-    def _with_missing(self, values: np.ndarray, image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    def _with_missing(
+        self, values: np.ndarray, image: Image, index: tuple[int, ...], rows: slice, columns: slice
+    ) -> np.ndarray:
         """``values`` (C, h, w), but what is missing in the image."""
         if not self.masked or image.dtype.kind != "f":
             return values
@@ -283,7 +326,9 @@ class Model:
         if ends[0] > -STRANGE and ends[1] < 1.0 + STRANGE:
             return []
         trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
-        return [f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image of the same kind?"]
+        return [
+            f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image of the same kind?"
+        ]
 
 
 def _label(image: Image, index: tuple[int, ...]) -> str:
@@ -294,7 +339,9 @@ def _label(image: Image, index: tuple[int, ...]) -> str:
 class Receiver(Protocol):
     """Takes a result part by part: a ``files.sinks.Sink``."""
 
-    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None: ...
+    def write(
+        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+    ) -> None: ...
     def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool: ...
     def forget(self, index: tuple[int, ...]) -> None: ...
 
@@ -306,7 +353,9 @@ class _Pixels:
         self.pixels, self.clipped = pixels, 0
         self._clipped_of: dict[tuple[int, ...], int] = {}
 
-    def write(self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+    def write(
+        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+    ) -> None:
         self.pixels[index][rows, columns] = block
         self._clipped_of[index] = self._clipped_of.get(index, 0) + clipped
         self.clipped += clipped

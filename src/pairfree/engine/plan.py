@@ -65,7 +65,9 @@ def plan_steps(method: Method, steps: int) -> Plan:
     """Split a number of steps by the stages' shares; each stage gets at least one."""
     stages = method.stages()
     if steps < len(stages):
-        raise ConfigError(f"--steps {steps}: this method has {len(stages)} stages and needs at least one step for each")
+        raise ConfigError(
+            f"--steps {steps}: this method has {len(stages)} stages and needs at least one step for each"
+        )
     lengths = [max(1, round(steps * stage.share)) for stage in stages[:-1]]
     while sum(lengths) >= steps:
         lengths[lengths.index(max(lengths))] -= 1
@@ -109,7 +111,10 @@ class Clock:
         stages, patches = method.stages(), processes.part_of(method.batch_size)
         measure = min(MEASURE_SECONDS, 0.02 * minutes * 60.0 / len(stages))
         with processes.alone():
-            paces = [_seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure, patches) for stage in stages]
+            paces = [
+                _seconds_per_step(copy.deepcopy(method), data, seed, stage.name, measure, patches)
+                for stage in stages
+            ]
         return cls(minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started)
 
     def plan(self, method: Method) -> Plan:
@@ -153,12 +158,16 @@ class Clock:
         takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
         """
         stages, before, until, under_way = [], 0, -self.planned_s, True
-        for stage, ((name, length), share, (first, second)) in enumerate(zip(plan.stages, self.shares, self.paces, strict=True)):
+        for stage, ((name, length), share, (first, second)) in enumerate(
+            zip(plan.stages, self.shares, self.paces, strict=True)
+        ):
             until += share * self.budget_s
             here = min(max(done - before, 0), length)
             before += length
             if here < length or (stage == len(self.shares) - 1 and self.much_left()):
-                left = max(0.0, until - self.spent_s if under_way else share * self.budget_s) / self._slowness(stage)
+                left = max(
+                    0.0, until - self.spent_s if under_way else share * self.budget_s
+                ) / self._slowness(stage)
                 under_way = False
                 fresh = 2.0 * (left + here * first) / (first + second)
                 length = max(here + 1, int(fresh if here < fresh / 2.0 else here + left / second))
@@ -172,9 +181,20 @@ class Clock:
         try:
             clock = cls(**values)
             pairs = (*clock.paces, *clock.stages_s)
-            flat = [*clock.shares, *(value for pair in pairs for value in pair), *(getattr(clock, name) for name in numbers)]
-            sound = all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in flat)
-            sound = sound and clock.budget_s > 0 and all(len(pair) == 2 for pair in pairs) and min(map(min, clock.paces), default=1) > 0
+            flat = [
+                *clock.shares,
+                *(value for pair in pairs for value in pair),
+                *(getattr(clock, name) for name in numbers),
+            ]
+            sound = all(
+                isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in flat
+            )
+            sound = (
+                sound
+                and clock.budget_s > 0
+                and all(len(pair) == 2 for pair in pairs)
+                and min(map(min, clock.paces), default=1) > 0
+            )
         except TypeError:
             sound = False
         if not sound or not len(clock.paces) == len(clock.stages_s) == len(clock.shares):
@@ -185,7 +205,9 @@ class Clock:
         return dict(vars(self))
 
 
-def _seconds_per_step(trial: Method, data: TrainingData, seed: int, stage: str, seconds: float, patches: int) -> list[float]:
+def _seconds_per_step(
+    trial: Method, data: TrainingData, seed: int, stage: str, seconds: float, patches: int
+) -> list[float]:
     """Of a step in the first and in the second half of a stage, in turn, so that both meet the same machine."""
     taken, done = [0.0, 0.0], 0
     while done < 2 * WARM_UP_STEPS + 2 or sum(taken) < seconds or done % 2:

@@ -93,7 +93,12 @@ class Predictor:
     """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size."""
 
     def __init__(
-        self, method: Method, normalizer: Normalizer, channels: int, max_bytes: float = DEFAULT_MAX_BYTES, core_px: int = 0
+        self,
+        method: Method,
+        normalizer: Normalizer,
+        channels: int,
+        max_bytes: float = DEFAULT_MAX_BYTES,
+        core_px: int = 0,
     ) -> None:
         self.method, self.normalizer, self.channels = method, normalizer, channels
         for net in method.networks.values():
@@ -147,12 +152,21 @@ class Predictor:
         within   one of ``cores``: only that part
         """
         scale = self.normalizer.scale
-        job = _Job(plane, lambda x: self.method.denoise(x) - x, lambda y, change: y + scale * change, write, work or Work(), within)
+        job = _Job(
+            plane,
+            lambda x: self.method.denoise(x) - x,
+            lambda y, change: y + scale * change,
+            write,
+            work or Work(),
+            within,
+        )
         with self._told(on_pixels, plane.height * plane.width) as tell:
             self._over_tiles(job, tell)
 
     @contextmanager
-    def _told(self, on_pixels: Callable[[int], None] | None, pixels: int) -> Iterator[Callable[[int], None] | None]:
+    def _told(
+        self, on_pixels: Callable[[int], None] | None, pixels: int
+    ) -> Iterator[Callable[[int], None] | None]:
         """What a finished tile is told to. A network that works on an image for minutes (``progress``) tells by itself how far it is."""
         net: Any = self.method.denoiser
         if on_pixels is None or not hasattr(net, "progress"):
@@ -184,7 +198,15 @@ class Predictor:
 
     def disagreement_plane(self, plane: Plane, write: Write, work: Work | None = None) -> None:
         """``disagreement`` of a plane that is read, and whose result is written, tile by tile."""
-        self._over_tiles(_Job(plane, self.method.disagreement, lambda y, found: self.normalizer.scale * found, write, work or Work()))
+        self._over_tiles(
+            _Job(
+                plane,
+                self.method.disagreement,
+                lambda y, found: self.normalizer.scale * found,
+                write,
+                work or Work(),
+            )
+        )
 
     def _over_tiles(self, job: _Job, on_pixels: Callable[[int], None] | None = None) -> None:
         """Do a job on all tiles of its plane.
@@ -233,7 +255,10 @@ class Predictor:
             return int(fixed + each * height * width)
         core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
         tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
-        return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0)
+        return max(
+            tile,
+            int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0,
+        )
 
     def check_whole(self, height: int, width: int) -> None:
         """ConfigError, before minutes are spent, for an image that a network which works on the whole of it has no memory for."""
@@ -259,11 +284,22 @@ class Predictor:
         if not tiles:
             return
         with self._statistics(plane, high, wide):
-            for (read, rows, columns), intensity in zip(tiles, _read_ahead(plane, [tile[0] for tile in tiles])):
+            for (read, rows, columns), intensity in zip(
+                tiles, _read_ahead(plane, [tile[0] for tile in tiles])
+            ):
                 found = self._applied(job.apply, self._normalised(intensity))
-                inside = slice(rows.start - read[0], rows.stop - read[0]), slice(columns.start - read[2], columns.stop - read[2])
+                inside = (
+                    slice(rows.start - read[0], rows.stop - read[0]),
+                    slice(columns.start - read[2], columns.stop - read[2]),
+                )
                 self._check_output(found, intensity)
-                job.write(rows, columns, job.combine(intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)))
+                job.write(
+                    rows,
+                    columns,
+                    job.combine(
+                        intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)
+                    ),
+                )
                 on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
 
     def _tiles(
@@ -274,7 +310,9 @@ class Predictor:
         if within is not None:
             rows, columns = (slice(one.start, whole_strides(one.stop, self.stride_px)) for one in within)
             within = rows, columns
-        for tile in plan_tiles(high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px, within):
+        for tile in plan_tiles(
+            high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px, within
+        ):
             top, bottom, left, right = tile.core
             yield tile.read, slice(top, min(bottom, height)), slice(left, min(right, width))
 
@@ -336,9 +374,13 @@ def sample_places(height: int, width: int, max_px: float, stride_px: int) -> lis
     side = max(stride_px, int(min(SAMPLE_TILE_PX, height, width, max_px**0.5)) // stride_px * stride_px)
     rng = np.random.default_rng((height, width))
     rows, columns = (
-        stride_px * rng.integers(0, (length - side) // stride_px + 1, max(1, int(max_px // side**2))) for length in (height, width)
+        stride_px * rng.integers(0, (length - side) // stride_px + 1, max(1, int(max_px // side**2)))
+        for length in (height, width)
     )
-    return [(int(top), int(top) + side, int(left), int(left) + side) for top, left in zip(rows, columns, strict=True)]
+    return [
+        (int(top), int(top) + side, int(left), int(left) + side)
+        for top, left in zip(rows, columns, strict=True)
+    ]
 
 
 def _mirrored(start: int, stop: int, length: int) -> np.ndarray:

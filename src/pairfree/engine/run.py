@@ -63,14 +63,20 @@ class RunFolder:
         ours = {"lock"}
         if (self.path / "lock").is_file() and not checkpoint.listing(self.checkpoints):
             ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints", "stages"}
-        if self.path.is_dir() and any(child.name not in ours and ".partial-" not in child.name for child in self.path.iterdir()):
-            raise OutputError(f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder")
+        if self.path.is_dir() and any(
+            child.name not in ours and ".partial-" not in child.name for child in self.path.iterdir()
+        ):
+            raise OutputError(
+                f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder"
+            )
 
     def create(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be made ({error.strerror}); name a folder you may write to") from None
+            raise OutputError(
+                f"{self.path}: cannot be made ({error.strerror}); name a folder you may write to"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,7 +104,9 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         if not self.exists:
-            raise InputError(f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train --out' wrote")
+            raise InputError(
+                f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train --out' wrote"
+            )
         try:
             return read_toml(self.config_path)
         except ConfigError as error:
@@ -155,8 +163,16 @@ def again(path: Path) -> dict[str, Any]:
     A run's budget comes back as it was given: minutes, or the number of steps.
     """
     values = read_toml(path)
-    problems = [f"unknown key {key!r}{did_you_mean(key, AGAIN)}" for key in values if key not in AGAIN and key not in RECORD]
-    problems += [f"{key} = {values[key]!r}: wrong type" for key, kind in AGAIN.items() if key in values and not _is(values[key], kind)]
+    problems = [
+        f"unknown key {key!r}{did_you_mean(key, AGAIN)}"
+        for key in values
+        if key not in AGAIN and key not in RECORD
+    ]
+    problems += [
+        f"{key} = {values[key]!r}: wrong type"
+        for key, kind in AGAIN.items()
+        if key in values and not _is(values[key], kind)
+    ]
     lengths = values.get("stage_steps", [])
     if not _is(lengths, list) or not all(_is(length, int) for length in lengths):
         problems.append("stage_steps: expected whole numbers")
@@ -180,7 +196,9 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file = path.open("ab", buffering=0)  # nothing is left in a buffer that could fail again on closing
+            self._file = path.open(
+                "ab", buffering=0
+            )  # nothing is left in a buffer that could fail again on closing
         except OSError as error:
             raise output_error(error, path) from None
 
@@ -230,7 +248,11 @@ def _processor() -> str:
     except OSError:
         pass
     name = facts.get("model name") or platform.processor() or platform.machine()
-    return f"{name} (family {facts['cpu family']} model {facts['model']})" if {"cpu family", "model"} <= facts.keys() else name
+    return (
+        f"{name} (family {facts['cpu family']} model {facts['model']})"
+        if {"cpu family", "model"} <= facts.keys()
+        else name
+    )
 
 
 def now() -> float:

@@ -18,7 +18,12 @@ class Tile:
 
 
 def plan_tiles(
-    height: int, width: int, core_px: int, halo_px: int, stride_px: int, within: tuple[slice, slice] | None = None
+    height: int,
+    width: int,
+    core_px: int,
+    halo_px: int,
+    stride_px: int,
+    within: tuple[slice, slice] | None = None,
 ) -> Iterator[Tile]:
     """Tiles of a padded image whose sides are multiples of ``stride_px``; of a part of it, rows and columns that tiles begin and end with.
 
@@ -32,7 +37,12 @@ def plan_tiles(
         bottom = min(top + core, rows.stop)
         for left in range(columns.start, columns.stop, core):
             right = min(left + core, columns.stop)
-            read = (max(0, top - halo), min(height, bottom + halo), max(0, left - halo), min(width, right + halo))
+            read = (
+                max(0, top - halo),
+                min(height, bottom + halo),
+                max(0, left - halo),
+                min(width, right + halo),
+            )
             yield Tile(read, (top, bottom, left, right))
 
 
@@ -46,7 +56,9 @@ def bytes_for_core(core_px: int, bytes_per_px: float, halo_px: int, stride_px: i
     return math.ceil((core_px + 2 * whole_strides(halo_px, stride_px)) ** 2 * bytes_per_px)
 
 
-def core_for_memory(max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int) -> int:
+def core_for_memory(
+    max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int
+) -> int:
     """Largest core side, at most ``largest_px``, whose tile with halo needs at most ``max_bytes``; at least one stride."""
     side = math.isqrt(max(0, int(max_bytes / bytes_per_px)))
     core = side - 2 * whole_strides(halo_px, stride_px)

@@ -76,8 +76,12 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                 refit = False
                 if loop.clock is not None:
                     seconds, ticked = now() - ticked, now()
-                    refit = loop.clock.tick(loop.plan, at, seconds) and (loop.done < loop.plan.total or loop.clock.much_left())
-                refit, stop, overdue = processes.any_of(refit, asked.is_set(), now() - saved > CHECKPOINT_SECONDS)
+                    refit = loop.clock.tick(loop.plan, at, seconds) and (
+                        loop.done < loop.plan.total or loop.clock.much_left()
+                    )
+                refit, stop, overdue = processes.any_of(
+                    refit, asked.is_set(), now() - saved > CHECKPOINT_SECONDS
+                )
                 if refit and loop.clock is not None:
                     loop.plan = Plan.of(processes.shared(loop.clock.refit(loop.plan, loop.done).as_list()))
                 if at.step % loop.plan.log_every == 0 or loop.done == loop.plan.total:
@@ -95,7 +99,9 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                     asked.set()
                 if stop or (asked.is_set() and processes.count() == 1):
                     save(loop)
-                    raise Stopped(f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume")
+                    raise Stopped(
+                        f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume"
+                    )
                 if overdue:
                     save(loop)
                     saved = now()

@@ -44,7 +44,9 @@ class Watch:
     def of(cls, standing: Any) -> Watch:
         """From the facts of a checkpoint; a new one where they are no counts."""
         known = {sign.name for sign in SIGNS}
-        sound = isinstance(standing, dict) and all(name in known and type(count) is int for name, count in standing.items())
+        sound = isinstance(standing, dict) and all(
+            name in known and type(count) is int for name, count in standing.items()
+        )
         return cls(dict(standing)) if sound else cls()
 
     def see(self, logged: Mapping[str, Any]) -> list[str]:

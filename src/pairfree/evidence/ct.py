@@ -48,7 +48,9 @@ def noise_power(draws: ArrayLike, pixel_mm: float = 1.0) -> NoisePower:
     images = _stack(draws, "draws", least=2)
     count, side = images.shape[:2]
     noise = images - images.mean(axis=0)
-    spectrum = np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0) * (count / (count - 1)) * pixel_mm**2 / side**2
+    spectrum = (
+        np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0) * (count / (count - 1)) * pixel_mm**2 / side**2
+    )
     along = np.fft.fftfreq(side, pixel_mm)
     radius = np.hypot(along[:, None], along[None, :])
     step = 1.0 / (side * pixel_mm)
@@ -87,13 +89,19 @@ def detectability(present: ArrayLike, absent: ArrayLike, radius_px: float) -> De
     """
     with_lesion, without = _stack(present, "present", least=2), _stack(absent, "absent", least=2)
     if with_lesion.shape[1:] != without.shape[1:]:
-        raise InputError(f"regions differ in size: {with_lesion.shape[1:]} with the lesion, {without.shape[1:]} without; cut them alike")
+        raise InputError(
+            f"regions differ in size: {with_lesion.shape[1:]} with the lesion, {without.shape[1:]} without; cut them alike"
+        )
     n, m = len(with_lesion), len(without)
     free = n + m - 2
     if free <= CHANNELS + 3:
-        raise InputError(f"{n} + {m} draws are too few for {CHANNELS} channels: give at least {CHANNELS + 6} in all")
+        raise InputError(
+            f"{n} + {m} draws are too few for {CHANNELS} channels: give at least {CHANNELS + 6} in all"
+        )
     channels = laguerre_gauss(with_lesion.shape[1], radius_px)
-    seen, unseen = (np.tensordot(images, channels, axes=((1, 2), (1, 2))) for images in (with_lesion, without))
+    seen, unseen = (
+        np.tensordot(images, channels, axes=((1, 2), (1, 2))) for images in (with_lesion, without)
+    )
     squared = max(0.0, squared_index(seen, unseen))
     index = math.sqrt(squared)
     return Detectability(index, _index_se(squared, 1 / n + 1 / m, free), _normal_cdf(index / math.sqrt(2)))
@@ -105,7 +113,9 @@ def squared_index(seen: FloatArray, unseen: FloatArray) -> float:
     free = n + m - 2
     difference = seen.mean(axis=0) - unseen.mean(axis=0)
     scatter = sum((one - one.mean(axis=0)).T @ (one - one.mean(axis=0)) for one in (seen, unseen)) / free
-    return (free - p - 1) / free * float(difference @ np.linalg.solve(scatter, difference)) - p * (1 / n + 1 / m)
+    return (free - p - 1) / free * float(difference @ np.linalg.solve(scatter, difference)) - p * (
+        1 / n + 1 / m
+    )
 
 
 def laguerre_gauss(side: int, radius_px: float) -> FloatArray:
@@ -129,17 +139,26 @@ def _normal_cdf(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
-def flat_regions(reference: ArrayLike, low: float, high: float, side_px: int = 16, share: float = 0.25) -> NDArray[np.bool_]:
+def flat_regions(
+    reference: ArrayLike, low: float, high: float, side_px: int = 16, share: float = 0.25
+) -> NDArray[np.bool_]:
     """(H, W) mask of the flattest squares of an image: of those that lie wholly in [low, high] HU, those with the smallest deviation.
 
     reference   (H, W), HU, the cleanest image of the scene;  share   of the squares that is taken, at least one
     """
     image = np.asarray(reference, dtype=np.float64)
     rows, columns = (side // side_px for side in image.shape)
-    blocks = image[: rows * side_px, : columns * side_px].reshape(rows, side_px, columns, side_px).swapaxes(1, 2).reshape(rows, columns, -1)
+    blocks = (
+        image[: rows * side_px, : columns * side_px]
+        .reshape(rows, side_px, columns, side_px)
+        .swapaxes(1, 2)
+        .reshape(rows, columns, -1)
+    )
     inside = (blocks.min(axis=2) >= low) & (blocks.max(axis=2) <= high)
     if not inside.any():
-        raise InputError(f"no square of {side_px} px lies within {low:g} to {high:g} HU: check the image's unit, or widen the range")
+        raise InputError(
+            f"no square of {side_px} px lies within {low:g} to {high:g} HU: check the image's unit, or widen the range"
+        )
     scatter = np.where(inside, blocks.std(axis=2), np.inf)
     chosen = scatter <= np.sort(scatter[inside])[max(1, round(share * int(inside.sum()))) - 1]
     mask = np.zeros(image.shape, dtype=np.bool_)
@@ -150,7 +169,9 @@ def flat_regions(reference: ArrayLike, low: float, high: float, side_px: int = 1
 def _stack(images: ArrayLike, name: str, least: int) -> FloatArray:
     a = np.asarray(images, dtype=np.float64)
     if a.ndim != 3 or a.shape[1] != a.shape[2] or a.shape[0] < least:
-        raise InputError(f"{name}: expected at least {least} square regions (N, S, S), got an array of shape {a.shape}")
+        raise InputError(
+            f"{name}: expected at least {least} square regions (N, S, S), got an array of shape {a.shape}"
+        )
     if not np.isfinite(a).all():
         raise InputError(f"{name}: holds values that are NaN or infinite; replace or crop them first")
     return a

@@ -21,7 +21,13 @@ _say = logging.getLogger("pairfree")
 
 
 def evaluate(
-    denoised: str | Path, clean: str | Path, data_range: float, *, low: float = 0.0, fit: bool = False, luma: bool = False
+    denoised: str | Path,
+    clean: str | Path,
+    data_range: float,
+    *,
+    low: float = 0.0,
+    fit: bool = False,
+    luma: bool = False,
 ) -> dict[str, Score]:
     """Scores of a folder of denoised files against clean ones of the same name, by stem.
 
@@ -35,10 +41,16 @@ def evaluate(
         outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
         if outside > CLIPPED_SHARE:
             _say.warning(
-                "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped", first, 100 * outside, low, low + data_range
+                "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped",
+                first,
+                100 * outside,
+                low,
+                low + data_range,
             )
         with named(second, first):
-            found[name] = score(_intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma)
+            found[name] = score(
+                _intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma
+            )
     return found
 
 

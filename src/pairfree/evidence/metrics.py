@@ -65,10 +65,18 @@ def ssim(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = 
     axis = -1 if x.ndim == 3 else None
     if side >= SSIM_SIDE_PX:
         value = structural_similarity(
-            x, y, data_range=data_range, channel_axis=axis, gaussian_weights=True, sigma=SSIM_SIGMA_PX, use_sample_covariance=False
+            x,
+            y,
+            data_range=data_range,
+            channel_axis=axis,
+            gaussian_weights=True,
+            sigma=SSIM_SIGMA_PX,
+            use_sample_covariance=False,
         )
     else:
-        value = structural_similarity(x, y, data_range=data_range, channel_axis=axis, win_size=max(3, (side - 1) // 2 * 2 + 1))
+        value = structural_similarity(
+            x, y, data_range=data_range, channel_axis=axis, win_size=max(3, (side - 1) // 2 * 2 + 1)
+        )
     return float(value)
 
 
@@ -122,7 +130,13 @@ def planes(image: FloatArray) -> Iterator[FloatArray]:
 
 
 def score(
-    clean: ArrayLike, denoised: ArrayLike, data_range: float, low: float = 0.0, clip: bool = True, fit: bool = False, luma: bool = False
+    clean: ArrayLike,
+    denoised: ArrayLike,
+    data_range: float,
+    low: float = 0.0,
+    clip: bool = True,
+    fit: bool = False,
+    luma: bool = False,
 ) -> Score:
     """PSNR, SSIM and NRMSE of an image, or their means over the planes of a stack.
 
@@ -144,19 +158,27 @@ def score(
     return Score(psnr_db=float(means[0]), ssim=float(means[1]), nrmse=float(means[2]))
 
 
-def _score_plane(x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool) -> tuple[float, float, float]:
+def _score_plane(
+    x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool
+) -> tuple[float, float, float]:
     if as_luma and x.ndim == 3:
         x, y = luma(x), luma(y)
     return psnr(x, y, data_range, clip), ssim(x, y, data_range, clip), nrmse(x, y, data_range, clip)
 
 
-def _pair(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool) -> tuple[FloatArray, FloatArray]:
+def _pair(
+    clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool
+) -> tuple[FloatArray, FloatArray]:
     x, y = _finite(clean, "clean"), _finite(denoised, "denoised")
     _same_shape(x, y)
     if not (np.isfinite(data_range) and data_range > 0):
-        raise InputError(f"data_range must be a positive number in the units of the image (255 for 8-bit files), got {data_range}")
+        raise InputError(
+            f"data_range must be a positive number in the units of the image (255 for 8-bit files), got {data_range}"
+        )
     if x.ndim != 2 and not (x.ndim == 3 and x.shape[-1] == 3):
-        raise InputError(f"expected an (H, W) or (H, W, 3) image, got an array of shape {x.shape}; use score() for stacks")
+        raise InputError(
+            f"expected an (H, W) or (H, W, 3) image, got an array of shape {x.shape}; use score() for stacks"
+        )
     return (np.clip(x, 0, data_range), np.clip(y, 0, data_range)) if clip else (x, y)
 
 
@@ -166,10 +188,14 @@ def _finite(image: ArrayLike, name: str) -> FloatArray:
         raise InputError(f"the {name} image is empty (shape {a.shape})")
     bad = int(a.size - np.count_nonzero(np.isfinite(a)))
     if bad:
-        raise InputError(f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them before scoring")
+        raise InputError(
+            f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them before scoring"
+        )
     return a
 
 
 def _same_shape(x: FloatArray, y: FloatArray) -> None:
     if x.shape != y.shape:
-        raise InputError(f"clean and denoised image differ in shape: {x.shape} against {y.shape}; score only images of one size")
+        raise InputError(
+            f"clean and denoised image differ in shape: {x.shape} against {y.shape}; score only images of one size"
+        )

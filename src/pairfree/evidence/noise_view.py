@@ -41,7 +41,9 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
     window = WINDOW_STD * std
     rows = [("Standard deviation", number(std), number(float(made.std())))]
     for axis, name in ((3, "along rows"), (2, "along columns")):
-        for lag, *pair in zip(LAGS_PX, autocorrelation(found, axis), autocorrelation(made, axis), strict=True):
+        for lag, *pair in zip(
+            LAGS_PX, autocorrelation(found, axis), autocorrelation(made, axis), strict=True
+        ):
             first, second = (fixed(one, 2) for one in pair)
             rows.append((f"Correlation at {lag} px {name}", first, second))
     names = "found", "made"
@@ -50,7 +52,9 @@ def noise_view(samples: NoiseSamples) -> dict[str, Any]:
         "made": png_uri(to_uint8(_sheet(made, window), -window, window)),
         "window": f"±{number(window)}",
         "rows": rows,
-        "histogram": Markup(histogram_pair(found, made, names, "noise found and noise made", "noise, intensity units")),
+        "histogram": Markup(
+            histogram_pair(found, made, names, "noise found and noise made", "noise, intensity units")
+        ),
         "correlation": Markup(_correlation(found, made)),
     }
 
@@ -63,13 +67,26 @@ def _correlation(found: NDArray[np.float64], made: NDArray[np.float64]) -> str:
         for axis, along in ((3, "along rows"), (2, "along columns"))
         for name, patches in (("found", found), ("made", made))
     }
-    return curves(series, "autocorrelation of the noise found and made, by distance", "distance, px", "autocorrelation", falling=True)
+    return curves(
+        series,
+        "autocorrelation of the noise found and made, by distance",
+        "distance, px",
+        "autocorrelation",
+        falling=True,
+    )
 
 
 def _patches(array: ArrayLike) -> NDArray[np.float64]:
     patches = np.asarray(array, dtype=np.float64)
-    if patches.ndim != 4 or patches.size == 0 or not np.all(np.isfinite(patches)) or patches.shape[-1] <= max(LAGS_PX):
-        raise InputError(f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape {patches.shape}")
+    if (
+        patches.ndim != 4
+        or patches.size == 0
+        or not np.all(np.isfinite(patches))
+        or patches.shape[-1] <= max(LAGS_PX)
+    ):
+        raise InputError(
+            f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape {patches.shape}"
+        )
     return patches
 
 

@@ -23,7 +23,9 @@ LAGS_PX = (1, 2, 3, 4)
 MIN_SIDE_PX = 8
 BLOCK_PX = 16
 SITE_PX = 8
-SITE_SIGMA_PX = 2.0  # the local mean that is tested: Gaussian, about the size of the smallest structure one would name
+SITE_SIGMA_PX = (
+    2.0  # the local mean that is tested: Gaussian, about the size of the smallest structure one would name
+)
 SHADING_SIGMA_PX = 8.0  # slower changes of brightness are not detail
 DETAIL_SIGMA_PX = 4.0  # detail = image minus its Gaussian blur of this width
 EDGE_SIGMA_PX = 1.0
@@ -163,7 +165,9 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
     gain, gain_se = _precision_mean([(e.gain, e.gain_se) for e in items])
     offset, offset_se = _precision_mean([(e.offset, e.offset_se) for e in items])
     edge, edge_se = _precision_mean([(e.edge_power, e.edge_power_se) for e in items], floor=0.05)
-    support, support_se = _precision_mean([(e.detail_support, e.detail_support_se) for e in items], floor=0.05)
+    support, support_se = _precision_mean(
+        [(e.detail_support, e.detail_support_se) for e in items], floor=0.05
+    )
     return Evidence(
         n_images=sum(e.n_images for e in items), n_pixels=sum(e.n_pixels for e in items),
         mean=mean(lambda e: e.mean), mean_se=mean_se(lambda e: e.mean_se), std=math.sqrt(mean(lambda e: e.std**2)),
@@ -255,12 +259,20 @@ def uneven_power(residual: FloatArray, denoised: FloatArray, gain: float, offset
         return math.nan
     ratios = block_sums(centred) / block_sums(_noise_variance(denoised, gain, offset, total))
     middle = float(np.median(ratios))
-    return float(np.quantile(ratios, UNEVEN_QUANTILE)) / middle if ratios.size >= LEAST_BLOCKS and middle > 0 else math.nan
+    return (
+        float(np.quantile(ratios, UNEVEN_QUANTILE)) / middle
+        if ratios.size >= LEAST_BLOCKS and middle > 0
+        else math.nan
+    )
 
 
 def _noise_variance(denoised: FloatArray, gain: float, offset: float, total: float) -> FloatArray:
     """Of each pixel, by the line; at least a quarter of the residual's variance ``total``, against lines that fall below zero."""
-    return np.maximum(gain * denoised + offset, total / 4) if math.isfinite(gain) else np.full_like(denoised, total)
+    return (
+        np.maximum(gain * denoised + offset, total / 4)
+        if math.isfinite(gain)
+        else np.full_like(denoised, total)
+    )
 
 
 def _uneven_by_chance(along_x: tuple[float, ...], along_y: tuple[float, ...]) -> float:
@@ -290,22 +302,32 @@ def checked_pair(noisy: ArrayLike, denoised: ArrayLike) -> tuple[FloatArray, Flo
     """Both images as float64, or an InputError that says what is wrong with them."""
     y, f = np.asarray(noisy, dtype=np.float64), np.asarray(denoised, dtype=np.float64)
     if y.shape != f.shape:
-        raise InputError(f"noisy and denoised image differ in shape: {y.shape} against {f.shape}; pair the output with its own input")
+        raise InputError(
+            f"noisy and denoised image differ in shape: {y.shape} against {f.shape}; pair the output with its own input"
+        )
     if y.ndim != 2:
-        raise InputError(f"residual evidence needs (H, W) images, got an array of shape {y.shape}: give channels and planes one by one")
+        raise InputError(
+            f"residual evidence needs (H, W) images, got an array of shape {y.shape}: give channels and planes one by one"
+        )
     if min(y.shape) < MIN_SIDE_PX:
-        raise InputError(f"residual evidence needs sides of at least {MIN_SIDE_PX} px, got {y.shape[0]} x {y.shape[1]}")
+        raise InputError(
+            f"residual evidence needs sides of at least {MIN_SIDE_PX} px, got {y.shape[0]} x {y.shape[1]}"
+        )
     for name, a in (("noisy", y), ("denoised", f)):
         bad = int(a.size - np.count_nonzero(np.isfinite(a)))
         if bad:
-            raise InputError(f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them first")
+            raise InputError(
+                f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them first"
+            )
     return y, f
 
 
 def block_sums(values: FloatArray) -> FloatArray:
     """Sums over blocks of about 16 x 16 px; blocks at the end are larger rather than cut."""
     rows, cols = _block_edges(values.shape[0]), _block_edges(values.shape[1])
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows[:-1], axis=0), cols[:-1], axis=1), dtype=np.float64)
+    return np.asarray(
+        np.add.reduceat(np.add.reduceat(values, rows[:-1], axis=0), cols[:-1], axis=1), dtype=np.float64
+    )
 
 
 def _block_edges(length: int) -> list[int]:
@@ -321,7 +343,9 @@ def _mean_se(residual: FloatArray) -> float:
 
 def _variance_inflation(along_x: tuple[float, ...], along_y: tuple[float, ...]) -> float:
     """How much wider a weighted sum of correlated noise scatters than one of white noise, at most: product of the sums over lags."""
-    return max(1.0, 1 + 2 * sum(max(v, 0.0) for v in along_x)) * max(1.0, 1 + 2 * sum(max(v, 0.0) for v in along_y))
+    return max(1.0, 1 + 2 * sum(max(v, 0.0) for v in along_x)) * max(
+        1.0, 1 + 2 * sum(max(v, 0.0) for v in along_y)
+    )
 
 
 def _detail_of(image: FloatArray) -> FloatArray:
@@ -377,7 +401,9 @@ def _local_detail(image: FloatArray) -> FloatArray:
 def _in_sites(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether any pixel of each 8 x 8 square is flagged."""
     rows, cols = (np.arange(0, side, SITE_PX) for side in flags.shape)
-    return np.asarray(np.logical_or.reduceat(np.logical_or.reduceat(flags, rows, axis=0), cols, axis=1), dtype=np.bool_)
+    return np.asarray(
+        np.logical_or.reduceat(np.logical_or.reduceat(flags, rows, axis=0), cols, axis=1), dtype=np.bool_
+    )
 
 
 def _detail_share(residual: FloatArray, denoised: FloatArray) -> float:
@@ -396,4 +422,6 @@ def _precision_mean(values: Sequence[tuple[float, float]], floor: float = 0.0) -
         return float(np.mean([v for v, se in good if se == 0])), 0.0
     weights = np.array([1 / (se**2 + floor**2) for _, se in good])
     weights /= weights.sum()
-    return float(np.dot(weights, [v for v, _ in good])), float(np.sqrt(np.sum((weights * [se for _, se in good]) ** 2)))
+    return float(np.dot(weights, [v for v, _ in good])), float(
+        np.sqrt(np.sum((weights * [se for _, se in good]) ** 2))
+    )

@@ -31,7 +31,12 @@ def png_uri(pixels: NDArray[np.uint8]) -> str:
     rows = np.ascontiguousarray(pixels).reshape(height, -1)
     raw = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
     head = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(raw, 9)) + _chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", head)
+        + _chunk(b"IDAT", zlib.compress(raw, 9))
+        + _chunk(b"IEND", b"")
+    )
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
@@ -67,7 +72,9 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high] or [low, high]
 
 
-def line_plot(x: Sequence[float], y: Sequence[float], label: str, x_label: str = "step", log_y: bool = False) -> str:
+def line_plot(
+    x: Sequence[float], y: Sequence[float], label: str, x_label: str = "step", log_y: bool = False
+) -> str:
     """A curve as SVG: means of about 240 buckets, over a band from each bucket's least to its greatest value.
 
     Points that are not finite, or not positive on a log axis, are left out. ``label`` is what a screen reader says.
@@ -81,7 +88,11 @@ def line_plot(x: Sequence[float], y: Sequence[float], label: str, x_label: str =
     groups = np.array_split(np.arange(xs.size), min(xs.size, MAX_POINTS))
     at, mean = np.array([xs[g].mean() for g in groups]), np.array([ys[g].mean() for g in groups])
     low, high = np.array([ys[g].min() for g in groups]), np.array([ys[g].max() for g in groups])
-    axes = _Axes((float(xs.min()), float(xs.max())), _padded(float(np.quantile(low, 0.005)), float(high.max()), log_y), log_y)
+    axes = _Axes(
+        (float(xs.min()), float(xs.max())),
+        _padded(float(np.quantile(low, 0.005)), float(high.max()), log_y),
+        log_y,
+    )
     band = "" if xs.size <= MAX_POINTS else _polygon(axes, at, low, high)
     dot = f'<circle class="line-dot" cx="{axes.px(at[-1]):.1f}" cy="{axes.py(mean[-1]):.1f}" r="2.5"/>'
     text = f"{label}: {number(float(mean[0]))} at first, {number(float(mean[-1]))} at last"
@@ -89,7 +100,11 @@ def line_plot(x: Sequence[float], y: Sequence[float], label: str, x_label: str =
 
 
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, x_label: str, y_label: str, falling: bool = False
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    label: str,
+    x_label: str,
+    y_label: str,
+    falling: bool = False,
 ) -> str:
     """Up to four named curves (x, y) over one pair of axes, of class line-0, line-1, ...
 
@@ -101,7 +116,10 @@ def curves(
     lines, keys = "", ""
     for i, (name, (x, y)) in enumerate(series.items()):
         lines += _polyline(axes, np.asarray(x, np.float64), np.asarray(y, np.float64), f"line-{i}")
-        lines += "".join(f'<circle class="mark-{i}" cx="{axes.px(a):.1f}" cy="{axes.py(b):.1f}" r="2"/>' for a, b in zip(x, y))
+        lines += "".join(
+            f'<circle class="mark-{i}" cx="{axes.px(a):.1f}" cy="{axes.py(b):.1f}" r="2"/>'
+            for a, b in zip(x, y)
+        )
         down = TOP + 13 + 16 * i if falling else HEIGHT - BOTTOM - 8 - 16 * (len(series) - 1 - i)
         place = f'x="{WIDTH - RIGHT - 4}" y="{down}"'
         keys += f'<text class="key" {place}><tspan class="mark-{i}">■</tspan> {escape(name)}</text>'
@@ -109,13 +127,20 @@ def curves(
     return _frame(label, axes.draw(x_label, whole_x=all(x == round(x) for x in xs)) + lines + keys + title)
 
 
-def histogram_pair(first: ArrayLike, second: ArrayLike, names: tuple[str, str], label: str, x_label: str) -> str:
+def histogram_pair(
+    first: ArrayLike, second: ArrayLike, names: tuple[str, str], label: str, x_label: str
+) -> str:
     """Two histograms over one axis, the first filled, the second as a line; heights are square roots, so that rare grey levels show."""
     a, b = np.asarray(first, dtype=np.float64).ravel(), np.asarray(second, dtype=np.float64).ravel()
     both = np.concatenate([a, b])
     edges = _edges(float(np.quantile(both, 0.001)), float(np.quantile(both, 0.999)), both)
     return _histograms(
-        edges, np.sqrt(np.histogram(a, edges)[0] / a.size), np.sqrt(np.histogram(b, edges)[0] / b.size), names, label, x_label
+        edges,
+        np.sqrt(np.histogram(a, edges)[0] / a.size),
+        np.sqrt(np.histogram(b, edges)[0] / b.size),
+        names,
+        label,
+        x_label,
     )
 
 
@@ -142,7 +167,9 @@ def _edges(low: float, high: float, values: FloatArray) -> FloatArray:
     return np.linspace(low, high, 65)
 
 
-def _histograms(edges: FloatArray, first: FloatArray, second: FloatArray, names: tuple[str, str], label: str, x_label: str) -> str:
+def _histograms(
+    edges: FloatArray, first: FloatArray, second: FloatArray, names: tuple[str, str], label: str, x_label: str
+) -> str:
     top = max(float(np.max(first)), float(np.max(second)), 1e-12)
     axes = _Axes((float(edges[0]), float(edges[-1])), (0.0, 1.08 * top), False)
     corners_x = np.repeat(edges, 2)[1:-1]
@@ -152,7 +179,9 @@ def _histograms(edges: FloatArray, first: FloatArray, second: FloatArray, names:
         f'<text class="key" x="{WIDTH - RIGHT - 4}" y="{TOP + 13 + 16 * i}"><tspan class="mark-{"ab"[i]}">■</tspan> {escape(name)}</text>'
         for i, name in enumerate(names)
     )
-    return _frame(label, axes.draw(x_label, show_y=False) + filled + _polyline(axes, centres, second, "line-b") + keys)
+    return _frame(
+        label, axes.draw(x_label, show_y=False) + filled + _polyline(axes, centres, second, "line-b") + keys
+    )
 
 
 class _Axes:
@@ -173,11 +202,15 @@ class _Axes:
         base = HEIGHT - BOTTOM
         parts = [f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>']
         for t in (t for t in nice_ticks(*self.x) if not whole_x or t == round(t)):
-            parts.append(f'<text class="tick" x="{self.px(t):.1f}" y="{base + 15}" text-anchor="middle">{_short(t)}</text>')
+            parts.append(
+                f'<text class="tick" x="{self.px(t):.1f}" y="{base + 15}" text-anchor="middle">{_short(t)}</text>'
+            )
         for t in (log_ticks(*self.y) if self.log_y else nice_ticks(*self.y, 4)) if show_y else ():
             y = self.py(t)
             parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-            parts.append(f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{_short(t)}</text>')
+            parts.append(
+                f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{_short(t)}</text>'
+            )
         parts.append(
             f'<text class="axis-label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
         )
@@ -215,5 +248,6 @@ def _frame(label: str, inner: str) -> str:
 
 def _empty(label: str) -> str:
     return _frame(
-        f"{label}: nothing to plot", f'<text class="tick" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">nothing to plot</text>'
+        f"{label}: nothing to plot",
+        f'<text class="tick" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">nothing to plot</text>',
     )

@@ -32,7 +32,10 @@ class Finding:
 def reading(evidence: Evidence) -> list[str]:
     """The findings as sentences; those that ask for attention begin with ``Warning:`` or ``Note:``."""
     prefix = {"ok": "", "note": "Note: ", "warning": "Warning: "}
-    return [f"{prefix[f.level]}{f.text[0].lower() + f.text[1:] if prefix[f.level] else f.text}" for f in findings(evidence)]
+    return [
+        f"{prefix[f.level]}{f.text[0].lower() + f.text[1:] if prefix[f.level] else f.text}"
+        for f in findings(evidence)
+    ]
 
 
 def findings(evidence: Evidence) -> list[Finding]:
@@ -98,7 +101,8 @@ def _beyond(value: float, expected: float, se: float, size: float) -> bool:
 def _invented(e: Evidence) -> Finding:
     if e.tested_sites == 0:
         return Finding(
-            "note", "Invention could not be tested: nowhere is the output's detail strong enough against the noise to be confirmed."
+            "note",
+            "Invention could not be tested: nowhere is the output's detail strong enough against the noise to be confirmed.",
         )
     share = f"{e.tested_sites:,} of {e.sites:,} sites of 8 × 8 px, those whose detail stands out of the noise"
     if e.unsupported_sites == 0:
@@ -106,17 +110,23 @@ def _invented(e: Evidence) -> Finding:
     level: Level = "warning" if e.unsupported_sites > 1 else "note"
     count = "site shows" if e.unsupported_sites == 1 else "sites show"
     return Finding(
-        level, f"{e.unsupported_sites:,} {count} detail that the noisy data do not support (tested: {share}): look there for invention."
+        level,
+        f"{e.unsupported_sites:,} {count} detail that the noisy data do not support (tested: {share}): look there for invention.",
     )
 
 
 def _removed(e: Evidence) -> Finding:
     share = 100 * e.removed_sites / max(e.sites, 1)
     if e.removed_sites == 0:
-        return Finding("ok", f"No removed structure found in {e.sites:,} sites; structure fainter than the noise over 5 px cannot be seen.")
+        return Finding(
+            "ok",
+            f"No removed structure found in {e.sites:,} sites; structure fainter than the noise over 5 px cannot be seen.",
+        )
     level: Level = "warning" if share > 2 else ("note" if share > 0.1 else "ok")
     at = f"{e.removed_sites:,} of {e.sites:,} sites ({number(share, 2)} %)"
-    return Finding(level, f"The residual holds structure at {at}: detail, edges or hot pixels were removed there.")
+    return Finding(
+        level, f"The residual holds structure at {at}: detail, edges or hot pixels were removed there."
+    )
 
 
 def _detail(e: Evidence) -> Finding | None:
@@ -132,7 +142,8 @@ def _detail(e: Evidence) -> Finding | None:
     if s > 1 and _beyond(s, 1, se, 0.25):
         level: Level = "warning" if s > 1.5 else "note"
         return Finding(
-            level, f"The noisy image has more fine contrast along the output's detail, {value}: detail is softened, or noise remains."
+            level,
+            f"The noisy image has more fine contrast along the output's detail, {value}: detail is softened, or noise remains.",
         )
     return Finding("ok", f"Fine contrast of the output agrees with the data: {value}.")
 
@@ -143,7 +154,8 @@ def _edges(e: Evidence) -> Finding | None:
     value = f"{number(e.edge_power)} times what the noise line predicts there (expected 1; standard error {number(e.edge_power_se, 1)})"
     if e.edge_power > 1 and _beyond(e.edge_power, 1, e.edge_power_se, 0.15):
         return Finding(
-            "warning" if e.edge_power > 1.5 else "note", f"Residual power at edges is {value}: edges were altered along with the noise."
+            "warning" if e.edge_power > 1.5 else "note",
+            f"Residual power at edges is {value}: edges were altered along with the noise.",
         )
     return Finding("ok", f"Residual power at edges is {value}.")
 
@@ -165,8 +177,13 @@ def _contrast(e: Evidence) -> Finding:
         return Finding("ok", f"Residual does not follow the image {value}.")
     level: Level = "warning" if abs(c) > 0.2 else "note"
     if c > 0:
-        return Finding(level, f"Residual follows the image {value}: structure may have been removed, or noise remains.")
-    return Finding(level, f"Residual opposes the image {value}: the output exaggerates contrast, or shows what the input does not.")
+        return Finding(
+            level, f"Residual follows the image {value}: structure may have been removed, or noise remains."
+        )
+    return Finding(
+        level,
+        f"Residual opposes the image {value}: the output exaggerates contrast, or shows what the input does not.",
+    )
 
 
 def _left(e: Evidence) -> Finding | None:
@@ -191,7 +208,10 @@ def _colour(e: Evidence) -> Finding:
     if abs(strongest) <= 0.1:
         return Finding("ok", f"Residual is nearly white: lag-1 {along}.")
     if strongest < 0:
-        return Finding("note", f"Neighbouring residuals alternate: lag-1 {along}; slow noise probably stayed in the output.")
+        return Finding(
+            "note",
+            f"Neighbouring residuals alternate: lag-1 {along}; slow noise probably stayed in the output.",
+        )
     return Finding(
         "note",
         f"Residual is correlated: lag-1 {along}. Either the noise is correlated (methods that assume independent pixels do not fit it), "
@@ -215,5 +235,7 @@ def _signal(e: Evidence) -> Finding:
         return Finding("ok", f"{removed}; its variance does not depend on the brightness.")
     line = f"variance ≈ {number(e.gain)} × output {'−' if e.offset < 0 else '+'} {number(abs(e.offset))}"
     if e.gain > 0:
-        return Finding("ok", f"{removed}; its variance grows with the brightness ({line}), as counting noise does.")
+        return Finding(
+            "ok", f"{removed}; its variance grows with the brightness ({line}), as counting noise does."
+        )
     return Finding("note", f"{removed}; its variance falls with the brightness ({line}), as with saturation.")

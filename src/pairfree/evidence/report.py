@@ -103,10 +103,17 @@ class ReportData:
 def render_report(data: ReportData) -> str:
     """The page as a string."""
     if any(s is not None for _, s in data.scores) and not data.scores_statement:
-        raise InputError("scores need scores_statement: say the data range, the colour space and the clipping they were computed with")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        raise InputError(
+            "scores need scores_statement: say the data range, the colour space and the clipping they were computed with"
+        )
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"num": number, "fixed": fixed}
-    source = {name: files("pairfree.evidence").joinpath(name).read_text(encoding="utf-8") for name in ("report.html.j2", "style.html.j2")}
+    source = {
+        name: files("pairfree.evidence").joinpath(name).read_text(encoding="utf-8")
+        for name in ("report.html.j2", "style.html.j2")
+    }
     pooled = pool([e for _, e in data.evidence]) if data.evidence else None
     found = sorted(findings(pooled), key=lambda f: ("warning", "note", "ok").index(f.level)) if pooled else []
     apart = outliers(data.evidence) if len(data.evidence) > 1 else []
@@ -138,7 +145,9 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> Path:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise OutputError(f"cannot write the report {target}: {error.strerror or error}; choose another folder with --out") from error
+        raise OutputError(
+            f"cannot write the report {target}: {error.strerror or error}; choose another folder with --out"
+        ) from error
     return target
 
 
@@ -152,7 +161,10 @@ class Verdict:
 
 
 def verdict(
-    found: Sequence[Finding], pooled: Evidence | None, warnings: Sequence[str], apart: Sequence[tuple[str, Finding]] = ()
+    found: Sequence[Finding],
+    pooled: Evidence | None,
+    warnings: Sequence[str],
+    apart: Sequence[tuple[str, Finding]] = (),
 ) -> Verdict:
     """One line: the most serious finding over all images, else the first image that stands out, else a warning, else what was tested."""
     if pooled is None:
@@ -166,16 +178,22 @@ def verdict(
     images = f"{pooled.n_images} image" + ("s" if pooled.n_images != 1 else "")
     if level != "warning" and apart:
         return Verdict(
-            "warning", f"{len(apart)} of {images} stand{'s' if len(apart) == 1 else ''} out", f"{apart[0][0]}: {apart[0][1].text}"
+            "warning",
+            f"{len(apart)} of {images} stand{'s' if len(apart) == 1 else ''} out",
+            f"{apart[0][0]}: {apart[0][1].text}",
         )
     if level == "ok" and warnings:
         return Verdict("note", "Worth a look", f"{warnings[0]} The residuals of {images} raised no concern.")
     if level == "ok":
         first = next((f.text for f in found), "")
-        return Verdict("ok", "No check raised a concern", f"Residuals of {images}: {first[:1].lower()}{first[1:]}")
+        return Verdict(
+            "ok", "No check raised a concern", f"Residuals of {images}: {first[:1].lower()}{first[1:]}"
+        )
     serious = [f for f in found if f.level == level]
     more = f" And {len(serious) - 1} more, below." if len(serious) > 1 else ""
-    return Verdict(level, "Look before you rely on it" if level == "warning" else "Worth a look", serious[0].text + more)
+    return Verdict(
+        level, "Look before you rely on it" if level == "warning" else "Worth a look", serious[0].text + more
+    )
 
 
 def example_view(example: Example) -> dict[str, Any]:
@@ -224,8 +242,13 @@ def zoom_box(image: FloatArray) -> tuple[int, int, int, int]:
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     height, width = (min(side, max(16, min(ZOOM_PX, side // 2))) for side in grey.shape)
     height = width = min(height, width)
-    density = uniform_filter(np.minimum(gaussian_gradient_magnitude(grey, 1.5), np.inf), size=height, mode="constant")
-    inner = density[height // 2 : grey.shape[0] - height + height // 2 + 1, width // 2 : grey.shape[1] - width + width // 2 + 1]
+    density = uniform_filter(
+        np.minimum(gaussian_gradient_magnitude(grey, 1.5), np.inf), size=height, mode="constant"
+    )
+    inner = density[
+        height // 2 : grey.shape[0] - height + height // 2 + 1,
+        width // 2 : grey.shape[1] - width + width // 2 + 1,
+    ]
     row, col = np.unravel_index(int(np.argmax(inner)), inner.shape)
     return int(row), int(col), height, width
 
@@ -241,11 +264,17 @@ def safe_link(url: str) -> str:
 def _image(example: Example, role: str, array: ArrayLike) -> FloatArray:
     a = np.asarray(array, dtype=np.float64)
     if a.ndim != 2 and not (a.ndim == 3 and a.shape[-1] == 3):
-        raise InputError(f"example {example.name!r}: the {role} image must be (H, W) or (H, W, 3), got shape {a.shape}")
+        raise InputError(
+            f"example {example.name!r}: the {role} image must be (H, W) or (H, W, 3), got shape {a.shape}"
+        )
     if a.shape != np.shape(example.noisy) or a.size == 0:
-        raise InputError(f"example {example.name!r}: the {role} image has shape {a.shape}, the noisy one {np.shape(example.noisy)}")
+        raise InputError(
+            f"example {example.name!r}: the {role} image has shape {a.shape}, the noisy one {np.shape(example.noisy)}"
+        )
     if not np.all(np.isfinite(a)):
-        raise InputError(f"example {example.name!r}: the {role} image has pixels that are NaN or infinite: choose another crop")
+        raise InputError(
+            f"example {example.name!r}: the {role} image has pixels that are NaN or infinite: choose another crop"
+        )
     return a
 
 
@@ -266,7 +295,9 @@ def _sites(noisy: FloatArray, denoised: FloatArray) -> Sites:
     if min(noisy.shape[:2]) < MIN_SIDE_PX:
         return Sites([], [])
     maps = [site_map(y, f) for y, f in zip(_channels(noisy), _channels(denoised))]
-    return Sites(sorted({b for m in maps for b in m.unsupported}), sorted({b for m in maps for b in m.removed}))
+    return Sites(
+        sorted({b for m in maps for b in m.unsupported}), sorted({b for m in maps for b in m.removed})
+    )
 
 
 def _cut(image: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
@@ -275,7 +306,11 @@ def _cut(image: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
 
 
 def _curve_view(curve: Curve) -> dict[str, Any]:
-    return {"name": curve.name, "log_y": curve.log_y, "svg": Markup(line_plot(curve.x, curve.y, curve.name, log_y=curve.log_y))}
+    return {
+        "name": curve.name,
+        "log_y": curve.log_y,
+        "svg": Markup(line_plot(curve.x, curve.y, curve.name, log_y=curve.log_y)),
+    }
 
 
 def _mean_score(scores: Sequence[tuple[str, Score | None]]) -> Score | None:

@@ -34,7 +34,10 @@ _CAUSES = {
     errno.EACCES: ("no permission to write there", "choose a folder that you may write to"),
     errno.EPERM: ("the system does not permit it", "choose a folder that you may write to"),
     errno.EROFS: ("the file system is read-only", "choose a folder on a writable disk"),
-    errno.EIO: ("the disk reports an input/output error", "check the disk and its connection, then run again"),
+    errno.EIO: (
+        "the disk reports an input/output error",
+        "check the disk and its connection, then run again",
+    ),
     errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter folder or file name"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
     errno.EISDIR: ("it is a folder", "choose another name"),
@@ -111,7 +114,9 @@ def _refuse_existing(final: Path, overwrite: bool, may_be_folder: bool = False) 
     if final.is_dir() and not may_be_folder:
         raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
     if not overwrite and os.path.lexists(final):
-        raise OutputError(f"{shown(final)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
+        raise OutputError(
+            f"{shown(final)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder"
+        )
 
 
 def _make_folder(folder: Path) -> None:
@@ -147,7 +152,9 @@ def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None =
         raise output_error(error, final, bytes_needed) from error
     except ValueError as error:
         if "null" in str(error):
-            raise OutputError(f"cannot write {shown(final)}: the name holds a NUL character; choose another name") from error
+            raise OutputError(
+                f"cannot write {shown(final)}: the name holds a NUL character; choose another name"
+            ) from error
         raise
     finally:
         if temporary is not None:
@@ -225,7 +232,9 @@ def _flush_tree(folder: Path) -> None:
 def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
     """Write ``data`` to ``final``, whole or not at all. Raises OutputError."""
     with atomic_path(final, overwrite, len(data)) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+        )
         try:
             view = memoryview(data)
             while view:

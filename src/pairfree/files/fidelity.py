@@ -34,14 +34,25 @@ def verify(before: str | Path, after: str | Path, any_scale: bool = False) -> di
     """
     first, second = Path(before), Path(after)
     entries = find_images([first])
-    if len(entries) == 1 and entries[0].path == first and second.exists() and (second.is_file() or is_supported(second)):
+    if (
+        len(entries) == 1
+        and entries[0].path == first
+        and second.exists()
+        and (second.is_file() or is_supported(second))
+    ):
         return {str(entries[0].relative): compare(first, second, any_scale)}
     if not second.is_dir():
-        raise InputError(f"{shown(second)}: no such {'file' if len(entries) == 1 else 'folder of results'}; name what was written")
+        raise InputError(
+            f"{shown(second)}: no such {'file' if len(entries) == 1 else 'folder of results'}; name what was written"
+        )
     found = {}
     for entry in entries:
         path = output_path(entry, second)
-        found[str(entry.relative)] = compare(entry.path, path, any_scale) if path.exists() else [Check("file", path.name, "missing", False)]
+        found[str(entry.relative)] = (
+            compare(entry.path, path, any_scale)
+            if path.exists()
+            else [Check("file", path.name, "missing", False)]
+        )
     return found
 
 
@@ -75,7 +86,12 @@ def _shape(image: Image) -> str:
 def _gone(name: str, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Check:
     """Entries of a mapping that are missing or changed."""
     lost = [str(key) for key, value in before.items() if key not in after or after[key] != value]
-    return Check(name, f"{len(before)} entries", f"lost or changed: {', '.join(lost[:4])}" if lost else f"{len(after)} entries", not lost)
+    return Check(
+        name,
+        f"{len(before)} entries",
+        f"lost or changed: {', '.join(lost[:4])}" if lost else f"{len(after)} entries",
+        not lost,
+    )
 
 
 def _tiff(a: Image, b: Image) -> list[Check]:
@@ -84,15 +100,25 @@ def _tiff(a: Image, b: Image) -> list[Check]:
         same("kind of TIFF", first.kind, second.kind),
         same("byte order", first.byteorder, second.byteorder),
         same("resolutions", first.resolutions, second.resolutions),
-        _gone("tags", {tag[0]: _tag(tag, first) for tag in first.tags}, {tag[0]: _tag(tag, second) for tag in second.tags}),
+        _gone(
+            "tags",
+            {tag[0]: _tag(tag, first) for tag in first.tags},
+            {tag[0]: _tag(tag, second) for tag in second.tags},
+        ),
         same("resolution", _resolution(first), _resolution(second)),
     ]
-    later = [{(page, tag[0]): _tag(tag, one) for page, tags in enumerate(one.page_tags) for tag in tags} for one in (first, second)]
+    later = [
+        {(page, tag[0]): _tag(tag, one) for page, tags in enumerate(one.page_tags) for tag in tags}
+        for one in (first, second)
+    ]
     if any(later):
         found.append(_gone("tags of later pages", *later))
     before, after = (_described(one) for one in (first, second))
     found.append(_gone("description", before, after))
-    times = [{key: value for key, value in one.items() if any(word in str(key) for word in TIMES)} for one in (before, after)]
+    times = [
+        {key: value for key, value in one.items() if any(word in str(key) for word in TIMES)}
+        for one in (before, after)
+    ]
     if times[0]:
         found.append(_gone("time stamps", *times))
     return found
@@ -113,7 +139,9 @@ def _tag(tag: tiff.RawTag, carried: tiff.Carried) -> tuple[int, int, bytes]:
     size = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 16: 8, 17: 8}.get(kind, 1)
     if carried.byteorder == ">" and size > 1:
         value = np.frombuffer(value, f">u{size}").astype(f"<u{size}").tobytes()
-    return (kind, 0, value.rstrip(b"\0")) if kind == 2 else (kind, count, value)  # text that lacked its final NUL has it now
+    return (
+        (kind, 0, value.rstrip(b"\0")) if kind == 2 else (kind, count, value)
+    )  # text that lacked its final NUL has it now
 
 
 def _described(carried: tiff.Carried) -> dict[Any, str]:
@@ -132,7 +160,9 @@ def _described(carried: tiff.Carried) -> dict[Any, str]:
                 if element.text and element.text.strip() and tag != "UUID":
                     found[f"{tag} {counts[tag]}"] = element.text.strip()
         elif carried.kind == "imagej" and page == 0:
-            found.update({one.partition("=")[0]: one.partition("=")[2] for one in line.splitlines() if one.strip()})
+            found.update(
+                {one.partition("=")[0]: one.partition("=")[2] for one in line.splitlines() if one.strip()}
+            )
         elif line:
             found[f"page {page + 1}"] = line
     for code, _, _, data in carried.tags:
@@ -142,13 +172,40 @@ def _described(carried: tiff.Carried) -> dict[Any, str]:
 
 
 GEOMETRY = (
-    *("PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient"),
-    *("SliceLocation", "FrameOfReferenceUID", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(
+        "PixelSpacing",
+        "ImagerPixelSpacing",
+        "SliceThickness",
+        "SpacingBetweenSlices",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+    ),
+    *(
+        "SliceLocation",
+        "FrameOfReferenceUID",
+        "SharedFunctionalGroupsSequence",
+        "PerFrameFunctionalGroupsSequence",
+    ),
 )
-IDENTITY = ("PatientID", "PatientName", "StudyInstanceUID", "StudyID", "Modality", "SOPClassUID", "InstanceNumber", "AccessionNumber")
+IDENTITY = (
+    "PatientID",
+    "PatientName",
+    "StudyInstanceUID",
+    "StudyID",
+    "Modality",
+    "SOPClassUID",
+    "InstanceNumber",
+    "AccessionNumber",
+)
 NEW = ("SOPInstanceUID", "SeriesInstanceUID")
 OF_THE_RESULT = (
-    *("ImageType", "DerivationDescription", "SourceImageSequence", "SeriesDescription", "SmallestImagePixelValue"),
+    *(
+        "ImageType",
+        "DerivationDescription",
+        "SourceImageSequence",
+        "SeriesDescription",
+        "SmallestImagePixelValue",
+    ),
     *("LargestImagePixelValue", "PlanarConfiguration", "PixelData", *NEW),
 )
 
@@ -156,15 +213,24 @@ OF_THE_RESULT = (
 def _dicom(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["dicom"] for image in (a, b))
     elements = [  # group lengths are no content, and no longer written
-        {element.keyword or str(element.tag): element.value for element in one.dataset if element.tag.element} for one in (first, second)
+        {element.keyword or str(element.tag): element.value for element in one.dataset if element.tag.element}
+        for one in (first, second)
     ]
     rest = [
-        {key: value for key, value in one.items() if key not in (*GEOMETRY, *IDENTITY, *OF_THE_RESULT) and not _is_time(key)}
+        {
+            key: value
+            for key, value in one.items()
+            if key not in (*GEOMETRY, *IDENTITY, *OF_THE_RESULT) and not _is_time(key)
+        }
         for one in elements
     ]
     found = [_gone(name, *({key: one[key] for key in keys if key in one} for one in elements)) for name, keys in
              (("geometry", GEOMETRY), ("patient and study", IDENTITY))]  # fmt: skip
-    found.append(_gone("time stamps", *({key: value for key, value in one.items() if _is_time(key)} for one in elements)))
+    found.append(
+        _gone(
+            "time stamps", *({key: value for key, value in one.items() if _is_time(key)} for one in elements)
+        )
+    )
     found.append(same("rescale", (first.slope, first.intercept), (second.slope, second.intercept)))
     found.append(same("bits stored", (first.low, first.high), (second.low, second.high)))
     kept = [name for name in NEW if name in elements[0] and elements[0][name] == elements[1].get(name)]
@@ -185,11 +251,19 @@ def _mrc(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["mrc"] for image in (a, b))
     of_the_pixels = (*mrc.OF_THE_PIXELS, "label", "nlabl")
     headers = [_header(one.header, one.header.dtype.names, of_the_pixels) for one in (first, second)]
-    labels = [[bytes(label).rstrip() for label in one.header.label[: int(one.header.nlabl)]] for one in (first, second)]
+    labels = [
+        [bytes(label).rstrip() for label in one.header.label[: int(one.header.nlabl)]]
+        for one in (first, second)
+    ]
     return [
         _gone("header", *headers),
         Check("labels", f"{len(labels[0])}", f"{len(labels[1])}", labels[1][: len(labels[0])] == labels[0]),
-        Check("extended header", f"{len(first.extended)} bytes", f"{len(second.extended)} bytes", first.extended == second.extended),
+        Check(
+            "extended header",
+            f"{len(first.extended)} bytes",
+            f"{len(second.extended)} bytes",
+            first.extended == second.extended,
+        ),
     ]
 
 
@@ -197,8 +271,13 @@ def _nifti(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["nifti"] for image in (a, b))
     scales = ("scl_slope", "scl_inter", "cal_max", "cal_min")
     headers = [_header(one.header, one.header.keys(), scales) for one in (first, second)]
-    extensions = [[(one.get_code(), one.get_content()) for one in carried.header.extensions] for carried in (first, second)]
-    close = first.affine.shape == second.affine.shape and np.allclose(first.affine, second.affine, rtol=1e-6, atol=1e-6)
+    extensions = [
+        [(one.get_code(), one.get_content()) for one in carried.header.extensions]
+        for carried in (first, second)
+    ]
+    close = first.affine.shape == second.affine.shape and np.allclose(
+        first.affine, second.affine, rtol=1e-6, atol=1e-6
+    )
     rows = [words(np.round(carried.affine[:3], 4).tolist()) for carried in (first, second)]
     return [
         Check("affine", rows[0], rows[1], bool(close)),
@@ -225,7 +304,10 @@ def _metaimage(a: Image, b: Image) -> list[Check]:
 
 def _zarr(a: Image, b: Image) -> list[Check]:
     first, second = (image.metadata["zarr"] for image in (a, b))
-    attributes = [{key: value for key, value in {**one.root, **one.group}.items() if key != ome_zarr.OURS} for one in (first, second)]
+    attributes = [
+        {key: value for key, value in {**one.root, **one.group}.items() if key != ome_zarr.OURS}
+        for one in (first, second)
+    ]
     layouts = [[(level.shape, level.chunks, level.shards) for level in one.levels] for one in (first, second)]
     return [
         same("Zarr format", first.zarr_format, second.zarr_format),

@@ -94,10 +94,18 @@ class Image:
         _check_axes(data.shape, self.axes, where)
         for axis, (step, _unit) in self.spacing.items():
             if not (math.isfinite(step) and step > 0):
-                raise InputError(f"{where}: spacing along {axis} is {step}; expected a positive number; leave it out where it is unknown")
-        if self.channel_names and "C" in self.axes and len(self.channel_names) != data.shape[self.axes.index("C")]:
+                raise InputError(
+                    f"{where}: spacing along {axis} is {step}; expected a positive number; leave it out where it is unknown"
+                )
+        if (
+            self.channel_names
+            and "C" in self.axes
+            and len(self.channel_names) != data.shape[self.axes.index("C")]
+        ):
             found, size = len(self.channel_names), data.shape[self.axes.index("C")]
-            raise InputError(f"{where}: {found} channel names for {size} channels; give one name per channel, or none")
+            raise InputError(
+                f"{where}: {found} channel names for {size} channels; give one name per channel, or none"
+            )
         if isinstance(data, np.ndarray) and not data.dtype.isnative:
             data = data.astype(data.dtype.newbyteorder("="))
         object.__setattr__(self, "data", data)
@@ -159,9 +167,15 @@ class Image:
 
     def plane_groups(self) -> Iterator[list[tuple[int, ...]]]:
         """The planes, those together that lie in the same chunks of a file."""
-        deep = self.data.deep if isinstance(self.data, Stored) and self.data.deep else (1,) * len(self.leading)
+        deep = (
+            self.data.deep if isinstance(self.data, Stored) and self.data.deep else (1,) * len(self.leading)
+        )
         for first in _places([range(0, n, step) for n, step in zip(self.leading, deep, strict=True)]):
-            yield list(_places([range(i, min(i + step, n)) for i, step, n in zip(first, deep, self.leading, strict=True)]))
+            yield list(
+                _places(
+                    [range(i, min(i + step, n)) for i, step, n in zip(first, deep, self.leading, strict=True)]
+                )
+            )
 
     def plane(self, index: tuple[int, ...]) -> np.ndarray:
         """The plane at ``index``: (H, W) or (H, W, S), a view of an array. Raises InputError for an index that does not exist."""
@@ -193,14 +207,23 @@ class Image:
         for index in zip(*planes, strict=True):
             for top in np.linspace(0, max(0, self.height - side), 4).astype(int):
                 for left in np.linspace(0, max(0, self.width - side), 4).astype(int):
-                    rows, columns = slice(top, min(top + side, self.height)), slice(left, min(left + side, self.width))
-                    found.append(self.region(tuple(int(i) for i in index) if self.leading else (), rows, columns).reshape(-1))
+                    rows, columns = (
+                        slice(top, min(top + side, self.height)),
+                        slice(left, min(left + side, self.width)),
+                    )
+                    found.append(
+                        self.region(
+                            tuple(int(i) for i in index) if self.leading else (), rows, columns
+                        ).reshape(-1)
+                    )
         return np.concatenate(found)
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
         """The same image with other pixels of the same shape. Raises InputError when the shape differs."""
         if np.shape(pixels) != self.shape:
-            raise InputError(f"new pixels have shape {np.shape(pixels)}, expected {self.shape} (axes {self.axes}); reshape them first")
+            raise InputError(
+                f"new pixels have shape {np.shape(pixels)}, expected {self.shape} (axes {self.axes}); reshape them first"
+            )
         return replace(self, data=pixels)
 
 
@@ -217,12 +240,18 @@ def _places(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
 def check_index(index: tuple[int, ...], leading: tuple[int, ...]) -> None:
     """InputError unless ``index`` names one plane of a stack with ``leading`` sizes."""
     if len(index) != len(leading) or not all(0 <= i < n for i, n in zip(index, leading)):
-        raise InputError(f"plane index {tuple(index)} does not exist; the axes in front of Y have sizes {leading}")
+        raise InputError(
+            f"plane index {tuple(index)} does not exist; the axes in front of Y have sizes {leading}"
+        )
 
 
 def rescaled_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
     """For stored values times slope plus intercept: float32 where they have 16 bits at most and fit, else float64."""
-    most = max(abs(float(end)) for end in (np.iinfo(stored).min, np.iinfo(stored).max)) if stored.kind in "iu" else 1.0
+    most = (
+        max(abs(float(end)) for end in (np.iinfo(stored).min, np.iinfo(stored).max))
+        if stored.kind in "iu"
+        else 1.0
+    )
     fits = stored.itemsize <= 2 and most * abs(slope) + abs(intercept) < float(np.finfo(np.float32).max)
     return np.dtype(np.float32 if fits else np.float64)
 
@@ -237,7 +266,9 @@ def check_dtype(dtype: np.dtype[Any], where: str) -> None:
 
 def _check_axes(shape: tuple[int, ...], axes: str, where: str) -> None:
     if len(axes) != len(shape):
-        raise InputError(f"{where}: axes {axes!r} name {len(axes)} dimensions, the pixels have {len(shape)} {shape}; give one letter each")
+        raise InputError(
+            f"{where}: axes {axes!r} name {len(axes)} dimensions, the pixels have {len(shape)} {shape}; give one letter each"
+        )
     without_q = axes.replace("Q", "")
     known = set(axes) <= set(AXES) and len(set(without_q)) == len(without_q)
     if not known or not axes.removesuffix("S").endswith("YX") or "S" in axes[:-1]:
@@ -270,7 +301,9 @@ def differences(a: Image, b: Image) -> list[str]:
 def spacing_differences(a: Image, b: Image) -> list[str]:
     """``differences`` of the spacings alone."""
     axes = sorted(set(a.spacing) | set(b.spacing))
-    return [line for axis in axes for line in _spacing_difference(axis, a.spacing.get(axis), b.spacing.get(axis))]
+    return [
+        line for axis in axes for line in _spacing_difference(axis, a.spacing.get(axis), b.spacing.get(axis))
+    ]
 
 
 def _spacing_difference(axis: str, x: tuple[float, str] | None, y: tuple[float, str] | None) -> list[str]:

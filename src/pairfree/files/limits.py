@@ -72,11 +72,15 @@ def check_declared(
     declared = f"{shown(path)}: declares {'x'.join(map(str, sizes))} {dtype.name} = {size_text(n_bytes)}"
     if n_bytes > max(file_size * max_ratio, 0 if max_ratio == UNCOMPRESSED else _RATIO_FLOOR_BYTES):
         kind = "truncated" if max_ratio == UNCOMPRESSED else "damaged or truncated"
-        raise InputError(f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; copy or export it again")
+        raise InputError(
+            f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; copy or export it again"
+        )
     if may_stay and n_bytes > limits.resident_bytes:
         return n_bytes
     if pixels > limits.max_pixels:
-        raise InputError(f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels")
+        raise InputError(
+            f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels"
+        )
     if n_bytes > limits.max_bytes:
         raise InputError(
             f"{declared}, more than the {size_text(limits.max_bytes)} that may be read whole; crop or split the file, or "
@@ -88,4 +92,6 @@ def check_declared(
 def check_pages(path: Path, pages: int, limits: Limits) -> None:
     """InputError when a file declares more pages than ``limits`` allow."""
     if pages > limits.max_pages:
-        raise InputError(f"{shown(path)}: declares at least {pages} pages, more than the limit of {limits.max_pages}; split the file")
+        raise InputError(
+            f"{shown(path)}: declares at least {pages} pages, more than the limit of {limits.max_pages}; split the file"
+        )

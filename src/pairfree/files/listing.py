@@ -58,7 +58,10 @@ def _find(one: str | Path) -> list[Entry]:
             return [Entry(path, Path(path.name))]
         if glob.has_magic(str(one)):
             return _in_glob(str(one))
-    except (OSError, ValueError) as error:  # a NUL in the name, a name longer than the file system allows, no permission
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a NUL in the name, a name longer than the file system allows, no permission
         raise InputError(f"{shown(one)}: cannot be looked up ({_why(error)}); check the name") from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
 
@@ -146,7 +149,13 @@ def plan_outputs(
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
     done = set(finished)
-    existing = [one for _, target in plan if not {target, target.absolute()} & done for one in written_to(target) if os.path.lexists(one)]
+    existing = [
+        one
+        for _, target in plan
+        if not {target, target.absolute()} & done
+        for one in written_to(target)
+        if os.path.lexists(one)
+    ]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
@@ -170,9 +179,13 @@ def check_folder(out_dir: Path) -> None:
             raise OutputError(f"output folder {shown(out_dir)} is a file; choose another name")
         nearest = nearest_folder(out_dir)
         if not nearest.is_dir():
-            raise OutputError(f"output folder {shown(out_dir)} cannot be made: {shown(nearest)} is a file; choose another place")
+            raise OutputError(
+                f"output folder {shown(out_dir)} cannot be made: {shown(nearest)} is a file; choose another place"
+            )
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise OutputError(f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; choose another place")
+            raise OutputError(
+                f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; choose another place"
+            )
     except (OSError, ValueError) as error:
         raise OutputError(f"output folder {shown(out_dir)}: {_why(error)}; choose another name") from error
 
@@ -181,7 +194,9 @@ def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
     """Where the result of ``entry`` lies: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given."""
     relative = entry.relative
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
-        raise OutputError(f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input")
+        raise OutputError(
+            f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input"
+        )
     suffix = suffix or format_of(entry.path).output_suffix
     bare = without_suffix(relative)
     return out_dir / (bare.with_name(bare.name + suffix) if suffix else relative)
@@ -205,10 +220,14 @@ def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None
     for entry, target in plan:
         replaced = next((file for file in written_to(target) if os.path.realpath(file) in everything), None)
         if replaced is not None or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
-            raise OutputError(f"{shown(replaced or target)} is an input and would be replaced by its result; choose another output folder")
+            raise OutputError(
+                f"{shown(replaced or target)} is an input and would be replaced by its result; choose another output folder"
+            )
         inside = next((file for file in sorted(sources[entry]) if Path(file).is_relative_to(folder)), None)
         if inside is not None:
-            raise OutputError(f"input {shown(Path(inside))} lies inside the output folder {shown(out_dir)}; choose another output folder")
+            raise OutputError(
+                f"input {shown(Path(inside))} lies inside the output folder {shown(out_dir)}; choose another output folder"
+            )
 
 
 def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
@@ -222,7 +241,9 @@ def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Pat
         tables = [_by_name(entries, nested=False) for entries in found]
     missing = [name for name in tables[0] if name not in tables[1]]
     if missing:
-        raise InputError(f"{tables[0][missing[0]]}: no partner in {second} ({len(missing)} of {len(tables[0])} files lack one)")
+        raise InputError(
+            f"{tables[0][missing[0]]}: no partner in {second} ({len(missing)} of {len(tables[0])} files lack one)"
+        )
     return {name: (path, tables[1][name]) for name, path in tables[0].items()}
 
 
@@ -231,6 +252,8 @@ def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
     for entry in entries:
         name = entry.stem if nested else entry.stem.rpartition("/")[2]
         if name in table:
-            raise InputError(f"{entry.path}: shares the name {name!r} with {table[name]}; names must be unique to be matched")
+            raise InputError(
+                f"{entry.path}: shares the name {name!r} with {table[name]}; names must be unique to be matched"
+            )
         table[name] = entry.path
     return table

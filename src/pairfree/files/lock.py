@@ -41,7 +41,9 @@ class Lock:
             self._handle.seek(0)
             holder = self._handle.read().strip() or "an unknown process"
             self._handle.close()
-            raise BusyError(f"{shown(what)}: in use by {holder}; wait for it, stop it, or name another folder") from None
+            raise BusyError(
+                f"{shown(what)}: in use by {holder}; wait for it, stop it, or name another folder"
+            ) from None
         except OSError:
             self._handle.close()
             raise

@@ -9,7 +9,10 @@ _LONGEST_NAME = 240
 
 def shown(path: str | Path) -> str:
     """A path as printable text: control and undecodable characters escaped, very long names cut in the middle."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in str(path))
+    text = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in str(path)
+    )
     if len(text) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         text = f"{text[:half]}...{text[-half:]}"

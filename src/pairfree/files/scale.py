@@ -76,7 +76,11 @@ def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
                 fitted_tiles += found is not None or off
                 if found is not None and abs(found.gain - 1) > abs(worst_tile[0] - 1):
                     worst_tile = found.gain, f"{name}, {place}"
-                bad_tiles += (found is not None and found.blank) if any_scale else (off or (found is not None and found.off))
+                bad_tiles += (
+                    (found is not None and found.blank)
+                    if any_scale
+                    else (off or (found is not None and found.off))
+                )
             thumbnails.append((_thumbnail(x), _thumbnail(y)))
     spread = f"{min(levels):.4g} .. {max(levels):.4g}" if len(levels) > 1 else f"{levels[0]:.4g}"
     moved = _strangers(thumbnails)
@@ -84,8 +88,12 @@ def intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
     of_frames = f"{worst_frame[0]:.4f} at worst ({worst_frame[1]}), {bad_frames} of {frames} off"
     of_tiles = f"{worst_tile[0]:.4f} at worst ({worst_tile[1]}), {bad_tiles} off"
     return [
-        Check(GAINS[0], "1", of_frames, kept[bad_frames == 0]) if fitted_frames else Check(GAINS[0], "1", UNMEASURED, None),
-        Check(GAINS[1], "1", of_tiles, kept[bad_tiles == 0]) if fitted_tiles else Check(GAINS[1], "1", UNMEASURED, None),
+        Check(GAINS[0], "1", of_frames, kept[bad_frames == 0])
+        if fitted_frames
+        else Check(GAINS[0], "1", UNMEASURED, None),
+        Check(GAINS[1], "1", of_tiles, kept[bad_tiles == 0])
+        if fitted_tiles
+        else Check(GAINS[1], "1", UNMEASURED, None),
         Check("offset", "0", f"{spread} intensity units", None),
         Check("scene", "each frame its own", moved or "each frame its own", not moved),
     ]
@@ -124,11 +132,16 @@ def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, F
         for bands, image in zip(found, (a, b), strict=True):
             values = image.region(index, band, slice(0, image.width)).astype(np.float64)
             values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)[: a.colours]
-            bands.append(np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2) / (down[:, None] * across))
+            bands.append(
+                np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2)
+                / (down[:, None] * across)
+            )
     x, y = (np.concatenate(bands, axis=1) for bands in found)
     for sample in range(a.colours):
         known = np.isfinite(x[sample]) & np.isfinite(y[sample])
-        first, second = (np.where(known, one[sample], one[sample][known].mean() if known.any() else 0.0) for one in (x, y))
+        first, second = (
+            np.where(known, one[sample], one[sample][known].mean() if known.any() else 0.0) for one in (x, y)
+        )
         yield sample, first, second
 
 
@@ -167,25 +180,35 @@ def _smoothed(blocks: FloatArray) -> FloatArray:
     return np.asarray(np.lib.stride_tricks.sliding_window_view(blocks, (3, 3)).mean((2, 3)))
 
 
-def _tiles(x: FloatArray, y: FloatArray, side: int, frame: Fit | None) -> Iterator[tuple[str, Fit | None, bool]]:
+def _tiles(
+    x: FloatArray, y: FloatArray, side: int, frame: Fit | None
+) -> Iterator[tuple[str, Fit | None, bool]]:
     """(place, fit, whether its level has left that of the frame) of each tile of a frame that has several."""
     if max(x.shape) <= TILE_BLOCKS:
         return
-    apart = x - y / (frame.gain if frame is not None and frame.gain > 0 and abs(frame.gain - 1) > 0.1 else 1.0)
+    apart = x - y / (
+        frame.gain if frame is not None and frame.gain > 0 and abs(frame.gain - 1) > 0.1 else 1.0
+    )
     middle = float(np.median(apart))
     scatter = float(1.4826 * np.median(np.abs(apart - middle)))
     for top in range(0, x.shape[0], TILE_BLOCKS):
         for left in range(0, x.shape[1], TILE_BLOCKS):
             part = slice(top, top + TILE_BLOCKS), slice(left, left + TILE_BLOCKS)
             flat = bool(np.ptp(y[part]) == 0 and np.ptp(x[part]) > 0)
-            away = abs(float(np.median(apart[part]) - middle)) > TILE_OFFSET_SIGMAS * scatter + 1e-6 * float(np.abs(x).max())
+            away = abs(float(np.median(apart[part]) - middle)) > TILE_OFFSET_SIGMAS * scatter + 1e-6 * float(
+                np.abs(x).max()
+            )
             yield f"row {top * side}, column {left * side}", _fit(x[part], y[part], TILE_SIGMAS), flat or away
 
 
 def _thumbnail(blocks: FloatArray) -> FloatArray:
     """At most ``FRAME_SIDE`` means a side, of zero mean and unit length; all zero where there is nothing to see."""
     for axis in (0, 1):
-        starts = np.unique(np.linspace(0, blocks.shape[axis], min(FRAME_SIDE, blocks.shape[axis]), endpoint=False).astype(int))
+        starts = np.unique(
+            np.linspace(0, blocks.shape[axis], min(FRAME_SIDE, blocks.shape[axis]), endpoint=False).astype(
+                int
+            )
+        )
         counts = np.diff(np.append(starts, blocks.shape[axis]))
         blocks = np.add.reduceat(blocks, starts, axis=axis) / (counts[:, None] if axis == 0 else counts)
     flat = np.nan_to_num((blocks - blocks.mean()).ravel())

@@ -42,7 +42,12 @@ class Sink(ABC):
         self._open = True
 
     def write(
-        self, index: tuple[int, ...], block: np.ndarray, rows: slice | None = None, columns: slice | None = None, clipped: int = 0
+        self,
+        index: tuple[int, ...],
+        block: np.ndarray,
+        rows: slice | None = None,
+        columns: slice | None = None,
+        clipped: int = 0,
     ) -> None:
         """A part of a plane, (h, w) or (h, w, S) of the output's type (see ``to_dtype``); the whole plane without ``rows`` and ``columns``.
 
@@ -53,10 +58,18 @@ class Sink(ABC):
             raise OutputError(f"{shown(self.path)}: this output was committed or aborted already")
         check_index(index, self.like.leading)
         rows, columns = rows or slice(0, self.like.height), columns or slice(0, self.like.width)
-        shape, dtype = (rows.stop - rows.start, columns.stop - columns.start, *self.like.shape[len(index) + 2 :]), self.like.dtype
+        shape, dtype = (
+            (rows.stop - rows.start, columns.stop - columns.start, *self.like.shape[len(index) + 2 :]),
+            self.like.dtype,
+        )
         if block.shape != shape or block.dtype != dtype:
-            raise InputError(f"plane {tuple(index)} is {block.dtype} {block.shape}, expected {dtype} {shape}; convert it first")
-        self._store(Block(tuple(int(i) for i in index), rows.start, rows.stop, columns.start, columns.stop, clipped), block)
+            raise InputError(
+                f"plane {tuple(index)} is {block.dtype} {block.shape}, expected {dtype} {shape}; convert it first"
+            )
+        self._store(
+            Block(tuple(int(i) for i in index), rows.start, rows.stop, columns.start, columns.stop, clipped),
+            block,
+        )
         self.clipped += clipped
 
     @abstractmethod
@@ -99,7 +112,9 @@ class Sink(ABC):
     def __enter__(self) -> Sink:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.abort()
 
 
@@ -117,7 +132,14 @@ class Block:
     @classmethod
     def of(cls, words: dict[str, Any]) -> Block:
         """From a line of a journal."""
-        return cls(tuple(words["index"]), words["top"], words["bottom"], words["left"], words["right"], words["clipped"])
+        return cls(
+            tuple(words["index"]),
+            words["top"],
+            words["bottom"],
+            words["left"],
+            words["right"],
+            words["clipped"],
+        )
 
     @property
     def pixels(self) -> int:
@@ -178,7 +200,10 @@ class JournalSink(Sink):
         try:
             if not self._take_over():
                 self._begin()
-            self._blocks, self._journal = (self.folder / "blocks").open("ab"), (self.folder / "journal.jsonl").open("ab")
+            self._blocks, self._journal = (
+                (self.folder / "blocks").open("ab"),
+                (self.folder / "journal.jsonl").open("ab"),
+            )
         except OSError as error:
             self._leave()
             raise output_error(error, path, like.nbytes) from error
@@ -205,7 +230,9 @@ class JournalSink(Sink):
                         continue
                     block = Block.of(words)
                     data = file.read(block.pixels * self._bytes_per_px)
-                    whole = len(data) == block.pixels * self._bytes_per_px and zlib.crc32(data) == words["crc32"]
+                    whole = (
+                        len(data) == block.pixels * self._bytes_per_px and zlib.crc32(data) == words["crc32"]
+                    )
                 except (ValueError, TypeError, KeyError):
                     break
                 if not whole:
@@ -242,7 +269,9 @@ class JournalSink(Sink):
         return _pixels_by_plane([block for block, _ in self._places.values()])
 
     def _result(self) -> Image:
-        return replace(self.like, data=_Blocks(self.folder / "blocks", self.like, list(self._places.values())))
+        return replace(
+            self.like, data=_Blocks(self.folder / "blocks", self.like, list(self._places.values()))
+        )
 
     def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
         return Block(tuple(index), rows.start, rows.stop, columns.start, columns.stop).place in self._places
@@ -277,11 +306,18 @@ class _Blocks(Stored):
     """Planes put together from the parts of a journal."""
 
     def __init__(self, path: Path, like: Image, places: list[tuple[Block, int]]) -> None:
-        self.path, self.shape, self.dtype, self.plane_axes = path, like.shape, like.dtype, 3 if like.axes.endswith("S") else 2
+        self.path, self.shape, self.dtype, self.plane_axes = (
+            path,
+            like.shape,
+            like.dtype,
+            3 if like.axes.endswith("S") else 2,
+        )
         self._of_plane: dict[tuple[int, ...], dict[tuple[int, int], list[tuple[Block, int]]]] = {}
         """Blocks of a plane by their rows: a plane may have a hundred thousand, of which a region needs a few."""
         for block, place in places:
-            self._of_plane.setdefault(block.index, {}).setdefault((block.top, block.bottom), []).append((block, place))
+            self._of_plane.setdefault(block.index, {}).setdefault((block.top, block.bottom), []).append(
+                (block, place)
+            )
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         samples = self.shape[len(index) + 2 :]
@@ -298,9 +334,13 @@ class _Blocks(Stored):
                 row_px = block.right - block.left
                 row_bytes = row_px * math.prod(samples) * self.dtype.itemsize
                 file.seek(place + (y[0] - block.top) * row_bytes)
-                data = np.frombuffer(file.read((y[1] - y[0]) * row_bytes), self.dtype).reshape(y[1] - y[0], row_px, *samples)
+                data = np.frombuffer(file.read((y[1] - y[0]) * row_bytes), self.dtype).reshape(
+                    y[1] - y[0], row_px, *samples
+                )
                 inside = data[:, x[0] - block.left : x[1] - block.left]
-                out[y[0] - rows.start : y[1] - rows.start, x[0] - columns.start : x[1] - columns.start] = inside
+                out[y[0] - rows.start : y[1] - rows.start, x[0] - columns.start : x[1] - columns.start] = (
+                    inside
+                )
         return out
 
 
@@ -313,7 +353,9 @@ def _pixels_by_plane(blocks: Any) -> dict[tuple[int, ...], int]:
 
 def unfinished(path: Path) -> Path:
     """Folder of what a killed process leaves of an output."""
-    return path.with_name(f".{path.name[:40]}-{zlib.crc32(path.name.encode('utf-8', 'surrogatepass')):08x}.unfinished")
+    return path.with_name(
+        f".{path.name[:40]}-{zlib.crc32(path.name.encode('utf-8', 'surrogatepass')):08x}.unfinished"
+    )
 
 
 def is_journalled(stored: bool, values: int) -> bool:
@@ -329,7 +371,9 @@ def journalled_bytes(path: Path) -> int:
         return 0
 
 
-def open_sink(like: Image, path: str | Path, overwrite: bool = False, of_what: dict[str, Any] | None = None) -> Sink:
+def open_sink(
+    like: Image, path: str | Path, overwrite: bool = False, of_what: dict[str, Any] | None = None
+) -> Sink:
     """A sink for an output with the shape, type and metadata of ``like``. Refuses what cannot be written before any work.
 
     of_what   what decides the result, as JSON: large outputs are then journalled, and a killed process's work is gone on with
@@ -338,7 +382,9 @@ def open_sink(like: Image, path: str | Path, overwrite: bool = False, of_what: d
     check_output(like, path)
     there = next((file for file in written_to(path) if os.path.lexists(file)), None)
     if there is not None and not overwrite:
-        raise OutputError(f"{shown(there)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder")
+        raise OutputError(
+            f"{shown(there)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder"
+        )
     if of_what is not None and (is_journalled(like.stored, like.size) or unfinished(path).is_dir()):
         return JournalSink(like, path, overwrite, of_what)
     require_space(path.parent, like.nbytes)

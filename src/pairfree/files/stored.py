@@ -26,9 +26,21 @@ class RawFile(Stored):
     """
 
     def __init__(
-        self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], plane_axes: int = 2, samples_first: bool = False
+        self,
+        path: Path,
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        plane_axes: int = 2,
+        samples_first: bool = False,
     ) -> None:
-        self.path, self.offset, self.shape, self.plane_axes, self.samples_first = path, offset, tuple(shape), plane_axes, samples_first
+        self.path, self.offset, self.shape, self.plane_axes, self.samples_first = (
+            path,
+            offset,
+            tuple(shape),
+            plane_axes,
+            samples_first,
+        )
         self.in_file = np.dtype(dtype)
         self.dtype = self.in_file.newbyteorder("=")
 
@@ -39,9 +51,14 @@ class RawFile(Stored):
         try:
             mapped = np.memmap(self.path, self.in_file, "r", self.offset, shape)
         except ValueError as error:
-            raise InputError(f"{shown(self.path)}: has become shorter than its pixels; copy or export it again") from error
+            raise InputError(
+                f"{shown(self.path)}: has become shorter than its pixels; copy or export it again"
+            ) from error
         plane = mapped[index]
-        return np.array(np.moveaxis(plane, 0, -1)[rows, columns] if self.samples_first else plane[rows, columns], self.dtype)
+        return np.array(
+            np.moveaxis(plane, 0, -1)[rows, columns] if self.samples_first else plane[rows, columns],
+            self.dtype,
+        )
 
 
 @dataclass

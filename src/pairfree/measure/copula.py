@@ -48,10 +48,14 @@ def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula
     """
     count, channels, side = patches.shape[:3]
     if side <= 2 * reach_px:
-        raise InputError(f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger patches")
+        raise InputError(
+            f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger patches"
+        )
     blank = np.ptp(patches, axis=(0, 2, 3)) == 0
     if blank.all():
-        raise InputError("the smooth areas hold no noise at all: there is nothing to imitate; check the input files")
+        raise InputError(
+            "the smooth areas hold no noise at all: there is nothing to imitate; check the input files"
+        )
     table = np.stack([_quantiles(patches[:, channel]) for channel in range(channels)])
     nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
     covariance = np.zeros((channels, channels, 2 * reach_px + 1, 2 * reach_px + 1))
@@ -115,11 +119,15 @@ def _filters(covariance: FloatArray) -> FloatArray:
     channels, reach = covariance.shape[0], covariance.shape[-1] // 2
     scale = np.sqrt(np.maximum(covariance[np.arange(channels), np.arange(channels), reach, reach], 1e-300))
     correlation = covariance / (scale[:, None] * scale[None, :])[:, :, None, None]
-    taper = np.cos(0.5 * np.pi * np.arange(-reach, reach + 1) / (reach + 1)) ** 2  # the estimate is noisy where few pairs are far apart
+    taper = (
+        np.cos(0.5 * np.pi * np.arange(-reach, reach + 1) / (reach + 1)) ** 2
+    )  # the estimate is noisy where few pairs are far apart
     flat = np.where(np.abs(np.arange(-reach, reach + 1)) <= reach // 2, 1.0, taper / taper[reach // 2])
     correlation = correlation * flat[:, None] * flat[None, :]
     spectrum = np.fft.fft2(np.fft.ifftshift(correlation, axes=(-2, -1)))
-    matrices = np.moveaxis(spectrum, (0, 1), (3, 2))  # noise that a root R of them makes has the spectrum (R R)^T
+    matrices = np.moveaxis(
+        spectrum, (0, 1), (3, 2)
+    )  # noise that a root R of them makes has the spectrum (R R)^T
     matrices = 0.5 * (matrices + np.conj(np.swapaxes(matrices, -1, -2)))
     values, vectors = np.linalg.eigh(matrices)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.conj(np.swapaxes(vectors, -1, -2))

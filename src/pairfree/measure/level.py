@@ -55,7 +55,9 @@ def estimate_sigma(image: np.ndarray) -> float:
     pixels = as_image(image)
     if min(pixels.shape[:2]) < MIN_SIDE_PX:
         size = " x ".join(map(str, pixels.shape[:2]))
-        raise InputError(f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {size}")
+        raise InputError(
+            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {size}"
+        )
     samples = pixels[:, :, None] if pixels.ndim == 2 else pixels
     variances = [_sample_variance(samples[:, :, index]) for index in range(samples.shape[2])]
     return math.sqrt(sum(variances) / len(variances))
@@ -77,7 +79,11 @@ def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
         smooth = rough <= limit * variance
         if np.count_nonzero(smooth) < PATCHES_PER_EIGENVALUE * side_px**2:
             break
-        previous, variance, kept = variance, noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage, smooth
+        previous, variance, kept = (
+            variance,
+            noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage,
+            smooth,
+        )
         if abs(variance - previous) <= SETTLED * previous:
             break
     return variance, kept
@@ -124,7 +130,9 @@ def roughness(patches: np.ndarray) -> np.ndarray:
 
     Second, because a slope is not texture: among patches of a slope, first differences would prefer those of little noise.
     """
-    return np.sum(np.diff(patches, 2, axis=1) ** 2, axis=(1, 2)) + np.sum(np.diff(patches, 2, axis=2) ** 2, axis=(1, 2))
+    return np.sum(np.diff(patches, 2, axis=1) ** 2, axis=(1, 2)) + np.sum(
+        np.diff(patches, 2, axis=2) ** 2, axis=(1, 2)
+    )
 
 
 def roughness_limit(side_px: int) -> tuple[float, float]:

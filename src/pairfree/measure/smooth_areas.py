@@ -134,7 +134,10 @@ def _window_sums(values: FloatArray, side: int, stride: int) -> FloatArray:
     rows, columns = (np.arange(0, length - side + 1, stride) for length in values.shape[-2:])
     top, left = rows[:, None], columns[None, :]
     return np.asarray(
-        total[..., top + side, left + side] - total[..., top, left + side] - total[..., top + side, left] + total[..., top, left]
+        total[..., top + side, left + side]
+        - total[..., top, left + side]
+        - total[..., top + side, left]
+        + total[..., top, left]
     )
 
 
@@ -197,10 +200,14 @@ def extract(
     if rule not in RULES:
         raise ConfigError(f"rule {rule!r}: must be one of {', '.join(RULES)}")
     if patch_px < LEAST_PATCH_PX or patch_px % 2 or (rule == "gcbd" and patch_px % GCBD_SUB_PX):
-        raise ConfigError(f"patch_px = {patch_px}: noise patches have an even side from {LEAST_PATCH_PX} up (rule gcbd: a multiple of 16)")
+        raise ConfigError(
+            f"patch_px = {patch_px}: noise patches have an even side from {LEAST_PATCH_PX} up (rule gcbd: a multiple of 16)"
+        )
     usable = [index for index, image in enumerate(images) if min(image.shape[1:]) >= patch_px]
     if not usable:
-        raise InputError(f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a smaller patch")
+        raise InputError(
+            f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a smaller patch"
+        )
     stride = stride_px or _stride([images[index].shape for index in usable], patch_px)
     most = max(FEWEST, min(most, MOST_BYTES // (4 * len(images[0]) * patch_px**2)))
     if rule == "gcbd":
@@ -213,10 +220,14 @@ def extract(
         gains = _proportions(deviations[order[:REFERENCE]])
     uneven = _over_channels(deviations, gains)
     order = np.argsort(uneven, kind="stable")
-    passed = order[: int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)]
+    passed = order[
+        : int(np.count_nonzero(uneven <= threshold)) if threshold else _how_many(levels[order], most)
+    ]
     kept = (passed if threshold else passed[_of_one_level(levels[order], len(passed))])[:most]
     found = Passed(places[passed], means[passed], levels[passed])
-    return NoisePatches(cut(images, places[kept], patch_px), places[kept], uneven[kept], gains, float(uneven[kept[-1]]), found)
+    return NoisePatches(
+        cut(images, places[kept], patch_px), places[kept], uneven[kept], gains, float(uneven[kept[-1]]), found
+    )
 
 
 def _proportions(deviations: FloatArray) -> FloatArray:
@@ -235,7 +246,9 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
     best = np.sort(uneven)[:FEWEST]
     if len(best) < FEWEST or best[-1] > bound:
         found = f"rule (4) leaves {int(np.count_nonzero(best <= bound))} of {len(uneven)} candidates of {patch_px} x {patch_px} px"
-        raise InputError(f"no smooth area: {found}, {FEWEST} are needed; use a method that needs no noise patches, such as iddp or nb2nb")
+        raise InputError(
+            f"no smooth area: {found}, {FEWEST} are needed; use a method that needs no noise patches, such as iddp or nb2nb"
+        )
 
 
 def _stride(shapes: Sequence[tuple[int, ...]], patch_px: int) -> int:
@@ -254,7 +267,11 @@ def _candidates(
             coefficients = haar(strip)
             variance = window_moments(coefficients, patch_px // 2, stride // 2)[1]
             variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
-            bands.append(np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])))
+            bands.append(
+                np.sqrt(
+                    np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)).reshape(-1, *variance.shape[:2])
+                )
+            )
             mean, level = window_moments(strip, patch_px, stride)
             level -= plane_variance(strip, patch_px, stride)
             means.append(mean.mean(axis=0).ravel())
@@ -299,8 +316,12 @@ def _of_one_level(levels: FloatArray, count: int) -> NDArray[np.int64]:
     return np.flatnonzero(levels[:count] <= max(bound, np.partition(levels[:count], FEWEST - 1)[FEWEST - 1]))
 
 
-def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int, most: int) -> NoisePatches:
-    stride = max(one for one in (2, 4, 8, 16) if one <= max(stride, 2))  # sub-patches must lie on the grid of the candidates
+def _by_gcbd(
+    images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int, most: int
+) -> NoisePatches:
+    stride = max(
+        one for one in (2, 4, 8, 16) if one <= max(stride, 2)
+    )  # sub-patches must lie on the grid of the candidates
     found = []
     for index in usable:
         for top, strip in _strips(images[index], patch_px, stride):
@@ -308,7 +329,9 @@ def _by_gcbd(images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int,
             found.append(_grid(index, top, good.shape, stride)[good.ravel()])
     places = np.concatenate(found)
     if len(places) < FEWEST:
-        raise InputError(f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed")
+        raise InputError(
+            f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed"
+        )
     places = places[spaced_indices(len(places), most)]
     pixels, means = cut(images, places, patch_px), np.empty(len(places))
     for number, (index, top, left) in enumerate(places.tolist()):
@@ -363,7 +386,9 @@ def doubts(found: NoisePatches, grown: bool = False) -> list[str]:
             f"this method assumes it does not: areas of more noise keep some of it; {remedy}"
         )
     if passed.apart(side) < FEWEST_APART:
-        lines.append("the noise was measured on the same few smooth spots again and again: give more or larger images")
+        lines.append(
+            "the noise was measured on the same few smooth spots again and again: give more or larger images"
+        )
     if shared:
         lines.append(
             f"the noise found is strongly correlated (its sub-bands differ by a factor of {found.gains.max() / found.gains.min():.1f}): if "
@@ -372,9 +397,13 @@ def doubts(found: NoisePatches, grown: bool = False) -> list[str]:
         )
     if dependent or grown:
         return lines  # which also spreads the levels and skews the values
-    spread = float(np.subtract(*np.percentile(passed.deviations, [84, 16])) / 2.0 / np.median(passed.deviations))
+    spread = float(
+        np.subtract(*np.percentile(passed.deviations, [84, 16])) / 2.0 / np.median(passed.deviations)
+    )
     if spread > SPREAD:
-        lines.append(f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ in noise")
+        lines.append(
+            f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ in noise"
+        )
     some = found.pixels[spaced_indices(len(found.pixels), SKEWED_PATCHES)]
     lopsided = float(np.median(skew(some.reshape(len(some), -1), axis=1)))
     if abs(lopsided) > SKEWNESS:

@@ -96,7 +96,9 @@ class Difference:
         Calm windows alone are too few to tell.
         """
         turned = np.swapaxes(self.spectrum, -1, -2)
-        return self.even and bool(np.sum(np.abs(self.spectrum - turned)) > DIRECTED * np.sum(self.spectrum + turned))
+        return self.even and bool(
+            np.sum(np.abs(self.spectrum - turned)) > DIRECTED * np.sum(self.spectrum + turned)
+        )
 
 
 def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0) -> Difference:
@@ -120,9 +122,19 @@ def measure(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int 
     power_x, power_y = (power_spectrum(planes, window) for planes in (noisy, clean))
     seen = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
     if not seen.any():
-        raise InputError("the noisy or the clean set is blank: nothing can be learned from it; check the files")
-    bases = _calm(noisy, clean, window) if uneven(noisy) or uneven(clean) else _compared(noisy, clean, power_x, power_y, seen)
-    return bases[0] if len(bases) == 1 else bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
+        raise InputError(
+            "the noisy or the clean set is blank: nothing can be learned from it; check the files"
+        )
+    bases = (
+        _calm(noisy, clean, window)
+        if uneven(noisy) or uneven(clean)
+        else _compared(noisy, clean, power_x, power_y, seen)
+    )
+    return (
+        bases[0]
+        if len(bases) == 1
+        else bases[int(np.argmin(_unlikenesses(bases, noisy, clean, window, seed)))]
+    )
 
 
 def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
@@ -145,16 +157,26 @@ def uneven(planes: Sequence[np.ndarray]) -> bool:
 
 
 def _compared(
-    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], power_x: FloatArray, power_y: FloatArray, seen: NDArray[np.bool_]
+    noisy: Sequence[np.ndarray],
+    clean: Sequence[np.ndarray],
+    power_x: FloatArray,
+    power_y: FloatArray,
+    seen: NDArray[np.bool_],
 ) -> list[Difference]:
     """From the spectra of the whole sets, with each exponent; ``seen`` says of each channel (C,) whether both sets show anything in it."""
-    gain = np.where(seen, np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1)), 1.0)
-    means_x, means_y = (np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean))
+    gain = np.where(
+        seen, np.sqrt(np.min(_octaves(power_x) / np.maximum(_octaves(power_y), 1e-300), axis=1)), 1.0
+    )
+    means_x, means_y = (
+        np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes]) for planes in (noisy, clean)
+    )
     offset = np.where(seen, means_x.mean(0) - gain * means_y.mean(0), 0.0)
     square = (gain**2)[:, None, None]
     spectrum = seen[:, None, None] * np.maximum(power_x - square * power_y, 0.0) / square
     spread = seen * np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
-    return [Difference(gain, offset, spectrum, spread, exponent, _size(clean, exponent)) for exponent in EXPONENTS]
+    return [
+        Difference(gain, offset, spectrum, spread, exponent, _size(clean, exponent)) for exponent in EXPONENTS
+    ]
 
 
 def _calm(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int) -> list[Difference]:
@@ -164,7 +186,10 @@ def _calm(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int) -
     excess = np.maximum(power_spectrum(calm_x, small) - power_spectrum(calm_y, small), 0.0)
     spectrum = _resampled(excess, (side, side))
     one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
-    models = [Difference(one, nought, spectrum, nought, exponent, _size(calm_y, exponent), even=False) for exponent in EXPONENTS]
+    models = [
+        Difference(one, nought, spectrum, nought, exponent, _size(calm_y, exponent), even=False)
+        for exponent in EXPONENTS
+    ]
     laws = [counts_law(noisy, clean, side, channel) for channel in range(len(spectrum))]
     if all(laws) and models[0].power.all():
         return [_counts(models[0], [law for law in laws if law], noisy)]
@@ -178,9 +203,14 @@ def _counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndar
     middle = np.median(strengths, axis=0)
     gain, dark, darkest = np.array([(law.gain, law.dark, law.darkest) for law in laws]).T
     drawn = fields(base.spectrum, DRAWN, np.random.default_rng(0))
-    shown = [np.quantile([fine_contrast(one[channel : channel + 1]) for one in drawn], CALM_SHARE) for channel in range(len(gain))]
+    shown = [
+        np.quantile([fine_contrast(one[channel : channel + 1]) for one in drawn], CALM_SHARE)
+        for channel in range(len(gain))
+    ]
     size = np.sqrt(np.array(shown) / gain) / middle
-    return replace(base, exponent=0.5, size=size, counts=True, dark=dark, darkest=darkest, strengths=strengths / middle)
+    return replace(
+        base, exponent=0.5, size=size, counts=True, dark=dark, darkest=darkest, strengths=strengths / middle
+    )
 
 
 def _calmest(planes: Sequence[np.ndarray]) -> list[FloatArray]:
@@ -192,7 +222,9 @@ def _calmest(planes: Sequence[np.ndarray]) -> list[FloatArray]:
 
 def level(y: np.ndarray, difference: Difference) -> FloatArray:
     """How much of n a clean image (..., C, H, W) of network units gets at each pixel."""
-    dark, darkest, size = (value.reshape(-1, 1, 1) for value in (difference.dark, difference.darkest, difference.size))
+    dark, darkest, size = (
+        value.reshape(-1, 1, 1) for value in (difference.dark, difference.darkest, difference.size)
+    )
     return np.asarray(np.maximum(y + dark, darkest) ** difference.exponent / size)
 
 
@@ -212,8 +244,12 @@ def restored(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[Floa
     most = [OUTLIER * plane.std((1, 2), keepdims=True) for plane in centered]
     cut = [np.clip(plane, -ends, ends) for plane, ends in zip(centered, most, strict=True)]
     found = power_spectrum(cut, spectrum.shape[-1])
-    gain = np.minimum(np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN)
-    finer = {shape: _resampled(gain, (2 * shape[0], 2 * shape[1])) for shape in {plane.shape[1:] for plane in cut}}
+    gain = np.minimum(
+        np.sqrt(spectrum / np.maximum(found, 1e-12 * max(float(spectrum.max()), 1e-300))), MOST_GAIN
+    )
+    finer = {
+        shape: _resampled(gain, (2 * shape[0], 2 * shape[1])) for shape in {plane.shape[1:] for plane in cut}
+    }
     return [_filtered(plane, finer[plane.shape[1:]]) for plane in cut]
 
 
@@ -250,12 +286,19 @@ def _octaves(power: FloatArray) -> FloatArray:
 
 def _size(clean: Sequence[np.ndarray], exponent: float) -> FloatArray:
     """Root mean square (C,) of max(y, DARKEST)^exponent."""
-    squares = [np.mean(np.maximum(plane, DARKEST) ** (2.0 * exponent), axis=(1, 2), dtype=np.float64) for plane in clean]
+    squares = [
+        np.mean(np.maximum(plane, DARKEST) ** (2.0 * exponent), axis=(1, 2), dtype=np.float64)
+        for plane in clean
+    ]
     return np.asarray(np.sqrt(np.mean(squares, axis=0)))
 
 
 def _unlikenesses(
-    models: Sequence[Difference], noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, seed: int
+    models: Sequence[Difference],
+    noisy: Sequence[np.ndarray],
+    clean: Sequence[np.ndarray],
+    side: int,
+    seed: int,
 ) -> list[float]:
     """Energy distance between blocks of the noisy windows and of clean windows with noise drawn from each model.
 
@@ -266,18 +309,26 @@ def _unlikenesses(
     real = np.concatenate([_features((window - offset) / gain) for window in windows(noisy, side)])
     made: list[list[FloatArray]] = [[] for _ in models]
     for window in windows(clean, side):
-        n = fields(first.spectrum, 1, rng)[0] + (first.spread * rng.standard_normal(len(first.spread)))[:, None, None]
+        n = (
+            fields(first.spectrum, 1, rng)[0]
+            + (first.spread * rng.standard_normal(len(first.spread)))[:, None, None]
+        )
         for model, found in zip(models, made, strict=True):
             noised = window + level(window, model) * n
             found.append(_features(np.clip(noised, -offset / gain, (1.0 - offset) / gain)))
     center, scale = real.mean(0), real.std(0) + 1e-12
     imitations = [np.concatenate(found) for found in made]
     ours, theirs = (rng.permutation(len(one))[:SAMPLE] for one in (real, imitations[0]))
-    return [energy_distance(((real - center) / scale)[ours], ((one - center) / scale)[theirs]) for one in imitations]
+    return [
+        energy_distance(((real - center) / scale)[ours], ((one - center) / scale)[theirs])
+        for one in imitations
+    ]
 
 
 def _features(window: FloatArray) -> FloatArray:
     """Brightness, log fine and log coarse contrast of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
     soft = smooth(window, 1.0)
     fine, coarse = window - soft, soft - smooth(window, 3.0)
-    return np.stack([of_blocks(window), np.log(of_blocks(fine**2) + 1e-9), np.log(of_blocks(coarse**2) + 1e-9)], axis=1)
+    return np.stack(
+        [of_blocks(window), np.log(of_blocks(fine**2) + 1e-9), np.log(of_blocks(coarse**2) + 1e-9)], axis=1
+    )

@@ -44,12 +44,21 @@ def growth(images: Sequence[np.ndarray], found: NoisePatches) -> Growth:
     """
     places, side = found.passed.places, found.pixels.shape[-1]
     places = places[spaced_indices(len(places), MEASURED)]
-    means = np.array([images[i][:, top : top + side, left : left + side].mean(axis=(1, 2)) for i, top, left in places.tolist()])
+    means = np.array(
+        [
+            images[i][:, top : top + side, left : left + side].mean(axis=(1, 2))
+            for i, top, left in places.tolist()
+        ]
+    )
     variances = cut(images, places, side).var(axis=(2, 3), dtype=np.float64)
     overlap = math.sqrt(max(1.0, len(places) / found.passed.apart(side)))
-    sample = np.concatenate([image.reshape(len(image), -1)[:, :: max(1, image[0].size // SAMPLED)] for image in images], axis=1)
+    sample = np.concatenate(
+        [image.reshape(len(image), -1)[:, :: max(1, image[0].size // SAMPLED)] for image in images], axis=1
+    )
     reach = np.subtract(*np.percentile(sample, [95, 5], axis=1))
-    noise = [_of_channel(means[:, c], variances[:, c], overlap, float(reach[c])) for c in range(means.shape[1])]
+    noise = [
+        _of_channel(means[:, c], variances[:, c], overlap, float(reach[c])) for c in range(means.shape[1])
+    ]
     ends = float(min(image.min() for image in images)), float(max(image.max() for image in images))
     dark, typical = np.percentile(means, [5, 50], axis=0)
     return Growth(noise, dark, typical, ends)

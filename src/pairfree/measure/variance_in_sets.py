@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.measure.variance_line import CLEAR, robust_line
-from pairfree.measure.windows import CALM_SHARE, CLIPPED_SHARE, MOST_WINDOWS, fine_contrast, of_blocks, windows
+from pairfree.measure.windows import (
+    CALM_SHARE,
+    CLIPPED_SHARE,
+    MOST_WINDOWS,
+    fine_contrast,
+    of_blocks,
+    windows,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -42,12 +49,16 @@ class CountsLaw:
             excess = fine - np.interp(bright, self.brightness, self.clean)
             ratio = excess / (self.gain * np.maximum(bright + self.dark, self.darkest))
             enough = len(bright) >= LEAST_BLOCKS
-            found.append(math.sqrt(max(float(np.quantile(ratio, CALM_SHARE)), LEAST_VARIANCE)) if enough else math.nan)
+            found.append(
+                math.sqrt(max(float(np.quantile(ratio, CALM_SHARE)), LEAST_VARIANCE)) if enough else math.nan
+            )
         known = [one for one in found if not math.isnan(one)]
         return np.nan_to_num(found, nan=float(np.median(known)) if known else 1.0)
 
 
-def counts_law(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, channel: int) -> CountsLaw | None:
+def counts_law(
+    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int, channel: int
+) -> CountsLaw | None:
     """How the fine contrast of a channel of planes (C, H, W), network units, grows with the brightness, in windows of ``side``; None where
     it does not grow, or not surely.
 
@@ -76,7 +87,9 @@ def _between(low: float, high: float, bright: FloatArray, fine: FloatArray) -> t
     return bright[inside], fine[inside]
 
 
-def blocks(planes: Sequence[np.ndarray], side: int, channel: int, most: int = 0) -> tuple[FloatArray, FloatArray]:
+def blocks(
+    planes: Sequence[np.ndarray], side: int, channel: int, most: int = 0
+) -> tuple[FloatArray, FloatArray]:
     """Brightness and fine contrast of a channel's blocks that are not clipped, in at most ``most`` windows (0: MOST_WINDOWS)."""
     bright, fine = [np.zeros(0)], [np.zeros(0)]
     for window in windows(planes, side, most):

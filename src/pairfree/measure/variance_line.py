@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.errors import InputError
-from pairfree.measure.level import MIN_SIDE_PX, PATCHES_PER_EIGENVALUE, patch_side, smooth_variance, take_patches
+from pairfree.measure.level import (
+    MIN_SIDE_PX,
+    PATCHES_PER_EIGENVALUE,
+    patch_side,
+    smooth_variance,
+    take_patches,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -52,7 +58,9 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     Source        Chen, Zhu, Heng, ICCV 2015, applied in bins of brightness
     """
     if min(image.shape) < MIN_SIDE_PX:
-        raise InputError(f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {image.shape}")
+        raise InputError(
+            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {image.shape}"
+        )
     side = patch_side(*image.shape)
     patches = take_patches(image, side)
     means = patches.mean((1, 2))
@@ -83,7 +91,9 @@ def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
         spread = float(np.sum(weight * (x - center) ** 2))
         slope = float(np.sum(weight * (x - center) * y) / spread)
         intercept = float(np.average(y, weights=weight) - slope * center)
-        relative = 1.0 / np.maximum(slope * x + intercept, least)  # variances scatter in proportion to what they should be
+        relative = 1.0 / np.maximum(
+            slope * x + intercept, least
+        )  # variances scatter in proportion to what they should be
         residual = np.abs(y - slope * x - intercept) * relative
         weight = relative**2 / np.maximum(residual, 1e-3)
     scatter = np.sqrt(np.sum(weight**2 * (x - center) ** 2 * (residual / relative) ** 2)) / spread

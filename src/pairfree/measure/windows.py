@@ -53,7 +53,9 @@ def power_spectrum(planes: Sequence[np.ndarray], side: int) -> FloatArray:
     for window in windows(planes, side):
         total += np.abs(np.fft.fft2((window - window.mean((1, 2), keepdims=True)) * taper)) ** 2
         count += 1
-    return np.asarray(ndimage.gaussian_filter(total / (count * side**2), (0.0, SMOOTHING_BINS, SMOOTHING_BINS), mode="wrap"))
+    return np.asarray(
+        ndimage.gaussian_filter(total / (count * side**2), (0.0, SMOOTHING_BINS, SMOOTHING_BINS), mode="wrap")
+    )
 
 
 def smooth(window: FloatArray, px: float) -> FloatArray:
@@ -64,7 +66,9 @@ def of_blocks(values: FloatArray) -> FloatArray:
     """Means (N,) of the blocks of a window (C, S, S), over all channels."""
     side = max(1, values.shape[-1] // BLOCK_PX)
     px = values.shape[-1] // side
-    return np.asarray(values[:, : side * px, : side * px].reshape(-1, side, px, side, px).mean((0, 2, 4)).ravel())
+    return np.asarray(
+        values[:, : side * px, : side * px].reshape(-1, side, px, side, px).mean((0, 2, 4)).ravel()
+    )
 
 
 def fine_contrast(window: FloatArray) -> FloatArray:

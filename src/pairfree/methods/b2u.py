@@ -14,7 +14,9 @@ from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid
 from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
-def revisible_loss(hidden: Tensor, visible: Tensor, y: Tensor, mask: Tensor, weight: float, eta: float = 1.0) -> Tensor:
+def revisible_loss(
+    hidden: Tensor, visible: Tensor, y: Tensor, mask: Tensor, weight: float, eta: float = 1.0
+) -> Tensor:
     r"""Blind prediction and visible prediction, taken together, must match the noisy image.
 
     Noise model   y = x + n, E[n | x] = 0, n independent between pixels
@@ -54,9 +56,13 @@ class B2UConfig(SingleConfig):
         super().__post_init__()
         problems = mask_problems(self.mask_width, self.patch_px)
         if not 1 <= self.masks <= self.mask_width**2:
-            problems.append(f"masks = {self.masks} must lie in 1..{self.mask_width**2}, the phases of the grid")
+            problems.append(
+                f"masks = {self.masks} must lie in 1..{self.mask_width**2}, the phases of the grid"
+            )
         if self.predicts == "residual":
-            problems.append("a network that predicts the residual keeps the noise: give predict=image, and --init of a run that has it")
+            problems.append(
+                "a network that predicts the residual keeps the noise: give predict=image, and --init of a run that has it"
+            )
         if min(self.weight, self.weight_end, self.eta) < 0 or not 0 <= self.ramp_from < 1:
             problems.append("weight, weight_end and eta must not be negative, ramp_from must lie in [0, 1)")
         if problems:
@@ -97,7 +103,13 @@ class B2U(SingleNetwork):
     assumption = "noise is zero-mean and independent between pixels"
     config: B2UConfig
 
-    def __init__(self, config: B2UConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: B2UConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         self.revisible = Revisible(self.net, config.mask_width, config.weight_end)
 
@@ -112,7 +124,9 @@ class B2U(SingleNetwork):
         many, seen = (one.repeat_interleave(config.masks, 0) for one in (y, visible))
         mask = grid_mask(many.shape, config.mask_width, phases.flatten())
         weight = ramped(at.progress, config)
-        return self.descend(revisible_loss(self.f(fill(many, mask)), seen, many, mask, weight, config.eta), at)
+        return self.descend(
+            revisible_loss(self.f(fill(many, mask)), seen, many, mask, weight, config.eta), at
+        )
 
 
 def ramped(progress: float, config: B2UConfig) -> float:

@@ -26,10 +26,14 @@ class Needs(enum.Enum):
 
     NOISY = "noisy files only"
     CLEAN = "an unpaired clean set of other scenes (--clean)"
-    CLEAN_AND_NOISE = "an unpaired clean set of other scenes (--clean) and images of the noise alone (--noise-images)"
+    CLEAN_AND_NOISE = (
+        "an unpaired clean set of other scenes (--clean) and images of the noise alone (--noise-images)"
+    )
     TARGET_CLEAN = "the clean partner of each noisy file (--target)"
     TARGET_NOISY = "a second, independent noisy copy of each file (--target)"
-    ESTIMATE_AND_NOISE = "a rough estimate of each file (--target) and images of the noise alone (--noise-images)"
+    ESTIMATE_AND_NOISE = (
+        "a rough estimate of each file (--target) and images of the noise alone (--noise-images)"
+    )
 
     @property
     def target(self) -> bool:
@@ -157,7 +161,9 @@ class Method(ABC):
 
     def no_disagreement(self) -> ConfigError:
         """What to raise where a method with one denoiser is asked for its disagreement."""
-        return ConfigError(f"method {self.key} has one denoiser, so there is no disagreement to show; iscl has two")
+        return ConfigError(
+            f"method {self.key} has one denoiser, so there is no disagreement to show; iscl has two"
+        )
 
     def disagreement(self, x: Tensor) -> Tensor:
         """|one denoiser - the other|, (B, C, H, W) network units -> same shape. ConfigError for a method with one denoiser."""
@@ -187,7 +193,9 @@ class Method(ABC):
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
-                    found[f"opt/{name}/{index}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+                    found[f"opt/{name}/{index}/{key}"] = (
+                        value if isinstance(value, Tensor) else torch.tensor(value)
+                    )
         return found
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
@@ -211,7 +219,9 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf) -> None:
+def update(
+    optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf
+) -> None:
     """One optimiser step that refuses a non-finite loss or gradient before the weights change; of several processes, on the mean of theirs.
 
     max_norm    the joint gradient norm is scaled down to this
@@ -226,7 +236,9 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str,
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     if not bool(torch.isfinite(norm + value)):
         what = "gradient" if bool(torch.isfinite(value)) else "loss"
-        raise DivergedError(f"non-finite {what} at step {at.step} ({at.stage}) in network {network!r}; weights left unchanged")
+        raise DivergedError(
+            f"non-finite {what} at step {at.step} ({at.stage}) in network {network!r}; weights left unchanged"
+        )
     optimizer.step()
 
 
@@ -269,6 +281,10 @@ def require(value: Part | None, what: str) -> Part:
 
 def check_positive(owner: str, values: Iterable[tuple[str, Any]]) -> None:
     """All problems of a config in one message."""
-    bad = [f"{name} = {value}" for name, value in values if not (isinstance(value, int | float) and math.isfinite(value) and value > 0)]
+    bad = [
+        f"{name} = {value}"
+        for name, value in values
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0)
+    ]
     if bad:
         raise ConfigError(f"{owner}: must be positive: " + ", ".join(bad))

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from pairfree.errors import ConfigError, MissingPackageError
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
-from pairfree.measure.variance_line import PoissonGaussian, estimate_poisson_gaussian, stabilised, unstabilised
+from pairfree.measure.variance_line import (
+    PoissonGaussian,
+    estimate_poisson_gaussian,
+    stabilised,
+    unstabilised,
+)
 from pairfree.methods.base import Needs
 from pairfree.methods.parts.one_image import Untrained
 
@@ -39,7 +44,9 @@ class BM3DConfig:
         if not self.sigma >= 0:
             raise ConfigError(f"bm3d: sigma = {self.sigma} must be 0 (estimate) or positive")
         if self.stabilise and self.sigma > 0:
-            raise ConfigError("bm3d: give sigma or stabilise, not both: stabilised noise has a level of its own")
+            raise ConfigError(
+                "bm3d: give sigma or stabilise, not both: stabilised noise has a level of its own"
+            )
 
 
 PRESETS = {"cpu": BM3DConfig(), "paper": BM3DConfig()}
@@ -62,7 +69,9 @@ class BM3DNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.cpu().double().numpy()
-        done = [bm3d_stabilised(image) if self.stabilise else bm3d_image(image, self.sigma) for image in images]
+        done = [
+            bm3d_stabilised(image) if self.stabilise else bm3d_image(image, self.sigma) for image in images
+        ]
         return torch.from_numpy(np.stack(done).astype(np.float32)).to(x.device)
 
 
@@ -74,12 +83,16 @@ def bm3d_image(image: np.ndarray, sigma: float = 0.0) -> np.ndarray:
     # Departs from the paper: The noise level is estimated where none is given; the paper takes it as known.
     levels = [max(sigma or _estimated(plane), LEAST_SIGMA) for plane in image]
     height, width = image.shape[1:]
-    grown = np.pad(image, ((0, 0), (0, max(0, GROWN_PX - height)), (0, max(0, GROWN_PX - width))), mode="edge")
+    grown = np.pad(
+        image, ((0, 0), (0, max(0, GROWN_PX - height)), (0, max(0, GROWN_PX - width))), mode="edge"
+    )
     grey, colour = _package()
     if _has_colours(grown):
         done = np.moveaxis(colour(np.moveaxis(grown, 0, -1), levels), -1, 0)
     else:
-        done = np.stack([np.reshape(grey(plane, level), plane.shape) for plane, level in zip(grown, levels, strict=True)])
+        done = np.stack(
+            [np.reshape(grey(plane, level), plane.shape) for plane, level in zip(grown, levels, strict=True)]
+        )
     return np.asarray(done[:, :height, :width])
 
 
@@ -99,11 +112,15 @@ def bm3d_stabilised(image: np.ndarray) -> np.ndarray:
     noises = [_poisson_gaussian(plane) for plane in image]
     if all(noise.gain == 0 for noise in noises):
         return bm3d_image(image)
-    if len(image) > 1 and any(noise.gain == 0 and noise.floor <= 0 for noise in noises):  # nothing to mix with a channel without noise
+    if len(image) > 1 and any(
+        noise.gain == 0 and noise.floor <= 0 for noise in noises
+    ):  # nothing to mix with a channel without noise
         return np.concatenate([bm3d_stabilised(plane[None]) for plane in image])
     even = [stabilised(p, n) if n.gain > 0 else p / n.floor**0.5 for p, n in zip(image, noises, strict=True)]
     done = bm3d_image(np.stack(even), 1.0)
-    return np.stack([unstabilised(p, n) if n.gain > 0 else p * n.floor**0.5 for p, n in zip(done, noises, strict=True)])
+    return np.stack(
+        [unstabilised(p, n) if n.gain > 0 else p * n.floor**0.5 for p, n in zip(done, noises, strict=True)]
+    )
 
 
 def _poisson_gaussian(plane: np.ndarray) -> PoissonGaussian:
@@ -125,12 +142,16 @@ class BM3D(Untrained):
     title = "BM3D"
     needs = Needs.NOISY
     citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
-    assumption = (
-        "white noise, Gaussian of one level, or with stabilise Poisson-Gaussian; levels are estimated for each image where none is given"
-    )
+    assumption = "white noise, Gaussian of one level, or with stabilise Poisson-Gaussian; levels are estimated for each image where none is given"
     config: BM3DConfig
 
-    def __init__(self, config: BM3DConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: BM3DConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         _package()
         self.refuse(net)
         self.config = config

@@ -89,7 +89,11 @@ def recombination_loss(parts: Parts, found: list[Parts]) -> Tensor:
     total = torch.zeros((), device=parts.clean.device)
     for one, (a, b) in zip(found, SIGNS, strict=True):
         total = total + F.mse_loss(one.clean, parts.clean)
-        total = total + F.mse_loss(one.dependent, a * parts.dependent) + F.mse_loss(one.independent, b * parts.independent)
+        total = (
+            total
+            + F.mse_loss(one.dependent, a * parts.dependent)
+            + F.mse_loss(one.independent, b * parts.independent)
+        )
     return total
 
 
@@ -133,11 +137,16 @@ class CVFSIDConfig(SingleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in ("noise_width", "noise_body", "noise_head")])
+        check_positive(
+            type(self).__name__,
+            [(name, getattr(self, name)) for name in ("noise_width", "noise_body", "noise_head")],
+        )
         if not 0 <= self.smooth_share < 1:
             raise ConfigError(f"cvf-sid: smooth_share = {self.smooth_share} must lie in [0, 1)")
         if self.recombined < 0 or self.patch_px < WINDOW_PX:
-            raise ConfigError(f"cvf-sid: recombined = {self.recombined} must not be negative, patch_px at least {WINDOW_PX}")
+            raise ConfigError(
+                f"cvf-sid: recombined = {self.recombined} must not be negative, patch_px at least {WINDOW_PX}"
+            )
 
 
 # Departs from the paper: The strength of the noise is taken from the windows of the patch, not of the whole image; patches are not framed
@@ -173,7 +182,13 @@ class CVFSID(SingleNetwork):
     assumption = "noise is zero-mean and independent between pixels; a part of it may follow the signal"
     config: CVFSIDConfig
 
-    def __init__(self, config: CVFSIDConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: CVFSIDConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         made = NoiseParts(channels, config.noise_width, config.noise_body, config.noise_head)
         self.noise = placed(made, torch.device(device))
@@ -192,11 +207,20 @@ class CVFSID(SingleNetwork):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         y = batch.noisy
         parts = self.apart(y)
-        images = [parts.clean, composed(parts, 1, 0), parts.independent, *(composed(parts, a, b) for a, b in SIGNS)]
+        images = [
+            parts.clean,
+            composed(parts, 1, 0),
+            parts.independent,
+            *(composed(parts, a, b) for a, b in SIGNS),
+        ]
         many = self.apart(torch.cat(images))
         each = [Parts(*one) for one in zip(*(part.split(len(y)) for part in many), strict=True)]
         loss = F.mse_loss(composed(parts), y) + identity_loss(parts, *each[:3]) + zero_loss(*each[:3])
         share = self.config.smooth_share
         deviation = smooth_deviation(y, share) if share else window_deviation(y)
-        loss = loss + spread_loss(parts, deviation) + self.config.recombined * recombination_loss(parts, each[3:])
+        loss = (
+            loss
+            + spread_loss(parts, deviation)
+            + self.config.recombined * recombination_loss(parts, each[3:])
+        )
         return self.descend(loss, at)

@@ -36,7 +36,9 @@ def noise_rms(y: Tensor) -> float:
     if min(y.shape[-2:]) < MIN_SIDE_PX:
         return 0.0
     planes = y[0].cpu().double().numpy()
-    return float(np.sqrt(np.mean([estimate_poisson_gaussian(plane).variance(plane).mean() for plane in planes])))
+    return float(
+        np.sqrt(np.mean([estimate_poisson_gaussian(plane).variance(plane).mean() for plane in planes]))
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class DIPFit(Fit):
         channels, height, width = y.shape[1:]
         net = fresh(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed)
         super().__init__(y, seed, config, placed(net, y.device))
-        self.z = 0.1 * torch.rand(1, config.inputs, height, width, generator=self.rng(0, "input"), device=y.device)
+        self.z = 0.1 * torch.rand(
+            1, config.inputs, height, width, generator=self.rng(0, "input"), device=y.device
+        )
         self.average = self.made = torch.zeros_like(y)
         self.enough = config.discrepancy * noise_rms(y) if config.discrepancy else 0.0
 
@@ -95,8 +99,14 @@ class DIPFit(Fit):
     def step(self, at: At) -> None:
         super().step(at)
         late = at.step - WARM_STEPS
-        self.average = torch.lerp(self.average, self.made, 1.0 if late <= 0 else max(self.config.smoothing, 1.0 / (late + 1)))
-        self.settled = self.enough > 0 and late >= 0 and float(reconstruction_loss(self.average, self.y)) <= self.enough**2
+        self.average = torch.lerp(
+            self.average, self.made, 1.0 if late <= 0 else max(self.config.smoothing, 1.0 / (late + 1))
+        )
+        self.settled = (
+            self.enough > 0
+            and late >= 0
+            and float(reconstruction_loss(self.average, self.y)) <= self.enough**2
+        )
 
     def result(self, tell: Callable[[float], None] = lambda share: None, until: float = math.inf) -> Tensor:
         return self.average
@@ -113,9 +123,19 @@ class DIP(OneImageMethod):
     )
     config: DIPConfig
 
-    def __init__(self, config: DIPConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: DIPConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, 2**config.levels, lambda y, seed: DIPFit(y, seed, config), device, net)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        return (self.citation, *[MUON] * bool(self.config.muon_ratio), *[DISCREPANCY] * bool(self.config.discrepancy))
+        return (
+            self.citation,
+            *[MUON] * bool(self.config.muon_ratio),
+            *[DISCREPANCY] * bool(self.config.discrepancy),
+        )

@@ -38,7 +38,9 @@ PRESETS = {
     "cpu": DnCNNBConfig(),
     # Departs from the paper: `paper`: 17 layers, Adam, patches of 64 px and the schedule of the IDDP tables instead of 20 layers, SGD and
     # 50 px.
-    "paper": DnCNNBConfig(**{**PUBLISHED, "net": "dncnn"}, patch_px=64, batch_size=128, lr=1e-3, steps=200_000),
+    "paper": DnCNNBConfig(
+        **{**PUBLISHED, "net": "dncnn"}, patch_px=64, batch_size=128, lr=1e-3, steps=200_000
+    ),
 }
 
 
@@ -53,6 +55,8 @@ class DnCNNB(SingleNetwork):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         clean = require(batch.clean, self.needs.value)
         rng = at.rng("noise", clean.device)
-        sigma = self.config.largest_sigma * torch.rand(len(clean), 1, 1, 1, generator=rng, device=clean.device)
+        sigma = self.config.largest_sigma * torch.rand(
+            len(clean), 1, 1, 1, generator=rng, device=clean.device
+        )
         noisy = clean + sigma * torch.randn(clean.shape, generator=rng, device=clean.device)
         return self.descend(supervised_loss(self.f(noisy), clean), at)

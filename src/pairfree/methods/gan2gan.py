@@ -20,7 +20,13 @@ from pairfree.measure.smooth_areas import NoisePatches
 from pairfree.measure.variance_in_patches import growth
 from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.parts.even_noise import EvenNoise
-from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.parts.imitation import (
+    GENERATIVE,
+    PUBLISHED,
+    Imitation,
+    ImitationConfig,
+    wasserstein_loss,
+)
 from pairfree.methods.parts.rounds import Rounds, g2g_loss
 from pairfree.methods.parts.single import run
 from pairfree.methods.parts.unpaired import constant
@@ -38,7 +44,9 @@ def cycle_loss(z: Tensor, z_again: Tensor) -> Tensor:
     return torch.mean(torch.abs(z - z_again))
 
 
-def generator_loss(judged_noise: Tensor, judged_noisy: Tensor, cycle: Tensor, weights: tuple[float, float, float]) -> Tensor:
+def generator_loss(
+    judged_noise: Tensor, judged_noisy: Tensor, cycle: Tensor, weights: tuple[float, float, float]
+) -> Tensor:
     r"""What g1, g2 and g3 minimise: of alpha L_n + beta L_Z + gamma L_cyc, the part that depends on them.
 
     Equation                    - alpha E[f1(g1(r))] - beta E[f2(g2(Z) + g1(r))] + gamma L_cyc
@@ -91,7 +99,10 @@ class GAN2GANConfig(ImitationConfig):
     rough_width: int = 64
 
     def own_problems(self) -> list[str]:
-        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in ("iterations", "recorruption", "rough_width")])
+        check_positive(
+            type(self).__name__,
+            [(name, getattr(self, name)) for name in ("iterations", "recorruption", "rough_width")],
+        )
         problems = []
         if self.start not in ("g2", "z", "recorrupted"):
             problems.append(f"start = {self.start!r} must be g2, z or recorrupted")
@@ -108,7 +119,14 @@ PRESETS = {
     # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; the first estimate is that of a denoiser
     # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; where the noise grows with the brightness,
     # all is learned on intensities in which it does not; network, optimiser and precision are those of every method's `cpu` preset.
-    "cpu": GAN2GANConfig(generator="copula", start="recorrupted", iterations=2, second_copy=False, from_scratch=False, stabilise=True),
+    "cpu": GAN2GANConfig(
+        generator="copula",
+        start="recorrupted",
+        iterations=2,
+        second_copy=False,
+        from_scratch=False,
+        stabilise=True,
+    ),
     # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
     # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only; 20,000 noise patches of any data,
     # where the paper has 40,000 of micrographs.
@@ -149,12 +167,16 @@ class GAN2GAN(Imitation):
     title = "GAN2GAN"
     needs = Needs.NOISY
     citation = "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, ICLR 2021, arXiv:1905.10488"
-    assumption = (
-        "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset cpu grow with the brightness"
-    )
+    assumption = "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset cpu grow with the brightness"
     config: GAN2GANConfig
 
-    def __init__(self, config: GAN2GANConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: GAN2GANConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         self.rounds = Rounds(self.net, self.precision)
         self.networks["previous"] = self.rounds.previous
@@ -172,7 +194,9 @@ class GAN2GAN(Imitation):
 
     def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         generators, critics = super().generative_networks(channels)
-        self.g2 = placed(RoughDenoiser(channels, self.config.rough_width, bounded=self.config.bounded), self.place)
+        self.g2 = placed(
+            RoughDenoiser(channels, self.config.rough_width, bounded=self.config.bounded), self.place
+        )
         self.g3 = placed(DnCNN(channels, self.config.rough_width), self.place)
         self.f2 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
         return {**generators, "g2": self.g2, "g3": self.g3}, {**critics, "f2": self.f2}
@@ -241,8 +265,12 @@ class GAN2GAN(Imitation):
         if at.stage_step == 0:
             self._begin_round(at)
         estimate = self._estimated(batch.noisy, at)
-        target = estimate + self.noise_like(estimate, "first copy", at) if self.config.second_copy else estimate
-        return self.descend(g2g_loss(self.f(estimate + self.noise_like(estimate, "second copy", at)), target), at)
+        target = (
+            estimate + self.noise_like(estimate, "first copy", at) if self.config.second_copy else estimate
+        )
+        return self.descend(
+            g2g_loss(self.f(estimate + self.noise_like(estimate, "second copy", at)), target), at
+        )
 
     def _turned_like(self, batch: Batch, noise: Tensor, at: At) -> Tensor:
         """Noise (B, C, P, P) under the symmetries of the batch's patches: scan lines of a transposed patch run along columns."""
@@ -254,7 +282,9 @@ class GAN2GAN(Imitation):
     def _upright(self, batch: Batch, at: At) -> Tensor:
         """The batch's patches as they lie in the images, as the noise was cut out: the critics must not tell noise by its direction."""
         pool, px = self.prepared(self.data).noisy, self.config.made_px
-        places = pool.draw(at.seed, at.step, len(batch.noisy))[: processes.own_share(self.config.generative_batch)]
+        places = pool.draw(at.seed, at.step, len(batch.noisy))[
+            : processes.own_share(self.config.generative_batch)
+        ]
         return pool.gather(places, augment=False)[..., :px, :px]
 
     def _generative_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
@@ -272,7 +302,9 @@ class GAN2GAN(Imitation):
         with constant(self.f1, self.f2):
             judged_noisy = self.f2(rough + made) if config.beta > 0 else torch.zeros(())
             cycle = cycle_loss(z, self.g3(rough)) if config.gamma > 0 else torch.zeros(())
-            loss = generator_loss(self.f1(made), judged_noisy, cycle, (config.alpha, config.beta, config.gamma))
+            loss = generator_loss(
+                self.f1(made), judged_noisy, cycle, (config.alpha, config.beta, config.gamma)
+            )
         self.teach_generators(loss, at)
         return {"loss": loss.detach(), "critics": judged, "noise std": made.detach().std()}
 
@@ -291,7 +323,12 @@ class GAN2GAN(Imitation):
         first = self._is_first(at)
         if first and self.config.start == "z":
             return z
-        return self.rounds.estimated(self.prepared(self.data).noisy, z, at, self._rough if first and self.config.start == "g2" else None)
+        return self.rounds.estimated(
+            self.prepared(self.data).noisy,
+            z,
+            at,
+            self._rough if first and self.config.start == "g2" else None,
+        )
 
     @torch.no_grad()
     def _rough(self, x: Tensor) -> Tensor:

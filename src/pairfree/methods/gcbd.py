@@ -12,7 +12,13 @@ from pairfree.data.patches import Batch
 from pairfree.data.unpaired import intensity_problems
 from pairfree.methods.base import At, Needs, Stage, require
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig, wasserstein_loss
+from pairfree.methods.parts.imitation import (
+    GENERATIVE,
+    PUBLISHED,
+    Imitation,
+    ImitationConfig,
+    wasserstein_loss,
+)
 from pairfree.methods.parts.unpaired import constant
 
 
@@ -51,20 +57,22 @@ class GCBD(Imitation):
     title = "GCBD"
     needs = Needs.CLEAN
     citation = "Chen et al., Image blind denoising with generative adversarial network based noise modeling, CVPR 2018"
-    assumption = (
-        "noise is zero-mean, additive and independent of the image, some areas are smooth; both sets show the same kind of structures"
-    )
+    assumption = "noise is zero-mean, additive and independent of the image, some areas are smooth; both sets show the same kind of structures"
     config: GCBDConfig
 
     def stages(self) -> tuple[Stage, ...]:
         if self.config.generator == "copula":
             return (Stage("train", 1.0),)
-        return Stage(GENERATIVE, self.config.generative_share), Stage("train", 1.0 - self.config.generative_share)
+        return Stage(GENERATIVE, self.config.generative_share), Stage(
+            "train", 1.0 - self.config.generative_share
+        )
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         clean = require(batch.clean, self.needs.value)
         if at.stage == GENERATIVE:
-            return self._generative_step(min(len(clean), processes.own_share(self.config.generative_batch)), at)
+            return self._generative_step(
+                min(len(clean), processes.own_share(self.config.generative_batch)), at
+            )
         return self.descend(supervised_loss(self.f(clean + self.noise_like(clean, "noise", at)), clean), at)
 
     def _generative_step(self, count: int, at: At) -> dict[str, Tensor]:

@@ -50,7 +50,9 @@ def leverage(denoised: Tensor, probed: Tensor, probe: Tensor) -> Tensor:
     Returns     (B, 1, 1, 1), unbiased where F is linear over the probe's size
     Source      Ramani, Blu, Unser, IEEE TIP 17(9), 2008, eq. 13
     """
-    return torch.mean(probe * (probed - denoised), (1, 2, 3), keepdim=True) / torch.mean(probe**2, (1, 2, 3), keepdim=True)
+    return torch.mean(probe * (probed - denoised), (1, 2, 3), keepdim=True) / torch.mean(
+        probe**2, (1, 2, 3), keepdim=True
+    )
 
 
 def blur(y: Tensor, kernel_px: int) -> Tensor:
@@ -60,7 +62,9 @@ def blur(y: Tensor, kernel_px: int) -> Tensor:
     return F.avg_pool2d(F.pad(y, (reach,) * 4, mode="reflect"), kernel_px, stride=1)
 
 
-def iddp_loss(denoised: Tensor, blurred: Tensor, denoised2: Tensor, prior: Tensor, alpha: float, beta: float) -> Tensor:
+def iddp_loss(
+    denoised: Tensor, blurred: Tensor, denoised2: Tensor, prior: Tensor, alpha: float, beta: float
+) -> Tensor:
     r"""Implicit deep denoiser prior: the twice-denoised image must equal its prior.
 
     Noise model   y = x + n, E[n | x] = 0, n independent between pixels, its size may depend on x.
@@ -119,7 +123,9 @@ class IDDPConfig(SingleConfig):
         if self.prior_batch < 0:
             problems.append(f"prior_batch = {self.prior_batch} must not be negative")
         if not self.stop_gradient and (self.turnovers > 0 or self.leverage > 0):
-            problems.append("stop_gradient = false needs turnovers = 0 and leverage = 0: gradients cannot reach an averaged prior")
+            problems.append(
+                "stop_gradient = false needs turnovers = 0 and leverage = 0: gradients cannot reach an averaged prior"
+            )
         if self.patch_px % 2:
             problems.append(f"patch_px = {self.patch_px} must be even")
         if self.blur_px // 2 >= self.patch_px:
@@ -148,7 +154,16 @@ PRESETS = {
     # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `ShuffleUNet` predicts the residual; Muon takes
     # Adam's place for the inner kernels; batches of 4, gradients limited to a joint norm of 1, bfloat16 convolutions where they are
     # faster.
-    "cpu": IDDPConfig(patch_px=128, alpha=0.0, warm_share=0.45, turnovers=0.5, window=0.1, leverage=0.5, constant_lr=0.5, prior_batch=4),
+    "cpu": IDDPConfig(
+        patch_px=128,
+        alpha=0.0,
+        warm_share=0.45,
+        turnovers=0.5,
+        window=0.1,
+        leverage=0.5,
+        constant_lr=0.5,
+        prior_batch=4,
+    ),
     "paper": _PAPER,
     "paper-200k": IDDPConfig(**{**vars(_PAPER), "steps": 200_000}),
 }
@@ -162,7 +177,13 @@ class IDDP(SingleNetwork):
     assumption = "noise is zero-mean and independent between pixels; its size may depend on the signal"
     config: IDDPConfig
 
-    def __init__(self, config: IDDPConfig, channels: int, device: torch.device | str = "cpu", net: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: IDDPConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: torch.nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         # Departs from the paper: `cpu`: the prior is a slow running average of the network's weights.
         if config.turnovers > 0:
@@ -190,11 +211,19 @@ class IDDP(SingleNetwork):
             logged = self.descend(neighbor_risk(self, batch.noisy, ramped(at.progress), at), at)
             self._follow(1.0, 1.0)
             return logged
-        noisy = batch.noisy[: processes.own_share(self.config.prior_batch)] if self.config.prior_batch else batch.noisy
+        noisy = (
+            batch.noisy[: processes.own_share(self.config.prior_batch)]
+            if self.config.prior_batch
+            else batch.noisy
+        )
         loss = self.risk(noisy, at)
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
-        logged = self.descend(loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None)
-        self._follow(self.config.turnovers / at.stage_steps, 1.0 / max(1.0, self.config.window * at.stage_steps))
+        logged = self.descend(
+            loss, at, self.config.lr * self.config.constant_lr if self.config.constant_lr > 0 else None
+        )
+        self._follow(
+            self.config.turnovers / at.stage_steps, 1.0 / max(1.0, self.config.window * at.stage_steps)
+        )
         return logged
 
     def _follow(self, prior_rate: float, average_rate: float) -> None:

@@ -16,7 +16,16 @@ from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
 from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
 from pairfree.methods.parts.averages import SWA, Lookahead
 from pairfree.methods.parts.transplant import Transplant
-from pairfree.methods.parts.unpaired import Bounded, UnpairedMethod, constant, grid_loss, inside, local_mean, settle, vital_signs
+from pairfree.methods.parts.unpaired import (
+    Bounded,
+    UnpairedMethod,
+    constant,
+    grid_loss,
+    inside,
+    local_mean,
+    settle,
+    vital_signs,
+)
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
 from pairfree.nets.blocks import channels_last, clip, placed, total_stride
 from pairfree.nets.iscl import Critic
@@ -61,7 +70,9 @@ def identity_loss(x: Tensor, x_kept: Tensor, y: Tensor, y_kept: Tensor) -> Tenso
     return torch.mean(torch.abs(x - x_kept)) + torch.mean(torch.abs(y - y_kept))
 
 
-def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor, agreement: float = 1.0) -> Tensor:
+def bypass_loss(
+    denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor, agreement: float = 1.0
+) -> Tensor:
     r"""The denoiser must agree with the extractor, on noisy images and on clean ones with extracted noise.
 
     Noise model    x = y' + n(y'), anything that H can learn to extract; neither zero-mean nor independent
@@ -133,7 +144,9 @@ class Ensemble(nn.Module):
     match    applied to x before both; the identity in the paper
     """
 
-    def __init__(self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module | None = None) -> None:
+    def __init__(
+        self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.denoise, self.extract, self.gamma, self.match = denoise, extract, gamma, match
         self.stride = int(getattr(denoise, "stride", 1))
@@ -228,34 +241,60 @@ class ISCL(UnpairedMethod):
     title = "ISCL (interdependent self-cooperative learning)"
     needs = Needs.CLEAN
     citation = "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, IEEE TMI 2021, arXiv:2102.09858"
-    assumption = "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
+    assumption = (
+        "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
+    )
     config: ISCLConfig
 
-    def __init__(self, config: ISCLConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: ISCLConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, device, net)
         self.F, self.G = (placed(translator(config, channels), self.place) for _ in range(2))
-        self.D_X = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
-        self.D_Y = placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
+        self.D_X = placed(
+            Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place
+        )
+        self.D_Y = placed(
+            Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place
+        )
         self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
-        self.networks = {"F": self.F, "G": self.G, "D_X": self.D_X, "D_Y": self.D_Y, "F_swa": self.F_swa, "G_swa": self.G_swa}
+        self.networks = {
+            "F": self.F,
+            "G": self.G,
+            "D_X": self.D_X,
+            "D_Y": self.D_Y,
+            "F_swa": self.F_swa,
+            "G_swa": self.G_swa,
+        }
         self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
         if config.extract:
             self.H = placed(extractor(config, channels), self.place)
             self.networks["H"] = self.H
             self.leashes["H"] = self._leash("H")
-        self.trained = [self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks]
+        self.trained = [
+            self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks
+        ]
         self.transplant: Transplant | None = None
         if config.start > 0:
             self.transplant = Transplant(self.H, channels, self._fixed).to(self.place)
             self.networks["noise"] = self.transplant
         # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
-        self.ensemble = Ensemble(self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma, self.transplant)
+        self.ensemble = Ensemble(
+            self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma, self.transplant
+        )
         self.bounded = Bounded(self.ensemble)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
         # neither. Patches are flipped and turned for all data, in the paper for electron micrographs.
-        made = {"F, G": optimizer(self.config, self.F, self.G), "D_X, D_Y": radam(self.config, self.D_X, self.D_Y)}
+        made = {
+            "F, G": optimizer(self.config, self.F, self.G),
+            "D_X, D_Y": radam(self.config, self.D_X, self.D_Y),
+        }
         return {**made, "H": optimizer(self.config, self.H)} if self.config.extract else made
 
     def _leash(self, name: str) -> Lookahead:
@@ -280,7 +319,9 @@ class ISCL(UnpairedMethod):
         drop_statistics(*self.trained)
         imitated = None
         if self.transplant is not None:
-            self.transplant.renew(self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS))
+            self.transplant.renew(
+                self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS)
+            )
             x = self.transplant(self.transplant.upright(x, at))
             imitated = self.transplant.noised(y, at)
             if at.stage == START:
@@ -289,7 +330,14 @@ class ISCL(UnpairedMethod):
         if imitated is None and noise is not None:
             imitated = y + noise.detach()
         source = y if self.transplant is None else require(imitated, "noise")
-        seen = Seen(x, y, self._run(self.F, x), self._run(self.G, source), None if noise is None else noise.detach(), imitated)
+        seen = Seen(
+            x,
+            y,
+            self._run(self.F, x),
+            self._run(self.G, source),
+            None if noise is None else noise.detach(),
+            imitated,
+        )
 
         loss = self._generators_loss(seen, at)
         update(self.optimizers["F, G"], loss, at, "F, G")
@@ -352,9 +400,13 @@ class ISCL(UnpairedMethod):
         nested = cycle_loss(x, self._run(self.G, back), y, self._run(self.F, forth))
         if config.bypass and seen.noise is not None and seen.imitated is not None:
             again = self._run(self.F, seen.imitated)
-            nested = nested + bypass_loss(seen.denoised, without_noise(x, seen.noise), y, again, config.agreement)
+            nested = nested + bypass_loss(
+                seen.denoised, without_noise(x, seen.noise), y, again, config.agreement
+            )
         if config.identity > 0:
-            nested = nested + config.identity * identity_loss(x, self._run(self.G, x), y, self._run(self.F, y))
+            nested = nested + config.identity * identity_loss(
+                x, self._run(self.G, x), y, self._run(self.F, y)
+            )
         ramp = min(1.0, at.progress / config.critics_ramp) if config.critics_ramp > 0 else 1.0
         with constant(self.D_X, self.D_Y):
             scores = ramp * self._judge(self.D_Y, seen.denoised), ramp * self._judge(self.D_X, seen.noised)
@@ -370,7 +422,9 @@ class ISCL(UnpairedMethod):
         judged = critic_loss(*scores)
         judged = judged + critic_loss(self._judge(self.D_X, seen.x), self._judge(self.D_X, seen.noised))
         if self.config.boost and seen.noise is not None and seen.imitated is not None:
-            judged = judged + boosting_loss(self._judge(self.D_Y, without_noise(seen.x, seen.noise)), self._judge(self.D_X, seen.imitated))
+            judged = judged + boosting_loss(
+                self._judge(self.D_Y, without_noise(seen.x, seen.noise)), self._judge(self.D_X, seen.imitated)
+            )
         return judged, vital_signs(seen.x, seen.denoised, *scores)
 
     def _judge(self, critic: nn.Module, image: Tensor) -> Tensor:
@@ -397,11 +451,16 @@ class ISCL(UnpairedMethod):
         # all tiles.
         for net in (self.ensemble.denoise, self.ensemble.extract):
             if net is not None:
-                recompute_running_statistics(net, (self._seen(data, seed, k) for k in range(SETTLING_BATCHES)))
+                recompute_running_statistics(
+                    net, (self._seen(data, seed, k) for k in range(SETTLING_BATCHES))
+                )
 
     def _seen(self, data: TrainingData, seed: int, step: int) -> Tensor:
         """What F and H see of the noisy patches of a step."""
-        x, at = inside(data.batch(seed, step, self.batch_size).noisy), At(seed, step, "finish", step, SETTLING_BATCHES)
+        x, at = (
+            inside(data.batch(seed, step, self.batch_size).noisy),
+            At(seed, step, "finish", step, SETTLING_BATCHES),
+        )
         return x if self.transplant is None else self.transplant(self.transplant.upright(x, at))
 
     @property

@@ -73,11 +73,22 @@ class ISCLConfig(UnpairedConfig):
     share_passes: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("width", "extractor_width", "critic_width", "batch_size", "lr", "lr_end", "nested_weight", "lookahead_every")
+        positive = (
+            "width",
+            "extractor_width",
+            "critic_width",
+            "batch_size",
+            "lr",
+            "lr_end",
+            "nested_weight",
+            "lookahead_every",
+        )
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         problems = []
         if self.blocks < 0 or self.extractor_depth < 3:
-            problems.append(f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3")
+            problems.append(
+                f"blocks = {self.blocks} must not be negative, extractor_depth = {self.extractor_depth} at least 3"
+            )
         if self.nets not in NETS:
             problems.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
         if self.optimizer not in OPTIMIZERS:
@@ -90,7 +101,9 @@ class ISCLConfig(UnpairedConfig):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} = {getattr(self, name)} must lie in [0, 1]")
         if not self.extract and (self.bypass or self.boost or self.noise_consistency):
-            problems.append("extract = false needs bypass, boost and noise_consistency to be false: they all need the extractor")
+            problems.append(
+                "extract = false needs bypass, boost and noise_consistency to be false: they all need the extractor"
+            )
         problems += self.common_problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
@@ -113,7 +126,9 @@ def extractor(config: ISCLConfig, channels: int) -> nn.Module:
 def optimizer(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "radam":
         return radam(config, *nets)
-    return MuonAdam([p for net in nets for p in net.parameters()], config.lr, MUON_BETAS, muon_ratio=MUON_RATIO)
+    return MuonAdam(
+        [p for net in nets for p in net.parameters()], config.lr, MUON_BETAS, muon_ratio=MUON_RATIO
+    )
 
 
 def radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:

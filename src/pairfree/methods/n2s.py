@@ -31,7 +31,9 @@ class N2SConfig(SingleConfig):
         super().__post_init__()
         problems = mask_problems(self.mask_width, self.patch_px)
         if not self.j_invariant and self.predicts == "residual":
-            problems.append("j_invariant = false keeps the noise where the network predicts the residual: give predict=image too")
+            problems.append(
+                "j_invariant = false keeps the noise where the network predicts the residual: give predict=image too"
+            )
         if problems:
             raise ConfigError("n2s: " + "; ".join(problems))
 
@@ -50,10 +52,18 @@ class N2S(SingleNetwork):
     title = "Noise2Self"
     needs = Needs.NOISY
     citation = "Batson & Royer, Noise2Self: blind denoising by self-supervision, ICML 2019, arXiv:1901.11365"
-    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    assumption = (
+        "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    )
     config: N2SConfig
 
-    def __init__(self, config: N2SConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: N2SConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         self.hidden = Hidden(self.net, config.mask_width)
 

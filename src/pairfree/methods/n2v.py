@@ -19,7 +19,9 @@ def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, de
     batch, _, height, width = shape
     rows, columns = height // spacing_px, width // spacing_px
     place = torch.randint(spacing_px**2, (batch, 1, rows, columns, 1), generator=rng, device=device)
-    cells = torch.zeros(batch, 1, rows, columns, spacing_px**2, dtype=torch.bool, device=device).scatter_(-1, place, True)
+    cells = torch.zeros(batch, 1, rows, columns, spacing_px**2, dtype=torch.bool, device=device).scatter_(
+        -1, place, True
+    )
     cells = cells.view(batch, 1, rows, columns, spacing_px, spacing_px)
     return cells.permute(0, 1, 2, 4, 3, 5).reshape(batch, 1, height, width)
 
@@ -41,7 +43,9 @@ def replace_by_neighbours(y: Tensor, mask: Tensor, radius_px: int, rng: torch.Ge
     own = torch.arange(height * width, device=y.device).view(1, height, width)
     right_is_free = F.pad(~mask[:, 0, :, 1:], (0, 1), value=False)
     shown = torch.where(mask[:, 0], torch.where(right_is_free, own + 1, own - 1), own).flatten(1)
-    source = shown.gather(1, (rows * width + columns).flatten(1)).view(batch, 1, -1).expand(-1, y.shape[1], -1)
+    source = (
+        shown.gather(1, (rows * width + columns).flatten(1)).view(batch, 1, -1).expand(-1, y.shape[1], -1)
+    )
     moved = y.flatten(2).gather(2, source).view_as(y)
     return torch.where(mask, moved, y)
 
@@ -55,7 +59,9 @@ def greatest_within(values: Tensor, shape: str, reach_px: int) -> Tensor:
     return torch.maximum(along_rows, F.max_pool2d(values, (side, 1), 1, (reach_px, 0)))
 
 
-def replace_by_block(y: Tensor, mask: Tensor, shape: str, reach_px: int, radius_px: int, rng: torch.Generator) -> Tensor:
+def replace_by_block(
+    y: Tensor, mask: Tensor, shape: str, reach_px: int, radius_px: int, rng: torch.Generator
+) -> Tensor:
     """Each masked pixel of (B, C, H, W), with all that lies within ``reach_px`` of it, takes what lies around another pixel nearby.
 
     A masked pixel draws one offset within ``radius_px`` that leads out of what it hides; the whole of it is moved, so that its noise is
@@ -147,18 +153,26 @@ class N2VConfig(SingleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.spacing_px < 2 or self.patch_px % self.spacing_px:
-            raise ConfigError(f"spacing_px = {self.spacing_px}: must divide patch_px = {self.patch_px} and be at least 2")
+            raise ConfigError(
+                f"spacing_px = {self.spacing_px}: must divide patch_px = {self.patch_px} and be at least 2"
+            )
         if not 1 <= self.radius_px < self.patch_px:
             raise ConfigError(f"radius_px = {self.radius_px}: must lie in 1..{self.patch_px - 1}")
         if self.replacement not in ("uniform", "median") or self.struct not in ("cross", "square"):
-            raise ConfigError(f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square")
+            raise ConfigError(
+                f"replacement = {self.replacement!r} must be uniform or median, struct = {self.struct!r} cross or square"
+            )
         if self.replacement == "median" and self.predicts == "residual":
-            raise ConfigError("replacement = 'median' keeps the noise where the network predicts the residual: give predict=image too")
+            raise ConfigError(
+                "replacement = 'median' keeps the noise where the network predicts the residual: give predict=image too"
+            )
         if self.struct_px and self.replacement != "uniform":
             raise ConfigError(
                 f"struct_px = {self.struct_px} has a replacement of its own, what lies around another pixel: leave replacement out"
             )
-        if self.struct_px < 0 or (self.struct_px and 4 * self.struct_px >= min(self.spacing_px, 2 * self.radius_px)):
+        if self.struct_px < 0 or (
+            self.struct_px and 4 * self.struct_px >= min(self.spacing_px, 2 * self.radius_px)
+        ):
             raise ConfigError(
                 f"struct_px = {self.struct_px}: needs spacing_px above {4 * self.struct_px} and radius_px above {2 * self.struct_px}, so "
                 "that enough is shown"
@@ -186,7 +200,9 @@ class N2V(SingleNetwork):
     title = "Noise2Void"
     needs = Needs.NOISY
     citation = "Krull, Buchholz & Jug, Noise2Void: learning denoising from single noisy images, CVPR 2019, arXiv:1811.10980"
-    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    assumption = (
+        "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    )
     config: N2VConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
@@ -200,7 +216,9 @@ class N2V(SingleNetwork):
         # Departs from the paper: With `struct_px`, hidden pixels take a piece of the image nearby instead of random values, which the
         # network would tell from the image; medians leave out other masked pixels.
         if config.struct_px > 0:
-            return replace_by_block(y, mask, config.struct, config.struct_px, config.radius_px, at.rng("replacement", y.device))
+            return replace_by_block(
+                y, mask, config.struct, config.struct_px, config.radius_px, at.rng("replacement", y.device)
+            )
         if config.replacement == "median":
             return replace_by_median(y, mask, config.radius_px)
         return replace_by_neighbours(y, mask, config.radius_px, at.rng("replacement", y.device))

@@ -32,7 +32,13 @@ def subsample(y: Tensor, cell: Tensor) -> Tensor:
     return blocks.gather(2, cell.expand(-1, channels, -1, -1, -1)).squeeze(2)
 
 
-def neighbor_loss(denoised1: Tensor, sub2: Tensor, gamma: float = 0.0, full1: Tensor | None = None, full2: Tensor | None = None) -> Tensor:
+def neighbor_loss(
+    denoised1: Tensor,
+    sub2: Tensor,
+    gamma: float = 0.0,
+    full1: Tensor | None = None,
+    full2: Tensor | None = None,
+) -> Tensor:
     r"""Neighbor2Neighbor risk: two sub-images of one noisy image supervise each other.
 
     Noise model   y = x + n, E[n | x] = 0, n independent between pixels.
@@ -67,7 +73,9 @@ def neighbor_risk(method: SingleNetwork, noisy: Tensor, gamma: float, at: At) ->
     if gamma <= 0:
         return neighbor_loss(denoised1, subsample(noisy, cell2))
     full = method.f_fixed(noisy)
-    return neighbor_loss(denoised1, subsample(noisy, cell2), gamma, subsample(full, cell1), subsample(full, cell2))
+    return neighbor_loss(
+        denoised1, subsample(noisy, cell2), gamma, subsample(full, cell1), subsample(full, cell2)
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ class Nb2NbConfig(SingleConfig):
         if self.patch_px % 2:
             raise ConfigError(f"patch_px = {self.patch_px}: Neighbor2Neighbor needs an even patch")
         if min(self.gamma_end, self.gamma_from) < 0:
-            raise ConfigError(f"gamma_end = {self.gamma_end}, gamma_from = {self.gamma_from}: must not be negative")
+            raise ConfigError(
+                f"gamma_end = {self.gamma_end}, gamma_from = {self.gamma_from}: must not be negative"
+            )
 
     @property
     def smallest_px(self) -> int:

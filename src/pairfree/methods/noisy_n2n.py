@@ -45,7 +45,9 @@ class NoisyN2N(SingleNetwork):
     assumption = "noise is zero-mean, additive and independent of the image; it may be correlated; the images of it show nothing else"
     config: NoisyN2NConfig
 
-    def __init__(self, config: NoisyN2NConfig, channels: int, device: torch.device | str = "cpu", net: Any = None) -> None:
+    def __init__(
+        self, config: NoisyN2NConfig, channels: int, device: torch.device | str = "cpu", net: Any = None
+    ) -> None:
         super().__init__(config, channels, device, net)
         self.rounds = Rounds(self.net, self.precision)
         self.networks["previous"] = self.rounds.previous
@@ -59,7 +61,9 @@ class NoisyN2N(SingleNetwork):
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The mean of the noise images, of each channel, is their dark level, not noise."""
         noise = require(data.noise, self.needs.value)
-        total = torch.stack([noise.plane(index).sum((1, 2), dtype=torch.float64) for index in range(len(noise))]).sum(0)
+        total = torch.stack(
+            [noise.plane(index).sum((1, 2), dtype=torch.float64) for index in range(len(noise))]
+        ).sum(0)
         self.data, self.level = data, (total * noise.channels / noise.flat.numel()).float().view(-1, 1, 1)
         self.rounds.forget()
 

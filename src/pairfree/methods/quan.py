@@ -12,13 +12,23 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.iscl import adversarial_loss, critic_loss
-from pairfree.methods.parts.unpaired import Bounded, UnpairedConfig, UnpairedMethod, constant, inside, settle, vital_signs
+from pairfree.methods.parts.unpaired import (
+    Bounded,
+    UnpairedConfig,
+    UnpairedMethod,
+    constant,
+    inside,
+    settle,
+    vital_signs,
+)
 from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator
 
 
-def three_way_cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor, n: Tensor, n_again: Tensor) -> Tensor:
+def three_way_cycle_loss(
+    x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor, n: Tensor, n_again: Tensor
+) -> Tensor:
     r"""Apart and together again, from all three sides.
 
     Equation   E|x - G(F(x))|_1 + E|y - F_Y(G(y, n))|_1 + E|n - F_N(G(y, n))|_1, means over pixels
@@ -123,12 +133,25 @@ class Quan(UnpairedMethod):
     assumption = "images of the noise alone can be taken; both sets show the same kind of structures"
     config: QuanConfig
 
-    def __init__(self, config: QuanConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: QuanConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, device, net)
         self.F = placed(Apart(channels, config.width, config.blocks), self.place)
         self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place)
-        self.critics = [placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place) for _ in range(3)]
-        self.networks = {"F": self.F, "G": self.G, **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True))}
+        self.critics = [
+            placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
+            for _ in range(3)
+        ]
+        self.networks = {
+            "F": self.F,
+            "G": self.G,
+            **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True)),
+        }
         self.bounded = Bounded(self.F)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -150,7 +173,10 @@ class Quan(UnpairedMethod):
         cycle = three_way_cycle_loss(x, x_again, *_pairs((y, n), self._apart(x_made)))
         fakes, reals = (x_made, y_made, n_made), (x, y, n)
         with constant(*self.critics):
-            fooled = [adversarial_loss(self._run(critic, fake)) for critic, fake in zip(self.critics, fakes, strict=True)]
+            fooled = [
+                adversarial_loss(self._run(critic, fake))
+                for critic, fake in zip(self.critics, fakes, strict=True)
+            ]
         nested = cycle
         if self.config.identity > 0:
             nested = nested + self.config.identity * kept_loss(y, self._apart(y)[0])
@@ -158,7 +184,10 @@ class Quan(UnpairedMethod):
         update(self.optimizers["F, G"], loss, at, "F, G")
         settle(self.F, self.G)
 
-        scores = [(self._run(d, a), self._run(d, b.detach())) for d, a, b in zip(self.critics, reals, fakes, strict=True)]
+        scores = [
+            (self._run(d, a), self._run(d, b.detach()))
+            for d, a, b in zip(self.critics, reals, fakes, strict=True)
+        ]
         judged = torch.stack([critic_loss(real, fake) for real, fake in scores]).sum()
         update(self.optimizers["D_X, D_Y, D_N"], judged, at, "D_X, D_Y, D_N")
         settle(*self.critics)

@@ -54,7 +54,9 @@ class S2SConfig(OneImageConfig):
 
     def own_problems(self) -> list[str]:
         problems = [
-            f"{name} = {getattr(self, name)} must lie in (0, 1)" for name in ("hidden", "dropout") if not 0 < getattr(self, name) < 1
+            f"{name} = {getattr(self, name)} must lie in (0, 1)"
+            for name in ("hidden", "dropout")
+            if not 0 < getattr(self, name) < 1
         ]
         if self.predictions < 1:
             problems.append("predictions must be at least 1")
@@ -74,7 +76,16 @@ PRESETS = {
     # 40,000 steps on pieces of 64 x 64 px instead of the whole image, 0.03 of the decoder's values dropped instead of 0.3, hidden pixels
     # filled with the mean of those around them where the decoder sees the image, and the mean of 50 predictions with a running average of
     # the weights.
-    "cpu": S2SConfig(steps=40_000, lr=3e-4, muon_ratio=5.0, dropout=0.03, patch_px=64, falling=True, average=0.003, fill=True),
+    "cpu": S2SConfig(
+        steps=40_000,
+        lr=3e-4,
+        muon_ratio=5.0,
+        dropout=0.03,
+        patch_px=64,
+        falling=True,
+        average=0.003,
+        fill=True,
+    ),
     "paper": S2SConfig(width=48, lr=1e-4, steps=150_000, predictions=100),
 }
 
@@ -96,7 +107,8 @@ class S2SFit(Fit):
     def loss(self, at: At) -> Tensor:
         place = generator(self.seed, at.step, "piece")
         down, right = (
-            int(torch.randint(whole - side + 1, (), generator=place)) for whole, side in zip(self.y.shape[-2:], self.patch, strict=True)
+            int(torch.randint(whole - side + 1, (), generator=place))
+            for whole, side in zip(self.y.shape[-2:], self.patch, strict=True)
         )
         piece = self.y[..., down : down + self.patch[0], right : right + self.patch[1]]
         made, shown, flips = self._predicted(self.net, piece, at.step, "learning")
@@ -116,10 +128,14 @@ class S2SFit(Fit):
             tell(draws / self.config.predictions)
         return total / draws
 
-    def _predicted(self, net: nn.Module, y: Tensor, draw: int, purpose: str) -> tuple[Tensor, Tensor, list[int]]:
+    def _predicted(
+        self, net: nn.Module, y: Tensor, draw: int, purpose: str
+    ) -> tuple[Tensor, Tensor, list[int]]:
         """y, flipped, as ``net`` predicts it from the pixels that are shown, those, and the axes that were flipped."""
         rng = self.rng(draw, purpose)
-        coins = torch.rand(2, generator=generator(self.seed, draw, f"{purpose}, flips")) < 0.5  # on the CPU: the axes are needed here
+        coins = (
+            torch.rand(2, generator=generator(self.seed, draw, f"{purpose}, flips")) < 0.5
+        )  # on the CPU: the axes are needed here
         flips = [axis for axis, coin in zip((-2, -1), coins.tolist(), strict=True) if coin]
         shown = (torch.rand(y.shape, generator=rng, device=y.device) >= self.config.hidden).to(y)
         return net(y.flip(flips), shown, rng), shown, flips
@@ -129,11 +145,19 @@ class S2S(OneImageMethod):
     key = "s2s"
     title = "Self2Self with dropout"
     needs = Needs.NOISY
-    citation = "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
+    citation = (
+        "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
+    )
     assumption = "noise is zero-mean and independent between pixels; each image is learned by itself, which takes minutes to hours"
     config: S2SConfig
 
-    def __init__(self, config: S2SConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: S2SConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, PartialUNet.stride, lambda y, seed: S2SFit(y, seed, config), device, net)
 
     @property

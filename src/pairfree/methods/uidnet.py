@@ -12,7 +12,15 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
-from pairfree.methods.parts.unpaired import UnpairedConfig, UnpairedMethod, constant, inside, signed, unsigned, vital_signs
+from pairfree.methods.parts.unpaired import (
+    UnpairedConfig,
+    UnpairedMethod,
+    constant,
+    inside,
+    signed,
+    unsigned,
+    vital_signs,
+)
 from pairfree.nets import build
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic
@@ -64,7 +72,16 @@ class UIDNetConfig(UnpairedConfig):
     max_norm: float = 1e9
 
     def __post_init__(self) -> None:
-        positive = ("generator_width", "critic_width", "batch_size", "lr", "lr_denoiser", "penalty", "critic_steps", "max_norm")
+        positive = (
+            "generator_width",
+            "critic_width",
+            "batch_size",
+            "lr",
+            "lr_denoiser",
+            "penalty",
+            "critic_steps",
+            "max_norm",
+        )
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         problems = self.common_problems()
         if not 0 <= self.beta1 < 1:
@@ -102,13 +119,17 @@ class UIDNet(UnpairedMethod):
     key = "uidnet"
     title = "UIDNet"
     needs = Needs.CLEAN
-    citation = (
-        "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, doi:10.1609/aaai.v34i04.5834"
-    )
+    citation = "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, doi:10.1609/aaai.v34i04.5834"
     assumption = "a network fed with white noise and the clean image can imitate the noise; both sets show the same kind of structures"
     config: UIDNetConfig
 
-    def __init__(self, config: UIDNetConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: UIDNetConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, device)
         made = net if net is not None else build(config.net, channels, config.width)
         nets = {
@@ -134,9 +155,9 @@ class UIDNet(UnpairedMethod):
             set_rate(optimizer, self.rates[name] * flat_then_linear(at.progress))
         for turn in range(self.config.critic_steps):
             fake = self.made_noisy(y, at, f"critic {turn}").detach()
-            judged = wasserstein_loss(self.D(sharpened(x)), self.D(sharpened(fake))) + self.config.penalty * self._penalty(
-                x, fake, at, turn
-            )
+            judged = wasserstein_loss(
+                self.D(sharpened(x)), self.D(sharpened(fake))
+            ) + self.config.penalty * self._penalty(x, fake, at, turn)
             update(self.optimizers["D"], judged, at, "D")
         with constant(self.D):
             fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
@@ -145,7 +166,12 @@ class UIDNet(UnpairedMethod):
         denoised = self._run(self.f, made)
         loss = pseudo_pair_loss(denoised, y)
         update(self.optimizers["f"], loss, at, "f", self.config.max_norm)
-        return {"loss": loss.detach(), "critic": judged.detach(), "generator": fooled.detach(), **vital_signs(made, denoised)}
+        return {
+            "loss": loss.detach(),
+            "critic": judged.detach(),
+            "generator": fooled.detach(),
+            **vital_signs(made, denoised),
+        }
 
     def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
         """y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""

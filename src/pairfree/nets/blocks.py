@@ -49,7 +49,9 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
             parameter.abs_().clamp_(min=1e-3)
             parameter.div_(parameter.flatten(1).sum(1).max())
         else:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # the weight of a norm layer is one-dimensional
+            parameter.fill_(
+                1.0 if name.endswith("weight") else 0.0
+            )  # the weight of a norm layer is one-dimensional
     stride = total_stride(net)
     reach = 32
     while reach <= limit_px:

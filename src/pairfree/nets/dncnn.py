@@ -15,7 +15,14 @@ class DnCNN(nn.Module):
 
     stride = 1
 
-    def __init__(self, channels: int = 1, width: int = 64, depth: int = 17, predict: str = "residual", normed: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        width: int = 64,
+        depth: int = 17,
+        predict: str = "residual",
+        normed: bool = True,
+    ) -> None:
         super().__init__()
         self.predict = predict
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]

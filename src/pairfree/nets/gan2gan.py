@@ -138,7 +138,10 @@ class CopulaNoise(nn.Module):
         at = (normal.clamp(-self.end, self.end) + self.end) * (last / (2.0 * self.end))
         below = at.floor().clamp_max(last - 1)
         index = below.long().transpose(0, 1).flatten(1)
-        low, high = (self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1) for step in (0, 1))
+        low, high = (
+            self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1)
+            for step in (0, 1)
+        )
         return torch.lerp(low, high, at - below)
 
     def _filtered(self, z: Tensor) -> Tensor:

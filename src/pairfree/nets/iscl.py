@@ -26,7 +26,9 @@ def symmetric_pad(x: Tensor, reach: int) -> Tensor:
 class SymmetricConv(nn.Module):
     """A convolution with symmetric padding; batch-instance normalisation and a leaky ReLU where asked for. A bias where no norm has one."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = True, active: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = True, active: bool = True
+    ) -> None:
         super().__init__()
         self.reach = (kernel - stride + 1) // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=not norm)
@@ -124,7 +126,10 @@ class Critic(nn.Module):
             raise ValueError(f"patch_px = {patch_px}: must be a power of two from 8 up")
         widths = [channels, *(width * 2**level for level in range(downs))]
         self.body = nn.Sequential(
-            *(SymmetricConv(a, b, 4, stride=2, norm=norm and level > 0) for level, (a, b) in enumerate(pairwise(widths))),
+            *(
+                SymmetricConv(a, b, 4, stride=2, norm=norm and level > 0)
+                for level, (a, b) in enumerate(pairwise(widths))
+            ),
         )
         self.valid = nn.Conv2d(widths[-1], 2 * widths[-1], 4, bias=not norm)
         self.norm = BatchInstanceNorm(2 * widths[-1]) if norm else nn.Identity()

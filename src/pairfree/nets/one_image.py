@@ -27,9 +27,14 @@ class SkipNet(nn.Module):
         self.stride = 2**levels
         widths = [inputs] + [width] * levels
         self.skips = nn.ModuleList(_normed(w, SKIP, 1) for w in widths[:-1])
-        self.downs = nn.ModuleList(nn.Sequential(_normed(w, width, 3, 2), _normed(width, width, 3)) for w in widths[:-1])
+        self.downs = nn.ModuleList(
+            nn.Sequential(_normed(w, width, 3, 2), _normed(width, width, 3)) for w in widths[:-1]
+        )
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(width + SKIP), _normed(width + SKIP, width, 3), _normed(width, width, 1)) for _ in range(levels)
+            nn.Sequential(
+                nn.BatchNorm2d(width + SKIP), _normed(width + SKIP, width, 3), _normed(width, width, 1)
+            )
+            for _ in range(levels)
         )
         self.last = nn.Conv2d(width, channels, 1)
 
@@ -39,13 +44,22 @@ class SkipNet(nn.Module):
             beside.append(skip(z))
             z = down(z)
         for up, kept in zip(self.ups, reversed(beside), strict=True):
-            z = up(torch.cat([F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False), kept], 1))
+            z = up(
+                torch.cat([F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False), kept], 1)
+            )
         out: Tensor = self.last(z)
         return out
 
 
 def _normed(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel_px, stride, kernel_px // 2, padding_mode="replicate" if kernel_px > 1 else "zeros")
+    convolution = nn.Conv2d(
+        inputs,
+        outputs,
+        kernel_px,
+        stride,
+        kernel_px // 2,
+        padding_mode="replicate" if kernel_px > 1 else "zeros",
+    )
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2, inplace=True))
 
 
@@ -99,7 +113,9 @@ class PartialUNet(nn.Module):
         inputs = [2 * width, *[wide + width] * 3]
         self.decoders = nn.ModuleList(_padded(a, wide) for a in inputs)
         self.seconds = nn.ModuleList(_padded(wide, wide) for _ in inputs)
-        self.finals = nn.ModuleList([_padded(wide + channels, last[0]), _padded(last[0], last[1]), _padded(last[1], channels)])
+        self.finals = nn.ModuleList(
+            [_padded(wide + channels, last[0]), _padded(last[0], last[1]), _padded(last[1], channels)]
+        )
 
     def forward(self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """``rng`` draws the dropout; the global generator where there is none."""
@@ -114,7 +130,9 @@ class PartialUNet(nn.Module):
         h, _ = self.bottom(h, shown)
         for first, second in zip(self.decoders, self.seconds, strict=True):
             h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
-            h = F.leaky_relu(second(self._dropped(F.leaky_relu(first(self._dropped(h, rng)), SLOPE), rng)), SLOPE)
+            h = F.leaky_relu(
+                second(self._dropped(F.leaky_relu(first(self._dropped(h, rng)), SLOPE), rng)), SLOPE
+            )
         h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
         for layer in self.finals[:-1]:
             h = F.leaky_relu(layer(self._dropped(h, rng)), SLOPE)

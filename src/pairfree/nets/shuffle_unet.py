@@ -23,7 +23,9 @@ class ShuffleUNet(nn.Module):
     The last convolution starts at zero, so the network starts as the identity.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, levels: int = 3, blocks: int = 1, predict: str = "residual") -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 32, levels: int = 3, blocks: int = 1, predict: str = "residual"
+    ) -> None:
         super().__init__()
         self.stride = 2**levels
         self.predict = predict
@@ -48,7 +50,9 @@ class ShuffleUNet(nn.Module):
             skips.append(h)
             h = down(h)
         h = self.bottom(h)
-        for up, decode, skip in zip(reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True):
+        for up, decode, skip in zip(
+            reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True
+        ):
             h = decode(up(h) + skip)
         out = F.pixel_shuffle(self.last(h).float(), 2)
         return x - out if self.predict == "residual" else out

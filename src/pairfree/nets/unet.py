@@ -37,7 +37,11 @@ class UNet(nn.Module):
         self.predict, self.blurred = predict, blurred
         self.down1, self.down2, self.down3 = _double(channels, w1), _double(w1, w2), _double(w2, w3)
         self.bottom = _double(w3, w4)
-        self.up3, self.up2, self.up1 = _double(w4 + w3, w3), _double(w3 + w2, w2), _double(w2 if blurred else w2 + w1, w1)
+        self.up3, self.up2, self.up1 = (
+            _double(w4 + w3, w3),
+            _double(w3 + w2, w2),
+            _double(w2 if blurred else w2 + w1, w1),
+        )
         self.last = nn.Conv2d(w1, outputs or channels, 1)
         normal_init(self)
 
@@ -63,7 +67,10 @@ class UNet(nn.Module):
 
 def _double(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(outputs, outputs, 3, padding=1), nn.ReLU(inplace=True)
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.ReLU(inplace=True),
     )
 
 

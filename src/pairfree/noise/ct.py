@@ -9,7 +9,18 @@ from typing import ClassVar
 import numpy as np
 from skimage.transform import iradon, radon
 
-from pairfree.noise.model import ANY, COUNTS, GREY_MAX, NOT_NEGATIVE, POSITIVE, NoiseModel, Number, as_image, fixed, within
+from pairfree.noise.model import (
+    ANY,
+    COUNTS,
+    GREY_MAX,
+    NOT_NEGATIVE,
+    POSITIVE,
+    NoiseModel,
+    Number,
+    as_image,
+    fixed,
+    within,
+)
 
 MU_WATER_PER_MM = 0.02
 """Linear attenuation of water at about 65 keV, 1/mm."""
@@ -60,7 +71,9 @@ class LowDoseCT(NoiseModel):
     def add(self, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = as_image(clean)
         samples = image[:, :, None] if image.ndim == 2 else image
-        noise = np.stack([self._noise(samples[:, :, index], rng) for index in range(samples.shape[2])], axis=2)
+        noise = np.stack(
+            [self._noise(samples[:, :, index], rng) for index in range(samples.shape[2])], axis=2
+        )
         return image + noise.reshape(image.shape)
 
     def _noise(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -69,7 +82,10 @@ class LowDoseCT(NoiseModel):
         mu_per_mm = attenuation(image, fixed(self.level), width_hu)
         angles_deg = np.arange(round(fixed(self.views))) * (180.0 / round(fixed(self.views)))
         line_integrals = project(mu_per_mm, angles_deg) * pixel_mm
-        error = measure(line_integrals, fixed(self.i0) * fixed(self.dose), fixed(self.electronic), rng) - line_integrals
+        error = (
+            measure(line_integrals, fixed(self.i0) * fixed(self.dose), fixed(self.electronic), rng)
+            - line_integrals
+        )
         noise_per_mm = back_project(error, angles_deg, (image.shape[0], image.shape[1])) / pixel_mm
         noise_hu = 1000.0 * noise_per_mm / MU_WATER_PER_MM
         return noise_hu * (GREY_MAX / width_hu)
@@ -89,10 +105,14 @@ def project(image: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
     return np.asarray(radon(canvas, theta=angles_deg, circle=True), dtype=np.float64)
 
 
-def measure(line_integrals: np.ndarray, photons: float, electronic: float, rng: np.random.Generator) -> np.ndarray:
+def measure(
+    line_integrals: np.ndarray, photons: float, electronic: float, rng: np.random.Generator
+) -> np.ndarray:
     """Line integrals as a detector reports them: Poisson counts of ``photons`` a bin, read-out noise, logarithm."""
     # Interpolation of the projector can undershoot zero by rounding; a ray never gains photons.
-    counts = rng.poisson(photons * np.exp(-np.maximum(line_integrals, 0.0))) + electronic * rng.standard_normal(line_integrals.shape)
+    counts = rng.poisson(
+        photons * np.exp(-np.maximum(line_integrals, 0.0))
+    ) + electronic * rng.standard_normal(line_integrals.shape)
     return np.log(photons / np.maximum(counts, 1.0))
 
 

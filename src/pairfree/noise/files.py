@@ -48,7 +48,9 @@ def physical(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, float]
     return replace(model, level=low + width / 2.0, width=width, pixel_mm=step), width / GREY_MAX, low
 
 
-def simulate_pixels(image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator) -> tuple[np.ndarray, NoiseModel]:
+def simulate_pixels(
+    image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator
+) -> tuple[np.ndarray, NoiseModel]:
     """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped; and the model as drawn."""
     acting, unit, offset = physical(image, model)
     noisy, drawn = simulate((pixels - offset) / unit, acting, rng)
@@ -56,7 +58,13 @@ def simulate_pixels(image: Image, pixels: np.ndarray, model: NoiseModel, rng: np
 
 
 def simulate_files(
-    inputs: Sequence[str | Path], spec: str, out_dir: Path, *, seed: int = 0, overwrite: bool = False, as_float: bool = False
+    inputs: Sequence[str | Path],
+    spec: str,
+    out_dir: Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    as_float: bool = False,
 ) -> list[Simulated]:
     """Write a noisy copy of each file, in its own format and type (or unclipped float32 TIFF), and ``noise.json`` with what was drawn.
 
@@ -83,12 +91,21 @@ def simulate_files(
             clipped += count
             record[label] = spec_of(drawn)
         made = replace(
-            image, data=out, metadata={**image.metadata, "derivation": f"noise {record[label]}, seed {seed}", "derived": "noisy"}
+            image,
+            data=out,
+            metadata={
+                **image.metadata,
+                "derivation": f"noise {record[label]}, seed {seed}",
+                "derived": "noisy",
+            },
         )
         if as_float:
             made = replace(made, family="tiff", metadata={}, limits=None)
         save_image(made, path, overwrite)
         done.append(Simulated(path, record[label], clipped))
-    text = json.dumps({"noise": spec, "seed": seed, "unit": "8-bit grey levels; of DICOM files HU", "drawn": record}, indent=1)
+    text = json.dumps(
+        {"noise": spec, "seed": seed, "unit": "8-bit grey levels; of DICOM files HU", "drawn": record},
+        indent=1,
+    )
     write_text(notes, text + "\n", overwrite=True)
     return done

@@ -34,7 +34,9 @@ class Range:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"the range {self} must have finite ends")
         if self.low >= self.high:
-            raise ConfigError(f"the range {self} is empty: write LOW..HIGH with LOW below HIGH, or a single number")
+            raise ConfigError(
+                f"the range {self} is empty: write LOW..HIGH with LOW below HIGH, or a single number"
+            )
 
     def __str__(self) -> str:
         return f"{number_text(self.low)}..{number_text(self.high)}"
@@ -68,7 +70,9 @@ def number_text(value: float) -> str:
 def fixed(value: Number) -> float:
     """The value of a field whose range has been drawn."""
     if isinstance(value, Range):
-        raise ConfigError(f"the range {value} has not been drawn yet: use simulate(), or model.draw(rng) before model.add()")
+        raise ConfigError(
+            f"the range {value} has not been drawn yet: use simulate(), or model.draw(rng) before model.add()"
+        )
     return value
 
 
@@ -76,12 +80,16 @@ def as_image(clean: np.ndarray) -> np.ndarray:
     """``clean`` as float64, refused unless it is (H, W) or (H, W, S), not empty, and finite throughout."""
     image = np.asarray(clean)
     if image.ndim not in (2, 3) or image.size == 0:
-        raise InputError(f"expected an image of shape (H, W) or (H, W, S) with at least one pixel, found shape {image.shape}")
+        raise InputError(
+            f"expected an image of shape (H, W) or (H, W, S) with at least one pixel, found shape {image.shape}"
+        )
     if image.dtype.kind not in "buif":
         raise InputError(f"expected an image of real numbers, found dtype {image.dtype}")
     image = image.astype(np.float64)
     if not np.isfinite(image).all():
-        raise InputError("the image holds NaN or infinite pixels: noise cannot be added to them, replace them first")
+        raise InputError(
+            "the image holds NaN or infinite pixels: noise cannot be added to them, replace them first"
+        )
     return image
 
 

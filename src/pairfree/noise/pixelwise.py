@@ -107,7 +107,9 @@ class MixtureB(NoiseModel):
         return image + mixture_noise(image.shape, 15.0, 25.0, fixed(self.s), rng)
 
 
-def mixture_noise(shape: tuple[int, ...], sigma_common: float, sigma_rare: float, s: float, rng: np.random.Generator) -> np.ndarray:
+def mixture_noise(
+    shape: tuple[int, ...], sigma_common: float, sigma_rare: float, s: float, rng: np.random.Generator
+) -> np.ndarray:
     """Noise of ``shape``: 70 % N(0, sigma_common^2), 20 % N(0, sigma_rare^2), 10 % uniform on [-s, s]; all in grey levels."""
     chance = rng.random(shape)
     normal = rng.standard_normal(shape) * np.where(chance < 0.7, sigma_common, sigma_rare)

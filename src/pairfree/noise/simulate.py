@@ -41,7 +41,9 @@ def parse_noise(spec: str) -> NoiseModel:
     key, colon, rest = spec.partition(":")
     key = key.strip()
     if key not in MODELS:
-        raise ConfigError(f"noise {spec!r}: no model {key!r}{_meant(key, list(MODELS))}; there are: {', '.join(MODELS)}")
+        raise ConfigError(
+            f"noise {spec!r}: no model {key!r}{_meant(key, list(MODELS))}; there are: {', '.join(MODELS)}"
+        )
     if colon and not rest.strip():
         raise ConfigError(f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone")
     names = [field.name for field in dataclasses.fields(MODELS[key])]
@@ -49,9 +51,13 @@ def parse_noise(spec: str) -> NoiseModel:
     for part in rest.split(",") if colon else ():
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise ConfigError(f"noise {spec!r}: expected NAME=VALUE, found {part!r}; {key} takes: {', '.join(names)}")
+            raise ConfigError(
+                f"noise {spec!r}: expected NAME=VALUE, found {part!r}; {key} takes: {', '.join(names)}"
+            )
         if name not in names:
-            raise ConfigError(f"noise {spec!r}: {key} has no {name!r}{_meant(name, names)}; it takes: {', '.join(names)}")
+            raise ConfigError(
+                f"noise {spec!r}: {key} has no {name!r}{_meant(name, names)}; it takes: {', '.join(names)}"
+            )
         if name in values:
             raise ConfigError(f"noise {spec!r}: {name} is given twice")
         values[name] = _parse_value(spec, name, text)
@@ -67,7 +73,9 @@ def spec_of(model: NoiseModel) -> str:
     return f"{model.key}:{','.join(parts)}"
 
 
-def simulate(clean: np.ndarray, noise: str | NoiseModel, rng: np.random.Generator) -> tuple[np.ndarray, NoiseModel]:
+def simulate(
+    clean: np.ndarray, noise: str | NoiseModel, rng: np.random.Generator
+) -> tuple[np.ndarray, NoiseModel]:
     """``clean`` with noise, and the model as drawn for this image: its ranges resolved to the numbers that were used.
 
     clean      (H, W) or (H, W, S), 8-bit grey levels, any real dtype

@@ -148,10 +148,19 @@ class Charge(NoiseModel):
     def add(self, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = as_image(clean)
         shape = image.shape[:2]
-        blobs = standard_islands(smooth_field(shape, (fixed(self.blob_px), fixed(self.blob_px)), rng), BLOB_THRESHOLD)
-        streaks = standard_streaks(smooth_field(shape, (STREAK_WIDTH_PX, fixed(self.streak_px)), rng), STREAK_THRESHOLD)
+        blobs = standard_islands(
+            smooth_field(shape, (fixed(self.blob_px), fixed(self.blob_px)), rng), BLOB_THRESHOLD
+        )
+        streaks = standard_streaks(
+            smooth_field(shape, (STREAK_WIDTH_PX, fixed(self.streak_px)), rng), STREAK_THRESHOLD
+        )
         white = rng.standard_normal(shape)
-        charge = fixed(self.mean) + fixed(self.blob) * blobs + fixed(self.streak) * streaks + fixed(self.grain) * white
+        charge = (
+            fixed(self.mean)
+            + fixed(self.blob) * blobs
+            + fixed(self.streak) * streaks
+            + fixed(self.grain) * white
+        )
         return image + _over_samples(charge, image)
 
 
@@ -160,7 +169,9 @@ def _over_samples(plane: np.ndarray, image: np.ndarray) -> np.ndarray:
     return plane if image.ndim == 2 else plane[:, :, None]
 
 
-def smooth_field(shape: tuple[int, int], scale_px: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+def smooth_field(
+    shape: tuple[int, int], scale_px: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
     """A Gaussian random field (H, W), N(0, 1) at every pixel, with correlation exp(-d^2 / (4 scale_px^2)) along each axis
     (scales from a pixel on).
 

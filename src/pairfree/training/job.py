@@ -38,7 +38,17 @@ from pairfree.nets import NETS
 
 Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 ARCHITECTURE = (
-    *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width", "critic_width"),
+    *(
+        "net",
+        "nets",
+        "width",
+        "predict",
+        "blocks",
+        "extractor_width",
+        "extractor_depth",
+        "generator_width",
+        "critic_width",
+    ),
     *("generator_px", "noise_width", "noise_body", "noise_head", "rough_width"),
     "critic_norm",
     "patch_px",
@@ -56,11 +66,15 @@ def pick_device(name: str) -> torch.device:
     if name not in ("cpu", "cuda"):
         raise ConfigError(f"device {name!r}: must be auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
+        raise ConfigError(
+            "device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build of torch"
+        )
     return torch.device(name)
 
 
-def image_set(images: Images, what: str, reading: Reading = USUAL, most_bytes: int = MOST_BYTES) -> tuple[ImageSet, list[str]]:
+def image_set(
+    images: Images, what: str, reading: Reading = USUAL, most_bytes: int = MOST_BYTES
+) -> tuple[ImageSet, list[str]]:
     """Planes of files or arrays, and the paths (empty for arrays). A single array is one image (H, W) or stack (N, H, W), (N, C, H, W)."""
     if isinstance(images, np.ndarray) and reading.slices_around and images.ndim == 3:
         images = [images]
@@ -85,7 +99,9 @@ def _storable(path: Path) -> str:
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"{shown(path)}: its name is no UTF-8 text and cannot be written into the run's config; rename it") from None
+        raise InputError(
+            f"{shown(path)}: its name is no UTF-8 text and cannot be written into the run's config; rename it"
+        ) from None
     return str(path)
 
 
@@ -143,33 +159,58 @@ def resolve(
     seed, place = int(seed), pick_device(device)
     start = None if init is None else load_checkpoint(init)
     if method is None:
-        method = str(start.facts["method"]) if start is not None else DEFAULT_UNPAIRED if clean is not None else DEFAULT_NOISY_ONLY
+        method = (
+            str(start.facts["method"])
+            if start is not None
+            else DEFAULT_UNPAIRED
+            if clean is not None
+            else DEFAULT_NOISY_ONLY
+        )
     if isinstance(method, type) and METHODS.get(method.key) is method:
         method = method.key
     if start is not None and start.facts.get("slices_around", 0) != slices_around:
         before = start.facts.get("slices_around", 0)
-        raise ConfigError(f"--init: was trained with {before} slices around each, not {slices_around}; give --slices-around {before}")
+        raise ConfigError(
+            f"--init: was trained with {before} slices around each, not {slices_around}; give --slices-around {before}"
+        )
     needs, config = settings_of(method, preset, settings, start)
     config = completed(config, net, minutes, steps)
     _check_needs(method, needs, clean is not None, target is not None, noise_images is not None)
     reading = Reading(nan, slices_around, max_bytes)
-    noisy_set, others, inputs = _read_all(noisy, {"target": target, "clean": clean, "noise": noise_images}, reading)
+    noisy_set, others, inputs = _read_all(
+        noisy, {"target": target, "clean": clean, "noise": noise_images}, reading
+    )
     warnings = [line for found in (noisy_set, *others.values()) for line in found.warnings]
-    warnings += _types_differ(noisy_set, others) + (check_unpaired(noisy_set, others["clean"]) if "clean" in others else [])
-    normalizer, clean_normalizer = normalizers or _intensity_maps(noisy_set, others.get("clean"), config, start)
+    warnings += _types_differ(noisy_set, others) + (
+        check_unpaired(noisy_set, others["clean"]) if "clean" in others else []
+    )
+    normalizer, clean_normalizer = normalizers or _intensity_maps(
+        noisy_set, others.get("clean"), config, start
+    )
     processes.begin_alike([*([net] if net is not None else []), *getattr(method, "networks", {}).values()])
     torch.manual_seed(seed)
     made = make_method(method, config, noisy_set.channels, place, net)
     if net is not None or not isinstance(method, str):
-        Predictor(copy.deepcopy(made), normalizer, noisy_set.channels)  # refuses, before the first step, what could not be applied later
+        Predictor(
+            copy.deepcopy(made), normalizer, noisy_set.channels
+        )  # refuses, before the first step, what could not be applied later
     pools = {"noisy": _pool(noisy_set, normalizer, place, made.patch_px)}
     for name, other in others.items():
-        pools[name] = _pool(other, clean_normalizer if name == "clean" and clean_normalizer else normalizer, place, made.patch_px)
+        pools[name] = _pool(
+            other,
+            clean_normalizer if name == "clean" and clean_normalizer else normalizer,
+            place,
+            made.patch_px,
+        )
     if start is not None and init is not None:
         _start_from(made, start)
         inputs["init"] = str(Path(init).absolute())
     config = config if config is not None else getattr(made, "config", None)
-    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
+    values = (
+        dataclasses.asdict(config)
+        if dataclasses.is_dataclass(config) and not isinstance(config, type)
+        else {}
+    )
     warnings += unused(made, slices_around, minutes or steps)
     minutes, steps = _budget(made, values, minutes, steps)
     job = Job(
@@ -177,13 +218,17 @@ def resolve(
         clean_normalizer, tuple(warnings),
     )  # fmt: skip
     if not (0 < job.minutes < math.inf or job.steps > 0):
-        raise ConfigError(f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0")
+        raise ConfigError(
+            f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0"
+        )
     if job.minutes <= 0:
         plan_steps(made, job.steps)  # refuses fewer steps than stages
     return job
 
 
-def _budget(made: Method, values: Mapping[str, Any], minutes: float | None, steps: int | None) -> tuple[float | None, int | None]:
+def _budget(
+    made: Method, values: Mapping[str, Any], minutes: float | None, steps: int | None
+) -> tuple[float | None, int | None]:
     """Minutes and steps as given, else the preset's; one step for a method that does not train."""
     if not made.trains:
         return 0.0, 1
@@ -192,7 +237,9 @@ def _budget(made: Method, values: Mapping[str, Any], minutes: float | None, step
     return minutes, steps
 
 
-def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None) -> tuple[Needs, Any]:
+def settings_of(
+    method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None
+) -> tuple[Needs, Any]:
     """What the method needs, and its config: the preset's (or that of the run to start from) with the user's settings."""
     if not isinstance(method, str):
         if settings:
@@ -202,7 +249,15 @@ def settings_of(method: Any, preset: str, settings: Mapping[str, Any] | None, st
     base = choose(preset, PRESETS[method], f"preset of {method}")
     if start is not None:
         kept = ARCHITECTURE if "critic_width" in start.facts["config"] else ARCHITECTURE[:-1]
-        base = updated(base, {key: value for key, value in start.facts["config"].items() if key in kept and hasattr(base, key)}, "init")
+        base = updated(
+            base,
+            {
+                key: value
+                for key, value in start.facts["config"].items()
+                if key in kept and hasattr(base, key)
+            },
+            "init",
+        )
     return chosen.needs, updated(base, settings or {}, f"settings of {method}")
 
 
@@ -253,7 +308,9 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
         )
     levels = [noise_level(found) for found in (noisy, clean)]
     noisier = None not in levels and set(noisy.dtypes) == set(clean.dtypes) and levels[1] > levels[0]  # type: ignore[operator]
-    if noisier and fine_excess(noisy.planes, clean.planes) < 1.0:  # noise that takes contrast away, film's, lowers the estimate
+    if (
+        noisier and fine_excess(noisy.planes, clean.planes) < 1.0
+    ):  # noise that takes contrast away, film's, lowers the estimate
         return [
             f"the clean set looks noisier than the noisy one (estimated sigma {levels[1]:.3g} against {levels[0]:.3g}): are they swapped?"
         ]
@@ -265,8 +322,13 @@ def _types_differ(noisy: ImageSet, others: Mapping[str, ImageSet]) -> list[str]:
     found = []
     kinds = {kind: index for index, kind in reversed(list(enumerate(map(str, noisy.dtypes))))}
     if len(kinds) > 1:
-        examples = " and ".join(f"{kind} ({noisy.names[index]})" for kind, index in sorted(kinds.items(), key=lambda item: item[1])[:3])
-        found.append(f"noisy images are {examples}: one intensity scale is assumed for all; train them apart if that is wrong")
+        examples = " and ".join(
+            f"{kind} ({noisy.names[index]})"
+            for kind, index in sorted(kinds.items(), key=lambda item: item[1])[:3]
+        )
+        found.append(
+            f"noisy images are {examples}: one intensity scale is assumed for all; train them apart if that is wrong"
+        )
     for name, other in others.items():
         if name != "clean" and set(other.dtypes) != set(noisy.dtypes):
             kind = f"{name} images are {other.dtypes[0]} ({other.names[0]}), noisy ones {noisy.dtypes[0]}"
@@ -278,12 +340,16 @@ def noise_level(found: ImageSet) -> float | None:
     """Median estimated sigma of a few planes spread over the set, intensity units; None where all are too small to tell."""
     step = max(1, len(found.planes) // NOISE_SAMPLES)
     levels = [
-        estimate_sigma(np.moveaxis(plane, 0, -1)) for plane in found.planes[::step][:NOISE_SAMPLES] if min(plane.shape[1:]) >= MIN_SIDE_PX
+        estimate_sigma(np.moveaxis(plane, 0, -1))
+        for plane in found.planes[::step][:NOISE_SAMPLES]
+        if min(plane.shape[1:]) >= MIN_SIDE_PX
     ]
     return float(np.median(levels)) if levels else None
 
 
-def make_method(method: Any, config: Any, channels: int, device: torch.device, net: nn.Module | None) -> Method:
+def make_method(
+    method: Any, config: Any, channels: int, device: torch.device, net: nn.Module | None
+) -> Method:
     if isinstance(method, str):
         made: Method = METHODS[method](config, channels, device, net)  # type: ignore[call-arg]
         return made
@@ -296,18 +362,26 @@ def make_method(method: Any, config: Any, channels: int, device: torch.device, n
 def _check_needs(method: Any, needs: Needs, clean: bool, target: bool, noise: bool) -> None:
     key = method if isinstance(method, str) else method.key
     if needs.target and not target:
-        raise ConfigError(f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}")
+        raise ConfigError(
+            f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}"
+        )
     if (needs.clean and not clean) or (needs.noise and not noise):
         raise ConfigError(f"method {key} needs {needs.value}")
     if target and not needs.target:
         raise ConfigError(f"method {key} makes no use of --target; leave it out, or use --method n2c or n2n")
     if clean and not needs.clean:
-        raise ConfigError(f"method {key} makes no use of --clean; leave it out, or use --method {DEFAULT_UNPAIRED}")
+        raise ConfigError(
+            f"method {key} makes no use of --clean; leave it out, or use --method {DEFAULT_UNPAIRED}"
+        )
     if noise and not needs.noise:
-        raise ConfigError(f"method {key} makes no use of --noise-images; leave it out, or use --method quan or noisy-n2n")
+        raise ConfigError(
+            f"method {key} makes no use of --noise-images; leave it out, or use --method quan or noisy-n2n"
+        )
 
 
-def _read_all(noisy: Images, beside: Mapping[str, Images | None], reading: Reading) -> tuple[ImageSet, dict[str, ImageSet], dict[str, Any]]:
+def _read_all(
+    noisy: Images, beside: Mapping[str, Images | None], reading: Reading
+) -> tuple[ImageSet, dict[str, ImageSet], dict[str, Any]]:
     """The noisy set, those beside it by name, and what config.toml says of where they came from."""
     most_bytes = reading.set_bytes(1 + sum(given is not None for given in beside.values()))
     noisy_set, paths = image_set(noisy, "noisy image", reading, most_bytes)
@@ -315,17 +389,23 @@ def _read_all(noisy: Images, beside: Mapping[str, Images | None], reading: Readi
     others: dict[str, ImageSet] = {}
     for name, given in beside.items():
         if given is not None:
-            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(noisy_set, given, name, reading, most_bytes)
+            others[name], inputs[name if name != "noise" else "noise_images"] = _beside(
+                noisy_set, given, name, reading, most_bytes
+            )
     return noisy_set, others, inputs
 
 
-def _beside(noisy: ImageSet, given: Images, name: str, reading: Reading, most_bytes: int) -> tuple[ImageSet, list[str]]:
+def _beside(
+    noisy: ImageSet, given: Images, name: str, reading: Reading, most_bytes: int
+) -> tuple[ImageSet, list[str]]:
     """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
     other, paths = image_set(given, f"{name} image", reading, most_bytes)
     if name == "target":
         other = matched(noisy, other)
     if other.channels != noisy.channels:
-        raise InputError(f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy.channels}")
+        raise InputError(
+            f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy.channels}"
+        )
     return other, paths
 
 
@@ -347,18 +427,30 @@ def _start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         if getattr(net, "measured_from_data", False):
             continue
         averages = () if single else (f"{name}_swa/net.", f"{name}_slow/net.")
-        sources = (f"{denoiser}/",) if name == "net" else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
-        weights = next((found for found in (below(start.tensors, f"net/{source}") for source in sources) if found), None)
-        helper = name != "net" and single and not below(start.tensors, f"net/{name}/")  # a copy of the denoiser, or something else
+        sources = (
+            (f"{denoiser}/",)
+            if name == "net"
+            else (*averages, f"{name}/", *((f"{denoiser}/",) if single else ()))
+        )
+        weights = next(
+            (found for found in (below(start.tensors, f"net/{source}") for source in sources) if found), None
+        )
+        helper = (
+            name != "net" and single and not below(start.tensors, f"net/{name}/")
+        )  # a copy of the denoiser, or something else
         if weights is None or (helper and not _alike(net, weights)):
             continue
         try:
             net.load_state_dict(weights, strict=True)
         except (KeyError, RuntimeError) as error:
-            raise CheckpointError(f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}") from None
+            raise CheckpointError(
+                f"--init: its network does not fit this one: {str(error).splitlines()[-1].strip()}"
+            ) from None
         loaded = True
     if not loaded:
-        raise CheckpointError(f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with")
+        raise CheckpointError(
+            f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with"
+        )
 
 
 def _alike(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
@@ -372,7 +464,12 @@ def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net:
     key, network = str(facts["method"]), facts["config"].get("net")
     if (method is None or isinstance(method, str)) and key not in METHODS:
         raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it as method=")
-    if (method is None or isinstance(method, str)) and net is None and isinstance(network, str) and network not in NETS:
+    if (
+        (method is None or isinstance(method, str))
+        and net is None
+        and isinstance(network, str)
+        and network not in NETS
+    ):
         raise CheckpointError(f"{run}: trained with a network of your own, {network!r}; pass it as net=")
 
 
@@ -387,14 +484,20 @@ def check_resumed(run: str | Path, said: Mapping[str, Any], settings: Mapping[st
     if stored["method"] in METHODS and METHODS[stored["method"]].one_image:
         budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
     own = {"nan": "error", "slices_around": 0, "max_bytes": None, **stored, **budget}
-    wrong = [f"--{key.replace('_', '-')} {value} (the run has {own.get(key)})" for key, value in said.items() if value != own.get(key)]
+    wrong = [
+        f"--{key.replace('_', '-')} {value} (the run has {own.get(key)})"
+        for key, value in said.items()
+        if value != own.get(key)
+    ]
     if settings and stored["method"] in PRESETS:
         before = stored_config(stored["method"], stored["settings"], str(run))
         after = updated(before, settings, f"settings of {stored['method']}")
         pairs = [(key, getattr(before, key), getattr(after, key)) for key in settings]
         wrong += [f"--set {key}={new} (the run has {old})" for key, old, new in pairs if old != new]
     if wrong:
-        raise ConfigError(f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}")
+        raise ConfigError(
+            f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}"
+        )
 
 
 def load_weights(method: Method, found: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:

@@ -31,7 +31,9 @@ CROP_PX = 320
 MIN_EVIDENCE_PX = 32
 
 
-def write_run_report(run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0) -> list[str]:
+def write_run_report(
+    run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0
+) -> list[str]:
     """Denoise a few training images and write ``report.html`` into the run folder.
 
     warnings   about the files; clean_planes   of the unpaired clean set
@@ -58,12 +60,17 @@ def run_report(
 ) -> ReportData:
     """The report's data. ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held."""
     method, facts = model.method, model.facts
-    environment = {key: str(value) for key, value in run.read_environment().items()} | {"seed": str(facts["seed"])}
+    environment = {key: str(value) for key, value in run.read_environment().items()} | {
+        "seed": str(facts["seed"])
+    }
     config = run.read_config()
     examples, evidence, levels = _looked_at(model, planes)
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
-        command=str(config.get("command") or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"),
+        command=str(
+            config.get("command")
+            or "called from Python: pairfree.train; its settings stand in config.toml of the run folder"
+        ),
         method_key=method.key,
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
@@ -73,14 +80,20 @@ def run_report(
         noise=_noise(levels, evidence),
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
-        limits=[f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."],
+        limits=[
+            f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."
+        ],
         environment=environment,
         methods_paragraph=_paragraph(model, noisy, clean_planes),
-        citations=[_citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)],
+        citations=[
+            _citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)
+        ],
     )
 
 
-def _looked_at(model: Model, planes: Sequence[tuple[str, np.ndarray]]) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
+def _looked_at(
+    model: Model, planes: Sequence[tuple[str, np.ndarray]]
+) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
     """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before anything was removed."""
     examples: list[Example] = []
     evidence: list[tuple[str, Evidence]] = []
@@ -98,18 +111,28 @@ def _looked_at(model: Model, planes: Sequence[tuple[str, np.ndarray]]) -> tuple[
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
     first, second = (_samples_last(array[model.own, rows, columns].copy()) for array in (noisy, denoised))
-    apart = _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns].copy()) if model.method.disagrees else None
+    apart = (
+        _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns].copy())
+        if model.method.disagrees
+        else None
+    )
     text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
     return Example(name, first, second, text=text, disagreement=apart)
 
 
 def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
     """At most ``side`` pixels a side of (C, H, W), with a name that says so."""
-    return (name, plane) if max(plane.shape[1:]) <= side else (f"{name}, its middle", plane[:, *_center(plane, side)])
+    return (
+        (name, plane)
+        if max(plane.shape[1:]) <= side
+        else (f"{name}, its middle", plane[:, *_center(plane, side)])
+    )
 
 
 def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
-    rows, columns = (slice(start, start + side) for start in (max(0, (length - side) // 2) for length in plane.shape[1:]))
+    rows, columns = (
+        slice(start, start + side) for start in (max(0, (length - side) // 2) for length in plane.shape[1:])
+    )
     return rows, columns
 
 
@@ -141,14 +164,18 @@ def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
             xs, ys = series.setdefault(name, ([], []))
             xs.append(event["step"])
             ys.append(float(value))
-    return [Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0) for name, (xs, ys) in series.items() if len(xs) > 1]
+    return [
+        Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0) for name, (xs, ys) in series.items() if len(xs) > 1
+    ]
 
 
 def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list[float], list[float]]:
     """Means over runs of equal length: a step's loss alone is mostly the luck of its patches."""
     width = max(1, len(xs) // points)
     groups = range(0, len(xs) - width + 1, width)
-    return [float(np.mean(xs[g : g + width])) for g in groups], [float(np.mean(ys[g : g + width])) for g in groups]
+    return [float(np.mean(xs[g : g + width])) for g in groups], [
+        float(np.mean(ys[g : g + width])) for g in groups
+    ]
 
 
 def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
@@ -156,7 +183,12 @@ def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) ->
     found = []
     if levels:
         spread = f"{number(min(levels))} to {number(max(levels))}"
-        found.append(("Level of the noisy images, if the noise were white", f"median {number(float(np.median(levels)))}, {spread}"))
+        found.append(
+            (
+                "Level of the noisy images, if the noise were white",
+                f"median {number(float(np.median(levels)))}, {spread}",
+            )
+        )
     if evidence:
         pooled = pool([one for _, one in evidence])
         found.append(("Standard deviation of what was removed", number(pooled.std)))
@@ -195,7 +227,10 @@ def _summary(
         ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
         ("Budget", budget),
         *([("Steps", stages)] if model.method.trains else []),
-        ("Images", f"{_planes(len(noisy.planes))}, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}"),
+        (
+            "Images",
+            f"{_planes(len(noisy.planes))}, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}",
+        ),
         *([("Clean images of other scenes", _planes(clean_planes))] if clean_planes else []),
         *([("Slices around each", str(model.around))] if model.around else []),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
@@ -210,8 +245,12 @@ def _planes(count: int) -> str:
 
 def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     facts, config, method = model.facts, model.facts.get("config", {}), model.method
-    cited = "; ".join(_citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources))
-    opening = f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+    cited = "; ".join(
+        _citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources)
+    )
+    opening = (
+        f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+    )
     if method.one_image:
         return (
             f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {facts['preset']}, seed "
@@ -224,12 +263,22 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
             "Files keep their pixel type and metadata."
         )
     network = f"a {config['net']} network" if config.get("net") else "its network"
-    patches = f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step" if "patch_px" in config else ""
+    patches = (
+        f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step"
+        if "patch_px" in config
+        else ""
+    )
     steps = f"{sum(count for _, count in facts['plan']):,} steps"
     if len(facts["plan"]) > 1:
         steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
     pairs = method.needs.target
-    beside = "" if pairs else f" beside {clean_planes} clean images of other scenes" if clean_planes else " without clean references"
+    beside = (
+        ""
+        if pairs
+        else f" beside {clean_planes} clean images of other scenes"
+        if clean_planes
+        else " without clean references"
+    )
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
@@ -265,11 +314,18 @@ def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
     for name, (first, second) in partners(noisy, denoised).items():
         before, after = open_image(first), open_image(second)
         if before.shape != after.shape:
-            raise InputError(f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners")
+            raise InputError(
+                f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners"
+            )
         for index in before.planes():
-            pair = [to_channels_first(one.plane(index), before.colours).astype(np.float64) for one in (before, after)]
+            pair = [
+                to_channels_first(one.plane(index), before.colours).astype(np.float64)
+                for one in (before, after)
+            ]
             missing = [~np.isfinite(one) for one in pair]
-            if missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1]):  # as --nan mask leaves them
+            if (
+                missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1])
+            ):  # as --nan mask leaves them
                 pair = [usable(one, name)[0] for one in pair]
             with named(second, first):
                 found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))

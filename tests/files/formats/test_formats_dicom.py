@@ -30,11 +30,17 @@ from pairfree.noise.files import simulate_files
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-def written(path: Path, stored: np.ndarray, bits: int = 0, big: bool = False, implicit: bool = False, **elements: Any) -> Path:
+def written(
+    path: Path, stored: np.ndarray, bits: int = 0, big: bool = False, implicit: bool = False, **elements: Any
+) -> Path:
     """A CT object with these stored values, (H, W) or (frames, H, W); elements by keyword, None leaves one out."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID = CT, generate_uid(), elements.pop("series", generate_uid())
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID = (
+        CT,
+        generate_uid(),
+        elements.pop("series", generate_uid()),
+    )
     dataset.Modality, dataset.PatientID, dataset.StudyInstanceUID = "CT", "nobody", generate_uid()
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.Rows, dataset.Columns = stored.shape[-2:]
@@ -54,12 +60,16 @@ def written(path: Path, stored: np.ndarray, bits: int = 0, big: bool = False, im
             setattr(dataset, name, value)
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes()
     dataset["PixelData"].VR = "OW"
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian if implicit else ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+    )
     dataset.save_as(path, implicit_vr=implicit, little_endian=not big, enforce_file_format=True)
     return path
 
 
-def values(shape: tuple[int, ...] = (20, 24), low: int = 0, high: int = 4096, dtype: str = "uint16") -> np.ndarray:
+def values(
+    shape: tuple[int, ...] = (20, 24), low: int = 0, high: int = 4096, dtype: str = "uint16"
+) -> np.ndarray:
     return np.random.default_rng(0).integers(low, high, shape).astype(dtype)
 
 
@@ -87,7 +97,9 @@ def test_intensities_and_stored_values_come_back(tmp_path, dtype, bits, rescale,
     low = -(2 ** (bits - 1)) if dtype.startswith("i") else 0
     stored = values(low=low, high=low + 2**bits, dtype=dtype)
     stored[0, :2] = low, low + 2**bits - 1
-    path = written(tmp_path / "in.dcm", stored, bits, RescaleSlope=rescale[0], RescaleIntercept=rescale[1], Modality="MR")
+    path = written(
+        tmp_path / "in.dcm", stored, bits, RescaleSlope=rescale[0], RescaleIntercept=rescale[1], Modality="MR"
+    )
     image, before, after = round_trip(path)
     assert image.dtype == kind
     np.testing.assert_allclose(image.pixels, stored.astype(np.float64) * rescale[0] + rescale[1], rtol=1e-6)
@@ -118,7 +130,14 @@ def test_run_length_encoding(tmp_path):
 def test_the_result_is_a_derived_object_of_its_own(tmp_path):
     """New instance and series UID, DERIVED, its source and what was done; everything else as it was."""
     series = generate_uid()
-    first = written(tmp_path / "1.dcm", values(), 12, series=series, SeriesDescription="thorax " * 8, SmallestImagePixelValue=0)
+    first = written(
+        tmp_path / "1.dcm",
+        values(),
+        12,
+        series=series,
+        SeriesDescription="thorax " * 8,
+        SmallestImagePixelValue=0,
+    )
     second = written(tmp_path / "2.dcm", values(), 12, series=series)
     made = {}
     for path in (first, second):
@@ -156,7 +175,10 @@ def test_padding_is_filled_and_restored(tmp_path, tagged):
     corner = np.zeros(stored.shape, bool)
     corner[:6, :6] = True
     stored[corner] = -2000
-    tags = {"value": {"PixelPaddingValue": -2000}, "range": {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}}.get(tagged, {})
+    tags = {
+        "value": {"PixelPaddingValue": -2000},
+        "range": {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990},
+    }.get(tagged, {})
     if tagged == "range":
         stored[0, 0] = -1995
     path = written(tmp_path / "in.dcm", stored, 16, RescaleIntercept=0, **tags)
@@ -179,7 +201,10 @@ def test_a_few_low_pixels_are_no_padding(tmp_path):
 
 def test_values_beyond_the_stored_bits_are_clipped_not_wrapped(tmp_path):
     image = open_image(written(tmp_path / "in.dcm", values(), 12))
-    save_image(image.with_pixels(np.where(np.indices(image.shape)[0] % 2, 32000, -32000).astype(np.int32)), tmp_path / "out.dcm")
+    save_image(
+        image.with_pixels(np.where(np.indices(image.shape)[0] % 2, 32000, -32000).astype(np.int32)),
+        tmp_path / "out.dcm",
+    )
     after = pydicom.dcmread(tmp_path / "out.dcm").pixel_array
     assert set(np.unique(after)) == {0, 4095}
 
@@ -203,15 +228,25 @@ def test_rescale_and_spacing_of_functional_groups(tmp_path):
         return outer
 
     shared = group("PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-50)
-    shared.PixelMeasuresSequence = group("PixelMeasuresSequence", PixelSpacing=[0.3, 0.2], SpacingBetweenSlices=1.5).PixelMeasuresSequence
+    shared.PixelMeasuresSequence = group(
+        "PixelMeasuresSequence", PixelSpacing=[0.3, 0.2], SpacingBetweenSlices=1.5
+    ).PixelMeasuresSequence
     stored = values((2, 9, 11))
     bare = {"RescaleSlope": None, "RescaleIntercept": None, "PixelSpacing": None}
-    image = open_image(written(tmp_path / "in.dcm", stored, 12, SharedFunctionalGroupsSequence=Sequence([shared]), **bare))
+    image = open_image(
+        written(tmp_path / "in.dcm", stored, 12, SharedFunctionalGroupsSequence=Sequence([shared]), **bare)
+    )
     np.testing.assert_allclose(image.pixels, stored * 2.0 - 50)
     assert image.spacing == {"Y": (0.3, "mm"), "X": (0.2, "mm"), "Z": (1.5, "mm")}
-    frames = [group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0) for slope in (1, 2)]
+    frames = [
+        group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0) for slope in (1, 2)
+    ]
     with pytest.raises(InputError, match="2 different rescales"):
-        open_image(written(tmp_path / "in2.dcm", stored, 12, PerFrameFunctionalGroupsSequence=Sequence(frames), **bare))
+        open_image(
+            written(
+                tmp_path / "in2.dcm", stored, 12, PerFrameFunctionalGroupsSequence=Sequence(frames), **bare
+            )
+        )
 
 
 def test_colour(tmp_path):
@@ -290,7 +325,9 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path, monkeypatch)
         open_image(tmp_path / "deflated.dcm")
 
 
-@pytest.mark.parametrize(("spec", "low", "high"), [("gaussian:sigma=25", 23.0, 27.0), ("lowdose-ct:dose=0.02", 5.0, 50.0)])
+@pytest.mark.parametrize(
+    ("spec", "low", "high"), [("gaussian:sigma=25", 23.0, 27.0), ("lowdose-ct:dose=0.02", 5.0, 50.0)]
+)
 def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
     """24 cm of water in air; marked as noisy, not as denoised, and another seed is another object."""
     away = np.hypot(*(np.indices((96, 96)) - 47.5))
@@ -321,9 +358,16 @@ def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
     entries = find_images([series])
     assert [entry.stem for entry in entries] == ["1.2.840.1", "1.2.840.2"]
     simulate_files([series], "gaussian:sigma=5", tmp_path / "noisy")
-    assert sorted(path.name for path in (tmp_path / "noisy").iterdir()) == ["1.2.840.1", "1.2.840.2", "noise.json"]
+    assert sorted(path.name for path in (tmp_path / "noisy").iterdir()) == [
+        "1.2.840.1",
+        "1.2.840.2",
+        "noise.json",
+    ]
     assert open_image(tmp_path / "noisy/1.2.840.2").family == "dicom"
-    assert [target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")] == ["1.2.840.1.tif", "1.2.840.2.tif"]
+    assert [target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")] == [
+        "1.2.840.1.tif",
+        "1.2.840.2.tif",
+    ]
     assert partners(series, tmp_path / "noisy").keys() == {"1.2.840.1", "1.2.840.2"}
     with pytest.raises(InputError, match=r"1\.2\.840\.3.*not supported"):
         open_image(series / "1.2.840.3")

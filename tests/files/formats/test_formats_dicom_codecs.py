@@ -22,7 +22,9 @@ LOSSLESS = {
     "1.2.840.10008.1.2.4.57": lambda plane: imagecodecs.ljpeg_encode(plane),
     "1.2.840.10008.1.2.4.70": lambda plane: imagecodecs.ljpeg_encode(plane),
     "1.2.840.10008.1.2.4.80": lambda plane: imagecodecs.jpegls_encode(plane),
-    "1.2.840.10008.1.2.4.90": lambda plane: imagecodecs.jpeg2k_encode(plane, level=0, codecformat="j2k", reversible=True),
+    "1.2.840.10008.1.2.4.90": lambda plane: imagecodecs.jpeg2k_encode(
+        plane, level=0, codecformat="j2k", reversible=True
+    ),
 }
 
 
@@ -44,7 +46,9 @@ def compressed(path: Path, values: np.ndarray, syntax: str, signed: bool) -> Pat
     return path
 
 
-@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"])
+@pytest.mark.parametrize(
+    "name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"]
+)
 def test_real_objects_are_those_that_were_compressed(name: str, tmp_path: Path) -> None:
     path = Path(str(get_testdata_file(name)))
     image = open_image(path)

@@ -32,7 +32,9 @@ def itk(path: Path, data: np.ndarray, compress: bool = False, vector: bool = Fal
     return data
 
 
-def seen_by_itk(path: Path) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[float, ...], str]:
+def seen_by_itk(
+    path: Path,
+) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[float, ...], str]:
     image = SimpleITK.ReadImage(str(path))
     return (
         SimpleITK.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetMetaData("ScannerName")
@@ -57,7 +59,9 @@ def test_there_and_back(tmp_path: Path, name: str, dtype: str, compress: bool) -
     np.testing.assert_array_equal(after[0], data + 1)
     assert after[1:] == before[1:]
     assert [one for one in compare(tmp_path / name, tmp_path / "out" / name) if one.kept is False] == []
-    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted({name, "a.raw"} if name == "a.mhd" else {name})
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
+        {name, "a.raw"} if name == "a.mhd" else {name}
+    )
 
 
 @pytest.mark.parametrize("samples", [2, 3])
@@ -73,7 +77,13 @@ def test_elements_with_channels_are_samples(tmp_path: Path, samples: int) -> Non
 def header(path: Path, data: np.ndarray, *lines: str) -> Path:
     sizes = " ".join(map(str, reversed(data.shape)))
     kind = {"<i2": "MET_SHORT", ">i2": "MET_SHORT", "<f4": "MET_FLOAT"}[data.dtype.str]
-    text = ["ObjectType = Image", f"NDims = {data.ndim}", f"DimSize = {sizes}", f"ElementType = {kind}", *lines]
+    text = [
+        "ObjectType = Image",
+        f"NDims = {data.ndim}",
+        f"DimSize = {sizes}",
+        f"ElementType = {kind}",
+        *lines,
+    ]
     path.write_text("\n".join(text) + "\n")
     return path
 
@@ -83,30 +93,48 @@ def test_a_file_for_each_slice(tmp_path: Path, listed: str) -> None:
     data = values((4, 6, 5))
     for number, plane in enumerate(data, 1):
         plane.tofile(tmp_path / f"s_{number:03d}.raw")
-    files = "s_%03d.raw 1 4 1" if listed == "pattern" else "LIST\n" + "\n".join(f"s_{number:03d}.raw" for number in range(1, 5))
+    files = (
+        "s_%03d.raw 1 4 1"
+        if listed == "pattern"
+        else "LIST\n" + "\n".join(f"s_{number:03d}.raw" for number in range(1, 5))
+    )
     image = open_image(header(tmp_path / "a.mhd", data, f"ElementDataFile = {files}"))
     np.testing.assert_array_equal(image.pixels, data)
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.mhd"))), data)
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.mhd"))), data
+    )
     stored = open_image(tmp_path / "a.mhd", Limits(resident_bytes=10))
     assert stored.stored
     np.testing.assert_array_equal(stored.pixels, data)
     save_image(stored, tmp_path / "out" / "a.mhd")
     assert differences(image, open_image(tmp_path / "out" / "a.mhd")) == []
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "a.mhd"))), data)
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "a.mhd"))), data
+    )
 
 
 def test_a_header_before_the_pixels_and_the_other_byte_order(tmp_path: Path) -> None:
     data = values((6, 5)).astype(">i2")
     (tmp_path / "pixels.bin").write_bytes(b"manufacturer" + data.tobytes())
     for skip in (12, -1):
-        lines = (f"HeaderSize = {skip}", "BinaryDataByteOrderMSB = True", "ElementSize = 2 2", "ElementDataFile = pixels.bin")
+        lines = (
+            f"HeaderSize = {skip}",
+            "BinaryDataByteOrderMSB = True",
+            "ElementSize = 2 2",
+            "ElementDataFile = pixels.bin",
+        )
         image = open_image(header(tmp_path / "a.mhd", data, *lines))
         np.testing.assert_array_equal(image.pixels, data)
         assert image.spacing == {"X": (2.0, "mm"), "Y": (2.0, "mm")}
         save_image(image, tmp_path / "b.mhd", overwrite=True)
         assert (tmp_path / "b.raw").read_bytes() == data.tobytes()
         assert differences(image, open_image(tmp_path / "b.mhd")) == []
-    assert "after the pixels" in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata["warnings"][0]
+    assert (
+        "after the pixels"
+        in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata["warnings"][
+            0
+        ]
+    )
 
 
 @pytest.mark.parametrize("skip", [400, -1])
@@ -132,12 +160,20 @@ def test_byte_order_is_what_itk_takes_it_for(tmp_path: Path, lines: tuple[str, .
     data = values((6, 5)).astype("<i2")
     data.tofile(tmp_path / "a.raw")
     path = header(tmp_path / "a.mhd", data, *lines, "ElementDataFile = a.raw")
-    np.testing.assert_array_equal(open_image(path).pixels, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+    np.testing.assert_array_equal(
+        open_image(path).pixels, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    )
 
 
 @pytest.mark.parametrize(
     "files",
-    ["s_%03d.raw", "s_%03d.raw 1", "s_%3.3d.raw 1 9 1", "s_%03i.raw 1 4 1", "LIST 2D\ns_001.raw\ns_002.raw\ns_003.raw\ns_004.raw\n"],
+    [
+        "s_%03d.raw",
+        "s_%03d.raw 1",
+        "s_%3.3d.raw 1 9 1",
+        "s_%03i.raw 1 4 1",
+        "LIST 2D\ns_001.raw\ns_002.raw\ns_003.raw\ns_004.raw\n",
+    ],
 )
 def test_files_of_slices_in_other_words(tmp_path: Path, files: str) -> None:
     data = values((4, 6, 5)).astype("<i2")
@@ -158,7 +194,9 @@ def test_planes_of_a_series_in_files_of_their_own(tmp_path: Path) -> None:
     for number in range(6):
         data.reshape(6, 6, 5)[number].tofile(tmp_path / f"{number}.raw")
     listed = "\n".join(f"{number}.raw" for number in range(6))
-    image = open_image(header(tmp_path / "a.mhd", data, f"ElementDataFile = LIST 2\n{listed}"), Limits(resident_bytes=10))
+    image = open_image(
+        header(tmp_path / "a.mhd", data, f"ElementDataFile = LIST 2\n{listed}"), Limits(resident_bytes=10)
+    )
     np.testing.assert_array_equal(image.pixels, data)
 
 
@@ -206,10 +244,16 @@ def test_an_input_is_never_replaced_by_its_result(tmp_path: Path) -> None:
         plan_outputs(find_images([tmp_path / "in"]), tmp_path / "results", overwrite=True)
 
 
-def test_a_header_that_cannot_be_renamed_leaves_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_cannot_be_renamed_leaves_no_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     itk(tmp_path / "a.mha", values((6, 5)))
     image, kept = open_image(tmp_path / "a.mha"), os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: kept(a, b) if str(b).endswith(".raw") else (_ for _ in ()).throw(OSError(5, "no")))
+    monkeypatch.setattr(
+        os,
+        "replace",
+        lambda a, b: kept(a, b) if str(b).endswith(".raw") else (_ for _ in ()).throw(OSError(5, "no")),
+    )
     with pytest.raises(OutputError):
         save_image(image, tmp_path / "out/a.mhd")
     assert list((tmp_path / "out").iterdir()) == []
@@ -238,7 +282,10 @@ def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
         (("HeaderSize = 50", "ElementDataFile = a.raw"), "declares"),
         (("CompressedData = True", "ElementDataFile = a.raw"), "cannot be read"),
         (("DimSize = 30000 30000", "ElementDataFile = a.raw"), "declares 30000x30000"),
-        (("NDims = 3", "DimSize = 2 2 999999999", "ElementDataFile = s_%09d.raw"), "declares 999999999 files"),
+        (
+            ("NDims = 3", "DimSize = 2 2 999999999", "ElementDataFile = s_%09d.raw"),
+            "declares 999999999 files",
+        ),
         (("DimSize = 1e999 4", "ElementDataFile = a.raw"), "cannot be read"),
         (("DimSize = -3 4", "ElementDataFile = a.raw"), "holds no pixels"),
         (("DimSize = 4.5 4", "ElementDataFile = a.raw"), "whole numbers"),

@@ -37,7 +37,9 @@ def test_png_density_text_and_profile_are_kept(tmp_path: Path) -> None:
     text = PIL.PngImagePlugin.PngInfo()
     text.add_text("Microscope", "EM 7")
     text.add_itxt("Maß", "5 µm", zip=True)
-    PIL.Image.fromarray(noise((9, 8), "uint8")).save(tmp_path / "in.png", dpi=(2_540_000, 2_540_000), pnginfo=text, icc_profile=b"x" * 99)
+    PIL.Image.fromarray(noise((9, 8), "uint8")).save(
+        tmp_path / "in.png", dpi=(2_540_000, 2_540_000), pnginfo=text, icc_profile=b"x" * 99
+    )
     image = open_image(tmp_path / "in.png")
     assert image.spacing["X"] == (pytest.approx(0.01), "µm")
     save_image(image, tmp_path / "out.png")
@@ -60,7 +62,10 @@ def test_png_print_density_is_kept_but_is_no_pixel_size(tmp_path: Path) -> None:
 def test_new_pixel_size_reaches_the_png(tmp_path: Path) -> None:
     image = Image(noise((9, 8), "uint8"), "YX", {"Y": (20.0, "nm"), "X": (10.0, "nm")}, family="png")
     save_image(image, tmp_path / "out.png")
-    assert open_image(tmp_path / "out.png").spacing == {"Y": (pytest.approx(0.02), "µm"), "X": (pytest.approx(0.01), "µm")}
+    assert open_image(tmp_path / "out.png").spacing == {
+        "Y": (pytest.approx(0.02), "µm"),
+        "X": (pytest.approx(0.01), "µm"),
+    }
 
 
 def test_palette_becomes_rgb_with_a_note_and_masks_are_refused(tmp_path: Path) -> None:
@@ -77,7 +82,9 @@ def test_interlaced_png(tmp_path: Path) -> None:
     """One pixel of Adam7: Pillow cannot write interlaced files, so the smallest is made by hand; larger ones only differ in passes."""
     stream = zlib.compress(b"\0\x7b")
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)), (b"IDAT", stream), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    body = b"".join(
+        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks
+    )
     (tmp_path / "i.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     assert open_image(tmp_path / "i.png").pixels.tolist() == [[123]]
 
@@ -108,7 +115,8 @@ def test_png_refuses_floats_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", ">u2", "<i2", ">f4", "float16", "float64", "int32"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
-    ("shape", "axes"), [((7, 9), "YX"), ((3, 7, 9), "QYX"), ((7, 9, 3), "YXS"), ((4, 4, 4), "QYX"), ((2, 3, 7, 9), "QQYX")]
+    ("shape", "axes"),
+    [((7, 9), "YX"), ((3, 7, 9), "QYX"), ((7, 9, 3), "YXS"), ((4, 4, 4), "QYX"), ((2, 3, 7, 9), "QQYX")],
 )
 def test_npy(tmp_path: Path, dtype: str, order: str, shape: tuple[int, ...], axes: str) -> None:
     pixels = np.asarray(np.random.default_rng(0).integers(0, 100, shape), dtype=dtype, order=order)
@@ -132,7 +140,9 @@ def test_npy_with_objects_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "marker").exists()
 
 
-@pytest.mark.parametrize("array", [np.zeros(5, "u1"), np.zeros((0, 5), "u1"), np.zeros((5, 5), bool), np.zeros((5, 5), "i8")])
+@pytest.mark.parametrize(
+    "array", [np.zeros(5, "u1"), np.zeros((0, 5), "u1"), np.zeros((5, 5), bool), np.zeros((5, 5), "i8")]
+)
 def test_npy_that_are_no_images(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "in.npy", array)
     with pytest.raises(InputError) as caught:

@@ -48,7 +48,9 @@ def round_trip(path: Path) -> tuple[Image, Image, Path]:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_plain_pages_of_every_type_and_byte_order(tmp_path: Path, dtype: str, byteorder: str) -> None:
     pixels = noise((3, 13, 17), dtype)
-    tifffile.imwrite(tmp_path / "in.tif", pixels, byteorder=byteorder, metadata=None, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "in.tif", pixels, byteorder=byteorder, metadata=None, photometric="minisblack"
+    )
     image, _, _ = round_trip(tmp_path / "in.tif")
     assert (image.axes, image.dtype) == ("QYX", np.dtype(dtype))
     np.testing.assert_array_equal(image.pixels, pixels)
@@ -73,11 +75,23 @@ def test_plain_pages_of_every_type_and_byte_order(tmp_path: Path, dtype: str, by
     ],
 )
 def test_compression_predictor_tiles(
-    tmp_path: Path, compression: str | None, predictor: int | None, dtype: str, tile: tuple[int, int] | None, byteorder: str
+    tmp_path: Path,
+    compression: str | None,
+    predictor: int | None,
+    dtype: str,
+    tile: tuple[int, int] | None,
+    byteorder: str,
 ) -> None:
     pixels = noise((37, 45), dtype)
     layout = {"rowsperstrip": 8} if tile is None else {"tile": tile}
-    tifffile.imwrite(tmp_path / "in.tif", pixels, byteorder=byteorder, compression=compression, predictor=predictor, **layout)
+    tifffile.imwrite(
+        tmp_path / "in.tif",
+        pixels,
+        byteorder=byteorder,
+        compression=compression,
+        predictor=predictor,
+        **layout,
+    )
     image, _, out = round_trip(tmp_path / "in.tif")
     np.testing.assert_array_equal(image.pixels, pixels)
     with tifffile.TiffFile(out) as tiff:
@@ -96,10 +110,19 @@ def test_compression_predictor_tiles(
         (2, "minisblack", ["unspecified"], 2),
     ],
 )
-def test_colour_and_alpha(tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, colours: int, planar: str) -> None:
+def test_colour_and_alpha(
+    tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, colours: int, planar: str
+) -> None:
     pixels = noise((19, 23, samples), "uint16")
     stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
-    tifffile.imwrite(tmp_path / "in.tif", stored, photometric=photometric, planarconfig=planar, extrasamples=extra, compression="zlib")
+    tifffile.imwrite(
+        tmp_path / "in.tif",
+        stored,
+        photometric=photometric,
+        planarconfig=planar,
+        extrasamples=extra,
+        compression="zlib",
+    )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert (image.axes, image.samples, image.colours) == ("YXS", samples, colours)
     assert open_image(out).colours == colours
@@ -118,14 +141,33 @@ def test_jpeg_compressed_rgb_becomes_deflate_with_the_same_pixels(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape"), [("TZCYX", (2, 3, 2, 9, 11)), ("ZYX", (4, 9, 11)), ("CYX", (2, 9, 11)), ("TYX", (3, 9, 11)), ("YX", (9, 11))]
+    ("axes", "shape"),
+    [
+        ("TZCYX", (2, 3, 2, 9, 11)),
+        ("ZYX", (4, 9, 11)),
+        ("CYX", (2, 9, 11)),
+        ("TYX", (3, 9, 11)),
+        ("YX", (9, 11)),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_imagej_hyperstack_keeps_everything(tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
-    metadata = {"axes": axes, "unit": "um", "spacing": 2.5, "finterval": 0.5, "min": 1.0, "max": 9.0, "Info": "made by hand"}
+def test_imagej_hyperstack_keeps_everything(
+    tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    metadata = {
+        "axes": axes,
+        "unit": "um",
+        "spacing": 2.5,
+        "finterval": 0.5,
+        "min": 1.0,
+        "max": 9.0,
+        "Info": "made by hand",
+    }
     metadata["Labels"] = [f"slice {i}" for i in range(int(np.prod(shape[:-2])))]
     metadata["Ranges"] = (0.0, 100.0)
-    tifffile.imwrite(tmp_path / "in.tif", noise(shape, dtype), imagej=True, resolution=(4.0, 5.0), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "in.tif", noise(shape, dtype), imagej=True, resolution=(4.0, 5.0), metadata=metadata
+    )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert image.axes == axes
     assert image.spacing["X"] == (0.25, "µm")
@@ -138,15 +180,36 @@ def test_imagej_hyperstack_keeps_everything(tmp_path: Path, axes: str, shape: tu
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape"), [("TCZYX", (2, 2, 3, 9, 11)), ("CYX", (2, 9, 11)), ("ZYX", (3, 9, 11)), ("YXS", (9, 11, 3)), ("ZYXS", (2, 9, 11, 3))]
+    ("axes", "shape"),
+    [
+        ("TCZYX", (2, 2, 3, 9, 11)),
+        ("CYX", (2, 9, 11)),
+        ("ZYX", (3, 9, 11)),
+        ("YXS", (9, 11, 3)),
+        ("ZYXS", (2, 9, 11, 3)),
+    ],
 )
 def test_ome_tiff_keeps_its_xml(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
-    metadata = {"axes": axes, "PhysicalSizeX": 0.29, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.31, "PhysicalSizeYUnit": "nm"}
-    metadata |= {"PhysicalSizeZ": 1.5, "PhysicalSizeZUnit": "µm", "TimeIncrement": 0.1, "TimeIncrementUnit": "s", "SignificantBits": 12}
+    metadata = {
+        "axes": axes,
+        "PhysicalSizeX": 0.29,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.31,
+        "PhysicalSizeYUnit": "nm",
+    }
+    metadata |= {
+        "PhysicalSizeZ": 1.5,
+        "PhysicalSizeZUnit": "µm",
+        "TimeIncrement": 0.1,
+        "TimeIncrementUnit": "s",
+        "SignificantBits": 12,
+    }
     if "C" in axes:
         metadata["Channel"] = {"Name": ["DAPI", "Zürich <488>"]}
     photometric = "rgb" if "S" in axes else "minisblack"
-    tifffile.imwrite(tmp_path / "in.ome.tif", noise(shape, "uint16"), ome=True, photometric=photometric, metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "in.ome.tif", noise(shape, "uint16"), ome=True, photometric=photometric, metadata=metadata
+    )
     image, _, out = round_trip(tmp_path / "in.ome.tif")
     assert image.axes == axes
     assert image.spacing == {"X": (0.29, "nm"), "Y": (0.31, "nm"), "Z": (1.5, "µm"), "T": (0.1, "s")}
@@ -158,9 +221,16 @@ def test_ome_tiff_keeps_its_xml(tmp_path: Path, axes: str, shape: tuple[int, ...
 
 def test_changed_spacing_is_written_and_not_the_old_one(tmp_path: Path) -> None:
     tifffile.imwrite(
-        tmp_path / "in.ome.tif", noise((2, 9, 11), "uint16"), metadata={"axes": "CYX", "PhysicalSizeX": 1.0}, photometric="minisblack"
+        tmp_path / "in.ome.tif",
+        noise((2, 9, 11), "uint16"),
+        metadata={"axes": "CYX", "PhysicalSizeX": 1.0},
+        photometric="minisblack",
     )
-    image = replace(open_image(tmp_path / "in.ome.tif"), spacing={"X": (2.0, "nm"), "Y": (3.0, "nm")}, channel_names=("a", "b"))
+    image = replace(
+        open_image(tmp_path / "in.ome.tif"),
+        spacing={"X": (2.0, "nm"), "Y": (3.0, "nm")},
+        channel_names=("a", "b"),
+    )
     save_image(image, tmp_path / "out.ome.tif")
     assert differences(image, open_image(tmp_path / "out.ome.tif")) == []
 
@@ -172,7 +242,12 @@ def test_changed_spacing_is_written_and_not_the_old_one(tmp_path: Path) -> None:
     step=st.floats(1e-6, 1e6),
     unit=st.sampled_from(["nm", "µm", "mm", "Å", "pm"]),
     names=st.lists(
-        st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1, max_size=9), min_size=7
+        st.text(
+            st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"),
+            min_size=1,
+            max_size=9,
+        ),
+        min_size=7,
     ),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -182,17 +257,25 @@ def test_arrays_with_metadata_survive(
     shape = tuple(3 if a == "S" else n for a, n in zip(axes, sizes))
     spacing = {a: (step * (i + 1), unit) for i, a in enumerate(axes) if a in "ZYX"}
     channels = tuple(name.strip() or "x" for name in names[: shape[axes.index("C")]]) if "C" in axes else ()
-    if dtype == "float16":  # OME has no half floats: pixel size goes to the resolution tags, names have no place
+    if (
+        dtype == "float16"
+    ):  # OME has no half floats: pixel size goes to the resolution tags, names have no place
         spacing, channels = {}, ()
     image = Image(noise(shape, dtype), axes, spacing, channels, family="tiff")
     save_image(image, tmp_path / "a.tif", overwrite=True)
     again = open_image(tmp_path / "a.tif")
-    assert [line for line in differences(image, again) if not (dtype == "float16" and line.startswith("axes"))] == []
+    assert [
+        line for line in differences(image, again) if not (dtype == "float16" and line.startswith("axes"))
+    ] == []
     np.testing.assert_array_equal(image.pixels, again.pixels)
 
 
 def test_resolution_tags_software_and_private_tags_are_kept(tmp_path: Path) -> None:
-    private = [(65000, 2, 6, b"hello\0", True), (65001, 12, 2, np.array([1.5, 2.5], "<f8").tobytes(), True), (65002, 3, 1, 7, True)]
+    private = [
+        (65000, 2, 6, b"hello\0", True),
+        (65001, 12, 2, np.array([1.5, 2.5], "<f8").tobytes(), True),
+        (65002, 3, 1, 7, True),
+    ]
     tifffile.imwrite(
         tmp_path / "in.tif",
         noise((9, 11), "uint8"),
@@ -223,7 +306,13 @@ def test_pages_with_their_own_text_keep_it(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         for i in range(3):
             extra = [(51123, 2, 9, f'{{"i": {i}}}\0'.encode(), True)]
-            writer.write(noise((9, 11), "uint16", i), metadata=None, description=f"plane {i}", contiguous=False, extratags=extra)
+            writer.write(
+                noise((9, 11), "uint16", i),
+                metadata=None,
+                description=f"plane {i}",
+                contiguous=False,
+                extratags=extra,
+            )
     _, _, out = round_trip(tmp_path / "in.tif")
     with tifffile.TiffFile(out) as tiff:
         assert [page.aspage().description for page in tiff.pages] == ["plane 0", "plane 1", "plane 2"]
@@ -263,7 +352,12 @@ def test_colour_tables_are_no_intensities(tmp_path):
     ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
     tifffile.imwrite(tmp_path / "grey.tif", pixels, photometric="palette", colormap=ramp)
     np.testing.assert_array_equal(open_image(tmp_path / "grey.tif").pixels, pixels)
-    tifffile.imwrite(tmp_path / "palette.tif", pixels, photometric="palette", colormap=np.random.default_rng(1).permuted(ramp, axis=1))
+    tifffile.imwrite(
+        tmp_path / "palette.tif",
+        pixels,
+        photometric="palette",
+        colormap=np.random.default_rng(1).permuted(ramp, axis=1),
+    )
     with pytest.raises(InputError, match=r"palette\.tif: its pixels are indices of a colour table"):
         open_image(tmp_path / "palette.tif")
 
@@ -326,7 +420,9 @@ def ome_set(folder: Path) -> np.ndarray:
             'SizeT="1" PhysicalSizeX="0.5">'
             f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
         )
-        tifffile.imwrite(folder / f"s{number}.ome.tif", pixels[2 * number : 2 * number + 2], description=xml, metadata=None)
+        tifffile.imwrite(
+            folder / f"s{number}.ome.tif", pixels[2 * number : 2 * number + 2], description=xml, metadata=None
+        )
     return pixels
 
 
@@ -338,7 +434,9 @@ def test_a_set_of_ome_files_comes_back_as_one(tmp_path: Path) -> None:
         image = open_image(tmp_path / f"in/s{number}.ome.tif")
         np.testing.assert_array_equal(image.pixels, pixels[2 * number : 2 * number + 2])
         assert image.spacing == {"X": (0.5, "µm")}
-        assert image.metadata["warnings"] == [f"is one file of a set (s{1 - number}.ome.tif): keep their results together"]
+        assert image.metadata["warnings"] == [
+            f"is one file of a set (s{1 - number}.ome.tif): keep their results together"
+        ]
         save_image(image.with_pixels(image.pixels + np.uint16(1)), tmp_path / f"out/s{number}.ome.tif")
     for number in range(2):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / f"out/s{number}.ome.tif"), pixels + 1)
@@ -390,7 +488,9 @@ def test_a_pyramid_comes_back_with_its_levels_made_anew(tmp_path, shape, axes, o
     assert [level.shape[y : y + 2] for level in levels] == [(60, 90), (30, 45), (20, 30)]
     np.testing.assert_array_equal(levels[0], data)
     for factor, level in ((2, levels[1]), (3, levels[2])):
-        blocks = data.reshape(*shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]).astype(float)
+        blocks = data.reshape(*shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]).astype(
+            float
+        )
         np.testing.assert_array_equal(level, np.rint(blocks.mean((y + 1, y + 3))))
     assert differences(image, open_image(tmp_path / "b.ome.tif")) == []
 
@@ -399,7 +499,9 @@ def test_pixel_size_of_digital_micrograph(tmp_path):
     """Its tags, as a real file has them; text without its final NUL is no loss when it comes back with one."""
     numbers = [(65009, 12, 1, 0.00299, True), (65010, 12, 1, 0.00301, True)]
     words = [(65012, 2, 10, b"micrometer", True), (65013, 2, 10, b"micrometer", True)]
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint16), extratags=[*numbers, *words], metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((8, 9), np.uint16), extratags=[*numbers, *words], metadata=None
+    )
     image = open_image(tmp_path / "a.tif")
     assert image.spacing == {"Y": (0.00301, "µm"), "X": (0.00299, "µm")}
     save_image(image, tmp_path / "b.tif")
@@ -411,9 +513,17 @@ def two_images(path: Path) -> np.ndarray:
     rng = np.random.default_rng(0)
     stack = rng.integers(0, 900, (3, 64, 70)).astype(np.uint16)
     with tifffile.TiffWriter(path, ome=True) as writer:
-        described = {"axes": "ZYX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "Name": "first", "Plane": {"DeltaT": [0.0, 1.0, 2.0]}}
+        described = {
+            "axes": "ZYX",
+            "PhysicalSizeX": 0.1,
+            "PhysicalSizeY": 0.1,
+            "Name": "first",
+            "Plane": {"DeltaT": [0.0, 1.0, 2.0]},
+        }
         writer.write(stack, metadata=described)
-        writer.write(rng.integers(0, 900, (40, 50)).astype(np.uint16), metadata={"axes": "YX", "Name": "second"})
+        writer.write(
+            rng.integers(0, 900, (40, 50)).astype(np.uint16), metadata={"axes": "YX", "Name": "second"}
+        )
     return stack
 
 
@@ -422,7 +532,9 @@ def test_of_two_images_the_first_keeps_its_description(tmp_path: Path) -> None:
     image = open_image(tmp_path / "in.ome.tif")
     assert "only the first is used" in image.metadata["warnings"][0]
     save_image(image, tmp_path / "out.ome.tif")
-    assert not [check for check in compare(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif") if check.kept is False]
+    assert not [
+        check for check in compare(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif") if check.kept is False
+    ]
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
         assert len(tiff.series) == 1
         np.testing.assert_array_equal(tiff.asarray(), stack)
@@ -433,7 +545,12 @@ def test_of_two_images_the_first_keeps_its_description(tmp_path: Path) -> None:
 def test_overviews_as_further_images_leave_the_first_as_it_was(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
-        writer.write(rng.integers(0, 255, (96, 80), np.uint8), description="scanner X, 20x", tile=(32, 32), metadata=None)
+        writer.write(
+            rng.integers(0, 255, (96, 80), np.uint8),
+            description="scanner X, 20x",
+            tile=(32, 32),
+            metadata=None,
+        )
         writer.write(rng.integers(0, 255, (48, 40), np.uint8), tile=(32, 32), metadata=None)
     save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
     assert not [check for check in compare(tmp_path / "in.tif", tmp_path / "out.tif") if check.kept is False]
@@ -446,14 +563,20 @@ def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5000, 4, 4)).astype(np.uint8)
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         for number, frame in enumerate(frames):
-            writer.write(frame, description=f"frameTimestamps_sec = {number / 30:.6f}", metadata=None, contiguous=False)
+            writer.write(
+                frame, description=f"frameTimestamps_sec = {number / 30:.6f}", metadata=None, contiguous=False
+            )
     save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
         assert tiff.pages[4999].aspage().description == f"frameTimestamps_sec = {4999 / 30:.6f}"
 
 
-@pytest.mark.parametrize(("counts", "words"), [((0,) * 6, ""), ((420, 0, 420, 420, 420, 300), "strip 2 is missing or cut off")])
-def test_sizes_of_uncompressed_strips_that_are_not_stated(tmp_path: Path, counts: tuple[int, ...], words: str) -> None:
+@pytest.mark.parametrize(
+    ("counts", "words"), [((0,) * 6, ""), ((420, 0, 420, 420, 420, 300), "strip 2 is missing or cut off")]
+)
+def test_sizes_of_uncompressed_strips_that_are_not_stated(
+    tmp_path: Path, counts: tuple[int, ...], words: str
+) -> None:
     """Some writers state none at all, which is read; one that is 0 among others is a strip that is not there. Found by mutation."""
     pixels = np.random.default_rng(0).integers(0, 60000, (40, 30)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, rowsperstrip=7, photometric="minisblack")

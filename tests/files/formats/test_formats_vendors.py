@@ -27,7 +27,9 @@ def czi(tmp_path: Path) -> tuple[Path, np.ndarray]:
         for channel in range(2):
             for z in range(3):
                 document.write(pixels[channel, z, :, :, None], plane={"C": channel, "Z": z, "T": 0})
-        document.write_metadata(document_name="a", channel_names={0: "DAPI", 1: "GFP"}, scale_x=1e-7, scale_y=1e-7, scale_z=5e-7)
+        document.write_metadata(
+            document_name="a", channel_names={0: "DAPI", 1: "GFP"}, scale_x=1e-7, scale_y=1e-7, scale_z=5e-7
+        )
     return tmp_path / "a.czi", pixels
 
 
@@ -64,7 +66,9 @@ def test_emd(tmp_path: Path) -> None:
             "navigate": place == 0,
             "_type": "UniformDataAxis",
         }
-        for place, (name, size, scale, unit) in enumerate((("z", 4, 2.0, "nm"), ("y", 30, 0.5, "nm"), ("x", 20, 0.5, "nm")))
+        for place, (name, size, scale, unit) in enumerate(
+            (("z", 4, 2.0, "nm"), ("y", 30, 0.5, "nm"), ("x", 20, 0.5, "nm"))
+        )
     ]
     signal = {
         "data": pixels,
@@ -83,9 +87,12 @@ def test_emd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("a.czi", "bioio"), ("a.nd2", "bioio"), ("a.lif", "bioio"), ("a.dm4", "rsciio"), ("a.emd", "rsciio")]
+    ("name", "package"),
+    [("a.czi", "bioio"), ("a.nd2", "bioio"), ("a.lif", "bioio"), ("a.dm4", "rsciio"), ("a.emd", "rsciio")],
 )
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
+def test_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
     kept = builtins.__import__
 
     def without(module: str, *arguments: Any, **options: Any) -> Any:

@@ -41,7 +41,10 @@ def mrc(path: Path, data: np.ndarray, kind: str = "volume", voxel: float = 1.5) 
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float32", "float16"])
-@pytest.mark.parametrize(("shape", "kind", "axes"), [((9, 12), "image", "YX"), ((3, 9, 12), "volume", "ZYX"), ((3, 9, 12), "stack", "QYX")])
+@pytest.mark.parametrize(
+    ("shape", "kind", "axes"),
+    [((9, 12), "image", "YX"), ((3, 9, 12), "volume", "ZYX"), ((3, 9, 12), "stack", "QYX")],
+)
 def test_mrc_there_and_back(tmp_path, dtype, shape, kind, axes):
     data = mrc(tmp_path / "a.mrc", values(shape, dtype), kind)
     image = open_image(tmp_path / "a.mrc")
@@ -59,7 +62,9 @@ def test_mrc_there_and_back(tmp_path, dtype, shape, kind, axes):
             if name in ("dmin", "dmax", "dmean", "rms"):
                 continue
             if name in ("nlabl", "label"):
-                assert [text for text in before.get_labels() if text in after.get_labels()] == before.get_labels()
+                assert [
+                    text for text in before.get_labels() if text in after.get_labels()
+                ] == before.get_labels()
                 continue
             assert before.header[name].tobytes() == after.header[name].tobytes(), name
         assert float(after.header.dmean) == pytest.approx(expected.mean(), rel=1e-6)
@@ -128,7 +133,9 @@ def test_odd_axis_orders_are_kept_and_told(tmp_path):
         assert (int(file.header.mapc), int(file.header.maps)) == (3, 1)
 
 
-@pytest.mark.parametrize(("mode", "words"), [(3, "complex integers"), (4, "a transform"), (101, "4-bit"), (77, "no pixel type")])
+@pytest.mark.parametrize(
+    ("mode", "words"), [(3, "complex integers"), (4, "a transform"), (101, "4-bit"), (77, "no pixel type")]
+)
 def test_mrc_pixels_that_are_no_intensities_are_refused(tmp_path, mode, words):
     mrc(tmp_path / "a.mrc", values((3, 9, 12), "int16"))
     raw = bytearray((tmp_path / "a.mrc").read_bytes())
@@ -145,14 +152,22 @@ def test_what_mrc_cannot_hold_is_refused(tmp_path):
 
 
 def test_an_mrc_of_another_origin_has_its_pixel_size(tmp_path):
-    save_image(Image(values((4, 5), "int16"), "YX", {"X": (2.0, "Å"), "Y": (2.0, "Å")}, family="mrc"), tmp_path / "a.mrc")
+    save_image(
+        Image(values((4, 5), "int16"), "YX", {"X": (2.0, "Å"), "Y": (2.0, "Å")}, family="mrc"),
+        tmp_path / "a.mrc",
+    )
     assert open_image(tmp_path / "a.mrc").spacing == {"Y": (2.0, "Å"), "X": (2.0, "Å")}
 
 
 # -- NIfTI -------------------------------------------------------------------------------------------------------------------------------
 
 
-def nifti(path: Path, stored: np.ndarray, scaling: tuple[float, float] | None = None, kind: type = nibabel.Nifti1Image) -> None:
+def nifti(
+    path: Path,
+    stored: np.ndarray,
+    scaling: tuple[float, float] | None = None,
+    kind: type = nibabel.Nifti1Image,
+) -> None:
     made = kind(stored, AFFINE)
     made.header.set_xyzt_units("mm", "sec")
     made.header["descrip"] = b"3 T, T2"
@@ -190,7 +205,9 @@ def test_nifti_there_and_back_bit_by_bit(tmp_path, dtype, scaling, suffix, kind)
         assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((6, 5), "YX"), ((6, 5, 4, 3), "TZYX"), ((6, 5, 4, 3, 2), "QTZYX")])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((6, 5), "YX"), ((6, 5, 4, 3), "TZYX"), ((6, 5, 4, 3, 2), "QTZYX")]
+)
 def test_nifti_dimensions_are_space_then_time(tmp_path, shape, axes):
     stored = values(shape, "int16")
     nifti(tmp_path / "a.nii", stored)

@@ -38,10 +38,17 @@ AXES = [
     {"name": "c", "type": "channel"},
     *({"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"),
 ]
-DISPLAY = {"channels": [{"label": name, "color": "FF0000", "window": {"start": 0, "end": 9}} for name in ("DAPI", "GFP", "RFP")]}
+DISPLAY = {
+    "channels": [
+        {"label": name, "color": "FF0000", "window": {"start": 0, "end": 9}}
+        for name in ("DAPI", "GFP", "RFP")
+    ]
+}
 
 
-def pyramid(path: Path, version: str, chunks: tuple[int, ...] = (1, 1, 2, 32, 40), levels: int = 3, **options: Any) -> np.ndarray:
+def pyramid(
+    path: Path, version: str, chunks: tuple[int, ...] = (1, 1, 2, 32, 40), levels: int = 3, **options: Any
+) -> np.ndarray:
     """A multiscale image of random pixels."""
     pixels = np.random.default_rng(0).integers(0, 2**16, SHAPE).astype(options.pop("dtype", "uint16"))
     zarr_format: Any = 3 if version == "0.5" else 2
@@ -52,9 +59,16 @@ def pyramid(path: Path, version: str, chunks: tuple[int, ...] = (1, 1, 2, 32, 40
         made = root.create_array(str(level), shape=part.shape, chunks=chunks, dtype=part.dtype, **options)
         made[...] = part
         scale = [2.5, 1.0, 0.8, 0.1 * 2**level, 0.2 * 2**level]
-        datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
-    ome = {"multiscales": [{"version": version, "name": "kept", "axes": AXES, "datasets": datasets}], "omero": DISPLAY}
-    root.attrs.put({"ome": {"version": version, **ome}, "mine": 1} if version == "0.5" else {**ome, "mine": 1})
+        datasets.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
+    ome = {
+        "multiscales": [{"version": version, "name": "kept", "axes": AXES, "datasets": datasets}],
+        "omero": DISPLAY,
+    }
+    root.attrs.put(
+        {"ome": {"version": version, **ome}, "mine": 1} if version == "0.5" else {**ome, "mine": 1}
+    )
     return pixels
 
 
@@ -90,7 +104,12 @@ def test_round_trip(tmp_path: Path, version: str, options: dict[str, Any], stays
     for name, old in before.arrays():
         new = after[name]
         assert isinstance(new, zarr.Array)
-        assert (new.shape, new.dtype, new.chunks, new.shards) == (old.shape, old.dtype, old.chunks, old.shards)
+        assert (new.shape, new.dtype, new.chunks, new.shards) == (
+            old.shape,
+            old.dtype,
+            old.chunks,
+            old.shards,
+        )
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.ome.zarr", "b.ome.zarr"]
 
 
@@ -102,9 +121,14 @@ def test_coarser_levels_are_means_of_the_denoised_one(tmp_path: Path) -> None:
     for level in (1, 2):
         coarse = zarr.open_array(str(tmp_path / "flat.zarr" / str(level)), mode="r")
         assert np.all(np.asarray(coarse[...]) == 7)
-    fine, coarse = (np.asarray(zarr.open_array(str(tmp_path / "b.zarr" / name), mode="r")[...]).astype(float) for name in "01")
+    fine, coarse = (
+        np.asarray(zarr.open_array(str(tmp_path / "b.zarr" / name), mode="r")[...]).astype(float)
+        for name in "01"
+    )
     np.testing.assert_allclose(coarse[..., 10, 20], fine[..., 20:22, 40:42].mean((-1, -2)), atol=0.5)
-    np.testing.assert_allclose(coarse[..., -1, -1], fine[..., 68:70, 90].mean(-1), atol=0.5)  # 91 columns: the last stands alone
+    np.testing.assert_allclose(
+        coarse[..., -1, -1], fine[..., 68:70, 90].mean(-1), atol=0.5
+    )  # 91 columns: the last stands alone
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -115,7 +139,11 @@ def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(tmp_path: Path, versi
     image = open_image(tmp_path / "a.zarr")
     image = image.with_pixels(image.pixels * np.uint16(not empty))
     save_image(image, tmp_path / "b.zarr")
-    chunks = sorted(path for path in (tmp_path / "b.zarr/0").rglob("*") if path.is_file() and not path.name.startswith((".", "zarr")))
+    chunks = sorted(
+        path
+        for path in (tmp_path / "b.zarr/0").rglob("*")
+        if path.is_file() and not path.name.startswith((".", "zarr"))
+    )
     assert len(chunks) == 2 * 3 * 3 * 3 * 3
     rng, unnoticed = random.Random(0), 0
     for _ in range(200):
@@ -134,7 +162,9 @@ def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(tmp_path: Path, versi
     for chunk in rng.sample(chunks, 5):
         data = chunk.read_bytes()
         chunk.unlink()
-        with pytest.raises(InputError, match=f"chunk 0/{chunk.relative_to(tmp_path / 'b.zarr/0').as_posix()} is missing"):
+        with pytest.raises(
+            InputError, match=f"chunk 0/{chunk.relative_to(tmp_path / 'b.zarr/0').as_posix()} is missing"
+        ):
             open_image(tmp_path / "b.zarr")
         chunk.write_bytes(data)
     open_image(tmp_path / "b.zarr")
@@ -173,7 +203,10 @@ def test_plain_arrays_and_images_of_other_origin(tmp_path: Path) -> None:
 def test_folders_of_images_are_listed_as_one_image_each(tmp_path: Path) -> None:
     pyramid(tmp_path / "in/a.ome.zarr", "0.5", levels=1)
     np.save(tmp_path / "in/b.npy", np.zeros((4, 5)))
-    assert [(entry.relative.as_posix(), entry.stem) for entry in find_images([tmp_path / "in"])] == [("a.ome.zarr", "a"), ("b.npy", "b")]
+    assert [(entry.relative.as_posix(), entry.stem) for entry in find_images([tmp_path / "in"])] == [
+        ("a.ome.zarr", "a"),
+        ("b.npy", "b"),
+    ]
     for given in (tmp_path / "in/a.ome.zarr", str(tmp_path / "in/*.zarr"), tmp_path / "in/a.ome.zarr/0"):
         assert len(find_images([given])) == 1
     assert is_zarr(tmp_path / "in/a.ome.zarr")
@@ -185,13 +218,27 @@ def test_folders_of_images_are_listed_as_one_image_each(tmp_path: Path) -> None:
     [
         (lambda root: (root / "zarr.json").unlink(), "no Zarr folder"),
         (lambda root: (root / "zarr.json").write_text("{"), "cannot be read|damaged|Expecting"),
-        (lambda root: edit(root, lambda words: words["attributes"]["ome"].update(multiscales=[])), "without image metadata"),
-        (lambda root: edit(root, lambda words: words["attributes"].update(ome={"plate": {"wells": [{"path": "B/2"}]}})), "plate .*B/2/0"),
+        (
+            lambda root: edit(root, lambda words: words["attributes"]["ome"].update(multiscales=[])),
+            "without image metadata",
+        ),
+        (
+            lambda root: edit(
+                root, lambda words: words["attributes"].update(ome={"plate": {"wells": [{"path": "B/2"}]}})
+            ),
+            "plate .*B/2/0",
+        ),
         (lambda root: edit(root, lambda words: axes_of(words).pop()), "names 4 axes"),
         (lambda root: edit(root, lambda words: axes_of(words).reverse()), "do not end with y and x"),
-        (lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="7")), "resolution 7 is missing"),
+        (
+            lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="7")),
+            "resolution 7 is missing",
+        ),
         (lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="../../x")), "outside"),
-        (lambda root: edit(root / "0", lambda words: words.update(data_type="complex64")), "complex64|cannot"),
+        (
+            lambda root: edit(root / "0", lambda words: words.update(data_type="complex64")),
+            "complex64|cannot",
+        ),
         (lambda root: edit(root / "0", chunk_of(2**40)), "do not fit|cannot"),
     ],
 )
@@ -229,13 +276,19 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine.zarr").mkdir()
     (tmp_path / "mine.zarr/thesis.txt").write_text("all of it")
     with pytest.raises(OutputError, match="something else"):
-        save_image(Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"), tmp_path / "mine.zarr", overwrite=True)
+        save_image(
+            Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"), tmp_path / "mine.zarr", overwrite=True
+        )
     assert (tmp_path / "mine.zarr/thesis.txt").read_text() == "all of it"
 
 
 def test_an_older_result_is_replaced_whole(tmp_path: Path) -> None:
     for value in (1, 2):
-        save_image(Image(np.full((4, 5), value, np.uint8), "YX", family="zarr"), tmp_path / "a.zarr", overwrite=value == 2)
+        save_image(
+            Image(np.full((4, 5), value, np.uint8), "YX", family="zarr"),
+            tmp_path / "a.zarr",
+            overwrite=value == 2,
+        )
     assert open_image(tmp_path / "a.zarr").pixels[0, 0] == 2
     with pytest.raises(OutputError, match="exists already"):
         save_image(Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"), tmp_path / "a.zarr")
@@ -256,7 +309,11 @@ def survives(folder: Path) -> None:
 def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
     """R9 for Zarr: the metadata of a small image with bytes changed, cut, doubled, or numbers replaced."""
     pyramid(tmp_path / "a.zarr", version, levels=2)
-    files = [path for path in (tmp_path / "a.zarr").rglob("*") if path.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup")]
+    files = [
+        path
+        for path in (tmp_path / "a.zarr").rglob("*")
+        if path.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+    ]
     rng = random.Random(seed)
     for _ in range(count):
         path = rng.choice(files)
@@ -272,7 +329,19 @@ def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
             numbers = list(re.finditer(rb"\d+", bytes(bad)))
             if numbers:
                 found = rng.choice(numbers)
-                value = rng.choice([b"0", b"-1", b"1e9", b"4294967296", b"99999999999999999999", b"null", b'"x"', b"[]", b"1.5"])
+                value = rng.choice(
+                    [
+                        b"0",
+                        b"-1",
+                        b"1e9",
+                        b"4294967296",
+                        b"99999999999999999999",
+                        b"null",
+                        b'"x"',
+                        b"[]",
+                        b"1.5",
+                    ]
+                )
                 bad[found.start() : found.end()] = value
         else:
             others = [b'"bytes"', b'"zarr_format"', b'"../x"', b'"\\u0000"', b"null", b"{}", b"[[]]", b"3"]
@@ -300,16 +369,26 @@ def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
 def test_labels_beside_the_image_are_kept(tmp_path):
     """Segmentations belong to the scene, not to its noise; without them the result would be less than its input."""
     pixels = np.random.default_rng(0).integers(0, 4000, (60, 70)).astype(np.uint16)
-    save_image(Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"), tmp_path / "a.ome.zarr")
-    labels = zarr.open_group(str(tmp_path / "a.ome.zarr")).create_group("labels", attributes={"ome": {"labels": ["cells"]}})
+    save_image(
+        Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"), tmp_path / "a.ome.zarr"
+    )
+    labels = zarr.open_group(str(tmp_path / "a.ome.zarr")).create_group(
+        "labels", attributes={"ome": {"labels": ["cells"]}}
+    )
     labels.create_group("cells").create_array("0", shape=(60, 70), chunks=(32, 32), dtype="uint32")[...] = 7
     save_image(open_image(tmp_path / "a.ome.zarr"), tmp_path / "b.ome.zarr")
     copied = zarr.open_group(str(tmp_path / "b.ome.zarr"), mode="r")["labels"]
     assert copied.attrs["ome"] == {"labels": ["cells"]}
     assert (copied["cells/0"][...] == 7).all()
-    assert not [check for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False]
+    assert not [
+        check for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False
+    ]
     shutil.rmtree(tmp_path / "b.ome.zarr/labels")
-    lost = [check.name for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False]
+    lost = [
+        check.name
+        for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr")
+        if check.kept is False
+    ]
     assert lost == ["groups beside the image"]
 
 
@@ -339,14 +418,18 @@ def test_prediction_decodes_every_chunk_once(chunks, tmp_path, small, monkeypatc
     decoded.clear()
     assert image.stored
     made = model.denoise_image(image).image.pixels
-    assert len(decoded) <= math.prod(-(-size // chunk) for size, chunk in zip(pixels.shape, chunks, strict=True))
+    assert len(decoded) <= math.prod(
+        -(-size // chunk) for size, chunk in zip(pixels.shape, chunks, strict=True)
+    )
     np.testing.assert_array_equal(made, model.denoise_image(Image(pixels, "ZYX")).image.pixels)
 
 
 def test_a_group_of_planes_is_begun_anew_where_memory_runs_out(tmp_path, small, monkeypatch):
     """With smaller tiles; nothing is lost or counted twice."""
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 200, 150)).astype(np.uint16)
-    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(6, 64, 64), dtype="uint16")
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(6, 64, 64), dtype="uint16"
+    )
     array[...] = pixels
     model = model_of(small)
     expected = model.denoise_image(Image(pixels, "ZYX")).image.pixels
@@ -374,13 +457,26 @@ def compressors(zarr_format: int) -> dict[str, Any]:
     import zarr.codecs as standard
     import zarr.codecs.numcodecs as further
 
-    names = {"blosc": "Blosc", "zstd": "Zstd", "gzip": "GZip", "zlib": "Zlib", "bz2": "BZ2", "lzma": "LZMA", "lz4": "LZ4"}
+    names = {
+        "blosc": "Blosc",
+        "zstd": "Zstd",
+        "gzip": "GZip",
+        "zlib": "Zlib",
+        "bz2": "BZ2",
+        "lzma": "LZMA",
+        "lz4": "LZ4",
+    }
     if zarr_format == 2:
         return {name: getattr(numcodecs, cls)() for name, cls in names.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         of_numcodecs = {f"numcodecs.{name}": getattr(further, cls)() for name, cls in names.items()}
-    return {"blosc": standard.BloscCodec(), "zstd": standard.ZstdCodec(), "gzip": standard.GzipCodec(), **of_numcodecs}
+    return {
+        "blosc": standard.BloscCodec(),
+        "zstd": standard.ZstdCodec(),
+        "gzip": standard.GzipCodec(),
+        **of_numcodecs,
+    }
 
 
 def written_with(path: Path, zarr_format: int, compressor: Any, shards: Any = None) -> np.ndarray:
@@ -389,7 +485,13 @@ def written_with(path: Path, zarr_format: int, compressor: Any, shards: Any = No
         warnings.simplefilter("ignore")
         how = {"shards": shards} if shards else {}
         array = zarr.create_array(
-            str(path), shape=pixels.shape, chunks=(32, 32), dtype="uint16", zarr_format=zarr_format, compressors=compressor, **how
+            str(path),
+            shape=pixels.shape,
+            chunks=(32, 32),
+            dtype="uint16",
+            zarr_format=zarr_format,
+            compressors=compressor,
+            **how,
         )
         array[...] = pixels
     return pixels
@@ -467,7 +569,12 @@ def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(za
     """16 GB long, nothing on disk. A shard may be as long as all of its chunks."""
     pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
     array = zarr.create_array(
-        str(tmp_path / "a.zarr"), shape=(64, 64), chunks=(32, 32), shards=shards, dtype="uint16", zarr_format=zarr_format
+        str(tmp_path / "a.zarr"),
+        shape=(64, 64),
+        chunks=(32, 32),
+        shards=shards,
+        dtype="uint16",
+        zarr_format=zarr_format,
     )
     array[...] = pixels
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").pixels, pixels)

@@ -31,7 +31,9 @@ def test_swa_is_the_plain_mean_since_the_beginning():
     for value in weights[1:]:
         set_to(net, value)
         average.add(net)
-    torch.testing.assert_close(average.net.weight.detach(), torch.full((2,), sum(weights) / 5, dtype=torch.float64))
+    torch.testing.assert_close(
+        average.net.weight.detach(), torch.full((2,), sum(weights) / 5, dtype=torch.float64)
+    )
     assert average.net.running_mean.tolist() == [70.0, 70.0]  # buffers are the latest
     assert int(average.count) == 5
     average.begin(net)
@@ -64,7 +66,9 @@ def test_lookahead_of_a_constant_drift(every, alpha):
         leash.after_step(net, step)
         done = step // every
         assert leash.net.weight.tolist() == pytest.approx([done * alpha * every * drift] * 2)
-        assert net.weight.tolist() == pytest.approx([done * alpha * every * drift + (step % every) * drift] * 2)
+        assert net.weight.tolist() == pytest.approx(
+            [done * alpha * every * drift + (step % every) * drift] * 2
+        )
 
 
 def test_averages_take_no_gradient_and_run():

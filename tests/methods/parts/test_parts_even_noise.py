@@ -37,7 +37,9 @@ def test_the_equation_and_its_units_at_the_middle(even):
     expected = 0.3 + 2 * np.sqrt(middle) * (np.sqrt(v) - np.sqrt(middle)) / GAIN[0]
     both = torch.from_numpy(np.stack([x, x]))[None, :, None].double()
     np.testing.assert_allclose(even(both)[0, 0, 0].numpy(), expected, rtol=1e-6, atol=1e-6)
-    around = even(torch.tensor([0.3 - 1e-3, 0.3, 0.3 + 1e-3], dtype=torch.float64).expand(1, 2, 1, 3))[0, 0, 0]
+    around = even(torch.tensor([0.3 - 1e-3, 0.3, 0.3 + 1e-3], dtype=torch.float64).expand(1, 2, 1, 3))[
+        0, 0, 0
+    ]
     assert float(around[1]) == pytest.approx(0.3, abs=1e-7)
     assert float(around[2] - around[0]) == pytest.approx(2e-3, rel=1e-4)
     below = even(torch.linspace(-3, 0.05, 100).expand(1, 2, 1, 100))[0, 0, 0]
@@ -53,7 +55,9 @@ def test_level_and_mean(even, brightness):
     counts = rng.poisson(brightness / GAIN[0], 400_000) * GAIN[0] + rng.normal(0, np.sqrt(FLOOR[0]), 400_000)
     z = torch.from_numpy(np.stack([counts, counts]))[None, :, None]
     made = even(z)[0, 0, 0]
-    assert float(made.std()) == pytest.approx(float(np.sqrt(GAIN[0] * 0.3 + FLOOR[0])), rel=0.05 if brightness > 0.1 else 0.15)
+    assert float(made.std()) == pytest.approx(
+        float(np.sqrt(GAIN[0] * 0.3 + FLOOR[0])), rel=0.05 if brightness > 0.1 else 0.15
+    )
     mean = made.mean().expand(1, 2, 1, 1).float()
     assert float(even.back(mean)[0, 0]) == pytest.approx(brightness, abs=0.002)
 

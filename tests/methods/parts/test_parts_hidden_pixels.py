@@ -16,7 +16,13 @@ from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramped, revisible_loss
 from pairfree.methods.base import At
-from pairfree.methods.n2v import greatest_within, replace_by_block, replace_by_mean, replace_by_median, stratified_mask
+from pairfree.methods.n2v import (
+    greatest_within,
+    replace_by_block,
+    replace_by_mean,
+    replace_by_median,
+    stratified_mask,
+)
 from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid_mask
 from pairfree.nets import build
 from pairfree.nets.blocks import measured_receptive_field_px
@@ -72,11 +78,16 @@ def test_a_hidden_pixel_takes_the_weighted_mean_of_its_neighbours():
         return 2 * (size - 1) - i if i >= size else i
 
     weights = {
-        (dy, dx): (1.0 if dy == 0 or dx == 0 else 0.5) / 6 for dy, dx in itertools.product((-1, 0, 1), repeat=2) if (dy, dx) != (0, 0)
+        (dy, dx): (1.0 if dy == 0 or dx == 0 else 0.5) / 6
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2)
+        if (dy, dx) != (0, 0)
     }
     for b, c, i, j in itertools.product(range(2), range(2), range(6), range(7)):
         if mask[b, 0, i, j]:
-            expected[b, c, i, j] = sum(w * y[b, c, mirrored(i + dy, 6), mirrored(j + dx, 7)].item() for (dy, dx), w in weights.items())
+            expected[b, c, i, j] = sum(
+                w * y[b, c, mirrored(i + dy, 6), mirrored(j + dx, 7)].item()
+                for (dy, dx), w in weights.items()
+            )
     np.testing.assert_allclose(fill(y, mask).numpy(), expected, rtol=1e-6)
 
 
@@ -179,7 +190,9 @@ def test_revisible_loss_is_its_equation():
             h, v, t = (one[b, c, i, j].item() for one in (hidden, visible, y))
             total += (h + 7.0 * v - 8.0 * t) ** 2 + 0.3 * (h - t) ** 2
             count += 1
-    assert revisible_loss(hidden, visible, y, mask, 7.0, 0.3).item() == pytest.approx(total / count, rel=1e-10)
+    assert revisible_loss(hidden, visible, y, mask, 7.0, 0.3).item() == pytest.approx(
+        total / count, rel=1e-10
+    )
     hidden.requires_grad_()
     assert torch.autograd.gradcheck(lambda h: revisible_loss(h, visible, y, mask, 7.0), (hidden,))
 
@@ -220,7 +233,9 @@ def test_the_visible_pass_is_a_constant(small):
     many, seen = y.repeat_interleave(2, 0), method.net(y).detach().repeat_interleave(2, 0)
     mask = grid_mask(many.shape, 4, phases)
     h = method.net(fill(many, mask))
-    expected = torch.autograd.grad((((h + 2 * seen - 3 * many) ** 2 + (h - many) ** 2)[mask]).mean(), list(method.net.parameters()))
+    expected = torch.autograd.grad(
+        (((h + 2 * seen - 3 * many) ** 2 + (h - many) ** 2)[mask]).mean(), list(method.net.parameters())
+    )
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
@@ -253,11 +268,14 @@ def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
         if not mask[b, 0, i, j]:
             continue
         rows, columns = (
-            [abs(k) if abs(k) < n else 2 * (n - 1) - abs(k) for k in range(at - radius, at + radius + 1)] for at, n in ((i, 12), (j, 8))
+            [abs(k) if abs(k) < n else 2 * (n - 1) - abs(k) for k in range(at - radius, at + radius + 1)]
+            for at, n in ((i, 12), (j, 8))
         )
         for c in range(3):
             values = sorted(y[b, c, r, q].item() for r in rows for q in columns if not mask[b, 0, r, q])
-            expected[b, c, i, j] = values[(len(values) - 1) // 2]  # the lower of the two middle ones, as PyTorch has it
+            expected[b, c, i, j] = values[
+                (len(values) - 1) // 2
+            ]  # the lower of the two middle ones, as PyTorch has it
     np.testing.assert_array_equal(replace_by_median(y, mask, radius).numpy(), expected)
 
 
@@ -278,7 +296,9 @@ def test_hidden_pixels_take_the_mean_of_shown_ones():
     for c, i, j in itertools.product(range(2), range(9), range(9)):
         window = np.s_[max(0, i - 2) : i + 3, max(0, j - 2) : j + 3]
         shown = y[0, c].numpy()[window][~hidden[0, 0].numpy()[window]]
-        assert found[0, c, i, j].item() == pytest.approx(shown.mean() if hidden[0, 0, i, j] else y[0, c, i, j].item(), rel=1e-10)
+        assert found[0, c, i, j].item() == pytest.approx(
+            shown.mean() if hidden[0, 0, i, j] else y[0, c, i, j].item(), rel=1e-10
+        )
     everything_near = torch.ones(1, 1, 9, 9, dtype=torch.bool)
     everything_near[..., 8, 8] = False
     assert replace_by_mean(y, everything_near, 1)[0, 0, 0, 0] == y[0, 0, 8, 8]
@@ -293,8 +313,17 @@ def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
     assert torch.equal(torch.where(hidden, y, found), y)
     offsets = set()
     for b in range(3):
-        places = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if max(abs(dy), abs(dx)) > 2 * reach]
-        fitting = [one for one in places if torch.equal(y[b].roll((-one[0], -one[1]), (1, 2))[:, hidden[b, 0]], found[b][:, hidden[b, 0]])]
+        places = [
+            (dy, dx)
+            for dy in range(-radius, radius + 1)
+            for dx in range(-radius, radius + 1)
+            if max(abs(dy), abs(dx)) > 2 * reach
+        ]
+        fitting = [
+            one
+            for one in places
+            if torch.equal(y[b].roll((-one[0], -one[1]), (1, 2))[:, hidden[b, 0]], found[b][:, hidden[b, 0]])
+        ]
         assert len(fitting) == 1
         offsets.update(fitting)
     assert len(offsets) > 1
@@ -377,5 +406,15 @@ def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path)
     pf.train(images, method="nb2nb", settings=tiny, steps=1, out=tmp_path / "run", report=False)
     with pytest.raises(ConfigError, match="give predict=image, and --init of a run that has it"):
         resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "run")
-    pf.train(images, method="nb2nb", settings=tiny | {"predict": "image"}, steps=1, out=tmp_path / "image", report=False)
-    assert resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image").method.config.predicts == "image"
+    pf.train(
+        images,
+        method="nb2nb",
+        settings=tiny | {"predict": "image"},
+        steps=1,
+        out=tmp_path / "image",
+        report=False,
+    )
+    assert (
+        resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image").method.config.predicts
+        == "image"
+    )

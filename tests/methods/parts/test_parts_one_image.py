@@ -52,9 +52,17 @@ def scene(sigma: float, side: int = 64, seed: int = 0) -> tuple[np.ndarray, np.n
 def test_losses_are_their_equations():
     made, y = some(2, 3, 5, 4), some(2, 3, 5, 4, seed=1)
     shown = torch.from_numpy((np.random.default_rng(2).random((2, 3, 5, 4)) < 0.7).astype(float))
-    assert reconstruction_loss(made, y).item() == pytest.approx(np.mean((made.numpy() - y.numpy()) ** 2), rel=1e-10)
-    total = sum((made[at].item() - y[at].item()) ** 2 for at in itertools.product(*map(range, made.shape)) if shown[at] == 0)
-    assert hidden_pixel_loss(made, y, shown).item() == pytest.approx(total / float((shown == 0).sum()), rel=1e-10)
+    assert reconstruction_loss(made, y).item() == pytest.approx(
+        np.mean((made.numpy() - y.numpy()) ** 2), rel=1e-10
+    )
+    total = sum(
+        (made[at].item() - y[at].item()) ** 2
+        for at in itertools.product(*map(range, made.shape))
+        if shown[at] == 0
+    )
+    assert hidden_pixel_loss(made, y, shown).item() == pytest.approx(
+        total / float((shown == 0).sum()), rel=1e-10
+    )
     made.requires_grad_()
     assert torch.autograd.gradcheck(lambda m: hidden_pixel_loss(m, y, shown), (made,))
 
@@ -91,7 +99,9 @@ def test_a_partial_convolution_counts_shown_values_only():
         window = np.s_[0, :, i : i + 3, j : j + 3]
         k = counted[window].sum()
         value = (weight[o] * shown_x[window]).sum() * 18 / k + bias[o] if k else 0.0
-        assert found[0, o, i, j].item() == pytest.approx(value if value > 0 else 0.1 * value, rel=1e-9, abs=1e-12)
+        assert found[0, o, i, j].item() == pytest.approx(
+            value if value > 0 else 0.1 * value, rel=1e-9, abs=1e-12
+        )
         assert known[0, 0, i, j].item() == float(k > 0)
     assert known.min() == 0
 
@@ -107,7 +117,10 @@ def test_networks_are_the_published_ones():
 
 
 def test_hidden_values_are_filled_with_the_mean_of_those_shown_around_them():
-    x, mask = some(1, 2, 7, 6), torch.from_numpy((np.random.default_rng(1).random((1, 2, 7, 6)) < 0.5).astype(float))
+    x, mask = (
+        some(1, 2, 7, 6),
+        torch.from_numpy((np.random.default_rng(1).random((1, 2, 7, 6)) < 0.5).astype(float)),
+    )
     mask[0, 0, :3, :3] = 0.0
     found = filled(x, mask).numpy()
     values, shown = (np.pad(one.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge") for one in (x, mask))
@@ -115,7 +128,9 @@ def test_hidden_values_are_filled_with_the_mean_of_those_shown_around_them():
         window = np.s_[0, c, i : i + 3, j : j + 3]
         count = shown[window].sum()
         mean = (values[window] * shown[window]).sum() / count if count else 0.0
-        assert found[0, c, i, j] == pytest.approx(x[0, c, i, j].item() if mask[0, c, i, j] else mean, abs=1e-12)
+        assert found[0, c, i, j] == pytest.approx(
+            x[0, c, i, j].item() if mask[0, c, i, j] else mean, abs=1e-12
+        )
     assert found[0, 0, 1, 1] == 0.0
 
 
@@ -146,7 +161,9 @@ def test_it_denoises_a_smooth_scene(key):
 @pytest.mark.parametrize("key", ["dip", "s2s"])
 def test_it_repeats_by_seed_and_steps(key, tmp_path):
     _, noisy = scene(0.1, 40)
-    first = pf.train([noisy], method=key, steps=4, settings=TINY[key], seed=1, out=tmp_path / "run", report=False).denoise(noisy)
+    first = pf.train(
+        [noisy], method=key, steps=4, settings=TINY[key], seed=1, out=tmp_path / "run", report=False
+    ).denoise(noisy)
     torch.manual_seed(99)
     np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(noisy), first)
     other = pf.train([noisy], method=key, steps=4, settings=TINY[key], seed=2, report=False).denoise(noisy)
@@ -204,7 +221,9 @@ def test_self2self_learns_from_pieces_all_over_the_image():
 
     fit.net = Kept()
     for step in range(200):
-        assert fit.loss(At(3, step, "image", step, 200)).item() == 0.0  # the piece as it was turned is what it is compared with
+        assert (
+            fit.loss(At(3, step, "image", step, 200)).item() == 0.0
+        )  # the piece as it was turned is what it is compared with
     assert {tuple(piece.shape) for piece in seen} == {(1, 1, 32, 32)}
     corners = torch.stack([piece.min() for piece in seen])
     down, right = corners // 96, corners % 96
@@ -380,7 +399,9 @@ def test_the_time_of_steps_holds_that_of_the_result(clock):
     assert net.seconds(1, 8, 12) == pytest.approx(150 * 0.002)
     net.progress = told.append
     net(torch.rand(1, 1, 8, 12))
-    assert told == pytest.approx([(number + 1) / 100 for number in range(50)] + [0.5 + (number + 1) / 200 for number in range(100)])
+    assert told == pytest.approx(
+        [(number + 1) / 100 for number in range(50)] + [0.5 + (number + 1) / 200 for number in range(100)]
+    )
 
 
 def test_self2self_makes_as_many_predictions_as_there_is_time_for():
@@ -421,9 +442,13 @@ print(fixed + each * side**2, 1024 * (most_kib() - before))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-@pytest.mark.parametrize(("key", "preset", "side"), [("dip", "cpu", 512), ("s2s", "cpu", 768), ("s2s", "paper", 256)])
+@pytest.mark.parametrize(
+    ("key", "preset", "side"), [("dip", "cpu", 512), ("s2s", "cpu", 768), ("s2s", "paper", 256)]
+)
 def test_the_memory_it_says_is_what_it_takes_and_not_much_more(key, preset, side):
-    done = subprocess.run([sys.executable, "-c", MEASURED, key, preset, str(side)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, key, preset, str(side)], capture_output=True, text=True, check=True
+    )
     said, took = map(float, done.stdout.split())
     assert 0.3 * said <= took <= said
 
@@ -450,8 +475,12 @@ def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
 
 def test_the_budget_of_the_command_is_that_of_an_image():
     _, noisy = scene(0.1, 40)
-    assert resolve([noisy], method="dip", minutes=3).method.config == replace(PRESETS["dip"]["cpu"], minutes=3.0, steps=0)
-    assert resolve([noisy], method="dip", steps=70).method.config == replace(PRESETS["dip"]["cpu"], minutes=0.0, steps=70)
+    assert resolve([noisy], method="dip", minutes=3).method.config == replace(
+        PRESETS["dip"]["cpu"], minutes=3.0, steps=0
+    )
+    assert resolve([noisy], method="dip", steps=70).method.config == replace(
+        PRESETS["dip"]["cpu"], minutes=0.0, steps=70
+    )
     assert resolve([noisy], method="dip").method.config == PRESETS["dip"]["cpu"]
 
 
@@ -479,14 +508,18 @@ def test_an_image_that_memory_cannot_learn_is_refused_at_once():
     assert 200 < each < 5000
     tight = Predictor(model.method, model.predictor.normalizer, 1, max_bytes=fixed + 1.01 * each * 64 * 64)
     tight.predict(noisy[None])
-    with pytest.raises(ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"):
+    with pytest.raises(
+        ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"
+    ):
         tight.predict(np.zeros((1, 70, 64), np.float32))
 
 
 def test_an_image_that_no_crop_makes_small_enough_is_refused_with_what_helps():
     model = pf.train([scene(0.1, 64)[1]], method="s2s", steps=2, settings=TINY["s2s"], report=False)
     with pytest.raises(ConfigError, match=r"whole needs .* allowed: raise --max-memory$"):
-        Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1e6).predict(np.zeros((1, 64, 64), np.float32))
+        Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1e6).predict(
+            np.zeros((1, 64, 64), np.float32)
+        )
 
 
 def test_a_shortage_of_memory_ends_it_and_does_not_begin_it_anew(monkeypatch):
@@ -523,7 +556,10 @@ def test_the_time_it_will_take_is_told_without_learning(tmp_path):
 
 def test_what_was_done_with_other_settings_is_not_gone_on_with():
     _, noisy = scene(0.1, 40)
-    found = [pf.train([noisy], method="dip", steps=steps, settings=TINY["dip"], report=False) for steps in (2, 2, 3)]
+    found = [
+        pf.train([noisy], method="dip", steps=steps, settings=TINY["dip"], report=False)
+        for steps in (2, 2, 3)
+    ]
     assert found[0].identity == found[1].identity
     assert found[0].identity != found[2].identity
     assert found[0].derivation == found[1].derivation != found[2].derivation

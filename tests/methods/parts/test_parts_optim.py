@@ -31,7 +31,10 @@ def test_without_wide_kernels_it_is_adam():
     make = nn.Sequential(nn.Conv2d(1, 40, 3), nn.BatchNorm2d(40), nn.Conv2d(40, MIN_CHANNELS - 1, 3)).double()
     weights = {key: value.clone() for key, value in make.state_dict().items()}
     ends = []
-    for optimizer in (lambda p: MuonAdam(p, 1e-2, (0.8, 0.95)), lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95))):
+    for optimizer in (
+        lambda p: MuonAdam(p, 1e-2, (0.8, 0.95)),
+        lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95)),
+    ):
         make.load_state_dict(weights)
         descend(make, optimizer(make.parameters()))
         ends.append([parameter.detach().clone() for parameter in make.parameters()])
@@ -70,8 +73,12 @@ def test_wide_kernels_take_the_muon_step(shape):
             kernel.grad = gradient.clone()
         optimizer.step()
     for k, kernel in enumerate(kernels):
-        expected = muon_by_hand(some(*shape, seed=k + 1).numpy(), [pair[k].numpy() for pair in gradients], 3e-2, 0.9)
-        np.testing.assert_allclose(kernel.detach().numpy().reshape(shape[0], -1), expected, rtol=1e-9, atol=1e-11)
+        expected = muon_by_hand(
+            some(*shape, seed=k + 1).numpy(), [pair[k].numpy() for pair in gradients], 3e-2, 0.9
+        )
+        np.testing.assert_allclose(
+            kernel.detach().numpy().reshape(shape[0], -1), expected, rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 16), (1, 32, 128)])
@@ -95,7 +102,11 @@ def test_the_size_of_the_gradient_does_not_matter_and_no_gradient_moves_nothing(
 def test_the_paper_presets_use_the_papers_optimizers():
     for key, presets in PRESETS.items():
         published = "radam" if key in ("iscl", "cyclegan") else "adam"
-        assert all(getattr(preset, "optimizer", published) == published for name, preset in presets.items() if "paper" in name)
+        assert all(
+            getattr(preset, "optimizer", published) == published
+            for name, preset in presets.items()
+            if "paper" in name
+        )
 
 
 def test_optimizer_names_are_checked():

@@ -26,10 +26,15 @@ class Blurred(torch.nn.Module):
         self.share = torch.nn.Parameter(torch.tensor(share))
 
     def forward(self, x):
-        return self.share * (x - torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1))
+        return self.share * (
+            x
+            - torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        )
 
 
-def prepared(small, extractor: torch.nn.Module | None = None, channels: int = 1) -> tuple[Transplant, TrainingData]:
+def prepared(
+    small, extractor: torch.nn.Module | None = None, channels: int = 1
+) -> tuple[Transplant, TrainingData]:
     data = small.data(channels)
     made = Transplant(extractor or Blurred(), channels, lambda net, x: net(x).detach())
     made.prepare(data, 0)
@@ -53,7 +58,9 @@ def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small)
     y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.02 * torch.randn(1, 1, 8, 8)
     found = dataclasses.replace(made.measured[0], exponent=1.0, size=made.size.numpy().ravel())
     weights = level(((y + 1) / 2).numpy(), found)
-    expected = torch.clamp(y + 2 * torch.from_numpy(weights).float() * n, made(-torch.ones(1, 1, 1)), made(torch.ones(1, 1, 1)))
+    expected = torch.clamp(
+        y + 2 * torch.from_numpy(weights).float() * n, made(-torch.ones(1, 1, 1)), made(torch.ones(1, 1, 1))
+    )
     torch.testing.assert_close(made.put(y, n), expected)
     beyond = made.put(y, torch.full_like(n, 50.0))
     torch.testing.assert_close(beyond, made(torch.ones(1, 1, 1)).expand_as(beyond))
@@ -62,7 +69,9 @@ def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small)
 def counts(made: Transplant) -> Difference:
     """``made`` is given noise of counts, of two strengths that leave it within the range."""
     values = {"dark": [0.02], "darkest": [0.05], "size": [0.4], "strengths": [[0.1], [0.4]]}
-    found = dataclasses.replace(made.measured[0], exponent=0.5, counts=True, **{name: np.array(one) for name, one in values.items()})
+    found = dataclasses.replace(
+        made.measured[0], exponent=0.5, counts=True, **{name: np.array(one) for name, one in values.items()}
+    )
     made.measured = found, *made.measured[1:]
     made.take(found)
     return found
@@ -84,13 +93,17 @@ def test_noise_of_counts_is_put_on_by_the_model(small, strength):
     unit = ((y + 1) / 2).double().numpy()
     noised = unit + skewed(unit, strength * level(unit, found) * n.double().numpy(), found, strength)
     low, high = (float(made(torch.full((1, 1, 1), end))) for end in (-1.0, 1.0))
-    np.testing.assert_allclose(made.put(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5)
+    np.testing.assert_allclose(
+        made.put(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5
+    )
 
 
 def drawn(made: Transplant, found: Difference, y: float) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian noise at a brightness, and what is made of it, network units."""
     image = np.full((60, 1, 256, 256), y)
-    gaussian = level(image, found) * np.sqrt(found.power[0]) * np.random.default_rng(5).standard_normal(image.shape)
+    gaussian = (
+        level(image, found) * np.sqrt(found.power[0]) * np.random.default_rng(5).standard_normal(image.shape)
+    )
     return gaussian, made._skewed(torch.from_numpy(2 * image - 1), torch.from_numpy(gaussian), 1.0).numpy()
 
 
@@ -98,7 +111,11 @@ def law(small, gain: float, dark: float) -> tuple[Transplant, Difference]:
     """Noise of counts of which each adds ``gain``, and whose variance is 0 at brightness -``dark``."""
     made, _ = prepared(small)
     power = 0.05**2 * np.ones((1, 64, 64))
-    values = {"dark": np.array([dark]), "darkest": np.array([1e-3]), "size": np.sqrt(np.array([0.05**2 / gain]))}
+    values = {
+        "dark": np.array([dark]),
+        "darkest": np.array([1e-3]),
+        "size": np.sqrt(np.array([0.05**2 / gain])),
+    }
     found = dataclasses.replace(made.measured[0], exponent=0.5, counts=True, spectrum=power, **values)
     made.take(found)
     return made, found
@@ -188,7 +205,9 @@ def test_uneven_images_keep_their_gaussian_noise(small):
 
 def test_few_of_many_images_are_compared(monkeypatch):
     monkeypatch.setattr(module, "MOST_IMAGES", 3)
-    pool = PatchPool([np.full((1, 32, 32), value, np.float32) for value in (-0.5, 0.2, 0.5, 0.8, 1.5)], "cpu", 32)
+    pool = PatchPool(
+        [np.full((1, 32, 32), value, np.float32) for value in (-0.5, 0.2, 0.5, 0.8, 1.5)], "cpu", 32
+    )
     assert [float(plane.mean()) for plane in module._shown(pool)] == pytest.approx([0.0, 0.5, 1.0])
 
 
@@ -248,7 +267,10 @@ def streaked(count: int, seed: int, sigma: float) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:96, :96] / 8
     scenes = [0.5 + 0.1 * np.sin(rows + k) * np.cos(columns + seed) for k in range(count)]
-    return [(s + sigma * rng.standard_normal((96, 1)) + 0.3 * sigma * rng.standard_normal((96, 96)))[None] for s in scenes]
+    return [
+        (s + sigma * rng.standard_normal((96, 1)) + 0.3 * sigma * rng.standard_normal((96, 96)))[None]
+        for s in scenes
+    ]
 
 
 @pytest.mark.parametrize("directed", [True, False])
@@ -256,7 +278,10 @@ def test_noise_with_a_direction_is_flipped_but_not_turned(directed):
     """Of patches and of drawn noise, rows stay rows; of noise without a direction all eight symmetries are seen."""
     sigma = 0.1 if directed else 0.0
     rng = np.random.default_rng(5)
-    noisy = [plane + (0.0 if directed else 0.1 * rng.standard_normal(plane.shape)) for plane in streaked(4, 1, sigma)]
+    noisy = [
+        plane + (0.0 if directed else 0.1 * rng.standard_normal(plane.shape))
+        for plane in streaked(4, 1, sigma)
+    ]
     pool, clean = (PatchPool(planes, "cpu", 32) for planes in (noisy, streaked(4, 2, 0.0)))
     made = Transplant(Blurred(), 1, lambda net, x: net(x).detach())
     made.prepare(TrainingData(pool, clean=clean), 0)
@@ -264,14 +289,25 @@ def test_noise_with_a_direction_is_flipped_but_not_turned(directed):
 
     def along_rows(patches: torch.Tensor) -> torch.Tensor:
         """Power that rows have in common against power that columns have in common, each patch."""
-        return patches.mean(3).var(1 if patches.ndim == 3 else 2) / patches.mean(2).var(1 if patches.ndim == 3 else 2)
+        return patches.mean(3).var(1 if patches.ndim == 3 else 2) / patches.mean(2).var(
+            1 if patches.ndim == 3 else 2
+        )
 
     places = pool.draw(0, 7, 64)
     x = pool.gather(places)
     upright = made.upright(x, at(7))
     expected = pool.gather(torch.cat([places[:, :3], places[:, 3:] & 3], 1)) if directed else x
     for patch, other, k in zip(upright, expected, places[:, 3].tolist(), strict=True):
-        flipped = [other, other.flip(-1), other.flip(-2), other.flip((-1, -2))]  # which flip a transposition leaves behind does not matter
-        assert any(torch.equal(patch, one) for one in flipped) if directed and k & 4 else torch.equal(patch, other)
+        flipped = [
+            other,
+            other.flip(-1),
+            other.flip(-2),
+            other.flip((-1, -2)),
+        ]  # which flip a transposition leaves behind does not matter
+        assert (
+            any(torch.equal(patch, one) for one in flipped)
+            if directed and k & 4
+            else torch.equal(patch, other)
+        )
     shares = along_rows(made.draw(64, at(3)))[:, 0]
     assert (shares > 1).float().mean() > 0.95 if directed else 0.2 < (shares > 1).float().mean() < 0.8

@@ -75,9 +75,13 @@ def read_dicom(path: Path, limits: Limits) -> Image:
         _check_syntax(read_file_meta_info(path).get("TransferSyntaxUID"), path)
         dataset = pydicom.dcmread(path)
     except InvalidDicomError:
-        raise InputError(f"{shown(path)}: is no DICOM file (its mark DICM is missing); check the name, or export it again") from None
+        raise InputError(
+            f"{shown(path)}: is no DICOM file (its mark DICM is missing); check the name, or export it again"
+        ) from None
     ratio = _check(dataset, path)
-    dtype = np.dtype(f"{'i' if int(dataset.get('PixelRepresentation', 0)) else 'u'}{int(dataset.BitsAllocated) // 8}")
+    dtype = np.dtype(
+        f"{'i' if int(dataset.get('PixelRepresentation', 0)) else 'u'}{int(dataset.BitsAllocated) // 8}"
+    )
     frames, samples = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.SamplesPerPixel)
     shape = (frames, int(dataset.Rows), int(dataset.Columns), samples)
     check_declared(path, shape, dtype, limits, len(dataset.PixelData), ratio)
@@ -97,7 +101,9 @@ def read_dicom(path: Path, limits: Limits) -> Image:
     if frames > 1:
         axes = STACKS.get(str(dataset.get("Modality", "")), "Q") + axes
     del dataset.PixelData
-    carried = Carried(dataset, slope, intercept, dtype, low, high, None if padded is None else (stored[padded], padded))
+    carried = Carried(
+        dataset, slope, intercept, dtype, low, high, None if padded is None else (stored[padded], padded)
+    )
     return Image(
         intensity if frames > 1 else intensity[0], axes, _spacing(dataset, axes), bit_depth=bits, source=path, family="dicom",
         metadata={"dicom": carried, "warnings": []}, alpha=False, limits=carried.limits,
@@ -106,20 +112,34 @@ def read_dicom(path: Path, limits: Limits) -> Image:
 
 def _check(dataset: Any, path: Path) -> float:
     """The largest ratio of decoded to stored bytes. InputError for what is no image, or none that is understood."""
-    missing = [name for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData") if name not in dataset]
+    missing = [
+        name
+        for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData")
+        if name not in dataset
+    ]
     if missing:
-        raise InputError(f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; name an image object")
+        raise InputError(
+            f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; name an image object"
+        )
     kind = str(dataset.get("PhotometricInterpretation", ""))
     if kind not in ("MONOCHROME1", "MONOCHROME2", "RGB"):
-        raise InputError(f"{shown(path)}: its pixels are {kind or 'of no stated kind'}, not intensities; convert it to grey or RGB")
+        raise InputError(
+            f"{shown(path)}: its pixels are {kind or 'of no stated kind'}, not intensities; convert it to grey or RGB"
+        )
     if int(dataset.BitsAllocated) not in (8, 16, 32):
-        raise InputError(f"{shown(path)}: {dataset.BitsAllocated} bits a pixel are not supported; 8, 16 and 32 are")
+        raise InputError(
+            f"{shown(path)}: {dataset.BitsAllocated} bits a pixel are not supported; 8, 16 and 32 are"
+        )
     if "ModalityLUTSequence" in dataset:
-        raise InputError(f"{shown(path)}: its intensities are given by a lookup table, which cannot be inverted; convert it with a rescale")
+        raise InputError(
+            f"{shown(path)}: its intensities are given by a lookup table, which cannot be inverted; convert it with a rescale"
+        )
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in dicom_codecs.CODECS:
         if int(dataset.SamplesPerPixel) != 1:
-            raise InputError(f"{shown(path)}: is a colour image compressed as {syntax.name}; decompress it first, with gdcmconv --raw")
+            raise InputError(
+                f"{shown(path)}: is a colour image compressed as {syntax.name}; decompress it first, with gdcmconv --raw"
+            )
         return dicom_codecs.RATIO
     return PACKBITS if syntax.is_compressed else UNCOMPRESSED
 
@@ -130,8 +150,12 @@ def _check_syntax(syntax: Any, path: Path) -> None:
 
     if syntax is None:
         raise InputError(f"{shown(path)}: states no transfer syntax; export it again")
-    if syntax.is_deflated or (syntax.is_compressed and syntax != RLELossless and syntax not in dicom_codecs.CODECS):
-        raise InputError(f"{shown(path)}: is compressed as {syntax.name}; decompress it first, for example with gdcmconv --raw")
+    if syntax.is_deflated or (
+        syntax.is_compressed and syntax != RLELossless and syntax not in dicom_codecs.CODECS
+    ):
+        raise InputError(
+            f"{shown(path)}: is compressed as {syntax.name}; decompress it first, for example with gdcmconv --raw"
+        )
 
 
 def _groups(dataset: Any, name: str) -> list[Any]:
@@ -140,19 +164,29 @@ def _groups(dataset: Any, name: str) -> list[Any]:
     found = [group[name].value[0] for group in shared if name in group]
     if found:
         return found
-    return [group[name].value[0] for group in dataset.get("PerFrameFunctionalGroupsSequence") or [] if name in group]
+    return [
+        group[name].value[0]
+        for group in dataset.get("PerFrameFunctionalGroupsSequence") or []
+        if name in group
+    ]
 
 
 def _rescale(dataset: Any, path: Path) -> tuple[float, float]:
     sources = (
-        [dataset] if "RescaleSlope" in dataset or "RescaleIntercept" in dataset else _groups(dataset, "PixelValueTransformationSequence")
+        [dataset]
+        if "RescaleSlope" in dataset or "RescaleIntercept" in dataset
+        else _groups(dataset, "PixelValueTransformationSequence")
     )
     found = {(float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))) for one in sources}
     if len(found) > 1:
-        raise InputError(f"{shown(path)}: its frames have {len(found)} different rescales; export each frame as a file of its own")
+        raise InputError(
+            f"{shown(path)}: its frames have {len(found)} different rescales; export each frame as a file of its own"
+        )
     slope, intercept = found.pop() if found else (1.0, 0.0)
     if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
-        raise InputError(f"{shown(path)}: rescale slope {slope} and intercept {intercept} are no intensity map; export it again")
+        raise InputError(
+            f"{shown(path)}: rescale slope {slope} and intercept {intercept} are no intensity map; export it again"
+        )
     return slope, intercept
 
 
@@ -163,7 +197,9 @@ def _intensity(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray
     if slope == 1 and intercept == int(intercept) and stored.dtype.itemsize <= 2:
         plain = stored.dtype.itemsize == 1 and intercept == 0
         return stored.copy() if plain else stored.astype(np.int32) + np.int32(intercept)
-    return (stored.astype(np.float64) * slope + intercept).astype(rescaled_dtype(stored.dtype, slope, intercept))
+    return (stored.astype(np.float64) * slope + intercept).astype(
+        rescaled_dtype(stored.dtype, slope, intercept)
+    )
 
 
 def _padding(dataset: Any, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
@@ -207,8 +243,13 @@ def write_dicom(image: Image, path: Path) -> None:
 
     carried = image.metadata.get("dicom")
     if not isinstance(carried, Carried):
-        raise OutputError(f"{shown(path)}: a DICOM file can only be written from a DICOM file; write TIFF instead")
-    dataset, derivation = copy.deepcopy(carried.dataset), str(image.metadata.get("derivation", "processed with pairfree"))
+        raise OutputError(
+            f"{shown(path)}: a DICOM file can only be written from a DICOM file; write TIFF instead"
+        )
+    dataset, derivation = (
+        copy.deepcopy(carried.dataset),
+        str(image.metadata.get("derivation", "processed with pairfree")),
+    )
     stored = np.rint((image.pixels.astype(np.float64) - carried.intercept) / carried.slope)
     stored = np.clip(stored, carried.low, carried.high).astype(carried.dtype)
     if carried.padding is not None:
@@ -217,7 +258,9 @@ def write_dicom(image: Image, path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     syntax = syntax if syntax in (ExplicitVRBigEndian, ImplicitVRLittleEndian) else ExplicitVRLittleEndian
     big, implicit = syntax == ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
-    dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes() + b"\0" * (stored.nbytes % 2)
+    dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes() + b"\0" * (
+        stored.nbytes % 2
+    )
     dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 and not implicit else "OW"
     for name, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
         if name in dataset:
@@ -228,7 +271,9 @@ def write_dicom(image: Image, path: Path) -> None:
     for name in ("SOPInstanceUID", "SeriesInstanceUID"):
         if name in dataset:
             dataset[name].value = generate_uid(entropy_srcs=[str(dataset[name].value), derivation])
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", generate_uid(entropy_srcs=[derivation, path.name]))
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get(
+        "SOPInstanceUID", generate_uid(entropy_srcs=[derivation, path.name])
+    )
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(path, implicit_vr=implicit, little_endian=not big, enforce_file_format=True)
 
@@ -246,4 +291,6 @@ def _mark_derived(dataset: Any, derivation: str, suffix: str) -> None:
         source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
         source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SourceImageSequence = Sequence([source])
-    dataset.SeriesDescription = (str(dataset.get("SeriesDescription", ""))[: LONG_STRING - len(suffix)] + suffix).strip()
+    dataset.SeriesDescription = (
+        str(dataset.get("SeriesDescription", ""))[: LONG_STRING - len(suffix)] + suffix
+    ).strip()

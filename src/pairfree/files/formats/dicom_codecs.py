@@ -45,7 +45,9 @@ def decode(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Pat
             out[number] = _frame(frame, dataset, shape[1:], dtype, f"{shown(path)}: frame {number + 1}")
         found = number + 1
     if found != shape[0]:
-        raise InputError(f"{shown(path)}: holds {found} compressed frames, states {shape[0]}; export it again")
+        raise InputError(
+            f"{shown(path)}: holds {found} compressed frames, states {shape[0]}; export it again"
+        )
     return out
 
 
@@ -56,14 +58,22 @@ def _frame(data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[An
     name, first, last = CODECS[syntax]
     declared = declared_size(data, first, last)
     if declared != shape:
-        raise InputError(f"{where} is compressed as an image of {declared}, the object states {shape}; export it again")
+        raise InputError(
+            f"{where} is compressed as an image of {declared}, the object states {shape}; export it again"
+        )
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{where} cannot be decoded ({' '.join(str(error).split())[:120]}); copy or export it again") from error
+        raise InputError(
+            f"{where} cannot be decoded ({' '.join(str(error).split())[:120]}); copy or export it again"
+        ) from error
     if values.shape != shape or values.dtype.kind not in "iu":
-        raise InputError(f"{where} decodes to {values.dtype} {values.shape}, expected {shape}; export it again")
-    return _signed(values, int(dataset.BitsStored)).astype(dtype) if dtype.kind == "i" else values.astype(dtype)
+        raise InputError(
+            f"{where} decodes to {values.dtype} {values.shape}, expected {shape}; export it again"
+        )
+    return (
+        _signed(values, int(dataset.BitsStored)).astype(dtype) if dtype.kind == "i" else values.astype(dtype)
+    )
 
 
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:

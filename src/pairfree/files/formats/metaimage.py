@@ -57,11 +57,17 @@ class Files(Stored):
 
     def __init__(self, parts: list[RawFile], outer: tuple[int, ...]) -> None:
         self.parts, self.outer = parts, outer
-        self.shape, self.dtype, self.plane_axes = (*outer, *parts[0].shape), parts[0].dtype, parts[0].plane_axes
+        self.shape, self.dtype, self.plane_axes = (
+            (*outer, *parts[0].shape),
+            parts[0].dtype,
+            parts[0].plane_axes,
+        )
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         outer = len(self.outer)
-        return self.parts[int(np.ravel_multi_index(index[:outer], self.outer))].region(index[outer:], rows, columns)
+        return self.parts[int(np.ravel_multi_index(index[:outer], self.outer))].region(
+            index[outer:], rows, columns
+        )
 
 
 def read_metaimage(path: Path, limits: Limits) -> Image:
@@ -71,7 +77,9 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     shape, kind = _shape(stated, path), stated.get("ElementType", "")
     order: Literal["<", ">"] = ">" if _msb(stated) else "<"
     if kind not in TYPES:
-        raise InputError(f"{shown(path)}: ElementType is {shown(kind)!r}; expected one of {', '.join(TYPES)}; export it as numbers")
+        raise InputError(
+            f"{shown(path)}: ElementType is {shown(kind)!r}; expected one of {', '.join(TYPES)}; export it as numbers"
+        )
     dtype = np.dtype(TYPES[kind]).newbyteorder(order)
     check_dtype(dtype, shown(path))
     if not _true(stated, "BinaryData", "True"):
@@ -102,16 +110,24 @@ def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
             line = file.readline(MOST_HEADER_BYTES)
             key, *rest = (word.strip() for word in re.split("[=:]", _decoded(line), maxsplit=1))
             if not line or (key and not rest):
-                raise InputError(f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again")
+                raise InputError(
+                    f"{shown(path)}: is no MetaImage header, or ends before ElementDataFile; export it again"
+                )
             if not key:
                 continue
             (value,) = rest or [""]
             fields.append((key, value))
             if key == "ElementDataFile":
                 start = file.tell()
-                listed = _decoded(file.read(MOST_HEADER_BYTES)).splitlines() if value.split()[:1] == ["LIST"] else [value]
+                listed = (
+                    _decoded(file.read(MOST_HEADER_BYTES)).splitlines()
+                    if value.split()[:1] == ["LIST"]
+                    else [value]
+                )
                 return fields, [one.strip() for one in listed if one.strip()], start
-    raise InputError(f"{shown(path)}: has no ElementDataFile in its first {MOST_HEADER_BYTES} bytes; it is no MetaImage header")
+    raise InputError(
+        f"{shown(path)}: has no ElementDataFile in its first {MOST_HEADER_BYTES} bytes; it is no MetaImage header"
+    )
 
 
 def _decoded(data: bytes) -> str:
@@ -124,14 +140,20 @@ def _true(stated: dict[str, str], key: str, usual: str) -> bool:
 
 
 def _msb(stated: dict[str, str]) -> bool:
-    return _true(stated, "BinaryDataByteOrderMSB" if "BinaryDataByteOrderMSB" in stated else "ElementByteOrderMSB", "False")
+    return _true(
+        stated,
+        "BinaryDataByteOrderMSB" if "BinaryDataByteOrderMSB" in stated else "ElementByteOrderMSB",
+        "False",
+    )
 
 
 def _numbers(stated: dict[str, str], key: str, path: Path) -> list[float]:
     try:
         return [float(word) for word in stated.get(key, "").split()]
     except ValueError:
-        raise InputError(f"{shown(path)}: {key} is {shown(stated[key])!r}; expected numbers; correct the header") from None
+        raise InputError(
+            f"{shown(path)}: {key} is {shown(stated[key])!r}; expected numbers; correct the header"
+        ) from None
 
 
 def _channels(stated: dict[str, str], path: Path) -> int:
@@ -141,9 +163,15 @@ def _channels(stated: dict[str, str], path: Path) -> int:
 def _shape(stated: dict[str, str], path: Path) -> tuple[int, ...]:
     """As the array has it: slowest first, samples last."""
     sizes = _numbers(stated, "DimSize", path)
-    if len(sizes) < 2 or sizes != [int(n) for n in sizes] or len(sizes) != int((_numbers(stated, "NDims", path) or [0])[0]):
+    if (
+        len(sizes) < 2
+        or sizes != [int(n) for n in sizes]
+        or len(sizes) != int((_numbers(stated, "NDims", path) or [0])[0])
+    ):
         words = f"NDims = {stated.get('NDims', 'missing')} and DimSize = {shown(stated.get('DimSize', 'missing'))}"
-        raise InputError(f"{shown(path)}: states {words}; an image needs as many whole numbers as dimensions, and two or more of them")
+        raise InputError(
+            f"{shown(path)}: states {words}; an image needs as many whole numbers as dimensions, and two or more of them"
+        )
     channels = _channels(stated, path)
     return (*(int(n) for n in reversed(sizes)), *((channels,) if channels > 1 else ()))
 
@@ -172,12 +200,21 @@ def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], p
         planes = words[1].rstrip("dD") if len(words) > 1 else ""
         outer = len(leading) + 2 - int(planes) if planes.isdecimal() else 1
         names = names[: math.prod(leading[: max(0, outer)])]
-    elif words and NUMBERED.fullmatch(words[0]) and len(words) <= 4 and all(word.isdecimal() and len(word) < 7 for word in words[1:]):
+    elif (
+        words
+        and NUMBERED.fullmatch(words[0])
+        and len(words) <= 4
+        and all(word.isdecimal() and len(word) < 7 for word in words[1:])
+    ):
         if leading and leading[0] > MOST_FILES:
-            raise InputError(f"{shown(path)}: declares {leading[0]} files, more than the limit of {MOST_FILES}; write them as one")
+            raise InputError(
+                f"{shown(path)}: declares {leading[0]} files, more than the limit of {MOST_FILES}; write them as one"
+            )
         names = _numbered(words[0], [int(word) for word in words[1:]], leading[0] if leading else 1)
     if len(names) not in {math.prod(leading[:n]) for n in range(len(leading) + 1)}:
-        raise InputError(f"{shown(path)}: names {len(names)} files for {leading} planes; expected one each, or one for all")
+        raise InputError(
+            f"{shown(path)}: names {len(names)} files for {leading} planes; expected one each, or one for all"
+        )
     found = []
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -186,7 +223,9 @@ def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], p
             )
         found.append(path.parent / name)
         if not found[-1].is_file():
-            raise InputError(f"{shown(path)}: its pixels are in {shown(found[-1])}, which is not there; copy it beside the header")
+            raise InputError(
+                f"{shown(path)}: its pixels are in {shown(found[-1])}, which is not there; copy it beside the header"
+            )
     return found
 
 
@@ -214,7 +253,9 @@ def _raw(
         offset = size - in_one if skipped == -1 else skipped
         check_declared(file, of_one, dtype, limits, size - max(0, offset), may_stay=True)
         if not 0 <= offset <= size - in_one:
-            raise InputError(f"{shown(path)}: HeaderSize is {skipped} for {shown(file)} of {size} bytes; correct the header")
+            raise InputError(
+                f"{shown(path)}: HeaderSize is {skipped} for {shown(file)} of {size} bytes; correct the header"
+            )
         if size - offset > in_one:
             lines.append(f"{file.name}: {size - offset - in_one} bytes after the pixels are not used")
         parts.append(RawFile(file, offset, of_one, dtype, plane_axes))
@@ -223,7 +264,9 @@ def _raw(
     return data if total > limits.resident_bytes else data.whole()
 
 
-def _inflated(files: list[Path], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path) -> np.ndarray:
+def _inflated(
+    files: list[Path], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path
+) -> np.ndarray:
     if len(files) > 1:
         raise InputError(f"{shown(path)}: its pixels are compressed in {len(files)} files; export it as one")
     n_bytes = check_declared(path, shape, dtype, limits, files[0].stat().st_size - offset, DEFLATE)
@@ -233,7 +276,9 @@ def _inflated(files: list[Path], offset: int, shape: tuple[int, ...], dtype: np.
         data = inflate.decompress(file.read(), n_bytes + 1)
     if len(data) != n_bytes:
         found = f"more than {n_bytes}" if len(data) > n_bytes else str(len(data))
-        raise InputError(f"{shown(files[0])}: holds {found} bytes of pixels, {n_bytes} are declared; it is damaged, export it again")
+        raise InputError(
+            f"{shown(files[0])}: holds {found} bytes of pixels, {n_bytes} are declared; it is damaged, export it again"
+        )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -262,12 +307,21 @@ def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels
     """
     carried = image.metadata.get("metaimage")
     if not isinstance(carried, Carried):
-        raise OutputError(f"{shown(path)}: a MetaImage can only be written from a MetaImage; write TIFF instead")
+        raise OutputError(
+            f"{shown(path)}: a MetaImage can only be written from a MetaImage; write TIFF instead"
+        )
     dtype = np.dtype(TYPES[carried.kind]).newbyteorder(carried.order)
     if image.dtype != dtype.newbyteorder("=") or image.shape != _shape(dict(carried.fields), path):
-        raise OutputError(f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; write TIFF instead")
+        raise OutputError(
+            f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; write TIFF instead"
+        )
     msb = str(carried.order == ">")
-    lines = [*carried.kept, ("BinaryData", "True"), ("BinaryDataByteOrderMSB", msb), ("CompressedData", str(carried.compressed))]
+    lines = [
+        *carried.kept,
+        ("BinaryData", "True"),
+        ("BinaryDataByteOrderMSB", msb),
+        ("CompressedData", str(carried.compressed)),
+    ]
     with (pixels or path).open("wb") as file:
         if pixels is not None:
             written = _write_pixels(image, file, dtype, carried.compressed)

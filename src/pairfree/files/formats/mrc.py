@@ -23,7 +23,11 @@ from pairfree.files.stored import RawFile
 
 HEADER_BYTES = 1024
 MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
-REFUSED = {3: "complex integers", 4: "complex numbers: they are a transform, not an image", 101: "4-bit integers"}
+REFUSED = {
+    3: "complex integers",
+    4: "complex numbers: they are a transform, not an image",
+    101: "4-bit integers",
+}
 STACK_SUFFIXES = (".mrcs", ".st")
 """Of files whose sections are images of their own, whatever the header says."""
 IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
@@ -50,7 +54,9 @@ def read_mrc(path: Path, limits: Limits) -> Image:
         warnings.simplefilter("always")
         with (mrcfile.mmap if stays else mrcfile.open)(path, mode="r", permissive=True) as mrc:
             if mrc.data is None:
-                raise InputError(f"{shown(path)}: holds no pixels ({'; '.join(str(one.message) for one in odd)}); export it again")
+                raise InputError(
+                    f"{shown(path)}: holds no pixels ({'; '.join(str(one.message) for one in odd)}); export it again"
+                )
             kind = np.dtype(np.uint8) if unsigned else mrc.data.dtype
             carried = Carried(mrc.header.copy(), np.asarray(mrc.extended_header).tobytes(), unsigned)
             axes = _axes(mrc, path)
@@ -59,14 +65,24 @@ def read_mrc(path: Path, limits: Limits) -> Image:
             if stays:
                 pixels = RawFile(path, HEADER_BYTES + len(carried.extended), mrc.data.shape, kind)
             else:
-                pixels = np.array(mrc.data, dtype=mrc.data.dtype.newbyteorder("=")).view(kind.newbyteorder("="))
+                pixels = np.array(mrc.data, dtype=mrc.data.dtype.newbyteorder("=")).view(
+                    kind.newbyteorder("=")
+                )
     header = carried.header
     lines = [f"{path.name}: {one.message}" for one in odd if issubclass(one.category, RuntimeWarning)]
     usual = tuple(int(header[name]) for name in ("mapc", "mapr", "maps")) in ((1, 2, 3), (0, 0, 0))
     if not usual:
-        lines.append(f"{path.name}: its axes are in another order than X, Y, Z; they are kept, and no pixel size is reported")
-    spacing = {axis: (float(size[axis.lower()]), "Å") for axis in "ZYX" if axis in axes and usual and float(size[axis.lower()]) > 0}
-    return Image(pixels, axes, spacing, source=path, family="mrc", metadata={"mrc": carried, "warnings": lines})
+        lines.append(
+            f"{path.name}: its axes are in another order than X, Y, Z; they are kept, and no pixel size is reported"
+        )
+    spacing = {
+        axis: (float(size[axis.lower()]), "Å")
+        for axis in "ZYX"
+        if axis in axes and usual and float(size[axis.lower()]) > 0
+    }
+    return Image(
+        pixels, axes, spacing, source=path, family="mrc", metadata={"mrc": carried, "warnings": lines}
+    )
 
 
 def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
@@ -76,17 +92,32 @@ def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
     if len(head) < HEADER_BYTES:
-        raise InputError(f"{shown(path)}: has {size} bytes, less than an MRC header ({HEADER_BYTES}); it is truncated, copy it again")
+        raise InputError(
+            f"{shown(path)}: has {size} bytes, less than an MRC header ({HEADER_BYTES}); it is truncated, copy it again"
+        )
     order = next((o for o in "<>" if struct.unpack(f"{o}i", head[12:16])[0] in (*MODES, *REFUSED)), None)
     if order is None:
-        raise InputError(f"{shown(path)}: states no pixel type of MRC; it is damaged or another format, export it again")
+        raise InputError(
+            f"{shown(path)}: states no pixel type of MRC; it is damaged or another format, export it again"
+        )
     columns, rows, sections, mode = struct.unpack(f"{order}4i", head[:16])
     extended = struct.unpack(f"{order}i", head[92:96])[0]
     if mode in REFUSED:
-        raise InputError(f"{shown(path)}: holds {REFUSED[mode]}; convert it to 16-bit integers or 32-bit floats")
+        raise InputError(
+            f"{shown(path)}: holds {REFUSED[mode]}; convert it to 16-bit integers or 32-bit floats"
+        )
     if not 0 <= extended <= size - HEADER_BYTES:
-        raise InputError(f"{shown(path)}: declares {extended} bytes of extended header in a file of {size}; it is damaged, export it again")
-    n_bytes = check_declared(path, (sections, rows, columns), np.dtype(MODES[mode]), limits, size - HEADER_BYTES - extended, may_stay=True)
+        raise InputError(
+            f"{shown(path)}: declares {extended} bytes of extended header in a file of {size}; it is damaged, export it again"
+        )
+    n_bytes = check_declared(
+        path,
+        (sections, rows, columns),
+        np.dtype(MODES[mode]),
+        limits,
+        size - HEADER_BYTES - extended,
+        may_stay=True,
+    )
     stamp, flags = struct.unpack(f"{order}2i", head[152:160])
     return mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED, n_bytes > limits.resident_bytes
 
@@ -106,7 +137,9 @@ def write_mrc(image: Image, path: Path) -> None:
     carried: Carried | None = image.metadata.get("mrc")
     dtype = np.dtype(np.int8) if carried is not None and carried.unsigned else image.dtype
     if dtype.name not in MODES.values():
-        raise OutputError(f"cannot write {shown(path)}: MRC has no {dtype.name} pixels; use {', '.join(MODES.values())}, or TIFF")
+        raise OutputError(
+            f"cannot write {shown(path)}: MRC has no {dtype.name} pixels; use {', '.join(MODES.values())}, or TIFF"
+        )
     mode = next(number for number, name in MODES.items() if name == dtype.name)
     extended = None if carried is None else np.frombuffer(carried.extended, dtype="V1")
     with mrcfile.new_mmap(path, image.shape, mrc_mode=mode, overwrite=True, extended_header=extended) as mrc:

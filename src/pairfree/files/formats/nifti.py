@@ -44,7 +44,9 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     header = found.header
     dtype = header.get_data_dtype()
     if dtype.fields is not None:
-        raise InputError(f"{shown(path)}: its voxels are {dtype.names} records (colour); convert it to one intensity a voxel")
+        raise InputError(
+            f"{shown(path)}: its voxels are {dtype.names} records (colour); convert it to one intensity a voxel"
+        )
     check_dtype(dtype, shown(path))
     shape = tuple(int(n) for n in found.shape)
     if not 2 <= len(shape) <= 7:
@@ -74,14 +76,22 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         data = Mapped(data, intensities, wide) if isinstance(data, Stored) else intensities(data)
     carried = Carried(type(found), header.copy(), np.array(found.affine), scaling)
     return Image(
-        data, axes, _spacing(header, axes), source=path, family="nifti", metadata={"nifti": carried, "warnings": []}, limits=bounds
+        data,
+        axes,
+        _spacing(header, axes),
+        source=path,
+        family="nifti",
+        metadata={"nifti": carried, "warnings": []},
+        limits=bounds,
     )
 
 
 def _scaling(slope: float, intercept: float, path: Path) -> tuple[float, float] | None:
     slope, intercept = float(slope), float(intercept)
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise InputError(f"{shown(path)}: its intensity scale ({slope} and {intercept}) is no number; export it again")
+        raise InputError(
+            f"{shown(path)}: its intensity scale ({slope} and {intercept}) is no number; export it again"
+        )
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
@@ -100,8 +110,12 @@ def write_nifti(image: Image, path: Path) -> None:
     """Write ``image`` under the header that its file had, plane by plane; .nii.gz is packed."""
     carried = image.metadata.get("nifti")
     if not isinstance(carried, Carried):
-        raise OutputError(f"{shown(path)}: a NIfTI file can only be written from a NIfTI file; write TIFF instead")
-    nothing = np.broadcast_to(np.zeros((), carried.header.get_data_dtype()), image.shape[::-1])  # shape and type, no memory
+        raise OutputError(
+            f"{shown(path)}: a NIfTI file can only be written from a NIfTI file; write TIFF instead"
+        )
+    nothing = np.broadcast_to(
+        np.zeros((), carried.header.get_data_dtype()), image.shape[::-1]
+    )  # shape and type, no memory
     made = carried.kind(nothing, carried.affine, carried.header.copy())
     made.update_header()
     made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))

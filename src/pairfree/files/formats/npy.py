@@ -25,7 +25,9 @@ def read_npy(path: Path, limits: Limits) -> Image:
         n_bytes = check_declared(path, shape, dtype, limits, size - start, may_stay=not fortran)
         if size - start > n_bytes:
             extra = size - start - n_bytes
-            raise InputError(f"{shown(path)}: {extra} bytes follow the array; the header is damaged, or save one array per file")
+            raise InputError(
+                f"{shown(path)}: {extra} bytes follow the array; the header is damaged, or save one array per file"
+            )
         metadata: dict[str, Any] = {"byteorder": ">" if dtype.str.startswith(">") else "=", "warnings": []}
         if n_bytes > limits.resident_bytes and not fortran:
             data = RawFile(path, start, shape, dtype, plane_axes=3 if axes.endswith("S") else 2)
@@ -42,14 +44,18 @@ def _header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype
     if version in ((2, 0), (3, 0)):
         # Version 3 differs from 2 in the encoding of field names only, and arrays with fields are refused.
         return np.lib.format.read_array_header_2_0(file)
-    raise InputError(f"{shown(path)}: .npy version {version} is not known (1.0 to 3.0 are); save it with numpy.save")
+    raise InputError(
+        f"{shown(path)}: .npy version {version} is not known (1.0 to 3.0 are); save it with numpy.save"
+    )
 
 
 def guess_axes(shape: tuple[int, ...], path: Path | None = None) -> str:
     """Axes of an array that does not name them: (H, W), (H, W, 3 or 4) as colour when H and W are larger than 4, else stacks QYX, QQYX."""
     if len(shape) < 2:
         where = shown(path) if path is not None else "array"
-        raise InputError(f"{where}: has {len(shape)} dimension(s) {shape}; an image needs at least height and width")
+        raise InputError(
+            f"{where}: has {len(shape)} dimension(s) {shape}; an image needs at least height and width"
+        )
     colour = len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4
     return "Q" * (len(shape) - 3) + "YXS" if colour else "Q" * (len(shape) - 2) + "YX"
 

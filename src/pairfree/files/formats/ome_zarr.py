@@ -33,7 +33,15 @@ MOST_METADATA_BYTES = 2**26
 MOST_CHUNK_BYTES = 2**31
 WRITTEN_BYTES = 2**24
 CHUNK_PX = 512
-UNITS = {"µm": "micrometer", "nm": "nanometer", "Å": "angstrom", "mm": "millimeter", "cm": "centimeter", "m": "meter", "s": "second"}
+UNITS = {
+    "µm": "micrometer",
+    "nm": "nanometer",
+    "Å": "angstrom",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "s": "second",
+}
 FIRST, SERIES = "0", "OME"
 """Of bioformats2raw: the first image, and where it keeps the OME-XML of the file it converted."""
 OLD_AXES = "tczyx"
@@ -93,9 +101,13 @@ def read_zarr(path: Path, limits: Limits) -> Image:
 
     for mark in MARKS:
         if (path / mark).is_file() and (path / mark).stat().st_size > MOST_METADATA_BYTES:
-            raise InputError(f"{shown(path)}: {mark} has more than {size_text(MOST_METADATA_BYTES)}; it is damaged, export the image again")
+            raise InputError(
+                f"{shown(path)}: {mark} has more than {size_text(MOST_METADATA_BYTES)}; it is damaged, export the image again"
+            )
     if not is_zarr(path):
-        raise InputError(f"{shown(path)}: holds none of {', '.join(MARKS)}; it is no Zarr folder, or was not copied whole")
+        raise InputError(
+            f"{shown(path)}: holds none of {', '.join(MARKS)}; it is no Zarr folder, or was not copied whole"
+        )
     lines: list[str] = []
     with quiet():
         root = zarr.open(str(path), mode="r")
@@ -113,13 +125,25 @@ def read_zarr(path: Path, limits: Limits) -> Image:
     if _marked(root, group):
         _check_all_written(root, path)
     of_image = {level.path.partition("/")[0] for level in levels}
-    beside = () if isinstance(root, zarr.Array) else tuple(sorted({str(name) for name, _ in node.groups()} - of_image))
+    beside = (
+        ()
+        if isinstance(root, zarr.Array)
+        else tuple(sorted({str(name) for name, _ in node.groups()} - of_image))
+    )
     attributes = {} if isinstance(root, zarr.Array) else _plain(root.attrs)
     carried = Carried(int(array.metadata.zarr_format), attributes, place, group, levels, beside)
     names = _channel_names(group, first.shape[letters.index("C")] if "C" in letters else 0)
     pixels = ZarrPixels(array, shown(path))
     data = pixels if n_bytes > limits.resident_bytes else pixels.whole()
-    return Image(data, letters, spacing, names, source=path, family="zarr", metadata={"zarr": carried, "warnings": lines})
+    return Image(
+        data,
+        letters,
+        spacing,
+        names,
+        source=path,
+        family="zarr",
+        metadata={"zarr": carried, "warnings": lines},
+    )
 
 
 def _plain(attributes: Any) -> dict[str, Any]:
@@ -130,7 +154,10 @@ def _plain(attributes: Any) -> dict[str, Any]:
 def _described(array: Any, path: str) -> Level:
     metadata = array.metadata
     if metadata.zarr_format == 3:
-        encoding = {"name": str(metadata.chunk_key_encoding.name), "separator": str(metadata.chunk_key_encoding.separator)}
+        encoding = {
+            "name": str(metadata.chunk_key_encoding.name),
+            "separator": str(metadata.chunk_key_encoding.separator),
+        }
     else:
         encoding = {"name": "v2", "separator": str(metadata.dimension_separator)}
     return Level(
@@ -158,10 +185,14 @@ def _image_node(root: Any, path: Path, lines: list[str]) -> tuple[str, Any]:
         return "", root
     if "plate" in _ome(attributes):
         wells = [str(one.get("path")) for one in _ome(attributes)["plate"].get("wells", [])][:1]
-        raise InputError(f"{shown(path)}: is a plate of many images; name one of them, such as {shown(path / (wells or ['A/1'])[0] / '0')}")
+        raise InputError(
+            f"{shown(path)}: is a plate of many images; name one of them, such as {shown(path / (wells or ['A/1'])[0] / '0')}"
+        )
     if FIRST not in root or not _multiscales(_plain(root[FIRST].attrs)):
         inside = sorted(str(name) for name, _ in itertools.chain(root.arrays(), root.groups()))[:5]
-        raise InputError(f"{shown(path)}: is a Zarr group without image metadata; name one of its arrays: {', '.join(inside)}")
+        raise InputError(
+            f"{shown(path)}: is a Zarr group without image metadata; name one of its arrays: {', '.join(inside)}"
+        )
     others = sum(name.isdigit() for name, _ in root.groups())
     if others > 1:
         lines.append(f"{path.name}: holds {others} images; only the first is used")
@@ -171,7 +202,9 @@ def _image_node(root: Any, path: Path, lines: list[str]) -> tuple[str, Any]:
 def _datasets(group: dict[str, Any], path: Path) -> list[str]:
     found = _multiscales(group)
     if len(found) > 1:
-        raise InputError(f"{shown(path)}: describes {len(found)} multiscale images in one group; name the array of one of them")
+        raise InputError(
+            f"{shown(path)}: describes {len(found)} multiscale images in one group; name the array of one of them"
+        )
     return [str(one["path"]) for one in found[0]["datasets"]]
 
 
@@ -179,10 +212,14 @@ def _level(node: Any, name: str, path: Path) -> Any:
     import zarr
 
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{shown(path)}: its metadata name an array outside of it ({shown(name)}); export it again")
+        raise InputError(
+            f"{shown(path)}: its metadata name an array outside of it ({shown(name)}); export it again"
+        )
     found = node.get(name)
     if not isinstance(found, zarr.Array):
-        raise InputError(f"{shown(path)}: its resolution {shown(name)} is missing; it was not copied or written completely")
+        raise InputError(
+            f"{shown(path)}: its resolution {shown(name)} is missing; it was not copied or written completely"
+        )
     return found
 
 
@@ -190,13 +227,17 @@ def _check(level: Level, path: Path, limits: Limits) -> int:
     """Bytes of all pixels, after checking type and sizes that the metadata declare."""
     check_dtype(level.dtype, shown(path))
     if len(level.shape) < 2:
-        raise InputError(f"{shown(path)}: has {len(level.shape)} dimension(s) {level.shape}; an image needs at least height and width")
+        raise InputError(
+            f"{shown(path)}: has {len(level.shape)} dimension(s) {level.shape}; an image needs at least height and width"
+        )
     chunk = math.prod(level.shards or level.chunks) * level.dtype.itemsize
     if not all(level.chunks) or chunk > MOST_CHUNK_BYTES:
         raise InputError(
             f"{shown(path)}: chunks of {level.chunks} ({size_text(chunk)}) do not fit into memory; export it with smaller ones"
         )
-    return check_declared(path, level.shape, level.dtype, limits, 2**62, may_stay=True)  # chunks that are not stored hold one value
+    return check_declared(
+        path, level.shape, level.dtype, limits, 2**62, may_stay=True
+    )  # chunks that are not stored hold one value
 
 
 def _axes(multiscale: dict[str, Any], level: Level, path: Path) -> tuple[str, dict[str, tuple[float, str]]]:
@@ -208,14 +249,24 @@ def _axes(multiscale: dict[str, Any], level: Level, path: Path) -> tuple[str, di
         return guess_axes(level.shape, path), {}
     words = [one if isinstance(one, dict) else {"name": one} for one in named]
     if len(words) != len(level.shape):
-        raise InputError(f"{shown(path)}: names {len(words)} axes for an array of {len(level.shape)} dimensions; export it again")
+        raise InputError(
+            f"{shown(path)}: names {len(words)} axes for an array of {len(level.shape)} dimensions; export it again"
+        )
     letters = [str(one.get("name", "")).upper() for one in words]
     if letters[-2:] != ["Y", "X"]:
-        raise InputError(f"{shown(path)}: its axes {', '.join(letters)} do not end with y and x; export it in that order")
-    text = "".join(one if len(one) == 1 and one in AXES.replace("S", "") and letters.count(one) == 1 else "Q" for one in letters)
+        raise InputError(
+            f"{shown(path)}: its axes {', '.join(letters)} do not end with y and x; export it in that order"
+        )
+    text = "".join(
+        one if len(one) == 1 and one in AXES.replace("S", "") and letters.count(one) == 1 else "Q"
+        for one in letters
+    )
     scale = [1.0] * len(letters)
     datasets = multiscale.get("datasets") or [{}]
-    for one in (*datasets[0].get("coordinateTransformations", []), *multiscale.get("coordinateTransformations", [])):
+    for one in (
+        *datasets[0].get("coordinateTransformations", []),
+        *multiscale.get("coordinateTransformations", []),
+    ):
         if one.get("type") == "scale" and len(one.get("scale", [])) == len(scale):
             scale = [a * float(b) for a, b in zip(scale, one["scale"], strict=True)]
     spacing = {}
@@ -240,17 +291,23 @@ def _check_all_written(root: Any, path: Path) -> None:
     """InputError naming a chunk that is missing from a folder whose chunks were all written."""
     import zarr
 
-    members = [root] if isinstance(root, zarr.Array) else [member for _, member in root.members(max_depth=None)]
+    members = (
+        [root] if isinstance(root, zarr.Array) else [member for _, member in root.members(max_depth=None)]
+    )
     for array in (one for one in members if isinstance(one, zarr.Array)):
         folder = path / str(array.path)
         present = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
-        grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
+        grid = [
+            -(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)
+        ]
         if sum(not name.startswith((".", "zarr.json")) for name in present) >= math.prod(grid):
             continue
         for place in itertools.product(*(range(n) for n in grid)):
             name = array.metadata.encode_chunk_key(place)
             if name not in present:
-                raise InputError(f"{shown(path)}: its chunk {shown(Path(str(array.path)) / name)} is missing; copy or write it again")
+                raise InputError(
+                    f"{shown(path)}: its chunk {shown(Path(str(array.path)) / name)} is missing; copy or write it again"
+                )
 
 
 def write_zarr(image: Image, path: Path) -> None:
@@ -262,7 +319,12 @@ def write_zarr(image: Image, path: Path) -> None:
     carried = image.metadata.get("zarr")
     if not isinstance(carried, Carried) or carried.kind != (image.shape, image.dtype):
         carried = _anew(image)
-    mark = {OURS: {"derivation": str(image.metadata.get("derivation", "written with pairfree")), "chunks": ALL_WRITTEN}}
+    mark = {
+        OURS: {
+            "derivation": str(image.metadata.get("derivation", "written with pairfree")),
+            "chunks": ALL_WRITTEN,
+        }
+    }
     with quiet():
         if carried.group or carried.place:
             root = zarr.open_group(str(path), mode="w", zarr_format=carried.zarr_format)  # type: ignore[arg-type]
@@ -305,7 +367,9 @@ def _create(store: Any, level: Level, zarr_format: Any) -> Any:
         from numcodecs import Zstd
 
         compressors = (Zstd(level=3, checksum=True),)
-    options: dict[str, Any] = {"serializer": level.serializer, "dimension_names": level.names} if zarr_format == 3 else {}
+    options: dict[str, Any] = (
+        {"serializer": level.serializer, "dimension_names": level.names} if zarr_format == 3 else {}
+    )
     return zarr.create_array(
         store, name=level.path or None, shape=level.shape, dtype=level.dtype, chunks=level.chunks, shards=level.shards,
         filters=level.filters or None, compressors=compressors, fill_value=level.fill, chunk_key_encoding=level.encoding,  # type: ignore[arg-type]
@@ -325,8 +389,12 @@ def _parts(array: Any) -> Iterator[tuple[slice, ...]]:
     for axis in reversed(range(len(units))):
         room = WRITTEN_BYTES // (math.prod(units) * array.dtype.itemsize)
         units[axis] *= max(1, min(room, -(-array.shape[axis] // units[axis])))
-    for start in itertools.product(*(range(0, size, unit) for size, unit in zip(array.shape, units, strict=True))):
-        yield tuple(slice(i, min(i + unit, size)) for i, unit, size in zip(start, units, array.shape, strict=True))
+    for start in itertools.product(
+        *(range(0, size, unit) for size, unit in zip(array.shape, units, strict=True))
+    ):
+        yield tuple(
+            slice(i, min(i + unit, size)) for i, unit, size in zip(start, units, array.shape, strict=True)
+        )
 
 
 def _fill(array: Any, image: Image) -> None:
@@ -334,7 +402,9 @@ def _fill(array: Any, image: Image) -> None:
         *leading, rows, columns = part
         block = np.empty([one.stop - one.start for one in part], image.dtype)
         for index in itertools.product(*(range(one.start, one.stop) for one in leading)):
-            block[tuple(i - one.start for i, one in zip(index, leading, strict=True))] = image.region(index, rows, columns)
+            block[tuple(i - one.start for i, one in zip(index, leading, strict=True))] = image.region(
+                index, rows, columns
+            )
         array[part] = block
 
 
@@ -344,7 +414,14 @@ def _shrink(fine: Any, coarse: Any) -> None:
     for part in _parts(coarse):
         wanted = [found[one.start : one.stop + 1] for one, found in zip(part, places, strict=True)]
         begins = [min(int(found[0]), size - 1) for found, size in zip(wanted, fine.shape, strict=True)]
-        block = np.asarray(fine[tuple(slice(begin, max(begin + 1, int(found[-1]))) for begin, found in zip(begins, wanted, strict=True))])
+        block = np.asarray(
+            fine[
+                tuple(
+                    slice(begin, max(begin + 1, int(found[-1])))
+                    for begin, found in zip(begins, wanted, strict=True)
+                )
+            ]
+        )
         for axis, (begin, found) in enumerate(zip(begins, wanted, strict=True)):
             block = block_means(block, axis, found - begin)
         coarse[part] = rounded(block, coarse.dtype)
@@ -353,7 +430,9 @@ def _shrink(fine: Any, coarse: Any) -> None:
 def _anew(image: Image) -> Carried:
     """The layout of an image that was no Zarr: one resolution, chunks of a plane."""
     if image.axes.endswith("S"):
-        raise OutputError("an image with samples (RGB) cannot be written as OME-Zarr, which has channels; write TIFF")
+        raise OutputError(
+            "an image with samples (RGB) cannot be written as OME-Zarr, which has channels; write TIFF"
+        )
     from zarr.codecs import ZstdCodec
 
     chunks = (*(1,) * len(image.leading), min(CHUNK_PX, image.height), min(CHUNK_PX, image.width))
@@ -365,7 +444,10 @@ def _anew(image: Image) -> Carried:
         if letter in image.spacing:
             axes[-1]["unit"] = UNITS.get(image.spacing[letter][1], image.spacing[letter][1])
     scale = [image.spacing.get(letter, (1.0, ""))[0] for letter in image.axes]
-    multiscale = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]}
+    multiscale = {
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
+    }
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
     if image.channel_names:
         ome["omero"] = {"channels": [{"label": name} for name in image.channel_names]}

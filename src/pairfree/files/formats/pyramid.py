@@ -58,5 +58,7 @@ class Reduced(Stored):
             parts = [slice(columns.start, middle), slice(middle, columns.stop)]
             return np.concatenate([self.region(index, rows, part) for part in parts], axis=1)
         top, left = min(int(y[0]), self.image.height - 1), min(int(x[0]), self.image.width - 1)
-        block = self.image.region(index, slice(top, max(top + 1, int(y[-1]))), slice(left, max(left + 1, int(x[-1]))))
+        block = self.image.region(
+            index, slice(top, max(top + 1, int(y[-1]))), slice(left, max(left + 1, int(x[-1])))
+        )
         return rounded(block_means(block_means(block, 0, y - top), 1, x - left), self.dtype)

@@ -64,9 +64,13 @@ FORMATS: dict[str, Format] = {
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
-    "metaimage": Format("metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file, files=files_of),
+    "metaimage": Format(
+        "metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file, files=files_of
+    ),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
-    "vendor": Format("vendor", (*LIGHT, *ELECTRON), read_vendor, write_tiff, output_suffix=".tif", extra="vendors"),
+    "vendor": Format(
+        "vendor", (*LIGHT, *ELECTRON), read_vendor, write_tiff, output_suffix=".tif", extra="vendors"
+    ),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
@@ -75,7 +79,9 @@ SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 def suffix_of(path: Path) -> str:
     """The suffix of a supported format that a name ends with, the longest of them (.nii.gz); else whatever follows its last dot."""
     name = path.name.lower()
-    return max((one for one in SUFFIXES if name.endswith(one) and name != one), key=len, default=path.suffix.lower())
+    return max(
+        (one for one in SUFFIXES if name.endswith(one) and name != one), key=len, default=path.suffix.lower()
+    )
 
 
 def format_of(path: Path) -> Format:
@@ -135,19 +141,31 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     one = format_of(path)
     try:
         if not (path.is_dir() if one.folder else path.is_file()):
-            found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+            found = (
+                "is a folder"
+                if path.is_dir()
+                else "is no regular file"
+                if path.exists()
+                else "does not exist"
+            )
             raise InputError(f"{shown(path)}: {found}; name an image file")
         with _quiet():
             return one.read(path, limits)
     except PairfreeError:
         raise
     except MemoryError as error:
-        raise InputError(f"{shown(path)}: not enough memory to read it; close other programs, or crop or split the file") from error
+        raise InputError(
+            f"{shown(path)}: not enough memory to read it; close other programs, or crop or split the file"
+        ) from error
     except ImportError as error:
         wanted = f"'pairfree[{one.extra}]'" if one.extra else error.name
-        raise InputError(f"{shown(path)}: reading it needs the package {error.name}: pip install {wanted}") from error
+        raise InputError(
+            f"{shown(path)}: reading it needs the package {error.name}: pip install {wanted}"
+        ) from error
     except PermissionError as error:
-        raise InputError(f"{shown(path)}: no permission to read it; change its permissions or copy it") from error
+        raise InputError(
+            f"{shown(path)}: no permission to read it; change its permissions or copy it"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{shown(path)}: its metadata are nested too deeply; export it again") from error
     # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer to the user.
@@ -160,11 +178,17 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
 def check_output(image: Image, path: Path) -> Format:
     one = FORMATS.get(image.family)
     if one is None:
-        raise OutputError(f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}")
+        raise OutputError(
+            f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}"
+        )
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    bare = image.family in ("dicom", "zarr") and suffix_of(path) not in SUFFIXES  # objects of archives and images of plates are numbers
+    bare = (
+        image.family in ("dicom", "zarr") and suffix_of(path) not in SUFFIXES
+    )  # objects of archives and images of plates are numbers
     if suffix_of(path) not in allowed and not bare:
-        raise OutputError(f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix")
+        raise OutputError(
+            f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix"
+        )
     return one
 
 
@@ -174,11 +198,19 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     one = check_output(image, path)
     require_space(path.parent, image.nbytes)
     if one.folder and path.is_dir() and not is_zarr(path):
-        raise OutputError(f"cannot write {shown(path)}: it is a folder that holds something else; choose another name")
+        raise OutputError(
+            f"cannot write {shown(path)}: it is a folder that holds something else; choose another name"
+        )
     second = one.beside(path)
     with _undone(second), ExitStack() as files:
-        temporary = files.enter_context((atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes))
-        beside = [] if second is None else [files.enter_context(atomic_path(second, overwrite, image.nbytes)), second.name]  # renamed first
+        temporary = files.enter_context(
+            (atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes)
+        )
+        beside = (
+            []
+            if second is None
+            else [files.enter_context(atomic_path(second, overwrite, image.nbytes)), second.name]
+        )  # renamed first
         try:
             with _quiet():
                 one.write(image, temporary, *beside)
@@ -187,9 +219,13 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
         except OutputError as error:
             raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
         except MemoryError as error:
-            raise OutputError(f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)") from error
+            raise OutputError(
+                f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)"
+            ) from error
         except Exception as error:
-            raise OutputError(f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; write TIFF or .npy instead") from error
+            raise OutputError(
+                f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; write TIFF or .npy instead"
+            ) from error
 
 
 @contextmanager
@@ -205,7 +241,9 @@ def _undone(second: Path | None) -> Iterator[None]:
         raise
 
 
-def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:
+def to_dtype(
+    values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None
+) -> tuple[np.ndarray, int]:
     """``values`` in an image's type, and how many of them had to be clipped. Rounded to even and clipped, never wrapped.
 
     within   narrower bounds, of a file that cannot hold the whole range of its type (``Image.limits``)
@@ -221,19 +259,27 @@ def to_dtype(values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tupl
         with np.errstate(over="ignore", invalid="ignore"):
             outside = (np.abs(values) > largest) & np.isfinite(values)
         clipped = int(np.count_nonzero(outside))
-        return (np.where(outside, np.sign(values) * largest, values) if clipped else values).astype(target), clipped
+        return (np.where(outside, np.sign(values) * largest, values) if clipped else values).astype(
+            target
+        ), clipped
     if target.kind not in "iu":
         raise InputError(f"cannot write pixels as {target.name}; use an integer or float type")
     if values.dtype.kind == "f" and bool(np.isnan(values).any()):
         count = int(np.count_nonzero(np.isnan(values)))
-        raise InputError(f"{count} pixels are NaN and cannot be written as {target.name}; look for NaN in the input, or write floats")
+        raise InputError(
+            f"{count} pixels are NaN and cannot be written as {target.name}; look for NaN in the input, or write floats"
+        )
     bounds = np.iinfo(target)
     if values.dtype.kind in "iu":
         outside = (values < bounds.min) | (values > bounds.max)
-        return np.clip(values, max(bounds.min, np.iinfo(values.dtype).min), min(bounds.max, np.iinfo(values.dtype).max)).astype(
-            target
-        ), int(np.count_nonzero(outside))
+        return np.clip(
+            values, max(bounds.min, np.iinfo(values.dtype).min), min(bounds.max, np.iinfo(values.dtype).max)
+        ).astype(target), int(np.count_nonzero(outside))
     # float32 cannot hold the bounds of 32-bit integers; float64 can
-    rounded = np.rint(values.astype(np.float64) if target.itemsize > 2 else values.astype(np.promote_types(values.dtype, np.float32)))
+    rounded = np.rint(
+        values.astype(np.float64)
+        if target.itemsize > 2
+        else values.astype(np.promote_types(values.dtype, np.float32))
+    )
     outside = (rounded < bounds.min) | (rounded > bounds.max)
     return np.clip(rounded, bounds.min, bounds.max).astype(target), int(np.count_nonzero(outside))

@@ -49,7 +49,26 @@ _LAYOUT_TAGS = (
     325,
     330,
 )
-_PLACE_TAGS = (338, 339, 347, 400, 512, 513, 514, 519, 520, 521, 530, 531, 532, 32997, 32998, 34665, 34853, 40965)
+_PLACE_TAGS = (
+    338,
+    339,
+    347,
+    400,
+    512,
+    513,
+    514,
+    519,
+    520,
+    521,
+    530,
+    531,
+    532,
+    32997,
+    32998,
+    34665,
+    34853,
+    40965,
+)
 _METAMORPH_TAGS = (33628, 33629, 33630, 33631)  # tables of planes in another page layout
 _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _DIRECTORY_TYPES = (13, 18)
@@ -124,7 +143,9 @@ def read_tiff(path: Path, limits: Limits) -> Image:
                 f"the file holds {len(series)} images; only the first is used ({others}{', ...' if len(series) > 4 else ''} left out)"
             )
         elif pages > len(one.pages) and kind not in ("imagej", "ome"):
-            warnings.append(f"the file holds {pages} pages; only the first {len(one.pages)} of one size and type are used")
+            warnings.append(
+                f"the file holds {pages} pages; only the first {len(one.pages)} of one size and type are used"
+            )
         _check_series(one, tiff, path, limits)
         pixels = _pixels(one, tiff, path, limits)
         pixels, axes = _axes(pixels, one.axes, path)
@@ -155,7 +176,11 @@ def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str
 
 def _companions(path: Path, beside: set[str]) -> list[Path]:
     """Those files of a set that hold metadata and no pixels."""
-    named = [path.parent / name for name in sorted(beside) if name.lower().endswith(".ome") and Path(name).name == name]
+    named = [
+        path.parent / name
+        for name in sorted(beside)
+        if name.lower().endswith(".ome") and Path(name).name == name
+    ]
     return [one for one in named if one.is_file()]
 
 
@@ -163,13 +188,21 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
     """Type and size of one page against the limits, from its tags alone."""
     if page.dtype is None:
         detail = f"sample format {page.sampleformat}, {page.bitspersample} bits"
-        raise InputError(f"{shown(path)}: TIFF pixel type is not supported ({detail}); save it as 8-, 16- or 32-bit TIFF")
+        raise InputError(
+            f"{shown(path)}: TIFF pixel type is not supported ({detail}); save it as 8-, 16- or 32-bit TIFF"
+        )
     if page.bitspersample == 1:
-        raise InputError(f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it")
+        raise InputError(
+            f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it"
+        )
     check_dtype(page.dtype, shown(path))
     if int(page.photometric) == PALETTE and not page.is_imagej and not _is_grey_ramp(page):
-        raise InputError(f"{shown(path)}: its pixels are indices of a colour table, not intensities; convert it to grey or RGB")
-    packed = page.bitspersample != page.dtype.itemsize * 8  # refused by the decoder, with a better message than "truncated"
+        raise InputError(
+            f"{shown(path)}: its pixels are indices of a colour table, not intensities; convert it to grey or RGB"
+        )
+    packed = (
+        page.bitspersample != page.dtype.itemsize * 8
+    )  # refused by the decoder, with a better message than "truncated"
     ratio = RATIOS.get(int(page.compression), 1e6) * (16 if packed else 1)
     check_declared(path, page.shaped, page.dtype, limits, file_size, ratio, _may_stay(page))
 
@@ -178,7 +211,11 @@ def _is_grey_ramp(page: tifffile.TiffPage) -> bool:
     """A colour table that only shows intensities as greys, black to white."""
     tag = page.tags.get(320)
     table = None if tag is None else np.array(tag.value).reshape(3, -1)
-    return table is not None and bool(np.all(table == table[0])) and bool(np.all(np.diff(table[0].astype(np.int64)) >= 0))
+    return (
+        table is not None
+        and bool(np.all(table == table[0]))
+        and bool(np.all(np.diff(table[0].astype(np.int64)) >= 0))
+    )
 
 
 def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> tuple[str, Stated]:
@@ -194,7 +231,9 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
         stated = tiff_meta.from_imagej(described, resolution)
         # One page may stand for a whole stack (ImageJ above 4 GB): then its pixels, not its pages, are in the file.
         if stated.planes > max(pages, 1) and stated.planes * first.nbytes > tiff.filehandle.size:
-            raise InputError(f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated")
+            raise InputError(
+                f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated"
+            )
         return "imagej", stated
     maker = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_gatan(first.tags)
     spacing = maker or tiff_meta.from_resolution(resolution, unit)
@@ -217,11 +256,15 @@ def _rational(page: tifffile.TiffPage, code: int) -> tuple[int, int] | None:
 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float]:
     """Pixels per unit along x and y; 0 where the file does not say."""
-    x, y = ((r[0] / r[1] if r is not None and r[1] else 0.0) for r in (_rational(page, 282), _rational(page, 283)))
+    x, y = (
+        (r[0] / r[1] if r is not None and r[1] else 0.0) for r in (_rational(page, 282), _rational(page, 283))
+    )
     return x, y
 
 
-def _check_series(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> None:
+def _check_series(
+    series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits
+) -> None:
     if series.dtype is None:
         raise InputError(f"{shown(path)}: TIFF series without a pixel type; export it again")
     check_dtype(series.dtype, shown(path))
@@ -229,9 +272,13 @@ def _check_series(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path
     ratio = RATIOS.get(int(key.compression), 1e6)
     check_declared(path, series.shape, series.dtype, limits, tiff.filehandle.size, ratio, _may_stay(key))
     if any(page is None for page in series.pages):
-        raise InputError(f"{shown(path)}: some planes that the file declares are missing; export it again as one file")
+        raise InputError(
+            f"{shown(path)}: some planes that the file declares are missing; export it again as one file"
+        )
     if any(page.parent is not tiff for page in series.pages if page is not None):
-        raise InputError(f"{shown(path)}: its planes are spread over several files that it does not name; convert the set to one OME-TIFF")
+        raise InputError(
+            f"{shown(path)}: its planes are spread over several files that it does not name; convert the set to one OME-TIFF"
+        )
 
 
 def _present(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
@@ -239,7 +286,9 @@ def _present(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffi
     return [page for page in series.pages if page is not None]
 
 
-def _pixels(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits) -> np.ndarray | Stored:
+def _pixels(
+    series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits
+) -> np.ndarray | Stored:
     """Pixels of a series in native byte order, shape ``series.shape``; as ``Stored``, with S last, where they are many."""
     size = tiff.filehandle.size
     dtype, stored_dtype = np.dtype(series.dtype), np.dtype(series.dtype).newbyteorder(tiff.byteorder)
@@ -263,7 +312,9 @@ def _pixels(series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path
     for i, page in enumerate(_present(series)):
         own = page.keyframe
         if own is None or own.shaped != key.shaped or own.dtype != key.dtype:
-            raise InputError(f"{shown(path)}: page {i + 1} has shape {page.shape}, expected {key.shape}; save pages of one size")
+            raise InputError(
+                f"{shown(path)}: page {i + 1} has shape {page.shape}, expected {key.shape}; save pages of one size"
+            )
         places.append(decoder.places(page, i + 1))
     if large:
         return TiffPages(decoder, places, shape, plane_axes)
@@ -296,9 +347,13 @@ def _axes(pixels: np.ndarray | Stored, axes: str, path: Path) -> tuple[np.ndarra
         axes = axes[:at] + axes[at + 1 :] + "S"
     body = axes.removesuffix("S")
     if not body.endswith("YX"):
-        raise InputError(f"{shown(path)}: its axes {axes} do not end with height and width; save it as a stack of pages")
+        raise InputError(
+            f"{shown(path)}: its axes {axes} do not end with height and width; save it as a stack of pages"
+        )
     leading = "".join(c if c in AXES and body.count(c) == 1 else "Q" for c in body[:-2])
-    return np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels, leading + "YX" + axes[len(body) :]
+    return np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels, leading + "YX" + axes[
+        len(body) :
+    ]
 
 
 def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag, ...]:
@@ -387,7 +442,9 @@ def _carried(
     )
 
 
-def _levels(series: tifffile.TiffPageSeries, first: tifffile.TiffPage, warnings: list[str]) -> tuple[tuple[int, int], ...]:
+def _levels(
+    series: tifffile.TiffPageSeries, first: tifffile.TiffPage, warnings: list[str]
+) -> tuple[tuple[int, int], ...]:
     """Height and width of the lower resolutions in SubIFDs, or of a single plane, in later pages; others are told and left out."""
     lower = series.levels[1:]
     if not lower:

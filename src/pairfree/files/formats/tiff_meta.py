@@ -81,7 +81,12 @@ def from_ome(xml: str) -> Stated:
     names = [channel.attrib.get("Name", "") for channel in pixels.findall("./{*}Channel")]
     planes = max(_declared_planes(root), default=1)
     depth = get("SignificantBits", "")
-    return Stated(_only_known(steps), tuple(names) if any(names) else (), int(depth) if depth.isdigit() else None, planes)
+    return Stated(
+        _only_known(steps),
+        tuple(names) if any(names) else (),
+        int(depth) if depth.isdigit() else None,
+        planes,
+    )
 
 
 def files_of_ome(xml: str) -> set[str]:
@@ -99,9 +104,15 @@ def _declared_planes(root: ElementTree.Element) -> Iterator[int]:
     for pixels in root.iterfind(".//{*}Pixels"):
         yield math.prod(max(int(pixels.attrib.get(f"Size{a}", "1")), 1) for a in "ZCT")
     for data in root.iterfind(".//{*}TiffData"):
-        yield sum(int(data.attrib.get(name, "0")) for name in ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT"))
+        yield sum(
+            int(data.attrib.get(name, "0"))
+            for name in ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
+        )
     for along in root.iterfind(".//{*}Modulo/*"):
-        start, end, step = (float(along.attrib.get(name, default)) for name, default in (("Start", "0"), ("End", "0"), ("Step", "1")))
+        start, end, step = (
+            float(along.attrib.get(name, default))
+            for name, default in (("Start", "0"), ("End", "0"), ("Step", "1"))
+        )
         yield round(min(abs(end - start) / max(abs(step), 1e-9), 1e18))
 
 
@@ -114,7 +125,10 @@ def from_imagej(description: str, resolution: tuple[float, float]) -> Stated:
     """ImageJ's description text and the x and y resolution tags (pixels per unit, 0 where missing)."""
     pairs = _imagej_pairs(description)
     unit = unit_name(pairs.get("unit", ""))
-    of_axis = {axis: unit_name(pairs[f"{axis.lower()}unit"]) if f"{axis.lower()}unit" in pairs else unit for axis in "XYZ"}
+    of_axis = {
+        axis: unit_name(pairs[f"{axis.lower()}unit"]) if f"{axis.lower()}unit" in pairs else unit
+        for axis in "XYZ"
+    }
     x, y = resolution
     steps = {
         "X": _step(1 / x if x > 0 else 0, of_axis["X"]),

@@ -25,7 +25,17 @@ from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZS
 from pairfree.files.messages import shown, size_text
 from pairfree.files.stored import Kept
 
-RATIOS = {1: UNCOMPRESSED, 5: LZW, 7: JPEG, 8: DEFLATE, 32946: DEFLATE, 50013: DEFLATE, 32773: PACKBITS, 34925: ZSTD, 50000: ZSTD}
+RATIOS = {
+    1: UNCOMPRESSED,
+    5: LZW,
+    7: JPEG,
+    8: DEFLATE,
+    32946: DEFLATE,
+    50013: DEFLATE,
+    32773: PACKBITS,
+    34925: ZSTD,
+    50000: ZSTD,
+}
 KEPT_BYTES = 2**26
 """Of decoded strips and tiles, for the next region."""
 _HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
@@ -45,13 +55,18 @@ def count_pages(path: Path, limits: Limits) -> int:
 
 def _walk(data: mmap.mmap, path: Path, limits: Limits, byteorder: str, big: bool) -> int:
     entry_bytes = 20 if big else 12
-    count_field, offset_field = struct.Struct(byteorder + ("Q" if big else "H")), struct.Struct(byteorder + ("Q" if big else "I"))
+    count_field, offset_field = (
+        struct.Struct(byteorder + ("Q" if big else "H")),
+        struct.Struct(byteorder + ("Q" if big else "I")),
+    )
     (offset,) = offset_field.unpack_from(data, 8 if big else 4)
     seen: set[int] = set()
     size = len(data)
     while offset:
         if offset in seen:
-            raise InputError(f"{shown(path)}: damaged TIFF, page {len(seen)} points back to an earlier page; export it again")
+            raise InputError(
+                f"{shown(path)}: damaged TIFF, page {len(seen)} points back to an earlier page; export it again"
+            )
         seen.add(offset)
         if len(seen) > limits.max_pages:
             check_pages(path, len(seen), limits)
@@ -74,7 +89,9 @@ def _check_description(entries: bytes, byteorder: str, big: bool, size: int, pat
     entry = struct.Struct(byteorder + ("HHQQ" if big else "HHII"))
     for code, _, length, place in entry.iter_unpack(entries):
         if code == 270 and length > (8 if big else 4) and place + length > size:
-            raise InputError(f"{shown(path)}: truncated TIFF, its description lies beyond the end; copy or export it again")
+            raise InputError(
+                f"{shown(path)}: truncated TIFF, its description lies beyond the end; copy or export it again"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,9 @@ class PageDecoder:
 
     def __init__(self, key: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
         if key.dtype is None:
-            raise InputError(f"{shown(path)}: TIFF pixel type is not supported; save it as 8-, 16- or 32-bit TIFF")
+            raise InputError(
+                f"{shown(path)}: TIFF pixel type is not supported; save it as 8-, 16- or 32-bit TIFF"
+            )
         self.key, self.path, self.dtype = key, path, np.dtype(key.dtype)
         self.file_size, self.byteorder = file_size, key.parent.byteorder
         self.compression = int(key.compression)
@@ -110,21 +129,36 @@ class PageDecoder:
         # A tile may be larger than its image, but not much: tiles are multiples of 16 pixels, rarely above 4096.
         if not across or self.segment_bytes > min(bound, max(16 * key.nbytes, 2**28)):
             declared = "x".join(map(str, self.segment))
-            raise InputError(f"{shown(path)}: damaged TIFF, tiles of {declared} pixels for an image of {height}x{width}; export it again")
+            raise InputError(
+                f"{shown(path)}: damaged TIFF, tiles of {declared} pixels for an image of {height}x{width}; export it again"
+            )
 
     def _check_layout(self) -> None:
         key, name = self.key, shown(self.path)
         if self.compression not in RATIOS:
             kind = getattr(key.compression, "name", str(key.compression))
-            raise InputError(f"{name}: TIFF compression {kind} is not supported; save it uncompressed or with deflate, LZW or zstd")
+            raise InputError(
+                f"{name}: TIFF compression {kind} is not supported; save it uncompressed or with deflate, LZW or zstd"
+            )
         packed = key.bitspersample != self.dtype.itemsize * 8
-        if packed or int(key.fillorder) != 1 or key.shaped[1] != 1 or (key.is_tiled and int(key.tiledepth) != 1):
+        if (
+            packed
+            or int(key.fillorder) != 1
+            or key.shaped[1] != 1
+            or (key.is_tiled and int(key.tiledepth) != 1)
+        ):
             detail = f"{key.bitspersample} bits, fill order {int(key.fillorder)}, depth {key.shaped[1]}"
-            raise InputError(f"{name}: this TIFF layout is not supported ({detail}); save it as plain 8-, 16- or 32-bit TIFF")
+            raise InputError(
+                f"{name}: this TIFF layout is not supported ({detail}); save it as plain 8-, 16- or 32-bit TIFF"
+            )
         if self.predictor not in (1, 2, 3) or (self.predictor == 3 and self.dtype.kind != "f"):
-            raise InputError(f"{name}: TIFF predictor {self.predictor} for {self.dtype.name} is not supported; save it without compression")
+            raise InputError(
+                f"{name}: TIFF predictor {self.predictor} for {self.dtype.name} is not supported; save it without compression"
+            )
         if key.sampleformat == 5 or (key.is_subsampled and self.compression != 7):
-            raise InputError(f"{name}: this TIFF pixel layout (complex or subsampled) is not supported; save it as plain grey or RGB")
+            raise InputError(
+                f"{name}: this TIFF pixel layout (complex or subsampled) is not supported; save it as plain grey or RGB"
+            )
 
     def places(self, page: tifffile.TiffPage | tifffile.TiffFrame, number: int) -> Places:
         """Where the strips or tiles of a page lie. ``number`` counts pages from 1 for messages. Raises InputError."""
@@ -132,11 +166,15 @@ class PageDecoder:
         offsets, counts = page.dataoffsets, page.databytecounts
         if not len(offsets) == len(counts) == needed:
             listed = f"{len(offsets)} places and {len(counts)} sizes"
-            raise InputError(f"{shown(self.path)}: page {number} lists {listed} for {needed} strips or tiles; export the file again")
+            raise InputError(
+                f"{shown(self.path)}: page {number} lists {listed} for {needed} strips or tiles; export the file again"
+            )
         tables = page.jpegtables if self.compression == 7 else None
         return Places(number, np.array(offsets, np.int64), np.array(counts, np.int64), tables)
 
-    def region(self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Kept | None = None) -> np.ndarray:
+    def region(
+        self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Kept | None = None
+    ) -> np.ndarray:
         """Rows and columns of a page from an open file: (separate samples, h, w, samples of a pixel). Raises InputError."""
         separate, _, height, _, samples = self.key.shaped
         high, wide, _ = self.segment
@@ -151,9 +189,16 @@ class PageDecoder:
                         if kept is not None:
                             kept.put((places.number, index), block)
                     top, left = down * high, across * wide
-                    y, x = (max(rows.start, top), min(rows.stop, top + high)), (max(columns.start, left), min(columns.stop, left + wide))
+                    y, x = (
+                        (max(rows.start, top), min(rows.stop, top + high)),
+                        (max(columns.start, left), min(columns.stop, left + wide)),
+                    )
                     inside = block[y[0] - top : y[1] - top, x[0] - left : x[1] - left]
-                    out[sample, y[0] - rows.start : y[1] - rows.start, x[0] - columns.start : x[1] - columns.start] = inside
+                    out[
+                        sample,
+                        y[0] - rows.start : y[1] - rows.start,
+                        x[0] - columns.start : x[1] - columns.start,
+                    ] = inside
         return out
 
     def _segment(self, file: BinaryIO, places: Places, index: int, high: int) -> np.ndarray:
@@ -165,18 +210,24 @@ class PageDecoder:
         # Some writers state 0 for all uncompressed strips, or too large counts; a smaller one is a sign of damage.
         stored = least if self.compression == 1 and (count >= least or not places.counts.any()) else count
         if stored <= 0 or offset <= 0 or offset + stored > self.file_size:
-            raise InputError(f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again")
+            raise InputError(
+                f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again"
+            )
         file.seek(offset)
         data = file.read(stored)
         if self.compression == 7:
             return self._jpeg(data, places, index, where)
         raw = data if self.compression == 1 else self._inflate(data, where)
         if len(raw) < least:
-            raise InputError(f"{where} holds {len(raw)} of {least} bytes; the file is truncated or damaged, copy or export it again")
+            raise InputError(
+                f"{where} holds {len(raw)} of {least} bytes; the file is truncated or damaged, copy or export it again"
+            )
         rows = min(len(raw) // row_bytes, self.segment[0])
         flat = np.frombuffer(raw, np.uint8, count=rows * row_bytes)
         if self.predictor == 3:
-            return _undo_float_prediction(flat.reshape(rows, row_bytes), self.segment[1], self.segment[2], dtype)
+            return _undo_float_prediction(
+                flat.reshape(rows, row_bytes), self.segment[1], self.segment[2], dtype
+            )
         block = flat.view(dtype.newbyteorder(self.byteorder)).reshape(rows, *self.segment[1:])
         if self.predictor == 2:
             unsigned = block.astype(dtype).view(f"u{dtype.itemsize}")
@@ -188,18 +239,28 @@ class PageDecoder:
         try:
             raw = _decompress(self.compression, data, bound)
         except ImportError as error:
-            raise InputError(f"{where} needs the package imagecodecs to decode; run: pip install imagecodecs") from error
+            raise InputError(
+                f"{where} needs the package imagecodecs to decode; run: pip install imagecodecs"
+            ) from error
         except (RuntimeError, ValueError, zlib.error, lzma.LZMAError, EOFError) as error:
-            raise InputError(f"{where} is damaged or inflates beyond its declared {bound} bytes; export the file again") from error
+            raise InputError(
+                f"{where} is damaged or inflates beyond its declared {bound} bytes; export the file again"
+            ) from error
         if len(raw) > bound:
-            raise InputError(f"{where} inflates beyond its declared {bound} bytes; the file is damaged, export it again")
+            raise InputError(
+                f"{where} inflates beyond its declared {bound} bytes; the file is damaged, export it again"
+            )
         return raw
 
     def _jpeg(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
         declared = declared_size(data)
         if declared is None or declared[0] > self.segment[0] or declared[1] > self.segment[1]:
-            raise InputError(f"{where}: JPEG data of size {declared} in a strip or tile of {self.segment[:2]}; export the file again")
-        block, _, _ = self.key.decode(data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader)
+            raise InputError(
+                f"{where}: JPEG data of size {declared} in a strip or tile of {self.segment[:2]}; export the file again"
+            )
+        block, _, _ = self.key.decode(
+            data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader
+        )
         if block is None:
             raise InputError(f"{where} holds no JPEG data; export the file again")
         return np.asarray(block)[0]
@@ -234,7 +295,9 @@ def _deflate(imagecodecs: Any, data: bytes, bound: int) -> bytes | bytearray | m
 def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
     """TIFF predictor 3: bytes are differences along the row, most significant bytes of all values first. (rows, width, samples)."""
     rows = raw.shape[0]
-    summed = np.add.accumulate(raw.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(rows, dtype.itemsize, width * samples)
+    summed = np.add.accumulate(raw.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(
+        rows, dtype.itemsize, width * samples
+    )
     big_endian = np.ascontiguousarray(summed.transpose(0, 2, 1))
     return big_endian.view(dtype.newbyteorder(">")).reshape(rows, width, samples).astype(dtype)
 
@@ -242,8 +305,16 @@ def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.
 class TiffPages(Stored):
     """Pages of one series that stay in their file; strips and tiles are decoded as regions ask for them."""
 
-    def __init__(self, decoder: PageDecoder, places: list[Places], shape: tuple[int, ...], plane_axes: int) -> None:
-        self.decoder, self.places, self.shape, self.dtype, self.plane_axes = decoder, places, shape, decoder.dtype, plane_axes
+    def __init__(
+        self, decoder: PageDecoder, places: list[Places], shape: tuple[int, ...], plane_axes: int
+    ) -> None:
+        self.decoder, self.places, self.shape, self.dtype, self.plane_axes = (
+            decoder,
+            places,
+            shape,
+            decoder.dtype,
+            plane_axes,
+        )
         self._kept = Kept(KEPT_BYTES)
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:

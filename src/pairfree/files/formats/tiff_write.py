@@ -41,13 +41,19 @@ def _still_true(image: Image, carried: Carried) -> bool:
     """Whether the carried description still describes ``image``."""
     same_pixels = (carried.axes, carried.shape, carried.dtype) == (image.axes, image.shape, image.dtype)
     stated = carried.stated
-    same_meaning = (stated.spacing, stated.channel_names, stated.bit_depth) == (image.spacing, image.channel_names, image.bit_depth)
+    same_meaning = (stated.spacing, stated.channel_names, stated.bit_depth) == (
+        image.spacing,
+        image.channel_names,
+        image.bit_depth,
+    )
     return carried.in_order and same_pixels and same_meaning
 
 
 def _big(image: Image, carried: Carried | None) -> bool:
     levels = carried.levels if carried is not None else ()
-    with_levels = image.nbytes * (1 + sum(height * width for height, width in levels) / (image.height * image.width))
+    with_levels = image.nbytes * (
+        1 + sum(height * width for height, width in levels) / (image.height * image.width)
+    )
     return (carried is not None and carried.big) or with_levels > _BIG_FROM_BYTES
 
 
@@ -64,14 +70,18 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     compression = _COMPRESSIONS.get(carried.compression, "zlib")
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
-    predictor = carried.predictor if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3) else None
+    predictor = (
+        carried.predictor if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3) else None
+    )
     if predictor is not None:  # differences of floats and of integers are stored in different ways
         predictor = 3 if image.dtype.kind == "f" else 2
     layout: dict[str, Any] = {
         "photometric": carried.photometric,
         "compression": compression,
         "predictor": predictor,
-        "tile": carried.tile if carried.tile is not None and not any(side % 16 for side in carried.tile) else None,
+        "tile": carried.tile
+        if carried.tile is not None and not any(side % 16 for side in carried.tile)
+        else None,
         "software": False,
         "metadata": None,
         "resolutionunit": carried.resolution_unit,
@@ -92,7 +102,9 @@ def _extratags(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -
     if description:
         stored = description + b"\0"
         extra.append((270, 2, len(stored), stored, True))
-    if carried.colormap is not None and carried.photometric != 3:  # ImageJ keeps its lookup table beside grey pixels
+    if (
+        carried.colormap is not None and carried.photometric != 3
+    ):  # ImageJ keeps its lookup table beside grey pixels
         values = carried.colormap.astype(np.dtype(np.uint16).newbyteorder(carried.byteorder)).tobytes()
         extra.append((320, 3, carried.colormap.size, values, True))
     return extra
@@ -120,27 +132,45 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
 
 
 def _write_levels(
-    writer: tifffile.TiffWriter, image: Image, planes: Sequence[tuple[int, ...]], carried: Carried, layout: dict[str, Any]
+    writer: tifffile.TiffWriter,
+    image: Image,
+    planes: Sequence[tuple[int, ...]],
+    carried: Carried,
+    layout: dict[str, Any],
 ) -> None:
     """The lower resolutions of the pages just written, made anew from them."""
-    plain = {key: value for key, value in layout.items() if key not in ("resolution", "resolutionunit", "colormap")}
+    plain = {
+        key: value for key, value in layout.items() if key not in ("resolution", "resolutionunit", "colormap")
+    }
     for height, width in carried.levels:
         smaller = replace(image, data=Reduced(image, height, width))
         writer.write(**_content(smaller, planes, carried.planar, plain), subfiletype=1, contiguous=False)
 
 
-def _content(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]) -> dict[str, Any]:
+def _content(
+    image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]
+) -> dict[str, Any]:
     """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or of tiles where planes are large
     ."""
     page = (image.height, image.width) if image.samples == 1 else (image.height, image.width, image.samples)
     page = (image.samples, *page[:2]) if planar else page
     if not image.stored:
-        pixels = np.stack([image.plane(index) for index in planes]) if len(planes) < math.prod(image.leading) else image.pixels
+        pixels = (
+            np.stack([image.plane(index) for index in planes])
+            if len(planes) < math.prod(image.leading)
+            else image.pixels
+        )
         pixels = np.moveaxis(pixels, -1, -3) if planar else pixels
         stack = np.ascontiguousarray(pixels).reshape(-1, *page)
         return {"data": stack if len(stack) > 1 else stack[0], **layout}
-    tile = layout.get("tile") or (STREAMED_TILE if math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES else None)
-    parts = _tiles(image, planes, planar, tile) if tile is not None else (_planar(image.plane(index), planar) for index in planes)
+    tile = layout.get("tile") or (
+        STREAMED_TILE if math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES else None
+    )
+    parts = (
+        _tiles(image, planes, planar, tile)
+        if tile is not None
+        else (_planar(image.plane(index), planar) for index in planes)
+    )
     return {"data": parts, "shape": (len(planes), *page), "dtype": image.dtype, **layout, "tile": tile}
 
 
@@ -148,7 +178,9 @@ def _planar(plane: np.ndarray, planar: bool) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(plane, -1, 0) if planar else plane)
 
 
-def _tiles(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, tile: tuple[int, int]) -> Iterator[np.ndarray]:
+def _tiles(
+    image: Image, planes: Sequence[tuple[int, ...]], planar: bool, tile: tuple[int, int]
+) -> Iterator[np.ndarray]:
     """Tiles in the order of the file, full ones: what lies beyond the image is zero."""
     for index in planes:
         for sample in range(image.samples if planar else 1):
@@ -158,13 +190,19 @@ def _tiles(image: Image, planes: Sequence[tuple[int, ...]], planar: bool, tile: 
                     columns = slice(left, min(left + tile[1], image.width))
                     block = image.region(index, rows, columns)
                     block = block[..., sample] if planar else block
-                    lack = [(0, tile[0] - block.shape[0]), (0, tile[1] - block.shape[1]), *[(0, 0)] * (block.ndim - 2)]
+                    lack = [
+                        (0, tile[0] - block.shape[0]),
+                        (0, tile[1] - block.shape[1]),
+                        *[(0, 0)] * (block.ndim - 2),
+                    ]
                     yield np.ascontiguousarray(np.pad(block, lack))
 
 
 def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     """OME-TIFF where there is anything to describe, else a plain TIFF."""
-    byteorder: Literal["<", ">"] = carried.byteorder if carried is not None else "<" if sys.byteorder == "little" else ">"
+    byteorder: Literal["<", ">"] = (
+        carried.byteorder if carried is not None else "<" if sys.byteorder == "little" else ">"
+    )
     described = bool(image.spacing or image.channel_names or image.leading)
     as_ome = described and image.dtype.name in _OME_DTYPES
     arguments: dict[str, Any] = {"photometric": "rgb" if image.samples in (3, 4) else "minisblack"}
@@ -175,12 +213,18 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     elif image.samples > 4:
         arguments["extrasamples"] = ("unspecified",) * (image.samples - 1)
     if carried is not None:
-        arguments["compression"] = _COMPRESSIONS.get(carried.compression, "zlib") if _has_imagecodecs() else None
+        arguments["compression"] = (
+            _COMPRESSIONS.get(carried.compression, "zlib") if _has_imagecodecs() else None
+        )
     in_um = _in_um(image)
-    if in_um is not None and max(1e4 / in_um[0], 1e4 / in_um[1]) < 2**32 and max(in_um) < 1e9:  # what the tag's integers can hold
+    if (
+        in_um is not None and max(1e4 / in_um[0], 1e4 / in_um[1]) < 2**32 and max(in_um) < 1e9
+    ):  # what the tag's integers can hold
         arguments |= {"resolution": (1e4 / in_um[0], 1e4 / in_um[1]), "resolutionunit": "CENTIMETER"}
     if image.leading.count(1) != len(image.leading) and np.prod(image.leading) > 2**17:
-        raise OutputError(f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack")
+        raise OutputError(
+            f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack"
+        )
     metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
     with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome) as writer:
         if image.stored:

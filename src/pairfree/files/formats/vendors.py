@@ -45,12 +45,16 @@ class Lazy(Stored):
 
     def _computed(self, index: tuple[int, ...]) -> np.ndarray:
         try:
-            return np.asarray(self.array[index].compute(scheduler="synchronous")).astype(self.dtype, copy=False)
+            return np.asarray(self.array[index].compute(scheduler="synchronous")).astype(
+                self.dtype, copy=False
+            )
         except MemoryError:
             raise
         except Exception as error:  # decoders raise what they like on damaged files
             words = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.label}: plane {index} cannot be read ({words}); copy or export the file again") from error
+            raise InputError(
+                f"{self.label}: plane {index} cannot be read ({words}); copy or export the file again"
+            ) from error
 
 
 def read_vendor(path: Path, limits: Limits) -> Image:
@@ -62,17 +66,25 @@ def _light(path: Path, limits: Limits) -> Image:
     from bioio import BioImage
 
     suffix = path.suffix.lower()
-    planes: Any = {} if suffix == ".nd2" else {"chunk_dims": ["Y", "X", "S"]}  # else a region of one plane decodes its whole stack
+    planes: Any = (
+        {} if suffix == ".nd2" else {"chunk_dims": ["Y", "X", "S"]}
+    )  # else a region of one plane decodes its whole stack
     opened: Any = BioImage(path, reader=_plug_in(suffix), **planes)
     order, array = str(opened.dims.order), opened.dask_data
     names = tuple(map(str, opened.channel_names or ()))
     sizes = opened.physical_pixel_sizes
-    spacing = {axis: (float(step), "µm") for axis in "ZYX" if (step := getattr(sizes, axis)) is not None and step > 0}
+    spacing = {
+        axis: (float(step), "µm") for axis in "ZYX" if (step := getattr(sizes, axis)) is not None and step > 0
+    }
     interval = opened.time_interval
     seconds = interval.total_seconds() if hasattr(interval, "total_seconds") else interval
     if isinstance(seconds, int | float) and seconds > 0:
         spacing["T"] = (float(seconds), "s")
-    lines = [f"{path.name}: holds {len(opened.scenes)} scenes; only the first is used"] if len(opened.scenes) > 1 else []
+    lines = (
+        [f"{path.name}: holds {len(opened.scenes)} scenes; only the first is used"]
+        if len(opened.scenes) > 1
+        else []
+    )
     return _image(path, limits, array, order, spacing, names, lines)
 
 
@@ -102,7 +114,9 @@ def _electron(path: Path, limits: Limits) -> Image:
     axes = sorted(one["axes"], key=lambda axis: axis.get("index_in_array", 0))
     units = [str(axis.get("units", "")) for axis in axes]
     if units[-1].endswith("eV"):
-        raise InputError(f"{shown(path)}: holds spectra (an axis in {units[-1]}), no images; export the image that you mean")
+        raise InputError(
+            f"{shown(path)}: holds spectra (an axis in {units[-1]}), no images; export the image that you mean"
+        )
     letters = "".join(_letter(str(axis.get("name", ""))) for axis in axes[:-2])
     letters = "".join(one if letters.count(one) == 1 else "Q" for one in letters) + "YX"
     spacing = {}
@@ -116,18 +130,30 @@ def _electron(path: Path, limits: Limits) -> Image:
 
 def _letter(name: str) -> str:
     """An axis by its name: z, time, and whatever else."""
-    return {"z": "Z", "t": "T"}.get(name.lower()[:1], "Q") if name.lower() in ("z", "t", "time", "depth") else "Q"
+    return (
+        {"z": "Z", "t": "T"}.get(name.lower()[:1], "Q")
+        if name.lower() in ("z", "t", "time", "depth")
+        else "Q"
+    )
 
 
 def _image(
-    path: Path, limits: Limits, array: Any, order: str, spacing: dict[str, tuple[float, str]], names: Sequence[str], lines: list[str]
+    path: Path,
+    limits: Limits,
+    array: Any,
+    order: str,
+    spacing: dict[str, tuple[float, str]],
+    names: Sequence[str],
+    lines: list[str],
 ) -> Image:
     """Without the axes of length 1 in front of Y; pixels stay in the file where they are many."""
     check_dtype(np.dtype(array.dtype), shown(path))
     kept = [place for place, letter in enumerate(order) if letter in "YXS" or array.shape[place] > 1]
     letters = "".join(order[place] if order[place] in AXES else "Q" for place in kept)
     array = array[tuple(slice(None) if place in kept else 0 for place in range(len(order)))]
-    n_bytes = check_declared(path, array.shape, np.dtype(array.dtype), limits, path.stat().st_size, ZSTD, may_stay=True)
+    n_bytes = check_declared(
+        path, array.shape, np.dtype(array.dtype), limits, path.stat().st_size, ZSTD, may_stay=True
+    )
     lazy = Lazy(array, shown(path), 3 if letters.endswith("S") else 2)
     data = lazy if n_bytes > limits.resident_bytes else lazy.whole()
     channels = array.shape[letters.index("C")] if "C" in letters else 1

@@ -54,7 +54,10 @@ class ZarrPixels(Stored):
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         wanted = (*(slice(i, i + 1) for i in index), rows, columns)
-        grid = [range(one.start // step, -(-one.stop // step)) for one, step in zip(wanted, self.array.chunks, strict=True)]
+        grid = [
+            range(one.start // step, -(-one.stop // step))
+            for one, step in zip(wanted, self.array.chunks, strict=True)
+        ]
         known = {number: self._kept.get(number) for number in itertools.product(*grid)}
         chunks = {number: found for number, found in known.items() if found is not None}
         chunks |= self._fetched([number for number in known if number not in chunks])
@@ -63,16 +66,23 @@ class ZarrPixels(Stored):
             place = self._place(number)
             plane = found[tuple(i - one.start for i, one in zip(index, place, strict=False))]
             (top, bottom), (left, right) = (
-                (max(one.start, part.start), min(one.stop, part.stop)) for one, part in zip(place[-2:], (rows, columns), strict=True)
+                (max(one.start, part.start), min(one.stop, part.stop))
+                for one, part in zip(place[-2:], (rows, columns), strict=True)
             )
-            inside = plane[top - place[-2].start : bottom - place[-2].start, left - place[-1].start : right - place[-1].start]
+            inside = plane[
+                top - place[-2].start : bottom - place[-2].start,
+                left - place[-1].start : right - place[-1].start,
+            ]
             out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = inside
         return out
 
     def _place(self, number: tuple[int, ...]) -> tuple[slice, ...]:
         """Where a chunk lies in the array."""
         steps, shape = self.array.chunks, self.shape
-        return tuple(slice(i * step, min((i + 1) * step, size)) for i, step, size in zip(number, steps, shape, strict=True))
+        return tuple(
+            slice(i * step, min((i + 1) * step, size))
+            for i, step, size in zip(number, steps, shape, strict=True)
+        )
 
     def _fetched(self, missing: list[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
         """Chunks decoded, together where they are small, and kept."""
@@ -85,10 +95,15 @@ class ZarrPixels(Stored):
             found = {number: self._read(self._place(number)) for number in missing}
         else:
             corner = [one.start for one in self._place(first)]
-            together = self._read(tuple(slice(a, one.stop) for a, one in zip(corner, self._place(last), strict=True)))
+            together = self._read(
+                tuple(slice(a, one.stop) for a, one in zip(corner, self._place(last), strict=True))
+            )
             found = {}
             for number in missing:
-                inside = (slice(one.start - a, one.stop - a) for one, a in zip(self._place(number), corner, strict=True))
+                inside = (
+                    slice(one.start - a, one.stop - a)
+                    for one, a in zip(self._place(number), corner, strict=True)
+                )
                 found[number] = together[tuple(inside)].copy()
         for number, chunk in found.items():
             self._kept.put(number, chunk)
@@ -98,7 +113,10 @@ class ZarrPixels(Stored):
         """InputError for a file that is larger than its chunk or shard can be: it would be read whole, and may be mostly a hole."""
         held = self.array.shards or self.array.chunks
         most = FILTERED * math.prod(held) * self.dtype.itemsize + SPARE_BYTES
-        numbers = {tuple(i * step // size for i, step, size in zip(one, self.array.chunks, held, strict=True)) for one in missing}
+        numbers = {
+            tuple(i * step // size for i, step, size in zip(one, self.array.chunks, held, strict=True))
+            for one in missing
+        }
         for number in numbers:
             key = self.array.metadata.encode_chunk_key(number)
             try:
@@ -106,7 +124,9 @@ class ZarrPixels(Stored):
             except (OSError, ValueError):  # a chunk without a file is all fill value
                 continue
             if size > most:
-                raise InputError(f"{self.label}: chunk {key} takes {size} bytes, its array allows {most}; copy or export the folder again")
+                raise InputError(
+                    f"{self.label}: chunk {key} takes {size} bytes, its array allows {most}; copy or export the folder again"
+                )
 
     def _read(self, place: tuple[slice, ...]) -> np.ndarray:
         try:
@@ -116,17 +136,24 @@ class ZarrPixels(Stored):
             raise
         except Exception as error:  # codecs raise what they like on damaged chunks
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise InputError(f"{self.label}: a chunk of {place} cannot be read ({words}); copy or export the folder again") from error
+            raise InputError(
+                f"{self.label}: a chunk of {place} cannot be read ({words}); copy or export the folder again"
+            ) from error
 
 
 class BoundedPipeline(BatchedCodecPipeline):
     """zarr's pipeline, with a bound for what each chunk inflates to."""
 
-    async def decode_batch(self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, Any]]) -> Iterable[NDBuffer | None]:
+    async def decode_batch(
+        self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, Any]]
+    ) -> Iterable[NDBuffer | None]:
         """As zarr's. Raises ValueError for a chunk that holds more than its array says."""
         given = list(chunk_bytes_and_specs)
         if isinstance(self.array_bytes_codec, V2Codec):
-            return [None if data is None else await _of_zarr_2(self.array_bytes_codec, data, spec) for data, spec in given]
+            return [
+                None if data is None else await _of_zarr_2(self.array_bytes_codec, data, spec)
+                for data, spec in given
+            ]
         codecs = list(self.bytes_bytes_codecs)
         if not any(_kind(codec) for codec in codecs):
             return await super().decode_batch(given)
@@ -189,9 +216,14 @@ async def _of_zarr_2(codec: V2Codec, data: Buffer, spec: Any) -> NDBuffer:
     compressor: Any = codec.compressor
     kind = None if compressor is None else _kind(compressor)
     if kind is not None:
-        bound = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize * (FILTERED if codec.filters else 1)
+        bound = (
+            math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize * (FILTERED if codec.filters else 1)
+        )
         raw = inflate(kind, data.to_bytes(), bound, compressor.get_config())
-        data, codec = default_buffer_prototype().buffer.from_bytes(raw), V2Codec(filters=codec.filters, compressor=None)
+        data, codec = (
+            default_buffer_prototype().buffer.from_bytes(raw),
+            V2Codec(filters=codec.filters, compressor=None),
+        )
     return await codec._decode_single(data, spec)  # what zarr's own batch calls
 
 
@@ -227,7 +259,9 @@ def _deflated(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
 
 def _lzma(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
     form, filters = settings.get("format", lzma.FORMAT_XZ), settings.get("filters")
-    return lzma.LZMADecompressor(format=form, filters=filters if form == lzma.FORMAT_RAW else None).decompress(data, max_length=most + 1)
+    return lzma.LZMADecompressor(
+        format=form, filters=filters if form == lzma.FORMAT_RAW else None
+    ).decompress(data, max_length=most + 1)
 
 
 INFLATE: dict[str, Callable[[bytes, int, dict[str, Any]], bytes]] = {

@@ -45,6 +45,8 @@ class Estimates:
     def _estimate(self, index: int) -> None:
         image = self.noisy.plane(index)
         height, width = image.shape[1:]
-        grown = torch.nn.functional.pad(image[None], (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        grown = torch.nn.functional.pad(
+            image[None], (0, -width % self.stride, 0, -height % self.stride), mode="replicate"
+        )
         self.changes.plane(index).copy_(self.apply(grown)[0, :, :height, :width] - image)
         self.known.add(index)

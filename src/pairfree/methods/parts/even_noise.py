@@ -56,10 +56,19 @@ class EvenNoise(nn.Module):
         grows = gain > 0
         level = np.where(grows, gain * typical + floor, 1.0)
         least = STRAIGHT * np.maximum(gain * dark + floor, STRAIGHT * level)
-        for buffer, values in ((self.gain, gain), (self.floor, floor), (self.least, least), (self.middle, typical)):
+        for buffer, values in (
+            (self.gain, gain),
+            (self.floor, floor),
+            (self.least, least),
+            (self.middle, typical),
+        ):
             buffer.copy_(torch.from_numpy(values))
-        first = np.where(grows, (least - floor) / np.where(grows, gain, 1.0) - DEEP * np.sqrt(least), ends[0])[:, None]
-        x = first + np.linspace(0.0, 1.0, KNOTS) ** 2 * np.maximum(2.0 * ends[1] - ends[0] - first, ends[1] - ends[0])
+        first = np.where(
+            grows, (least - floor) / np.where(grows, gain, 1.0) - DEEP * np.sqrt(least), ends[0]
+        )[:, None]
+        x = first + np.linspace(0.0, 1.0, KNOTS) ** 2 * np.maximum(
+            2.0 * ends[1] - ends[0] - first, ends[1] - ends[0]
+        )
         spread = np.sqrt(np.maximum(gain[:, None] * x + floor[:, None], least[:, None]))
         drawn = torch.from_numpy(x[..., None] + spread[..., None] * NODES).to(self.gain.device)
         self.brightness.copy_(torch.from_numpy(x))
@@ -69,7 +78,9 @@ class EvenNoise(nn.Module):
         """(B, C, H, W) -> the same."""
         if not self.on:
             return x
-        gain, floor, least, middle = (one.view(-1, 1, 1) for one in (self.gain, self.floor, self.least, self.middle))
+        gain, floor, least, middle = (
+            one.view(-1, 1, 1) for one in (self.gain, self.floor, self.least, self.middle)
+        )
         safe = torch.where(gain > 0, gain, 1.0)
         level = (safe * middle + floor).clamp_min(1e-30).sqrt()
         root = (safe * x + floor).clamp_min(least).sqrt()
@@ -80,7 +91,10 @@ class EvenNoise(nn.Module):
         """Denoised values (B, C, H, W) -> intensities."""
         if not self.on:
             return y
-        return torch.stack([self._back(y[:, c].contiguous(), c) if self.gain[c] > 0 else y[:, c] for c in range(y.shape[1])], dim=1)
+        return torch.stack(
+            [self._back(y[:, c].contiguous(), c) if self.gain[c] > 0 else y[:, c] for c in range(y.shape[1])],
+            dim=1,
+        )
 
     def _back(self, y: Tensor, channel: int) -> Tensor:
         expected, brightness = self.expected[channel], self.brightness[channel]

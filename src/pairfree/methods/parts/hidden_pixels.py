@@ -33,7 +33,9 @@ def fill(y: Tensor, mask: Tensor) -> Tensor:
     """
     batch, channels, height, width = y.shape
     kernel = NEIGHBOURS.to(y)[None, None]
-    around = F.conv2d(F.pad(y.reshape(batch * channels, 1, height, width), (1, 1, 1, 1), mode="reflect"), kernel)
+    around = F.conv2d(
+        F.pad(y.reshape(batch * channels, 1, height, width), (1, 1, 1, 1), mode="reflect"), kernel
+    )
     return torch.where(mask, around.view_as(y), y)
 
 
@@ -44,7 +46,9 @@ def draw_phases(batch: int, many: int, width_px: int, rng: torch.Generator, devi
 
 def mask_problems(width_px: int, patch_px: int) -> list[str]:
     """What is wrong with the side of the grid's cells."""
-    return [] if 2 <= width_px <= patch_px else [f"mask_width = {width_px} must lie in 2..{patch_px}, the patch"]
+    return (
+        [] if 2 <= width_px <= patch_px else [f"mask_width = {width_px} must lie in 2..{patch_px}, the patch"]
+    )
 
 
 class Hidden(nn.Module):

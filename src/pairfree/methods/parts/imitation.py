@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.measure.copula import REACH_PX, TABLE_END, fit_copula
-from pairfree.measure.smooth_areas import GCBD_SUB_PX, LEAST_PATCH_PX, MOST, RULES, NoisePatches, doubts, extract
+from pairfree.measure.smooth_areas import (
+    GCBD_SUB_PX,
+    LEAST_PATCH_PX,
+    MOST,
+    RULES,
+    NoisePatches,
+    doubts,
+    extract,
+)
 from pairfree.methods.base import At, check_positive, set_rate, update
 from pairfree.methods.parts.single import SingleConfig, SingleNetwork
 from pairfree.nets.blocks import placed
@@ -77,14 +85,23 @@ class ImitationConfig(SingleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("critic_width", "critic_steps", "critic_clip", "critic_lr", "generator_lr", "generative_batch")
+        names = (
+            "critic_width",
+            "critic_steps",
+            "critic_clip",
+            "critic_lr",
+            "generator_lr",
+            "generative_batch",
+        )
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in names])
         problems = []
         if self.generator not in ("wgan", "copula"):
             problems.append(f"generator = {self.generator!r} must be wgan or copula")
         if self.rule not in RULES:
             problems.append(f"rule = {self.rule!r} must be one of {', '.join(RULES)}")
-        if self.noise_patch_px < LEAST_PATCH_PX or self.noise_patch_px % (GCBD_SUB_PX if self.rule == "gcbd" else 2):
+        if self.noise_patch_px < LEAST_PATCH_PX or self.noise_patch_px % (
+            GCBD_SUB_PX if self.rule == "gcbd" else 2
+        ):
             problems.append(
                 f"noise_patch_px = {self.noise_patch_px} must be even, at least {LEAST_PATCH_PX} (a multiple of 16 with rule gcbd)"
             )
@@ -117,7 +134,13 @@ class Imitation(SingleNetwork):
 
     config: ImitationConfig
 
-    def __init__(self, config: ImitationConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: ImitationConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         super().__init__(config, channels, device, net)
         self.place = torch.device(device)
         self.noise: CopulaNoise | None = None
@@ -133,8 +156,13 @@ class Imitation(SingleNetwork):
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         made, config = super().make_optimizers(), self.config
         if config.generator == "wgan":
-            weights = [[p for net in nets for p in net.parameters()] for nets in (self.generator_nets, self.critic_nets)]
-            made[self.generators] = torch.optim.Adam(weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True)
+            weights = [
+                [p for net in nets for p in net.parameters()]
+                for nets in (self.generator_nets, self.critic_nets)
+            ]
+            made[self.generators] = torch.optim.Adam(
+                weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True
+            )
             made[self.critics] = torch.optim.RMSprop(weights[1], lr=config.critic_lr, foreach=True)
         return made
 
@@ -150,7 +178,9 @@ class Imitation(SingleNetwork):
 
     def cut_noise(self, noisy: PatchPool) -> NoisePatches:
         config, most = self.config, COPULA_PATCHES if self.config.generator == "copula" else MOST
-        return extract(noisy.arrays(), config.noise_patch_px, most=most, rule=config.rule, threshold=config.smooth_limit)
+        return extract(
+            noisy.arrays(), config.noise_patch_px, most=most, rule=config.rule, threshold=config.smooth_limit
+        )
 
     def imitate(self, found: NoisePatches, grown: bool = False) -> None:
         """Learn, or get ready to learn, the noise that was found;  grown   that its level follows the brightness is known and met"""
@@ -196,5 +226,7 @@ class Imitation(SingleNetwork):
         return judged.detach()
 
     def teach_generators(self, loss: Tensor, at: At) -> None:
-        set_rate(self.optimizers[self.generators], self.config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress)))
+        set_rate(
+            self.optimizers[self.generators], self.config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress))
+        )
         update(self.optimizers[self.generators], loss, at, self.generators)

@@ -73,7 +73,9 @@ class OneImageConfig:
     def __post_init__(self) -> None:
         check_positive(type(self).__name__, [("width", self.width), ("lr", self.lr)])
         if min(self.minutes, self.steps) < 0 or not 0 < max(self.minutes, self.steps) < math.inf:
-            raise ConfigError(f"minutes = {self.minutes}, steps = {self.steps}: one must be above 0, none below")
+            raise ConfigError(
+                f"minutes = {self.minutes}, steps = {self.steps}: one must be above 0, none below"
+            )
         problems = self.own_problems()
         if self.muon_ratio < 0:
             problems.append(f"muon_ratio = {self.muon_ratio} must not be negative")
@@ -97,8 +99,14 @@ def unused(method: Method, slices_around: int, budget: float | None) -> list[str
     if method.trains:
         return []
     if slices_around:
-        raise ConfigError(f"method {method.key} learns nothing from the slices around each: leave --slices-around out")
-    return [f"method {method.key} learns nothing: the budget is not used"] if budget and not method.one_image else []
+        raise ConfigError(
+            f"method {method.key} learns nothing from the slices around each: leave --slices-around out"
+        )
+    return (
+        [f"method {method.key} learns nothing: the budget is not used"]
+        if budget and not method.one_image
+        else []
+    )
 
 
 class Fit(ABC):
@@ -118,7 +126,9 @@ class Fit(ABC):
         self.y, self.seed, self.config, self.net = y, seed, config, net
         self.optimizer: torch.optim.Optimizer
         if config.muon_ratio:
-            self.optimizer = MuonAdam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio)
+            self.optimizer = MuonAdam(
+                net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio
+            )
         else:
             self.optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, foreach=True)
 
@@ -177,10 +187,16 @@ class OneImage(nn.Module):
             held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
             fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
             fit.loss(At(0, 0, "image", 0, 1))
-        weights = sum(parameter.nbytes for group in fit.optimizer.param_groups for parameter in group["params"])
+        weights = sum(
+            parameter.nbytes for group in fit.optimizer.param_groups for parameter in group["params"]
+        )
         saved = sum(held.values())
         if fit.step_px == side**2:
             return STATES * weights, LEARNING * saved / fit.step_px
@@ -190,7 +206,10 @@ class OneImage(nn.Module):
         """What an image of that size takes at most: its minutes, or its steps and its result, from the fastest of a few steps."""
         if self.config.minutes:
             return 60.0 * self.config.minutes
-        sides, took = [max(LEAST_CELLS, -(-side // self.stride)) * self.stride for side in (height, width)], []
+        sides, took = (
+            [max(LEAST_CELLS, -(-side // self.stride)) * self.stride for side in (height, width)],
+            [],
+        )
         with torch.inference_mode(False), torch.enable_grad():
             fit = self.make(torch.zeros(1, channels, *sides, device=self.seed.device), 0)
             for step in range(TIMED_STEPS):
@@ -202,7 +221,11 @@ class OneImage(nn.Module):
     def _learned(self, x: Tensor, index: int) -> Tensor:
         height, width = x.shape[-2:]
         least = LEAST_CELLS * self.stride
-        y = nn.functional.pad(x[index : index + 1].clone().float(), (0, max(0, least - width), 0, max(0, least - height)), mode="replicate")
+        y = nn.functional.pad(
+            x[index : index + 1].clone().float(),
+            (0, max(0, least - width), 0, max(0, least - height)),
+            mode="replicate",
+        )
         fit = self.make(y, int(self.seed))
         began, limit_s = time.monotonic(), 60.0 * self.config.minutes
 
@@ -216,10 +239,14 @@ class OneImage(nn.Module):
             fit.step(At(int(self.seed), step, "image", step, max(step + 1, expected)))
             step += 1
             spent_s = max(1e-9, time.monotonic() - began)  # a coarse clock may not have moved yet
-            learning = _learning(fit, limit_s * step / spent_s if limit_s else self.config.steps + fit.finishing)
+            learning = _learning(
+                fit, limit_s * step / spent_s if limit_s else self.config.steps + fit.finishing
+            )
             share = spent_s / (learning * limit_s) if limit_s else step / self.config.steps
             tell(learning * min(1.0, share))
-        made = fit.result(lambda done: tell(learning + (1.0 - learning) * done), began + limit_s if limit_s else math.inf)
+        made = fit.result(
+            lambda done: tell(learning + (1.0 - learning) * done), began + limit_s if limit_s else math.inf
+        )
         return made.detach()[..., :height, :width]
 
 

@@ -45,7 +45,12 @@ class MuonAdam(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], momentum: float = 0.95, muon_ratio: float = 10.0
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        momentum: float = 0.95,
+        muon_ratio: float = 10.0,
     ) -> None:
         kernels: list[Tensor] = []
         rest: list[Tensor] = []
@@ -54,7 +59,8 @@ class MuonAdam(torch.optim.Optimizer):
             (kernels if inner else rest).append(parameter)
         groups: list[dict[str, Any]] = [{"params": kernels, "muon": True}, {"params": rest, "muon": False}]
         super().__init__(
-            [group for group in groups if group["params"]], {"lr": lr, "betas": betas, "momentum": momentum, "muon_ratio": muon_ratio}
+            [group for group in groups if group["params"]],
+            {"lr": lr, "betas": betas, "momentum": momentum, "muon_ratio": muon_ratio},
         )
 
     @torch.no_grad()

@@ -53,7 +53,9 @@ class Rounds:
         """Weights have changed from outside: estimates are made anew."""
         self.estimates = None
 
-    def estimated(self, noisy: PatchPool, z: Tensor, at: At, apply: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def estimated(
+        self, noisy: PatchPool, z: Tensor, at: At, apply: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """X' of the patches z (B, C, P, P) that step ``at`` drew from ``noisy``; ``apply`` stands for the previous network."""
         if self.estimates is None or self.estimates[0] != at.stage:
             self.estimates = at.stage, Estimates(noisy, apply or self._previously, total_stride(self.net))

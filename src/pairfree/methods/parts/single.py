@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, check_positive, flat_then_linear, halvings, set_rate, update, warm_cosine
+from pairfree.methods.base import (
+    At,
+    Method,
+    check_positive,
+    flat_then_linear,
+    halvings,
+    set_rate,
+    update,
+    warm_cosine,
+)
 from pairfree.methods.parts.optim import MUON, MuonAdam
 from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed, total_stride
@@ -56,12 +65,15 @@ class SingleConfig:
 
     def __post_init__(self) -> None:
         check_positive(
-            type(self).__name__, [(key, getattr(self, key)) for key in ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")]
+            type(self).__name__,
+            [(key, getattr(self, key)) for key in ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")],
         )
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ConfigError(f"beta1 = {self.beta1}, beta2 = {self.beta2}: must lie in [0, 1)")
         if min(self.width, self.minutes, self.steps) < 0:
-            raise ConfigError(f"width = {self.width}, minutes = {self.minutes}, steps = {self.steps}: must not be negative")
+            raise ConfigError(
+                f"width = {self.width}, minutes = {self.minutes}, steps = {self.steps}: must not be negative"
+            )
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"schedule = {self.schedule!r}: must be one of {', '.join(SCHEDULES)}")
         if self.optimizer not in OPTIMIZERS:
@@ -108,7 +120,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def _bfloat16_is_fast() -> bool:
-    amx, avx = (getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16"))
+    amx, avx = (
+        getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")
+    )
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(amx or (avx and "Intel" not in str(known.get("cpu_name"))))
 
@@ -134,7 +148,13 @@ def run(net: nn.Module, x: Tensor, precision: str) -> Tensor:
 class SingleNetwork(Method):
     """A method whose denoiser is its one trained network ``net``."""
 
-    def __init__(self, config: SingleConfig, channels: int, device: torch.device | str = "cpu", net: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: SingleConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
         self.config = config
         self.patch_px, self.batch_size = config.patch_px, config.batch_size
         place = torch.device(device)
@@ -143,7 +163,9 @@ class SingleNetwork(Method):
         stride = total_stride(made)
         if config.smallest_px % stride:
             multiple = stride * (config.patch_px // config.smallest_px)
-            raise ConfigError(f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}")
+            raise ConfigError(
+                f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}"
+            )
         self.net = placed(made, place)
         self.networks = {"net": self.net}
 

@@ -19,7 +19,15 @@ from pairfree.methods.parts.unpaired import inside, signed, unsigned
 from pairfree.nets.blocks import total_stride
 from pairfree.sampling import spaced_indices
 
-AT_FIRST = {"gain": 1.0, "offset": 0.0, "spread": 0.0, "size": 1.0, "dark": 0.0, "darkest": DARKEST, "power": 0.0}
+AT_FIRST = {
+    "gain": 1.0,
+    "offset": 0.0,
+    "spread": 0.0,
+    "size": 1.0,
+    "dark": 0.0,
+    "darkest": DARKEST,
+    "power": 0.0,
+}
 """What is measured of each channel (``measure.two_sets``), and what it is before."""
 OF_COUNTS = ("dark", "darkest", "power")
 """Measured anew by each process that trains, as the spectrum is; not saved."""
@@ -49,7 +57,9 @@ class Transplant(nn.Module):
 
     measured_from_data = True
 
-    def __init__(self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    def __init__(
+        self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.then = copy.deepcopy(extractor).requires_grad_(False)
         self.apply_to = apply
@@ -189,7 +199,9 @@ class Transplant(nn.Module):
 
 def _shown(pool: PatchPool) -> list[np.ndarray]:
     """Some of the images as the networks see them: clipped to 0..1."""
-    return [np.clip(pool.plane(index).cpu().numpy(), 0.0, 1.0) for index in spaced_indices(len(pool), MOST_IMAGES)]
+    return [
+        np.clip(pool.plane(index).cpu().numpy(), 0.0, 1.0) for index in spaced_indices(len(pool), MOST_IMAGES)
+    ]
 
 
 def _blocks(noisy: PatchPool) -> list[Tensor]:
@@ -201,7 +213,9 @@ def _blocks(noisy: PatchPool) -> list[Tensor]:
         for left in _starts(int(noisy.widths[index]), noisy.patch_px)
     ]
     chosen = (places[k] for k in spaced_indices(len(places), MOST_BLOCKS))
-    return [noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in chosen]
+    return [
+        noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in chosen
+    ]
 
 
 def _starts(length: int, least_px: int) -> list[int]:

@@ -51,9 +51,13 @@ class UnpairedConfig:
 class UnpairedMethod(Method):
     """A method with several networks of its own; a subclass builds them on ``place``."""
 
-    def __init__(self, config: UnpairedConfig, device: torch.device | str, net: nn.Module | None = None) -> None:
+    def __init__(
+        self, config: UnpairedConfig, device: torch.device | str, net: nn.Module | None = None
+    ) -> None:
         if net is not None:
-            raise ConfigError(f"{self.key}: trains five networks of its own and takes no net=; their widths are settings")
+            raise ConfigError(
+                f"{self.key}: trains five networks of its own and takes no net=; their widths are settings"
+            )
         self.config = config
         self.patch_px, self.batch_size = config.patch_px, config.batch_size
         self.place = torch.device(device)
@@ -108,7 +112,9 @@ HINGE_MIDDLE = 0.5
 
 
 @torch.no_grad()
-def vital_signs(x: Tensor, denoised: Tensor, real: Tensor | None = None, fake: Tensor | None = None) -> dict[str, Tensor]:
+def vital_signs(
+    x: Tensor, denoised: Tensor, real: Tensor | None = None, fake: Tensor | None = None
+) -> dict[str, Tensor]:
     """What shows a collapse (``engine.watch``).
 
     contrast   standard deviation of the denoised batch over that of the noisy one, (B, C, H, W)
@@ -116,7 +122,9 @@ def vital_signs(x: Tensor, denoised: Tensor, real: Tensor | None = None, fake: T
     """
     signs = {"contrast": denoised.std() / x.std().clamp(min=1e-12)}
     if real is not None and fake is not None:
-        signs["accuracy"] = torch.cat([(real > HINGE_MIDDLE).flatten(), (fake <= HINGE_MIDDLE).flatten()]).float().mean()
+        signs["accuracy"] = (
+            torch.cat([(real > HINGE_MIDDLE).flatten(), (fake <= HINGE_MIDDLE).flatten()]).float().mean()
+        )
     return signs
 
 
