@@ -1,0 +1,243 @@
+"""Pages that are written by the code: the verbs of the command line, the settings of every method, the numbers of the evidence.
+
+A page asks for one with a comment that stands in a line of its own, so that the same file also reads well where comments are hidden:
+
+    <!-- pairfree: commands -->
+    <!-- pairfree: settings iddp -->
+    <!-- pairfree: evidence -->
+
+``fill`` puts Markdown in its place. Sphinx calls it for each page it reads; the tests call it without Sphinx.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+
+from pairfree.cli import app
+from pairfree.evaluate.noref import Evidence
+from pairfree.methods import METHODS, PRESETS
+
+MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence) ?([\w-]*) -->$", re.MULTILINE)
+KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bool": ""}
+SHARED = ("SingleConfig", "UnpairedConfig", "ImitationConfig", "OneImageConfig")
+"""Classes of settings that several methods have in common; what a method adds comes first."""
+
+
+def setup(sphinx: Any) -> dict[str, bool]:
+    """Tell Sphinx to fill each page as it is read."""
+    sphinx.connect("source-read", fill_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def fill_page(sphinx: Any, name: str, source: list[str]) -> None:
+    """What Sphinx calls with the text of a page in a list of one."""
+    source[0] = fill(source[0])
+
+
+def fill(page: str) -> str:
+    """The page with Markdown in place of its marks."""
+
+    def written(mark: re.Match[str]) -> str:
+        if mark[1] == "settings":
+            return settings(mark[2])
+        return commands() if mark[1] == "commands" else evidence()
+
+    return MARK.sub(written, page)
+
+
+# -- the command line -----------------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """A heading for each verb, how it is called, and tables of its arguments and options."""
+    parts = []
+    for name, command in get_command(app).commands.items():
+        parts.append(f"## `pairfree {name}`\n\n{describe_command(name, command)}")
+    return "\n\n".join(parts)
+
+
+def describe_command(name: str, command: Any) -> str:
+    """The verb's help text, its call and its parameters."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+    words = " ".join(["pairfree", name, *(argument_name(one) for one in arguments), "[OPTIONS]"])
+    parts = [prose(command.help or ""), f"```text\n{words}\n```"]
+    if arguments:
+        rows = [f"| `{argument_name(one)}` | {cell(one.help or '')} |" for one in arguments]
+        parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
+    if options:
+        rows = [f"| {option_name(one)} | {cell(one.help or '')} | {default_of(one)} |" for one in options]
+        parts.append("\n".join(["| option | meaning | default |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def argument_name(parameter: Any) -> str:
+    """``INPUTS...`` in brackets where it may be left out."""
+    name = (parameter.metavar or parameter.name).upper()
+    if parameter.nargs == -1:
+        name += "..."
+    return name if parameter.required else f"[{name}]"
+
+
+def option_name(parameter: Any) -> str:
+    """``--out PATH``, with a note where it may be repeated."""
+    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+    kind = value_kind(parameter)
+    return f"`{names} {kind}`".replace(" `", "`") + (", may be repeated" if parameter.multiple else "")
+
+
+def value_kind(parameter: Any) -> str:
+    """What stands behind the option: TEXT, NUMBER or PATH; nothing behind a flag."""
+    if parameter.is_flag:
+        return ""
+    annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    name = getattr(annotation, "__name__", "") if annotation is not None else parameter.type.name
+    inner = getattr(annotation, "__args__", None)
+    if inner:
+        name = inner[0].__name__
+    return KINDS.get(name, "TEXT")
+
+
+def default_of(parameter: Any) -> str:
+    """As it is typed; nothing for flags and for options whose default is said in words."""
+    if parameter.required:
+        return "must be given"
+    if parameter.is_flag or parameter.default in (None, ()):
+        return ""
+    value = parameter.default
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+# -- the settings of a method --------------------------------------------------------------------------------------------
+
+
+def settings(key: str) -> str:
+    """Tables of a method's settings: its own, then those it shares; name, value in each preset, meaning."""
+    presets = PRESETS[key]
+    own, shared = [], []
+    for field, owner in fields_of(presets.values()):
+        row = settings_row(field, meaning(owner, field), presets)
+        (shared if owner.__name__ in SHARED else own).append(row)
+    parts = [settings_table(own, presets)] if own else []
+    if shared:
+        heading = "Shared with other methods" if own else "Shared with other methods, which are all it has"
+        parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, presets)}\n:::")
+    return "\n\n".join([f"`--set NAME=VALUE` changes one of these. {METHODS[key].title} has:", *parts])
+
+
+def settings_table(rows: list[str], presets: dict[str, Any]) -> str:
+    """Rows under the names of the presets."""
+    names = "".join(f" `{name}` |" for name in presets)
+    return "\n".join([f"| setting |{names} meaning |", "|---|" + "---|" * len(presets) + "---|", *rows])
+
+
+def settings_row(field: str, words: str, presets: dict[str, Any]) -> str:
+    """``| `lr` | 0.002 | 0.0002 | peak learning rate |``"""
+    values = [value_text(getattr(preset, field, None)) for preset in presets.values()]
+    return f"| `{field}` | " + " | ".join(values) + f" | {cell(words)} |"
+
+
+def value_text(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.4g}"
+    return f"{value}" if value != "" else "(empty)"
+
+
+def fields_of(presets: Any) -> Iterator[tuple[str, type]]:
+    """Each field of any preset, with the class that declares it, those of the method first."""
+    found: dict[str, type] = {}
+    for preset in presets:
+        for one in type(preset).__mro__:
+            if not dataclasses.is_dataclass(one):
+                continue
+            for name in inspect.get_annotations(one):
+                known = found.get(name)
+                if known is None or issubclass(known, one):  # a subclass that only changes a default explains nothing
+                    found[name] = one if known is None or explained(one, name) else known
+    yield from found.items()
+
+
+def explained(owner: type, field: str) -> bool:
+    return bool(meaning(owner, field))
+
+
+def meaning(owner: type, field: str) -> str:
+    """What a class says of a field: in a string beneath it, or in the class's docstring."""
+    return meanings(owner).get(field, "")
+
+
+def meanings(owner: type) -> dict[str, str]:
+    """Of each field of a class, its meaning, from either place."""
+    fields = set(inspect.get_annotations(owner))
+    return described_fields(inspect.getdoc(owner) or "", fields) | strings_beneath(owner)
+
+
+def strings_beneath(owner: type) -> dict[str, str]:
+    """``field: int = 1`` with a string on the next line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+    found = {}
+    for statement, after in zip(body, body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                found[statement.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def described_fields(text: str, fields: set[str]) -> dict[str, str]:
+    """``name, name   meaning`` over several lines, or numpydoc's ``name : type`` with the meaning indented beneath it."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in beginnings(text, fields):
+        start = re.match(r"(\w+(?:, \w+)*)(?: : .*|\s+(\S.*))?$", line)
+        if start and set(start[1].split(", ")) <= fields:
+            names = start[1].split(", ")
+            found |= dict.fromkeys(names, start[2] or "")
+        elif line.startswith(" ") and names:
+            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
+        else:
+            names = []
+    return found
+
+
+def beginnings(text: str, fields: set[str]) -> Iterator[str]:
+    """Lines, cut where a second field begins on one: ``beta1   Adam's first decay; beta2 its second``."""
+    again = re.compile(rf";\s+(?=(?:{'|'.join(fields)})\s)")
+    for line in text.splitlines():
+        yield from again.split(line)
+
+
+# -- the numbers of the evidence ---------------------------------------------------------------------------------------------
+
+
+def evidence() -> str:
+    """Each number that ``pairfree evaluate --json`` writes for an image, and its meaning."""
+    rows = [f"| `{field.name}` | {cell(meaning(Evidence, field.name))} |" for field in dataclasses.fields(Evidence)]
+    return "\n".join(["| name | meaning |", "|---|---|", *rows])
+
+
+# -- words ----------------------------------------------------------------------------------------------------------------
+
+
+def prose(text: str) -> str:
+    """A help text as Markdown: options and verbs in the type they are typed in."""
+    return " ".join(re.sub(r"``([^`]+)``", r"`\1`", text).split())
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a table: nothing in it may end the cell or be read as markup."""
+    plain = prose(text).replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("$", r"\$")
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]+)", r"`\1`", plain)
