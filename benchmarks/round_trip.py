@@ -3,7 +3,7 @@
 One file of each kind in each data set goes through the same calls that users make, with a fixed smoothing in place of the network, so that
 what is lost is lost by reading and writing; ``verify`` compares the result with its input. Formats that no data set has are written first,
 by the packages that others use.
-Writes docs/files.md and benchmarks/results/round_trip.json.
+Writes docs/files_measured.md and benchmarks/results/round_trip.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pairfree.files.listing import output_path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_PX = 40_000_000
-HEAD = """# Files: what comes back
+HEAD = """# What files kept, file by file
 
 Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, and written ones of kinds that none has,
 went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the network, and `pairfree verify`. {files} files, {checks}
@@ -50,21 +50,6 @@ File by file:
 
 | file | format | pixels | checks | lost | said |
 |---|---|---|---|---|---|"""
-TAIL = """
-What cannot be kept, because of what the file then is:
-
-- JPEG and BMP come back as PNG: a JPEG would lose again what was gained.
-- DICOM comes back uncompressed, with new instance and series UIDs and the image type DERIVED, as the standard asks of processed images.
-- MRC keeps its header but for minimum, maximum, mean and deviation, which are those of the new pixels; big-endian files come back
-  little-endian.
-- Each file of an OME-TIFF set comes back as a file of its own, with its own pages, and the set's companion file beside them; a MetaImage's
-  slices come back as one raw file.
-- Lower resolutions, of Zarr and of TIFF, are made anew from the result; those of a TIFF stack that are no SubIFDs are left out, with a
-  warning.
-- Of several images in one file (series of a TIFF, scenes of a vendor's format) the first comes back, with a warning.
-- Directories within TIFF other than pages, such as EXIF and GPS, and the tables of MetaMorph.
-- NPY, PNG and BMP state no pixel size.
-"""
 
 
 class Smoothing(nn.Module):
@@ -205,7 +190,7 @@ def main() -> None:
         lines.append(
             f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |"
         )
-    (ROOT / "docs/files.md").write_text(head + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
+    (ROOT / "docs/files_measured.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

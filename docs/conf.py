@@ -1,4 +1,4 @@
-"""The documentation site: ``sphinx-build -W --keep-going -b html docs docs/_build/html``. Nothing is fetched while it is built."""
+"""The site: ``sphinx-build -W --keep-going -b html docs docs/_build/html``; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
-from pairfree import __version__  # noqa: E402 - the path above comes first
+from pairfree import __version__
 
 project = "pairfree"
 author = "the pairfree authors"
 copyright = "the pairfree authors, Apache-2.0"  # the name is Sphinx's
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_design", "pairfree_reference"]
-exclude_patterns = ["_build", "results_preface.md"]  # the preface is the head of results.md, which benchmarks/make_results.py writes
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_design",
+    "pairfree_reference",
+]
+exclude_patterns = [
+    "_build",
+    "results_preface.md",
+]  # the preface is the head of results.md, which benchmarks/make_results.py writes
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4

@@ -1,6 +1,7 @@
-"""Pages that are written by the code: the verbs of the command line, the settings of every method, the numbers of the evidence.
+"""Pages that are written by the code: the verbs of the command line, settings, numbers of the evidence.
 
-A page asks for one with a comment that stands in a line of its own, so that the same file also reads well where comments are hidden:
+A page asks for one with a comment that stands in a line of its own, so that the file also reads well where
+comments are hidden:
 
     <!-- pairfree: commands -->
     <!-- pairfree: settings iddp -->
@@ -14,6 +15,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import math
 import re
 import textwrap
@@ -22,8 +24,8 @@ from typing import Any
 
 from typer.main import get_command
 
-from pairfree.cli import app
-from pairfree.evaluate.noref import Evidence
+from pairfree.cli.main import app
+from pairfree.evidence.noref import Evidence
 from pairfree.methods import METHODS, PRESETS
 
 MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence) ?([\w-]*) -->$", re.MULTILINE)
@@ -54,7 +56,7 @@ def fill(page: str) -> str:
     return MARK.sub(written, page)
 
 
-# -- the command line -----------------------------------------------------------------------------------------------------
+# -- the command line ------------------------------------------------------------------------------
 
 
 def commands() -> str:
@@ -117,7 +119,7 @@ def default_of(parameter: Any) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-# -- the settings of a method --------------------------------------------------------------------------------------------
+# -- the settings of a method ----------------------------------------------------------------------
 
 
 def settings(key: str) -> str:
@@ -166,13 +168,10 @@ def fields_of(presets: Any) -> Iterator[tuple[str, type]]:
                 continue
             for name in inspect.get_annotations(one):
                 known = found.get(name)
-                if known is None or issubclass(known, one):  # a subclass that only changes a default explains nothing
-                    found[name] = one if known is None or explained(one, name) else known
+                # a subclass that only changes a default explains nothing
+                if known is None or (issubclass(known, one) and meaning(one, name)):
+                    found[name] = one
     yield from found.items()
-
-
-def explained(owner: type, field: str) -> bool:
-    return bool(meaning(owner, field))
 
 
 def meaning(owner: type, field: str) -> str:
@@ -190,15 +189,15 @@ def strings_beneath(owner: type) -> dict[str, str]:
     """``field: int = 1`` with a string on the next line."""
     body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
     found = {}
-    for statement, after in zip(body, body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                found[statement.target.id] = " ".join(str(after.value.value).split())
+    for statement, after in itertools.pairwise(body):
+        declares = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if declares and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[statement.target.id] = " ".join(str(after.value.value).split())
     return found
 
 
 def described_fields(text: str, fields: set[str]) -> dict[str, str]:
-    """``name, name   meaning`` over several lines, or numpydoc's ``name : type`` with the meaning indented beneath it."""
+    """``name, name   meaning`` on several lines, or numpydoc's ``name : type``, the meaning beneath it."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in beginnings(text, fields):
@@ -220,16 +219,19 @@ def beginnings(text: str, fields: set[str]) -> Iterator[str]:
         yield from again.split(line)
 
 
-# -- the numbers of the evidence ---------------------------------------------------------------------------------------------
+# -- the numbers of the evidence -------------------------------------------------------------------
 
 
 def evidence() -> str:
     """Each number that ``pairfree evaluate --json`` writes for an image, and its meaning."""
-    rows = [f"| `{field.name}` | {cell(meaning(Evidence, field.name))} |" for field in dataclasses.fields(Evidence)]
+    rows = [
+        f"| `{field.name}` | {cell(meaning(Evidence, field.name))} |"
+        for field in dataclasses.fields(Evidence)
+    ]
     return "\n".join(["| name | meaning |", "|---|---|", *rows])
 
 
-# -- words ----------------------------------------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
 def prose(text: str) -> str:
