@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import math
@@ -179,6 +180,7 @@ def meaning(owner: type, field: str) -> str:
     return meanings(owner).get(field, "")
 
 
+@functools.cache
 def meanings(owner: type) -> dict[str, str]:
     """Of each field of a class, its meaning, from either place."""
     fields = set(inspect.get_annotations(owner))

@@ -1,0 +1,81 @@
+"""What pages name exists: the README's absolute links, files of the source, and what the code writes into pages."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from pairfree.cli.main import app
+from pairfree.methods import METHODS, PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, SRC = ROOT / "docs", ROOT / "src" / "pairfree"
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("methods/*.md")])
+HERE = (
+    "https://github.com/pairfree/pairfree/blob/main/",
+    "https://raw.githubusercontent.com/pairfree/pairfree/main/",
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SOURCE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.(?:py|md|json))`")
+
+sys.path.insert(0, str(DOCS / "_ext"))
+import pairfree_reference as reference  # noqa: E402 - the path above comes first
+
+
+def read_links(page: Path) -> list[str]:
+    """Targets of all links and pictures of a page, those over two lines too."""
+    return LINK.findall(page.read_text(encoding="utf-8").replace("\n", " "))
+
+
+def test_the_readme_links_work_where_the_package_is_shown():
+    for link in read_links(ROOT / "README.md"):
+        assert link.startswith("https://"), link
+        for home in HERE:
+            if link.startswith(home):
+                assert (ROOT / link.removeprefix(home).partition("#")[0]).is_file(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_linked_pages_exist(page):
+    for link in read_links(page):
+        if not re.match(r"https?:|#", link):
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_source_files_that_a_page_names_exist(page):
+    for name in SOURCE.findall(page.read_text(encoding="utf-8")):
+        places = (ROOT / name, SRC / name)
+        assert any(place.is_file() for place in places), name
+
+
+def test_every_verb_and_option_is_in_the_reference():
+    page = reference.fill((DOCS / "reference" / "commands.md").read_text(encoding="utf-8"))
+    for name, command in get_command(app).commands.items():
+        part = page.partition(f"## `pairfree {name}`")[2].partition("\n## ")[0]
+        for parameter in command.params:
+            shown = (
+                reference.argument_name(parameter)
+                if parameter.param_type_name == "argument"
+                else parameter.opts[0]
+            )
+            assert shown in part or shown == "--help", (name, shown)
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_setting_of_a_method_is_on_its_page_with_its_meaning(key):
+    page = reference.fill((DOCS / "methods" / f"{key}.md").read_text(encoding="utf-8"))
+    for preset in PRESETS[key].values():
+        for field in vars(preset):
+            row = next((line for line in page.splitlines() if line.startswith(f"| `{field}` |")), "")
+            assert row, field
+            assert row.split("|")[-2].strip(), f"{field}: no meaning"
+
+
+def test_the_evidence_names_every_number():
+    page = reference.fill((DOCS / "evidence.md").read_text(encoding="utf-8"))
+    assert all(f"| `{name}` |" in page for name in ("noise_left", "detail_support", "unsupported_sites"))
