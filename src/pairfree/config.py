@@ -1,21 +1,123 @@
-"""Settings: frozen dataclasses, strict TOML in and out, "did you mean"."""
+"""Settings: frozen dataclasses whose fields explain themselves, strict TOML in and out, "did you mean"."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
 import json
 import math
+import textwrap
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pairfree.errors import ConfigError
+from pairfree.errors import ConfigError, InputError
 
 T = TypeVar("T")
+Work = TypeVar("Work", bound=Callable[..., Any])
+OPTION = "option"
+"""Key of a field's metadata: how it is said on the command line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """How a field is said on the command line."""
+
+    kind: Any
+    """Its type there."""
+
+    flag: str = ""
+    """Its name there; "" is the field's own, with dashes."""
+
+    argument: bool = False
+    """Whether it stands without a name."""
+
+    read: Callable[[Any], Any] | None = None
+    """Makes the field's value of what was said."""
+
+    asked_default: Any = None
+    """What the command line takes where nothing was said; None leaves the field's default."""
+
+
+def option(
+    default: Any,
+    kind: Any,
+    flag: str = "",
+    *,
+    argument: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    asked_default: Any = None,
+) -> Any:
+    """A field of a dataclass that stands on the command line; see ``Option``."""
+    said = Option(kind, flag, argument, read, asked_default)
+    return dataclasses.field(default=default, metadata={OPTION: said})
+
+
+@cache
+def field_docs(owner: type) -> dict[str, str]:
+    """What stands beneath each field of a dataclass, by the field's name, in order; "" where nothing does."""
+    found: dict[str, str] = {}
+    for base in reversed(owner.__mro__):
+        if dataclasses.is_dataclass(base):
+            found |= _docs_in_source(base)
+    return {field.name: found.get(field.name, "") for field in dataclasses.fields(owner)}
+
+
+def with_fields_of(owner: type, first: str) -> Callable[[Work], Work]:
+    """A function that takes the fields of a dataclass as arguments: its signature and its docstring list them.
+
+    Parameters
+    ----------
+    owner
+        The dataclass.
+    first
+        The field that may be given without a name.
+    """
+
+    def listed(work: Work) -> Work:
+        own = inspect.signature(work).parameters
+        found = []
+        for field in dataclasses.fields(owner):
+            kind = (
+                inspect.Parameter.POSITIONAL_OR_KEYWORD
+                if field.name == first
+                else inspect.Parameter.KEYWORD_ONLY
+            )
+            found.append(inspect.Parameter(field.name, kind, default=field.default, annotation=field.type))
+        found += [one for name, one in own.items() if name != first and one.kind is one.KEYWORD_ONLY]
+        found.sort(key=lambda one: one.kind)
+        work.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
+        lines = []
+        for name, words in field_docs(owner).items():
+            lines += [name, *(f"    {line}".rstrip() for line in words.splitlines())]
+        listing = textwrap.indent("\n".join(lines), "    ").lstrip()
+        work.__doc__ = (work.__doc__ or "").replace("{fields}", listing)
+        return work
+
+    return listed
+
+
+def _docs_in_source(owner: type) -> dict[str, str]:
+    """Strings beneath the fields that ``owner`` itself declares; nothing where its source is not at hand."""
+    try:
+        source = textwrap.dedent(inspect.getsource(owner))
+    except OSError:
+        return {}
+    (declared,) = ast.parse(source).body
+    found = {}
+    body = getattr(declared, "body", [])
+    for statement, following in pairwise(body):
+        is_field = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if is_field and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            found[statement.target.id] = inspect.cleandoc(str(following.value.value))
+    return found
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -78,6 +180,22 @@ def _coerced(value: Any, kind: Any) -> Any:
     if kind is float and not math.isfinite(number):
         raise ValueError("expected a finite number")
     return number
+
+
+def parse_bytes(text: str) -> float:
+    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
+    units = {"": 1.0, "b": 1.0}
+    for power, letter in enumerate("kmgt", start=1):
+        units |= {f"{letter}b": 1e3**power, f"{letter}ib": 1024.0**power}
+    number = text.strip().lower().rstrip("bgikmt ")
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
+    if not 0 < value < math.inf:
+        raise InputError(f"--max-memory {text!r}: must be positive and finite")
+    return value
 
 
 def parse_set(pairs: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 import pairfree as pf
 from pairfree.cli import main as cli
-from pairfree.cli.terminal import parse_bytes
+from pairfree.config import parse_bytes
 from pairfree.errors import InputError
 
 FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]

@@ -11,13 +11,13 @@ import torch
 
 import pairfree as pf
 from pairfree.data.sets import ImageSet, array_set, check_finite, matched, read_set, to_channels_first
-from pairfree.engine.run import again
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images
 from pairfree.training.job import resolve
+from pairfree.training.order import Order, read_order
 
 
 def ramp(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -222,12 +222,12 @@ def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path
     settings = {"net": "dncnn", "width": 4, "patch_px": 16, "batch_size": 2}
     bound = 1e6 + 2 / 0.4 * 4 * 2**20  # 2**20 pixels of each set as float32
     common = {"target": tmp_path / "target", "method": "n2c", "settings": settings}
-    job = resolve(tmp_path / "noisy", max_bytes=bound, **common)
+    job = resolve(Order(tmp_path / "noisy", max_bytes=bound, **common))
     assert 2**18 <= job.noisy.pixels <= 2**21
     assert job.data.target is not None
     apart = (job.data.target.flat - job.data.noisy.flat) * job.normalizer.scale
     assert torch.allclose(apart, torch.full_like(apart, 10.0), atol=1e-3)
-    assert resolve(tmp_path / "noisy", **common).noisy.pixels == 4 * 2**20
+    assert resolve(Order(tmp_path / "noisy", **common)).noisy.pixels == 4 * 2**20
     with pytest.raises(Stopped):
         pf.train(
             tmp_path / "noisy",
@@ -237,7 +237,7 @@ def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path
             on_step=lambda done, *_: done == 1,
             **common,
         )
-    assert again(tmp_path / "run/config.toml")["max_bytes"] == bound
+    assert read_order(tmp_path / "run/config.toml")["max_bytes"] == bound
     pf.train(out=tmp_path / "run", resume=True)
     with pytest.raises(ConfigError, match=r"too little to train: give --max-memory above"):
         pf.train(tmp_path / "noisy", max_bytes=1e6, **common)

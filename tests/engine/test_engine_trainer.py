@@ -19,6 +19,7 @@ from pairfree.errors import ConfigError, DivergedError, InputError
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Method, Needs, Stage, update
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
 
@@ -309,7 +310,7 @@ def test_a_report_of_tiny_or_odd_images_does_not_fail(method, tmp_path, caplog):
     pf.train(noisy, method=method, steps=3, settings=TINY, out=tmp_path / "run")
     assert "<html" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert [record.getMessage() for record in caplog.records] == [
-        "warning: noisy image 1: all pixels are 0; nothing to learn from it"
+        "noisy image 1: all pixels are 0; nothing to learn from it"
     ]
 
 
@@ -390,7 +391,7 @@ def test_environment_and_config_say_what_a_number_needs(tmp_path):
 
 def test_dry_resolution_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    resolve(images(), method="n2v", steps=3, settings=TINY)
+    resolve(Order(images(), method="n2v", steps=3, settings=TINY))
     assert list(tmp_path.iterdir()) == []
 
 

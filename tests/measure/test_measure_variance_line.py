@@ -18,6 +18,7 @@ from pairfree.measure.variance_line import (
 )
 from pairfree.methods.bm3d import BM3DConfig, bm3d_image, bm3d_stabilised
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 needs_bm3d = pytest.mark.skipif(
     importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"
@@ -178,7 +179,7 @@ def test_a_level_and_stabilising_exclude_each_other():
 def test_a_budget_that_is_not_used_is_told_and_the_report_takes_crops(tmp_path, monkeypatch):
     monkeypatch.setattr("pairfree.training.report.CROP_PX", 40)
     y = noisy(scene(64), 0.0, 100.0).astype(np.float32)
-    job = resolve([y], method="bm3d", minutes=3)
+    job = resolve(Order([y], method="bm3d", minutes=3))
     assert job.warnings == ("method bm3d learns nothing: the budget is not used",)
     pf.train([y, y[:40, :40]], method="bm3d", out=tmp_path / "run")
     text = (tmp_path / "run/report.html").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ from pairfree.methods.parts.imitation import wasserstein_loss
 from pairfree.methods.parts.rounds import g2g_loss
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 WGAN = {
     "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "generator_px": 64, "smooth_limit": 9.0,
@@ -341,7 +342,13 @@ def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
         images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False
     )
     job = resolve(
-        images, method="gan2gan", init=tmp_path / "run", steps=4, settings={**WGAN, "precision": "float32"}
+        Order(
+            images,
+            method="gan2gan",
+            init=tmp_path / "run",
+            steps=4,
+            settings={**WGAN, "precision": "float32"},
+        )
     )
     job.method.prepare(job.data, 0)
     given = first.method.net.state_dict()
@@ -359,7 +366,7 @@ def test_another_runs_progress_is_not_taken_over(tmp_path):
     settings = {**WGAN, "width": 4, "precision": "float32"}
     model = pf.train(images, method="gan2gan", steps=6, settings=settings, out=tmp_path / "run", report=False)
     assert bool(model.method.chosen.refined.value)
-    job = resolve(images, method="gan2gan", init=tmp_path / "run", steps=4, settings=settings)
+    job = resolve(Order(images, method="gan2gan", init=tmp_path / "run", steps=4, settings=settings))
     assert not bool(job.method.chosen.refined.value)
 
 

@@ -14,6 +14,7 @@ from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputEr
 from pairfree.methods.base import Method, Needs, update
 from pairfree.methods.n2c import supervised_loss
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
 
@@ -134,7 +135,7 @@ def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
     ],
 )
 def test_one_array_is_an_image_or_a_stack(array, planes):
-    job = resolve(array, method="n2v", steps=1, settings=TINY)
+    job = resolve(Order(array, method="n2v", steps=1, settings=TINY))
     assert len(job.noisy.planes) == planes
 
 
@@ -172,7 +173,9 @@ def test_fine_tuning_starts_from_what_denoised(tmp_path):
     )
     assert not torch.equal(next(first.method.denoiser.parameters()), next(first.method.net.parameters()))
     for method in ("nb2nb", "iddp"):
-        second = resolve(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY).method
+        second = resolve(
+            Order(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY)
+        ).method
         for mine, theirs in zip(second.net.parameters(), first.method.denoiser.parameters(), strict=True):
             assert torch.equal(mine, theirs)
 
@@ -194,8 +197,10 @@ def test_channels_last_arrays_are_refused_with_the_remedy():
     colour = np.random.default_rng(0).random((30, 40, 3))
     for given in (colour, [colour]):
         with pytest.raises(InputError, match=r"np\.moveaxis"):
-            resolve(given, method="n2v", steps=1, settings=TINY)
-    assert resolve([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY).noisy.channels == 3
+            resolve(Order(given, method="n2v", steps=1, settings=TINY))
+    assert (
+        resolve(Order([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY)).noisy.channels == 3
+    )
 
 
 class WithNorm(nn.Module):
@@ -217,7 +222,7 @@ def test_a_network_that_has_been_applied_is_trained_again_in_training_mode(tmp_p
 
 
 def test_a_method_of_ours_given_as_its_class_is_that_method():
-    assert resolve(images(), method=pf.METHODS["n2v"], steps=1, settings=TINY).method.key == "n2v"
+    assert resolve(Order(images(), method=pf.METHODS["n2v"], steps=1, settings=TINY)).method.key == "n2v"
 
 
 def test_a_network_whose_stride_is_not_stated_is_refused_with_the_remedy():
@@ -230,11 +235,14 @@ def test_a_network_whose_stride_is_not_stated_is_refused_with_the_remedy():
             return x - self.up(self.down(x))
 
     with pytest.raises(ConfigError, match="stride"):
-        resolve(images(), method="n2v", net=Half(), steps=1, settings=TINY)
+        resolve(Order(images(), method="n2v", net=Half(), steps=1, settings=TINY))
 
 
 def test_an_own_network_is_named_by_its_class():
-    assert resolve(images(), method="n2v", net=WithNorm(), steps=1, settings=TINY).config["net"] == "WithNorm"
+    assert (
+        resolve(Order(images(), method="n2v", net=WithNorm(), steps=1, settings=TINY)).config["net"]
+        == "WithNorm"
+    )
 
 
 def test_divergence_without_a_folder_names_none():

@@ -15,6 +15,7 @@ from pairfree.errors import CheckpointError, ConfigError, InputError, OutputErro
 from pairfree.files import Image, save_image
 from pairfree.measure.level import estimate_sigma
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 TINY = {
     "width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32", "blocks": 1, "extractor_width": 4, "extractor_depth": 3,
@@ -43,7 +44,7 @@ def scenes(count: int, seed: int, sigma: float = 0.0, dtype: type = np.float32) 
 
 
 def test_a_clean_set_means_iscl():
-    job = resolve(scenes(2, 0, 20), clean=scenes(3, 1), steps=2, settings=TINY)
+    job = resolve(Order(scenes(2, 0, 20), clean=scenes(3, 1), steps=2, settings=TINY))
     assert job.method.key == "iscl"
     assert job.data.clean is not None
     assert len(job.data.clean) == 3
@@ -112,7 +113,7 @@ def test_resume_refuses_other_images(which, tmp_path):
 )
 def test_sets_that_do_not_go_with_the_method_are_refused(method, given, says):
     with pytest.raises(ConfigError, match=says):
-        resolve(scenes(2, 0, 20), method=method, steps=2, **given)
+        resolve(Order(scenes(2, 0, 20), method=method, steps=2, **given))
 
 
 def test_scenes_in_both_sets_are_refused():
@@ -123,7 +124,7 @@ def test_scenes_in_both_sets_are_refused():
         InputError,
         match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*n2c --target",
     ):
-        resolve(noisy, clean=clean, steps=2, settings=TINY)
+        resolve(Order(noisy, clean=clean, steps=2, settings=TINY))
 
 
 def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
@@ -161,7 +162,7 @@ def test_noise_that_takes_contrast_away_raises_no_alarm():
         (0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32) for image in scenes(2, 0, 5)
     ]
     clean = scenes(2, 1, 5)
-    job = resolve(noisy, clean=clean, steps=2, settings=TINY)
+    job = resolve(Order(noisy, clean=clean, steps=2, settings=TINY))
     assert max(map(estimate_sigma, noisy)) < min(map(estimate_sigma, clean))
     assert not job.warnings
 
@@ -169,7 +170,7 @@ def test_noise_that_takes_contrast_away_raises_no_alarm():
 def test_channels_must_agree():
     colour = [np.stack([image] * 3) for image in scenes(2, 1)]
     with pytest.raises(InputError, match="3 channels, the noisy images 1"):
-        resolve(scenes(2, 0, 20), clean=colour, steps=2, settings=TINY)
+        resolve(Order(scenes(2, 0, 20), clean=colour, steps=2, settings=TINY))
 
 
 def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
@@ -177,11 +178,13 @@ def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
         scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=4, settings=TINY, report=False
     )
     job = resolve(
-        [image * 3 for image in scenes(2, 2, 20)],
-        clean=scenes(2, 3),
-        init=tmp_path / "first",
-        steps=2,
-        settings={"precision": "float32"},
+        Order(
+            [image * 3 for image in scenes(2, 2, 20)],
+            clean=scenes(2, 3),
+            init=tmp_path / "first",
+            steps=2,
+            settings={"precision": "float32"},
+        )
     )
     assert job.method.key == "iscl"
     assert job.normalizer.as_dict() == first.facts["normalizer"]
@@ -226,11 +229,13 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
         *(next(net.parameters()).detach().numpy() for net in (first.method.F, first.method.F_swa.net))
     )
     job = resolve(
-        scenes(2, 2, 20),
-        clean=scenes(2, 3),
-        init=tmp_path / "first",
-        steps=2,
-        settings={"precision": "float32"},
+        Order(
+            scenes(2, 2, 20),
+            clean=scenes(2, 3),
+            init=tmp_path / "first",
+            steps=2,
+            settings={"precision": "float32"},
+        )
     )
     for mine, theirs in zip(job.method.F.parameters(), first.method.F_swa.net.parameters(), strict=True):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
@@ -247,18 +252,27 @@ def test_a_cycle_can_be_given_an_extractor(tmp_path):
         report=False,
     )
     job = resolve(
-        scenes(2, 2, 20), clean=scenes(2, 3), method="iscl", init=tmp_path / "first", steps=2, settings=TINY
+        Order(
+            scenes(2, 2, 20),
+            clean=scenes(2, 3),
+            method="iscl",
+            init=tmp_path / "first",
+            steps=2,
+            settings=TINY,
+        )
     )
     for mine, theirs in zip(job.method.G.parameters(), first.method.G_swa.net.parameters(), strict=True):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
     with pytest.raises(CheckpointError, match="no network that n2c could begin with"):
         resolve(
-            scenes(2, 0),
-            target=scenes(2, 1),
-            method="n2c",
-            init=tmp_path / "first",
-            steps=2,
-            settings={"width": 4, "patch_px": 16},
+            Order(
+                scenes(2, 0),
+                target=scenes(2, 1),
+                method="n2c",
+                init=tmp_path / "first",
+                steps=2,
+                settings={"width": 4, "patch_px": 16},
+            )
         )
 
 
@@ -267,15 +281,17 @@ def test_fine_tuning_measures_the_noise_of_its_own_images(tmp_path):
         scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=10, settings=TINY, report=False
     )
     assert int(first.method.transplant.renewals) == 3
-    job = resolve(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY)
+    job = resolve(
+        Order(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY)
+    )
     assert int(job.method.transplant.renewals) == 0
 
 
 def test_a_map_each_for_two_sets_of_bytes():
-    job = resolve(
+    job = resolve(Order(
         scenes(2, 0, 5, np.uint8), clean=[image // 2 for image in scenes(2, 1, 0, np.uint8)], steps=2,
         settings={**TINY, "intensity": "separate"},
-    )  # fmt: skip
+    ))  # fmt: skip
     assert job.clean_normalizer is not None
     assert job.normalizer.scale > 1.5 * job.clean_normalizer.scale
 
@@ -357,7 +373,9 @@ def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
 def test_a_window_that_is_none_is_refused():
     for text in ("240,-160", "1,2,3", "a,b", "nan,1", "wide"):
         with pytest.raises(ConfigError, match='or a window "LOW,HIGH"'):
-            resolve(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings={**TINY, "intensity": text})
+            resolve(
+                Order(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings={**TINY, "intensity": text})
+            )
 
 
 @pytest.mark.parametrize("key", ["iscl", "cyclegan", "uidnet", "gcbd", "dncnn-b"])
@@ -366,4 +384,6 @@ def test_an_intensity_that_means_nothing_is_refused(key, text):
     with pytest.raises(
         ConfigError, match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'
     ):
-        resolve(scenes(2, 0, 5), clean=scenes(2, 1), method=key, steps=10, settings={"intensity": text})
+        resolve(
+            Order(scenes(2, 0, 5), clean=scenes(2, 1), method=key, steps=10, settings={"intensity": text})
+        )

@@ -1,4 +1,4 @@
-"""What the command line needs beside its verbs: consoles, a progress bar, options that take several values, sizes in words."""
+"""What the command line needs beside its verbs: consoles, a progress bar, options that take several values, JSON."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
-
-from pairfree.errors import InputError
 
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -77,28 +75,3 @@ def nulls(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [nulls(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def parse_bytes(text: str) -> float:
-    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
-    units = {
-        "": 1,
-        "b": 1,
-        "kb": 1e3,
-        "mb": 1e6,
-        "gb": 1e9,
-        "tb": 1e12,
-        "kib": 2**10,
-        "mib": 2**20,
-        "gib": 2**30,
-        "tib": 2**40,
-    }
-    number = text.strip().lower().rstrip("bgikmt ")
-    unit = text.strip().lower()[len(number) :].strip()
-    try:
-        value = float(number) * units[unit]
-    except (ValueError, KeyError):
-        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
-    if not 0 < value < math.inf:
-        raise InputError(f"--max-memory {text!r}: must be positive and finite")
-    return value

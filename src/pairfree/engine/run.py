@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from pairfree.config import did_you_mean, read_toml, to_toml
+from pairfree.config import read_toml, to_toml
 from pairfree.data import processes
 from pairfree.engine import checkpoint
 from pairfree.errors import ConfigError, InputError, OutputError
@@ -146,48 +146,6 @@ class RunFolder:
         """Forget events of steps that a resumed run will do again."""
         kept = [event for event in self.events() if event.get("step", 0) < step]
         write_text(self.events_path, "".join(json.dumps(event) + "\n" for event in kept), overwrite=True)
-
-
-AGAIN: dict[str, type | tuple[type, ...]] = {
-    "method": str, "preset": str, "seed": int, "minutes": (int, float), "steps": int, "noisy": (str, list), "clean": (str, list),
-    "target": (str, list), "noise_images": (str, list), "init": str, "nan": str,
-    "slices_around": int, "max_bytes": (int, float), "settings": dict,
-}  # fmt: skip
-RECORD = ("device", "command", "stage_names", "stage_steps")
-"""Keys of config.toml that say how the run went, not what to do."""
-
-
-def again(path: Path) -> dict[str, Any]:
-    """The choices of a TOML file, a run's config.toml or one's own: arguments of ``api.train``. ConfigError with all its problems.
-
-    A run's budget comes back as it was given: minutes, or the number of steps.
-    """
-    values = read_toml(path)
-    problems = [
-        f"unknown key {key!r}{did_you_mean(key, AGAIN)}"
-        for key in values
-        if key not in AGAIN and key not in RECORD
-    ]
-    problems += [
-        f"{key} = {values[key]!r}: wrong type"
-        for key, kind in AGAIN.items()
-        if key in values and not _is(values[key], kind)
-    ]
-    lengths = values.get("stage_steps", [])
-    if not _is(lengths, list) or not all(_is(length, int) for length in lengths):
-        problems.append("stage_steps: expected whole numbers")
-    if problems:
-        raise ConfigError(f"{path}: " + " | ".join(problems))
-    given = {key: value for key, value in values.items() if key in AGAIN and value not in ([], "")}
-    if not given.get("minutes"):
-        given.pop("minutes", None)
-        if lengths and "steps" not in given:
-            given["steps"] = sum(lengths)
-    return given
-
-
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class EventLog:

@@ -90,7 +90,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
                     if log is not None:
                         log.write({"step": at.step, "stage": at.stage, **values})
                 for line in loop.watch.see(logged):
-                    _say.warning("warning: step %d: %s", at.step, line)
+                    _say.warning("step %d: %s", at.step, line)
                     if log is not None:
                         log.write({"step": at.step, "event": "collapse", "detail": line})
                 if at.stage_step + 1 == at.stage_steps and loop.done < loop.plan.total:

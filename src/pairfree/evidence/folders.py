@@ -41,7 +41,7 @@ def evaluate(
         outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
         if outside > CLIPPED_SHARE:
             _say.warning(
-                "warning: %s: %.0f %% of its pixels lie outside %g .. %g and are clipped",
+                "%s: %.0f %% of its pixels lie outside %g .. %g and are clipped",
                 first,
                 100 * outside,
                 low,

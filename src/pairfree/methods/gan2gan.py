@@ -237,7 +237,7 @@ class GAN2GAN(Imitation):
         if not self.even.on:
             return found, data
         _say.warning(
-            "warning: the noise depends on the brightness, which the paper's assumption excludes; it is made even before learning, and "
+            "the noise depends on the brightness, which the paper's assumption excludes; it is made even before learning, and "
             "that is undone in results; iddp and nb2nb take it as it is where neighbouring pixels do not share it, iscl with a clean set "
             "where they do"
         )

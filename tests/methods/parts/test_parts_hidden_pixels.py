@@ -27,6 +27,7 @@ from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid
 from pairfree.nets import build
 from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 AT = At(0, 3, "train", 3, 10)
 CPU = torch.device("cpu")
@@ -405,7 +406,7 @@ def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path)
     tiny = {"width": 4, "patch_px": 16, "batch_size": 2}
     pf.train(images, method="nb2nb", settings=tiny, steps=1, out=tmp_path / "run", report=False)
     with pytest.raises(ConfigError, match="give predict=image, and --init of a run that has it"):
-        resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "run")
+        resolve(Order(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "run"))
     pf.train(
         images,
         method="nb2nb",
@@ -415,6 +416,8 @@ def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path)
         report=False,
     )
     assert (
-        resolve(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image").method.config.predicts
+        resolve(
+            Order(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image")
+        ).method.config.predicts
         == "image"
     )

@@ -18,7 +18,7 @@ import pairfree as pf
 from pairfree.api import plan_denoising
 from pairfree.denoising.files import seconds_needed
 from pairfree.engine.predictor import Predictor
-from pairfree.engine.run import RunFolder, again
+from pairfree.engine.run import RunFolder
 from pairfree.errors import ConfigError, DivergedError
 from pairfree.files import open_image
 from pairfree.methods import METHODS, PRESETS
@@ -30,7 +30,9 @@ from pairfree.methods.parts.optim import MuonAdam
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
 from pairfree.nets.blocks import parameter_count
 from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet, filled
-from pairfree.training.job import check_resumed, resolve
+from pairfree.training.job import resolve
+from pairfree.training.order import Order, read_order
+from pairfree.training.restoring import check_unchanged
 
 TINY = {"dip": {"width": 8, "levels": 3, "inputs": 4}, "s2s": {"width": 6, "predictions": 4}}
 
@@ -475,13 +477,13 @@ def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
 
 def test_the_budget_of_the_command_is_that_of_an_image():
     _, noisy = scene(0.1, 40)
-    assert resolve([noisy], method="dip", minutes=3).method.config == replace(
+    assert resolve(Order([noisy], method="dip", minutes=3)).method.config == replace(
         PRESETS["dip"]["cpu"], minutes=3.0, steps=0
     )
-    assert resolve([noisy], method="dip", steps=70).method.config == replace(
+    assert resolve(Order([noisy], method="dip", steps=70)).method.config == replace(
         PRESETS["dip"]["cpu"], minutes=0.0, steps=70
     )
-    assert resolve([noisy], method="dip").method.config == PRESETS["dip"]["cpu"]
+    assert resolve(Order([noisy], method="dip")).method.config == PRESETS["dip"]["cpu"]
 
 
 @pytest.mark.parametrize("key", ["dip", "s2s"])
@@ -493,12 +495,12 @@ def test_a_resumed_run_and_one_made_from_its_config_learn_as_long(key, tmp_path)
     expected = first.denoise(noisy)
     resumed = pf.train([noisy], out=tmp_path / "run", resume=True, report=False)
     np.testing.assert_array_equal(resumed.denoise(noisy), expected)
-    again_ = again(tmp_path / "run" / "config.toml")
+    again_ = read_order(tmp_path / "run" / "config.toml")
     assert "steps" not in again_
     assert again_["settings"]["steps"] == 4
-    check_resumed(tmp_path / "run", {"steps": 4}, {})
+    check_unchanged(tmp_path / "run", {"steps": 4}, {})
     with pytest.raises(ConfigError, match="the run has 4"):
-        check_resumed(tmp_path / "run", {"steps": 5}, {})
+        check_unchanged(tmp_path / "run", {"steps": 5}, {})
 
 
 def test_an_image_that_memory_cannot_learn_is_refused_at_once():
@@ -608,7 +610,7 @@ def test_settings_that_make_no_sense_are_refused(key, wrong):
 @pytest.mark.parametrize("key", ["dip", "s2s"])
 def test_slices_around_each_are_refused(key):
     with pytest.raises(ConfigError, match="leave --slices-around out"):
-        resolve(np.stack([scene(0.1, 40)[1]] * 9), method=key, slices_around=1)
+        resolve(Order(np.stack([scene(0.1, 40)[1]] * 9), method=key, slices_around=1))
 
 
 @pytest.mark.parametrize("key", ["dip", "s2s", "bm3d"])

@@ -187,7 +187,7 @@ class Imitation(SingleNetwork):
         config = self.config
         self.found = torch.from_numpy(found.pixels[spaced_indices(len(found.pixels), SHOWN)]).to(self.place)
         for line in doubts(found, grown):
-            _say.warning("warning: %s", line)
+            _say.warning("%s", line)
         if config.generator == "copula":
             measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
             self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)

@@ -1,0 +1,124 @@
+"""``pairfree evaluate`` and ``pairfree verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pairfree.cli.terminal import nulls, out
+from pairfree.errors import ConfigError
+
+
+def evaluate(
+    denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
+    clean: Annotated[Path | None, typer.Option(help="Folder of clean files of the same names.")] = None,
+    noisy: Annotated[
+        Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")
+    ] = None,
+    data_range: Annotated[
+        float | None,
+        typer.Option(help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean."),
+    ] = None,
+    low: Annotated[float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")] = 0.0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
+) -> None:
+    """Score denoised files against clean ones, or gather evidence against the noisy ones."""
+    from pairfree.evidence.folders import evaluate as score_folder
+    from pairfree.training import report as story
+
+    if clean is None and noisy is None:
+        raise ConfigError(
+            "evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both"
+        )
+    numbers: dict[str, Any] = {}
+    if clean is not None:
+        if data_range is None:
+            raise ConfigError(
+                "--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)"
+            )
+        scores = score_folder(denoised, clean, data_range, low=low)
+        numbers["scores"] = {name: vars(one) for name, one in scores.items()}
+        numbers["scores_statement"] = (
+            f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over colour channels, "
+            "SSIM window Gaussian sigma 1.5"
+        )
+        table = Table("file", "PSNR dB", "SSIM", "NRMSE")
+        for name, one in scores.items():
+            table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
+        mean = [
+            sum(getattr(one, key) for one in scores.values()) / len(scores)
+            for key in ("psnr_db", "ssim", "nrmse")
+        ]
+        table.add_row(f"mean of {len(scores)}", f"{mean[0]:.2f}", f"{mean[1]:.4f}", f"{mean[2]:.4f}")
+        out.print(table)
+        out.print(numbers["scores_statement"])
+    if noisy is not None:
+        evidence = story.folder_evidence(noisy, denoised)
+        numbers["evidence"] = {name: vars(one) for name, one in evidence.items()}
+        for line in story.pooled_reading(evidence):
+            out.print(f"- {line}", markup=False)
+    if json_path is not None:
+        from pairfree.files.atomic import write_text
+
+        write_text(json_path, json.dumps(nulls(numbers), indent=1, allow_nan=False) + "\n", overwrite=True)
+
+
+def verify(
+    before: Annotated[
+        Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)
+    ],
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
+    any_scale: Annotated[
+        bool,
+        typer.Option(
+            "--any-scale",
+            help="State gains, judge the rest: for methods that restore brightness, such as iscl.",
+        ),
+    ] = False,
+) -> None:
+    """Tell what results kept of their inputs and what was lost; exit code 1 when something was."""
+    from dataclasses import asdict
+
+    from pairfree.files import fidelity
+    from pairfree.files.scale import GAINS
+
+    found = fidelity.verify(before, after, any_scale)
+    marks = {True: "kept", False: "LOST", None: "stated"}
+    for name, checks in found.items():
+        table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
+        for one in checks:
+            table.add_row(
+                one.name,
+                escape(one.before),
+                escape(one.after),
+                marks[one.kept],
+                style="red" if one.kept is False else None,
+            )
+        out.print(table)
+    lost = [one.name for checks in found.values() for one in checks if one.kept is False]
+    summary = f"{len(lost)} properties lost" if lost else "nothing lost"
+    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
+    if set(lost) & set(GAINS):
+        out.print(
+            "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only states it.",
+            markup=False,
+        )
+    if json_path is not None:
+        from pairfree.files.atomic import write_text
+
+        write_text(
+            json_path,
+            json.dumps({name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1)
+            + "\n",
+            True,
+        )
+    if lost:
+        raise typer.Exit(1)

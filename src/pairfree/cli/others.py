@@ -1,0 +1,108 @@
+"""``pairfree simulate``, ``info``, ``demo`` and ``bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairfree.cli.options import Device, Inputs, Overwrite, Seed
+from pairfree.cli.terminal import err, out, progress
+from pairfree.errors import ConfigError
+
+
+def simulate(
+    clean: Inputs,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits; HU in DICOM files.",
+            show_default=False,
+        ),
+    ],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    float_: Annotated[
+        bool,
+        typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type."),
+    ] = False,
+) -> None:
+    """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
+    from pairfree.noise.files import simulate_files
+
+    done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=float_)
+    clipped = sum(one.clipped for one in done)
+    out.print(f"{len(done)} files -> {out_dir}", markup=False)
+    if clipped:
+        err.print(
+            f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them", markup=False
+        )
+
+
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False)
+    ],
+) -> None:
+    """Tell what a run, a checkpoint or an image file holds."""
+    from pairfree import inspection as facts
+
+    for name, value in facts.about(path):
+        out.print(f"{name + ':':<16}{value}", markup=False)
+
+
+def demo(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("pairfree-demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 2.0,
+) -> None:
+    """Train on real noisy images that come with pairfree, denoise them, write a report."""
+    from pairfree import demo as demonstration
+
+    with progress("demo") as bar:
+        written = demonstration.run(
+            out_dir,
+            minutes,
+            lambda done, total, stage, loss: bar(done, total, stage),
+            lambda line: out.print(line, markup=False),
+        )
+    for path in written.denoised:
+        out.print(f"denoised: {path}", markup=False)
+    if written.report is not None:
+        out.print(f"report:   {written.report}", markup=False)
+
+
+def bench(
+    name: Annotated[
+        str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="cpu, paper or paper-200k.")] = "cpu",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
+    device: Device = "auto",
+    minutes: Annotated[float | None, typer.Option(help="Another training budget than the preset's.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")
+    ] = None,
+) -> None:
+    """Measure: one experiment a table, cells cached and resumable."""
+    from pairfree.bench import harness, overview
+
+    if name is None:
+        out.print(overview.overview(out_dir), markup=False)
+        return
+    try:
+        chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers and commas, such as 0,1,2") from None
+    with progress(f"bench {name}") as bar:
+        table = harness.run(
+            name, preset=preset, only=only or [], data=data, out=out_dir, device=device, minutes=minutes, seeds=chosen,
+            say=lambda line: err.print(line, markup=False), on_step=lambda done, total, stage, loss: bar(done, total, stage),
+        )  # fmt: skip
+    out.print(table, markup=False)

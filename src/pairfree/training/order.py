@@ -1,0 +1,225 @@
+"""What was asked of a training run: one dataclass, read from a TOML file, from options or from arguments.
+
+A field of ``Order`` is an option of ``pairfree train`` and an argument of ``pairfree.train``; the words beneath it are the help of both. A
+new option is a field here and what it does in the room that does it, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairfree.config import did_you_mean, field_docs, option, parse_bytes, parse_set, read_toml
+from pairfree.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from pairfree.methods.base import Method
+
+    Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked of a training run: nothing is read yet, nothing is checked against the files.
+
+    Every field is an argument of ``pairfree.train``; those with an ``option`` stand on the command line too.
+    """
+
+    noisy: Images | None = option(None, list[str], argument=True)
+    """Noisy files, folders or globs.
+
+    From Python also a list of arrays (H, W) or (C, H, W), or one array (H, W), (N, H, W) or (N, C, H, W).
+    """
+
+    out: str | Path | None = option(None, Path, asked_default=Path("run"))
+    """Run folder to write.
+
+    From Python None keeps the run in memory only.
+    """
+
+    clean: Images | None = option(None, list[Path])
+    """Unpaired clean images of other scenes; one or more, after NOISY."""
+
+    target: Images | None = option(None, Path)
+    """Partner of each noisy file, by name (n2c, n2n, noisy-n2n)."""
+
+    noise_images: Images | None = option(None, Path)
+    """Images of the noise alone (quan, noisy-n2n)."""
+
+    method: str | type[Method] | Method | None = option(None, str)
+    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself). With --clean: iscl, cyclegan,
+    uidnet, gcbd, dncnn-b, and quan (also --noise-images). With --target: n2n, n2c, and noisy-n2n (also --noise-images). Default: that of
+    --init, else iscl with --clean, else iddp.
+
+    From Python also your own Method: an instance, or a class that is called with (channels, device).
+    """
+
+    minutes: float | None = option(None, float)
+    """Budget in minutes. Default: the preset's, 10 with cpu."""
+
+    steps: int | None = option(None, int)
+    """Budget in steps."""
+
+    preset: str = option("cpu", str)
+    """cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long)."""
+
+    init: str | Path | None = option(None, Path)
+    """Run folder to fine-tune from."""
+
+    settings: Mapping[str, Any] | None = option(None, list[str], flag="--set", read=parse_set)
+    """KEY=VALUE, changes one setting of the method; may be repeated.
+
+    From Python a mapping.
+    """
+
+    device: str = option("auto", str)
+    """auto, cpu or cuda."""
+
+    seed: int = option(0, int)
+    """Everything random follows from it. Default 0."""
+
+    nan: str = option("error", str)
+    """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them in results."""
+
+    slices_around: int = option(0, int)
+    """2.5-D: slices of a stack on each side that the network sees with each. Default 0.
+
+    A stack's axis is Z, else T, else one without a name.
+    """
+
+    max_bytes: float | None = option(None, str, flag="--max-memory", read=parse_bytes)
+    """Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set.
+
+    From Python a number of bytes. Arrays stay whole.
+    """
+
+    resume: bool = option(False, bool)
+    """Go on with the run in --out."""
+
+    net: nn.Module | None = None
+    """Your own network, (B, C, H, W) -> same; its ``stride`` is what H and W must be multiples of (1 where it has none)."""
+
+    command: str = ""
+    """What the report names as the command."""
+
+    report: bool = True
+    """Write report.html into ``out`` when training ends."""
+
+    @property
+    def own_parts(self) -> bool:
+        """Whether the method is the caller's own."""
+        return self.method is not None and not isinstance(self.method, str)
+
+    @property
+    def images(self) -> dict[str, Images | None]:
+        """What is read, by the name of its field."""
+        return {name: getattr(self, name) for name in IMAGES}
+
+
+IMAGES = ("noisy", "clean", "target", "noise_images")
+STORED: dict[str, type | tuple[type, ...]] = {
+    "method": str,
+    "preset": str,
+    "seed": int,
+    "minutes": (int, float),
+    "steps": int,
+    **dict.fromkeys(IMAGES, (str, list)),
+    "init": str,
+    "nan": str,
+    "slices_around": int,
+    "max_bytes": (int, float),
+    "settings": dict,
+}
+"""Fields that a TOML file may hold, and their types there."""
+NOTED = ("device", "command", "stage_names", "stage_steps")
+"""Keys of config.toml that say how the run went, not what to do."""
+FIXED = ("method", "preset", "seed", "minutes", "steps", "nan", "slices_around", "max_bytes", "init")
+"""Fields that a resumed run has from its beginning."""
+
+
+def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> Order:
+    """An order from what was given and, beside it, a TOML file.
+
+    What is given wins over the file. A budget that is given takes the place of the file's. Settings are merged; where another method or
+    preset is given, the file's settings are those of something else and left out.
+
+    Parameters
+    ----------
+    given
+        Fields of ``Order`` by name; None means not given.
+    config
+        A run's config.toml, or a file of one's own.
+
+    Raises
+    ------
+    ConfigError
+        For names that are no fields, with a suggestion, and for a file that does not hold what it should.
+    """
+    names = field_docs(Order)
+    unknown = [f"no option {name!r}{did_you_mean(name, names)}" for name in given if name not in names]
+    if unknown:
+        raise ConfigError("train: " + " | ".join(unknown))
+    asked = {name: value for name, value in given.items() if value is not None}
+    stored = {} if config is None else read_order(Path(config))
+    if "minutes" in asked or "steps" in asked:
+        stored = {name: value for name, value in stored.items() if name not in ("minutes", "steps")}
+    settings = dict(asked.get("settings", {}))
+    if not any(
+        name in asked and asked[name] != stored.get(name, asked[name]) for name in ("method", "preset")
+    ):
+        settings = {**stored.get("settings", {}), **settings}
+    return Order(**{**stored, **asked, "settings": settings})
+
+
+def read_order(path: Path) -> dict[str, Any]:
+    """The choices of a TOML file, a run's config.toml or one's own: fields of ``Order``. ConfigError with all its problems.
+
+    A run's budget comes back as it was given: minutes, or the number of steps.
+    """
+    values = read_toml(path)
+    problems = [
+        f"unknown key {key!r}{did_you_mean(key, STORED)}"
+        for key in values
+        if key not in STORED and key not in NOTED
+    ]
+    problems += [
+        f"{key} = {values[key]!r}: wrong type"
+        for key, kind in STORED.items()
+        if key in values and not _is(values[key], kind)
+    ]
+    lengths = values.get("stage_steps", [])
+    if not _is(lengths, list) or not all(_is(length, int) for length in lengths):
+        problems.append("stage_steps: expected whole numbers")
+    if problems:
+        raise ConfigError(f"{path}: " + " | ".join(problems))
+    given = {key: value for key, value in values.items() if key in STORED and value not in ([], "")}
+    if not given.get("minutes"):
+        given.pop("minutes", None)
+        if lengths and "steps" not in given:
+            given["steps"] = sum(lengths)
+    return given
+
+
+def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was given, the fields that a resumed run has from its beginning, as its config.toml spells them."""
+    found = {name: getattr(order, name) for name in FIXED if given.get(name) is not None}
+    if order.own_parts:
+        found.pop("method", None)
+    if "init" in found:
+        found["init"] = str(Path(found["init"]).absolute())
+    return found
+
+
+def changed_settings(before: Any, after: Any, names: Sequence[str]) -> list[tuple[str, Any, Any]]:
+    """(name, value before, value after) of the settings among ``names`` that differ between two configs."""
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in names]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

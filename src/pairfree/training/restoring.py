@@ -1,0 +1,164 @@
+"""What a checkpoint gives back: weights for a method, settings for a run that goes on, a start for another run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pairfree.config import updated
+from pairfree.data.normalize import Normalizer
+from pairfree.engine import checkpoint
+from pairfree.engine.run import RunFolder
+from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.files.listing import is_folder
+from pairfree.methods import METHODS, PRESETS
+from pairfree.methods.base import Method, below
+from pairfree.nets import NETS
+from pairfree.training.order import changed_settings
+
+_say = logging.getLogger("pairfree")
+
+
+def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
+    """The newest whole checkpoint of a run folder; damaged ones are passed over and named."""
+    folder = Path(run)
+    if not is_folder(folder):
+        raise InputError(f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote")
+    last, problems = checkpoint.load_latest(folder / "checkpoints")
+    for line in problems:
+        _say.warning("%s; using that of step %d", line, last.step)
+    return last
+
+
+def load_weights(method: Method, stored: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
+    """Load the numbers of a checkpoint into a method. CheckpointError where they do not fit."""
+    checkpoint.check_fits(stored.tensors, method.weights(), where)
+    try:
+        method.load_tensors(stored.tensors, optimizers)
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"{where}: the checkpoint's tensors do not fit method {method.key}: {reason}"
+        ) from None
+
+
+def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
+    """The config of a run of the method ``key``: options that did not exist when it was trained are at their defaults."""
+    return updated(type(next(iter(PRESETS[key].values())))(), values, where)
+
+
+def stored_settings(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings that repeat a run, with the precision that was found best where it ran."""
+    settings = dataclasses.asdict(stored_config(facts["method"], facts["config"], where))
+    return {**settings, **({"precision": facts["precision"]} if "precision" in settings else {})}
+
+
+def stored_maps(facts: Mapping[str, Any]) -> tuple[Normalizer, Normalizer | None]:
+    """The intensity maps of a checkpoint: of its noisy set, and of its unpaired clean set where there was one."""
+    clean = facts.get("clean_normalizer")
+    return Normalizer(**facts["normalizer"]), Normalizer(**clean) if clean else None
+
+
+def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
+    """Load the weights of another run; optimisers start afresh.
+
+    A network begins as its namesake there, as the average of that where there was one, or, in a method with one network and its
+    copies, as what denoised there. A network that the other run had not (the extractor, after CycleGAN) begins afresh; so does what
+    is measured from the images.
+    """
+    loaded = False
+    for name, net in method.networks.items():
+        if getattr(net, "measured_from_data", False):
+            continue
+        weights = _weights_for(name, net, method, start)
+        if weights is None:
+            continue
+        try:
+            net.load_state_dict(weights, strict=True)
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"--init: its network does not fit this one: {reason}") from None
+        loaded = True
+    if not loaded:
+        raise CheckpointError(
+            f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with"
+        )
+
+
+def _weights_for(
+    name: str, net: nn.Module, method: Method, start: checkpoint.Checkpoint
+) -> dict[str, torch.Tensor] | None:
+    """What the network called ``name`` begins with; None where the other run has nothing for it."""
+    denoiser = f"{start.facts.get('denoiser', 'net')}/"
+    single = "net" in method.networks
+    if name == "net":
+        sources = [denoiser]
+    elif single:
+        sources = [f"{name}/", denoiser]
+    else:
+        sources = [f"{name}_swa/net.", f"{name}_slow/net.", f"{name}/"]
+    candidates = (below(start.tensors, f"net/{source}") for source in sources)
+    weights = next((one for one in candidates if one), None)
+    copy_or_helper = name != "net" and single and not below(start.tensors, f"net/{name}/")
+    if weights is not None and copy_or_helper and not _alike(net, weights):
+        return None
+    return weights
+
+
+def _alike(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether ``weights`` are those of such a network: the same names and shapes."""
+    ours = net.state_dict()
+    return ours.keys() == weights.keys() and all(ours[name].shape == weights[name].shape for name in ours)
+
+
+def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:
+    """CheckpointError where a run was trained with a method or a network that is not given and not ours.
+
+    Code is never read from files.
+    """
+    if method is not None and not isinstance(method, str):
+        return
+    key, network = str(facts["method"]), facts["config"].get("net")
+    if key not in METHODS:
+        raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it as method=")
+    if net is None and isinstance(network, str) and network not in NETS:
+        raise CheckpointError(f"{run}: trained with a network of your own, {network!r}; pass it as net=")
+
+
+def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """ConfigError where a choice beside ``resume`` is not the run's own: a resumed run goes on as it began.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    given
+        Of ``order.FIXED`` those fields that were given.
+    settings
+        Fields of the method's config that were given.
+    """
+    stored = RunFolder(Path(run)).read_config()
+    key = stored["method"]
+    budget = {"steps": sum(stored.get("stage_steps", [])) or None}
+    if key in METHODS and METHODS[key].one_image:
+        budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
+    own = {"nan": "error", "slices_around": 0, "max_bytes": None, **stored, **budget}
+    wrong = []
+    for name, value in given.items():
+        if value != own.get(name):
+            wrong.append(f"--{name.replace('_', '-')} {value} (the run has {own.get(name)})")
+    if settings and key in PRESETS:
+        before = stored_config(key, stored["settings"], str(run))
+        after = updated(before, settings, f"settings of {key}")
+        for name, old, new in changed_settings(before, after, list(settings)):
+            wrong.append(f"--set {name}={new} (the run has {old})")
+    if wrong:
+        raise ConfigError(
+            f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}"
+        )

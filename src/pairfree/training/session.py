@@ -1,0 +1,267 @@
+"""A run's life: begun in its folder or resumed there, trained, and reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pairfree.data import processes
+from pairfree.data.patches import TrainingData
+from pairfree.engine import checkpoint
+from pairfree.engine.memory import enough
+from pairfree.engine.model import Model
+from pairfree.engine.plan import Clock, Plan, plan_steps
+from pairfree.engine.predictor import Predictor
+from pairfree.engine.run import EventLog, RunFolder, environment
+from pairfree.engine.trainer import Loop, OnStep, Stopped
+from pairfree.engine.trainer import train as run_loop
+from pairfree.engine.watch import Watch
+from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
+from pairfree.methods import METHODS
+from pairfree.methods.base import Method
+from pairfree.nets.blocks import parameter_count
+from pairfree.training.job import Job, resolve
+from pairfree.training.order import Order
+from pairfree.training.restoring import check_own_parts, load_weights, stored_maps, stored_settings
+from pairfree.version import __version__
+
+SHOWN_WARNINGS = 20
+TOO_LARGE = (
+    "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), "
+    "or another device"
+)
+MOVES_ON = ("step", "plan", "clock", "watch", "format", "tensors_sha256")
+"""Facts of a checkpoint that are those of its own step."""
+_say = logging.getLogger("pairfree")
+
+
+def train_in_memory(order: Order, on_step: OnStep | None) -> Model:
+    """A run in a folder that is gone afterwards, and of which no message speaks."""
+    with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
+        try:
+            return begin(dataclasses.replace(order, out=folder, report=False), on_step)
+        except Stopped:
+            raise Stopped(
+                "stopped, and nothing is kept: this run had no folder; give out= to keep one"
+            ) from None
+        except DivergedError as error:
+            reason = str(error).split("; last good")[0]
+            raise DivergedError(f"{reason}; try a smaller rate (settings lr)") from None
+
+
+def begin(order: Order, on_step: OnStep | None) -> Model:
+    """Make the run folder, write down what will be done, and do it."""
+    run = RunFolder(Path(str(order.out)))
+    if order.noisy is None:
+        raise ConfigError("no noisy images given")
+    if processes.first():
+        run.check_free()
+    job = resolve(order)
+    _check_processes(job.method)
+    with processes.alone():
+        job.method.prepare(job.data, job.seed)  # before anything is written: a method may refuse the images
+    for line in job.warnings[:SHOWN_WARNINGS]:
+        _say.warning("%s", line)
+    _say.info("%s: %s, on %s", job.method.key, _counted(len(job.noisy.planes), "plane"), job.device)
+    with ExitStack() as held:
+        if processes.first():
+            run.create()
+            held.enter_context(run.locked())
+            run.check_empty()
+            run.rewind(0)
+        clock, plan = _plan(job)
+        if processes.first():
+            counted = clock is None and job.method.trains
+            _write_down(run, job, plan, counted, order.command)
+        loop = Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock)
+        return _finish(loop, job, order.report, on_step)
+
+
+def _plan(job: Job) -> tuple[Clock | None, Plan]:
+    """Minutes as steps, after a short timed trial; steps as they were asked. All processes go by the first one's plan."""
+    clock: Clock | None = None
+    with enough(TOO_LARGE):
+        if job.minutes > 0:
+            clock = Clock.start(job.method, job.data, job.minutes, job.seed)
+    plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
+    plan = Plan.of(processes.shared(plan.as_list()))
+    _say.info("planned: %s", ", ".join(f"{name} {_counted(count, 'step')}" for name, count in plan.stages))
+    return clock, plan
+
+
+def _check_processes(method: Method) -> None:
+    """ConfigError for what several processes cannot train together."""
+    if processes.count() > 1 and (method.one_image or not method.trains):
+        raise ConfigError(
+            f"method {method.key} is not trained by several processes; start it without torchrun"
+        )
+    processes.part_of(method.batch_size)
+
+
+def _write_down(run: RunFolder, job: Job, plan: Plan, counted: bool, command: str) -> None:
+    """What will be done, and where; where ``counted`` is false, minutes settle the steps on the way."""
+    run.write_config(
+        {
+            "method": job.method.key,
+            "preset": job.preset,
+            "seed": job.seed,
+            "device": str(job.device),
+            "minutes": job.minutes,
+            "command": command,
+            **job.inputs,
+            "stage_names": [name for name, _ in plan.stages],
+            "stage_steps": [count for _, count in plan.stages] if counted else [],
+            "settings": job.config,
+        }
+    )
+    run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
+
+
+def _fingerprint(data: TrainingData) -> str:
+    """sha256 of all training pixels in network units: a resumed run must see the same."""
+    digest = hashlib.sha256()
+    for pool in data.pools:
+        digest.update(pool.flat.cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What every checkpoint of a run says of it."""
+    networks = job.method.networks.items()
+    clean = job.clean_normalizer
+    return {
+        "method": job.method.key,
+        "config": job.config,
+        "preset": job.preset,
+        "normalizer": job.normalizer.as_dict(),
+        **({"clean_normalizer": clean.as_dict()} if clean else {}),
+        "channels": job.noisy.channels,
+        "slices_around": job.noisy.reading.slices_around,
+        "seed": job.seed,
+        "denoiser": next((name for name, net in networks if net is job.method.denoiser), "net"),
+        "data_sha256": _fingerprint(job.data),
+        "weights": parameter_count(job.method.denoiser),
+        "precision": getattr(job.method, "precision", "float32"),
+        "versions": {"pairfree": __version__, "torch": torch.__version__},
+    }
+
+
+def resume(order: Order, on_step: OnStep | None) -> Model:
+    """Go on with the run in ``order.out`` from its newest whole checkpoint.
+
+    Everything is read from the run, except arrays, the network and the method of the caller's own. Files may have been moved: where
+    they are given, that their pixels are the same is checked.
+    """
+    run = RunFolder(Path(str(order.out)))
+    stored = run.read_config()
+    with ExitStack() as held:
+        if processes.first():
+            held.enter_context(run.locked())
+        last, problems = checkpoint.load_latest(run.checkpoints)
+        facts = last.facts
+        check_own_parts(facts, run.path, order.method, order.net)
+        job = resolve(_order_again(order, stored, facts, run.path), stored_maps(facts))
+        job = dataclasses.replace(job, config=facts["config"])
+        if _fingerprint(job.data) != facts["data_sha256"]:
+            raise InputError(
+                f"{run.path}: the training images are not those the run began with; restore them, "
+                f"or start a new run with --init {run.path}"
+            )
+        load_weights(job.method, last, run.path)
+        _check_processes(job.method)
+        if processes.shared(last.step) != last.step:
+            raise CheckpointError(
+                f"{run.path}: not every process sees the checkpoint of the first; all need the same folder"
+            )
+        if processes.first():
+            run.rewind(last.step)
+            run.drop_stages_after(last.step)
+            _report_damage(problems, run, last.step)
+            run.note_resumed(last.step, environment(job.device, facts["precision"]))
+        with processes.alone():
+            job.method.prepare(job.data, facts["seed"])
+        return _finish(_loop_again(run, job, last), job, order.report, on_step)
+
+
+def _order_again(order: Order, stored: Mapping[str, Any], facts: Mapping[str, Any], path: Path) -> Order:
+    """The order that a run began with, as its folder and its checkpoint tell it."""
+    images: dict[str, Any] = {}
+    for name, value in order.images.items():
+        images[name] = value if value is not None else stored.get(name) or None
+    trains = order.own_parts or METHODS[facts["method"]].trains
+    return Order(
+        **images,
+        method=order.method if order.own_parts else facts["method"],
+        preset=facts["preset"],
+        steps=sum(steps for _, steps in facts["plan"]) if trains else None,
+        seed=facts["seed"],
+        device=stored.get("device", "auto") if order.device == "auto" else order.device,
+        settings=None if order.own_parts else stored_settings(facts, f"{path}"),
+        net=order.net,
+        nan=str(stored.get("nan", "error")),
+        slices_around=int(stored.get("slices_around", 0)),
+        max_bytes=stored.get("max_bytes"),
+    )
+
+
+def _loop_again(run: RunFolder, job: Job, last: checkpoint.Checkpoint) -> Loop:
+    """The loop where the checkpoint left it."""
+    facts = last.facts
+    kept = {key: value for key, value in facts.items() if key not in MOVES_ON}
+    try:
+        clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
+    except ValueError as error:
+        raise CheckpointError(f"{run.path}: {error}; start a new run with --init {run.path}") from None
+    plan, watch = Plan.of(facts["plan"]), Watch.of(facts.get("watch"))
+    return Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock, watch)
+
+
+def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
+    """Damaged checkpoints that were passed over: said aloud and logged."""
+    if not problems:
+        return
+    log = EventLog(run.events_path)
+    for line in problems:
+        _say.warning("%s; going on from step %d", line, step)
+        log.write({"step": step, "event": "damaged checkpoint", "detail": line})
+    log.close()
+
+
+def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
+    """Train to the end; the model, and its report."""
+    with enough(TOO_LARGE):
+        run_loop(loop, on_step)
+    _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
+    facts = {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list()}
+    if loop.clock:
+        facts["clock"] = loop.clock.as_dict()
+    model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), facts)
+    if report and processes.first():
+        _write_report(loop, job, model)
+    return model
+
+
+def _write_report(loop: Loop, job: Job, model: Model) -> None:
+    """Draw the report: one that cannot be drawn must not cost a trained model."""
+    from pairfree.training.report import write_run_report
+
+    clean_planes = len(job.data.clean) if job.data.clean else 0
+    try:
+        for line in write_run_report(loop.run, model, job.noisy, job.warnings, clean_planes):
+            _say.warning("on the training images: %s See the report before you use this model.", line)
+    except Exception as error:
+        reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
+        words = " ".join(reason.split())
+        _say.warning("no report (%s); the model is trained and saved in %s", words, loop.run.path)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
