@@ -45,7 +45,7 @@ def measure(data: Path, minutes: float, settings: dict[str, Any]) -> dict[str, A
         "settings": settings,
         "minutes": minutes,
         "psnr_db": float(np.mean(scores)),
-        "steps": model.facts["plan"],
+        "steps": model.record.plan.as_list(),
         "weights": weights,
     }
 

@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -39,6 +39,7 @@ from pairfree.data.normalize import Normalizer
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import DEFAULT_CORE_PX, Predictor
+from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder, environment
 from pairfree.engine.trainer import CHECKPOINT_SECONDS, Loop, save, train
 from pairfree.methods import METHODS, PRESETS
@@ -146,8 +147,8 @@ def engine_loop(key: str, position: float, device: torch.device, folder: Path) -
     method.prepare(data, 0)
     run = RunFolder(folder)
     run.create()
-    facts = {"method": key, "config": asdict(method.config), "normalizer": UNITS.as_dict(), "channels": 1}
-    return Loop(method, data, plan_steps(method, PLAN_STEPS), 0, run, facts, done=int(position * PLAN_STEPS))
+    record = replace(Record.untrained(key, UNITS, 1), config=asdict(method.config))
+    return Loop(method, data, plan_steps(method, PLAN_STEPS), 0, run, record, done=int(position * PLAN_STEPS))
 
 
 def engine_slice(loop: Loop, steps: int) -> None:

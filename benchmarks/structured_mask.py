@@ -64,9 +64,7 @@ def measured(data: Path, minutes: float, seed: int) -> dict[str, Any]:
                 report=False,
             )
             denoised = {name: model.denoise(image) for name, image in tested.items()}
-            found[kind][row] = mean_psnr(denoised, test) | {
-                "steps": sum(count for _, count in model.facts["plan"])
-            }
+            found[kind][row] = mean_psnr(denoised, test) | {"steps": model.record.plan.total}
             print(f"{kind}, {row}: {found[kind][row]}", flush=True)
     return {
         "minutes": minutes,

@@ -11,7 +11,6 @@ from torch import nn
 from pairfree.config import with_fields_of
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
-from pairfree.data.normalize import Normalizer
 from pairfree.denoising.files import FileResult, Planned, denoise_files, network_bytes, plan_files
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
@@ -89,25 +88,21 @@ def load(
     check_treatment(nan)
     place = pick_device(device)
     found = load_checkpoint(run)
-    facts = found.facts
-    check_own_parts(facts, run, method, net)
+    record = found.record
+    check_own_parts(record, run, method, net)
     if method is None:
-        key = str(facts["method"])
         try:
-            config = stored_config(key, facts["config"], f"{run}")
-            made = make_method(key, config, int(facts["channels"]), place, net)
+            config = stored_config(record.method, record.config, f"{run}")
+            made = make_method(record.method, config, record.channels, place, net)
         except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
             raise CheckpointError(
                 f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}"
             ) from None
     else:
-        made = make_method(method, None, int(facts["channels"]), place, net)
+        made = make_method(method, None, record.channels, place, net)
     load_weights(made, found, Path(run), optimizers=False)
-    return Model(
-        Predictor(made, Normalizer(**facts["normalizer"]), int(facts["channels"]), max_bytes),
-        facts,
-        masked=nan == "mask",
-    )
+    predictor = Predictor(made, record.normalizer, record.channels, max_bytes)
+    return Model(predictor, record, masked=nan == "mask")
 
 
 def denoise(

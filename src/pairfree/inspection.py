@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -39,7 +38,7 @@ def _run(path: Path) -> list[tuple[str, str]]:
     ]
     last, problems = checkpoint.load_latest(run.checkpoints)
     found += _checkpoint(last)
-    total = sum(count for _, count in last.facts["plan"])
+    total = last.record.plan.total
     found.append(
         (
             "state",
@@ -54,24 +53,31 @@ def _run(path: Path) -> list[tuple[str, str]]:
 
 
 def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
-    facts: dict[str, Any] = found.facts
-    denoiser = (
-        f"net/{facts.get('denoiser', 'net')}/"  # of a checkpoint that does not say how many weights denoise
-    )
-    weights = facts.get("weights") or sum(
-        tensor.numel() for name, tensor in found.tensors.items() if name.startswith(denoiser)
-    )
-    return [
-        ("method", f"{facts['method']} (preset {facts.get('preset')})"),
+    record = found.record
+    lines = [
+        ("method", f"{record.method} (preset {record.preset})"),
         ("step", f"{found.step:,}"),
-        ("stages", ", ".join(f"{name} {count:,}" for name, count in facts["plan"])),
-        ("channels", str(facts["channels"])),
-        *([("slices around each", str(facts["slices_around"]))] if facts.get("slices_around") else []),
-        ("weights", f"{weights:,}"),
-        ("intensity map", "(intensity - {offset:g}) / {scale:g}".format(**facts["normalizer"])),
-        ("seed", str(facts["seed"])),
-        ("settings", ", ".join(f"{key}={value}" for key, value in facts["config"].items())),
+        ("stages", ", ".join(f"{name} {count:,}" for name, count in record.plan.stages)),
+        ("channels", str(record.channels)),
     ]
+    if record.slices_around:
+        lines.append(("slices around each", str(record.slices_around)))
+    normalizer = record.normalizer
+    return [
+        *lines,
+        ("weights", f"{_weights(found):,}"),
+        ("intensity map", f"(intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
+        ("seed", str(record.seed)),
+        ("settings", ", ".join(f"{key}={value}" for key, value in record.config.items())),
+    ]
+
+
+def _weights(found: checkpoint.Checkpoint) -> int:
+    """How many denoise; counted in a checkpoint that does not say."""
+    if found.record.weights:
+        return found.record.weights
+    prefix = f"net/{found.record.denoiser}/"
+    return sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(prefix))
 
 
 def _image(path: Path) -> list[tuple[str, str]]:

@@ -163,7 +163,7 @@ def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
     image = scene(3, dtype=np.uint16)
     first, second, third = (pf.load(tmp_path / name) for name in ("first", "second", "third"))
     np.testing.assert_array_equal(first.denoise(image), second.denoise(image))
-    assert (third.facts["seed"], third.facts["config"]["width"], third.facts["step"]) == (6, 8, 2)
+    assert (third.record.seed, third.record.config["width"], third.record.step) == (6, 8, 2)
 
 
 def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):

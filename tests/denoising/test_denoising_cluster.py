@@ -19,6 +19,7 @@ from pairfree.data.normalize import Normalizer
 from pairfree.denoising import cluster
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
+from pairfree.engine.record import Record
 from pairfree.errors import ConfigError, InputError, PairfreeError
 from pairfree.files import open_image
 from pairfree.files.image import Image
@@ -116,7 +117,10 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
         nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
     )
     nn.init.zeros_(net[1].rho)  # instance statistics alone
-    model = Model(Predictor(small.method("n2v", net=net), Normalizer(0.0, 1.0), 1, core_px=64), {})
+    units = Normalizer(0.0, 1.0)
+    model = Model(
+        Predictor(small.method("n2v", net=net), units, 1, core_px=64), Record.untrained("n2v", units, 1)
+    )
     assert model.predictor.instance_layers
     rng = np.random.default_rng(0)
     image = Image((rng.normal(0, 1, (2, 192, 192)) * [[[1.0]], [[40.0]]]).astype(np.float32), "ZYX")

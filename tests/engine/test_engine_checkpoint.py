@@ -13,6 +13,7 @@ import torch
 
 import pairfree as pf
 from pairfree.engine import checkpoint
+from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, InputError, PairfreeError
 from pairfree.files.formats.table import open_image
@@ -28,14 +29,16 @@ def tensors(value=1.0):
 
 
 def save(folder, step, value=1.0):
-    return checkpoint.save(folder, {**FACTS, "step": step}, tensors(value))
+    return checkpoint.save(folder, record(step), tensors(value))
+
+
+def record(step):
+    return Record.from_facts({**FACTS, "step": step}, "a test")
 
 
 def test_weights_that_share_memory_are_saved(tmp_path):
     weight = torch.ones(4, 3)
-    words = checkpoint.save(
-        tmp_path, {**FACTS, "step": 1}, {"net/net/first": weight, "net/net/second": weight}
-    )
+    words = checkpoint.save(tmp_path, record(1), {"net/net/first": weight, "net/net/second": weight})
     found = checkpoint.load(words).tensors
     assert torch.equal(found["net/net/first"], found["net/net/second"])
 
@@ -61,7 +64,7 @@ def test_round_trip_and_only_the_newest_are_kept(tmp_path):
     ]
     found, problems = checkpoint.load_latest(tmp_path)
     assert (found.step, problems) == (4, [])
-    assert found.facts.items() >= {**FACTS, "step": 4}.items()
+    assert found.record.as_facts().items() >= {**FACTS, "step": 4}.items()
     assert all(torch.equal(tensor, tensors(4.0)[name]) for name, tensor in found.tensors.items())
 
 

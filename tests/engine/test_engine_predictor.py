@@ -13,6 +13,7 @@ from pairfree.data.normalize import Normalizer
 from pairfree.engine import predictor as predictor_module
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor, sample_places
+from pairfree.engine.record import Record
 from pairfree.engine.tiles import core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.image import Image
@@ -72,7 +73,12 @@ def random_weights(net, seed):
 
 
 def model_of(net, channels=1, normalizer=None, **how):
-    return Model(Predictor(Plain(net), normalizer or Normalizer(0.0, 1.0), channels, **how), {})
+    return untrained(Predictor(Plain(net), normalizer or Normalizer(0.0, 1.0), channels, **how))
+
+
+def untrained(predictor):
+    """A model that no run made."""
+    return Model(predictor, Record.untrained(predictor.method.key, predictor.normalizer, predictor.channels))
 
 
 # -- the arithmetic of tiles -------------------------------------------------------------------------------------------
@@ -476,7 +482,7 @@ def test_tiled_equals_whole_with_axes(shape, axes, small):
     random_weights(method.denoiser, 2)
     pixels = np.random.default_rng(0).normal(0.5, 0.2, shape).astype(np.float32)
     whole, tiled = (
-        Model(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core), {}) for core in (4096, 32)
+        untrained(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core)) for core in (4096, 32)
     )
     expected = whole.denoise(pixels, axes)
     assert np.abs(tiled.denoise(pixels, axes) - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -83,7 +83,7 @@ def test_resumed_equals_uninterrupted(method, tmp_path):
 def test_the_stage_boundary_is_where_iddp_was_stopped(tmp_path):
     """The stops of the test above lie on both sides of the boundary, and a stop exactly on it is exact too."""
     whole = uninterrupted("iddp", tmp_path / "whole")
-    boundary = whole.facts["plan"][0][1]
+    boundary = whole.record.plan.stages[0][1]
     assert 1 < boundary < 5
     assert_same(whole, stopped_and_resumed("iddp", tmp_path / "parts", [boundary]))
 
@@ -148,7 +148,7 @@ def test_resume_reads_everything_from_the_run_folder(tmp_path, monkeypatch):
         )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert pf.train(out=tmp_path / "run", resume=True, report=False).facts["step"] == 4
+    assert pf.train(out=tmp_path / "run", resume=True, report=False).record.step == 4
 
 
 def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
@@ -167,7 +167,7 @@ def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
             on_step=stop_after(2),
         )
     done = pf.train(other, out=run, resume=True, report=False)
-    assert done.facts["normalizer"] == pf.load(tmp_path / "first").facts["normalizer"]
+    assert done.record.normalizer == pf.load(tmp_path / "first").record.normalizer
 
 
 def test_resume_refuses_other_images(tmp_path):

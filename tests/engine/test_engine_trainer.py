@@ -171,7 +171,7 @@ def test_minutes_are_roughly_kept(key):
     started = time.perf_counter()
     model = train(key, minutes=0.05)
     assert 0.75 < time.perf_counter() - started < 15
-    assert model.facts["plan"][-1][1] > 3
+    assert model.record.plan.stages[-1][1] > 3
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_training_in_a_thread_works(tmp_path):
     worker = threading.Thread(target=lambda: done.append(train(steps=2, out=tmp_path / "run")))
     worker.start()
     worker.join()
-    assert done[0].facts["step"] == 2
+    assert done[0].record.step == 2
 
 
 def test_a_long_run_logs_a_bounded_number_of_points():
@@ -399,7 +399,7 @@ def test_a_caller_may_stop_a_run_and_let_it_go_on(tmp_path):
     """A step function that returns True: what stands then is what an uninterrupted run passes through."""
     with pytest.raises(trainer.Stopped):
         train(out=tmp_path / "run", steps=6, on_step=lambda done, total, stage, loss: done == 3)
-    assert pf.load(tmp_path / "run").facts["step"] == 3
+    assert pf.load(tmp_path / "run").record.step == 3
     stopped = pf.train(out=tmp_path / "run", noisy=images(), resume=True, report=False)
     whole = train(out=tmp_path / "whole", steps=6)
     image = images(3)[0]

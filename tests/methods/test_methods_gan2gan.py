@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -512,11 +513,9 @@ def test_a_run_from_before_there_was_the_option_loads_and_resumes(tmp_path):
             on_step=lambda done, *_: done == 3,
         )  # fmt: skip
     found, _ = checkpoint.load_latest(tmp_path / "run/checkpoints")
-    facts = {
-        **found.facts,
-        "config": {key: value for key, value in found.facts["config"].items() if key != "stabilise"},
-    }
-    checkpoint.save(tmp_path / "run/checkpoints", facts, found.tensors)
+    config = {key: value for key, value in found.record.config.items() if key != "stabilise"}
+    record = dataclasses.replace(found.record, config=config)
+    checkpoint.save(tmp_path / "run/checkpoints", record, found.tensors)
     assert pf.load(tmp_path / "run").method.config.stabilise is False
     model = pf.train(photons(3.0, 4.0), out=tmp_path / "run", resume=True)
     assert not model.method.stabilised

@@ -64,7 +64,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_never_stopped(name,
 
     begin = {"method": method, "settings": settings, "steps": STEPS, "seed": 3}
     whole = pf.train(**given(method), **begin, out=tmp_path / "whole", report=False)
-    plan = whole.facts["plan"]
+    plan = whole.record.plan.stages
     assert [stage for stage, _ in plan] == stages
     ends = np.cumsum([count for _, count in plan]).tolist()
     stops = sorted({1, *(end - 1 for end in ends), *ends[:-1]})

@@ -114,13 +114,13 @@ def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
     other = [image // 2 for image in images(seed=4)]
     second = pf.train(other, init=tmp_path / "first", settings={**TINY, "lr": 1e-30}, steps=1, report=False)
     assert second.method.key == "nb2nb"
-    assert second.facts["normalizer"] == first.facts["normalizer"]
+    assert second.record.normalizer == first.record.normalizer
     for name, value in first.method.networks["net"].state_dict().items():
         assert torch.allclose(value, second.method.networks["net"].state_dict()[name], rtol=0, atol=1e-25), (
             name
         )
     third = pf.train(other, method="iddp", init=tmp_path / "first", settings=TINY, steps=2, report=False)
-    assert third.facts["config"]["width"] == 4
+    assert third.record.config["width"] == 4
     colour = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24)).astype(np.uint8)
     with pytest.raises(CheckpointError, match="does not fit"):
         pf.train(colour, method="nb2nb", init=tmp_path / "first", settings=TINY, steps=2)
@@ -188,7 +188,7 @@ def test_resume_refuses_other_target_images(tmp_path):
     again = pf.train(
         pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False
     )  # an array is no truth value
-    assert again.facts["step"] == 2
+    assert again.record.step == 2
     with pytest.raises(InputError, match="not those the run began with"):
         pf.train(pairs[0], target=images(seed=2), out=tmp_path / "run", resume=True, report=False)
 

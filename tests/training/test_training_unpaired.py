@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(key, tmp_path):
     again = pf.train(noisy, out=tmp_path / "halved", resume=True, report=False, **given)
     ours, theirs = whole.method.tensors(), again.method.tensors()
     assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in ours)
-    assert whole.facts["clean_normalizer"] == again.facts["clean_normalizer"] != whole.facts["normalizer"]
+    assert whole.record.clean_normalizer == again.record.clean_normalizer != whole.record.normalizer
 
 
 @pytest.mark.parametrize("which", ["clean", "noise_images"])
@@ -187,9 +187,9 @@ def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
         )
     )
     assert job.method.key == "iscl"
-    assert job.normalizer.as_dict() == first.facts["normalizer"]
+    assert job.normalizer == first.record.normalizer
     assert job.clean_normalizer is not None
-    assert job.clean_normalizer.as_dict() == first.facts["clean_normalizer"]
+    assert job.clean_normalizer == first.record.clean_normalizer
 
 
 @pytest.mark.parametrize(

@@ -229,14 +229,14 @@ def measure(
         training = {
             "seconds": seconds,
             "minutes_given": cell.minutes,
-            "steps": model.facts["plan"],
-            "config": model.facts["config"],
+            "steps": model.record.plan.as_list(),
+            "config": model.record.config,
         }
         training["scores_after"] = {
             stage: score_groups(
                 experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test)
             )
-            for stage, _ in model.facts["plan"][:-1]
+            for stage, _ in model.record.plan.stages[:-1]
         }
         if experiment.probes:
             training["scores_on_the_way"] = on_the_way
@@ -312,9 +312,9 @@ def _trained(
     if experiment.probes:
         again, found = True, _probe(experiment, task, folder, device, train, on_step)
     model = train(on_step)
-    clock = model.facts.get("clock")
+    clock = model.record.clock
     if again:
-        return model, None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1), found
+        return model, None if clock is None else round(clock.planned_s + clock.spent_s, 1), found
     return model, round(now() - started, 1), found
 
 
@@ -345,11 +345,11 @@ def _probe(
             if not reached:
                 raise
         model = api.load(folder / "run", device=device)
-        clock = model.facts.get("clock")
+        clock = model.record.clock
         found.append(
             {
-                "step": model.facts["step"],
-                "seconds": None if clock is None else round(clock["planned_s"] + clock["spent_s"], 1),
+                "step": model.record.step,
+                "seconds": None if clock is None else round(clock.planned_s + clock.spent_s, 1),
                 "scores": score_groups(experiment, task.test, _apply(model, task.test)),
             }
         )

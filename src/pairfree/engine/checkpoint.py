@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,46 +21,46 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pairfree.engine.record import REQUIRED, Record, check_types
 from pairfree.errors import CheckpointError
 from pairfree.files.atomic import atomic_path, output_error, write_text
 
 FORMAT = 1
 KEEP = 2
-FIELDS: dict[str, type] = {
-    "method": str, "config": dict, "preset": str, "normalizer": dict, "channels": int, "seed": int, "plan": list, "step": int,
-    "data_sha256": str, "precision": str, "versions": dict, "tensors_sha256": str,
-}  # fmt: skip
-"""What a checkpoint's JSON holds beside ``format`` and ``digest``, and of which type."""
+FILE_FIELDS: dict[str, type] = {"tensors_sha256": str}
+FIELDS: dict[str, type] = {**REQUIRED, **FILE_FIELDS}
+"""What a checkpoint's JSON must hold beside ``format`` and ``digest``, and of which type."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """facts   what the JSON holds; ``step`` is the number of steps done
-    tensors the numbers, on the CPU
-    """
+    """One checkpoint, whole and verified."""
 
-    facts: dict[str, Any]
+    record: Record
+    """What the JSON says of the model."""
     tensors: dict[str, Tensor]
+    """The numbers, on the CPU."""
 
     @property
     def step(self) -> int:
-        return int(self.facts["step"])
+        """Steps done."""
+        return self.record.step
 
 
-def save(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
     """Write one checkpoint atomically and drop all but the newest ``KEEP``. Returns the path of its JSON."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, folder) from None
-    stem = folder / f"step-{int(facts['step']):09d}"
+    stem = folder / f"step-{record.step:09d}"
     blob = safetensors.torch.save(
         {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     )
     numbers, words = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     with atomic_path(numbers, overwrite=True, bytes_needed=len(blob)) as temporary:
         temporary.write_bytes(blob)
-    full = {"format": FORMAT, **facts, "tensors_sha256": hashlib.sha256(blob).hexdigest()}
+    full = {"format": FORMAT, **record.as_facts(), "tensors_sha256": hashlib.sha256(blob).hexdigest()}
     write_text(words, _text({**full, "digest": _digest(full)}), overwrite=True)
     with contextlib.suppress(
         OSError
@@ -87,7 +86,7 @@ def listing(folder: Path) -> list[Path]:
 
 def load(words: Path) -> Checkpoint:
     """Read and verify one checkpoint. CheckpointError names the file and what is wrong."""
-    facts = _read_facts(words)
+    record, expected = _read_words(words)
     numbers = words.with_suffix(".safetensors")
     try:
         blob = numbers.read_bytes()
@@ -96,9 +95,9 @@ def load(words: Path) -> Checkpoint:
             f"{numbers}: cannot be read ({error.strerror or error}); its partner {words.name} is useless without it"
         ) from None
     found = hashlib.sha256(blob).hexdigest()
-    if found != facts["tensors_sha256"]:
+    if found != expected:
         raise CheckpointError(
-            f"{numbers}: damaged: sha256 is {found[:12]}..., expected {facts['tensors_sha256'][:12]}...; use an earlier checkpoint"
+            f"{numbers}: damaged: sha256 is {found[:12]}..., expected {expected[:12]}...; use an earlier checkpoint"
         )
     try:
         tensors = safetensors.torch.load(blob)
@@ -107,7 +106,7 @@ def load(words: Path) -> Checkpoint:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{numbers}: tensor {name!r} holds NaN or Inf; use an earlier checkpoint")
-    return Checkpoint(facts, tensors)
+    return Checkpoint(record, tensors)
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
@@ -124,7 +123,8 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
     )
 
 
-def _read_facts(words: Path) -> dict[str, Any]:
+def _read_words(words: Path) -> tuple[Record, str]:
+    """What the JSON says of the model, and the sha256 of the tensor file."""
     try:
         text = words.read_bytes().decode("utf-8")
         facts = json.loads(text)
@@ -146,47 +146,8 @@ def _read_facts(words: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{words}: damaged: its digest does not match its content; use an earlier checkpoint"
         )
-    _check_fields(facts, words)
-    return facts
-
-
-def _check_fields(facts: Mapping[str, Any], words: Path) -> None:
-    """CheckpointError naming the first field that is missing or of the wrong kind."""
-    for key, kind in FIELDS.items():
-        if key not in facts:
-            raise CheckpointError(f"{words}: field {key!r} is missing")
-        if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            raise CheckpointError(f"{words}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}")
-    for key in ("normalizer", "clean_normalizer"):
-        if key in facts and not _is_map(facts[key]):
-            raise CheckpointError(
-                f"{words}: field {key!r} is {facts[key]!r:.60}, expected a finite offset and a positive scale"
-            )
-    plan = facts["plan"]
-    stages = [
-        stage
-        for stage in plan
-        if isinstance(stage, list) and [type(part) for part in stage] == [str, int] and stage[1] > 0
-    ]
-    if not plan or len(stages) != len(plan):
-        raise CheckpointError(f"{words}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage")
-    if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
-        raise CheckpointError(
-            f"{words}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range"
-        )
-
-
-def _is_map(value: Any) -> bool:
-    known = (
-        isinstance(value, dict)
-        and set(value) == {"offset", "scale"}
-        and all(_number(one) for one in value.values())
-    )
-    return known and value["scale"] > 0
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    check_types(facts, words, FILE_FIELDS)
+    return Record.from_facts(facts, words), facts["tensors_sha256"]
 
 
 def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:

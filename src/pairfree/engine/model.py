@@ -17,6 +17,7 @@ from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis, together
 from pairfree.data.unpaired import window
 from pairfree.engine.predictor import Plane, Predictor, Work
+from pairfree.engine.record import Record
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats.table import to_dtype
 from pairfree.files.image import Image
@@ -40,14 +41,14 @@ class Model:
     """What ``pairfree.train`` and ``pairfree.load`` return.
 
     method     the trained Method
-    facts      what its checkpoint says: config, normaliser, seed, steps, versions
+    record     what its checkpoint says: config, normaliser, seed, steps, versions
     around     slices of a stack on each side that the network sees with each (``data.slices``)
     masked     pixels that are NaN or Inf come back as they were, and the network sees their neighbours' mean; else they are refused
     """
 
-    def __init__(self, predictor: Predictor, facts: dict[str, Any], masked: bool = False) -> None:
-        self.predictor, self.facts, self.masked = predictor, facts, masked
-        self.around = int(facts.get("slices_around", 0))
+    def __init__(self, predictor: Predictor, record: Record, masked: bool = False) -> None:
+        self.predictor, self.record, self.masked = predictor, record, masked
+        self.around = record.slices_around
 
     @property
     def method(self) -> Any:
@@ -68,7 +69,7 @@ class Model:
         predictor = self.predictor
         return {
             "model": self.derivation,
-            "settings": self.facts.get("config", {}),
+            "settings": dict(self.record.config),
             "normalizer": predictor.normalizer.as_dict(),
             "tile_px": predictor.core_px,
             "max_bytes": predictor.max_bytes,
@@ -83,7 +84,7 @@ class Model:
         weights = [value for _, value in sorted(self.method.denoiser.state_dict().items())]
         parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
         if not self.method.trains:
-            parts.append(json.dumps(self.facts.get("config", {}), sort_keys=True).encode())
+            parts.append(json.dumps(dict(self.record.config), sort_keys=True).encode())
         what, digest = (
             "weights" if self.method.trains else "settings",
             hashlib.sha256(b"".join(parts)).hexdigest(),
@@ -314,7 +315,7 @@ class Model:
 
         Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
         """
-        if window(str(self.facts.get("config", {}).get("intensity", ""))) is not None:
+        if window(str(self.record.config.get("intensity", ""))) is not None:
             return []
         sample = image.sample()
         sample = sample[np.isfinite(sample)]

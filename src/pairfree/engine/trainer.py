@@ -8,15 +8,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import Clock, Plan
+from pairfree.engine.record import Record
 from pairfree.engine.run import EventLog, RunFolder, now
 from pairfree.engine.watch import Watch
 from pairfree.errors import DivergedError, PairfreeError
@@ -39,6 +39,7 @@ class Stopped(PairfreeError):
 class Loop:
     """The state of a loop, all of it: what is not here is in the method or a function of the step.
 
+    record  what a checkpoint says of the run, but how far it is
     clock   of a budget in minutes; None where steps are counted
     watch   of signs of a collapse
     """
@@ -48,7 +49,7 @@ class Loop:
     plan: Plan
     seed: int
     run: RunFolder
-    facts: dict[str, Any]
+    record: Record
     done: int = 0
     clock: Clock | None = None
     watch: Watch = field(default_factory=Watch)
@@ -124,12 +125,8 @@ def save(loop: Loop, folder: Path | None = None) -> None:
     processes.agree(loop.method.networks.values())
     if not processes.first():
         return
-    facts = {**loop.facts, "step": loop.done, "plan": loop.plan.as_list()}
-    if loop.clock is not None:
-        facts["clock"] = loop.clock.as_dict()
-    if loop.watch.standing:
-        facts["watch"] = dict(loop.watch.standing)
-    checkpoint.save(folder or loop.run.checkpoints, facts, loop.method.tensors())
+    record = replace(loop.record, step=loop.done, plan=loop.plan, clock=loop.clock, watch=loop.watch)
+    checkpoint.save(folder or loop.run.checkpoints, record, loop.method.tensors())
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from pairfree.methods.parts.one_image import unused, with_budget
 from pairfree.methods.parts.single import SingleConfig
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
-from pairfree.training.restoring import load_checkpoint, start_from, stored_maps
+from pairfree.training.restoring import load_checkpoint, start_from
 
 ARCHITECTURE = (
     *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width"),
@@ -157,7 +157,7 @@ def _chosen_method(order: Order, start: checkpoint.Checkpoint | None) -> Any:
     """The key of one of ours, or the caller's own method."""
     method = order.method
     if method is None and start is not None:
-        return str(start.facts["method"])
+        return start.record.method
     if method is None:
         return DEFAULT_NOISY_ONLY if order.clean is None else DEFAULT_UNPAIRED
     if isinstance(method, type) and METHODS.get(method.key) is method:
@@ -167,7 +167,7 @@ def _chosen_method(order: Order, start: checkpoint.Checkpoint | None) -> Any:
 
 def _check_start(order: Order, start: checkpoint.Checkpoint | None) -> None:
     """A fine-tuned network sees as many slices as it did before."""
-    before = order.slices_around if start is None else start.facts.get("slices_around", 0)
+    before = order.slices_around if start is None else start.record.slices_around
     if before != order.slices_around:
         raise ConfigError(
             f"--init: was trained with {before} slices around each, not {order.slices_around}; "
@@ -203,7 +203,7 @@ def settings_of(
     chosen = choose(method, METHODS, "method")
     base = choose(preset, PRESETS[method], f"preset of {method}")
     if start is not None:
-        before = start.facts["config"]
+        before = start.record.config
         kept = ARCHITECTURE if "critic_width" in before else ARCHITECTURE[:-1]
         shapes = {name: value for name, value in before.items() if name in kept and hasattr(base, name)}
         base = updated(base, shapes, "init")
@@ -227,7 +227,7 @@ def _values_of(config: Any) -> dict[str, Any]:
 def _intensity_maps(sets: ImageSets, config: Any, start: checkpoint.Checkpoint | None) -> Maps:
     """Of the noisy and of the unpaired clean set; a fine-tuned network keeps those it was trained with."""
     if start is not None:
-        return stored_maps(start.facts)
+        return start.record.normalizer, start.record.clean_normalizer
     if sets.clean is None:
         return fit_normalizer(sets.noisy.planes, sets.noisy.dtypes), None
     return fit_unpaired(sets.noisy, sets.clean, getattr(config, "intensity", "auto"))

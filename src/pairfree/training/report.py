@@ -59,9 +59,9 @@ def run_report(
     clean_planes: int = 0,
 ) -> ReportData:
     """The report's data. ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held."""
-    method, facts = model.method, model.facts
+    method = model.method
     environment = {key: str(value) for key, value in run.read_environment().items()} | {
-        "seed": str(facts["seed"])
+        "seed": str(model.record.seed)
     }
     config = run.read_config()
     examples, evidence, levels = _looked_at(model, planes)
@@ -212,19 +212,19 @@ def _noise_samples(model: Model) -> NoiseSamples | None:
 def _summary(
     model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any], clean_planes: int
 ) -> list[tuple[str, str]]:
-    facts, clock = model.facts, model.facts.get("clock")
+    record, clock = model.record, model.record.clock
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
     if model.method.one_image:
-        budget = f"{image_budget(facts['config'])} for each image, spent when it is denoised"
+        budget = f"{image_budget(record.config)} for each image, spent when it is denoised"
     elif not model.method.trains:
         budget = "none, nothing is trained"
     if clock is not None:
-        budget += f", {(clock['planned_s'] + clock['spent_s']) / 60.0:.1f} used"
-    stages = ", ".join(f"{name} {steps:,}" for name, steps in facts["plan"])
+        budget += f", {(clock.planned_s + clock.spent_s) / 60.0:.1f} used"
+    stages = ", ".join(f"{name} {steps:,}" for name, steps in record.plan.stages)
     normalizer = model.predictor.normalizer
     threads = f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"
     return [
-        ("Method", f"{model.method.title} ({model.method.key}, preset {facts['preset']})"),
+        ("Method", f"{model.method.title} ({model.method.key}, preset {record.preset})"),
         ("Budget", budget),
         *([("Steps", stages)] if model.method.trains else []),
         (
@@ -234,8 +234,8 @@ def _summary(
         *([("Clean images of other scenes", _planes(clean_planes))] if clean_planes else []),
         *([("Slices around each", str(model.around))] if model.around else []),
         ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
-        ("Device", f"{environment.get('device', '')}, {threads}, {facts.get('precision', '')} convolutions"),
-        ("Seed", str(facts["seed"])),
+        ("Device", f"{environment.get('device', '')}, {threads}, {record.precision} convolutions"),
+        ("Seed", str(record.seed)),
     ]
 
 
@@ -244,17 +244,17 @@ def _planes(count: int) -> str:
 
 
 def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
-    facts, config, method = model.facts, model.facts.get("config", {}), model.method
+    record, config, method = model.record, model.record.config, model.method
     cited = "; ".join(
         _citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources)
     )
     opening = (
-        f"Images were denoised with pairfree {facts['versions']['pairfree']} using {method.title} [{cited}]"
+        f"Images were denoised with pairfree {record.versions['pairfree']} using {method.title} [{cited}]"
     )
     if method.one_image:
         return (
-            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {facts['preset']}, seed "
-            f"{facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped back; files keep their "
+            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {record.preset}, seed "
+            f"{record.seed}, torch {record.versions['torch']}. Intensities were mapped affinely and mapped back; files keep their "
             "pixel type and metadata."
         )
     if not method.trains:
@@ -268,9 +268,9 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
         if "patch_px" in config
         else ""
     )
-    steps = f"{sum(count for _, count in facts['plan']):,} steps"
-    if len(facts["plan"]) > 1:
-        steps += " (" + ", ".join(f"{name} {count:,}" for name, count in facts["plan"]) + ")"
+    steps = f"{record.plan.total:,} steps"
+    if len(record.plan.stages) > 1:
+        steps += " (" + ", ".join(f"{name} {count:,}" for name, count in record.plan.stages) + ")"
     pairs = method.needs.target
     beside = (
         ""
@@ -282,7 +282,7 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
-        f"preset {facts['preset']}, seed {facts['seed']}, torch {facts['versions']['torch']}. Intensities were mapped affinely and mapped "
+        f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. Intensities were mapped affinely and mapped "
         "back; files keep their pixel type and metadata."
     )
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from pairfree.config import updated
-from pairfree.data.normalize import Normalizer
 from pairfree.engine import checkpoint
+from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import is_folder
@@ -53,16 +53,10 @@ def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
     return updated(type(next(iter(PRESETS[key].values())))(), values, where)
 
 
-def stored_settings(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
+def stored_settings(record: Record, where: str) -> dict[str, Any]:
     """Settings that repeat a run, with the precision that was found best where it ran."""
-    settings = dataclasses.asdict(stored_config(facts["method"], facts["config"], where))
-    return {**settings, **({"precision": facts["precision"]} if "precision" in settings else {})}
-
-
-def stored_maps(facts: Mapping[str, Any]) -> tuple[Normalizer, Normalizer | None]:
-    """The intensity maps of a checkpoint: of its noisy set, and of its unpaired clean set where there was one."""
-    clean = facts.get("clean_normalizer")
-    return Normalizer(**facts["normalizer"]), Normalizer(**clean) if clean else None
+    settings = dataclasses.asdict(stored_config(record.method, record.config, where))
+    return {**settings, **({"precision": record.precision} if "precision" in settings else {})}
 
 
 def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
@@ -87,7 +81,7 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         loaded = True
     if not loaded:
         raise CheckpointError(
-            f"--init: a run of {start.facts['method']} has no network that {method.key} could begin with"
+            f"--init: a run of {start.record.method} has no network that {method.key} could begin with"
         )
 
 
@@ -95,7 +89,7 @@ def _weights_for(
     name: str, net: nn.Module, method: Method, start: checkpoint.Checkpoint
 ) -> dict[str, torch.Tensor] | None:
     """What the network called ``name`` begins with; None where the other run has nothing for it."""
-    denoiser = f"{start.facts.get('denoiser', 'net')}/"
+    denoiser = f"{start.record.denoiser}/"
     single = "net" in method.networks
     if name == "net":
         sources = [denoiser]
@@ -117,14 +111,14 @@ def _alike(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
     return ours.keys() == weights.keys() and all(ours[name].shape == weights[name].shape for name in ours)
 
 
-def check_own_parts(facts: Mapping[str, Any], run: str | Path, method: Any, net: nn.Module | None) -> None:
+def check_own_parts(record: Record, run: str | Path, method: Any, net: nn.Module | None) -> None:
     """CheckpointError where a run was trained with a method or a network that is not given and not ours.
 
     Code is never read from files.
     """
     if method is not None and not isinstance(method, str):
         return
-    key, network = str(facts["method"]), facts["config"].get("net")
+    key, network = record.method, record.config.get("net")
     if key not in METHODS:
         raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it as method=")
     if net is None and isinstance(network, str) and network not in NETS:

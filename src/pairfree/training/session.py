@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
@@ -20,6 +18,7 @@ from pairfree.engine.memory import enough
 from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import Predictor
+from pairfree.engine.record import Record, current_versions
 from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
@@ -30,16 +29,13 @@ from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
 from pairfree.training.job import Job, resolve
 from pairfree.training.order import Order
-from pairfree.training.restoring import check_own_parts, load_weights, stored_maps, stored_settings
-from pairfree.version import __version__
+from pairfree.training.restoring import check_own_parts, load_weights, stored_settings
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = (
     "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), "
     "or another device"
 )
-MOVES_ON = ("step", "plan", "clock", "watch", "format", "tensors_sha256")
-"""Facts of a checkpoint that are those of its own step."""
 _say = logging.getLogger("pairfree")
 
 
@@ -81,7 +77,7 @@ def begin(order: Order, on_step: OnStep | None) -> Model:
         if processes.first():
             counted = clock is None and job.method.trains
             _write_down(run, job, plan, counted, order.command)
-        loop = Loop(job.method, job.data, plan, job.seed, run, _facts(job), clock=clock)
+        loop = Loop(job.method, job.data, plan, job.seed, run, _record(job, plan), clock=clock)
         return _finish(loop, job, order.report, on_step)
 
 
@@ -133,25 +129,26 @@ def _fingerprint(data: TrainingData) -> str:
     return digest.hexdigest()
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _record(job: Job, plan: Plan) -> Record:
     """What every checkpoint of a run says of it."""
     networks = job.method.networks.items()
-    clean = job.clean_normalizer
-    return {
-        "method": job.method.key,
-        "config": job.config,
-        "preset": job.preset,
-        "normalizer": job.normalizer.as_dict(),
-        **({"clean_normalizer": clean.as_dict()} if clean else {}),
-        "channels": job.noisy.channels,
-        "slices_around": job.noisy.reading.slices_around,
-        "seed": job.seed,
-        "denoiser": next((name for name, net in networks if net is job.method.denoiser), "net"),
-        "data_sha256": _fingerprint(job.data),
-        "weights": parameter_count(job.method.denoiser),
-        "precision": getattr(job.method, "precision", "float32"),
-        "versions": {"pairfree": __version__, "torch": torch.__version__},
-    }
+    return Record(
+        method=job.method.key,
+        config=job.config,
+        preset=job.preset,
+        normalizer=job.normalizer,
+        channels=job.noisy.channels,
+        seed=job.seed,
+        plan=plan,
+        step=0,
+        data_sha256=_fingerprint(job.data),
+        precision=getattr(job.method, "precision", "float32"),
+        versions=current_versions(),
+        clean_normalizer=job.clean_normalizer,
+        slices_around=job.noisy.reading.slices_around,
+        denoiser=next((name for name, net in networks if net is job.method.denoiser), "net"),
+        weights=parameter_count(job.method.denoiser),
+    )
 
 
 def resume(order: Order, on_step: OnStep | None) -> Model:
@@ -166,11 +163,12 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         if processes.first():
             held.enter_context(run.locked())
         last, problems = checkpoint.load_latest(run.checkpoints)
-        facts = last.facts
-        check_own_parts(facts, run.path, order.method, order.net)
-        job = resolve(_order_again(order, stored, facts, run.path), stored_maps(facts))
-        job = dataclasses.replace(job, config=facts["config"])
-        if _fingerprint(job.data) != facts["data_sha256"]:
+        record = last.record
+        check_own_parts(record, run.path, order.method, order.net)
+        maps = record.normalizer, record.clean_normalizer
+        job = resolve(_order_again(order, stored, record, run.path), maps)
+        job = dataclasses.replace(job, config=dict(record.config))
+        if _fingerprint(job.data) != record.data_sha256:
             raise InputError(
                 f"{run.path}: the training images are not those the run began with; restore them, "
                 f"or start a new run with --init {run.path}"
@@ -185,26 +183,26 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
             run.rewind(last.step)
             run.drop_stages_after(last.step)
             _report_damage(problems, run, last.step)
-            run.note_resumed(last.step, environment(job.device, facts["precision"]))
+            run.note_resumed(last.step, environment(job.device, record.precision))
         with processes.alone():
-            job.method.prepare(job.data, facts["seed"])
+            job.method.prepare(job.data, record.seed)
         return _finish(_loop_again(run, job, last), job, order.report, on_step)
 
 
-def _order_again(order: Order, stored: Mapping[str, Any], facts: Mapping[str, Any], path: Path) -> Order:
+def _order_again(order: Order, stored: Mapping[str, Any], record: Record, path: Path) -> Order:
     """The order that a run began with, as its folder and its checkpoint tell it."""
     images: dict[str, Any] = {}
     for name, value in order.images.items():
         images[name] = value if value is not None else stored.get(name) or None
-    trains = order.own_parts or METHODS[facts["method"]].trains
+    trains = order.own_parts or METHODS[record.method].trains
     return Order(
         **images,
-        method=order.method if order.own_parts else facts["method"],
-        preset=facts["preset"],
-        steps=sum(steps for _, steps in facts["plan"]) if trains else None,
-        seed=facts["seed"],
+        method=order.method if order.own_parts else record.method,
+        preset=record.preset,
+        steps=record.plan.total if trains else None,
+        seed=record.seed,
         device=stored.get("device", "auto") if order.device == "auto" else order.device,
-        settings=None if order.own_parts else stored_settings(facts, f"{path}"),
+        settings=None if order.own_parts else stored_settings(record, f"{path}"),
         net=order.net,
         nan=str(stored.get("nan", "error")),
         slices_around=int(stored.get("slices_around", 0)),
@@ -214,14 +212,9 @@ def _order_again(order: Order, stored: Mapping[str, Any], facts: Mapping[str, An
 
 def _loop_again(run: RunFolder, job: Job, last: checkpoint.Checkpoint) -> Loop:
     """The loop where the checkpoint left it."""
-    facts = last.facts
-    kept = {key: value for key, value in facts.items() if key not in MOVES_ON}
-    try:
-        clock = Clock.from_dict(facts["clock"]) if "clock" in facts else None
-    except ValueError as error:
-        raise CheckpointError(f"{run.path}: {error}; start a new run with --init {run.path}") from None
-    plan, watch = Plan.of(facts["plan"]), Watch.of(facts.get("watch"))
-    return Loop(job.method, job.data, plan, facts["seed"], run, kept, last.step, clock, watch)
+    record = last.record
+    watch = record.watch or Watch()
+    return Loop(job.method, job.data, record.plan, record.seed, run, record, record.step, record.clock, watch)
 
 
 def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
@@ -240,10 +233,8 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
     with enough(TOO_LARGE):
         run_loop(loop, on_step)
     _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
-    facts = {**loop.facts, "step": loop.plan.total, "plan": loop.plan.as_list()}
-    if loop.clock:
-        facts["clock"] = loop.clock.as_dict()
-    model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), facts)
+    record = dataclasses.replace(loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock)
+    model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), record)
     if report and processes.first():
         _write_report(loop, job, model)
     return model

@@ -24,6 +24,7 @@ from numcodecs import Blosc
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
+from pairfree.engine.record import Record
 from pairfree.errors import InputError, OutputError
 from pairfree.files import differences, find_images, open_image, save_image
 from pairfree.files.fidelity import compare
@@ -399,7 +400,8 @@ def model_of(small) -> Model:
     method = small.method("n2v")
     for parameter in method.net.parameters():
         parameter.data.normal_(0.0, 0.1)
-    return Model(Predictor(method, Normalizer(0.0, 4000.0), 1, core_px=64), {})
+    normalizer = Normalizer(0.0, 4000.0)
+    return Model(Predictor(method, normalizer, 1, core_px=64), Record.untrained("n2v", normalizer, 1))
 
 
 @pytest.mark.parametrize("chunks", [(8, 32, 32), (1, 32, 32), (1, 256, 256), (4, 300, 64)])
