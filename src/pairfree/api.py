@@ -62,7 +62,7 @@ def train(
     order = place_order(given, config)
     if order.resume:
         if order.out is None:
-            raise ConfigError("resume needs the run folder: give out")
+            raise ConfigError("`resume` needs the run folder: give `out`")
         check_unchanged(order.out, fixed_fields(order, given), order.settings or {})
         return session.resume(order, on_step)
     if order.out is None:

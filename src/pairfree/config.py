@@ -45,6 +45,12 @@ class Option:
     asked_default: Any = None
     """What the command line takes where nothing was said; None leaves the field's default."""
 
+    toml: tuple[type, ...] = ()
+    """Its types in a TOML file; () where it does not stand in one."""
+
+    fixed: bool = False
+    """Whether what has begun cannot be gone on with under another value."""
+
 
 def option(
     default: Any,
@@ -54,10 +60,18 @@ def option(
     argument: bool = False,
     read: Callable[[Any], Any] | None = None,
     asked_default: Any = None,
+    toml: tuple[type, ...] = (),
+    fixed: bool = False,
 ) -> Any:
     """A field of a dataclass that stands on the command line; see ``Option``."""
-    said = Option(kind, flag, argument, read, asked_default)
+    said = Option(kind, flag, argument, read, asked_default, toml, fixed)
     return dataclasses.field(default=default, metadata={OPTION: said})
+
+
+@cache
+def options_of(owner: type) -> dict[str, Option]:
+    """How the fields of a dataclass are said on the command line, those that are, in order."""
+    return {one.name: one.metadata[OPTION] for one in dataclasses.fields(owner) if OPTION in one.metadata}
 
 
 @cache

@@ -290,7 +290,7 @@ def test_progress_is_silent_when_not_a_terminal(pairfree):
         (["--seed=4"], "--seed 4 (the run has 0)"),
         (["--steps=9", "--set=width=8"], "--steps 9 (the run has 2), --set width=8 (the run has 4)"),
         (["--minutes=3"], "--minutes 3"),
-        (["--max-memory=4GB"], "--max-bytes 4000000000.0 (the run has None)"),
+        (["--max-memory=4GB"], "--max-memory 4000000000.0 (the run has None)"),
         (["--dry-run"], "exclude each other"),
     ],
 )

@@ -11,8 +11,8 @@ import typer
 
 import pairfree as pf
 from pairfree.cli.main import app
-from pairfree.cli.options import EVERYWHERE, declared_options
-from pairfree.config import OPTION, field_docs, to_toml
+from pairfree.cli.options import EVERYWHERE, spell_flags
+from pairfree.config import OPTION, field_docs, options_of, to_toml
 from pairfree.errors import ConfigError
 from pairfree.methods import METHODS
 from pairfree.training.order import FIXED, IMAGES, NOTED, STORED, Order, place_order, read_order
@@ -40,13 +40,13 @@ def test_python_and_the_command_line_have_the_same_options():
     python = set(inspect.signature(pf.train).parameters)
     said = {one.name for one in command("train").params} - {"help"}
     assert said - set(COMMAND_LINE_ONLY) == python - PYTHON_ONLY
-    assert set(declared_options(Order)) <= said
+    assert set(options_of(Order)) <= said
 
 
 def test_flags_are_the_names_of_the_fields_unless_the_field_says_otherwise():
     other = {"settings": "--set", "max_bytes": "--max-memory"}
     for one in command("train").params:
-        if one.name in declared_options(Order) and one.param_type_name == "option":
+        if one.name in options_of(Order) and one.param_type_name == "option":
             assert one.opts == [other.get(one.name, "--" + one.name.replace("_", "-"))]
 
 
@@ -55,8 +55,10 @@ def test_every_field_says_what_it_is_in_help_and_in_the_docstring_of_train():
         assert len(words) > 10, name
         assert words.splitlines()[0] in pf.train.__doc__
     help_of = {one.name: one.help for one in command("train").params}
-    for name in declared_options(Order):
-        assert help_of[name] == " ".join(field_docs(Order)[name].split("\n\n")[0].split())
+    for name in options_of(Order):
+        words = " ".join(field_docs(Order)[name].split("\n\n")[0].split())
+        assert help_of[name] == spell_flags(words)
+        assert "`" not in help_of[name]
 
 
 def test_every_method_stands_in_the_help_of_method():
@@ -138,9 +140,9 @@ def test_resuming_refuses_another_choice_from_python_too(tmp_path):
     given = {"method": "n2v", "steps": 2, "settings": settings, "out": tmp_path / "run", "report": False}
     pf.train(images, **given)
     pf.train(images, **given, resume=True)
-    with pytest.raises(ConfigError, match=r"--seed 3 \(the run has 0\)"):
+    with pytest.raises(ConfigError, match=r"`seed` 3 \(the run has 0\)"):
         pf.train(images, **given, resume=True, seed=3)
-    with pytest.raises(ConfigError, match=r"--set width=8 \(the run has 4\)"):
+    with pytest.raises(ConfigError, match=r"`settings` width=8 \(the run has 4\)"):
         pf.train(images, **{**given, "settings": {"width": 8}}, resume=True)
 
 

@@ -106,9 +106,9 @@ def test_resume_refuses_other_images(which, tmp_path):
         ("iscl", {}, "needs an unpaired clean set of other scenes"),
         ("quan", {"clean": scenes(2, 1)}, "images of the noise alone"),
         ("quan", {"noise_images": scenes(2, 5)}, "needs an unpaired clean set"),
-        ("iddp", {"clean": scenes(2, 1)}, "no use of --clean; leave it out, or use --method iscl"),
-        ("iscl", {"clean": scenes(2, 1), "noise_images": scenes(2, 5)}, "no use of --noise-images.*quan"),
-        ("iscl", {"clean": scenes(2, 1), "target": scenes(2, 5)}, "no use of --target"),
+        ("iddp", {"clean": scenes(2, 1)}, "no use of `clean`; leave it out, or use `method` iscl"),
+        ("iscl", {"clean": scenes(2, 1), "noise_images": scenes(2, 5)}, "no use of `noise_images`.*quan"),
+        ("iscl", {"clean": scenes(2, 1), "target": scenes(2, 5)}, "no use of `target`"),
     ],
 )
 def test_sets_that_do_not_go_with_the_method_are_refused(method, given, says):
@@ -122,7 +122,7 @@ def test_scenes_in_both_sets_are_refused():
     noisy = [*scenes(2, 0, 20), (clean[2] + rng.normal(0, 20, clean[2].shape)).astype(np.float32)]
     with pytest.raises(
         InputError,
-        match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*n2c --target",
+        match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*`method` n2c and `target`",
     ):
         resolve(Order(noisy, clean=clean, steps=2, settings=TINY))
 

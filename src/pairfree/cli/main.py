@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pairfree.cli import denoise, judge, others, train
-from pairfree.cli.options import verb
+from pairfree.cli.options import spell_flags, verb
 from pairfree.cli.terminal import TrainCommand, err, out
 from pairfree.errors import PairfreeError
 from pairfree.version import __version__
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    err.print("pairfree: " + " ".join(message.split()), style="red", markup=False)
+    err.print("pairfree: " + " ".join(spell_flags(message).split()), style="red", markup=False)
     sys.exit(code)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.models import OptionInfo
 
 from pairfree.cli.terminal import err
-from pairfree.config import OPTION, Option, field_docs
+from pairfree.config import Option, field_docs, options_of
 from pairfree.errors import ConfigError, OutputError
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
@@ -54,7 +55,7 @@ def ordered(declared: type) -> Callable[[Callable[..., None]], Callable[..., Non
     """A verb whose first argument is a mapping of what was given of the fields of ``declared``."""
 
     def with_fields(work: Callable[..., None]) -> Callable[..., None]:
-        options = declared_options(declared)
+        options = options_of(declared)
 
         @functools.wraps(work)
         def with_given(**said: Any) -> None:
@@ -68,16 +69,12 @@ def ordered(declared: type) -> Callable[[Callable[..., None]], Callable[..., Non
     return with_fields
 
 
-def declared_options(declared: type) -> dict[str, Option]:
-    """How the fields of a dataclass are said on the command line, those that are."""
-    fields = dataclasses.fields(declared)
-    return {field.name: field.metadata[OPTION] for field in fields if OPTION in field.metadata}
-
-
 def as_parameter(declared: type, name: str) -> inspect.Parameter:
     """A field as a parameter that the command line understands; what is not said is None, or False of a flag."""
-    asked = declared_options(declared)[name]
+    asked = options_of(declared)[name]
     words = " ".join(field_docs(declared)[name].split("\n\n")[0].split())
+    flags = {other: flag_of(other, one) for other, one in options_of(declared).items()}
+    words = re.sub("`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), words)
     kind, default = asked.kind, asked.asked_default
     if kind is bool:
         default = False
@@ -86,10 +83,36 @@ def as_parameter(declared: type, name: str) -> inspect.Parameter:
     if asked.argument:
         said: Any = typer.Argument(help=words, metavar=f"{name.upper()}...", show_default=False)
     else:
-        said = typer.Option(asked.flag or f"--{name.replace('_', '-')}", help=words)
+        said = typer.Option(flag_of(name, asked), help=words)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, said]
     )
+
+
+def flag_of(name: str, asked: Option) -> str:
+    """What a field is called on the command line."""
+    return asked.flag or f"--{name.replace('_', '-')}"
+
+
+FLAGS: dict[str, str] = {}
+"""What the options of all verbs are called on the command line, by their names in Python; filled as verbs are declared."""
+OTHER_NAMES = {"out_dir": "out", "json_path": "json"}
+"""Parameters of verbs that Python calls something else."""
+
+
+def note_flags(parameters: Sequence[inspect.Parameter]) -> None:
+    """Remember what a verb's options are called."""
+    for one in parameters:
+        said = one.annotation.__metadata__[0]
+        if isinstance(said, OptionInfo):
+            declared = [word for word in (said.default, *(said.param_decls or ())) if isinstance(word, str)]
+            name = OTHER_NAMES.get(one.name, one.name.rstrip("_"))
+            FLAGS.setdefault(name, declared[0] if declared else f"--{one.name.replace('_', '-')}")
+
+
+def spell_flags(message: str) -> str:
+    """A message of the library, which names options as Python does, `max_bytes`, in words of the command line: --max-memory."""
+    return re.sub("`([a-z_]+)`", lambda name: FLAGS.get(name[1], name[0]), message)
 
 
 def read_option(asked: Option, value: Any) -> Any:
@@ -104,7 +127,7 @@ class Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        err.print(f"{mark}{record.getMessage()}", markup=False)
+        err.print(f"{mark}{spell_flags(record.getMessage())}", markup=False)
 
 
 def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
@@ -138,6 +161,7 @@ def _parameters(work: Callable[..., None]) -> list[inspect.Parameter]:
 
 def _set_signature(work: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
     """What typer reads of a function."""
+    note_flags(parameters)
     work.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     work.__annotations__ = {one.name: one.annotation for one in parameters}
     del work.__wrapped__  # type: ignore[attr-defined]

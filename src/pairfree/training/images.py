@@ -152,7 +152,7 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
         more = f", and {len(shared) - 1} more such pairs" if len(shared) > 1 else ""
         raise InputError(
             f"{second}: shows the same scene as {first} (correlation {alike:.2f}{more}); an unpaired method must "
-            "not see both: leave one of them out, or train on pairs with --method n2c --target"
+            "not see both: leave one of them out, or train on pairs with `method` n2c and `target`"
         )
     of_noisy, of_clean = noise_level(noisy), noise_level(clean)
     if of_noisy is None or of_clean is None or of_clean <= of_noisy:

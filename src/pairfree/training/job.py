@@ -78,7 +78,7 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"device {name!r}: must be auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build of torch"
+            "device cuda: this torch sees no CUDA device; use `device` cpu, or install a CUDA build of torch"
         )
     return torch.device(name)
 
@@ -170,8 +170,8 @@ def _check_start(order: Order, start: checkpoint.Checkpoint | None) -> None:
     before = order.slices_around if start is None else start.record.slices_around
     if before != order.slices_around:
         raise ConfigError(
-            f"--init: was trained with {before} slices around each, not {order.slices_around}; "
-            f"give --slices-around {before}"
+            f"`init`: was trained with {before} slices around each, not {order.slices_around}; "
+            f"give `slices_around` {before}"
         )
 
 
@@ -185,7 +185,7 @@ def _budget(made: Method, values: Mapping[str, Any], order: Order) -> tuple[floa
     budget = float(minutes or 0), int(steps or 0)
     if not (0 < budget[0] < math.inf or budget[1] > 0):
         raise ConfigError(
-            f"a budget of {steps if minutes is None else minutes} is no budget: give --minutes or --steps above 0"
+            f"a budget of {steps if minutes is None else minutes} is no budget: give `minutes` or `steps` above 0"
         )
     if budget[0] <= 0:
         plan_steps(made, budget[1])  # refuses fewer steps than stages
@@ -257,13 +257,15 @@ def _check_needs(method: Any, needs: Needs, order: Order) -> None:
     if (needs.clean and not clean) or (needs.noise and not noise):
         raise ConfigError(f"method {key} needs {needs.value}")
     remedies = [
-        ("--target", target and not needs.target, "--method n2c or n2n"),
-        ("--clean", clean and not needs.clean, f"--method {DEFAULT_UNPAIRED}"),
-        ("--noise-images", noise and not needs.noise, "--method quan or noisy-n2n"),
+        ("target", target and not needs.target, "n2c or n2n"),
+        ("clean", clean and not needs.clean, DEFAULT_UNPAIRED),
+        ("noise_images", noise and not needs.noise, "quan or noisy-n2n"),
     ]
-    for flag, useless, remedy in remedies:
+    for name, useless, others in remedies:
         if useless:
-            raise ConfigError(f"method {key} makes no use of {flag}; leave it out, or use {remedy}")
+            raise ConfigError(
+                f"method {key} makes no use of `{name}`; leave it out, or use `method` {others}"
+            )
 
 
 def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int) -> PatchPool:

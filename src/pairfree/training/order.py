@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairfree.config import did_you_mean, field_docs, option, parse_bytes, parse_set, read_toml
+from pairfree.config import did_you_mean, field_docs, option, options_of, parse_bytes, parse_set, read_toml
 from pairfree.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 class Order:
     """What was asked of a training run: nothing is read yet, nothing is checked against the files.
 
-    Every field is an argument of ``pairfree.train``; those with an ``option`` stand on the command line too.
+    Every field is an argument of ``pairfree.train``; those with an ``option`` stand on the command line too. Words between single
+    backticks are names of fields, which the command line spells as its flags.
     """
 
-    noisy: Images | None = option(None, list[str], argument=True)
+    noisy: Images | None = option(None, list[str], argument=True, toml=(str, list))
     """Noisy files, folders or globs.
 
     From Python also a list of arrays (H, W) or (C, H, W), or one array (H, W), (N, H, W) or (N, C, H, W).
@@ -42,36 +43,36 @@ class Order:
     From Python None keeps the run in memory only.
     """
 
-    clean: Images | None = option(None, list[Path])
+    clean: Images | None = option(None, list[Path], toml=(str, list))
     """Unpaired clean images of other scenes; one or more, after NOISY."""
 
-    target: Images | None = option(None, Path)
+    target: Images | None = option(None, Path, toml=(str, list))
     """Partner of each noisy file, by name (n2c, n2n, noisy-n2n)."""
 
-    noise_images: Images | None = option(None, Path)
+    noise_images: Images | None = option(None, Path, toml=(str, list))
     """Images of the noise alone (quan, noisy-n2n)."""
 
-    method: str | type[Method] | Method | None = option(None, str)
-    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself). With --clean: iscl, cyclegan,
-    uidnet, gcbd, dncnn-b, and quan (also --noise-images). With --target: n2n, n2c, and noisy-n2n (also --noise-images). Default: that of
-    --init, else iscl with --clean, else iddp.
+    method: str | type[Method] | Method | None = option(None, str, toml=(str,), fixed=True)
+    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself). With `clean`:
+    iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n, n2c, and noisy-n2n
+    (also `noise_images`). Default: that of `init`, else iscl with `clean`, else iddp.
 
     From Python also your own Method: an instance, or a class that is called with (channels, device).
     """
 
-    minutes: float | None = option(None, float)
+    minutes: float | None = option(None, float, toml=(int, float), fixed=True)
     """Budget in minutes. Default: the preset's, 10 with cpu."""
 
-    steps: int | None = option(None, int)
+    steps: int | None = option(None, int, toml=(int,), fixed=True)
     """Budget in steps."""
 
-    preset: str = option("cpu", str)
+    preset: str = option("cpu", str, toml=(str,), fixed=True)
     """cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long)."""
 
-    init: str | Path | None = option(None, Path)
+    init: str | Path | None = option(None, Path, toml=(str,), fixed=True)
     """Run folder to fine-tune from."""
 
-    settings: Mapping[str, Any] | None = option(None, list[str], flag="--set", read=parse_set)
+    settings: Mapping[str, Any] | None = option(None, list[str], flag="--set", read=parse_set, toml=(dict,))
     """KEY=VALUE, changes one setting of the method; may be repeated.
 
     From Python a mapping.
@@ -80,29 +81,33 @@ class Order:
     device: str = option("auto", str)
     """auto, cpu or cuda."""
 
-    seed: int = option(0, int)
+    seed: int = option(0, int, toml=(int,), fixed=True)
     """Everything random follows from it. Default 0."""
 
-    nan: str = option("error", str)
-    """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them in results."""
+    nan: str = option("error", str, toml=(str,), fixed=True)
+    """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them
+    in results."""
 
-    slices_around: int = option(0, int)
+    slices_around: int = option(0, int, toml=(int,), fixed=True)
     """2.5-D: slices of a stack on each side that the network sees with each. Default 0.
 
     A stack's axis is Z, else T, else one without a name.
     """
 
-    max_bytes: float | None = option(None, str, flag="--max-memory", read=parse_bytes)
+    max_bytes: float | None = option(
+        None, str, flag="--max-memory", read=parse_bytes, toml=(int, float), fixed=True
+    )
     """Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set.
 
     From Python a number of bytes. Arrays stay whole.
     """
 
     resume: bool = option(False, bool)
-    """Go on with the run in --out."""
+    """Go on with the run in `out`."""
 
     net: nn.Module | None = None
-    """Your own network, (B, C, H, W) -> same; its ``stride`` is what H and W must be multiples of (1 where it has none)."""
+    """Your own network, (B, C, H, W) -> same; its ``stride`` is what H and W must be multiples of (1 where it has
+    none)."""
 
     command: str = ""
     """What the report names as the command."""
@@ -122,23 +127,11 @@ class Order:
 
 
 IMAGES = ("noisy", "clean", "target", "noise_images")
-STORED: dict[str, type | tuple[type, ...]] = {
-    "method": str,
-    "preset": str,
-    "seed": int,
-    "minutes": (int, float),
-    "steps": int,
-    **dict.fromkeys(IMAGES, (str, list)),
-    "init": str,
-    "nan": str,
-    "slices_around": int,
-    "max_bytes": (int, float),
-    "settings": dict,
-}
+STORED = {name: one.toml for name, one in options_of(Order).items() if one.toml}
 """Fields that a TOML file may hold, and their types there."""
 NOTED = ("device", "command", "stage_names", "stage_steps")
 """Keys of config.toml that say how the run went, not what to do."""
-FIXED = ("method", "preset", "seed", "minutes", "steps", "nan", "slices_around", "max_bytes", "init")
+FIXED = tuple(name for name, one in options_of(Order).items() if one.fixed)
 """Fields that a resumed run has from its beginning."""
 
 

@@ -77,11 +77,11 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
             net.load_state_dict(weights, strict=True)
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"--init: its network does not fit this one: {reason}") from None
+            raise CheckpointError(f"`init`: its network does not fit this one: {reason}") from None
         loaded = True
     if not loaded:
         raise CheckpointError(
-            f"--init: a run of {start.record.method} has no network that {method.key} could begin with"
+            f"`init`: a run of {start.record.method} has no network that {method.key} could begin with"
         )
 
 
@@ -146,13 +146,13 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
     wrong = []
     for name, value in given.items():
         if value != own.get(name):
-            wrong.append(f"--{name.replace('_', '-')} {value} (the run has {own.get(name)})")
+            wrong.append(f"`{name}` {value} (the run has {own.get(name)})")
     if settings and key in PRESETS:
         before = stored_config(key, stored["settings"], str(run))
         after = updated(before, settings, f"settings of {key}")
         for name, old, new in changed_settings(before, after, list(settings)):
-            wrong.append(f"--set {name}={new} (the run has {old})")
+            wrong.append(f"`settings` {name}={new} (the run has {old})")
     if wrong:
         raise ConfigError(
-            f"{run}: cannot be changed by --resume: {', '.join(wrong)}; leave it out, or start anew with --init {run}"
+            f"{run}: cannot be changed by `resume`: {', '.join(wrong)}; leave it out, or start anew with `init` {run}"
         )

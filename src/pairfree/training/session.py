@@ -33,7 +33,7 @@ from pairfree.training.restoring import check_own_parts, load_weights, stored_se
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = (
-    "a training step does not fit; give a smaller batch_size, patch_px or width (--set batch_size=4), "
+    "a training step does not fit; give a smaller batch_size, patch_px or width (`settings` batch_size=4), "
     "or another device"
 )
 _say = logging.getLogger("pairfree")
@@ -46,11 +46,11 @@ def train_in_memory(order: Order, on_step: OnStep | None) -> Model:
             return begin(dataclasses.replace(order, out=folder, report=False), on_step)
         except Stopped:
             raise Stopped(
-                "stopped, and nothing is kept: this run had no folder; give out= to keep one"
+                "stopped, and nothing is kept: this run had no folder; give `out` to keep one"
             ) from None
         except DivergedError as error:
             reason = str(error).split("; last good")[0]
-            raise DivergedError(f"{reason}; try a smaller rate (settings lr)") from None
+            raise DivergedError(f"{reason}; try a smaller rate (`settings` lr)") from None
 
 
 def begin(order: Order, on_step: OnStep | None) -> Model:
@@ -171,7 +171,7 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         if _fingerprint(job.data) != record.data_sha256:
             raise InputError(
                 f"{run.path}: the training images are not those the run began with; restore them, "
-                f"or start a new run with --init {run.path}"
+                f"or start a new run with `init` {run.path}"
             )
         load_weights(job.method, last, run.path)
         _check_processes(job.method)
