@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairfree.config import choose, did_you_mean, parse_set, read_toml, to_toml, updated
+from pairfree.config import (
+    architecture,
+    architecture_settings,
+    choose,
+    did_you_mean,
+    parse_set,
+    read_toml,
+    to_toml,
+    updated,
+)
 from pairfree.errors import ConfigError
 
 
@@ -144,3 +153,23 @@ def test_a_broken_file_is_named(tmp_path: Path, content):
         read_toml(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match="no such config file"):
         read_toml(tmp_path / "missing.toml")
+
+
+@dataclass(frozen=True)
+class Shaped:
+    width: int = architecture(32)
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class ShapedMore(Shaped):
+    width: int = 16
+    depth: int = architecture(3)
+
+
+def test_what_shapes_a_network_is_marked_where_it_is_declared():
+    """A class that only changes a default keeps the mark."""
+    assert architecture_settings(Shaped) == {"width"}
+    assert architecture_settings(ShapedMore) == {"width", "depth"}
+    assert (Shaped().width, ShapedMore().width, ShapedMore(width=8).width) == (32, 16, 8)
+    assert architecture_settings(Settings) == frozenset()

@@ -148,6 +148,28 @@ def choose(name: str, table: Mapping[str, T], what: str) -> T:
     return table[name]
 
 
+ARCHITECTURE = "architecture"
+"""Key of a field's metadata: whether the setting shapes a network."""
+
+
+def architecture(default: T) -> T:
+    """A field of a method's config that shapes a network: a fine-tuned run takes it from the run it starts from."""
+    field: T = dataclasses.field(default=default, metadata={ARCHITECTURE: True})
+    return field
+
+
+def architecture_settings(config_type: type) -> frozenset[str]:
+    """Names of the settings that shape a method's networks: those that are declared with ``architecture``.
+
+    A class that only gives such a setting another default leaves the mark where it is.
+    """
+    marked = set()
+    for declared in config_type.__mro__:
+        fields = vars(declared).get("__dataclass_fields__", {})
+        marked |= {name for name, field in fields.items() if ARCHITECTURE in field.metadata}
+    return frozenset(marked)
+
+
 def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
     """A copy of the dataclass ``base`` with ``changes``: unknown keys and wrong types are refused, all in one message."""
     fields = typing.get_type_hints(type(base))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, autocast, optimizer_of
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, autocast, make_optimizer
 from pairfree.nets.blocks import placed
 from pairfree.nets.cvf_sid import NoiseParts
 
@@ -195,7 +195,7 @@ class CVFSID(SingleNetwork):
         self.networks["noise"] = self.noise
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"net": optimizer_of(self.config, nn.ModuleList([self.net, self.noise]))}
+        return {"net": make_optimizer(self.config, nn.ModuleList([self.net, self.noise]))}
 
     def apart(self, x: Tensor) -> Parts:
         """(B, C, H, W) network units -> c, d and i."""

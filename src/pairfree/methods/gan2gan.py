@@ -28,7 +28,7 @@ from pairfree.methods.parts.imitation import (
     wasserstein_loss,
 )
 from pairfree.methods.parts.rounds import Rounds, g2g_loss
-from pairfree.methods.parts.single import run
+from pairfree.methods.parts.single import run_network
 from pairfree.methods.parts.unpaired import constant
 from pairfree.nets.blocks import placed, total_stride
 from pairfree.nets.dncnn import DnCNN
@@ -332,4 +332,4 @@ class GAN2GAN(Imitation):
 
     @torch.no_grad()
     def _rough(self, x: Tensor) -> Tensor:
-        return run(self.g2.eval(), x, self.precision)
+        return run_network(self.g2.eval(), x, self.precision)

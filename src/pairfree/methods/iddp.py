@@ -17,7 +17,7 @@ from pairfree.data.patches import Batch, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, Stage, follow
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramped
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, run
+from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, run_network
 from pairfree.nets.blocks import clip
 
 PROBE = 0.25
@@ -274,4 +274,4 @@ class IDDP(SingleNetwork):
     @torch.no_grad()
     def _prior_of(self, y: Tensor) -> Tensor:
         """F(y) by the network that serves as prior: the average where there is one, else the network itself."""
-        return run(self.prior if self.config.turnovers > 0 else self.net, y, self.precision)
+        return run_network(self.prior if self.config.turnovers > 0 else self.net, y, self.precision)

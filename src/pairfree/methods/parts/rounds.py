@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pairfree.data.patches import PatchPool
 from pairfree.methods.base import At, follow
 from pairfree.methods.parts.estimates import Estimates
-from pairfree.methods.parts.single import run
+from pairfree.methods.parts.single import run_network
 from pairfree.nets.blocks import total_stride
 
 
@@ -63,4 +63,4 @@ class Rounds:
 
     @torch.no_grad()
     def _previously(self, x: Tensor) -> Tensor:
-        return run(self.previous.eval(), x, self.precision)
+        return run_network(self.previous.eval(), x, self.precision)

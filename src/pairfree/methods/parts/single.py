@@ -1,7 +1,11 @@
-"""What the methods that train one network share: network, Adam, schedule, precision. Their files add a config, a loss and a docstring."""
+"""What the methods that train one network share: network, optimiser, schedule, precision.
+
+Their files add a config, a loss and a docstring.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairfree.config import architecture
 from pairfree.errors import ConfigError
 from pairfree.methods.base import (
     At,
@@ -25,71 +30,91 @@ from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed, total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
+OPTIMIZERS = ("muon", "adam")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class SingleConfig:
-    """Settings of a method with one network.
+    """Settings of a method with one network."""
 
-    net         name in ``nets.NETS``
-    width       channels of its first level; 0 is the network's default
-    predict     "residual": output y - f(y); "image": output f(y); "" is the network's default
-    patch_px    side of the square training patches, pixels
-    batch_size  patches a step
-    optimizer   "muon": Muon for the inner kernels, Adam for the rest (short budgets); "adam": Adam alone (the papers)
-    lr          peak learning rate of Adam
-    muon_ratio  Muon's rate as a multiple of lr
-    beta1       Adam's first decay; beta2 its second
-    max_norm    gradients are scaled down to this joint norm
-    schedule    "warm-cosine" (short budgets), "flat-then-linear" (the papers') or "halvings" (GAN2GAN's)
-    precision   "auto": bfloat16 convolutions where the device is faster with them, else float32; weights and losses are always float32
-    minutes     budget when none is given on the command line; 0 means ``steps`` counts
-    steps       likewise
+    net: str = architecture("shuffle-unet")
+    """Name of the network f in ``nets.NETS``."""
+
+    width: int = architecture(0)
+    """Channels of the network's first level; 0 is the network's own default."""
+
+    predict: str = architecture("")
+    """What comes of y: "residual", y - f(y); "image", f(y); "" is the network's own default."""
+
+    patch_px: int = 64
+    """Side of the square training patches, pixels."""
+
+    batch_size: int = 16
+    """Patches a step."""
+
+    optimizer: str = "muon"
+    """Muon for inner kernels and Adam for the rest ("muon", short budgets); Adam alone ("adam", the papers)."""
+
+    lr: float = 2e-3
+    """Peak learning rate of Adam."""
+
+    muon_ratio: float = 5.0
+    """Muon's rate as a multiple of ``lr``."""
+
+    beta1: float = 0.9
+    """Adam's first decay."""
+
+    beta2: float = 0.99
+    """Adam's second decay."""
+
+    max_norm: float = 1.0
+    """Gradients are scaled down to this joint norm."""
+
+    schedule: str = "warm-cosine"
+    """Of the rate: "warm-cosine" (short budgets), "flat-then-linear" (the papers) or "halvings" (GAN2GAN)."""
+
+    precision: str = "auto"
+    """Of the convolutions: "float32", "bfloat16", or "auto", bfloat16 where the device is faster with it.
+
+    Weights and losses are float32 always.
     """
 
-    net: str = "shuffle-unet"
-    width: int = 0
-    predict: str = ""
-    patch_px: int = 64
-    batch_size: int = 16
-    optimizer: str = "muon"
-    lr: float = 2e-3
-    muon_ratio: float = 5.0
-    beta1: float = 0.9
-    beta2: float = 0.99
-    max_norm: float = 1.0
-    schedule: str = "warm-cosine"
-    precision: str = "auto"
     minutes: float = 10.0
+    """Budget in minutes, where none is given beside the settings; with 0 ``steps`` counts."""
+
     steps: int = 0
+    """Budget in steps, where none is given beside the settings and ``minutes`` is 0."""
 
     def __post_init__(self) -> None:
-        check_positive(
-            type(self).__name__,
-            [(key, getattr(self, key)) for key in ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")],
-        )
+        positive = ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ConfigError(f"beta1 = {self.beta1}, beta2 = {self.beta2}: must lie in [0, 1)")
         if min(self.width, self.minutes, self.steps) < 0:
             raise ConfigError(
                 f"width = {self.width}, minutes = {self.minutes}, steps = {self.steps}: must not be negative"
             )
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(f"schedule = {self.schedule!r}: must be one of {', '.join(SCHEDULES)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ConfigError(f"optimizer = {self.optimizer!r}: must be one of {', '.join(OPTIMIZERS)}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision = {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+        _check_choice("schedule", self.schedule, SCHEDULES)
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("precision", self.precision, PRECISIONS)
 
     @property
     def predicts(self) -> str:
-        """What the network predicts: "residual" or "image"; "" of a user's own network, which settles that itself."""
-        return (self.predict or NETS[self.net].predict) if self.net in NETS else ""
+        """What the network predicts: "residual" or "image"; "" of a user's own network, which settles it."""
+        if self.net not in NETS:
+            return ""
+        return self.predict or NETS[self.net].predict
 
     @property
     def smallest_px(self) -> int:
         """Side of the smallest image that the network sees in training: a patch, or a sub-image of one."""
         return self.patch_px
+
+
+def _check_choice(name: str, value: str, options: Iterable[str]) -> None:
+    if value not in options:
+        raise ConfigError(f"{name} = {value!r}: must be one of {', '.join(options)}")
 
 
 PUBLISHED: dict[str, Any] = {
@@ -102,32 +127,52 @@ PUBLISHED: dict[str, Any] = {
     "minutes": 0.0,
 }
 """What the ``paper`` presets have in common."""
-OPTIMIZERS = ("muon", "adam")
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" -> what this device computes fastest at no loss of quality: bfloat16 with AMX, AMD's AVX512-BF16, a recent GPU; else float32.
+    """Say what "auto" stands for: what this device computes fastest at no loss of quality.
 
-    Intel's AVX512-BF16 is slower than its float32. Measured on a Xeon without AMX (family 6 model 207), a convolution with 64 channels, one
-    thread: 79 GFLOP/s against 139; training of IDDP: 3.4 steps/s against 5.6.
+    Parameters
+    ----------
+    precision
+        "auto", "float32" or "bfloat16".
+    device
+        Where the networks are.
+
+    Returns
+    -------
+    str
+        "bfloat16" with AMX, AMD's AVX512-BF16 or a recent GPU, else "float32"; a named one as it is.
+
+    Notes
+    -----
+    Intel's AVX512-BF16 is slower than its float32. Measured on a Xeon without AMX (family 6 model 207), a
+    convolution with 64 channels, one thread: 79 GFLOP/s against 139; training IDDP: 3.4 steps/s against 5.6.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if device.type == "cpu" and _bfloat16_is_fast() else "float32"
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and _bfloat16_is_fast()
+    return "bfloat16" if fast else "float32"
 
 
 def _bfloat16_is_fast() -> bool:
-    amx, avx = (
-        getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")
-    )
+    """Whether this CPU has AMX, or an AVX512-BF16 that is not Intel's."""
+    if _cpu_has("amx_tile"):
+        return True
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(amx or (avx and "Intel" not in str(known.get("cpu_name"))))
+    return _cpu_has("avx512_bf16") and "Intel" not in str(known.get("cpu_name"))
 
 
-def optimizer_of(config: SingleConfig, net: nn.Module) -> torch.optim.Optimizer:
+def _cpu_has(instructions: str) -> bool:
+    ask = getattr(torch.cpu, f"_is_{instructions}_supported", None)
+    return ask is not None and bool(ask())
+
+
+def make_optimizer(config: SingleConfig, net: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of ``net`` that the settings name."""
     betas = (config.beta1, config.beta2)
     if config.optimizer == "muon":
         return MuonAdam(net.parameters(), config.lr, betas, muon_ratio=config.muon_ratio)
@@ -135,18 +180,36 @@ def optimizer_of(config: SingleConfig, net: nn.Module) -> torch.optim.Optimizer:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """A context in which convolutions are computed in ``precision``, "float32" or "bfloat16"."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def run(net: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """A forward pass in training precision; float32 out."""
+def run_network(net: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """A forward pass in training precision: (B, C, H, W), network units; float32 comes out."""
     with autocast(x.device, precision):
         out: Tensor = net(channels_last(x))
     return out.float()
 
 
 class SingleNetwork(Method):
-    """A method whose denoiser is its one trained network ``net``."""
+    """A method whose denoiser is its one trained network ``net``.
+
+    Parameters
+    ----------
+    config
+        The method's settings.
+    channels
+        Channels of the images.
+    device
+        Where the network is trained.
+    net
+        A user's own network; default: the one that ``config`` names.
+
+    Raises
+    ------
+    ConfigError
+        For patches whose side is no multiple of the network's stride.
+    """
 
     def __init__(
         self,
@@ -156,33 +219,35 @@ class SingleNetwork(Method):
         net: nn.Module | None = None,
     ) -> None:
         self.config = config
-        self.patch_px, self.batch_size = config.patch_px, config.batch_size
+        self.patch_px = config.patch_px
+        self.batch_size = config.batch_size
         place = torch.device(device)
         self.precision = resolve_precision(config.precision, place)
-        made = net if net is not None else build(config.net, channels, config.width, config.predict)
-        stride = total_stride(made)
-        if config.smallest_px % stride:
-            multiple = stride * (config.patch_px // config.smallest_px)
-            raise ConfigError(
-                f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}"
-            )
-        self.net = placed(made, place)
+        if net is None:
+            net = build(config.net, channels, config.width, config.predict)
+        _check_patch(config, total_stride(net))
+        self.net = placed(net, place)
         self.networks = {"net": self.net}
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"net": optimizer_of(self.config, self.net)}
+        """One, of the one network."""
+        return {"net": make_optimizer(self.config, self.net)}
 
     @property
     def sources(self) -> tuple[str, ...]:
-        return (self.citation, MUON) if self.config.optimizer == "muon" else (self.citation,)
+        """The method's paper, and Muon's where it is used."""
+        if self.config.optimizer == "muon":
+            return (self.citation, MUON)
+        return (self.citation,)
 
     @property
     def denoiser(self) -> nn.Module:
+        """The network itself."""
         return self.net
 
     def f(self, x: Tensor) -> Tensor:
         """The network in training precision; float32 in and out."""
-        return run(self.net, x, self.precision)
+        return run_network(self.net, x, self.precision)
 
     @torch.no_grad()
     def f_fixed(self, x: Tensor) -> Tensor:
@@ -190,12 +255,39 @@ class SingleNetwork(Method):
         return self.f(x)
 
     def denoise(self, x: Tensor) -> Tensor:
+        """What the denoiser makes of (B, C, H, W), network units."""
         out: Tensor = self.denoiser(channels_last(x))
         return out
 
     def descend(self, loss: Tensor, at: At, rate: float | None = None) -> dict[str, Tensor]:
-        """Set the learning rate (the scheduled one unless given), take one guarded step."""
-        scheduled = self.config.lr * SCHEDULES[self.config.schedule](at.progress)
-        set_rate(self.optimizers["net"], scheduled if rate is None else rate)
+        """Set the learning rate (the scheduled one unless given), take one guarded step.
+
+        Parameters
+        ----------
+        loss
+            Scalar.
+        at
+            Where the step stands.
+        rate
+            Of Adam, instead of the scheduled one.
+
+        Returns
+        -------
+        dict
+            The loss, detached, to be logged.
+        """
+        if rate is None:
+            rate = self.config.lr * SCHEDULES[self.config.schedule](at.progress)
+        set_rate(self.optimizers["net"], rate)
         update(self.optimizers["net"], loss, at, "net", self.config.max_norm)
         return {"loss": loss.detach()}
+
+
+def _check_patch(config: SingleConfig, stride: int) -> None:
+    """ConfigError where the network cannot take the smallest image of training."""
+    if config.smallest_px % stride == 0:
+        return
+    multiple = stride * (config.patch_px // config.smallest_px)
+    raise ConfigError(
+        f"patch_px = {config.patch_px}: must be a multiple of {multiple} with the network {config.net!r}"
+    )

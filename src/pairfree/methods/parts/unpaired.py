@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairfree.data.unpaired import intensity_problems
 from pairfree.errors import ConfigError
 from pairfree.methods.base import Method
-from pairfree.methods.parts.single import PRECISIONS, resolve_precision, run
+from pairfree.methods.parts.single import PRECISIONS, resolve_precision, run_network
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
 from pairfree.nets.blocks import channels_last, clip
 
@@ -64,7 +64,7 @@ class UnpairedMethod(Method):
         self.precision = resolve_precision(config.precision, self.place)
 
     def _run(self, net: nn.Module, x: Tensor) -> Tensor:
-        return run(net, x, self.precision)
+        return run_network(net, x, self.precision)
 
     def denoise(self, x: Tensor) -> Tensor:
         out: Tensor = self.denoiser(channels_last(x))
