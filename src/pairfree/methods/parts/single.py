@@ -54,7 +54,7 @@ class SingleConfig:
     """Patches a step."""
 
     optimizer: str = "muon"
-    """Muon for inner kernels and Adam for the rest ("muon", short budgets); Adam alone ("adam", the papers)."""
+    """Muon for inner kernels, Adam for the rest ("muon", short budgets); Adam alone ("adam", the papers)."""
 
     lr: float = 2e-3
     """Peak learning rate of Adam."""
