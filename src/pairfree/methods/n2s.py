@@ -1,4 +1,7 @@
-"""Noise2Self (Batson & Royer, ICML 2019): a function that never uses a pixel to predict it can only learn the signal."""
+"""Noise2Self (Batson & Royer, ICML 2019): a pixel is predicted by a function that never uses it.
+
+Such a function can only learn the signal.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,25 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
 from pairfree.methods.n2v import masked_loss
-from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid_mask, mask_problems
+from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask, mask_problems
 from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)
 class N2SConfig(SingleConfig):
-    """mask_width    one pixel in each square cell of this side is hidden at a time
-    j_invariant   the result is put together from mask_width^2 passes, in each of which the pixels in question are hidden; False: one pass
-                  over the image as it is, which shows the network the pixel as well (a network that predicts the image treats it as it does
-                  hidden ones; one that adds its input to what it predicts would pass its noise through)
-    """
+    """Settings of Noise2Self."""
 
     mask_width: int = 4
+    """One pixel in each square cell of this side is hidden at a time, pixels."""
+
     j_invariant: bool = True
+    """The result is put together from mask_width^2 passes, each of which hides the pixels that it predicts.
+
+    False: one pass over the image as it is, which shows the network the pixel as well. A network that
+    predicts the image treats it as it does hidden ones; one that adds its input to what it predicts would
+    pass its noise through.
+    """
+
     predict: str = "residual"
 
     def __post_init__(self) -> None:
@@ -32,15 +40,16 @@ class N2SConfig(SingleConfig):
         problems = mask_problems(self.mask_width, self.patch_px)
         if not self.j_invariant and self.predicts == "residual":
             problems.append(
-                "j_invariant = false keeps the noise where the network predicts the residual: give predict=image too"
+                "j_invariant = false keeps the noise where the network predicts the residual: "
+                "give predict=image too"
             )
         if problems:
             raise ConfigError("n2s: " + "; ".join(problems))
 
 
 PRESETS = {
-    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu` preset, so that rows of a table
-    # differ in the method only.
+    # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu`
+    # preset, so that rows of a table differ in the method only.
     "cpu": N2SConfig(),
     # Departs from the paper: `paper`: the U-Net and the schedule are those of the IDDP tables.
     "paper": N2SConfig(**PUBLISHED, predict="image", batch_size=32, lr=1e-3, steps=80_000),
@@ -48,6 +57,8 @@ PRESETS = {
 
 
 class N2S(SingleNetwork):
+    """The network predicts the hidden pixels of a grid; from such predictions the result is put together."""
+
     key = "n2s"
     title = "Noise2Self"
     needs = Needs.NOISY
@@ -69,12 +80,15 @@ class N2S(SingleNetwork):
 
     @property
     def denoiser(self) -> nn.Module:
+        """All the passes; with ``j_invariant`` off the network itself."""
         return self.hidden if self.config.j_invariant else self.net
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        """E|f_J(y) - y_J|^2 over one J of the partition (the paper's eq. 4), estimated with its own grid for each patch."""
+        """Descend E|f_J(y) - y_J|^2 over one J of the partition (eq. 4), estimated with a grid a patch."""
         y = batch.noisy
-        # Departs from the paper: Every patch of a batch has its own phase of the grid, drawn; the authors' code takes them in turn.
+        # Departs from the paper: Every patch of a batch has its own phase of the grid, drawn; the authors'
+        # code takes them in turn.
         phases = draw_phases(len(y), 1, self.config.mask_width, at.rng("phase", y.device), y.device)
         mask = grid_mask(y.shape, self.config.mask_width, phases[:, 0])
-        return self.descend(masked_loss(self.f(fill(y, mask)), y, mask), at)
+        denoised = self.f(fill_hidden(y, mask))
+        return self.descend(masked_loss(denoised, y, mask), at)

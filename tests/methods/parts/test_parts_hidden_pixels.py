@@ -14,16 +14,16 @@ import pairfree as pf
 from pairfree.engine.predictor import activation_bytes_per_px
 from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
-from pairfree.methods.b2u import ramped, revisible_loss
+from pairfree.methods.b2u import ramp_weight, revisible_loss
 from pairfree.methods.base import At
 from pairfree.methods.n2v import (
-    greatest_within,
+    find_greatest_within,
     replace_by_block,
     replace_by_mean,
     replace_by_median,
     stratified_mask,
 )
-from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill, grid_mask
+from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask
 from pairfree.nets import build
 from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.training.job import resolve
@@ -89,7 +89,7 @@ def test_a_hidden_pixel_takes_the_weighted_mean_of_its_neighbours():
                 w * y[b, c, mirrored(i + dy, 6), mirrored(j + dx, 7)].item()
                 for (dy, dx), w in weights.items()
             )
-    np.testing.assert_allclose(fill(y, mask).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(fill_hidden(y, mask).numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("width", [2, 4])
@@ -175,7 +175,7 @@ def test_noise2self_denoises_with_hidden_pixels_or_in_one_pass(small):
         expected = torch.zeros_like(x)
         for phase in range(16):
             mask = grid_mask(x.shape, 4, torch.tensor([phase]))
-            expected[mask] = hidden.net(fill(x, mask))[mask]
+            expected[mask] = hidden.net(fill_hidden(x, mask))[mask]
         torch.testing.assert_close(hidden.denoise(x), expected)
 
 
@@ -233,7 +233,7 @@ def test_the_visible_pass_is_a_constant(small):
     phases = draw_phases(2, 2, 4, AT.rng("phases"), CPU).flatten()
     many, seen = y.repeat_interleave(2, 0), method.net(y).detach().repeat_interleave(2, 0)
     mask = grid_mask(many.shape, 4, phases)
-    h = method.net(fill(many, mask))
+    h = method.net(fill_hidden(many, mask))
     expected = torch.autograd.grad(
         (((h + 2 * seen - 3 * many) ** 2 + (h - many) ** 2)[mask]).mean(), list(method.net.parameters())
     )
@@ -243,9 +243,9 @@ def test_the_visible_pass_is_a_constant(small):
 
 def test_lambda_stays_then_grows_to_its_end():
     config = replace(PRESETS["b2u"]["paper"], ramp_from=0.8)
-    assert [ramped(p, config) for p in (0.0, 0.5, 0.8)] == [2.0, 2.0, 2.0]
-    assert ramped(0.9, config) == pytest.approx(11.0)
-    assert ramped(1.0, config) == pytest.approx(20.0)
+    assert [ramp_weight(p, config) for p in (0.0, 0.5, 0.8)] == [2.0, 2.0, 2.0]
+    assert ramp_weight(0.9, config) == pytest.approx(11.0)
+    assert ramp_weight(1.0, config) == pytest.approx(20.0)
 
 
 def test_blind2unblind_mixes_both_passes_at_the_end(small):
@@ -284,7 +284,7 @@ def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
 def test_structured_masks_hide_what_lies_near(shape):
     mask = torch.zeros(1, 1, 11, 12, dtype=torch.bool)
     mask[0, 0, 5, 4] = True
-    found = greatest_within(mask.double(), shape, 2)[0, 0]
+    found = find_greatest_within(mask.double(), shape, 2)[0, 0]
     for i, j in itertools.product(range(11), range(12)):
         dy, dx = abs(i - 5), abs(j - 4)
         near = max(dy, dx) <= 2 and (shape == "square" or 0 in (dy, dx))
@@ -309,7 +309,7 @@ def test_hidden_pixels_take_the_mean_of_shown_ones():
 def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
     y, mask = some(3, 2, 21, 20), torch.zeros(3, 1, 21, 20, dtype=torch.bool)
     mask[:, 0, 10, 9] = True
-    hidden = greatest_within(mask.double(), shape, reach) > 0
+    hidden = find_greatest_within(mask.double(), shape, reach) > 0
     found = replace_by_block(y, mask, shape, reach, radius, rng(1))
     assert torch.equal(torch.where(hidden, y, found), y)
     offsets = set()
@@ -332,7 +332,7 @@ def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
 
 def test_pieces_that_meet_hidden_pixels_take_the_mean_of_shown_ones():
     y, mask = some(1, 1, 16, 16), stratified_mask(torch.Size((1, 1, 16, 16)), 8, rng(4), torch.device("cpu"))
-    hidden = greatest_within(mask.double(), "square", 1) > 0
+    hidden = find_greatest_within(mask.double(), "square", 1) > 0
     means, shown = replace_by_mean(y, hidden, 5), set(y[~hidden].tolist())
     found = [replace_by_block(y, mask, "square", 1, 5, rng(seed)) for seed in range(40)]
     values = torch.stack(found)[:, hidden]
@@ -353,8 +353,8 @@ def test_masked_and_hidden_pixels_do_not_reach_the_network(changes, small):
     method = small.method("n2v", **changes)
     y = some(1, 1, 16, 16).requires_grad_()
     mask = stratified_mask(y.shape, method.config.spacing_px, rng(1), y.device)
-    hidden = greatest_within(mask.double(), method.config.struct, method.config.struct_px) > 0
-    seen = method._replaced(y, mask, AT)
+    hidden = find_greatest_within(mask.double(), method.config.struct, method.config.struct_px) > 0
+    seen = method._replace_masked(y, mask, AT)
     (gradient,) = torch.autograd.grad((seen * some(1, 1, 16, 16, seed=2)).sum(), y)
     assert (gradient[hidden] == 0).all()
     assert (gradient[~hidden] != 0).all()
@@ -367,7 +367,7 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
         method = small.method("n2v", struct_px=struct_px, spacing_px=8)
         mask = stratified_mask(n.shape, 8, rng(2), n.device)
         mask &= (torch.arange(32) % 2 == 0)[None, None, None]  # so that the twin is on the right
-        shown = method._replaced(n, mask, AT)
+        shown = method._replace_masked(n, mask, AT)
         twin = shown.roll(-1, 3)[mask]
         found = np.corrcoef(n[mask].numpy(), twin.numpy())[0, 1]
         assert least < found <= most or (struct_px == 0 and found == pytest.approx(1.0))
