@@ -32,8 +32,8 @@ from torch import Tensor
 
 from pairfree import api
 from pairfree.data.patches import PatchPool, TrainingData
-from pairfree.methods import METHODS, PRESETS
-from pairfree.methods.base import At, Method
+from pairfree.methods import METHODS, PRESETS, build_method
+from pairfree.methods.base import At
 
 STEPS = 20
 SMALL: dict[str, Any] = {
@@ -131,7 +131,7 @@ def digest_of(tensors: dict[str, Tensor]) -> str:
 def after_steps(key: str, preset: str, changes: dict[str, Any]) -> dict[str, str]:
     """Digests of what twenty steps make."""
     torch.manual_seed(0)
-    method: Method = METHODS[key](configured(key, preset, changes), 1, "cpu", None)  # type: ignore[call-arg]
+    method = build_method(key, configured(key, preset, changes), 1, "cpu")
     data = training_data(method.patch_px)
     image = data.noisy.plane(0)[None, :, :64, :64].clone()
     found: dict[str, str] = {}

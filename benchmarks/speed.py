@@ -42,7 +42,7 @@ from pairfree.engine.predictor import DEFAULT_CORE_PX, Predictor
 from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder, environment
 from pairfree.engine.trainer import CHECKPOINT_SECONDS, Loop, save, train
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
 from pairfree.methods.parts.single import SingleNetwork, autocast
 
@@ -86,7 +86,7 @@ QUICK = Effort(2, 1, (TRAINING[0], TRAINING[-1]), {"200x200": (1, 200, 200), "3x
 def make_method(key: str, device: torch.device) -> SingleNetwork:
     """The cpu preset's method, its output moved off the identity that a fresh network is."""
     torch.manual_seed(0)
-    method = METHODS[key](PRESETS[key]["cpu"], 1, device)
+    method = build_method(key, PRESETS[key]["cpu"], 1, device)
     assert isinstance(method, SingleNetwork)
     with torch.no_grad():
         for parameter in method.net.parameters():

@@ -11,7 +11,7 @@ import torch
 from hypothesis import settings
 
 from pairfree.data.patches import PatchPool, TrainingData
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import METHODS, PRESETS, build_method
 from pairfree.methods.base import At, Method
 
 settings.register_profile("pairfree", deadline=None)
@@ -65,7 +65,7 @@ class SmallRuns:
         self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes
     ) -> Method:
         torch.manual_seed(seed)
-        return METHODS[key](self.config(key, **changes), channels, "cpu", net)
+        return build_method(key, self.config(key, **changes), channels, "cpu", net)
 
     def data(self, channels: int = 1, patch_px: int = 32) -> TrainingData:
         """Two smooth scenes with noise, their other noisy copies, and a clean set; network units."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pairfree.errors import ConfigError, DivergedError
-from pairfree.methods import DEFAULT_NOISY_ONLY, METHODS, PRESETS
+from pairfree.methods import DEFAULT_NOISY_ONLY, EXTENDED, METHODS, PRESETS, build_method
 from pairfree.methods.base import At, Method, Needs
 from pairfree.nets.blocks import measured_receptive_field_px, total_stride
 
@@ -39,6 +39,18 @@ def test_tables_agree():
 
 
 @pytest.mark.parametrize("key", METHODS)
+def test_each_preset_is_of_a_type_that_builds_a_method(key):
+    """The paper's settings of the method's own type; those that add to it of the extended type, at whose defaults nothing is added."""
+    types = [METHODS[key].config_type, *([EXTENDED[key].config_type] if key in EXTENDED else [])]
+    assert all(type(preset) in types for preset in PRESETS[key].values())
+    assert type(PRESETS[key]["paper"]) is types[0]
+    if key in EXTENDED:
+        assert issubclass(EXTENDED[key], METHODS[key])
+        assert issubclass(types[1], types[0])
+        assert EXTENDED[key].key == key
+
+
+@pytest.mark.parametrize("key", METHODS)
 def test_a_method_says_what_it_is(key):
     method = METHODS[key]
     assert issubclass(method, Method)
@@ -51,7 +63,7 @@ def test_a_method_says_what_it_is(key):
 @pytest.mark.parametrize("key", ALL)
 def test_shares_of_the_stages_sum_to_one(key, small):
     for preset in PRESETS[key]:
-        stages = METHODS[key](small.config(key, preset), 1).stages()
+        stages = build_method(key, small.config(key, preset), 1).stages()
         assert sum(stage.share for stage in stages) == pytest.approx(1.0, abs=1e-12)
         assert all(0 < stage.share <= 1 for stage in stages)
         assert len({stage.name for stage in stages}) == len(stages)

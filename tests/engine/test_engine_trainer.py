@@ -16,7 +16,7 @@ from pairfree.engine import checkpoint, trainer
 from pairfree.engine.plan import LOGGED_POINTS, REFITS, Clock, Plan, plan_steps
 from pairfree.engine.run import RunFolder, environment
 from pairfree.errors import ConfigError, DivergedError, InputError
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import METHODS, PRESETS, build_method
 from pairfree.methods.base import Method, Needs, Stage, update
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
@@ -79,7 +79,7 @@ def test_every_step_of_a_plan_has_its_place(lengths):
 def test_timing_leaves_the_method_untouched(key):
     """The timing happens on a copy: weights and optimiser are bit-identical before and after."""
     config = type(PRESETS[key]["cpu"])(**{**vars(PRESETS[key]["cpu"]), **TINY})
-    method = METHODS[key](config, 1)
+    method = build_method(key, config, 1)
     data = TrainingData(PatchPool([np.random.default_rng(0).random((1, 40, 40), np.float32)], "cpu", 16))
     method.prepare(data, 0)
     before = {name: tensor.clone() for name, tensor in method.tensors().items()}
@@ -96,7 +96,7 @@ def test_timing_leaves_the_method_untouched(key):
 def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
     """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and swings, and was ``busy`` with
     other things when the second stage was timed. Ends within 2 %."""
-    method = METHODS["iddp"](PRESETS["iddp"]["cpu"], 1)
+    method = build_method("iddp", PRESETS["iddp"]["cpu"], 1)
     clock = Clock(600.0, [0.45, 0.55], [[0.057, 0.116], [0.086 * busy, 0.086 * busy]], planned_s=4.0)
     plan, true = clock.plan(method), [[0.057, 0.116], [0.086, 0.086]]
     done, first_ends, progress = 0, 0.0, 0.0
@@ -117,7 +117,7 @@ def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
 
 def test_a_late_first_step_does_not_end_a_run():
     """A delay of a tenth of the budget in the first step: the plan recovers."""
-    method = METHODS["iddp"](PRESETS["iddp"]["cpu"], 1)
+    method = build_method("iddp", PRESETS["iddp"]["cpu"], 1)
     clock = Clock(60.0, [0.2, 0.8], [[0.02, 0.02], [0.3, 0.3]])
     plan, done = clock.plan(method), 0
     while done < plan.total:

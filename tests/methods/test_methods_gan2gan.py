@@ -12,7 +12,7 @@ import torch
 import pairfree as pf
 from pairfree.data.patches import PatchPool, TrainingData, symmetric
 from pairfree.errors import ConfigError, InputError
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
 from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, recorrupted_pair
 from pairfree.methods.parts.estimates import Estimates
@@ -36,7 +36,7 @@ def tensors(*shapes, seed=0):
 
 def made(small, **changes):
     torch.manual_seed(0)
-    return METHODS["gan2gan"](small.config("gan2gan", **{**WGAN, **changes}), 1)
+    return build_method("gan2gan", small.config("gan2gan", **{**WGAN, **changes}), 1)
 
 
 def noisy_data(patch_px=64, sigma=0.1):
@@ -252,7 +252,7 @@ def test_the_rough_denoiser_is_the_result_until_the_rounds_begin(generative):
         torch.testing.assert_close(method.denoise(x), method.g2(x))
         method._begin_round(At(0, 20, "G2G 1", 0, 10))
         torch.testing.assert_close(method.denoise(x), method.net(x))
-    loaded = METHODS["gan2gan"](method.config, 1)
+    loaded = build_method("gan2gan", method.config, 1)
     loaded.load_tensors(method.tensors())
     assert bool(loaded.chosen.refined.value)
 
@@ -392,8 +392,8 @@ def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
 
 def test_gcbds_generator_descends_equation_5_alone(small):
     torch.manual_seed(0)
-    method = METHODS["gcbd"](
-        small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1
+    method = build_method(
+        "gcbd", small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1
     )
     data = noisy_data(32)
     data = TrainingData(data.noisy, clean=data.noisy)

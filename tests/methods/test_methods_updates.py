@@ -11,7 +11,7 @@ from torch import nn
 
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError, DivergedError
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At, check_positive, flat_then_linear, follow, update, warm_cosine
 from pairfree.methods.iddp import IDDPConfig
 from pairfree.methods.n2c import N2CConfig
@@ -155,7 +155,7 @@ def test_every_preset_constructs(key, preset):
     if key == "bm3d":
         pytest.importorskip("bm3d")
     config = PRESETS[key][preset]
-    method = METHODS[key](config, 1)
+    method = build_method(key, config, 1)
     assert method.config is config
     assert key == "bm3d" or (config.minutes > 0) != (config.steps > 0)  # a budget, and only one
 
@@ -187,8 +187,8 @@ def test_paper_preset_of_iddp_has_the_papers_numbers():
     }
     assert {name: found[name] for name in expected} == expected
     assert paper.max_norm >= 1e6  # the paper clips no gradients
-    assert METHODS["iddp"](paper, 1).net.predict == "image"
-    assert [stage.name for stage in METHODS["iddp"](paper, 1).stages()] == ["iddp"]
+    assert build_method("iddp", paper, 1).net.predict == "image"
+    assert [stage.name for stage in build_method("iddp", paper, 1).stages()] == ["iddp"]
 
 
 def test_the_short_paper_preset_differs_in_length_only():

@@ -13,7 +13,7 @@ import numpy as np
 from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import METHODS, PRESETS, extend_config
 from pairfree.methods.parts.one_image import with_budget
 from pairfree.version import __version__
 
@@ -65,7 +65,7 @@ def revision_of(cell: Cell) -> int:
 def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
     """Whether a cell was trained with the config it has now. An option that did not exist then must be at its default, which by our rule
     does what was done before there was the option."""
-    config = _config(cell)
+    config = extend_config(cell.method, _config(cell), stored)
     defaults = {field.name: field.default for field in fields(config)}
     return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(
         asdict(config), sort_keys=True
@@ -78,6 +78,5 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 
 def _config(cell: Cell) -> Any:
-    return with_budget(
-        updated(PRESETS[cell.method][cell.preset], cell.settings, cell.name), cell.minutes, None
-    )
+    base = extend_config(cell.method, PRESETS[cell.method][cell.preset], cell.settings)
+    return with_budget(updated(base, cell.settings, cell.name), cell.minutes, None)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import torch
+from torch import nn
 
 from pairfree.methods import (
     b2u,
@@ -49,6 +54,11 @@ METHODS: dict[str, type[Method]] = {
     "bm3d": bm3d.BM3D,
 }
 
+EXTENDED: dict[str, type[Method]] = {}
+"""Where a preset adds to the method of the paper: the class that has what it adds.
+
+Its settings are those of the paper's method and more, whose defaults add nothing."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "iscl": iscl.PRESETS,
     "cyclegan": cyclegan.PRESETS,
@@ -75,3 +85,60 @@ DEFAULT_NOISY_ONLY = "iddp"
 """The noisy-only method that ranks first on held-out images of BSD400 (docs/methods/iddp.md)."""
 DEFAULT_UNPAIRED = "iscl"
 """The method when a clean set is given."""
+
+
+def build_method(
+    key: str,
+    config: Any,
+    channels: int,
+    device: torch.device | str = "cpu",
+    net: nn.Module | None = None,
+) -> Method:
+    """A method with freshly initialised networks.
+
+    Parameters
+    ----------
+    key
+        A key of ``METHODS``.
+    config
+        Its settings. Those of the extended method build that one, all others the method of the paper.
+    channels
+        Of the images.
+    device
+        Where its networks lie.
+    net
+        A network to train in the place of the one that the settings name, for methods that take one.
+    """
+    kind = METHODS[key]
+    extended = EXTENDED.get(key)
+    if extended is not None and isinstance(config, extended.config_type):
+        kind = extended
+    made: Method = kind(config, channels, device, net)  # type: ignore[call-arg]
+    return made
+
+
+def choose_config_type(key: str, names: Iterable[str]) -> type[Any]:
+    """The type of the settings ``names`` of a method: the paper's where it has them all, else the extended."""
+    paper = METHODS[key].config_type
+    if key not in EXTENDED or setting_names(paper).issuperset(names):
+        return paper
+    return EXTENDED[key].config_type
+
+
+def extend_config(key: str, config: Any, names: Iterable[str]) -> Any:
+    """``config``, with the settings of the extended method beside it, at their defaults, where one of ``names`` asks for them."""
+    kind = choose_config_type(key, names)
+    return config if isinstance(config, kind) else kind(**vars(config))
+
+
+def settings_beside(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a stored run, and those that only the extended method has, which it did without."""
+    if key not in EXTENDED:
+        return dict(stored)
+    added = setting_names(EXTENDED[key].config_type) - setting_names(METHODS[key].config_type)
+    fields = dataclasses.fields(EXTENDED[key].config_type)
+    return {field.name: field.default for field in fields if field.name in added} | dict(stored)
+
+
+def setting_names(config_type: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(config_type)}

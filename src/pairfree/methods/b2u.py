@@ -158,6 +158,7 @@ class B2U(SingleNetwork):
         "arXiv:2203.06967"
     )
     assumption = "noise is zero-mean and independent between pixels"
+    config_type = B2UConfig
     config: B2UConfig
 
     def __init__(

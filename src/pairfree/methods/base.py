@@ -100,6 +100,8 @@ class Method(ABC):
     needs: ClassVar[Needs]
     citation: ClassVar[str]
     assumption: ClassVar[str]
+    config_type: ClassVar[type[Any]]
+    """The dataclass of its settings. A method of your own needs none."""
 
     trains: ClassVar[bool] = True
     """False for a method without steps; its runs only record its settings."""

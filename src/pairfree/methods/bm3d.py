@@ -143,6 +143,7 @@ class BM3D(Untrained):
     needs = Needs.NOISY
     citation = "Dabov et al., Image denoising by sparse 3-D transform-domain filtering, IEEE TIP 16(8), 2007, doi:10.1109/TIP.2007.901238"
     assumption = "white noise, Gaussian of one level, or with stabilise Poisson-Gaussian; levels are estimated for each image where none is given"
+    config_type = BM3DConfig
     config: BM3DConfig
 
     def __init__(

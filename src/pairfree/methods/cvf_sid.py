@@ -180,6 +180,7 @@ class CVFSID(SingleNetwork):
         "CVPR 2022, arXiv:2203.13009"
     )
     assumption = "noise is zero-mean and independent between pixels; a part of it may follow the signal"
+    config_type = CVFSIDConfig
     config: CVFSIDConfig
 
     def __init__(

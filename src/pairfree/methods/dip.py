@@ -121,6 +121,7 @@ class DIP(OneImageMethod):
         "noise is zero-mean and independent between pixels, and harder to learn for a convolutional network than the image; each image is "
         "learned by itself, which takes minutes"
     )
+    config_type = DIPConfig
     config: DIPConfig
 
     def __init__(

@@ -62,6 +62,7 @@ class DnCNNB(SingleNetwork):
     needs = Needs.CLEAN
     citation = "Zhang et al., Beyond a Gaussian denoiser, IEEE TIP 26(7), 2017, doi:10.1109/TIP.2017.2662206"
     assumption = "noise is white and Gaussian; the noisy files themselves are not learned from"
+    config_type = DnCNNBConfig
     config: DnCNNBConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

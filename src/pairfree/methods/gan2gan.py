@@ -168,6 +168,7 @@ class GAN2GAN(Imitation):
     needs = Needs.NOISY
     citation = "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, ICLR 2021, arXiv:1905.10488"
     assumption = "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset cpu grow with the brightness"
+    config_type = GAN2GANConfig
     config: GAN2GANConfig
 
     def __init__(

@@ -58,6 +58,7 @@ class GCBD(Imitation):
     needs = Needs.CLEAN
     citation = "Chen et al., Image blind denoising with generative adversarial network based noise modeling, CVPR 2018"
     assumption = "noise is zero-mean, additive and independent of the image, some areas are smooth; both sets show the same kind of structures"
+    config_type = GCBDConfig
     config: GCBDConfig
 
     def stages(self) -> tuple[Stage, ...]:

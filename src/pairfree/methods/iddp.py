@@ -175,6 +175,7 @@ class IDDP(SingleNetwork):
     needs = Needs.NOISY
     citation = "Lin et al., Self-supervised image denoising using implicit deep denoiser prior, AAAI 2023, doi:10.1609/aaai.v37i2.25249"
     assumption = "noise is zero-mean and independent between pixels; its size may depend on the signal"
+    config_type = IDDPConfig
     config: IDDPConfig
 
     def __init__(

@@ -244,6 +244,7 @@ class ISCL(UnpairedMethod):
     assumption = (
         "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
     )
+    config_type = ISCLConfig
     config: ISCLConfig
 
     def __init__(

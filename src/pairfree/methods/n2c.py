@@ -73,6 +73,7 @@ class N2C(SingleNetwork):
     needs = Needs.TARGET_CLEAN
     citation = "Zhang et al., Beyond a Gaussian denoiser, IEEE TIP 26(7), 2017, doi:10.1109/TIP.2017.2662206"
     assumption = "registered clean partners"
+    config_type = N2CConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Descend ``supervised_loss``."""

@@ -34,6 +34,7 @@ class N2N(SingleNetwork):
         "arXiv:1803.04189"
     )
     assumption = "two copies of each scene whose noise is independent between the copies and zero-mean"
+    config_type = N2NConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Descend ``supervised_loss``; each copy supervises the other in turn: twice the pairs."""

@@ -66,6 +66,7 @@ class N2S(SingleNetwork):
     assumption = (
         "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
     )
+    config_type = N2SConfig
     config: N2SConfig
 
     def __init__(

@@ -392,6 +392,7 @@ class N2V(SingleNetwork):
     assumption = (
         "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
     )
+    config_type = N2VConfig
     config: N2VConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

@@ -130,6 +130,7 @@ class Nb2Nb(SingleNetwork):
     needs = Needs.NOISY
     citation = "Huang et al., Neighbor2Neighbor: self-supervised denoising from single noisy images, CVPR 2021, arXiv:2101.02824"
     assumption = "noise is zero-mean and independent between pixels"
+    config_type = Nb2NbConfig
     config: Nb2NbConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ class NoisyN2N(SingleNetwork):
     needs = Needs.ESTIMATE_AND_NOISE
     citation = "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, ICLR 2021, arXiv:1905.10488"
     assumption = "noise is zero-mean, additive and independent of the image; it may be correlated; the images of it show nothing else"
+    config_type = NoisyN2NConfig
     config: NoisyN2NConfig
 
     def __init__(

@@ -131,6 +131,7 @@ class Quan(UnpairedMethod):
         "training data, ICCV workshops 2019, doi:10.1109/ICCVW.2019.00473"
     )
     assumption = "images of the noise alone can be taken; both sets show the same kind of structures"
+    config_type = QuanConfig
     config: QuanConfig
 
     def __init__(

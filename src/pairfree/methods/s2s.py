@@ -149,6 +149,7 @@ class S2S(OneImageMethod):
         "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
     )
     assumption = "noise is zero-mean and independent between pixels; each image is learned by itself, which takes minutes to hours"
+    config_type = S2SConfig
     config: S2SConfig
 
     def __init__(

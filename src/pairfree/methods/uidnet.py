@@ -121,6 +121,7 @@ class UIDNet(UnpairedMethod):
     needs = Needs.CLEAN
     citation = "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, doi:10.1609/aaai.v34i04.5834"
     assumption = "a network fed with white noise and the clean image can imitate the noise; both sets show the same kind of structures"
+    config_type = UIDNetConfig
     config: UIDNetConfig
 
     def __init__(

@@ -23,7 +23,17 @@ from pairfree.engine import checkpoint
 from pairfree.engine.plan import plan_steps
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import ConfigError
-from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, METHODS, PRESETS
+from pairfree.methods import (
+    DEFAULT_NOISY_ONLY,
+    DEFAULT_UNPAIRED,
+    METHODS,
+    PRESETS,
+    build_method,
+    choose_config_type,
+    extend_config,
+    setting_names,
+    settings_beside,
+)
 from pairfree.methods.base import Method, Needs
 from pairfree.methods.parts.one_image import unused, with_budget
 from pairfree.methods.parts.single import SingleConfig
@@ -203,11 +213,18 @@ def settings_of(
     chosen = choose(method, METHODS, "method")
     base = choose(preset, PRESETS[method], f"preset of {method}")
     if start is not None:
-        before = start.record.config
-        kept = ARCHITECTURE if "critic_width" in before else ARCHITECTURE[:-1]
-        shapes = {name: value for name, value in before.items() if name in kept and hasattr(base, name)}
-        base = updated(base, shapes, "init")
-    return chosen.needs, updated(base, settings or {}, f"settings of {method}")
+        base = _shaped_as_before(method, base, start)
+    settings = settings or {}
+    return chosen.needs, updated(extend_config(method, base, settings), settings, f"settings of {method}")
+
+
+def _shaped_as_before(method: str, base: Any, start: checkpoint.Checkpoint) -> Any:
+    """``base`` with the networks of the run to start from."""
+    before = settings_beside(start.record.method, start.record.config)
+    kept = ARCHITECTURE if "critic_width" in before else ARCHITECTURE[:-1]
+    known = setting_names(choose_config_type(method, before))
+    shapes = {name: value for name, value in before.items() if name in kept and name in known}
+    return updated(extend_config(method, base, shapes), shapes, "init")
 
 
 def complete_config(config: Any, order: Order) -> Any:
@@ -238,8 +255,7 @@ def make_method(
 ) -> Method:
     """A method by its key and config, or the caller's own: an instance as it is, a class called with channels and device."""
     if isinstance(method, str):
-        made: Method = METHODS[method](config, channels, device, net)  # type: ignore[call-arg]
-        return made
+        return build_method(method, config, channels, device, net)
     if isinstance(method, Method):
         return method
     own: Method = method(channels, device)

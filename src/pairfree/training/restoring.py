@@ -17,7 +17,7 @@ from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import is_folder
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import METHODS, choose_config_type, extend_config
 from pairfree.methods.base import Method, below
 from pairfree.nets import NETS
 from pairfree.training.order import changed_settings
@@ -50,7 +50,7 @@ def load_weights(method: Method, stored: checkpoint.Checkpoint, where: Path, opt
 
 def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
     """The config of a run of the method ``key``: options that did not exist when it was trained are at their defaults."""
-    return updated(type(next(iter(PRESETS[key].values())))(), values, where)
+    return updated(choose_config_type(key, values)(), values, where)
 
 
 def stored_settings(record: Record, where: str) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
     for name, value in given.items():
         if value != own.get(name):
             wrong.append(f"`{name}` {value} (the run has {own.get(name)})")
-    if settings and key in PRESETS:
-        before = stored_config(key, stored["settings"], str(run))
+    if settings and key in METHODS:
+        before = extend_config(key, stored_config(key, stored["settings"], str(run)), settings)
         after = updated(before, settings, f"settings of {key}")
         for name, old, new in changed_settings(before, after, list(settings)):
             wrong.append(f"`settings` {name}={new} (the run has {old})")

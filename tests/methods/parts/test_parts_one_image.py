@@ -21,7 +21,7 @@ from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder
 from pairfree.errors import ConfigError, DivergedError
 from pairfree.files import open_image
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
 from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
 from pairfree.methods.parts import one_image
@@ -423,7 +423,7 @@ MEASURED = """
 import re, sys, torch
 from dataclasses import replace
 from pathlib import Path
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
 
 def most_kib():
@@ -431,7 +431,7 @@ def most_kib():
 
 key, preset, side = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
-net = METHODS[key](replace(PRESETS[key][preset], **({"predictions": 1} if key == "s2s" else {})), 1).net
+net = build_method(key, replace(PRESETS[key][preset], **({"predictions": 1} if key == "s2s" else {})), 1).net
 fixed, each = net.whole_bytes(1)
 for size in (64, side):  # the small one for what torch takes once, in the first pass of a process
     before = most_kib()
@@ -618,4 +618,4 @@ def test_a_network_of_ones_own_is_refused(key):
     if key == "bm3d":
         pytest.importorskip("bm3d")
     with pytest.raises(ConfigError, match="takes no net"):
-        METHODS[key](PRESETS[key]["cpu"], 1, net=torch.nn.Identity())
+        build_method(key, PRESETS[key]["cpu"], 1, net=torch.nn.Identity())
