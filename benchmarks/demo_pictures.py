@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,25 @@ from PIL import Image as Picture
 
 from pairfree.evidence.plots import to_uint8
 from pairfree.evidence.report import display_window
-from pairfree.files.formats import open_image
+from pairfree.files.formats.table import open_image
 
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
 SHOWN, ROWS, COLUMNS = "val_0001.tif", slice(36, 356), slice(112, 432)
 TIMES, GAP_PX = 2, 8
-PAGE_PX = 1180, 8200
-PARTS = {"report_images.png": (0, 1380), "report_evidence.png": (5560, 6385)}
-"""Top and bottom of what is shown of the report, on a page that is PAGE_PX wide."""
+HEIGHT_PX = 12_500
+"""More than the report is high on any of the pages below."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is shown of the report: of a page ``width`` px wide, from ``top`` to ``bottom``."""
+
+    width: int
+    top: int
+    bottom: int
+
+
+PARTS = {"report_images.png": Part(1180, 0, 1380), "report_evidence.png": Part(760, 10_590, 11_225)}
 
 
 def before_and_after(demo: Path) -> np.ndarray:
@@ -42,22 +54,20 @@ def before_and_after(demo: Path) -> np.ndarray:
     return np.hstack([first, np.full((len(first), GAP_PX), 255, np.uint8), second])
 
 
-def report_parts(demo: Path, browser: str) -> dict[str, Picture.Image]:
-    """Parts of the report as a browser shows it."""
+def report_part(demo: Path, browser: str, part: Part) -> Picture.Image:
+    """A part of the report as a browser shows it."""
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "page.png"
-        page = (demo / "report.html").resolve().as_uri()
         options = [
             "--headless=new",
             "--no-sandbox",
             "--hide-scrollbars",
-            f"--window-size={PAGE_PX[0]},{PAGE_PX[1]}",
+            f"--window-size={part.width},{HEIGHT_PX}",
         ]
-        subprocess.run(
-            [browser, *options, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=120
-        )
-        whole = Picture.open(shot).convert("RGB")
-        return {name: whole.crop((0, top, PAGE_PX[0], bottom)) for name, (top, bottom) in PARTS.items()}
+        page = (demo / "report.html").resolve().as_uri()
+        command = [browser, *options, f"--screenshot={shot}", page]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return Picture.open(shot).convert("RGB").crop((0, part.top, part.width, part.bottom))
 
 
 def main() -> None:
@@ -69,8 +79,8 @@ def main() -> None:
     given = parser.parse_args()
     Picture.fromarray(before_and_after(given.demo)).save(FIGURES / "demo.png", optimize=True)
     if given.chromium:
-        for name, part in report_parts(given.demo, given.chromium).items():
-            part.save(FIGURES / name, optimize=True)
+        for name, part in PARTS.items():
+            report_part(given.demo, given.chromium, part).save(FIGURES / name, optimize=True)
 
 
 if __name__ == "__main__":
