@@ -27,6 +27,7 @@ exclude_patterns = [
     "results_preface.md",
 ]  # the preface is the head of results.md, which benchmarks/make_results.py writes
 
+smartquotes_action = "q"  # two hyphens are an option, not a dash
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
@@ -42,7 +43,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "results": []}
 html_theme_options = {
     "github_url": "https://github.com/pairfree/pairfree",
     "header_links_before_dropdown": 6,

@@ -30,6 +30,8 @@ from pairfree.evidence.noref import Evidence
 from pairfree.methods import METHODS, PRESETS
 
 MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence) ?([\w-]*) -->$", re.MULTILINE)
+BAR = re.compile(r"(?<!\\)\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
+"""A bar that stands in no literal."""
 KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bool": ""}
 SHARED = ("SingleConfig", "UnpairedConfig", "ImitationConfig", "OneImageConfig")
 """Classes of settings that several methods have in common; what a method adds comes first."""
@@ -38,12 +40,18 @@ SHARED = ("SingleConfig", "UnpairedConfig", "ImitationConfig", "OneImageConfig")
 def setup(sphinx: Any) -> dict[str, bool]:
     """Tell Sphinx to fill each page as it is read."""
     sphinx.connect("source-read", fill_page)
+    sphinx.connect("autodoc-process-docstring", escape_bars)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def fill_page(sphinx: Any, name: str, source: list[str]) -> None:
     """What Sphinx calls with the text of a page in a list of one."""
     source[0] = fill(source[0])
+
+
+def escape_bars(sphinx: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """``|F(x) - y|`` in a docstring is an absolute value, not a substitution."""
+    lines[:] = [BAR.sub(r"\\|", line) for line in lines]
 
 
 def fill(page: str) -> str:
