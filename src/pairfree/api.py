@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from pairfree.config import with_fields_of
+from pairfree.config import check_names, with_fields_of
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
 from pairfree.denoising.files import FileResult, Planned, denoise_files, network_bytes, plan_files
+from pairfree.denoising.order import DenoisingOrder
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep
@@ -29,7 +30,7 @@ from pairfree.training.restoring import (
 )
 
 
-@with_fields_of(Order, first="noisy")
+@with_fields_of(Order, "noisy")
 @processes.joined()
 def train(
     noisy: Any = None,
@@ -81,9 +82,28 @@ def load(
 ) -> Model:
     """The model of a run folder, from its newest whole checkpoint.
 
-    max_bytes    bound for the working memory of prediction, bytes
-    nan          "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they were
-    method, net  your own Method or network, when the run was trained with one: code is never read from files
+    Parameters
+    ----------
+    run
+        The run folder.
+    device
+        "auto", "cpu" or "cuda".
+    max_bytes
+        Bound for the working memory of prediction, bytes.
+    method, net
+        Your own Method or network, when the run was trained with one: code is never read from files.
+    nan
+        "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they were.
+
+    Returns
+    -------
+    Model
+        Denoises arrays, images and files.
+
+    Raises
+    ------
+    InputError, CheckpointError, ConfigError
+        Where there is no run, its checkpoint is damaged, or its model cannot be built here.
     """
     check_treatment(nan)
     place = pick_device(device)
@@ -105,67 +125,74 @@ def load(
     return Model(predictor, record, masked=nan == "mask")
 
 
+@with_fields_of(DenoisingOrder, "run", "inputs", "out")
 def denoise(
     run: str | Path | Model,
     inputs: Sequence[str | Path] | str | Path,
     out: str | Path,
     *,
-    max_bytes: float = DEFAULT_MAX_BYTES,
-    device: str = "auto",
-    overwrite: bool = False,
-    skip_done: bool = False,
-    disagreement: str | Path | None = None,
-    nan: str = "error",
-    scheduler: str | None = None,
     on_file: Callable[[int, int, FileResult], None] | None = None,
     on_pixels: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> list[FileResult]:
-    """Denoise files into a folder: same relative path, stem, format and metadata. All refusals come before the first file is written.
+    """Denoise files into a folder. All refusals come before the first file is written.
 
     A killed call, made again, goes on where it stood: finished files are left as they are, and of large images finished tiles too.
 
-    max_bytes   bound for the memory of this process; a Model that is given keeps the tiles it has
-    device, nan   of a run folder's model, as in ``load``;  overwrite   replace results that exist;  skip_done   leave them, do the rest
-    disagreement   a folder for maps of |F(x) - (x - H(x))| in intensity units, float32 TIFF (iscl)
-    on_file   called with (files done, total, result);  on_pixels   called with the number of pixels of each finished tile
+    Parameters
+    ----------
+    {fields}
+    on_file
+        Called with (files done, total, result).
+    on_pixels
+        Called with the number of pixels of each finished tile.
+
+    Returns
+    -------
+    list of FileResult
+        One for each file, in order.
+
+    Raises
+    ------
+    InputError, OutputError, CheckpointError, ConfigError, DivergedError
     """
-
-    planned = plan_denoising(
-        run,
-        inputs,
-        out,
-        max_bytes=max_bytes,
-        device=device,
-        overwrite=overwrite,
-        skip_done=skip_done,
-        disagreement=disagreement,
-        nan=nan,
-    )
-    return denoise_files(planned, on_file, on_pixels, scheduler)
+    planned = plan_denoising(run, inputs, out, **options)
+    return denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
 
 
+@with_fields_of(DenoisingOrder, "run", "inputs", "out")
 def plan_denoising(
     run: str | Path | Model,
     inputs: Sequence[str | Path] | str | Path,
     out: str | Path,
-    *,
-    max_bytes: float = DEFAULT_MAX_BYTES,
-    device: str = "auto",
-    overwrite: bool = False,
-    skip_done: bool = False,
-    disagreement: str | Path | None = None,
-    nan: str = "error",
+    **options: Any,
 ) -> Planned:
-    """Everything that ``denoise`` checks before the first file, and nothing more; arguments as there."""
+    """Everything that ``denoise`` checks before the first file, and nothing more.
+
+    Parameters
+    ----------
+    {fields}
+
+    Returns
+    -------
+    Planned
+        What will be done to which file.
+    """
+    check_names(DenoisingOrder, options, "denoise")
+    order = DenoisingOrder(run, inputs, out, **options)
 
     def model() -> Model:
-        return (
-            run
-            if isinstance(run, Model)
-            else load(run, device=device, max_bytes=network_bytes(max_bytes), nan=nan)
-        )
+        if isinstance(order.run, Model):
+            return order.run
+        bound = network_bytes(order.max_bytes)
+        return load(order.run, device=order.device, max_bytes=bound, nan=order.nan)
 
     return plan_files(
-        model, [inputs] if isinstance(inputs, str | Path) else inputs, Path(out), max_bytes=max_bytes, overwrite=overwrite,
-        skip_done=skip_done, disagreement=None if disagreement is None else Path(disagreement),
-    )  # fmt: skip
+        model,
+        [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs,
+        Path(order.out),
+        max_bytes=order.max_bytes,
+        overwrite=order.overwrite,
+        skip_done=order.skip_done,
+        disagreement=None if order.disagreement is None else Path(order.disagreement),
+    )

@@ -39,6 +39,9 @@ class Option:
     argument: bool = False
     """Whether it stands without a name."""
 
+    required: bool = False
+    """Whether it must be said."""
+
     read: Callable[[Any], Any] | None = None
     """Makes the field's value of what was said."""
 
@@ -58,13 +61,14 @@ def option(
     flag: str = "",
     *,
     argument: bool = False,
+    required: bool = False,
     read: Callable[[Any], Any] | None = None,
     asked_default: Any = None,
     toml: tuple[type, ...] = (),
     fixed: bool = False,
 ) -> Any:
     """A field of a dataclass that stands on the command line; see ``Option``."""
-    said = Option(kind, flag, argument, read, asked_default, toml, fixed)
+    said = Option(kind, flag, argument, required, read, asked_default, toml, fixed)
     return dataclasses.field(default=default, metadata={OPTION: said})
 
 
@@ -84,30 +88,23 @@ def field_docs(owner: type) -> dict[str, str]:
     return {field.name: found.get(field.name, "") for field in dataclasses.fields(owner)}
 
 
-def with_fields_of(owner: type, first: str) -> Callable[[Work], Work]:
+def with_fields_of(owner: type, *first: str) -> Callable[[Work], Work]:
     """A function that takes the fields of a dataclass as arguments: its signature and its docstring list them.
 
     Parameters
     ----------
     owner
         The dataclass.
-    first
-        The field that may be given without a name.
+    *first
+        The fields that may be given without a name.
     """
 
     def listed(work: Work) -> Work:
-        own = inspect.signature(work).parameters
-        found = []
-        for field in dataclasses.fields(owner):
-            kind = (
-                inspect.Parameter.POSITIONAL_OR_KEYWORD
-                if field.name == first
-                else inspect.Parameter.KEYWORD_ONLY
-            )
-            found.append(inspect.Parameter(field.name, kind, default=field.default, annotation=field.type))
-        found += [one for name, one in own.items() if name != first and one.kind is one.KEYWORD_ONLY]
-        found.sort(key=lambda one: one.kind)
-        work.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
+        own = inspect.signature(work).parameters.values()
+        parameters = [_as_parameter(field, field.name in first) for field in dataclasses.fields(owner)]
+        parameters += [one for one in own if one.kind is one.KEYWORD_ONLY]
+        parameters.sort(key=lambda one: one.kind)
+        work.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         lines = []
         for name, words in field_docs(owner).items():
             lines += [name, *(f"    {line}".rstrip() for line in words.splitlines())]
@@ -116,6 +113,22 @@ def with_fields_of(owner: type, first: str) -> Callable[[Work], Work]:
         return work
 
     return listed
+
+
+def _as_parameter(field: dataclasses.Field[Any], by_place: bool) -> inspect.Parameter:
+    """A field as an argument of a function."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if by_place else inspect.Parameter.KEYWORD_ONLY
+    said = field.metadata.get(OPTION)
+    default = inspect.Parameter.empty if said is not None and said.required else field.default
+    return inspect.Parameter(field.name, kind, default=default, annotation=field.type)
+
+
+def check_names(owner: type, given: Iterable[str], what: str) -> None:
+    """ConfigError for names that are no fields of a dataclass, with a suggestion."""
+    names = field_docs(owner)
+    unknown = [f"no option {name!r}{did_you_mean(name, names)}" for name in given if name not in names]
+    if unknown:
+        raise ConfigError(f"{what}: " + " | ".join(unknown))
 
 
 def _docs_in_source(owner: type) -> dict[str, str]:

@@ -5,48 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pairfree.cli.options import Device, Inputs, Overwrite
+from pairfree.cli.options import ordered
 from pairfree.cli.terminal import err, out, progress
-from pairfree.config import parse_bytes
+from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
 if TYPE_CHECKING:
     from pairfree.denoising.files import Planned
 
-Nan = Annotated[
-    str | None,
-    typer.Option(help="Pixels that are NaN or Inf: error (default), or mask, which leaves them in results."),
-]
 
-
+@ordered(DenoisingOrder)
 def denoise(
-    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
-    inputs: Inputs,
-    out_dir: Annotated[
-        Path, typer.Option("--out", help="Folder for the denoised files.", show_default=False)
-    ],
-    max_memory: Annotated[
-        str, typer.Option(help="Bound for the memory of this process, such as 2GB.")
-    ] = "2GB",
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    skip_done: Annotated[
-        bool, typer.Option("--skip-done", help="Leave existing outputs as they are, do the rest.")
-    ] = False,
-    nan: Nan = None,
-    disagreement: Annotated[
-        Path | None, typer.Option(help="Folder for maps of where the two denoisers differ (iscl).")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here."
-        ),
-    ] = None,
+    given: dict[str, Any],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")
     ] = False,
@@ -55,10 +29,9 @@ def denoise(
     from pairfree import api
     from pairfree.denoising.files import denoise_files
 
-    planned = api.plan_denoising(
-        run, inputs, out_dir, max_bytes=parse_bytes(max_memory), device=device, overwrite=overwrite, skip_done=skip_done,
-        disagreement=disagreement, nan=nan or "error",
-    )  # fmt: skip
+    order = {name: value for name, value in given.items() if value is not None}
+    planned = api.plan_denoising(**order)
+    out_dir, scheduler = given["out"], given["scheduler"]
     if dry_run:
         return _foretell(planned, out_dir)
     started, done = time.monotonic(), 0

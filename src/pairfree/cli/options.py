@@ -76,12 +76,14 @@ def as_parameter(declared: type, name: str) -> inspect.Parameter:
     flags = {other: flag_of(other, one) for other, one in options_of(declared).items()}
     words = re.sub("`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), words)
     kind, default = asked.kind, asked.asked_default
-    if kind is bool:
+    if asked.required:
+        default = inspect.Parameter.empty
+    elif kind is bool:
         default = False
     elif default is None:
         kind = kind | None
     if asked.argument:
-        said: Any = typer.Argument(help=words, metavar=f"{name.upper()}...", show_default=False)
+        said: Any = typer.Argument(help=words, metavar=name.upper(), show_default=False)
     else:
         said = typer.Option(flag_of(name, asked), help=words)
     return inspect.Parameter(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairfree.config import did_you_mean, field_docs, option, options_of, parse_bytes, parse_set, read_toml
+from pairfree.config import check_names, did_you_mean, option, options_of, parse_bytes, parse_set, read_toml
 from pairfree.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -153,10 +153,7 @@ def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> O
     ConfigError
         For names that are no fields, with a suggestion, and for a file that does not hold what it should.
     """
-    names = field_docs(Order)
-    unknown = [f"no option {name!r}{did_you_mean(name, names)}" for name in given if name not in names]
-    if unknown:
-        raise ConfigError("train: " + " | ".join(unknown))
+    check_names(Order, given, "train")
     asked = {name: value for name, value in given.items() if value is not None}
     stored = {} if config is None else read_order(Path(config))
     if "minutes" in asked or "steps" in asked:

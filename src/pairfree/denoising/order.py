@@ -1,0 +1,60 @@
+"""What was asked of denoising: one dataclass, whose fields are options of ``pairfree denoise`` and arguments of ``pairfree.denoise``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pairfree.config import option, parse_bytes
+
+if TYPE_CHECKING:
+    from pairfree.engine.model import Model
+
+
+@dataclass(frozen=True)
+class DenoisingOrder:
+    """What was asked of denoising: nothing is read yet.
+
+    Words between single backticks are names of fields, which the command line spells as its flags.
+    """
+
+    run: str | Path | Model = option(None, Path, argument=True, required=True)
+    """Run folder.
+
+    From Python also a Model, which keeps the tiles, device and treatment of missing pixels that it has.
+    """
+
+    inputs: Sequence[str | Path] | str | Path = option(None, list[str], argument=True, required=True)
+    """Files, folders or globs."""
+
+    out: str | Path = option(None, Path, required=True)
+    """Folder for the denoised files: same relative path, stem, format and metadata."""
+
+    max_bytes: float = option(2e9, str, flag="--max-memory", read=parse_bytes)
+    """Bound for the memory of this process, such as 2GB, the default.
+
+    From Python a number of bytes.
+    """
+
+    device: str = option("auto", str)
+    """auto, cpu or cuda."""
+
+    overwrite: bool = option(False, bool)
+    """Replace existing outputs."""
+
+    skip_done: bool = option(False, bool)
+    """Leave existing outputs as they are, do the rest."""
+
+    nan: str = option("error", str)
+    """Pixels that are NaN or Inf: error (default), or mask, which leaves them in results."""
+
+    disagreement: str | Path | None = option(None, Path)
+    """Folder for maps of where the two denoisers differ (iscl).
+
+    They are |F(x) - (x - H(x))| in intensity units, float32 TIFF.
+    """
+
+    scheduler: str | None = option(None, str)
+    """Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here."""
