@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -51,6 +52,29 @@ def test_source_files_that_a_page_names_exist(page):
     for name in SOURCE.findall(page.read_text(encoding="utf-8")):
         places = (ROOT / name, SRC / name)
         assert any(place.is_file() for place in places), name
+
+
+def names_in_source() -> set[str]:
+    """Functions, classes and their methods, as ``name`` and as ``Class.name``, of all files of the package."""
+    found = set()
+    for path in SRC.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                found |= {
+                    f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)
+                }
+    return found
+
+
+def test_functions_that_stand_beside_equations_exist():
+    known = names_in_source()
+    for page in DOCS.glob("methods/*.md"):
+        table = page.read_text(encoding="utf-8").partition("**In the code:**")[2].partition("\n## ")[0]
+        rows = [line.rsplit("|", 2)[1] for line in table.splitlines() if line.startswith("|")]
+        names = {name for row in rows for name in re.findall(r"`([A-Za-z_][\w.]*)`", row)}
+        assert {name for name in names if not name.endswith(".py")} <= known, page.name
 
 
 def test_every_verb_and_option_is_in_the_reference():
