@@ -47,8 +47,8 @@ def train(
     config
         TOML file; a run's config.toml repeats that run. What is given beside it wins.
     on_step
-        Called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped`` is raised, and with ``out``
-        a checkpoint stands to go on from.
+        Called with (steps done, total, stage, loss) after each step; returns True to stop there: ``Stopped``
+        is raised, and with ``out`` a checkpoint stands to go on from.
 
     Returns
     -------
@@ -93,7 +93,8 @@ def load(
     method, net
         Your own Method or network, when the run was trained with one: code is never read from files.
     nan
-        "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they were.
+        "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they
+        were.
 
     Returns
     -------
@@ -137,7 +138,8 @@ def denoise(
 ) -> list[FileResult]:
     """Denoise files into a folder. All refusals come before the first file is written.
 
-    A killed call, made again, goes on where it stood: finished files are left as they are, and of large images finished tiles too.
+    A killed call, made again, goes on where it stood: finished files are left as they are, and of large
+    images finished tiles too.
 
     Parameters
     ----------

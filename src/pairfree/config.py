@@ -89,7 +89,8 @@ def field_docs(owner: type) -> dict[str, str]:
 
 
 def with_fields_of(owner: type, *first: str) -> Callable[[Work], Work]:
-    """A function that takes the fields of a dataclass as arguments: its signature and its docstring list them.
+    """A function that takes the fields of a dataclass as arguments: its signature and its docstring list
+    them.
 
     Parameters
     ----------
@@ -166,7 +167,10 @@ ARCHITECTURE = "architecture"
 
 
 def architecture(default: T) -> T:
-    """A field of a method's config that shapes a network: a fine-tuned run takes it from the run it starts from."""
+    """A field of a method's config that shapes a network.
+
+    A fine-tuned run takes it from the run it starts from.
+    """
     field: T = dataclasses.field(default=default, metadata={ARCHITECTURE: True})
     return field
 
@@ -184,7 +188,10 @@ def architecture_settings(config_type: type) -> frozenset[str]:
 
 
 def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
-    """A copy of the dataclass ``base`` with ``changes``: unknown keys and wrong types are refused, all in one message."""
+    """A copy of the dataclass ``base`` with ``changes``.
+
+    Unknown keys and wrong types are refused, all in one message.
+    """
     fields = typing.get_type_hints(type(base))
     names = {field.name for field in dataclasses.fields(base)}  # type: ignore[arg-type]
     problems, values = [], {}
@@ -202,28 +209,44 @@ def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
 
 
 def _coerced(value: Any, kind: Any) -> Any:
-    """``value`` as ``kind``; strings (from --set) are parsed, numbers never change kind silently except int -> float."""
+    """``value`` as ``kind``; strings (from --set) are parsed, numbers never change kind silently.
+
+    A whole number is taken where a fraction is expected.
+    """
     if isinstance(kind, types.UnionType):
-        if value is None and type(None) in typing.get_args(kind):
+        options = typing.get_args(kind)
+        if value is None and type(None) in options:
             return None
-        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+        kind = next(option for option in options if option is not type(None))
     if kind is str:
-        if isinstance(value, str):
-            return value
-        raise ValueError("expected text")
+        return _as_text(value)
     if kind is bool:
-        options = {"true": True, "false": False}
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.lower() in options:
-            return options[value.lower()]
-        raise ValueError("expected true or false")
+        return _as_truth(value)
+    return _as_number(value, kind)
+
+
+def _as_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _as_truth(value: Any) -> bool:
+    options = {"true": True, "false": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in options:
+        return options[value.lower()]
+    raise ValueError("expected true or false")
+
+
+def _as_number(value: Any, kind: type) -> Any:
     if isinstance(value, bool):
         raise ValueError("expected a number")
     try:
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("expected " + ("a whole number" if kind is int else "a number")) from None
+        raise ValueError("expected a whole number" if kind is int else "expected a number") from None
     if kind is int and isinstance(value, float) and value != number:
         raise ValueError("expected a whole number")
     if kind is float and not math.isfinite(number):
@@ -268,7 +291,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """TOML text of plain values and one level of tables; ``tomllib`` reads back the same mapping. None is left out."""
+    """TOML text of plain values and one level of tables; ``tomllib`` reads back the same mapping.
+
+    None is left out.
+    """
     lines = [
         f"{key} = {_toml_value(value)}"
         for key, value in values.items()
@@ -291,6 +317,7 @@ def _toml_value(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    # JSON's escapes are a subset of TOML's basic strings, except DEL, which JSON leaves raw; file names that are no text are spelled out
+    # JSON's escapes are a subset of TOML's basic strings, except DEL, which JSON leaves raw; file names that
+    # are no text are spelled out
     text = str(value).encode("utf-8", "backslashreplace").decode()
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

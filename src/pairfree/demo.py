@@ -1,4 +1,6 @@
-"""``pairfree demo``: train on the real noisy images that come with the package, denoise them, and show what happened."""
+"""``pairfree demo``: train on the real noisy images that come with the package, denoise them, and show what
+happened.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Written:
 def run(
     out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print
 ) -> Written:
-    """Copy the bundled images to ``out/noisy``, train in ``out/run``, write ``out/denoised`` and ``out/report.html``.
+    """Copy the bundled images to ``out/noisy``, train in ``out/run``, write ``out/denoised`` and
+    ``out/report.html``.
 
     Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
     """

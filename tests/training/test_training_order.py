@@ -11,7 +11,7 @@ import typer
 
 import pairfree as pf
 from pairfree.cli.main import app
-from pairfree.cli.options import EVERYWHERE, spell_flags
+from pairfree.cli.options import EVERYWHERE, help_of, spell_flags
 from pairfree.config import OPTION, field_docs, options_of, to_toml
 from pairfree.errors import ConfigError
 from pairfree.methods import METHODS
@@ -54,11 +54,10 @@ def test_every_field_says_what_it_is_in_help_and_in_the_docstring_of_train():
     for name, words in field_docs(Order).items():
         assert len(words) > 10, name
         assert words.splitlines()[0] in pf.train.__doc__
-    help_of = {one.name: one.help for one in command("train").params}
+    help_texts = {one.name: one.help for one in command("train").params}
     for name in options_of(Order):
-        words = " ".join(field_docs(Order)[name].split("\n\n")[0].split())
-        assert help_of[name] == spell_flags(words)
-        assert "`" not in help_of[name]
+        assert help_texts[name] == spell_flags(help_of(field_docs(Order)[name]))
+        assert "`" not in help_texts[name]
 
 
 def test_every_method_stands_in_the_help_of_method():

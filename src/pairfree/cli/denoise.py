@@ -25,7 +25,10 @@ def denoise(
         bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")
     ] = False,
 ) -> None:
-    """Denoise files; each comes back in its own format with its metadata. Stopped or killed, the same command goes on where it stood."""
+    """Denoise files; each comes back in its own format with its metadata.
+
+    Stopped or killed, the same command goes on where it stood.
+    """
     from pairfree import api
     from pairfree.denoising.files import denoise_files
 
@@ -48,7 +51,8 @@ def denoise(
             _say.warning("%s: %s", result.source, line)
         if result.clipped:
             err.print(
-                f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel type's range",
+                f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel "
+                "type's range",
                 markup=False,
             )
     words = f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}"

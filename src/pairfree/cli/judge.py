@@ -44,7 +44,8 @@ def evaluate(
         scores = score_folder(denoised, clean, data_range, low=low)
         numbers["scores"] = {name: vars(one) for name, one in scores.items()}
         numbers["scores_statement"] = (
-            f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over colour channels, "
+            f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over "
+            "colour channels, "
             "SSIM window Gaussian sigma 1.5"
         )
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
@@ -108,7 +109,8 @@ def verify(
     out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
     if set(lost) & set(GAINS):
         out.print(
-            "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only states it.",
+            "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only "
+            "states it.",
             markup=False,
         )
     if json_path is not None:

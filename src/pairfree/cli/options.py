@@ -70,9 +70,12 @@ def ordered(declared: type) -> Callable[[Callable[..., None]], Callable[..., Non
 
 
 def as_parameter(declared: type, name: str) -> inspect.Parameter:
-    """A field as a parameter that the command line understands; what is not said is None, or False of a flag."""
+    """A field as a parameter that the command line understands.
+
+    What is not said is None, or False of a flag.
+    """
     asked = options_of(declared)[name]
-    words = " ".join(field_docs(declared)[name].split("\n\n")[0].split())
+    words = help_of(field_docs(declared)[name])
     flags = {other: flag_of(other, one) for other, one in options_of(declared).items()}
     words = re.sub("`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), words)
     kind, default = asked.kind, asked.asked_default
@@ -91,13 +94,21 @@ def as_parameter(declared: type, name: str) -> inspect.Parameter:
     )
 
 
+def help_of(words: str) -> str:
+    """What stands beneath a field, without what is for Python alone, as one line."""
+    return " ".join(words.partition("\n\nFrom Python")[0].split())
+
+
 def flag_of(name: str, asked: Option) -> str:
     """What a field is called on the command line."""
     return asked.flag or f"--{name.replace('_', '-')}"
 
 
 FLAGS: dict[str, str] = {}
-"""What the options of all verbs are called on the command line, by their names in Python; filled as verbs are declared."""
+"""What the options of all verbs are called on the command line, by their names in Python.
+
+Filled as verbs are declared.
+"""
 OTHER_NAMES = {"out_dir": "out", "json_path": "json"}
 """Parameters of verbs that Python calls something else."""
 
@@ -113,7 +124,9 @@ def note_flags(parameters: Sequence[inspect.Parameter]) -> None:
 
 
 def spell_flags(message: str) -> str:
-    """A message of the library, which names options as Python does, `max_bytes`, in words of the command line: --max-memory."""
+    """A message of the library, which names options as Python does, `max_bytes`, in words of the command
+    line: --max-memory.
+    """
     return re.sub("`([a-z_]+)`", lambda name: FLAGS.get(name[1], name[0]), message)
 
 

@@ -1,4 +1,7 @@
-"""What the command line needs beside its verbs: consoles, a progress bar, options that take several values, JSON."""
+"""What the command line needs beside its verbs.
+
+Consoles, a progress bar, options that take several values, JSON.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ def follows() -> bool:
 
 @contextmanager
 def progress(what: str) -> Iterator[Any]:
-    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere; None leaves a number as it is."""
+    """A function (done, total, words) that draws a bar on a terminal and nothing elsewhere.
+
+    None leaves a number as it is.
+    """
     if not err.is_terminal or follows():
         yield lambda done, total, words: None
         return
@@ -39,7 +45,10 @@ def progress(what: str) -> Iterator[Any]:
 
 
 class TrainCommand(TyperCommand):
-    """``train NOISY... --clean A B C``: all that follows --clean up to the next option is clean, where noisy files were named before."""
+    """``train NOISY... --clean A B C``.
+
+    All that follows --clean up to the next option is clean, where noisy files were named before.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         flags = [
@@ -52,7 +61,10 @@ class TrainCommand(TyperCommand):
 
 
 def several(arguments: list[str], option: str, flags: Collection[str] = ()) -> list[str]:
-    """``option A B`` as ``option A option B``, wherever an argument stands before it; ``flags`` are the options that take no value."""
+    """``option A B`` as ``option A option B``, wherever an argument stands before it.
+
+    ``flags`` are the options that take no value.
+    """
     found: list[str] = []
     named, under, value = False, False, False
     for argument in arguments:

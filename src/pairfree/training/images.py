@@ -1,4 +1,4 @@
-"""The image sets of a run: read, matched with one another, and looked at for what would spoil the training."""
+"""The image sets of a run: read, matched with one another, and looked at for what would spoil training."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def read_images(
     Parameters
     ----------
     images
-        Files, folders, globs; a list of arrays; a single array is one image (H, W) or a stack (N, H, W), (N, C, H, W).
+        Files, folders, globs; a list of arrays; a single array is one image (H, W) or a stack (N, H, W) or
+        (N, C, H, W).
     what
         What one of them is called in messages.
     reading
@@ -116,7 +117,7 @@ def _as_list(array: np.ndarray, what: str, reading: Reading) -> list[np.ndarray]
 def _read_beside(
     noisy: ImageSet, given: Images, name: str, reading: Reading, most_bytes: int
 ) -> tuple[ImageSet, list[str]]:
-    """The set called ``name`` ("target": matched to the noisy one; "clean": of other scenes), and its paths."""
+    """The set called ``name``, a target matched to the noisy one, and its paths."""
     other, paths = read_images(given, f"{name} image", reading, most_bytes)
     if name == "target":
         other = matched(noisy, other)
@@ -128,7 +129,10 @@ def _read_beside(
 
 
 def _storable(path: Path) -> str:
-    """``path`` as a config can hold it. InputError for a name that is no text: the run could not be repeated."""
+    """``path`` as a config can hold it.
+
+    InputError for a name that is no text: the run could not be repeated.
+    """
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -151,7 +155,8 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
         first, second, alike = shared[0]
         more = f", and {len(shared) - 1} more such pairs" if len(shared) > 1 else ""
         raise InputError(
-            f"{second}: shows the same scene as {first} (correlation {alike:.2f}{more}); an unpaired method must "
+            f"{second}: shows the same scene as {first} (correlation {alike:.2f}{more}); an unpaired method "
+            "must "
             "not see both: leave one of them out, or train on pairs with `method` n2c and `target`"
         )
     of_noisy, of_clean = noise_level(noisy), noise_level(clean)
@@ -162,7 +167,8 @@ def check_unpaired(noisy: ImageSet, clean: ImageSet) -> list[str]:
     if fine_excess(noisy.planes, clean.planes) >= 1.0:
         return []  # noise that takes contrast away, film's, lowers the estimate
     return [
-        f"the clean set looks noisier than the noisy one (estimated sigma {of_clean:.3g} against {of_noisy:.3g}): "
+        f"the clean set looks noisier than the noisy one (estimated sigma {of_clean:.3g} against "
+        f"{of_noisy:.3g}): "
         "are they swapped?"
     ]
 
@@ -175,7 +181,8 @@ def compare_types(noisy: ImageSet, others: Mapping[str, ImageSet]) -> list[str]:
         by_place = sorted(first_of.items(), key=lambda item: item[1])
         examples = " and ".join(f"{kind} ({noisy.names[index]})" for kind, index in by_place[:3])
         lines.append(
-            f"noisy images are {examples}: one intensity scale is assumed for all; train them apart if that is wrong"
+            f"noisy images are {examples}: one intensity scale is assumed for all; train them apart if that "
+            "is wrong"
         )
     for name, other in others.items():
         if name != "clean" and set(other.dtypes) != set(noisy.dtypes):
@@ -185,7 +192,10 @@ def compare_types(noisy: ImageSet, others: Mapping[str, ImageSet]) -> list[str]:
 
 
 def noise_level(images: ImageSet) -> float | None:
-    """Median estimated sigma of a few planes spread over the set, intensity units; None where all are too small to tell."""
+    """Median estimated sigma of a few planes spread over the set, intensity units.
+
+    None where all are too small to tell.
+    """
     step = max(1, len(images.planes) // NOISE_SAMPLES)
     levels = []
     for plane in images.planes[::step][:NOISE_SAMPLES]:

@@ -1,4 +1,7 @@
-"""A training run, resolved: the data read, the method built, everything refused that does not fit. Nothing is written here."""
+"""A training run, resolved: the data read, the method built, everything refused that does not fit.
+
+Nothing is written here.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ ARCHITECTURE = (
     "critic_norm",
     "patch_px",
 )
-"""Settings that shape networks, which a fine-tuned run takes from the run it starts from; the last of them shapes critics only."""
+"""Settings that shape networks, which a fine-tuned run takes from the run it starts from.
+
+The last of them shapes critics only.
+"""
 Maps = tuple[Normalizer, Normalizer | None]
 """The intensity maps of the noisy set, and of the unpaired clean set where there is one."""
 
@@ -195,7 +201,8 @@ def _budget(made: Method, values: Mapping[str, Any], order: Order) -> tuple[floa
     budget = float(minutes or 0), int(steps or 0)
     if not (0 < budget[0] < math.inf or budget[1] > 0):
         raise ConfigError(
-            f"a budget of {steps if minutes is None else minutes} is no budget: give `minutes` or `steps` above 0"
+            f"a budget of {steps if minutes is None else minutes} is no budget: give `minutes` or `steps` "
+            "above 0"
         )
     if budget[0] <= 0:
         plan_steps(made, budget[1])  # refuses fewer steps than stages
@@ -205,7 +212,10 @@ def _budget(made: Method, values: Mapping[str, Any], order: Order) -> tuple[floa
 def settings_of(
     method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None
 ) -> tuple[Needs, Any]:
-    """What the method needs, and its config: the preset's (or that of the run to start from) with the user's settings."""
+    """What the method needs, and its config.
+
+    The preset's (or that of the run to start from) with the user's settings.
+    """
     if not isinstance(method, str):
         if settings:
             raise ConfigError("settings go into your own method's constructor, not beside it")
@@ -228,7 +238,10 @@ def _shaped_as_before(method: str, base: Any, start: checkpoint.Checkpoint) -> A
 
 
 def complete_config(config: Any, order: Order) -> Any:
-    """The config with what was asked beside it: the name of a user's own network; where a budget is one for each image, that budget."""
+    """The config with what was asked beside it: the name of a user's own network.
+
+    Where a budget is one for each image, that budget.
+    """
     if order.net is not None and isinstance(config, SingleConfig):
         return dataclasses.replace(config, net=type(order.net).__name__)
     return with_budget(config, order.minutes, order.steps)
@@ -253,7 +266,10 @@ def _intensity_maps(sets: ImageSets, config: Any, start: checkpoint.Checkpoint |
 def make_method(
     method: Any, config: Any, channels: int, device: torch.device, net: nn.Module | None
 ) -> Method:
-    """A method by its key and config, or the caller's own: an instance as it is, a class called with channels and device."""
+    """A method by its key and config, or the caller's own.
+
+    An instance as it is, a class called with channels and device.
+    """
     if isinstance(method, str):
         return build_method(method, config, channels, device, net)
     if isinstance(method, Method):
@@ -268,7 +284,8 @@ def _check_needs(method: Any, needs: Needs, order: Order) -> None:
     clean, target, noise = (one is not None for one in (order.clean, order.target, order.noise_images))
     if needs.target and not target:
         raise ConfigError(
-            f"method {key} needs {needs.value}; without partners use a noisy-only method such as {DEFAULT_NOISY_ONLY}"
+            f"method {key} needs {needs.value}; without partners use a noisy-only method such as "
+            f"{DEFAULT_NOISY_ONLY}"
         )
     if (needs.clean and not clean) or (needs.noise and not noise):
         raise ConfigError(f"method {key} needs {needs.value}")

@@ -1,7 +1,8 @@
 """What was asked of a training run: one dataclass, read from a TOML file, from options or from arguments.
 
-A field of ``Order`` is an option of ``pairfree train`` and an argument of ``pairfree.train``; the words beneath it are the help of both. A
-new option is a field here and what it does in the room that does it, nothing else.
+A field of ``Order`` is an option of ``pairfree train`` and an argument of ``pairfree.train``; the words
+beneath it are the help of both. A new option is a field here and what it does in the room that does it,
+nothing else.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 class Order:
     """What was asked of a training run: nothing is read yet, nothing is checked against the files.
 
-    Every field is an argument of ``pairfree.train``; those with an ``option`` stand on the command line too. Words between single
-    backticks are names of fields, which the command line spells as its flags.
+    Every field is an argument of ``pairfree.train``; those with an ``option`` stand on the command line too.
+    Words between single backticks are names of fields, which the command line spells as its flags.
     """
 
     noisy: Images | None = option(None, list[str], argument=True, toml=(str, list))
@@ -53,9 +54,10 @@ class Order:
     """Images of the noise alone (quan, noisy-n2n)."""
 
     method: str | type[Method] | Method | None = option(None, str, toml=(str,), fixed=True)
-    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself). With `clean`:
-    iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n, n2c, and noisy-n2n
-    (also `noise_images`). Default: that of `init`, else iscl with `clean`, else iddp.
+    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself).
+
+    With `clean`: iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n,
+    n2c, and noisy-n2n (also `noise_images`). Default: that of `init`, else iscl with `clean`, else iddp.
 
     From Python also your own Method: an instance, or a class that is called with (channels, device).
     """
@@ -85,8 +87,9 @@ class Order:
     """Everything random follows from it. Default 0."""
 
     nan: str = option("error", str, toml=(str,), fixed=True)
-    """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves them
-    in results."""
+    """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves
+    them in results.
+    """
 
     slices_around: int = option(0, int, toml=(int,), fixed=True)
     """2.5-D: slices of a stack on each side that the network sees with each. Default 0.
@@ -106,8 +109,9 @@ class Order:
     """Go on with the run in `out`."""
 
     net: nn.Module | None = None
-    """Your own network, (B, C, H, W) -> same; its ``stride`` is what H and W must be multiples of (1 where it has
-    none)."""
+    """Your own network, (B, C, H, W) -> same; its ``stride`` is what H and W must be multiples of (1 where it
+    has none).
+    """
 
     command: str = ""
     """What the report names as the command."""
@@ -138,8 +142,9 @@ FIXED = tuple(name for name, one in options_of(Order).items() if one.fixed)
 def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> Order:
     """An order from what was given and, beside it, a TOML file.
 
-    What is given wins over the file. A budget that is given takes the place of the file's. Settings are merged; where another method or
-    preset is given, the file's settings are those of something else and left out.
+    What is given wins over the file. A budget that is given takes the place of the file's. Settings are
+    merged; where another method or preset is given, the file's settings are those of something else and left
+    out.
 
     Parameters
     ----------
@@ -167,36 +172,47 @@ def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> O
 
 
 def read_order(path: Path) -> dict[str, Any]:
-    """The choices of a TOML file, a run's config.toml or one's own: fields of ``Order``. ConfigError with all its problems.
+    """The choices of a TOML file, a run's config.toml or one's own: fields of ``Order``.
 
     A run's budget comes back as it was given: minutes, or the number of steps.
+
+    Raises
+    ------
+    ConfigError
+        With all that is wrong in it.
     """
     values = read_toml(path)
-    problems = [
-        f"unknown key {key!r}{did_you_mean(key, STORED)}"
-        for key in values
-        if key not in STORED and key not in NOTED
-    ]
-    problems += [
-        f"{key} = {values[key]!r}: wrong type"
-        for key, kind in STORED.items()
-        if key in values and not _is(values[key], kind)
-    ]
-    lengths = values.get("stage_steps", [])
-    if not _is(lengths, list) or not all(_is(length, int) for length in lengths):
-        problems.append("stage_steps: expected whole numbers")
+    problems = _problems_of(values)
     if problems:
         raise ConfigError(f"{path}: " + " | ".join(problems))
-    given = {key: value for key, value in values.items() if key in STORED and value not in ([], "")}
-    if not given.get("minutes"):
-        given.pop("minutes", None)
-        if lengths and "steps" not in given:
-            given["steps"] = sum(lengths)
-    return given
+    stored = {key: value for key, value in values.items() if key in STORED and value not in ([], "")}
+    if not stored.get("minutes"):
+        stored.pop("minutes", None)
+        lengths = values.get("stage_steps")
+        if lengths:
+            stored.setdefault("steps", sum(lengths))
+    return stored
+
+
+def _problems_of(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong in a TOML file, a phrase each."""
+    problems = []
+    for key in values:
+        if key not in STORED and key not in NOTED:
+            problems.append(f"unknown key {key!r}{did_you_mean(key, STORED)}")
+    for key, kinds in STORED.items():
+        if key in values and not _is(values[key], kinds):
+            problems.append(f"{key} = {values[key]!r}: wrong type")
+    lengths = values.get("stage_steps", [])
+    if not isinstance(lengths, list) or not all(_is(length, (int,)) for length in lengths):
+        problems.append("stage_steps: expected whole numbers")
+    return problems
 
 
 def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what was given, the fields that a resumed run has from its beginning, as its config.toml spells them."""
+    """Of what was given, the fields that a resumed run has from its beginning, as its config.toml spells
+    them.
+    """
     found = {name: getattr(order, name) for name in FIXED if given.get(name) is not None}
     if order.own_parts:
         found.pop("method", None)
@@ -211,5 +227,5 @@ def changed_settings(before: Any, after: Any, names: Sequence[str]) -> list[tupl
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _is(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -1,4 +1,6 @@
-"""What a run's report says: examples, curves, evidence and words, gathered from the run folder and the training images."""
+"""What a run's report says: examples, curves, evidence and words, gathered from the run folder and the
+training images.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,10 @@ def run_report(
     warnings: Sequence[str] = (),
     clean_planes: int = 0,
 ) -> ReportData:
-    """The report's data. ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held."""
+    """The report's data.
+
+    ``planes`` are (name, noisy), arrays (C, H, W), of which one at a time is denoised and held.
+    """
     method = model.method
     environment = {key: str(value) for key, value in run.read_environment().items()} | {
         "seed": str(model.record.seed)
@@ -81,7 +86,8 @@ def run_report(
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[
-            f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be trusted."
+            f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be "
+            "trusted."
         ],
         environment=environment,
         methods_paragraph=_paragraph(model, noisy, clean_planes),
@@ -94,7 +100,9 @@ def run_report(
 def _looked_at(
     model: Model, planes: Sequence[tuple[str, np.ndarray]]
 ) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
-    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before anything was removed."""
+    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before
+    anything was removed.
+    """
     examples: list[Example] = []
     evidence: list[tuple[str, Evidence]] = []
     levels: list[float] = []
@@ -141,7 +149,10 @@ def _samples_last(array: np.ndarray) -> np.ndarray:
 
 
 def _evidence(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[tuple[str, Evidence]]:
-    """Residual statistics per image; of colour images, each channel apart: channels have noise of their own."""
+    """Residual statistics per image.
+
+    Of colour images, each channel apart: channels have noise of their own.
+    """
     found = []
     for name, noisy, denoised in pairs:
         if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
@@ -179,7 +190,10 @@ def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list
 
 
 def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
-    """What is known of the noise: its level before anything was removed, what was removed, and how that depends on the signal."""
+    """What is known of the noise.
+
+    Its level before anything was removed, what was removed, and how that depends on the signal.
+    """
     found = []
     if levels:
         spread = f"{number(min(levels))} to {number(max(levels))}"
@@ -253,13 +267,16 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     )
     if method.one_image:
         return (
-            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset {record.preset}, seed "
-            f"{record.seed}, torch {record.versions['torch']}. Intensities were mapped affinely and mapped back; files keep their "
+            f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset "
+            f"{record.preset}, seed "
+            f"{record.seed}, torch {record.versions['torch']}. Intensities were mapped affinely and mapped "
+            "back; files keep their "
             "pixel type and metadata."
         )
     if not method.trains:
         return (
-            f"{opening}; nothing was trained, and the noise level was estimated for each image where none was given. "
+            f"{opening}; nothing was trained, and the noise level was estimated for each image where none "
+            "was given. "
             "Files keep their pixel type and metadata."
         )
     network = f"a {config['net']} network" if config.get("net") else "its network"
@@ -282,7 +299,8 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
-        f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. Intensities were mapped affinely and mapped "
+        f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. Intensities were "
+        "mapped affinely and mapped "
         "back; files keep their pixel type and metadata."
     )
 

@@ -1,4 +1,7 @@
-"""What a checkpoint gives back: weights for a method, settings for a run that goes on, a start for another run."""
+"""What a checkpoint gives back.
+
+Weights for a method, settings for a run that goes on, a start for another run.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ def load_weights(method: Method, stored: checkpoint.Checkpoint, where: Path, opt
 
 
 def stored_config(key: str, values: Mapping[str, Any], where: str) -> Any:
-    """The config of a run of the method ``key``: options that did not exist when it was trained are at their defaults."""
+    """The config of a run of the method ``key``.
+
+    Options that did not exist when it was trained are at their defaults.
+    """
     return updated(choose_config_type(key, values)(), values, where)
 
 
@@ -62,9 +68,9 @@ def stored_settings(record: Record, where: str) -> dict[str, Any]:
 def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
     """Load the weights of another run; optimisers start afresh.
 
-    A network begins as its namesake there, as the average of that where there was one, or, in a method with one network and its
-    copies, as what denoised there. A network that the other run had not (the extractor, after CycleGAN) begins afresh; so does what
-    is measured from the images.
+    A network begins as its namesake there, as the average of that where there was one, or, in a method with
+    one network and its copies, as what denoised there. A network that the other run had not (the extractor,
+    after CycleGAN) begins afresh; so does what is measured from the images.
     """
     loaded = False
     for name, net in method.networks.items():
@@ -154,5 +160,6 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
             wrong.append(f"`settings` {name}={new} (the run has {old})")
     if wrong:
         raise ConfigError(
-            f"{run}: cannot be changed by `resume`: {', '.join(wrong)}; leave it out, or start anew with `init` {run}"
+            f"{run}: cannot be changed by `resume`: {', '.join(wrong)}; leave it out, or start anew with "
+            f"`init` {run}"
         )

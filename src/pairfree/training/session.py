@@ -82,7 +82,10 @@ def begin(order: Order, on_step: OnStep | None) -> Model:
 
 
 def _plan(job: Job) -> tuple[Clock | None, Plan]:
-    """Minutes as steps, after a short timed trial; steps as they were asked. All processes go by the first one's plan."""
+    """Minutes as steps, after a short timed trial; steps as they were asked.
+
+    All processes go by the first one's plan.
+    """
     clock: Clock | None = None
     with enough(TOO_LARGE):
         if job.minutes > 0:
@@ -154,8 +157,8 @@ def _record(job: Job, plan: Plan) -> Record:
 def resume(order: Order, on_step: OnStep | None) -> Model:
     """Go on with the run in ``order.out`` from its newest whole checkpoint.
 
-    Everything is read from the run, except arrays, the network and the method of the caller's own. Files may have been moved: where
-    they are given, that their pixels are the same is checked.
+    Everything is read from the run, except arrays, the network and the method of the caller's own. Files may
+    have been moved: where they are given, that their pixels are the same is checked.
     """
     run = RunFolder(Path(str(order.out)))
     stored = run.read_config()
