@@ -12,7 +12,8 @@ import torch
 from pairfree.errors import ConfigError, DivergedError
 from pairfree.methods import DEFAULT_NOISY_ONLY, EXTENDED, METHODS, PRESETS, build_method
 from pairfree.methods.base import At, Method, Needs
-from pairfree.nets.blocks import measured_receptive_field_px, total_stride
+from pairfree.nets.receptive_field import measured_receptive_field_px
+from pairfree.nets.traits import total_stride
 
 no_bm3d = pytest.mark.skipif(
     importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"

@@ -12,7 +12,8 @@ from torch import nn
 from pairfree.data.normalize import Normalizer
 from pairfree.engine import predictor as predictor_module
 from pairfree.engine.model import Model
-from pairfree.engine.predictor import Predictor, sample_places
+from pairfree.engine.planes import sample_places
+from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import Record
 from pairfree.engine.tiles import core_for_memory, plan_tiles
 from pairfree.errors import ConfigError, InputError
@@ -22,9 +23,9 @@ from pairfree.methods.base import Method
 from pairfree.methods.iscl import Ensemble
 from pairfree.methods.parts.unpaired import Bounded
 from pairfree.nets.batch_instance_norm import BatchInstanceNorm
-from pairfree.nets.blocks import measured_receptive_field_px
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.iscl import Extractor, Generator
+from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pairfree.nets.blocks import measured_receptive_field_px, parameter_count
+from pairfree.nets.blocks import parameter_count
 from pairfree.nets.iscl import Critic, Extractor, Generator, symmetric_pad
+from pairfree.nets.receptive_field import measured_receptive_field_px
 
 
 @pytest.mark.parametrize(("made", "millions"), [(Generator, 1.15), (Extractor, 0.17), (Critic, 2.8)])

@@ -13,13 +13,13 @@ from pairfree.nets import NETS, build
 from pairfree.nets.blocks import (
     clip,
     he_init,
-    measured_receptive_field_px,
     normal_init,
     parameter_count,
-    total_stride,
 )
 from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.shuffle_unet import ShuffleUNet
+from pairfree.nets.traits import total_stride
 from pairfree.nets.unet import UNet
 
 STRIDES = {"shuffle-unet": 8, "unet": 8, "blur-unet": 8, "dncnn": 1, "plain-dncnn": 1}

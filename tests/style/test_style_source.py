@@ -21,7 +21,8 @@ MODULES = {
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
 EVERYONE = {"errors", "config", "version", "sampling"}
 NET_FACTS = {
-    "nets.blocks",
+    "nets.traits",
+    "nets.receptive_field",
     "nets.batch_instance_norm",
 }  # for prediction: the receptive field, statistics of a whole image
 ARROWS = {

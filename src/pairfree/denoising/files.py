@@ -224,9 +224,8 @@ def seconds_needed(planned: Planned) -> tuple[float, str]:
     left, model = planned.left, planned.model
     if not left.planes:
         return 0.0, "nothing is left"
-    net: Any = model.method.denoiser
-    if hasattr(net, "seconds"):
-        each = net.seconds(model.channels, *left.plane)
+    each = model.predictor.seconds_for_image(*left.plane)
+    if each is not None:
         return each * left.planes, f"at most ({each:.0f} s for each of {left.planes:,} planes)"
     per_px = _seconds_per_px(planned)
     return per_px * left.pixels, f"from one tile ({1e6 * per_px:.2f} s a megapixel)"

@@ -16,7 +16,8 @@ from pairfree.data.missing import REACH_PX, filled
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis, together
 from pairfree.data.unpaired import window
-from pairfree.engine.predictor import Plane, Predictor, Work
+from pairfree.engine.planes import Plane, Work
+from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import Record
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats.table import to_dtype

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,62 +14,26 @@ from torch import Tensor, nn
 
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.memory import enough, is_shortage, keep_freed_blocks
+from pairfree.engine.planes import Plane, Work, Write, read_ahead, sample_places, write_into
 from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, whole_strides
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import held_statistics, layers
-from pairfree.nets.blocks import measured_receptive_field_px, total_stride
+from pairfree.nets.receptive_field import measured_receptive_field_px
+from pairfree.nets.traits import (
+    hear_progress,
+    seconds_for_image,
+    sees_whole_image,
+    total_stride,
+    whole_image_bytes,
+)
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
 PROBE_PX = 64
 MOST_HALVINGS = 3
 """How often tiles are halved when memory runs out."""
-SAMPLE_TILE_PX = 256
-"""Side of the tiles that stand for an image which does not fit into memory as a whole."""
-
-
-Write = Callable[[slice, slice, np.ndarray], None]
-"""Takes the rows, columns and values (C, h, w) float64 of a finished tile."""
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A plane that may be larger than memory.
-
-    read   rows and columns within the plane -> intensities (C, h, w) of any supported dtype; finite
-    slow   reading takes time, as from a file: the next tile is read while one is worked on
-    """
-
-    height: int
-    width: int
-    read: Callable[[slice, slice], np.ndarray]
-    slow: bool = False
-
-    @classmethod
-    def of(cls, intensity: np.ndarray) -> Plane:
-        """Of an array (C, H, W)."""
-        return cls(intensity.shape[1], intensity.shape[2], lambda rows, columns: intensity[:, rows, columns])
-
-    def padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """(C, bottom - top, right - left) of the plane mirrored at its bottom and right edges; any size from 1 x 1 up."""
-        rows, columns = _mirrored(top, bottom, self.height), _mirrored(left, right, self.width)
-        found = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-        if bottom > self.height:
-            found = found[:, rows - rows.min()]
-        return found if right <= self.width else found[:, :, columns - columns.min()]
-
-
-class Work:
-    """What is known of a plane's tiles before they are done: nothing. A journal knows more."""
-
-    def finished(self, rows: slice, columns: slice) -> bool:
-        """Whether this tile was done before, and its result stands."""
-        return False
-
-    def restart(self) -> None:
-        """Tiles of another size follow: what was done so far is done anew."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +66,7 @@ class Predictor:
         for net in method.networks.values():
             net.eval()
         net = method.denoiser
-        self.whole_image = bool(getattr(net, "whole_image", False))
+        self.whole_image = sees_whole_image(net)
         self.stride_px = total_stride(net)
         self.max_bytes, self.instance_layers = max_bytes, len(layers(net))
         self.sample_bytes = max_bytes
@@ -136,7 +98,7 @@ class Predictor:
         Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
         """
         out = np.empty(intensity.shape, np.float64)
-        self.predict_plane(Plane.of(intensity), _into(out), on_pixels=on_pixels)
+        self.predict_plane(Plane.of(intensity), write_into(out), on_pixels=on_pixels)
         return out
 
     def predict_plane(
@@ -168,9 +130,8 @@ class Predictor:
         self, on_pixels: Callable[[int], None] | None, pixels: int
     ) -> Iterator[Callable[[int], None] | None]:
         """What a finished tile is told to. A network that works on an image for minutes (``progress``) tells by itself how far it is."""
-        net: Any = self.method.denoiser
-        if on_pixels is None or not hasattr(net, "progress"):
-            yield on_pixels
+        if on_pixels is None:
+            yield None
             return
         reached = 0
 
@@ -180,12 +141,10 @@ class Predictor:
             on_pixels(done - reached)
             reached = done
 
-        net.progress = progress
-        try:
-            yield None
-        finally:
-            net.progress = None
-        on_pixels(pixels - reached)
+        with hear_progress(self.method.denoiser, progress) as heard:
+            yield None if heard else on_pixels
+        if heard:
+            on_pixels(pixels - reached)
 
     def disagreement(self, intensity: np.ndarray) -> np.ndarray:
         """How far the method's two denoisers are apart: (C, H, W) as in ``predict`` -> same shape, float64, intensity units, not negative.
@@ -193,7 +152,7 @@ class Predictor:
         Raises   ConfigError for a method with one denoiser
         """
         out = np.empty(intensity.shape, np.float64)
-        self.disagreement_plane(Plane.of(intensity), _into(out))
+        self.disagreement_plane(Plane.of(intensity), write_into(out))
         return out
 
     def disagreement_plane(self, plane: Plane, write: Write, work: Work | None = None) -> None:
@@ -245,8 +204,11 @@ class Predictor:
     def _whole_bytes(self) -> tuple[float, float]:
         """Memory that an image takes of which the whole is worked on, bytes beside its size and for each pixel; 0 where the network is
         silent about it."""
-        net: Any = self.method.denoiser
-        return net.whole_bytes(self.channels) if hasattr(net, "whole_bytes") else (0.0, 0.0)
+        return whole_image_bytes(self.method.denoiser, self.channels)
+
+    def seconds_for_image(self, height: int, width: int) -> float | None:
+        """What an image of that size takes at most; None where the network does not say."""
+        return seconds_for_image(self.method.denoiser, self.channels, height, width)
 
     def working_bytes(self, height: int, width: int) -> int:
         """Upper estimate of what a plane of that size takes beside its file: a tile at a time, or what stands for the whole plane."""
@@ -285,7 +247,7 @@ class Predictor:
             return
         with self._statistics(plane, high, wide):
             for (read, rows, columns), intensity in zip(
-                tiles, _read_ahead(plane, [tile[0] for tile in tiles])
+                tiles, read_ahead(plane, [tile[0] for tile in tiles])
             ):
                 found = self._applied(job.apply, self._normalised(intensity))
                 inside = (
@@ -350,50 +312,6 @@ class Predictor:
         """``apply`` on one tile (C, h, w), network units."""
         found: np.ndarray = apply(torch.from_numpy(tile).to(self.method.device)[None])[0].cpu().numpy()
         return found
-
-
-def _read_ahead(plane: Plane, places: Sequence[tuple[int, int, int, int]]) -> Iterator[np.ndarray]:
-    """``plane.padded`` of each place in turn."""
-    if not plane.slow:
-        yield from (plane.padded(*place) for place in places)
-        return
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(plane.padded, *places[0])
-        for place in places[1:]:
-            now, waiting = waiting.result(), reader.submit(plane.padded, *place)
-            yield now
-        yield waiting.result()
-
-
-def sample_places(height: int, width: int, max_px: float, stride_px: int) -> list[tuple[int, int, int, int]]:
-    """What stands for a whole plane, as (top, bottom, left, right): the plane up to ``max_px`` pixels, else as many square tiles as that
-    allows. Their places are a function of the plane's shape alone.
-    """
-    if height * width <= max_px:
-        return [(0, height, 0, width)]
-    side = max(stride_px, int(min(SAMPLE_TILE_PX, height, width, max_px**0.5)) // stride_px * stride_px)
-    rng = np.random.default_rng((height, width))
-    rows, columns = (
-        stride_px * rng.integers(0, (length - side) // stride_px + 1, max(1, int(max_px // side**2)))
-        for length in (height, width)
-    )
-    return [
-        (int(top), int(top) + side, int(left), int(left) + side)
-        for top, left in zip(rows, columns, strict=True)
-    ]
-
-
-def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
-    """Where the places start..stop lie in a line of ``length`` that is mirrored at its ends, edge values twice."""
-    place = np.arange(start, stop) % (2 * length)
-    return np.minimum(place, 2 * length - 1 - place)
-
-
-def _into(out: np.ndarray) -> Write:
-    def write(rows: slice, columns: slice, values: np.ndarray) -> None:
-        out[:, rows, columns] = values
-
-    return write
 
 
 def activation_bytes_per_px(method: Method, channels: int) -> float:

@@ -30,9 +30,10 @@ from pairfree.methods.parts.imitation import (
 from pairfree.methods.parts.rounds import Rounds, g2g_loss
 from pairfree.methods.parts.single import run_network
 from pairfree.methods.parts.unpaired import constant
-from pairfree.nets.blocks import placed, total_stride
+from pairfree.nets.blocks import placed
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
+from pairfree.nets.traits import total_stride
 
 _say = logging.getLogger("pairfree")
 START = "start"

@@ -27,8 +27,9 @@ from pairfree.methods.parts.unpaired import (
     vital_signs,
 )
 from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
-from pairfree.nets.blocks import channels_last, clip, placed, total_stride
+from pairfree.nets.blocks import channels_last, clip, placed
 from pairfree.nets.iscl import Critic
+from pairfree.nets.traits import total_stride
 
 START = "start"
 RENEWALS = (0.4, 0.7, 1.0)
@@ -149,7 +150,7 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         self.denoise, self.extract, self.gamma, self.match = denoise, extract, gamma, match
-        self.stride = int(getattr(denoise, "stride", 1))
+        self.stride = total_stride(denoise)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.both(x)

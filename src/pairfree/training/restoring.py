@@ -23,6 +23,7 @@ from pairfree.files.listing import is_folder
 from pairfree.methods import METHODS, choose_config_type, extend_config
 from pairfree.methods.base import Method, below
 from pairfree.nets import NETS
+from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import changed_settings
 
 _say = logging.getLogger("pairfree")
@@ -74,7 +75,7 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
     """
     loaded = False
     for name, net in method.networks.items():
-        if getattr(net, "measured_from_data", False):
+        if is_measured_from_data(net):
             continue
         weights = _weights_for(name, net, method, start)
         if weights is None:

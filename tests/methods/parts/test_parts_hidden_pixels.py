@@ -25,7 +25,7 @@ from pairfree.methods.n2v import (
 )
 from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask
 from pairfree.nets import build
-from pairfree.nets.blocks import measured_receptive_field_px
+from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
 

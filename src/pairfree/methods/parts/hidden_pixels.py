@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairfree.nets.blocks import measured_receptive_field_px, total_stride
+from pairfree.nets.receptive_field import measured_receptive_field_px
+from pairfree.nets.traits import total_stride
 
 WEIGHTS = (
     (0.5, 1.0, 0.5),

@@ -12,7 +12,7 @@ from pairfree.data.patches import PatchPool
 from pairfree.methods.base import At, follow
 from pairfree.methods.parts.estimates import Estimates
 from pairfree.methods.parts.single import run_network
-from pairfree.nets.blocks import total_stride
+from pairfree.nets.traits import total_stride
 
 
 def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ from pairfree.methods.base import (
 )
 from pairfree.methods.parts.optim import MUON, MuonAdam
 from pairfree.nets import NETS, build
-from pairfree.nets.blocks import channels_last, placed, total_stride
+from pairfree.nets.blocks import channels_last, placed
+from pairfree.nets.traits import total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
 OPTIMIZERS = ("muon", "adam")

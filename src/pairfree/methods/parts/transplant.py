@@ -16,7 +16,7 @@ from pairfree.errors import ConfigError
 from pairfree.measure.two_sets import DARKEST, Difference, fields, measure, restored
 from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.parts.unpaired import inside, signed, unsigned
-from pairfree.nets.blocks import total_stride
+from pairfree.nets.traits import total_stride
 from pairfree.sampling import spaced_indices
 
 AT_FIRST = {

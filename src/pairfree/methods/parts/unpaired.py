@@ -15,6 +15,7 @@ from pairfree.methods.base import Method
 from pairfree.methods.parts.single import PRECISIONS, resolve_precision, run_network
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
 from pairfree.nets.blocks import channels_last, clip
+from pairfree.nets.traits import total_stride
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Bounded(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-        self.stride = int(getattr(net, "stride", 1))
+        self.stride = total_stride(net)
 
     def forward(self, x: Tensor) -> Tensor:
         shown = inside(x)

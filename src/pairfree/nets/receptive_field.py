@@ -1,0 +1,110 @@
+"""How far a network sees, measured from its gradients."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pairfree.nets.batch_instance_norm import BatchInstanceNorm
+from pairfree.nets.traits import stated_receptive_field_px, total_stride
+
+PROBE_LEVELS = (0.75, 0.6)
+"""Intensities, network units, at which a receptive field is measured: inside the range of every network that clips its
+input, and positive where one takes [0, 1] to [-1, 1], so that no ReLU is shut.
+
+The gradient of ``torch.clamp`` at its own bound is 1 up to PyTorch 2.14 and 0 since: a canvas of ones, at the upper bound,
+shows nothing there.
+"""
+FIRST_REACH_PX = 32
+"""Reach that the first canvas has room for; the next ones have room for twice as much each."""
+
+
+def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1024) -> int:
+    """Largest distance at which an input pixel can change an output pixel; measured, not declared.
+
+    Parameters
+    ----------
+    net
+        Any network; one that states its receptive field is believed (``traits.NetworkTraits.receptive_field_px``).
+    channels
+        Of its input.
+    limit_px
+        Farthest that is looked.
+
+    Returns
+    -------
+    int
+        Pixels.
+
+    Raises
+    ------
+    ValueError
+        Where the field is larger than ``limit_px``, as of a network that mixes the whole image (instance norm, attention),
+        and where no output depends on any input.
+
+    Notes
+    -----
+    All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or is cut by a
+    ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive
+    field. float64, CPU, on canvases that grow until the field fits, one for each of ``PROBE_LEVELS``.
+    """
+    stated = stated_receptive_field_px(net, channels)
+    if stated is not None:
+        return stated
+    probe = _positive_copy(net)
+    stride = total_stride(net)
+    reach = FIRST_REACH_PX
+    while reach <= limit_px:
+        size = math.ceil((2 * reach + stride) / stride) * stride
+        cell = slice(size // 2 // stride * stride, size // 2 // stride * stride + stride)
+        touched = _touched(probe, channels, size, cell)
+        if not touched.any():
+            raise ValueError("no output pixel depends on any input pixel")
+        near, far = _extent(touched)
+        if near > 0 and far < size - 1:
+            return max(cell.start - near, far - (cell.stop - 1))
+        reach *= 2
+    raise ValueError(f"receptive field larger than {limit_px} px")
+
+
+def _positive_copy(net: nn.Module) -> nn.Module:
+    """A copy, float64 on the CPU, whose weights are positive, whose biases are zero and whose norms are neutral."""
+    probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
+    for layer in probe.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
+            layer.reset_running_stats()
+        if isinstance(layer, BatchInstanceNorm):  # rho becomes 0 below: held statistics are all it uses
+            layer.held = torch.ones_like(layer.rho)[None], torch.zeros_like(layer.rho)[None]
+    for name, parameter in probe.named_parameters():
+        parameter.requires_grad_(False)
+        if parameter.ndim > 1:
+            parameter.abs_().clamp_(min=1e-3)
+            parameter.div_(parameter.flatten(1).sum(1).max())
+        elif name.endswith("weight"):  # one-dimensional: of a norm layer
+            parameter.fill_(1.0)
+        else:
+            parameter.fill_(0.0)
+    return probe
+
+
+def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:
+    """Which pixels of a canvas change the outputs of one cell of it: (size, size) bool."""
+    touched = torch.zeros(size, size, dtype=torch.bool)
+    for level in PROBE_LEVELS:
+        canvas = torch.full((1, channels, size, size), level, dtype=torch.float64, requires_grad=True)
+        outputs = probe(canvas)[..., cell, cell]
+        (gradient,) = torch.autograd.grad(outputs.sum(), canvas)
+        touched |= (gradient != 0).any(dim=1)[0]
+    return touched
+
+
+def _extent(touched: Tensor) -> tuple[int, int]:
+    """First and last row or column that holds a touched pixel, whichever reaches farther."""
+    rows = torch.nonzero(touched.any(1)).flatten()
+    columns = torch.nonzero(touched.any(0)).flatten()
+    near = int(min(rows.min(), columns.min()))
+    far = int(max(rows.max(), columns.max()))
+    return near, far
