@@ -57,7 +57,7 @@ from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.measure.smooth_areas import extract
 from pairfree.noise.files import simulate_pixels
-from pairfree.noise.simulate import image_rng, parse_noise, simulate
+from pairfree.noise.simulate import add_noise, image_rng, parse_noise
 
 ROOT = Path(__file__).resolve().parent.parent
 MICROGRAPH, SLICE = "sub-rat1_sample-data1_SEM.png", "A058062_19001231-084.dcm"
@@ -181,7 +181,7 @@ def micrograph(data: Path) -> np.ndarray:
 def noise_micrographs(data: Path) -> np.ndarray:
     """(256, 3 * 256) grey levels."""
     clean = micrograph(data)
-    panels = [clean, *(simulate(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge"))]
+    panels = [clean, *(add_noise(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge"))]
     return eight_bit(np.hstack(panels), 0.0, 255.0)
 
 
@@ -218,7 +218,7 @@ def phantom_errors(data: Path, runs: Path) -> np.ndarray:
 def photograph(column: str) -> tuple[np.ndarray, np.ndarray]:
     """(256, 256) grey levels: clean, and with the noise of a column."""
     clean = camera()[PHOTOGRAPH].astype(np.float64)
-    return clean, simulate(clean, column, image_rng(0, column))[0].astype(np.float32)
+    return clean, add_noise(clean, column, image_rng(0, column))[0].astype(np.float32)
 
 
 def natural_errors(runs: Path, column: str) -> np.ndarray:
@@ -244,14 +244,14 @@ def colour_errors(runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean = chelsea()[COLOUR_PHOTOGRAPH].astype(np.float64)
     column = "gaussian, clipped"
-    noisy = eight_bit(simulate(clean, "gaussian:sigma=25", image_rng(0, column))[0], 0.0, 255.0)
+    noisy = eight_bit(add_noise(clean, "gaussian:sigma=25", image_rng(0, column))[0], 0.0, 255.0)
     return above_errors([noisy, *applied(BSD300, column, COLOUR_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
 
 
 def em_errors(data: Path, runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean = micrograph(data)
-    noisy = eight_bit(simulate(clean, "film", image_rng(0, "film"))[0], 0.0, 255.0)
+    noisy = eight_bit(add_noise(clean, "film", image_rng(0, "film"))[0], 0.0, 255.0)
     return above_errors([noisy, *applied(EM, "film, fold 0", EM_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from pairfree.data.normalize import Normalizer
 from pairfree.data.sets import array_set
 from pairfree.data.unpaired import SAME_SCENE, fit_unpaired, scene, shared_scenes
-from pairfree.noise.simulate import simulate
+from pairfree.noise.simulate import add_noise
 
 
 def scenes(
@@ -23,7 +23,7 @@ def scenes(
 
 def noisy(images: list[np.ndarray], spec: str) -> list[np.ndarray]:
     rng = np.random.default_rng(5)
-    return [simulate(image, spec, rng)[0].astype(np.float32) for image in images]
+    return [add_noise(image, spec, rng)[0].astype(np.float32) for image in images]
 
 
 def test_eight_bit_sets_keep_their_natural_scale():

@@ -11,14 +11,14 @@ from pairfree.errors import InputError
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula, taken_off
 from pairfree.measure.smooth_areas import without_planes
 from pairfree.nets.gan2gan import CopulaNoise
-from pairfree.noise.simulate import simulate
+from pairfree.noise.simulate import add_noise
 
 SPECS = ("gaussian:sigma=25", "correlated:sigma=25", "mixture-a:s=25", "mixture-b:s=50")
 
 
 def fields(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([simulate(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[
+    return np.stack([add_noise(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[
         :, None
     ].astype(np.float32)
 

@@ -20,7 +20,7 @@ from pairfree.measure.level import (
     roughness_limit,
     take_patches,
 )
-from pairfree.noise.simulate import image_rng, simulate
+from pairfree.noise.simulate import add_noise, image_rng
 
 DATA = Path(os.environ.get("PAIRFREE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GREY = (0.299, 0.587, 0.114)
@@ -60,7 +60,7 @@ def test_small_images_are_right_on_average(side):
 def test_within_8_percent_on_real_images(folder: str, every: int, sigma: int) -> None:
     """KEPT_SHARE was chosen on the first set, nothing on the second. At sigma 15 an image of texture all over may count it as noise."""
     noisy = [
-        simulate(clean, f"gaussian:sigma={sigma}", image_rng(0, name))[0]
+        add_noise(clean, f"gaussian:sigma={sigma}", image_rng(0, name))[0]
         for name, clean in real_images(folder, every)
     ]
     error = np.array([estimate_sigma(image) / sigma - 1.0 for image in noisy])
@@ -73,7 +73,7 @@ def test_within_8_percent_on_real_images(folder: str, every: int, sigma: int) ->
 def test_clipping_real_images_only_lowers_the_answer(sigma: int) -> None:
     """By under 3 % where under 1 % of the pixels clip."""
     for name, clean in real_images("natural/bsd300/train", 25):
-        noisy = simulate(clean, f"gaussian:sigma={sigma}", image_rng(0, name))[0]
+        noisy = add_noise(clean, f"gaussian:sigma={sigma}", image_rng(0, name))[0]
         ratio = estimate_sigma(np.clip(np.round(noisy), 0, 255)) / estimate_sigma(noisy)
         assert ratio < 1.01
         if np.mean((noisy < 0) | (noisy > 255)) < 0.01:

@@ -21,7 +21,7 @@ from pairfree.measure.smooth_areas import (
     uniform,
     window_moments,
 )
-from pairfree.noise.simulate import simulate
+from pairfree.noise.simulate import add_noise
 
 
 def scene(seed: int, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
@@ -35,7 +35,7 @@ def scene(seed: int, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
 
 def noisy(count: int, spec: str, shape: tuple[int, int] = (240, 320)) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
-    return [simulate(scene(seed, shape)[0], spec, rng)[0][None] for seed in range(count)]
+    return [add_noise(scene(seed, shape)[0], spec, rng)[0][None] for seed in range(count)]
 
 
 # -- against literal implementations -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from scipy.stats import kurtosis
 from pairfree.errors import ConfigError, InputError
 from pairfree.noise.model import NoiseModel, Range
 from pairfree.noise.pixelwise import Gaussian, MixtureA, MixtureB, Poisson, Speckle
-from pairfree.noise.simulate import simulate
+from pairfree.noise.simulate import add_noise
 
 SIDE = 400
 LEVELS = (0.0, 10.0, 100.0, 255.0)
@@ -84,7 +84,7 @@ def test_mixture_shares_are_70_20_10(model):
 
 def test_nothing_is_clipped_and_the_clean_image_stays():
     clean = np.full((64, 64), 250, np.uint8)
-    noisy, _ = simulate(clean, Gaussian(50.0), np.random.default_rng(6))
+    noisy, _ = add_noise(clean, Gaussian(50.0), np.random.default_rng(6))
     assert noisy.dtype == np.float64
     assert noisy.max() > 255.0
     assert (clean == 250).all()

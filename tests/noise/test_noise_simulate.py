@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pairfree.errors import ConfigError
 from pairfree.noise.model import NoiseModel, Range
 from pairfree.noise.pixelwise import Gaussian, Poisson
-from pairfree.noise.simulate import MODELS, image_rng, parse_noise, simulate, spec_of
+from pairfree.noise.simulate import MODELS, add_noise, image_rng, parse_noise, spec_of
 
 SPECS = [
     "gaussian:sigma=25",
@@ -57,8 +57,8 @@ def test_every_documented_spec_parses_and_simulates(spec):
     model = parse_noise(spec)
     assert isinstance(model, MODELS[spec.partition(":")[0]])
     clean = np.full((9, 6, 2), 90.0)
-    noisy, drawn = simulate(clean, spec, image_rng(0, "a"))
-    again, _ = simulate(clean, model, image_rng(0, "a"))
+    noisy, drawn = add_noise(clean, spec, image_rng(0, "a"))
+    again, _ = add_noise(clean, model, image_rng(0, "a"))
     assert noisy.shape == clean.shape
     assert noisy.dtype == np.float64
     np.testing.assert_array_equal(noisy, again)
@@ -73,7 +73,7 @@ def test_keys_of_the_table_are_those_of_the_models():
 @pytest.mark.parametrize("key", list(MODELS))
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1), (3, 3, 1), (2, 7, 4)])
 def test_every_model_takes_any_size(key, shape):
-    noisy, _ = simulate(np.full(shape, 30, np.uint8), key, np.random.default_rng(0))
+    noisy, _ = add_noise(np.full(shape, 30, np.uint8), key, np.random.default_rng(0))
     assert noisy.shape == shape
     assert np.isfinite(noisy).all()
 
@@ -136,7 +136,7 @@ def test_a_range_draws_from_its_half_open_interval(low, width, seed):
 
 def test_ranges_are_uniform_per_image():
     drawn = [
-        simulate(np.zeros((1, 1)), "gaussian:sigma=10..50", image_rng(0, str(index)))[1]
+        add_noise(np.zeros((1, 1)), "gaussian:sigma=10..50", image_rng(0, str(index)))[1]
         for index in range(800)
     ]
     sigmas = np.array([model.sigma for model in drawn])
@@ -147,7 +147,7 @@ def test_ranges_are_uniform_per_image():
 
 
 def test_the_drawn_level_is_the_level_of_the_noise():
-    noisy, drawn = simulate(np.zeros((300, 300)), "gaussian:sigma=10..50", image_rng(3, "x"))
+    noisy, drawn = add_noise(np.zeros((300, 300)), "gaussian:sigma=10..50", image_rng(3, "x"))
     assert noisy.std() == pytest.approx(drawn.sigma, rel=0.02)
 
 
@@ -160,14 +160,14 @@ def test_a_model_without_ranges_is_its_own_draw_and_takes_no_randomness():
 def test_noise_is_a_function_of_seed_and_name_not_of_order():
     names = ["a", "b", "scan_10"]
     clean = np.full((8, 8), 100.0)
-    forward = {name: simulate(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in names}
+    forward = {name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in names}
     backward = {
-        name: simulate(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in reversed(names)
+        name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in reversed(names)
     }
     for name in names:
         np.testing.assert_array_equal(forward[name], backward[name])
     assert not np.array_equal(forward["a"], forward["b"])
-    assert not np.array_equal(forward["a"], simulate(clean, "gaussian:sigma=0..50", image_rng(8, "a"))[0])
+    assert not np.array_equal(forward["a"], add_noise(clean, "gaussian:sigma=0..50", image_rng(8, "a"))[0])
 
 
 def test_image_rng_is_frozen_across_versions():

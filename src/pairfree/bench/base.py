@@ -12,7 +12,7 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.table import open_image
 from pairfree.files.listing import find_images
-from pairfree.noise.simulate import image_rng, simulate
+from pairfree.noise.simulate import add_noise, image_rng
 
 NOISE_SEED = 2026
 """Noise is drawn once, as a function of this seed, the set and the file's name; it is the same for every method, seed and machine."""
@@ -175,7 +175,7 @@ def add_noise(
     """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
     noisy = {}
     for name, image in clean.items():
-        made, _ = simulate(np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}"))
+        made, _ = add_noise(np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}"))
         planes = np.moveaxis(made, -1, 0)
         noisy[name] = np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
     return noisy

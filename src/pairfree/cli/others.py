@@ -30,7 +30,7 @@ def simulate(
     ] = False,
 ) -> None:
     """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
-    from pairfree.noise.files import simulate_files
+    from pairfree.noise.files import simulate as simulate_files
 
     done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=float_)
     clipped = sum(one.clipped for one in done)

@@ -16,96 +16,163 @@ from pairfree.files.image import Image
 from pairfree.files.listing import find_images, plan_outputs, without_suffix
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import GREY_MAX, NoiseModel
-from pairfree.noise.simulate import image_rng, parse_noise, simulate, spec_of
+from pairfree.noise.simulate import add_noise, image_rng, parse_noise, spec_of
+
+CT_LOW_HU, CT_WIDTH_HU = -1024.0, 3072.0
+"""What a CT file's grey scale spans for low-dose noise: from air to dense bone."""
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """written   path;  spec   the noise with its ranges resolved;  clipped   pixels clipped to the pixel type's range"""
+    """A noisy file that was written."""
 
     written: Path
+    """Its path."""
     spec: str
+    """The noise of its last plane, with all ranges resolved to the numbers that were drawn."""
     clipped: int
+    """Pixels that were clipped to the range of the pixel type."""
 
 
-def grey_levels(dtype: np.dtype) -> float:
-    """Intensity units per 8-bit grey level: 1 for 8 bits, 257 for uint16 (full range = 255 levels); floats count in grey levels."""
-    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max) / (127.0 if dtype.kind == "i" else 255.0)
+def simulate(
+    clean: str | Path | Sequence[str | Path],
+    noise: str | NoiseModel,
+    out: str | Path,
+    seed: int = 0,
+    *,
+    overwrite: bool = False,
+    as_float: bool = False,
+) -> list[Simulated]:
+    """Write a noisy copy of each clean file, and ``noise.json`` with what was drawn.
 
+    Parameters
+    ----------
+    clean
+        Files, folders or globs: one, or several.
+    noise
+        A SPEC such as "gaussian:sigma=25", "gaussian:sigma=0..50" (drawn for each plane), "poisson:lam=30" or
+        "film"; or a model. Levels are those of 8-bit files: a 16-bit file's range counts as 255 of them,
+        floats count as they are, and DICOM files in HU.
+    out
+        Folder for the noisy files; each keeps its relative path and name.
+    seed
+        Everything random follows from it: the generator of a plane is a function of seed, relative path
+        without suffix and plane.
+    overwrite
+        Replace files that exist.
+    as_float
+        Write unclipped float32 TIFF instead of the input's format and type.
 
-def physical(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, float]:
-    """The model as it acts on this image, and the map intensity = offset + unit * level to its grey levels.
+    Returns
+    -------
+    list of Simulated
+        One for each file, in the order in which they were found.
 
-    DICOM intensities are physical: a level is 1 HU (or 1 of whatever the file's unit is). Low-dose CT is a model of the scan itself: there
-    all of -1024..2048 HU is its window, so that air, lung and bone attenuate as they do, and the pixel size is the file's.
+    Raises
+    ------
+    ConfigError
+        For a noise that is not known, and a negative seed.
+    InputError
+        For files that do not exist or cannot be read.
+    OutputError
+        For files that exist already or cannot be written.
     """
-    if image.family != "dicom":
-        return model, grey_levels(image.dtype), 0.0
-    if not isinstance(model, LowDoseCT):
-        return model, 1.0, 0.0
-    step = image.spacing.get("X", (model.pixel_mm, "mm"))[0]
-    low, width = -1024.0, 3072.0
-    return replace(model, level=low + width / 2.0, width=width, pixel_mm=step), width / GREY_MAX, low
+    model = parse_noise(noise) if isinstance(noise, str) else noise
+    folder = Path(out)
+    entries = find_images([clean] if isinstance(clean, str | Path) else clean)
+    planned = plan_outputs(entries, folder, overwrite, ".tif" if as_float else None)
+    notes = folder / "noise.json"
+    if notes.exists() and not overwrite:
+        raise OutputError(f"{notes}: exists already; add `overwrite` to replace it, or name another folder")
+    done = []
+    drawn: dict[str, str] = {}
+    for entry, path in planned:
+        image = open_image(entry.path)
+        name = without_suffix(entry.relative).as_posix()
+        noisy, of_planes, clipped = simulate_image(image, name, model, seed, as_float)
+        save_image(noisy, path, overwrite)
+        drawn |= of_planes
+        done.append(Simulated(path, list(of_planes.values())[-1], clipped))
+    record = {
+        "noise": noise if isinstance(noise, str) else spec_of(noise),
+        "seed": seed,
+        "unit": "8-bit grey levels; of DICOM files HU",
+        "drawn": drawn,
+    }
+    write_text(notes, json.dumps(record, indent=1) + "\n", overwrite=True)
+    return done
+
+
+def simulate_image(
+    image: Image, name: str, model: NoiseModel, seed: int, as_float: bool = False
+) -> tuple[Image, dict[str, str], int]:
+    """A noisy copy of an image in memory.
+
+    Parameters
+    ----------
+    image
+        Clean, of any number of planes: each gets noise of its own, transparency gets none.
+    name
+        Relative path without suffix, from which its noise follows.
+    model
+        The noise; its ranges are drawn for each plane.
+    seed, as_float
+        See ``simulate``.
+
+    Returns
+    -------
+    tuple
+        The copy; the SPEC that was drawn for each plane, by ``name``, or ``name[index]`` in a stack; the
+        number of clipped pixels.
+    """
+    pixels = np.empty(image.shape, np.float32 if as_float else image.dtype)
+    limits = None if as_float else image.limits
+    drawn: dict[str, str] = {}
+    clipped = 0
+    for index in image.planes():
+        label = f"{name}{list(index)}" if index else name
+        plane = image.plane(index).astype(np.float64)
+        colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
+        colours[...], acting = simulate_pixels(image, colours, model, image_rng(seed, label))
+        pixels[index], count = to_dtype(plane, pixels.dtype, limits)
+        clipped += count
+        drawn[label] = spec_of(acting)
+    if as_float:
+        return replace(image, data=pixels, family="tiff", metadata={}, limits=None), drawn, clipped
+    last = list(drawn.values())[-1]
+    derivation = {"derivation": f"noise {last}, seed {seed}", "derived": "noisy"}
+    return replace(image, data=pixels, metadata={**image.metadata, **derivation}), drawn, clipped
 
 
 def simulate_pixels(
     image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator
 ) -> tuple[np.ndarray, NoiseModel]:
-    """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped; and the model as drawn."""
-    acting, unit, offset = physical(image, model)
-    noisy, drawn = simulate((pixels - offset) / unit, acting, rng)
+    """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped;
+    and the model as drawn."""
+    acting, unit, offset = place_on_scale(image, model)
+    noisy, drawn = add_noise((pixels - offset) / unit, acting, rng)
     return noisy * unit + offset, drawn
 
 
-def simulate_files(
-    inputs: Sequence[str | Path],
-    spec: str,
-    out_dir: Path,
-    *,
-    seed: int = 0,
-    overwrite: bool = False,
-    as_float: bool = False,
-) -> list[Simulated]:
-    """Write a noisy copy of each file, in its own format and type (or unclipped float32 TIFF), and ``noise.json`` with what was drawn.
+def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, float]:
+    """The model as it acts on this image, and the map intensity = offset + unit * level to its grey levels.
 
-    Planes of a stack get noise of their own: the generator is a function of (seed, relative path without suffix, plane).
-    """
-    model = parse_noise(spec)
-    entries = find_images(inputs)
-    planned = plan_outputs(entries, out_dir, overwrite, ".tif" if as_float else None)
-    notes = out_dir / "noise.json"
-    if notes.exists() and not overwrite:
-        raise OutputError(f"{notes}: exists already; add --overwrite to replace it, or name another folder")
-    done, record = [], {}
-    for entry, path in planned:
-        image = open_image(entry.path)
-        out = np.empty(image.shape, np.float32 if as_float else image.dtype)
-        clipped = 0
-        name = without_suffix(entry.relative).as_posix()
-        for index in image.planes():
-            label = name if not index else f"{name}{list(index)}"
-            plane = image.plane(index).astype(np.float64)
-            colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
-            colours[...], drawn = simulate_pixels(image, colours, model, image_rng(seed, label))
-            out[index], count = to_dtype(plane, out.dtype, None if as_float else image.limits)
-            clipped += count
-            record[label] = spec_of(drawn)
-        made = replace(
-            image,
-            data=out,
-            metadata={
-                **image.metadata,
-                "derivation": f"noise {record[label]}, seed {seed}",
-                "derived": "noisy",
-            },
-        )
-        if as_float:
-            made = replace(made, family="tiff", metadata={}, limits=None)
-        save_image(made, path, overwrite)
-        done.append(Simulated(path, record[label], clipped))
-    text = json.dumps(
-        {"noise": spec, "seed": seed, "unit": "8-bit grey levels; of DICOM files HU", "drawn": record},
-        indent=1,
-    )
-    write_text(notes, text + "\n", overwrite=True)
-    return done
+    DICOM intensities are physical: a level is 1 HU (or 1 of whatever the file's unit is). Low-dose CT is a
+    model of the scan itself: there all of -1024..2048 HU is its window, so that air, lung and bone attenuate
+    as they do, and the pixel size is the file's."""
+    if image.family != "dicom":
+        return model, units_per_level(image.dtype), 0.0
+    if not isinstance(model, LowDoseCT):
+        return model, 1.0, 0.0
+    step_mm, _ = image.spacing.get("X", (model.pixel_mm, "mm"))
+    acting = replace(model, level=CT_LOW_HU + CT_WIDTH_HU / 2.0, width=CT_WIDTH_HU, pixel_mm=step_mm)
+    return acting, CT_WIDTH_HU / GREY_MAX, CT_LOW_HU
+
+
+def units_per_level(dtype: np.dtype) -> float:
+    """Intensity units per 8-bit grey level: 1 for 8 bits, 257 for uint16 (full range = 255 levels); floats
+    count in grey levels."""
+    if dtype.kind == "f":
+        return 1.0
+    levels = 127.0 if dtype.kind == "i" else 255.0
+    return float(np.iinfo(dtype).max) / levels

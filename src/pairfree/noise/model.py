@@ -71,7 +71,7 @@ def fixed(value: Number) -> float:
     """The value of a field whose range has been drawn."""
     if isinstance(value, Range):
         raise ConfigError(
-            f"the range {value} has not been drawn yet: use simulate(), or model.draw(rng) before model.add()"
+            f"the range {value} has not been drawn yet: use add_noise(), or model.draw(rng) before model.add()"
         )
     return value
 

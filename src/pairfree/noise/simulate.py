@@ -1,4 +1,4 @@
-"""Noise by name: ``parse_noise`` reads a SPEC, ``simulate`` puts the noise on one image, ``image_rng`` gives that image its randomness.
+"""Noise by name: ``parse_noise`` reads a SPEC, ``add_noise`` puts the noise on one image, ``image_rng`` gives that image its randomness.
 
 SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH drawn per image. What is left out has its default:
 ``gaussian:sigma=25``, ``gaussian:sigma=0..50``, ``film``, ``lowdose-ct:dose=0.25,i0=2e6``.
@@ -73,7 +73,7 @@ def spec_of(model: NoiseModel) -> str:
     return f"{model.key}:{','.join(parts)}"
 
 
-def simulate(
+def add_noise(
     clean: np.ndarray, noise: str | NoiseModel, rng: np.random.Generator
 ) -> tuple[np.ndarray, NoiseModel]:
     """``clean`` with noise, and the model as drawn for this image: its ranges resolved to the numbers that were used.

@@ -25,7 +25,7 @@ from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, open_image, save_image
 from pairfree.files.formats.table import to_dtype
 from pairfree.files.listing import find_images, partners, plan_outputs
-from pairfree.noise.files import simulate_files
+from pairfree.noise.files import simulate
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -335,7 +335,7 @@ def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
     path = written(tmp_path / "in.dcm", stored, 12, PixelSpacing=[3.0, 3.0])
     made = []
     for seed in (0, 1):
-        simulate_files([path], spec, tmp_path / str(seed), seed=seed)
+        simulate([path], spec, tmp_path / str(seed), seed=seed)
         made.append(pydicom.dcmread(tmp_path / str(seed) / "in.dcm"))
     noise = open_image(tmp_path / "0" / "in.dcm").pixels[away < 30].astype(float)
     assert abs(noise.mean()) < 5
@@ -357,7 +357,7 @@ def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
     os.mkfifo(series / "1.2.840.4")
     entries = find_images([series])
     assert [entry.stem for entry in entries] == ["1.2.840.1", "1.2.840.2"]
-    simulate_files([series], "gaussian:sigma=5", tmp_path / "noisy")
+    simulate([series], "gaussian:sigma=5", tmp_path / "noisy")
     assert sorted(path.name for path in (tmp_path / "noisy").iterdir()) == [
         "1.2.840.1",
         "1.2.840.2",
