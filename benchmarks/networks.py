@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import pairfree as pf
-from pairfree.bench.base import add_noise, read_planes
+from pairfree.bench.base import make_noisy, read_planes
 from pairfree.engine.run import environment
 from pairfree.evidence.metrics import psnr
 
@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 def measure(data: Path, minutes: float, settings: dict[str, Any]) -> dict[str, Any]:
     clean = read_planes(data / "natural" / "bsd400", 1)
-    noisy = add_noise(clean, "gaussian:sigma=25", "held out")
+    noisy = make_noisy(clean, "gaussian:sigma=25", "held out")
     order = np.random.default_rng(0).permutation(sorted(clean))
     test, train = order[:HELD_OUT], order[HELD_OUT:]
     model = pf.train(

@@ -24,7 +24,7 @@ from pairfree.bench import (
     tables,
     wf,
 )
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, make_noisy, read_planes
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
@@ -540,12 +540,12 @@ def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
 def test_noise_is_drawn_once_and_copies_are_independent():
     clean = {"a": np.full((1, 64, 64), 100.0), "b": np.full((1, 64, 64), 100.0)}
     first, again, second = (
-        add_noise(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy")
+        make_noisy(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy")
     )
     np.testing.assert_array_equal(first["a"], again["a"])
     draws = [image.ravel() - 100 for image in (first["a"], first["b"], second["a"])]
     assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.06
-    stored = add_noise({"a": np.full((1, 64, 64), 5.0)}, "gaussian:sigma=25", "train", clip=True)["a"]
+    stored = make_noisy({"a": np.full((1, 64, 64), 5.0)}, "gaussian:sigma=25", "train", clip=True)["a"]
     assert stored.dtype == np.uint8
     assert (stored == 0).mean() > 0.3
 

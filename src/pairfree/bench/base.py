@@ -169,7 +169,7 @@ def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
     return found
 
 
-def add_noise(
+def make_noisy(
     clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bool = False
 ) -> dict[str, np.ndarray]:
     """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
@@ -186,4 +186,4 @@ def noise_alone(
 ) -> list[np.ndarray]:
     """Images of the noise alone around a constant ``level``, one for each name; other draws than those of the noisy images."""
     blank = {name: np.full(shape, level, dtype=np.float64) for name, shape in shapes.items()}
-    return list(add_noise(blank, spec, "noise alone", clip).values())
+    return list(make_noisy(blank, spec, "noise alone", clip).values())

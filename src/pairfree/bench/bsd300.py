@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, make_noisy, read_planes
 
 FAMILIES = {
     "gaussian": ("gaussian:sigma=0..50", "gaussian:sigma=25"),
@@ -35,12 +35,12 @@ def task(data: Path, cell: Cell) -> Task:
     natural = data / "natural"
     train = read_planes(natural / "bsd300" / "train", 3) | read_planes(natural / "bsds500_test", 3)
     test = read_planes(natural / "bsd300" / "test", 3)
-    noisy = add_noise(train, spread, "train", clip)
-    second = add_noise(train, spread, "second copy", clip) if cell.method == "n2n" else {}
+    noisy = make_noisy(train, spread, "train", clip)
+    second = make_noisy(train, spread, "second copy", clip) if cell.method == "n2n" else {}
     tests = [
         Scored(name, noisy_test[name], test[name], spec)
         for spec in (level, spread)
-        for noisy_test in [add_noise(test, spec, "test", clip)]
+        for noisy_test in [make_noisy(test, spec, "test", clip)]
         for name in test
     ]
     kind = "uint8" if clip else "float32"

@@ -12,9 +12,9 @@ from pairfree.bench.base import (
     Experiment,
     Scored,
     Task,
-    add_noise,
     filter_cells,
     later_noise2void,
+    make_noisy,
     noise_alone,
     read_planes,
     trained,
@@ -125,8 +125,8 @@ def task(data: Path, cell: Cell) -> Task:
     method = methods.METHODS.get(cell.method)
     unpaired = list(train)[1::2] if method is not None and method.needs.clean else []
     ours = {name: image for name, image in train.items() if name not in unpaired}
-    noisy, noisy_test = add_noise(ours, cell.column, "train"), add_noise(test, cell.column, "test")
-    second = add_noise(train, cell.column, "second copy") if cell.method == "n2n" else {}
+    noisy, noisy_test = make_noisy(ours, cell.column, "train"), make_noisy(test, cell.column, "test")
+    second = make_noisy(train, cell.column, "second copy") if cell.method == "n2n" else {}
     blank = {name: image.shape for name, image in ours.items()} if cell.method == "quan" else {}
     return Task(
         noisy=list(noisy.values()),

@@ -16,8 +16,8 @@ from pairfree.bench.base import (
     Experiment,
     Scored,
     Task,
-    add_noise,
     filter_cells,
+    make_noisy,
     noise_alone,
     read_planes,
 )
@@ -126,7 +126,7 @@ def task(data: Path, cell: Cell) -> Task:
     case, _, fold = cell.column.partition(", fold ")
     clean = read_planes(data / "em" / CASES[case], 1)
     names = sorted(clean)
-    noisy = {name: image.astype(np.uint8) for name, image in add_noise(clean, case, "em", clip=True).items()}
+    noisy = {name: image.astype(np.uint8) for name, image in make_noisy(clean, case, "em", clip=True).items()}
     ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
     blank = (
         {f"blank {index}": clean[names[0]].shape for index in range(len(ours))}

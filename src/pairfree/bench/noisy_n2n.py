@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, add_noise, noise_alone, read_planes
+from pairfree.bench.base import Cell, Experiment, Scored, Task, make_noisy, noise_alone, read_planes
 
 NOISE = "gaussian:sigma=25"
 CLEAN_ROW = "clean images (upper bound)"
@@ -29,10 +29,10 @@ def cells(preset: str) -> list[Cell]:
 def task(data: Path, cell: Cell) -> Task:
     train, test = (read_planes(data / "natural" / folder, 1) for folder in ("bsd400", "bsd68"))
     sigma = ESTIMATES[cell.row]
-    estimates = add_noise(train, f"gaussian:sigma={sigma:g}", f"estimate {sigma:g}") if sigma else train
-    noisy_test = add_noise(test, NOISE, "test")
+    estimates = make_noisy(train, f"gaussian:sigma={sigma:g}", f"estimate {sigma:g}") if sigma else train
+    noisy_test = make_noisy(test, NOISE, "test")
     return Task(
-        noisy=list(add_noise(train, NOISE, "train").values()),
+        noisy=list(make_noisy(train, NOISE, "train").values()),
         second_noisy=[image.astype(np.float32) for image in estimates.values()],
         noise_images=noise_alone({name: image.shape for name, image in train.items()}, 0.0, NOISE),
         test=[Scored(name, noisy_test[name], test[name]) for name in test],

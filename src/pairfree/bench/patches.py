@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pairfree.bench.base import Cell, Experiment, Task, add_noise, read_planes
+from pairfree.bench.base import Cell, Experiment, Task, make_noisy, read_planes
 from pairfree.evidence.noref import autocorrelation
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
 from pairfree.measure.smooth_areas import NoisePatches, extract
@@ -47,7 +47,7 @@ def cells(preset: str) -> list[Cell]:
 def task(data: Path, cell: Cell) -> Task:
     noisy: dict[str, np.ndarray] = {}
     for folder in FOLDERS:
-        noisy |= add_noise(read_planes(data / "natural" / folder, 1), cell.column, f"patches/{folder}")
+        noisy |= make_noisy(read_planes(data / "natural" / folder, 1), cell.column, f"patches/{folder}")
     return Task(noisy=list(noisy.values()), test=[])
 
 
@@ -74,7 +74,7 @@ def likeness(copula: Copula, column: str) -> dict[str, float]:
         .numpy()
     )
     blank = {str(number): np.zeros((1, MADE_PX, MADE_PX)) for number in range(MADE_COUNT)}
-    true = np.stack([field[0] for field in add_noise(blank, column, "the noise alone").values()]).astype(
+    true = np.stack([field[0] for field in make_noisy(blank, column, "the noise alone").values()]).astype(
         np.float64
     )
     errors = [np.subtract(autocorrelation(made, axis), autocorrelation(true, axis)) for axis in (1, 2)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from pairfree.cli.terminal import nulls, out
-from pairfree.errors import ConfigError
 
 
 def evaluate(
@@ -28,45 +27,24 @@ def evaluate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
 ) -> None:
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
-    from pairfree.evidence.folders import evaluate as score_folder
-    from pairfree.training import report as story
+    from pairfree.evidence.folders import evaluate as evaluate_folders
 
-    if clean is None and noisy is None:
-        raise ConfigError(
-            "evaluate needs --clean (scores) or --noisy (evidence without ground truth), or both"
-        )
-    numbers: dict[str, Any] = {}
-    if clean is not None:
-        if data_range is None:
-            raise ConfigError(
-                "--clean needs --data-range: PSNR and SSIM mean nothing without it (255 for 8-bit files)"
-            )
-        scores = score_folder(denoised, clean, data_range, low=low)
-        numbers["scores"] = {name: vars(one) for name, one in scores.items()}
-        numbers["scores_statement"] = (
-            f"data range {data_range:g}, both sides clipped to {low:g} .. {low + data_range:g}, mean over "
-            "colour channels, "
-            "SSIM window Gaussian sigma 1.5"
-        )
+    found = evaluate_folders(denoised, clean, data_range, noisy=noisy, low=low)
+    mean = found.mean_score
+    if mean is not None:
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
-        for name, one in scores.items():
+        for name, one in {**found, f"mean of {len(found)}": mean}.items():
             table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
-        mean = [
-            sum(getattr(one, key) for one in scores.values()) / len(scores)
-            for key in ("psnr_db", "ssim", "nrmse")
-        ]
-        table.add_row(f"mean of {len(scores)}", f"{mean[0]:.2f}", f"{mean[1]:.4f}", f"{mean[2]:.4f}")
         out.print(table)
-        out.print(numbers["scores_statement"])
-    if noisy is not None:
-        evidence = story.folder_evidence(noisy, denoised)
-        numbers["evidence"] = {name: vars(one) for name, one in evidence.items()}
-        for line in story.pooled_reading(evidence):
-            out.print(f"- {line}", markup=False)
+        out.print(found.scores_statement)
+    for line in found.sentences:
+        out.print(f"- {line}", markup=False)
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(json_path, json.dumps(nulls(numbers), indent=1, allow_nan=False) + "\n", overwrite=True)
+        write_text(
+            json_path, json.dumps(nulls(found.as_dict()), indent=1, allow_nan=False) + "\n", overwrite=True
+        )
 
 
 def verify(

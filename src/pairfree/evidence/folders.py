@@ -1,42 +1,147 @@
-"""A folder of denoised files against one of clean files."""
+"""Folders of files against each other: scores of denoised files against clean ones, evidence against noisy
+ones."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pairfree.errors import InputError
-from pairfree.evidence.metrics import Score, score
+from pairfree.data.missing import usable
+from pairfree.data.sets import to_channels_first
+from pairfree.errors import ConfigError, InputError
+from pairfree.evidence.metrics import Score, mean_score, score
+from pairfree.evidence.noref import Evidence, pool, residual_evidence
+from pairfree.evidence.reading import reading
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import partners
 
 CLIPPED_SHARE = 0.01
 """Share of a clean image's pixels that may lie outside the range of a score before this is said."""
+MIN_EVIDENCE_PX = 32
+"""Smaller images tell too little for evidence."""
 _say = logging.getLogger("pairfree")
+
+
+@dataclass(frozen=True)
+class Evaluation(Mapping[str, Score]):
+    """What ``evaluate`` found; used as a mapping, it is that of its scores.
+
+    Examples
+    --------
+    >>> found = evaluate("denoised", "clean", 255, noisy="noisy")
+    >>> for name, one in found.items():
+    ...     print(f"{name}: {one.psnr_db:.2f} dB")
+    >>> print("\\n".join(found.sentences))
+    """
+
+    scores: dict[str, Score] = field(default_factory=dict)
+    """Of each pair of files, by the name that they share; empty without clean files."""
+
+    scores_statement: str = ""
+    """How the scores were computed: data range, clipping, colours, window; empty without clean files."""
+
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    """Of each plane and channel, by file name and index; empty without noisy files."""
+
+    sentences: list[str] = field(default_factory=list)
+    """What the evidence of all planes together says; empty without noisy files."""
+
+    def __getitem__(self, name: str) -> Score:
+        return self.scores[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def mean_score(self) -> Score | None:
+        """The mean over all files; None without clean files."""
+        return mean_score(list(self.scores.values())) if self.scores else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers by name, as ``pairfree evaluate --json`` writes them; those that are not defined are
+        NaN."""
+        found: dict[str, Any] = {}
+        if self.scores_statement:
+            found["scores"] = {name: vars(one) for name, one in self.scores.items()}
+            found["scores_statement"] = self.scores_statement
+        if self.sentences:
+            found["evidence"] = {name: vars(one) for name, one in self.evidence.items()}
+        return found
 
 
 def evaluate(
     denoised: str | Path,
-    clean: str | Path,
-    data_range: float,
+    clean: str | Path | None = None,
+    data_range: float | None = None,
     *,
+    noisy: str | Path | None = None,
     low: float = 0.0,
     fit: bool = False,
     luma: bool = False,
-) -> dict[str, Score]:
-    """Scores of a folder of denoised files against clean ones of the same name, by stem.
+) -> Evaluation:
+    """Score denoised files against clean ones, or gather evidence against the noisy ones, or both.
 
-    data_range   of the clean images, intensity units;  low   subtracted first;  both sides are then clipped to [0, data_range]
-    fit          fit gain and offset of the denoised image first;  luma   score the Y channel (BT.601) of RGB
+    Parameters
+    ----------
+    denoised
+        Folder of denoised files.
+    clean
+        Folder of clean files of the same names.
+    data_range
+        White minus black of the clean images in intensity units, 255 for 8 bits, 400 for [-160, 240] HU;
+        needed with ``clean``. Both sides are clipped to ``low`` .. ``low + data_range``.
+    noisy
+        Folder of the noisy files of the same names: evidence without ground truth.
+    low
+        Black, in intensity units: -160 for [-160, 240] HU.
+    fit
+        First fit gain and offset of each denoised image to the clean one: kinder, for methods whose grey
+        scale is free.
+    luma
+        Score the Y channel (BT.601) of RGB images, instead of the mean over the channels.
+
+    Raises
+    ------
+    ConfigError
+        Without ``clean`` and ``noisy``, and for ``clean`` without ``data_range``.
+    InputError
+        For files that cannot be read, lack a partner, or differ in shape from theirs.
     """
-    pairs = partners(clean, denoised)
+    if clean is None and noisy is None:
+        raise ConfigError(
+            "evaluate needs `clean` (scores) or `noisy` (evidence without ground truth), or both"
+        )
+    if clean is not None and data_range is None:
+        raise ConfigError(
+            "`clean` needs `data_range`: PSNR and SSIM mean nothing without it (255 for 8-bit files)"
+        )
+    scores: dict[str, Score] = {}
+    statement = ""
+    if clean is not None and data_range is not None:
+        scores = score_folder(denoised, clean, data_range, low, fit, luma)
+        statement = state_scores(data_range, low, fit, luma)
+    if noisy is None:
+        return Evaluation(scores, statement)
+    evidence = gather_evidence(noisy, denoised)
+    return Evaluation(scores, statement, evidence, interpret_pooled(evidence))
+
+
+def score_folder(
+    denoised: str | Path, clean: str | Path, data_range: float, low: float, fit: bool, luma: bool
+) -> dict[str, Score]:
+    """Scores of denoised files against clean ones of the same name, by stem; see ``evaluate``."""
     found = {}
-    for name, (first, second) in pairs.items():
+    for name, (first, second) in partners(clean, denoised).items():
         images = [open_image(path) for path in (first, second)]
         outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
         if outside > CLIPPED_SHARE:
@@ -47,15 +152,79 @@ def evaluate(
                 low,
                 low + data_range,
             )
-        with named(second, first):
+        with name_files(second, first):
             found[name] = score(
                 _intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma
             )
     return found
 
 
+def state_scores(data_range: float, low: float, fit: bool, luma: bool) -> str:
+    """How scores were computed, in words: without it they cannot be compared."""
+    colours = "luma (BT.601) of colour images" if luma else "mean over colour channels"
+    words = [f"data range {data_range:g}"]
+    if fit:
+        words.append("gain and offset of each denoised image fitted")
+    words += [
+        f"both sides clipped to {low:g} .. {low + data_range:g}",
+        colours,
+        "SSIM window Gaussian sigma 1.5",
+    ]
+    return ", ".join(words)
+
+
+def gather_evidence(noisy: str | Path, denoised: str | Path) -> dict[str, Evidence]:
+    """Residual evidence for every plane of two folders whose files match by stem."""
+    found: dict[str, Evidence] = {}
+    for name, (first, second) in partners(noisy, denoised).items():
+        before, after = open_image(first), open_image(second)
+        if before.shape != after.shape:
+            raise InputError(
+                f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners"
+            )
+        for index in before.planes():
+            planes = [
+                to_channels_first(one.plane(index), before.colours).astype(np.float64)
+                for one in (before, after)
+            ]
+            if missing_alike(*planes):
+                planes = [usable(plane, name)[0] for plane in planes]
+            label = f"{name}{list(index)}" if index else name
+            with name_files(second, first):
+                found |= dict(examine_channels(label, *planes))
+    return found
+
+
+def missing_alike(noisy: np.ndarray, denoised: np.ndarray) -> bool:
+    """Whether the same pixels of both, some and not all, are NaN or Inf, as ``nan="mask"`` leaves them."""
+    missing = ~np.isfinite(noisy)
+    return bool(missing.any() and not missing.all() and np.array_equal(missing, ~np.isfinite(denoised)))
+
+
+def examine_channels(name: str, noisy: np.ndarray, denoised: np.ndarray) -> list[tuple[str, Evidence]]:
+    """Residual evidence of each channel of (C, H, W) with its label, each apart: channels have noise of their
+    own.
+
+    Nothing where a side is under ``MIN_EVIDENCE_PX``.
+    """
+    if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
+        return []
+    found = []
+    for channel, (first, second) in enumerate(zip(noisy, denoised, strict=True)):
+        label = name if len(noisy) == 1 else f"{name}, channel {channel}"
+        found.append((label, residual_evidence(first.astype(np.float64), second)))
+    return found
+
+
+def interpret_pooled(evidence: Mapping[str, Evidence]) -> list[str]:
+    """Plain sentences for all images together."""
+    if not evidence:
+        return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
+    return reading(pool(list(evidence.values())))
+
+
 @contextmanager
-def named(denoised: Path, other: Path) -> Iterator[None]:
+def name_files(denoised: Path, other: Path) -> Iterator[None]:
     """What is wrong with a pair of images, with the names of their files."""
     try:
         yield
@@ -64,8 +233,10 @@ def named(denoised: Path, other: Path) -> Iterator[None]:
 
 
 def _intensities(image: Image) -> np.ndarray:
-    """Pixels without transparency, which is not denoised and not scored; samples that are no RGB as images of their own."""
+    """Pixels without transparency, which is not scored; samples that are no RGB as images of their own."""
     if not image.axes.endswith("S"):
         return image.pixels
     pixels = image.pixels[..., : image.colours]
-    return pixels if image.colours == 3 else np.moveaxis(pixels, -1, 0)
+    if image.colours == 3:
+        return pixels
+    return np.moveaxis(pixels, -1, 0)

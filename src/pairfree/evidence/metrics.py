@@ -6,7 +6,7 @@ files, 65535 for 16-bit ones, the width of the window in HU for CT. A range gues
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,16 +154,24 @@ def score(
     rows = [_score_plane(u - low, v - low, data_range, clip, luma) for u, v in zip(planes(x), planes(y))]
     if not rows:
         raise InputError(f"nothing to score in an array of shape {x.shape}")
+    return mean_score(rows)
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """The mean of each number over several images, at least one."""
+    rows = [(one.psnr_db, one.ssim, one.nrmse) for one in scores]
     means = np.mean(rows, axis=0)
     return Score(psnr_db=float(means[0]), ssim=float(means[1]), nrmse=float(means[2]))
 
 
-def _score_plane(
-    x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool
-) -> tuple[float, float, float]:
+def _score_plane(x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool) -> Score:
     if as_luma and x.ndim == 3:
         x, y = luma(x), luma(y)
-    return psnr(x, y, data_range, clip), ssim(x, y, data_range, clip), nrmse(x, y, data_range, clip)
+    return Score(
+        psnr_db=psnr(x, y, data_range, clip),
+        ssim=ssim(x, y, data_range, clip),
+        nrmse=nrmse(x, y, data_range, clip),
+    )
 
 
 def _pair(

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_gradient_magnitude, uniform_filter
 
 from pairfree.errors import InputError, OutputError
-from pairfree.evidence.metrics import Score
+from pairfree.evidence.metrics import Score, mean_score
 from pairfree.evidence.noise_view import NoiseSamples, noise_view
 from pairfree.evidence.noref import MIN_SIDE_PX, Evidence, Sites, pool, residual_evidence, site_map
 from pairfree.evidence.plots import histogram_gauss, histogram_pair, line_plot, png_uri, to_uint8
@@ -124,7 +124,7 @@ def render_report(data: ReportData) -> str:
         imitation=None if data.noise_samples is None else noise_view(data.noise_samples),
         rows=data.evidence[:MAX_ROWS], hidden_rows=max(len(data.evidence) - MAX_ROWS, 0),
         score_rows=data.scores[:MAX_ROWS], hidden_scores=max(len(data.scores) - MAX_ROWS, 0),
-        mean_score=_mean_score(data.scores), links=[safe_link(c.url) for c in data.citations],
+        mean_score=_mean_of_known(data.scores), links=[safe_link(c.url) for c in data.citations],
     )  # fmt: skip
 
 
@@ -313,9 +313,6 @@ def _curve_view(curve: Curve) -> dict[str, Any]:
     }
 
 
-def _mean_score(scores: Sequence[tuple[str, Score | None]]) -> Score | None:
-    rows = [(s.psnr_db, s.ssim, s.nrmse) for _, s in scores if s is not None]
-    if not rows:
-        return None
-    means = np.mean(rows, axis=0)
-    return Score(psnr_db=float(means[0]), ssim=float(means[1]), nrmse=float(means[2]))
+def _mean_of_known(scores: Sequence[tuple[str, Score | None]]) -> Score | None:
+    known = [one for _, one in scores if one is not None]
+    return mean_score(known) if known else None

@@ -6,23 +6,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import usable
-from pairfree.data.sets import ImageSet, to_channels_first
+from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
-from pairfree.errors import InputError
-from pairfree.evidence.folders import named
+from pairfree.evidence.folders import examine_channels
 from pairfree.evidence.noise_view import NoiseSamples
-from pairfree.evidence.noref import Evidence, pool, residual_evidence
-from pairfree.evidence.reading import made_up, number, reading
+from pairfree.evidence.noref import Evidence, pool
+from pairfree.evidence.reading import made_up, number
 from pairfree.evidence.report import Citation, Curve, Example, ReportData, write_report
-from pairfree.files.formats.table import open_image
-from pairfree.files.listing import partners
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.sampling import spaced_indices
 
@@ -30,7 +25,6 @@ EXAMPLES = 4
 EVIDENCE_PLANES, EVIDENCE_PX = 16, 2048
 """Of so many planes, so much of each: evidence takes about ten times the memory of a plane of float64."""
 CROP_PX = 320
-MIN_EVIDENCE_PX = 32
 
 
 def write_run_report(
@@ -109,7 +103,7 @@ def _looked_at(
     for turn, (name, plane) in enumerate(planes):
         denoised = model.predictor.predict(plane)
         own = plane[model.own]
-        evidence += _evidence([(name, own, denoised[model.own])])
+        evidence += examine_channels(name, own, denoised[model.own])
         levels += [estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX]
         if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
             examples.append(_example(model, name, plane, denoised))
@@ -146,21 +140,6 @@ def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
 
 def _samples_last(array: np.ndarray) -> np.ndarray:
     return array[0] if array.shape[0] != 3 else np.moveaxis(array, 0, -1)
-
-
-def _evidence(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> list[tuple[str, Evidence]]:
-    """Residual statistics per image.
-
-    Of colour images, each channel apart: channels have noise of their own.
-    """
-    found = []
-    for name, noisy, denoised in pairs:
-        if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
-            continue
-        for channel, (first, second) in enumerate(zip(noisy, denoised, strict=True)):
-            label = name if len(noisy) == 1 else f"{name}, channel {channel}"
-            found.append((label, residual_evidence(first.astype(np.float64), second)))
-    return found
 
 
 def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
@@ -324,34 +303,3 @@ def _citation(text: str, key: str = "") -> Citation:
 def command_line(arguments: Sequence[str]) -> str:
     """The exact command, quoted for a shell."""
     return shlex.join(["pairfree", *arguments])
-
-
-def folder_evidence(noisy: Path, denoised: Path) -> dict[str, Evidence]:
-    """Residual evidence for every plane of two folders whose files match by stem."""
-    found: dict[str, Evidence] = {}
-    for name, (first, second) in partners(noisy, denoised).items():
-        before, after = open_image(first), open_image(second)
-        if before.shape != after.shape:
-            raise InputError(
-                f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners"
-            )
-        for index in before.planes():
-            pair = [
-                to_channels_first(one.plane(index), before.colours).astype(np.float64)
-                for one in (before, after)
-            ]
-            missing = [~np.isfinite(one) for one in pair]
-            if (
-                missing[0].any() and not missing[0].all() and np.array_equal(missing[0], missing[1])
-            ):  # as --nan mask leaves them
-                pair = [usable(one, name)[0] for one in pair]
-            with named(second, first):
-                found.update(_evidence([(f"{name}{list(index) if index else ''}", pair[0], pair[1])]))
-    return found
-
-
-def pooled_reading(evidence: dict[str, Evidence]) -> list[str]:
-    """Plain sentences for all images together."""
-    if not evidence:
-        return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
-    return reading(pool(list(evidence.values())))

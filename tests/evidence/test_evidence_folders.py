@@ -1,0 +1,96 @@
+"""Folders of files against each other, from Python as from the command line."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tifffile
+
+from pairfree.errors import ConfigError, InputError
+from pairfree.evidence.folders import evaluate
+from pairfree.evidence.metrics import mean_score, score
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two scenes, clean, noisy and denoised."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :72]
+    for name in ("clean", "noisy", "denoised"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        scene = 120 + 60 * np.sin(rows / (6 + number)) * np.cos(columns / 9)
+        for name, spread in (("clean", 0), ("noisy", 20), ("denoised", 3)):
+            image = np.clip(np.rint(scene + rng.normal(0, spread, scene.shape)), 0, 255).astype(np.uint8)
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", image)
+    return tmp_path
+
+
+def test_the_function_finds_what_the_verb_prints_and_writes(pairfree, folders):
+    names = ("--denoised", "denoised", "--clean", "clean", "--noisy", "noisy", "--data-range", "255")
+    arguments = [folders / name if (folders / name).is_dir() else name for name in names]
+    code, out, _ = pairfree("evaluate", *arguments, "--json", folders / "numbers.json")
+    assert code == 0
+    found = evaluate(folders / "denoised", folders / "clean", 255, noisy=folders / "noisy")
+    numbers = found.as_dict()
+    assert list(numbers) == ["scores", "scores_statement", "evidence"]
+    undefined = [name for name, value in numbers["evidence"]["0"].items() if value != value]
+    written = json.loads((folders / "numbers.json").read_text())
+    assert written["scores"] == numbers["scores"]
+    assert written["scores_statement"] == numbers["scores_statement"]
+    assert [name for name, value in written["evidence"]["0"].items() if value is None] == undefined
+    said = " ".join(out.split())
+    assert found.scores_statement in said
+    assert "mean of 2" in said
+    assert all(" ".join(line.split()) in said for line in found.sentences)
+
+
+def test_an_evaluation_is_the_mapping_of_its_scores(folders):
+    found = evaluate(folders / "denoised", folders / "clean", 255.0, low=10.0)
+    assert list(found) == ["0", "1"]
+    assert len(found) == 2
+    for name, one in found.items():
+        images = [tifffile.imread(folders / folder / f"{name}.tif") for folder in ("clean", "denoised")]
+        assert one == score(*images, 255.0, 10.0)
+    assert found.mean_score == mean_score(list(found.values()))
+    assert found.mean_score.psnr_db == pytest.approx(np.mean([one.psnr_db for one in found.values()]))
+    assert not found.evidence
+    assert not found.sentences
+    assert "clipped to 10 .. 265" in found.scores_statement
+
+
+def test_evidence_alone_has_no_scores(folders):
+    found = evaluate(folders / "denoised", noisy=folders / "noisy")
+    assert list(found.as_dict()) == ["evidence"]
+    assert list(found.evidence) == ["0", "1"]
+    assert found.mean_score is None
+    assert found.evidence["0"].std == pytest.approx(math.hypot(20, 3), rel=0.05)
+    assert any("Brightness" in line for line in found.sentences)
+
+
+def test_what_was_fitted_or_scored_otherwise_is_stated(folders):
+    plain = evaluate(folders / "denoised", folders / "clean", 255)
+    changed = evaluate(folders / "denoised", folders / "clean", 255, fit=True, luma=True)
+    assert "fitted" not in plain.scores_statement
+    assert "gain and offset of each denoised image fitted" in changed.scores_statement
+    assert "luma (BT.601)" in changed.scores_statement
+
+
+def test_images_too_small_for_evidence_are_said_to_be(tmp_path):
+    for name in ("noisy", "denoised"):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "0.tif", np.arange(400, dtype=np.uint16).reshape(20, 20))
+    found = evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy")
+    assert found.as_dict() == {"evidence": {}}
+    assert "too small for evidence" in found.sentences[0]
+
+
+def test_what_is_missing_is_named(folders):
+    with pytest.raises(ConfigError, match=r"`clean` .scores. or `noisy`"):
+        evaluate(folders / "denoised")
+    with pytest.raises(ConfigError, match="`data_range`"):
+        evaluate(folders / "denoised", folders / "clean")
+    tifffile.imwrite(folders / "denoised/1.tif", np.zeros((8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"1\.tif"):
+        evaluate(folders / "denoised", noisy=folders / "noisy")
