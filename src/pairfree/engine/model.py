@@ -22,6 +22,7 @@ from pairfree.engine.record import Record
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats.table import to_dtype
 from pairfree.files.image import Image
+from pairfree.methods.base import Method
 from pairfree.version import __version__
 
 STRANGE, STRANGE_SHARE = 1.0, 10.0
@@ -52,7 +53,8 @@ class Model:
         self.around = record.slices_around
 
     @property
-    def method(self) -> Any:
+    def method(self) -> Method:
+        """The trained method."""
         return self.predictor.method
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,12 @@ class At:
         return generator(self.seed, self.step, f"{purpose} of {rank}" if rank else purpose, device)
 
 
+class Config(Protocol):
+    """Settings: any dataclass. Those of the methods here are frozen, and check their values."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
 class Method(ABC):
     """A way to train a denoiser.
 
@@ -100,7 +107,7 @@ class Method(ABC):
     needs: ClassVar[Needs]
     citation: ClassVar[str]
     assumption: ClassVar[str]
-    config_type: ClassVar[type[Any]]
+    config_type: ClassVar[type[Config]]
     """The dataclass of its settings. A method of your own needs none."""
 
     trains: ClassVar[bool] = True
@@ -111,8 +118,15 @@ class Method(ABC):
     """Raised by a change of the code that gives other numbers with the same settings: ``pairfree bench`` then measures its cells anew."""
 
     networks: dict[str, nn.Module]
+    """All that it trains, and all else with weights or buffers, by name."""
+    config: Config | None = None
+    """Its settings, of ``config_type``; a subclass declares them as that type. None: it has none."""
     patch_px: int = 64
+    """Side of the square training patches, pixels."""
     batch_size: int = 16
+    """Patches a step."""
+    precision: str = "float32"
+    """Number format of its convolutions: "float32" or "bfloat16"."""
 
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -203,7 +217,7 @@ class Method(ABC):
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         """Inverse of ``tensors``. Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it."""
         for name, net in self.networks.items():
-            net.load_state_dict(below(tensors, f"net/{name}/"), strict=True)
+            net.load_state_dict(select_tensors(tensors, f"net/{name}/"), strict=True)
         if not optimizers:
             return
         for name, optimizer in self.optimizers.items():
@@ -216,8 +230,8 @@ class Method(ABC):
             optimizer.load_state_dict(state)
 
 
-def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose name begins with ``prefix``, by the rest of it."""
+def select_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins with ``prefix``, by the rest of their name."""
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 

@@ -142,7 +142,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if start is not None and order.init is not None:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
-    values = _values_of(config if config is not None else getattr(made, "config", None))
+    values = _values_of(config if config is not None else made.config)
     warnings += unused(made, order.slices_around, order.minutes or order.steps)
     minutes, steps = _budget(made, values, order)
     return Job(

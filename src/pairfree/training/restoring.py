@@ -21,7 +21,7 @@ from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import is_folder
 from pairfree.methods import METHODS, choose_config_type, extend_config
-from pairfree.methods.base import Method, below
+from pairfree.methods.base import Method, select_tensors
 from pairfree.nets import NETS
 from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import changed_settings
@@ -104,9 +104,9 @@ def _weights_for(
         sources = [f"{name}/", denoiser]
     else:
         sources = [f"{name}_swa/net.", f"{name}_slow/net.", f"{name}/"]
-    candidates = (below(start.tensors, f"net/{source}") for source in sources)
+    candidates = (select_tensors(start.tensors, f"net/{source}") for source in sources)
     weights = next((one for one in candidates if one), None)
-    copy_or_helper = name != "net" and single and not below(start.tensors, f"net/{name}/")
+    copy_or_helper = name != "net" and single and not select_tensors(start.tensors, f"net/{name}/")
     if weights is not None and copy_or_helper and not _alike(net, weights):
         return None
     return weights

@@ -121,7 +121,7 @@ def _write_down(run: RunFolder, job: Job, plan: Plan, counted: bool, command: st
             "settings": job.config,
         }
     )
-    run.write_environment(environment(job.device, getattr(job.method, "precision", "float32")))
+    run.write_environment(environment(job.device, job.method.precision))
 
 
 def _fingerprint(data: TrainingData) -> str:
@@ -145,7 +145,7 @@ def _record(job: Job, plan: Plan) -> Record:
         plan=plan,
         step=0,
         data_sha256=_fingerprint(job.data),
-        precision=getattr(job.method, "precision", "float32"),
+        precision=job.method.precision,
         versions=current_versions(),
         clean_normalizer=job.clean_normalizer,
         slices_around=job.noisy.reading.slices_around,

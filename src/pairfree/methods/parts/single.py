@@ -212,6 +212,8 @@ class SingleNetwork(Method):
         For patches whose side is no multiple of the network's stride.
     """
 
+    config: SingleConfig
+
     def __init__(
         self,
         config: SingleConfig,
