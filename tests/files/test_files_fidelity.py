@@ -15,13 +15,18 @@ import pytest
 import SimpleITK
 import tifffile
 import zarr
+from PIL import Image as Picture
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.ndimage import gaussian_filter
 
-from pairfree.files import Image, open_image, save_image, to_dtype
+from pairfree.files import FORMATS, Image, open_image, save_image, to_dtype
+from pairfree.files.checks import Check
 from pairfree.files.fidelity import compare, verify
-from pairfree.files.scale import GAINS, Check, intensities
+from pairfree.files.formats.table import format_of, result_family
+from pairfree.files.metadata_checks import METADATA
+from pairfree.files.scale import GAINS, check_intensities
 
 RNG = np.random.default_rng(0)
 
@@ -87,9 +92,22 @@ def make(path: Path, pixels: np.ndarray) -> Path:
         save_image(image, path)
     elif kind == "dcm":
         write_dicom(path, pixels[0])
+    elif kind in ("png", "jpg", "bmp"):
+        write_picture(path, (pixels[0] // 64).astype(np.uint8))
     else:
         np.save(path, pixels)
     return path
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    options: dict[str, Any] = {"dpi": (25_400, 25_400)}
+    if path.suffix == ".png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_text("Title", "cells")
+        options["pnginfo"].add_text("Author", "someone")
+    elif path.suffix == ".jpg":
+        options |= {"quality": 95, "comment": b"cells", "icc_profile": b"profile " * 9}
+    Picture.fromarray(pixels).save(path, **options)
 
 
 def write_dicom(path: Path, pixels: np.ndarray) -> None:
@@ -122,12 +140,15 @@ def write_dicom(path: Path, pixels: np.ndarray) -> None:
 
 
 def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
-    """What pairfree writes for ``path`` with other pixels, and what a careless program would have changed beside them."""
+    """What pairfree writes for ``path`` with other pixels, and what a careless program would have changed
+    beside them."""
     image = open_image(path)
     if image.family == "dicom":
         pixels = pixels[0].astype(np.int32) - 1024
     if image.family == "nifti":
         pixels = pixels * 0.5 - 10
+    if "chunks" in image.metadata:
+        pixels = pixels[0] // 64
     values, _ = to_dtype(pixels, image.dtype, image.limits)
     made = replace(
         image,
@@ -139,14 +160,35 @@ def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
     return out
 
 
-KINDS = ("ome.tif", "tif", "mrc", "nii", "mhd", "ome.zarr", "dcm", "npy")
+KINDS = ("ome.tif", "tif", "mrc", "nii", "mhd", "ome.zarr", "dcm", "npy", "png", "jpg", "bmp")
+BECOME_PNG = ("jpg", "bmp")
+
+
+def named_after(kind: str) -> str:
+    """The name of a result of that kind."""
+    return "a.png" if kind in BECOME_PNG else f"a.{kind}"
+
+
+def test_every_format_has_checks_of_its_own() -> None:
+    """A format without a row in ``METADATA`` could lose what its files state, and verify would not tell."""
+    assert METADATA.keys() == FORMATS.keys()
+    assert all(one.family == key for key, one in FORMATS.items())
+    assert {result_family(key) for key in FORMATS} == {
+        key for key, one in FORMATS.items() if not one.output_suffix
+    }
+
+
+def test_every_format_is_compared_here() -> None:
+    """Makers' files cannot be written; tests/files/formats/test_formats_vendors.py compares some."""
+    made = {format_of(Path(f"a.{kind}")).family for kind in KINDS}
+    assert made == FORMATS.keys() - {"vendor"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_only_smoothed_passes(tmp_path: Path, kind: str) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / f"a.{kind}", noisy)
-    checks = compare(path, result(path, smooth, tmp_path / f"out/a.{kind}"))
+    checks = compare(path, result(path, smooth, tmp_path / "out" / named_after(kind)))
     assert not lost(checks)
     assert {"format", "pixel type", "shape", "frames", "pixel size", "gain by frame", "scene"} <= {
         one.name for one in checks
@@ -214,7 +256,7 @@ def test_blank_frames_and_tiles_are_lost_at_any_scale() -> None:
     noisy, smooth = scenes(2, 1100)
     smooth[0, 512:768, 256:512] = 100
     smooth[1] = 100
-    assert lost(intensities(Image(noisy, "QYX"), Image(smooth, "QYX"), any_scale=True)) == list(GAINS)
+    assert lost(check_intensities(Image(noisy, "QYX"), Image(smooth, "QYX"), any_scale=True)) == list(GAINS)
 
 
 @pytest.mark.parametrize("fault", ["blank", "scaled", "lifted"])
@@ -222,7 +264,7 @@ def test_one_bad_tile_of_a_large_image_is_found(tmp_path: Path, fault: str) -> N
     noisy, smooth = scenes(1, 1100)
     part = smooth[0, 512:768, 256:512]
     part[...] = {"blank": 0 * part, "scaled": part * 1.2, "lifted": part + 400}[fault]
-    checks = intensities(Image(noisy, "QYX"), Image(smooth, "QYX"))
+    checks = check_intensities(Image(noisy, "QYX"), Image(smooth, "QYX"))
     assert "gain by tile" in lost(checks)
 
 
@@ -234,6 +276,9 @@ METADATA_LOSSES: list[tuple[str, dict[str, Any], str]] = [
     ("tif", {"axes": "ZYX", "spacing": {"X": (0.1, "µm"), "Y": (0.1, "µm")}}, "axes"),
     ("mrc", {"metadata": {}}, "extended header"),
     ("ome.zarr", {"spacing": {}, "metadata": {}}, "attributes"),
+    ("png", {"metadata": {}}, "chunks"),
+    ("jpg", {"metadata": {}}, "chunks"),
+    ("bmp", {"metadata": {}, "spacing": {}}, "chunks"),
 ]
 
 
@@ -241,7 +286,17 @@ METADATA_LOSSES: list[tuple[str, dict[str, Any], str]] = [
 def test_lost_metadata_is_found(tmp_path: Path, kind: str, changes: dict[str, Any], name: str) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / f"a.{kind}", noisy)
-    assert name in lost(compare(path, result(path, smooth, tmp_path / f"out/a.{kind}", **changes)))
+    assert name in lost(compare(path, result(path, smooth, tmp_path / "out" / named_after(kind), **changes)))
+
+
+def test_one_of_several_lines_of_text_is_missed(tmp_path: Path) -> None:
+    noisy, smooth = scenes(1)
+    path = make(tmp_path / "a.png", noisy)
+    chunks = [
+        (name, content) for name, content in open_image(path).metadata["chunks"] if b"Title" not in content
+    ]
+    out = result(path, smooth, tmp_path / "out/a.png", metadata={"chunks": chunks})
+    assert lost(compare(path, out)) == ["chunks"]
 
 
 def test_pixel_type_shape_and_format(tmp_path: Path) -> None:
@@ -333,7 +388,29 @@ def test_folders_and_missing_results(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     np.save(tmp_path / "out/a.npy", smooth)
     found = verify(tmp_path / "in", tmp_path / "out")
-    assert {name: lost(checks) for name, checks in found.items()} == {"a.npy": [], "deep/b.npy": ["file"]}
+    assert {name: lost(checks) for name, checks in found.files.items()} == {
+        "a.npy": [],
+        "deep/b.npy": ["file"],
+    }
+    assert [(name, check.name, check.after) for name, check in found.lost] == [
+        ("deep/b.npy", "file", "missing")
+    ]
+    assert not found.kept
+    assert not found.scale_changed
+    assert found.as_dict()["deep/b.npy"] == [
+        {"name": "file", "before": "b.npy", "after": "missing", "kept": False}
+    ]
+
+
+def test_a_changed_scale_is_told_apart(tmp_path: Path) -> None:
+    noisy, smooth = scenes(2)
+    path = make(tmp_path / "a.npy", noisy)
+    out = result(path, scaled(noisy, smooth), tmp_path / "out/a.npy")
+    assert verify(path, out).scale_changed
+    stated = verify(path, out, any_scale=True)
+    assert stated.kept
+    assert not stated.scale_changed
+    assert list(stated.files) == ["a.npy"]
 
 
 @pytest.mark.parametrize("side", [6, 20, 40, 97])
@@ -345,8 +422,8 @@ def test_small_and_plain_images_pass(side: int, value: str) -> None:
         "two values": np.eye(side),
     }[value]
     image = Image(pixels, "YX")
-    assert not lost(intensities(image, image))
-    assert not lost(intensities(image, image.with_pixels(gaussian_filter(pixels, 1.0))))
+    assert not lost(check_intensities(image, image))
+    assert not lost(check_intensities(image, image.with_pixels(gaussian_filter(pixels, 1.0))))
 
 
 def test_missing_pixels_do_not_hide_a_changed_scale() -> None:
@@ -355,12 +432,12 @@ def test_missing_pixels_do_not_hide_a_changed_scale() -> None:
     noisy[40, 50] = np.nan
     kept, changed = smooth.copy(), 3 * smooth
     kept[40, 50] = changed[40, 50] = np.nan
-    assert not lost(intensities(Image(noisy, "YX"), Image(kept, "YX")))
-    assert GAINS[0] in lost(intensities(Image(noisy, "YX"), Image(changed, "YX")))
+    assert not lost(check_intensities(Image(noisy, "YX"), Image(kept, "YX")))
+    assert GAINS[0] in lost(check_intensities(Image(noisy, "YX"), Image(changed, "YX")))
 
 
 def test_what_cannot_be_measured_is_not_said_to_be_kept() -> None:
     tiny = np.random.default_rng(0).normal(100, 20, (5, 5)).astype(np.float32)
-    checks = {check.name: check for check in intensities(Image(tiny, "YX"), Image(5 * tiny, "YX"))}
+    checks = {check.name: check for check in check_intensities(Image(tiny, "YX"), Image(5 * tiny, "YX"))}
     assert checks[GAINS[0]].kept is None
     assert "not measured" in checks[GAINS[0]].after

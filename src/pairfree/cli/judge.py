@@ -69,7 +69,7 @@ def verify(
     from pairfree.files import fidelity
     from pairfree.files.scale import GAINS
 
-    found = fidelity.verify(before, after, any_scale)
+    found = fidelity.verify(before, after, any_scale).files
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")

@@ -84,6 +84,14 @@ def suffix_of(path: Path) -> str:
     )
 
 
+def result_family(family: str) -> str:
+    """The family of what an image of ``family`` is written as: its own, or that of the output's suffix."""
+    suffix = FORMATS[family].output_suffix
+    if suffix is None:
+        return family
+    return next(one.family for one in FORMATS.values() if suffix in one.suffixes)
+
+
 def format_of(path: Path) -> Format:
     """The format of a file by its suffix, in any case, or DICOM or Zarr by their marks. InputError with the suffixes otherwise."""
     if is_zarr(path):
