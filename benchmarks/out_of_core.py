@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import pairfree as pf
-from pairfree.denoising.files import network_bytes
+from pairfree.denoising.plan import network_bytes
 from pairfree.engine.run import environment
 
 PLANE_PX, CHUNK_PX = 4096, 512

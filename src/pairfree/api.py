@@ -11,8 +11,10 @@ from torch import nn
 from pairfree.config import check_names, with_fields_of
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
-from pairfree.denoising.files import FileResult, Planned, denoise_files, network_bytes, plan_files
+from pairfree.denoising.files import denoise_files
+from pairfree.denoising.ledger import FileResult
 from pairfree.denoising.order import DenoisingOrder
+from pairfree.denoising.plan import Planned, network_bytes, plan_files
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep

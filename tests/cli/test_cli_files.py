@@ -119,7 +119,7 @@ def test_an_image_larger_than_its_share_of_memory_is_denoised_as_the_same_in_mem
 ):
     """So that tiles of a file that is never loaded are those of one that is."""
     pairfree("denoise", "run", "in", "--out", "loaded")
-    monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-9)
+    monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-9)
     pairfree("denoise", "run", "in", "--out", "stays")
     for name in ("a.ome.tif", "b.ome.zarr", "c.mrc", "deep/d.png"):
         np.testing.assert_array_equal(
@@ -133,7 +133,7 @@ def test_nan_in_an_image_that_stays_in_its_file_names_its_place(pairfree, files,
     pixels[1, 77, 33] = np.nan
     (tmp_path / "nan").mkdir()
     np.save(tmp_path / "nan/n.npy", pixels)
-    monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-9)
+    monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-9)
     code, _, err = pairfree("denoise", "run", "nan", "--out", "out")
     assert code == 2
     assert "n.npy[1]: 1 of" in " ".join(err.split())

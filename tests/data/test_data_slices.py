@@ -13,7 +13,7 @@ import pairfree as pf
 from pairfree import api
 from pairfree.data.sets import Reading, array_set, read_set
 from pairfree.data.slices import inner, stack_axis, together
-from pairfree.denoising.files import seconds_needed
+from pairfree.denoising.plan import seconds_needed
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import Image, find_images
 

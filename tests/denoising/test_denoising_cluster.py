@@ -31,7 +31,7 @@ TILE_BYTES = 3e7
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    with cluster.connected("local:2") as made:
+    with cluster.connect("local:2") as made:
         yield made
 
 
@@ -68,9 +68,9 @@ def here(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call finds the cluster that runs already, and small tasks."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr("pairfree.denoising.files.connected", lambda scheduler: nullcontext(client))
+    monkeypatch.setattr("pairfree.denoising.files.connect", lambda scheduler: nullcontext(client))
     monkeypatch.setattr("pairfree.denoising.cluster.TASK_PX", 40_000)
-    monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
+    monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-6)
 
 
 @pytest.mark.usefixtures("here")
@@ -90,8 +90,10 @@ def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: P
 
 def test_tasks_share_the_cores_of_their_machine() -> None:
     """Not those of all workers anywhere."""
-    assert cluster.busiest({"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}) == 3
-    assert cluster.busiest({}) == 1
+    assert (
+        cluster.count_on_busiest({"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}) == 3
+    )
+    assert cluster.count_on_busiest({}) == 1
 
 
 @pytest.mark.parametrize(("beside", "most", "expected"), [(1, 0, 6), (4, 0, 1), (2, 2, 2), (9, 0, 1)])
@@ -102,7 +104,7 @@ def test_a_task_takes_its_share_of_threads(
     threads = torch.get_num_threads()
     model = pf.load(run)
     try:
-        parts = cluster.work(
+        parts = cluster.do_task(
             model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500)), beside, most
         )
         assert torch.get_num_threads() == expected
@@ -112,7 +114,8 @@ def test_a_task_takes_its_share_of_threads(
 
 
 def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as one after the other."""
+    """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as
+    one after the other."""
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
     )
@@ -124,13 +127,13 @@ def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: 
     assert model.predictor.instance_layers
     rng = np.random.default_rng(0)
     image = Image((rng.normal(0, 1, (2, 192, 192)) * [[[1.0]], [[40.0]]]).astype(np.float32), "ZYX")
-    monkeypatch.setattr(cluster, "_image", lambda *words: image)
+    monkeypatch.setattr(cluster, "_open_once", lambda *words: image)
     monkeypatch.setattr(cluster, "_changed_ns", lambda source: 0)
     tiles = list(model.predictor.cores(192, 192))
 
     def plane(index: int) -> np.ndarray:
         out = np.empty((192, 192))
-        for _, rows, columns, block, _ in cluster.work(model, "", DEFAULT, [(index,)], tiles):
+        for _, rows, columns, block, _ in cluster.do_task(model, "", DEFAULT, [(index,)], tiles):
             out[rows, columns] = block
         return out
 
@@ -160,15 +163,15 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
             poor.setattr(Predictor, "_applied", shortage)
             for _ in range(2):
                 with pytest.raises(PairfreeError, match="a worker ran out of memory"):
-                    cluster.work(*arguments)
-        assert sum(block.size for _, _, _, block, _ in cluster.work(*arguments)) == 300 * 500
+                    cluster.do_task(*arguments)
+        assert sum(block.size for _, _, _, block, _ in cluster.do_task(*arguments)) == 300 * 500
     finally:
         torch.set_num_threads(threads)
 
 
 def test_a_file_that_a_worker_cannot_see_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npy: a Dask worker on .* cannot see it"):
-        cluster.work(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, [()], [])
+        cluster.do_task(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, [()], [])
 
 
 def test_starting_workers_leaves_the_environment_alone(client: Any) -> None:
@@ -232,7 +235,7 @@ def test_tasks_cover_every_tile_once(run: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", ["local:0", "local:many"])
 def test_a_number_of_workers_that_is_none(scheduler: str) -> None:
-    with pytest.raises(ConfigError, match="local:N"), cluster.connected(scheduler):
+    with pytest.raises(ConfigError, match="local:N"), cluster.connect(scheduler):
         pass
 
 
@@ -240,6 +243,6 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
     with (
         pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
-        cluster.connected("tcp://127.0.0.1:9"),
+        cluster.connect("tcp://127.0.0.1:9"),
     ):
         pass

@@ -1,4 +1,5 @@
-"""R15: prediction that is stopped or killed at any moment: the final name is absent or complete, and the same call goes on."""
+"""R15: prediction that is stopped or killed at any moment: the final name is absent or complete, and the same
+call goes on."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def test_a_stopped_call_made_again_goes_on(
     run: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: bool
 ) -> None:
     if not resident:
-        monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
+        monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-6)
     total, results = denoise(run, files, tmp_path / "whole")
     assert total >= 3 * 4
     expected = digests(tmp_path / "whole")
@@ -145,7 +146,7 @@ def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pairfree.denoising.files.Ledger.add", killed)
+        patch.setattr("pairfree.denoising.ledger.Ledger.add", killed)
         with pytest.raises(KeyboardInterrupt):
             pf.denoise(run, inputs, out, max_bytes=TILE_BYTES)
 
@@ -154,7 +155,8 @@ def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.
 def test_a_process_killed_over_the_name_of_its_output_goes_on(
     run: Path, files: Path, tmp_path: Path, count: int, monkeypatch
 ) -> None:
-    """The output stands, the list of what is done does not name it yet: the same call again needs no --overwrite."""
+    """The output stands, the list of what is done does not name it yet: the same call again needs no
+    --overwrite."""
     some = sorted(files.iterdir())[:count]
     pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
     killed_over_the_name(run, some, tmp_path / "out", monkeypatch)
@@ -180,8 +182,8 @@ def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(
     imageio = pytest.importorskip("PIL.Image")
     imageio.fromarray(noisy(SIDE_PX, 0).astype(np.uint8)).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "b.tif", noisy(SIDE_PX, 0), tile=(64, 64))
-    monkeypatch.setattr("pairfree.denoising.files.WHOLE", 1e4)
-    monkeypatch.setattr("pairfree.denoising.files.RESIDENT_SHARE", 1e-6)
+    monkeypatch.setattr("pairfree.denoising.plan.WHOLE", 1e4)
+    monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-6)
     whole, by_tiles = pf.denoise(
         run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES
     )
@@ -193,7 +195,7 @@ def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(
     run: Path, tmp_path: Path, monkeypatch
 ) -> None:
     Memory = namedtuple("Memory", "available")
-    monkeypatch.setattr("pairfree.denoising.files.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
+    monkeypatch.setattr("pairfree.denoising.plan.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
     np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
     with pytest.raises(InputError, match="read whole"):
         pf.denoise(run, tmp_path / "a.npy", tmp_path / "out", max_bytes=1e12)
@@ -210,12 +212,12 @@ def work(run: Path, files: Path, out: Path) -> None:
     """In the child: denoise with slow tiles."""
     import torch
 
-    from pairfree.denoising import files as denoising
+    from pairfree.denoising import plan
     from pairfree.files import sinks
 
     torch.set_num_threads(1)
     sinks.JOURNALED_PX = 1000
-    denoising.RESIDENT_SHARE = 1e-6
+    plan.RESIDENT_SHARE = 1e-6
     pf.denoise(run, files, out, max_bytes=TILE_BYTES, on_pixels=lambda count: time.sleep(0.05))
 
 
@@ -257,7 +259,8 @@ def small_disk(tmp_path: Path) -> Any:
 def test_a_disk_that_is_full_from_the_start_or_on_the_way(
     run: Path, tmp_path: Path, small_disk: Path
 ) -> None:
-    """R4: refused before any work, or one line when it happens; what has its final name is whole, and with space again the call goes on."""
+    """R4: refused before any work, or one line when it happens; what has its final name is whole, and with
+    space again the call goes on."""
     (tmp_path / "in").mkdir()
     for number in range(7):
         tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(1550, number))

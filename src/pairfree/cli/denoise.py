@@ -15,7 +15,7 @@ from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
 if TYPE_CHECKING:
-    from pairfree.denoising.files import Planned
+    from pairfree.denoising.plan import Planned
 
 
 @ordered(DenoisingOrder)
@@ -69,7 +69,7 @@ def denoise(
 
 def _foretell(planned: Planned, out_dir: Path) -> None:
     """What denoising will take."""
-    from pairfree.denoising.files import memory_needed, seconds_needed
+    from pairfree.denoising.plan import memory_needed, seconds_needed
     from pairfree.files.atomic import free_bytes
     from pairfree.files.messages import size_text
 

@@ -1,7 +1,8 @@
-"""Prediction on a Dask cluster: tiles are worked on by its workers, results come back here and are written by one process.
+"""Prediction on a Dask cluster: workers do tiles, one process writes what comes back.
 
-Workers must see the input under the same path; the model travels to them. What a worker does to a tile is what one process alone does, so
-results are equal bit for bit on machines of one kind. dask is an optional package, imported when a cluster is asked for.
+Workers must see the input under the same path; the model travels to them. What a worker does to a tile is
+what one process alone does, so results are equal bit for bit on machines of one kind. dask is an optional
+package, imported when a cluster is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,37 +29,81 @@ from pairfree.files.limits import Limits
 
 LOCAL = "local"
 TASK_PX = 2**22
-"""Pixels of a task: long enough that sending it costs little, short enough that a lost worker loses little."""
+"""Pixels of a task: long enough that sending it costs little, short enough that a lost worker loses little.
+"""
 TIMEOUT_S = 20.0
 AHEAD = 3
 """Tasks for each worker that are under way or waiting: what has come back is written meanwhile."""
-Part = tuple[tuple[int, ...], slice, slice, np.ndarray, int]
-Task = tuple[list[tuple[int, ...]], list[tuple[slice, slice]]]
+WORDS_OF_DASK = 120
+"""Letters of what dask says that are repeated in a message."""
+Index = tuple[int, ...]
+Tile = tuple[slice, slice]
+OnPixels = Callable[[int], None] | None
+"""Told how many pixels more are done."""
+
+
+class Task(NamedTuple):
+    """What a worker does at a time: several tiles of one plane, or one tile of several planes."""
+
+    planes: list[Index]
+    tiles: list[Tile]
+
+
+class Part(NamedTuple):
+    """What comes back of one tile of one plane."""
+
+    plane: Index
+    rows: slice
+    columns: slice
+    pixels: np.ndarray
+    clipped: int
 
 
 @contextmanager
-def connected(scheduler: str) -> Iterator[Any]:
-    """A Dask client of the scheduler at that address, or of a new local cluster: "local", "local:4" for so many workers."""
+def connect(scheduler: str) -> Iterator[Any]:
+    """A Dask client, of a scheduler or of a new local cluster.
+
+    Parameters
+    ----------
+    scheduler
+        The address of a scheduler such as tcp://host:8786, or "local", or "local:4" for so many workers.
+
+    Raises
+    ------
+    MissingPackageError
+        Where dask is not installed.
+    ConfigError
+        For a scheduler that does not answer.
+    """
+    dask = _import_dask()
+    if scheduler.partition(":")[0] == LOCAL:
+        with _start_locally(dask, _count_workers(scheduler)) as client:
+            yield client
+        return
     try:
-        from distributed import Client, LocalCluster
+        client = dask.Client(scheduler, timeout=TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {scheduler}: {_words_of(error)}") from None
+    with client:
+        yield client
+
+
+def _import_dask() -> Any:
+    """The package, whose functions have no types."""
+    try:
+        import distributed
     except ImportError:
         raise MissingPackageError(
             "prediction on a cluster needs the package dask: pip install 'pairfree[dask]'"
         ) from None
-    if scheduler.partition(":")[0] != LOCAL:
-        try:
-            client = Client(scheduler, timeout=TIMEOUT_S)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no Dask scheduler answers at {scheduler}: {' '.join(str(error).split())[:120]}"
-            ) from None
-        with client:
-            yield client
-        return
-    workers = _workers(scheduler)
+    return distributed
+
+
+@contextmanager
+def _start_locally(dask: Any, workers: int) -> Iterator[Any]:
     with ExitStack() as held:
         with _same_environment():
-            made = LocalCluster(
+            made = dask.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
@@ -66,12 +111,12 @@ def connected(scheduler: str) -> Iterator[Any]:
                 dashboard_address=None,
             )
             cluster = held.enter_context(made)
-        yield held.enter_context(Client(cluster))
+        yield held.enter_context(dask.Client(cluster))
 
 
 @contextmanager
 def _same_environment() -> Iterator[None]:
-    """Dask sets OMP_NUM_THREADS and more in this process as it starts workers: they are as before afterwards."""
+    """Dask sets OMP_NUM_THREADS and more in this process as it starts workers; afterwards they are as before."""
     before = dict(os.environ)
     try:
         yield
@@ -81,21 +126,28 @@ def _same_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     """Those of this machine that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _workers(scheduler: str) -> int:
+def _count_workers(scheduler: str) -> int:
     """How many workers "local" or "local:N" asks for."""
     text = scheduler.partition(":")[2]
     if not text:
-        return _cores()
+        return _count_cores()
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(
-            f"--scheduler {scheduler}: expected local, local:N with a number of workers, or an address such as tcp://host:8786"
+            f"--scheduler {scheduler}: expected local, local:N with a number of workers, "
+            "or an address such as tcp://host:8786"
         )
     return int(text)
+
+
+def _words_of(error: Exception) -> str:
+    return " ".join(str(error).split())[:WORDS_OF_DASK]
 
 
 def denoise_on(
@@ -104,123 +156,198 @@ def denoise_on(
     image: Image,
     limits: Limits,
     sink: Receiver,
-    on_pixels: Callable[[int], None] | None = None,
+    on_pixels: OnPixels = None,
 ) -> None:
-    """``model.denoise_into(image, sink)`` for the image of a file, by the workers of a Dask client. Errors of workers are raised here."""
-    from distributed import KilledWorker, as_completed
-    from distributed.comm import CommClosedError
+    """``model.denoise_into(image, sink)`` for the image of a file, by the workers of a Dask client.
 
+    Parameters
+    ----------
+    client
+        Of ``connect``.
+    image
+        Opened here under ``limits``; workers open it by themselves under the same ones.
+    sink
+        What it has finished is left out, the rest is written to it.
+    on_pixels
+        Told how many pixels more are done.
+
+    Raises
+    ------
+    ConfigError
+        For an image of no file, a scheduler without workers or that is gone, and workers that die over the
+        same tiles.
+    PairfreeError
+        Whatever a worker met.
+    """
+    dask = _import_dask()
     model.check(image)
     if image.source is None:
         raise ConfigError("only images of files are denoised on a cluster: workers read them by themselves")
-    slots = client.nthreads()  # tasks at a time, by the address of a worker
-    if not slots:
+    if not client.nthreads():
         raise ConfigError("the Dask scheduler has no workers: start some with dask worker ADDRESS")
-    beside = busiest(slots)
-    most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
-    source = str(Path(image.source).absolute())
     waiting = tasks(model, image, sink, on_pixels)
-    under_way: dict[Any, Task] = {}
-    done = as_completed()
+    try:
+        for part in _do_tasks(dask, client, model, image, limits, waiting):
+            sink.write(part.plane, part.pixels, part.rows, part.columns, part.clipped)
+            if on_pixels is not None:
+                on_pixels(_area((part.rows, part.columns)))
+    except dask.KilledWorker:
+        raise ConfigError(
+            f"{image.source}: worker after worker died over the same tiles, probably for want of memory; "
+            "give a smaller --max-memory, or fewer workers a machine; "
+            "what is done is kept, so run the same command again"
+        ) from None
+    except (dask.comm.CommClosedError, TimeoutError) as error:
+        raise ConfigError(
+            f"the Dask scheduler is gone ({_words_of(error)}); "
+            "what is done is kept, so run the same command again"
+        ) from None
 
-    def submit() -> None:
+
+def _do_tasks(
+    dask: Any,
+    client: Any,
+    model: Model,
+    image: Image,
+    limits: Limits,
+    waiting: Iterator[Task],
+) -> Iterator[Part]:
+    """What comes back, in any order; a few tasks for each worker are under way at a time."""
+    slots = client.nthreads()  # tasks at a time, by the address of a worker
+    beside = count_on_busiest(slots)
+    most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
+    source = str(Path(str(image.source)).absolute())
+    shared = client.scatter(model, broadcast=True)
+    under_way: dict[Any, Task] = {}  # a result that nobody holds is dropped by dask
+    done = dask.as_completed()
+
+    def submit_next() -> None:
         task = next(waiting, None)
         if task is not None:
-            future = client.submit(work, shared, source, limits, *task, beside, most, pure=False, retries=2)
+            given = (shared, source, limits, *task, beside, most)
+            future = client.submit(do_task, *given, pure=False, retries=2)
             under_way[future] = task
             done.add(future)
 
-    try:
-        shared = client.scatter(model, broadcast=True)
-        for _ in range(AHEAD * sum(slots.values())):
-            submit()
-        for future in done:
-            del under_way[future]
-            for index, rows, columns, block, clipped in future.result():
-                sink.write(index, block, rows, columns, clipped)
-                if on_pixels is not None:
-                    on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
-            submit()
-    except KilledWorker:
-        raise ConfigError(
-            f"{image.source}: worker after worker died over the same tiles, probably for want of memory; give a smaller --max-memory, or "
-            "fewer workers a machine; what is done is kept, so run the same command again"
-        ) from None
-    except (CommClosedError, TimeoutError) as error:
-        words = " ".join(str(error).split())[:120]
-        raise ConfigError(
-            f"the Dask scheduler is gone ({words}); what is done is kept, so run the same command again"
-        ) from None
+    for _ in range(AHEAD * sum(slots.values())):
+        submit_next()
+    for future in done:
+        del under_way[future]
+        yield from future.result()
+        submit_next()
 
 
-def busiest(slots: Mapping[str, int]) -> int:
-    """Tasks at a time on the machine that has most of them, from those of each worker by its address, such as tcp://host:port."""
+def count_on_busiest(slots: Mapping[str, int]) -> int:
+    """Tasks at a time on the machine that has most of them; 1 without workers.
+
+    Parameters
+    ----------
+    slots
+        Tasks at a time of each worker by its address, such as tcp://host:port.
+    """
     machines: Counter[str] = Counter()
     for address, count in slots.items():
         machines[address.rpartition(":")[0]] += count
     return max(machines.values(), default=1)
 
 
-def tasks(
-    model: Model, image: Image, sink: Receiver, on_pixels: Callable[[int], None] | None
-) -> Iterator[Task]:
-    """(planes, tiles) that are not finished yet: tiles of one plane, or one tile of all planes that share the chunks of a file.
+def _area(tile: Tile) -> int:
+    rows, columns = tile
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
+def tasks(model: Model, image: Image, sink: Receiver, on_pixels: OnPixels) -> Iterator[Task]:
+    """What is not finished yet: tiles of one plane, or one tile of all planes that share chunks of a file.
 
     Where statistics of a whole plane are held, a plane is one task.
     """
     predictor = model.predictor
-    whole = bool(predictor.instance_layers) or predictor.whole_image
-
-    def left(index: tuple[int, ...], rows: slice, columns: slice) -> bool:
-        if not sink.finished(index, rows, columns):
-            return True
-        if on_pixels is not None:
-            on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
-        return False
-
+    plane_at_once = bool(predictor.instance_layers) or predictor.whole_image
     for group in image.plane_groups():
-        if len(group) > 1 and not whole:
-            for core in predictor.cores(image.height, image.width):
-                planes = [index for index in group if left(index, *core)]
-                if planes:
-                    yield planes, [core]
+        if len(group) > 1 and not plane_at_once:
+            yield from _tasks_of_group(group, model, image, sink, on_pixels)
             continue
+        most_px = None if plane_at_once else TASK_PX
         for index in group:
-            tiles: list[tuple[slice, slice]] = []
-            pixels = 0
-            for rows, columns in predictor.cores(image.height, image.width):
-                if not left(index, rows, columns):
-                    continue
-                tiles.append((rows, columns))
-                pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
-                if pixels >= TASK_PX and not whole:
-                    yield [index], tiles
-                    tiles, pixels = [], 0
-            if tiles:
-                yield [index], tiles
+            yield from _tasks_of_plane(index, most_px, model, image, sink, on_pixels)
 
 
-def work(
+def _tasks_of_group(
+    group: list[Index], model: Model, image: Image, sink: Receiver, on_pixels: OnPixels
+) -> Iterator[Task]:
+    """One tile of all planes at a time."""
+    for tile in model.predictor.cores(image.height, image.width):
+        planes = [index for index in group if _is_left(index, tile, sink, on_pixels)]
+        if planes:
+            yield Task(planes, [tile])
+
+
+def _tasks_of_plane(
+    index: Index,
+    most_px: int | None,
+    model: Model,
+    image: Image,
+    sink: Receiver,
+    on_pixels: OnPixels,
+) -> Iterator[Task]:
+    """Tiles of one plane, together as soon as they have ``most_px`` pixels, or all of them for None."""
+    tiles: list[Tile] = []
+    pixels = 0
+    for tile in model.predictor.cores(image.height, image.width):
+        if not _is_left(index, tile, sink, on_pixels):
+            continue
+        tiles.append(tile)
+        pixels += _area(tile)
+        if most_px is not None and pixels >= most_px:
+            yield Task([index], tiles)
+            tiles, pixels = [], 0
+    if tiles:
+        yield Task([index], tiles)
+
+
+def _is_left(index: Index, tile: Tile, sink: Receiver, on_pixels: OnPixels) -> bool:
+    """Whether a tile is not finished; one that is counts as done."""
+    if not sink.finished(index, *tile):
+        return True
+    if on_pixels is not None:
+        on_pixels(_area(tile))
+    return False
+
+
+def do_task(
     model: Model,
     source: str,
     limits: Limits,
-    planes: list[tuple[int, ...]],
-    tiles: list[tuple[slice, slice]],
+    planes: list[Index],
+    tiles: list[Tile],
     beside: int = 1,
     most: int = 0,
 ) -> list[Part]:
-    """In a worker: a task, as (plane, rows, columns, pixels of the result, how many of them were clipped).
+    """In a worker: do a task.
 
-    beside   tasks at a time that this machine's cores are shared by;  most   threads of a task, 0 for as many as that leaves
+    Parameters
+    ----------
+    model
+        As it came; a copy of it works.
+    source, limits
+        The image's file, and how it is opened.
+    planes, tiles
+        The task.
+    beside
+        Tasks at a time that this machine's cores are shared by.
+    most
+        Threads of a task; 0 for as many as that leaves.
     """
-    threads = max(1, _cores() // beside)
+    threads = max(1, _count_cores() // beside)
     threads = min(threads, most) if most else threads
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     part = _Tiles(tiles)
+    within = tiles[0] if len(planes) > 1 else None
     try:
-        own, image = _own(model), _image(source, limits, _changed_ns(source))
-        own.denoise_into(image, part, planes=planes, within=tiles[0] if len(planes) > 1 else None)
+        own = _own_copy(model)
+        image = _open_once(source, limits, _changed_ns(source))
+        own.denoise_into(image, part, planes=planes, within=within)
     except BaseException:
         _of_thread.given = None  # a shortage of memory left it with smaller tiles, of which none is wanted
         raise
@@ -230,8 +357,8 @@ def work(
 _of_thread = threading.local()
 
 
-def _own(model: Model) -> Model:
-    """A copy for this thread alone: predictors change as they work (tile size, statistics of a plane); workers may have many threads."""
+def _own_copy(model: Model) -> Model:
+    """A copy for this thread alone: predictors change as they work, and workers may have many threads."""
     if getattr(_of_thread, "given", None) is not model:
         _of_thread.given, _of_thread.model = model, copy.deepcopy(model)
     own: Model = _of_thread.model
@@ -243,32 +370,35 @@ def _changed_ns(source: str) -> int:
         return Path(source).stat().st_mtime_ns
     except OSError as error:
         raise InputError(
-            f"{source}: a Dask worker on {platform.node()} cannot see it ({error.strerror}); put the images on a disk that all workers "
-            "have under the same path"
+            f"{source}: a Dask worker on {platform.node()} cannot see it ({error.strerror}); "
+            "put the images on a disk that all workers have under the same path"
         ) from None
 
 
 @lru_cache(maxsize=2)
-def _image(source: str, limits: Limits, changed_ns: int) -> Image:
+def _open_once(source: str, limits: Limits, changed_ns: int) -> Image:
     return open_image(source, limits)
 
 
 class _Tiles:
     """A receiver that wants some tiles only."""
 
-    def __init__(self, wanted: list[tuple[slice, slice]]) -> None:
-        self.wanted = {(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in wanted}
+    def __init__(self, wanted: list[Tile]) -> None:
+        self.wanted = {_corners(*tile) for tile in wanted}
         self.found: list[Part] = []
 
-    def write(
-        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
-    ) -> None:
-        self.found.append((index, rows, columns, block, clipped))
+    def write(self, index: Index, block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+        self.found.append(Part(index, rows, columns, block, clipped))
 
-    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
-        return (rows.start, rows.stop, columns.start, columns.stop) not in self.wanted
+    def finished(self, index: Index, rows: slice, columns: slice) -> bool:
+        return _corners(rows, columns) not in self.wanted
 
-    def forget(self, index: tuple[int, ...]) -> None:
+    def forget(self, index: Index) -> None:
         raise PairfreeError(
             "a worker ran out of memory for a tile; give a smaller --max-memory, or fewer workers a machine"
         )
+
+
+def _corners(rows: slice, columns: slice) -> tuple[int, int, int, int]:
+    """What slices are told apart by: they have no hash before Python 3.12."""
+    return rows.start, rows.stop, columns.start, columns.stop

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from pairfree.denoising.files import fingerprint
+from pairfree.denoising.ledger import fingerprint
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, Limits, differences, find_images, open_image, save_image
 from pairfree.files.fidelity import compare

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import pairfree as pf
 from pairfree.api import plan_denoising
-from pairfree.denoising.files import seconds_needed
+from pairfree.denoising.plan import seconds_needed
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import RunFolder
 from pairfree.errors import ConfigError, DivergedError

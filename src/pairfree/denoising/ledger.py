@@ -1,0 +1,158 @@
+"""Which files of a folder are done, kept there until all are: a later process goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairfree.files.atomic import output_error
+from pairfree.files.formats.table import read_from
+from pairfree.files.listing import Entry
+
+LEDGER = ".unfinished.jsonl"
+"""Its name in the output folder: a line with what decides all results, then a line for each file."""
+Words = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """A file that was denoised."""
+
+    source: Path
+    written: Path
+    pixels: int
+    """Of the input, samples of a pixel counted once."""
+    clipped: int
+    """Values that lay outside the pixel type's range."""
+    warnings: tuple[str, ...]
+    """One line each."""
+    before: bool = False
+    """It was done by an earlier process."""
+
+
+class Ledger:
+    """Lines about the files that are done, and about those that are about to get their name."""
+
+    def __init__(self, out: Path) -> None:
+        """Read what an earlier process left in the folder ``out``, which need not exist."""
+        self.path, self.out = out / LEDGER, out
+        self._head: Words | None = None
+        self._stored: Words | None = None
+        self._lines: dict[Path, Words] = {}
+        self._expected: dict[Path, int] = {}
+        try:
+            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
+            self._stored = json.loads(head)
+        except (OSError, ValueError):
+            return
+        self._read_lines(lines)
+
+    def _read_lines(self, lines: list[str]) -> None:
+        """The last line of a killed process may be cut off."""
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            for line in lines:
+                self._read_line(json.loads(line))
+
+    def _read_line(self, words: Words) -> None:
+        if "expected" in words:
+            self._expected[Path(words["expected"])] = int(words["inode"])
+            return
+        path = self.out / words["output"]
+        if path.exists() and fingerprint(path) == words["result"]:
+            self._lines[path] = words
+
+    @property
+    def paths(self) -> set[Path]:
+        """Outputs that stand as an earlier process left them, their maps, and those it was killed over."""
+        found = set(self._lines)
+        for path, inode in self._expected.items():
+            if path.exists() and path.stat().st_ino == inode:
+                found.add(path)
+        for words in self._lines.values():
+            if words["map"]:
+                found.add(Path(words["map"]))
+        return found
+
+    def belongs_to(self, head: Words) -> bool:
+        """Whether what was done was done under ``head``, which decides all results; else it is forgotten."""
+        self._head = json.loads(json.dumps(head))
+        if self._stored == self._head:
+            return True
+        self._lines, self._expected = {}, {}
+        return False
+
+    def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
+        """What an earlier process made of a file; None for nothing, and where input or map have changed."""
+        words = self._lines.get(path)
+        if words is None or words["source"] != fingerprint(entry.path) or words["map"] != _map_text(map_path):
+            return None
+        warnings = tuple(words["warnings"])
+        return FileResult(entry.path, path, words["pixels"], words["clipped"], warnings, before=True)
+
+    def add(self, entry: Entry, done: FileResult, map_path: Path | None) -> None:
+        """A file is done.
+
+        Raises
+        ------
+        OutputError
+            Where the line cannot be written.
+        """
+        words = {
+            "output": str(done.written.relative_to(self.out)),
+            "source": fingerprint(entry.path),
+            "result": fingerprint(done.written),
+            "pixels": done.pixels,
+            "clipped": done.clipped,
+            "warnings": done.warnings,
+            "map": _map_text(map_path),
+        }
+        self._write(words)
+
+    def expect(self, temporary: Path, final: Path) -> None:
+        """An output is about to get its name.
+
+        Should the process be killed before ``add``, its inode tells that it may be replaced.
+        """
+        self._write({"expected": str(final.absolute()), "inode": temporary.stat().st_ino})
+
+    def _write(self, words: Words) -> None:
+        try:
+            if self._stored != self._head:
+                self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+                self._stored = self._head
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(words) + "\n")
+        except OSError as error:
+            raise output_error(error, self.path) from error
+
+    def close(self) -> None:
+        """All is done: nothing is left to go on with."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def fingerprint(path: Path) -> str:
+    """What tells images apart, be they a file, several or a folder: names, sizes, times of last change."""
+    digest = hashlib.sha256()
+    if not path.is_dir():
+        for file in read_from(path):
+            status = file.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        return digest.hexdigest()
+    for root, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(root, name)
+            status = file.stat()
+            line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _map_text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())

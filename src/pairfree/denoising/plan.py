@@ -1,0 +1,293 @@
+"""What denoising files will do: its outputs, what it refuses, and the memory, disk and time that it takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from pairfree.denoising.ledger import FileResult, Ledger
+from pairfree.engine.model import Model
+from pairfree.errors import ConfigError, OutputError
+from pairfree.files.atomic import require_space
+from pairfree.files.formats.table import open_image
+from pairfree.files.image import Image
+from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.listing import Entry, find_images, plan_outputs
+from pairfree.files.messages import shown
+from pairfree.files.sinks import is_journalled, journalled_bytes
+
+RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
+"""Of the memory bound, what Python, torch and the files take; the network keeps at least that share."""
+RESIDENT_SHARE = 0.05
+"""Images larger than this share of the memory bound stay in their file."""
+WHOLE = 4
+"""An image that is read whole takes its bytes so often: stored, decoded, its result, and what is written."""
+PROBE_PX = 256
+"""Side of the part of an image that is timed where a network sees whole images."""
+MAP_BYTES = 4
+"""Of a pixel of a map."""
+
+
+def network_bytes(max_bytes: float) -> float:
+    """What of a bound for the whole process is left to the network."""
+    return max(max_bytes - RESERVED_BYTES, LEAST_SHARE * max_bytes)
+
+
+def resident_limits(max_bytes: float) -> Limits:
+    """Limits of reading under a bound for the whole process.
+
+    What is larger than a share of the bound stays in its file; what is read whole all the same must fit into
+    the free memory.
+    """
+    free = psutil.virtual_memory().available
+    resident = int(RESIDENT_SHARE * max_bytes)
+    return replace(DEFAULT, resident_bytes=resident, max_bytes=min(DEFAULT.max_bytes, free // WHOLE))
+
+
+def memory_of_whole(image: Image) -> int:
+    """Bytes of memory that an image takes that is read whole; 0 where it stays in its file."""
+    return 0 if image.stored else WHOLE * image.nbytes
+
+
+def pixels_of(image: Image) -> int:
+    """Samples of a pixel counted once."""
+    return image.size // image.samples
+
+
+@dataclass
+class DiskSpace:
+    """Bytes on a disk: of results, and of the largest journal.
+
+    Files are done one after the other and leave no journal.
+    """
+
+    results: int = 0
+    journal: int = 0
+
+    def add(self, nbytes: int, journalled: bool, path: Path) -> None:
+        """One more result; what an earlier process left in its journal is there already."""
+        self.results += nbytes
+        if journalled:
+            self.journal = max(self.journal, nbytes - journalled_bytes(path))
+
+    @property
+    def needed(self) -> int:
+        return self.results + self.journal
+
+
+@dataclass
+class Extent:
+    """What is left to do, from the headers of files."""
+
+    pixels: int = 0
+    planes: int = 0
+    disk: DiskSpace = field(default_factory=DiskSpace)
+    """What results still take."""
+    map_disk: DiskSpace = field(default_factory=DiskSpace)
+    """What maps of disagreement still take."""
+    whole: int = 0
+    """Bytes of memory for the largest image that is read whole."""
+    plane: tuple[int, int] = (0, 0)
+    """Height and width of the largest plane."""
+
+    def add(self, image: Image, path: Path, map_path: Path | None) -> None:
+        """One more image, its output, and its map or None."""
+        self.pixels += pixels_of(image)
+        self.planes += math.prod(image.leading)
+        self.disk.add(image.nbytes, is_journalled(image.stored, image.size), path)
+        if map_path is not None:
+            self.map_disk.add(MAP_BYTES * image.size, is_journalled(False, image.size), map_path)
+        self.whole = max(self.whole, memory_of_whole(image))
+        self.plane = max(self.plane, (image.height, image.width), key=math.prod)
+
+
+class FilePlan(NamedTuple):
+    """One file: what is read, what is written, and its map of disagreement (None without)."""
+
+    entry: Entry
+    path: Path
+    map_path: Path | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A call of ``denoise``, checked: what will be read and written, and nothing done yet."""
+
+    model: Model
+    files: tuple[FilePlan, ...]
+    before: dict[Path, FileResult]
+    """Results of an earlier process that stand, by output."""
+    pixels: int
+    """Of all inputs."""
+    left: Extent
+    """What of them is not done."""
+    limits: Limits
+    max_bytes: float
+    """Of memory that are allowed to the process."""
+    overwrite: bool
+    ledger: Ledger
+
+
+def plan_files(
+    load: Callable[[], Model],
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    max_bytes: float,
+    overwrite: bool,
+    skip_done: bool,
+    disagreement: Path | None,
+) -> Planned:
+    """Read all headers and refuse what cannot be done.
+
+    Parameters
+    ----------
+    load
+        Gives the model, once the outputs are known to be possible.
+    inputs
+        Files, folders and globs.
+    out
+        Folder of the results.
+    max_bytes
+        Of memory that the process may take.
+    overwrite, skip_done
+        Existing outputs are replaced, or left as they are; not both.
+    disagreement
+        Folder of maps of where the method's two denoisers differ; None for no maps.
+
+    Raises
+    ------
+    InputError, OutputError, ConfigError
+        For what cannot be read, written or done.
+    """
+    entries = find_images(inputs)
+    ledger = Ledger(out)
+    if overwrite and skip_done:
+        raise ConfigError(
+            "--overwrite and --skip-done exclude each other: one replaces what exists, the other leaves it"
+        )
+    may_exist = overwrite or skip_done
+    outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths)
+    model = load()
+    if not ledger.belongs_to(model.identity):
+        plan_outputs(entries, out, may_exist)  # refuses what another model wrote
+    maps: dict[Entry, Path] = {}
+    if disagreement is not None:
+        if not model.method.disagrees:
+            raise model.method.no_disagreement()
+        maps = dict(plan_outputs(entries, disagreement, may_exist, ".tif", finished=ledger.paths))
+        _check_apart((path for _, path in outputs), maps.values())
+    files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
+    limits = resident_limits(max_bytes)
+    before, left, pixels = _read_headers(files, model, ledger, limits, skip_done)
+    require_space(out, left.disk.needed)
+    if disagreement is not None:
+        require_space(disagreement, left.map_disk.needed)
+    return Planned(model, files, before, pixels, left, limits, max_bytes, overwrite, ledger)
+
+
+def _read_headers(
+    files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
+) -> tuple[dict[Path, FileResult], Extent, int]:
+    """Results that stand, by output, what is left, and the pixels of all.
+
+    What is left is checked by the model.
+    """
+    before: dict[Path, FileResult] = {}
+    left = Extent()
+    pixels = 0
+    for one in files:
+        image = open_image(one.entry.path, limits)
+        pixels += pixels_of(image)
+        done = _find_result(one, image, ledger, skip_done)
+        if done is not None:
+            before[one.path] = done
+            continue
+        model.check(image)
+        left.add(image, one.path, one.map_path)
+    return before, left, pixels
+
+
+def _check_apart(results: Iterable[Path], maps: Iterable[Path]) -> None:
+    both = {os.path.realpath(path) for path in results} & {os.path.realpath(path) for path in maps}
+    if both:
+        raise OutputError(
+            f"{shown(min(both))}: would be a denoised image and a disagreement map; "
+            "choose another folder for the maps"
+        )
+
+
+def _find_result(one: FilePlan, image: Image, ledger: Ledger, skip_done: bool) -> FileResult | None:
+    """What an earlier process made of a file, or, where that is wanted, whatever stands there."""
+    done = ledger.result(*one)
+    if done is None and skip_done and _is_there(one):
+        return FileResult(one.entry.path, one.path, pixels_of(image), 0, (), before=True)
+    return done
+
+
+def _is_there(one: FilePlan) -> bool:
+    """Whether the result of a file exists: a file has its name only when it is complete."""
+    if one.map_path is None:
+        return one.path.exists()
+    there = [path for path in (one.path, one.map_path) if path.exists()]
+    if len(there) == 1:
+        raise OutputError(
+            f"{shown(there[0])} exists and its partner of result and map does not: "
+            "remove it, or pass --overwrite"
+        )
+    return bool(there)
+
+
+def memory_needed(planned: Planned) -> tuple[int, int]:
+    """Bytes that this process will take, with what it holds now, and those on a GPU (0 without one)."""
+    of_network = planned.model.predictor.working_bytes(*planned.left.plane)
+    held = psutil.Process().memory_info().rss + planned.left.whole
+    if planned.model.method.device.type == "cuda":
+        return held, of_network
+    return held + of_network, 0
+
+
+def seconds_needed(planned: Planned) -> tuple[float, str]:
+    """How long what is left will take, and from what that was found.
+
+    A network that learns each image says it of the largest plane; else it is that of a tile in the middle of
+    the first image (of networks that see whole images, of a part of it), read and denoised once to warm up
+    and once against the clock. Writing a large file at its end comes on top.
+    """
+    left, model = planned.left, planned.model
+    if not left.planes:
+        return 0.0, "nothing is left"
+    each = model.predictor.seconds_for_image(*left.plane)
+    if each is not None:
+        return each * left.planes, f"at most ({each:.0f} s for each of {left.planes:,} planes)"
+    per_px = _seconds_per_px(planned)
+    return per_px * left.pixels, f"from one tile ({1e6 * per_px:.2f} s a megapixel)"
+
+
+def _seconds_per_px(planned: Planned) -> float:
+    predictor = planned.model.predictor
+    image = open_image(planned.files[0].entry.path, planned.limits)
+    side = predictor.core_px or PROBE_PX
+    rows, columns = _middle(image.height, side), _middle(image.width, side)
+    plane = planned.model.plane_of(image, next(image.planes()))
+    for _ in range(2):
+        started = time.perf_counter()
+        if predictor.whole_image:
+            predictor.predict(plane.read(rows, columns))
+        else:
+            predictor.predict_plane(plane, lambda *part: None, within=(rows, columns))
+    seconds = time.perf_counter() - started
+    return seconds / float((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
+def _middle(length: int, side: int) -> slice:
+    """The tile in the middle of so many pixels."""
+    start = length // 2 // side * side
+    return slice(start, min(start + side, length))
