@@ -5,7 +5,8 @@
     clean = model.denoise(array)
     model = pf.load("run")
 
-Names are imported when first used, so that ``pairfree --help`` does not wait for torch.
+Every verb of the command line has its function here: train, denoise, evaluate, verify, simulate, info. Names are
+imported when first used, so that ``pairfree --help`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -13,22 +14,69 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pairfree.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    InputError,
+    MissingPackageError,
+    OutputError,
+    PairfreeError,
+)
 from pairfree.version import __version__
 
 if TYPE_CHECKING:
     from pairfree.api import denoise, load, train
     from pairfree.engine.model import Model
     from pairfree.evidence.folders import evaluate
+    from pairfree.files.fidelity import verify
+    from pairfree.files.formats.table import open_image, save_image
+    from pairfree.files.image import Image
+    from pairfree.inspection import info
     from pairfree.methods import METHODS
     from pairfree.methods.base import Method
+    from pairfree.noise.files import simulate
+    from pairfree.training.settings import list_settings
 
-__all__ = ["METHODS", "Method", "Model", "__version__", "denoise", "evaluate", "load", "train"]
+__all__ = [
+    "METHODS",
+    "BusyError",
+    "CheckpointError",
+    "ConfigError",
+    "DivergedError",
+    "Image",
+    "InputError",
+    "Method",
+    "MissingPackageError",
+    "Model",
+    "OutputError",
+    "PairfreeError",
+    "__version__",
+    "denoise",
+    "evaluate",
+    "info",
+    "list_settings",
+    "load",
+    "open_image",
+    "save_image",
+    "simulate",
+    "train",
+    "verify",
+]
 
 _HOMES = {
     "train": "pairfree.api",
     "load": "pairfree.api",
     "denoise": "pairfree.api",
     "evaluate": "pairfree.evidence.folders",
+    "verify": "pairfree.files.fidelity",
+    "simulate": "pairfree.noise.files",
+    "info": "pairfree.inspection",
+    "list_settings": "pairfree.training.settings",
+    "open_image": "pairfree.files.formats.table",
+    "save_image": "pairfree.files.formats.table",
+    "Image": "pairfree.files.image",
     "METHODS": "pairfree.methods",
     "Method": "pairfree.methods.base",
     "Model": "pairfree.engine.model",

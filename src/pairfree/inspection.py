@@ -15,8 +15,25 @@ from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
 
 
-def about(path: Path) -> list[tuple[str, str]]:
-    """Facts of whatever lies at ``path``. InputError when it is none of the three."""
+def info(path: str | Path) -> list[tuple[str, str]]:
+    """What a run, a checkpoint or an image file holds.
+
+    Parameters
+    ----------
+    path
+        A run folder, a checkpoint or an image file.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values, in the order in which ``pairfree info`` prints them.
+
+    Raises
+    ------
+    InputError
+        When it is none of the three.
+    """
+    path = Path(path)
     if is_folder(path) and not is_supported(path):
         return _run(path)
     if path.suffix in (".json", ".safetensors") and path.name.startswith("step-"):

@@ -11,18 +11,20 @@ import typer
 
 import pairfree as pf
 from pairfree.cli.main import app
-from pairfree.cli.options import EVERYWHERE, help_of, spell_flags
+from pairfree.cli.options import EVERYWHERE, OTHER_NAMES, help_of, spell_flags
 from pairfree.config import OPTION, field_docs, options_of, to_toml
+from pairfree.denoising.order import DenoisingOrder
 from pairfree.errors import ConfigError
 from pairfree.methods import METHODS
 from pairfree.training.order import FIXED, IMAGES, NOTED, STORED, Order, place_order, read_order
 
 COMMAND_LINE_ONLY = {
+    "json": "Python has the numbers themselves",
     "dry_run": "Python reads and checks with training.job.resolve",
     "settings_": "Python lists them with training.settings.list_settings",
     **dict.fromkeys(EVERYWHERE, "Python sets the level of the logger `pairfree`"),
 }
-PYTHON_ONLY = {"net", "command", "report", "on_step"}
+PYTHON_ONLY = {"net", "command", "report", "on_step", "on_file", "on_pixels", "fit", "luma"}
 
 
 def command(name: str):
@@ -35,12 +37,22 @@ def written(tmp_path, **values):
     return path
 
 
-def test_python_and_the_command_line_have_the_same_options():
-    """A field of Order with an option is an argument of pairfree.train and an option of pairfree train; exceptions say why."""
-    python = set(inspect.signature(pf.train).parameters)
-    said = {one.name for one in command("train").params} - {"help"}
+@pytest.mark.parametrize("verb", ["train", "denoise", "evaluate", "verify", "simulate", "info"])
+def test_python_and_the_command_line_have_the_same_options(verb):
+    """Every verb has its function in pairfree, with the same options but for exceptions that say why."""
+    python = set(inspect.signature(getattr(pf, verb)).parameters)
+    said = {OTHER_NAMES.get(one.name, one.name) for one in command(verb).params} - {"help"}
     assert said - set(COMMAND_LINE_ONLY) == python - PYTHON_ONLY
-    assert set(options_of(Order)) <= said
+
+
+def test_verbs_without_a_function_are_those_that_are_for_the_terminal():
+    verbs = set(typer.main.get_command(app).commands)
+    assert verbs - set(pf.__all__) == {"demo", "bench"}
+
+
+def test_fields_with_an_option_are_options():
+    for verb, declared in (("train", Order), ("denoise", DenoisingOrder)):
+        assert set(options_of(declared)) <= {one.name for one in command(verb).params}
 
 
 def test_flags_are_the_names_of_the_fields_unless_the_field_says_otherwise():
@@ -148,4 +160,4 @@ def test_resuming_refuses_another_choice_from_python_too(tmp_path):
 def test_options_are_metadata_of_fields():
     """What has no option is not on the command line."""
     without = {field.name for field in dataclasses.fields(Order) if OPTION not in field.metadata}
-    assert without == PYTHON_ONLY - {"on_step"}
+    assert without == {"net", "command", "report"}

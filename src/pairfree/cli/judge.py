@@ -48,10 +48,10 @@ def evaluate(
 
 
 def verify(
-    before: Annotated[
+    given: Annotated[
         Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)
     ],
-    after: Annotated[
+    result: Annotated[
         Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)
     ],
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
@@ -69,7 +69,7 @@ def verify(
     from pairfree.files import fidelity
     from pairfree.files.scale import GAINS
 
-    found = fidelity.verify(before, after, any_scale).files
+    found = fidelity.verify(given, result, any_scale).files
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")

@@ -24,7 +24,7 @@ def simulate(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    float_: Annotated[
+    as_float: Annotated[
         bool,
         typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type."),
     ] = False,
@@ -32,7 +32,7 @@ def simulate(
     """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
     from pairfree.noise.files import simulate as simulate_files
 
-    done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=float_)
+    done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=as_float)
     clipped = sum(one.clipped for one in done)
     out.print(f"{len(done)} files -> {out_dir}", markup=False)
     if clipped:
@@ -47,9 +47,9 @@ def info(
     ],
 ) -> None:
     """Tell what a run, a checkpoint or an image file holds."""
-    from pairfree import inspection as facts
+    from pairfree.inspection import info as describe
 
-    for name, value in facts.about(path):
+    for name, value in describe(path):
         out.print(f"{name + ':':<16}{value}", markup=False)
 
 
