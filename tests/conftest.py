@@ -107,6 +107,14 @@ def small() -> SmallRuns:
     return SmallRuns()
 
 
+def pytest_collection_modifyitems(items):
+    """Windows kills where POSIX signals, has no fork, no FIFO and no bound for a process, and makes links for administrators only."""
+    if sys.platform == "win32":
+        for item in items:
+            if item.get_closest_marker("posix") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs POSIX"))
+
+
 def pytest_make_parametrize_id(config, val, argname):
     """Readable ids for functions in parameter tables."""
     return getattr(val, "__name__", None) if callable(val) else None

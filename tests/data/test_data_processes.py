@@ -91,6 +91,7 @@ def test_two_train_what_one_trains(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "both/report.html").is_file()
 
 
+@pytest.mark.posix
 def test_a_stopped_run_goes_on_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     """Masks are another draw in each process; one process logs; SIGTERM, as a cluster sends it, leaves a checkpoint."""
     given = ("train", folder / "noisy", "--method", "n2v", "--steps", 600, *SETTINGS)

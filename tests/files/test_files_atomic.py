@@ -6,7 +6,6 @@ import ctypes
 import errno
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import time
@@ -169,6 +168,8 @@ def test_space_is_checked_up_front(tmp_path: Path) -> None:
 
 
 def _write_under_a_limit(folder: str, queue: Any) -> None:
+    import resource  # POSIX has it
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     messages = []
     pixels = np.random.default_rng(0).integers(0, 60000, (512, 512), dtype=np.uint16)
@@ -181,6 +182,7 @@ def _write_under_a_limit(folder: str, queue: Any) -> None:
     queue.put(messages)
 
 
+@pytest.mark.posix
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -204,6 +206,7 @@ def _die_while_writing(folder: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.posix
 def test_killed_writer_leaves_only_a_stale_file_that_the_next_start_removes(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(str(tmp_path),))
     child.start()

@@ -52,6 +52,7 @@ def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
     assert relatives(find_images([tmp_path / "a[1].tif"])) == ["a[1].tif"]
 
 
+@pytest.mark.posix
 def test_links_that_loop(tree: Path) -> None:
     (tree / "sub" / "loop").symlink_to(tree, target_is_directory=True)
     (tree / "dangling.tif").symlink_to(tree / "nowhere.tif")
@@ -98,6 +99,7 @@ def test_collisions_name_both_inputs(tree: Path, tmp_path: Path) -> None:
         plan_outputs(find_images([tree / "b.tif", other]), tmp_path / "out")
 
 
+@pytest.mark.posix
 def test_inputs_are_never_replaced(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is an input"):
         plan_outputs(find_images([tree]), tree, overwrite=True)

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -22,7 +23,7 @@ import tifffile
 import pairfree as pf
 from pairfree.errors import InputError, OutputError
 
-CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 CONTEXT.set_forkserver_preload(["pairfree.api", "pytest"])
 SIDE_PX, TILE_BYTES = 700, 3e7
 

@@ -113,6 +113,7 @@ def test_a_crafted_name_is_denoised_inside_or_refused(
     assert len(message) < 1500
 
 
+@pytest.mark.posix
 def test_links_that_lead_out_are_read_and_never_written_through(
     model: Model, folder: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -13,6 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip(
+        "needs POSIX: kills processes, sends signals, bounds what they may write", allow_module_level=True
+    )
+import resource
 
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import numpy as np
@@ -58,7 +57,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_never_stopped(name,
     def stop_at(step):
         def on_step(done, total, stage, loss):
             if done == step:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
         return on_step
 

@@ -200,7 +200,7 @@ def _processor() -> str:
     """Its name; on Linux with family and model, since a virtual machine's name ("AMD EPYC") covers generations of twofold speed."""
     facts: dict[str, str] = {}
     try:
-        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
             key, _, value = line.partition(":")
             facts[key.strip()] = value.strip()
     except OSError:
