@@ -23,7 +23,7 @@ from pairfree.bench import em
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.run import environment
 from pairfree.evidence.metrics import psnr
-from pairfree.methods.iscl import ISCL, Ensemble
+from pairfree.methods.iscl import ISCL
 from pairfree.methods.parts.unpaired import Bounded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,9 +34,7 @@ EVERY = 7
 
 def with_raw_weights(method: ISCL) -> ISCL:
     """The same method, its result made by the networks of the last step."""
-    method.ensemble = Ensemble(
-        method.F, method.H if method.config.extract else None, method.config.gamma, method.transplant
-    )
+    method.ensemble = method.make_ensemble(method.F, method.H if method.config.extract else None)
     method.bounded = Bounded(method.ensemble)
     return method
 

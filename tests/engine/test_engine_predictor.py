@@ -20,7 +20,7 @@ from pairfree.errors import ConfigError, InputError
 from pairfree.files.image import Image
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
-from pairfree.methods.iscl import Ensemble
+from pairfree.methods.parts.cooperation import Ensemble
 from pairfree.methods.parts.unpaired import Bounded
 from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 from pairfree.nets.dncnn import DnCNN

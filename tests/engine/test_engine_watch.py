@@ -12,7 +12,8 @@ import torch
 
 import pairfree as pf
 from pairfree.engine.watch import PATIENCE_STEPS, Watch
-from pairfree.methods.iscl import ISCL, SCRATCH
+from pairfree.methods.iscl import ISCL
+from pairfree.methods.iscl_short import SCRATCH
 from pairfree.methods.parts.unpaired import vital_signs
 
 SMALL = replace(

@@ -1,4 +1,6 @@
-"""ISCL: each equation against NumPy, the order of Algorithm 1, and what gets which gradient."""
+"""ISCL: each equation against NumPy, the order of Algorithm 1, what gets which gradient; what the short preset
+adds, and that it may add nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +12,22 @@ import torch
 from scipy import ndimage
 
 from pairfree.errors import ConfigError
-from pairfree.methods import PRESETS
+from pairfree.methods import PRESETS, iscl_short
 from pairfree.methods import iscl as module
 from pairfree.methods.base import At
 from pairfree.methods.iscl import (
-    Ensemble,
-    ISCLConfig,
     adversarial_loss,
     boosting_loss,
     bypass_loss,
     critic_loss,
     cycle_loss,
     generator_loss,
-    identity_loss,
     noise_consistency_loss,
     pseudo_noise_loss,
-    without_noise,
 )
-from pairfree.methods.parts.unpaired import Bounded, grid_loss, local_mean, signed
+from pairfree.methods.iscl_short import ShortISCLConfig, weighted_bypass_loss
+from pairfree.methods.parts.cooperation import Ensemble, Passes, without_noise
+from pairfree.methods.parts.unpaired import Bounded, grid_loss, identity_loss, local_mean, to_signed
 
 SHAPE = (3, 2, 4, 5)
 
@@ -39,6 +39,10 @@ def draw(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> list[np.n
 
 def mean_abs(values: np.ndarray) -> float:
     return float(np.abs(values).sum() / values.size)
+
+
+def weighted_bypass_loss_of_a_third(denoised, pseudo_clean, y, y_again):
+    return weighted_bypass_loss(denoised, pseudo_clean, y, y_again, 1 / 3)
 
 
 # name of the function, number of image arguments, the equation in NumPy
@@ -53,6 +57,11 @@ EQUATIONS = [
         lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean(),
     ),
     (boosting_loss, 2, lambda a, b: np.where(a > 0, a, 0).mean() + np.where(b > 0, b, 0).mean()),
+    (
+        weighted_bypass_loss_of_a_third,
+        4,
+        lambda fx, ybar, y, fyh: mean_abs(fx - ybar) / 3 + mean_abs(y - fyh),
+    ),
     (pseudo_noise_loss, 3, lambda h, x, fx: mean_abs(h - (x - fx))),
     (noise_consistency_loss, 3, lambda y, gy, hgy: mean_abs(gy - y - hgy)),
 ]
@@ -119,27 +128,24 @@ def test_what_lies_beyond_the_training_range_comes_through():
     torch.testing.assert_close(darker[..., 0], darker[..., 1] - 0.5)
 
 
-PUBLISHED = {
-    **{
-        "start": 0.0,
-        "nets": "iscl",
-        "optimizer": "radam",
-        "agreement": 1.0,
-        "grid_weight": 0.0,
-        "critics_ramp": 0.0,
-        "critic_lr": 0.0,
-    },
-    "swa_from": 0.6,
-}
-"""The settings that make a step Algorithm 1 as published."""
+NOTHING_ADDED = {field.name: field.default for field in dataclasses.fields(ShortISCLConfig)}
 
 
-# -- the step -----------------------------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=["the paper's class", "the short preset's class, with nothing added"])
+def published(request):
+    """Settings that make a step Algorithm 1 as published."""
+    if request.param == "the paper's class":
+        return {"preset": "paper", "critic_norm": False, "share_passes": True}
+    added = set(NOTHING_ADDED) - {field.name for field in dataclasses.fields(module.ISCLConfig)}
+    return {**{name: NOTHING_ADDED[name] for name in added}, "swa_from": 0.6}
+
+
+# -- the step
 
 
 def stepped(small, monkeypatch, **changes):
     """One step of ISCL; every update recorded: optimiser's name, loss, and which networks had changed by then."""
-    method, data = small.method("iscl", **PUBLISHED | changes), small.data()
+    method, data = small.method("iscl", **changes), small.data()
     before = small.copied(method)
     seen = []
     real = module.update
@@ -164,8 +170,9 @@ def stepped(small, monkeypatch, **changes):
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_the_order_of_algorithm_1(share, small, monkeypatch):
-    _, _, seen, _ = stepped(small, monkeypatch, share_passes=share, lookahead_every=6)
+def test_the_order_of_algorithm_1(share, published, small, monkeypatch):
+    changes = published | {"share_passes": share, "lookahead_every": 6}
+    _, _, seen, _ = stepped(small, monkeypatch, **changes)
     assert [network for network, *_ in seen] == ["F, G", "D_X, D_Y", "H"]
     after_generators = {"F", "G", "F_swa", "G_swa"}  # not averaged yet: the averages follow
     assert [changed for *_, changed in seen] == [set(), after_generators, after_generators | {"D_X", "D_Y"}]
@@ -173,11 +180,12 @@ def test_the_order_of_algorithm_1(share, small, monkeypatch):
 
 @pytest.mark.parametrize("switches", [{}, {"noise_consistency": False}, {"boost": False}, {"bypass": False}])
 @pytest.mark.parametrize("share", [True, False])
-def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypatch):
+def test_the_losses_of_a_step_are_the_equations(share, switches, published, small, monkeypatch):
     """Recomputed by hand from copies of the networks, in the order of Algorithm 1."""
     torch.manual_seed(0)
-    method, data = small.method("iscl", share_passes=share, **PUBLISHED, **switches), small.data()
-    copies = small.method("iscl", share_passes=share, **PUBLISHED, **switches).networks
+    changes = published | switches | {"share_passes": share}
+    method, data = small.method("iscl", **changes), small.data()
+    copies = small.method("iscl", **changes).networks
     for name, net in copies.items():
         net.load_state_dict(method.networks[name].state_dict())
         net.train()
@@ -218,22 +226,20 @@ def test_the_losses_of_a_step_are_the_equations(share, switches, small, monkeypa
     torch.testing.assert_close(found[2], learned.item(), rtol=1e-5, atol=1e-6)
 
 
-def test_critics_get_no_gradient_from_the_generators(small):
-    method, data = small.method("iscl", **PUBLISHED), small.data()
+def test_critics_get_no_gradient_from_the_generators(published, small):
+    method, data = small.method("iscl", **published), small.data()
     batch = data.batch(0, 0, 2)
-    x, y = signed(batch.noisy), signed(batch.clean)
-    noise = method._run(method.H, x).detach()
-    seen = module.Seen(x, y, method._run(method.F, x), method._run(method.G, y), noise, y + noise)
-    loss = method._generators_loss(seen, At(0, 0, "train", 0, 100))
+    passes = method.run_networks(batch, At(0, 0, "train", 0, 100))
+    loss = method.generators_loss(passes, At(0, 0, "train", 0, 100))
     loss.backward()
     assert all(p.grad is None for name in ("D_X", "D_Y", "H") for p in method.networks[name].parameters())
     assert all(p.grad is not None for name in ("F", "G") for p in method.networks[name].parameters())
     assert all(p.requires_grad for name in ("D_X", "D_Y") for p in method.networks[name].parameters())
 
 
-def test_averages_begin_once_at_their_share_of_the_steps(small):
+def test_averages_begin_once_at_their_share_of_the_steps(published, small):
     """Of 10 steps with swa_from = 0.6: the weights after steps 7..10 (index 6..9), step 6 being where it begins."""
-    method, data = small.method("iscl", **PUBLISHED), small.data()
+    method, data = small.method("iscl", **published), small.data()
     method.prepare(data, 0)
     seen = []
     for step in range(10):
@@ -250,8 +256,8 @@ def test_what_denoises_is_the_average_and_the_slow_extractor(small):
     assert method.denoiser.net.extract is method.networks["H_slow"].net
 
 
-def test_finish_gives_the_average_statistics_of_its_own(small):
-    method, data = small.method("iscl", **PUBLISHED), small.data()
+def test_finish_gives_the_average_statistics_of_its_own(published, small):
+    method, data = small.method("iscl", **published), small.data()
     small.run(method, data, steps=4)
     before = method.F_swa.net.body[0].norm.running_mean.clone()
     method.finish(data, 0)
@@ -261,8 +267,8 @@ def test_finish_gives_the_average_statistics_of_its_own(small):
     assert all(torch.equal(once[name], value) for name, value in method.tensors().items())
 
 
-def test_the_rate_falls_linearly(small):
-    method, data = small.method("iscl", **PUBLISHED, lr=1e-3, lr_end=1e-4), small.data()
+def test_the_rate_falls_linearly(published, small):
+    method, data = small.method("iscl", **published, lr=1e-3, lr_end=1e-4), small.data()
     for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
         method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
         assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx(
@@ -304,7 +310,7 @@ def test_the_paper_preset_is_the_paper():
         "precision": "float32", "minutes": 0.0, "steps": 20 * 400, "start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0,
         "critics_ramp": 0.0, "critic_lr": 0.0,
     }  # fmt: skip
-    found = dataclasses.asdict(paper)
+    found = dataclasses.asdict(ShortISCLConfig(**vars(paper)))
     assert {name: found[name] for name in expected} == expected
 
 
@@ -336,10 +342,10 @@ def test_the_paper_preset_is_the_paper():
 )
 def test_settings_that_make_no_sense_are_refused(changes, says):
     with pytest.raises(ConfigError, match=says):
-        ISCLConfig(**changes)
+        ShortISCLConfig(**changes)
 
 
-# -- the start, and Algorithm 1 after it -------------------------------------------------------------------------------------------------
+# -- the start, and Algorithm 1 after it
 
 
 def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
@@ -347,9 +353,9 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     method.prepare(data, 0)
     before = small.copied(method)
     found = []
-    real = module.update
+    real = iscl_short.update
     monkeypatch.setattr(
-        module,
+        iscl_short,
         "update",
         lambda o, loss, at, name: (found.append((name, loss.item())), real(o, loss, at, name)),
     )
@@ -379,7 +385,7 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
     method, data = small.method("iscl"), small.data()
     method.prepare(data, 0)
     at = At(0, 3, "iscl", 15, 100)
-    method.transplant.renew(method.H, len(module.RENEWALS))
+    method.transplant.renew(method.H, len(iscl_short.RENEWALS))
     found = []
     real = module.update
     monkeypatch.setattr(
@@ -412,28 +418,30 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
     method, data = small.method("iscl"), small.data()
     method.prepare(data, 0)
     batch, at = data.batch(0, 0, 2), At(0, 0, "iscl", 0, 100)
-    x, y = method.transplant(signed(batch.noisy)), signed(batch.clean)
+    x, y = method.transplant(to_signed(batch.noisy)), to_signed(batch.clean)
     made = method.transplant.put(y, method.transplant.draw(2, at))
     noise = method._run(method.H, x).detach()
 
     def gradient(net, **changes):
         for other in method.networks.values():
             other.zero_grad(set_to_none=True)
-        seen = module.Seen(x, y, method._run(method.F, x), method._run(method.G, made), noise, made)
-        method._generators_loss(dataclasses.replace(seen, **changes), at).backward()
+        denoised, noised = method._run(method.F, x), method._run(method.G, made)
+        passes = Passes(x, y, made, denoised, noised, noise, made)
+        method.generators_loss(dataclasses.replace(passes, **changes), at).backward()
         return [p.grad.clone() for p in method.networks[net].parameters() if p.grad is not None]
 
-    # at progress 0 the critics have no say, so G learns from the cycle of x alone and F does not learn from it
+    # at progress 0 the critics have no say, so G learns from the cycle of x alone and F does not learn from
+    # it
     other = torch.rand_like(x)
     assert all(torch.equal(a, b) for a, b in zip(gradient("G"), gradient("G", y=other), strict=True))
     fixed = method._run(method.G, made).detach()
-    before = gradient("F", noised=fixed)
+    before = gradient("F", made_noisy=fixed)
     with torch.no_grad():
         method.G.last.bias += (
             0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
         )
         method.G.last.weight *= 1.5
-    assert all(torch.equal(a, b) for a, b in zip(before, gradient("F", noised=fixed), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, gradient("F", made_noisy=fixed), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(before, gradient("F"), strict=True))
 
 
@@ -443,17 +451,17 @@ def test_of_calibrated_sets_the_critics_see_no_brightness(small):
     method.prepare(data, 0)
     image = torch.rand(2, 1, 32, 32)
     shade = torch.linspace(0, 1, 32).expand_as(image)
-    even = method._judge(method.D_Y, image)
-    assert not torch.allclose(even, method._judge(method.D_Y, image + 0.5), atol=1e-3)
+    even = method.score(method.D_Y, image)
+    assert not torch.allclose(even, method.score(method.D_Y, image + 0.5), atol=1e-3)
     torch.testing.assert_close(even, method.D_Y(image))
     method.transplant.measured = (
         dataclasses.replace(method.transplant.measured[0], even=False),
         *method.transplant.measured[1:],
     )
     torch.testing.assert_close(
-        method._judge(method.D_Y, image + 0.5), method._judge(method.D_Y, image), rtol=1e-4, atol=1e-5
+        method.score(method.D_Y, image + 0.5), method.score(method.D_Y, image), rtol=1e-4, atol=1e-5
     )
-    side = module.DETAIL_PX
+    side = iscl_short.DETAIL_PX
     inner = slice(side // 2, -(side // 2))
     torch.testing.assert_close(local_mean(shade, side)[..., inner], shade[..., inner])
     expected = ndimage.uniform_filter(image[0, 0].double().numpy(), side)

@@ -241,6 +241,55 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
 
 
+ADDED = {
+    "nets": "residual", "optimizer": "radam", "critic_lr": 0.0, "start": 0.0, "agreement": 1.0, "grid_weight": 0.0, "critics_ramp": 0.0,
+}  # fmt: skip
+"""Settings that every config of iscl and cyclegan had while the paper's and the short preset's were one."""
+
+
+@pytest.mark.parametrize("key", ["iscl", "cyclegan"])
+def test_a_paper_run_whose_config_holds_the_short_presets_settings_goes_on(key, tmp_path):
+    """Of iscl and of cyclegan all settings were stored, whatever the preset."""
+    given = {
+        "clean": scenes(2, 1),
+        "method": key,
+        "preset": "paper",
+        "settings": TINY | ADDED,
+        "report": False,
+    }
+    whole = pf.train(scenes(2, 0, 20), out=tmp_path / "whole", steps=4, **given)
+    assert whole.record.config.items() >= ADDED.items()
+
+    def stop(done, total, stage, loss):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pf.train(scenes(2, 0, 20), out=tmp_path / "run", steps=4, on_step=stop, **given)
+    resumed = pf.train(
+        scenes(2, 0, 20),
+        clean=scenes(2, 1),
+        out=tmp_path / "run",
+        resume=True,
+        settings={"nets": "residual"},
+        report=False,
+    )
+    ours, theirs = resumed.method.weights(), whole.method.weights()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ConfigError, match="optimizer=muon"):
+        pf.train(out=tmp_path / "run", resume=True, settings={"optimizer": "muon"})
+
+
+def test_a_setting_of_the_short_preset_can_be_set_beside_the_paper_preset():
+    given = {"clean": scenes(2, 1), "method": "iscl", "preset": "paper", "steps": 2}
+    paper = resolve(Order(scenes(2, 0, 20), settings=TINY, **given)).method
+    assert type(paper) is pf.METHODS["iscl"]
+    ours = resolve(Order(scenes(2, 0, 20), settings={**TINY, "grid_weight": "3"}, **given)).method
+    assert (ours.config.grid_weight, ours.config.lr, ours.config.start) == (3.0, paper.config.lr, 0.0)
+    with pytest.raises(ConfigError, match="did you mean 'critics_ramp'"):
+        resolve(Order(scenes(2, 0, 20), settings={"critic_ramp": 1.0}, **given))
+
+
 def test_a_cycle_can_be_given_an_extractor(tmp_path):
     first = pf.train(
         scenes(2, 0, 20),

@@ -5,7 +5,7 @@ Table I (the ablation) and Figure 7 (convergence) on one fold of it.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pairfree.bench.base import (
     noise_alone,
     read_planes,
 )
-from pairfree.methods import PRESETS, iscl
+from pairfree.methods import PRESETS, iscl_short
 
 FOLDS = 4
 CASES = {"film": "isbi2012", "charge": "vnc_sstem"}
@@ -62,9 +62,9 @@ def from_random_weights(preset: str) -> dict[str, Any]:
     """The settings that make ISCL's preset begin as the paper does; none for a preset that does."""
     if preset != "cpu":
         return {}
-    short, scratch = PRESETS["iscl"]["cpu"], iscl.SCRATCH
-    names = [field.name for field in fields(short)]
-    return {name: getattr(scratch, name) for name in names if getattr(scratch, name) != getattr(short, name)}
+    short = asdict(PRESETS["iscl"]["cpu"])
+    scratch = asdict(iscl_short.ShortISCLConfig(**vars(iscl_short.SCRATCH)))
+    return {name: value for name, value in scratch.items() if value != short[name]}
 
 
 def ablation_cells(preset: str) -> list[Cell]:

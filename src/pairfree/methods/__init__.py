@@ -20,6 +20,7 @@ from pairfree.methods import (
     gcbd,
     iddp,
     iscl,
+    iscl_short,
     n2c,
     n2n,
     n2s,
@@ -54,13 +55,16 @@ METHODS: dict[str, type[Method]] = {
     "bm3d": bm3d.BM3D,
 }
 
-EXTENDED: dict[str, type[Method]] = {}
+EXTENDED: dict[str, type[Method]] = {
+    "iscl": iscl_short.ShortISCL,
+    "cyclegan": cyclegan.ShortCycleGAN,
+}
 """Where a preset adds to the method of the paper: the class that has what it adds.
 
 Its settings are those of the paper's method and more, whose defaults add nothing."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "iscl": iscl.PRESETS,
+    "iscl": {"cpu": iscl_short.CPU, "paper": iscl.ISCLConfig()},
     "cyclegan": cyclegan.PRESETS,
     "quan": quan.PRESETS,
     "uidnet": uidnet.PRESETS,

@@ -29,7 +29,7 @@ from pairfree.methods.parts.imitation import (
 )
 from pairfree.methods.parts.rounds import Rounds, g2g_loss
 from pairfree.methods.parts.single import run_network
-from pairfree.methods.parts.unpaired import constant
+from pairfree.methods.parts.unpaired import frozen
 from pairfree.nets.blocks import placed
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
@@ -301,7 +301,7 @@ class GAN2GAN(Imitation):
             return found + wasserstein_loss(self.f2(z), self.f2(fixed_noisy)) if config.beta > 0 else found
 
         judged = self.teach_critics(distance, at)
-        with constant(self.f1, self.f2):
+        with frozen(self.f1, self.f2):
             judged_noisy = self.f2(rough + made) if config.beta > 0 else torch.zeros(())
             cycle = cycle_loss(z, self.g3(rough)) if config.gamma > 0 else torch.zeros(())
             loss = generator_loss(

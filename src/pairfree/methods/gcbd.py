@@ -19,7 +19,7 @@ from pairfree.methods.parts.imitation import (
     ImitationConfig,
     wasserstein_loss,
 )
-from pairfree.methods.parts.unpaired import constant
+from pairfree.methods.parts.unpaired import frozen
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class GCBD(Imitation):
         noise, made = self.noise_patches(count, at), self.g1(self.latent(count, "latent", at))
         fixed = made.detach()
         judged = self.teach_critics(lambda: wasserstein_loss(self.f1(noise), self.f1(fixed)), at)
-        with constant(self.f1):
+        with frozen(self.f1):
             loss = -torch.mean(self.f1(made))
         self.teach_generators(loss, at)
         return {"loss": loss.detach(), "critics": judged, "noise std": made.detach().std()}

@@ -1,7 +1,10 @@
-"""ISCL (Lee & Jeong, IEEE TMI 2021): a cycle of denoiser and noise adder, and a noise extractor, teach each other from unpaired sets.
+"""ISCL (Lee & Jeong, IEEE TMI 2021): two translators and a noise extractor teach each other, unpaired.
 
-Read top to bottom: the equations as functions, the presets, the step of Algorithm 1; the settings are in ``iscl_config``.
-``docs/methods/iscl.md`` lists every departure. All images here lie in [-1, 1]: the package's network units, through ``signed``.
+Read top to bottom: the paper's settings, its equations (1) to (12), Algorithm 1. Equation (13) stands in
+``parts/cooperation.py``, beside the bookkeeping of networks and averages. F denoises, G adds noise, H
+extracts noise; D_X judges noisy images, D_Y clean ones. All images here lie in [-1, 1]: the package's network
+units, through ``to_signed``. What the short preset adds stands in ``iscl_short``; ``docs/methods/iscl.md``
+lists every departure.
 """
 
 from __future__ import annotations
@@ -11,237 +14,216 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pairfree.data.patches import Batch, TrainingData
-from pairfree.methods.base import At, Needs, Stage, require, set_rate, update
-from pairfree.methods.iscl_config import ISCLConfig, extractor, optimizer, radam, translator
-from pairfree.methods.parts.averages import SWA, Lookahead
-from pairfree.methods.parts.transplant import Transplant
+from pairfree.config import architecture
+from pairfree.data.patches import Batch
+from pairfree.errors import ConfigError
+from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
+from pairfree.methods.parts.averages import Lookahead
+from pairfree.methods.parts.cooperation import Cooperation, Ensemble, Passes
 from pairfree.methods.parts.unpaired import (
-    Bounded,
-    UnpairedMethod,
-    constant,
-    grid_loss,
-    inside,
-    local_mean,
-    settle,
+    UnpairedConfig,
+    clip_signed,
+    frozen,
+    identity_loss,
+    mean_absolute,
+    settle_norms,
     vital_signs,
 )
-from pairfree.nets.batch_instance_norm import drop_statistics, recompute_running_statistics
-from pairfree.nets.blocks import channels_last, clip, placed
-from pairfree.nets.iscl import Critic
-from pairfree.nets.traits import total_stride
+from pairfree.nets.batch_instance_norm import drop_statistics
+from pairfree.nets.iscl import Critic, Extractor, Generator
 
-START = "start"
-RENEWALS = (0.4, 0.7, 1.0)
-"""Positions in the start at which the noise is renewed."""
-SETTLING_BATCHES = 30
-"""Batches that normalisation statistics of the averaged denoiser are computed from."""
-DETAIL_PX = 17
-"""Side of the window whose mean is taken off before the critics see an image of calibrated sets."""
+
+@dataclass(frozen=True)
+class ISCLConfig(UnpairedConfig):
+    """The settings of the paper, at its values."""
+
+    width: int = architecture(32)
+    """Channels of the first level of F and G."""
+    blocks: int = architecture(3)
+    """Residual blocks of F and G."""
+    extractor_width: int = architecture(32)
+    """Channels of H."""
+    extractor_depth: int = architecture(20)
+    """Layers of H."""
+    critic_width: int = architecture(32)
+    """Channels of the first level of D_X and D_Y."""
+    lr: float = 1e-4
+    """Learning rate at the beginning; linear from there to `lr_end`."""
+    lr_end: float = 1e-6
+    """Learning rate at the end."""
+    nested_weight: float = 30.0
+    """lambda of eq. (1): weight of cycle and bypass."""
+    gamma: float = 0.5
+    """gamma of eq. (13): share of F(x) in the result; the rest is x - H(x)."""
+    swa_from: float = 0.6
+    """N_swa of Algorithm 1: share of the steps after which the weights of F and G are averaged."""
+    lookahead_every: int = 6
+    """k of Algorithm 1: D_X, D_Y and H are drawn back to their slow weights every so many steps."""
+    lookahead_alpha: float = 0.5
+    """alpha of Algorithm 1: how far the slow weights move towards the others, 0 to 1."""
+
+    # The rows of the paper's Table I, CycleGAN, and ablations of ours; at these values it is the paper's method.
+    extract: bool = True
+    """(B) of Table I: train H at all. Without it and the three below it is CycleGAN."""
+    bypass: bool = True
+    """(C) of Table I: L_bypass, eq. (6)."""
+    boost: bool = True
+    """(D) of Table I: L_bst, eq. (9)."""
+    noise_consistency: bool = True
+    """(E) of Table I: L_nc, eq. (11)."""
+    identity: float = 0.0
+    """Weight of CycleGAN's identity loss beside the cycle; 0 is ISCL, which has none."""
+    critic_norm: bool = architecture(True)
+    """Batch-instance normalisation in D_X and D_Y; it hides a difference of brightness of two batches."""
+    share_passes: bool = False
+    """F(x) and G(y) are computed once a step; false: anew for each update, as Algorithm 1 reads."""
+
+    def __post_init__(self) -> None:
+        positive = ["width", "extractor_width", "critic_width", "batch_size"]
+        positive += ["lr", "lr_end", "nested_weight", "lookahead_every"]
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        problems = self.problems()
+        if problems:
+            raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """What is wrong with these settings, a phrase each."""
+        found = []
+        if self.blocks < 0:
+            found.append(f"blocks = {self.blocks} must not be negative")
+        if self.extractor_depth < 3:
+            found.append(f"extractor_depth = {self.extractor_depth} must be at least 3")
+        if self.identity < 0:
+            found.append(f"identity = {self.identity} must not be negative")
+        found += self.outside_0_to_1("gamma", "swa_from", "lookahead_alpha")
+        if not self.extract and (self.bypass or self.boost or self.noise_consistency):
+            found.append(
+                "extract = false needs bypass, boost and noise_consistency to be false: "
+                "they all need the extractor"
+            )
+        return found + self.common_problems()
+
+
+# -- the equations: x are noisy images, y clean ones; E|.|_1 is a mean over batch and pixels
+
+
+def generator_loss(fake_clean: Tensor, fake_noisy: Tensor, nested: Tensor, weight: float) -> Tensor:
+    r"""L_gen = L_F + L_G + lambda L_nested, eq. (1).
+
+    Parameters
+    ----------
+    fake_clean, fake_noisy
+        D_Y(F(x)) and D_X(G(y)), scores of any shape.
+    nested
+        L_nested = L_cycle + L_bypass, eq. (4), a scalar.
+    weight
+        lambda.
+    """
+    return adversarial_loss(fake_clean) + adversarial_loss(fake_noisy) + weight * nested
 
 
 def adversarial_loss(fake: Tensor) -> Tensor:
-    r"""What a generator pays to its critic.
+    r"""L_F = -E[D_Y(F(x))] and L_G = -E[D_X(G(y))], eqs. (2) and (3); hinge loss of Lim & Ye (2017).
 
-    Equation   L_F = -E[D_Y(F(x))] (2);  L_G = -E[D_X(G(y))] (3)
-    fake       scores of generated images, any shape; returns a scalar in units of the score
-    Source     Lee & Jeong, eqs. 2 and 3 (hinge loss, Lim & Ye 2017)
+    Parameters
+    ----------
+    fake
+        The scores, any shape.
     """
     return -torch.mean(fake)
 
 
 def cycle_loss(x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor) -> Tensor:
-    r"""There and back again.
+    r"""L_cycle = E|x - G(F(x))|_1 + E|y - F(G(y))|_1, eq. (5): there and back again.
 
-    Equation   L_cycle = E|x - G(F(x))|_1 + E|y - F(G(y))|_1, means over pixels
-    Breaks when   F hides the noise in an image that looks clean: G then finds it there. The bypass forbids it.
-    Shapes     all (B, C, H, W) in [-1, 1]; returns a scalar
-    Source     Lee & Jeong, eq. 5
+    Parameters
+    ----------
+    x, x_again, y, y_again
+        x, G(F(x)), y and F(G(y)); (B, C, H, W) in [-1, 1].
+
+    Notes
+    -----
+    Breaks when F hides the noise in an image that looks clean: G then finds it there. The bypass forbids it.
     """
-    return torch.mean(torch.abs(x - x_again)) + torch.mean(torch.abs(y - y_again))
+    return mean_absolute(x - x_again) + mean_absolute(y - y_again)
 
 
-def identity_loss(x: Tensor, x_kept: Tensor, y: Tensor, y_kept: Tensor) -> Tensor:
-    r"""What is in the domain already stays as it is; without it a cycle may run through inverted contrast. CycleGAN's, not ISCL's.
+def bypass_loss(denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor) -> Tensor:
+    r"""L_bypass = E|F(x) - (x - H(x))|_1 + E|y - F(y + H(x))|_1, eq. (6): F must agree with H.
 
-    Equation   L_identity = E|F(y) - y|_1 + E|G(x) - x|_1, means over pixels
-    Shapes     x_kept G(x), y_kept F(y); all (B, C, H, W) in [-1, 1]; returns a scalar
-    Source     Zhu et al., ICCV 2017, section 5.2
+    Parameters
+    ----------
+    denoised, pseudo_clean
+        F(x), and x - H(x), a constant; (B, C, H, W) in [-1, 1].
+    y, y_again
+        y and F(y + H(x)), in which H(x) is a constant; alike.
+
+    Notes
+    -----
+    Noise model: x = y' + n(y'), anything that H can learn to extract; neither zero-mean nor independent.
     """
-    return torch.mean(torch.abs(x - x_kept)) + torch.mean(torch.abs(y - y_kept))
-
-
-def bypass_loss(
-    denoised: Tensor, pseudo_clean: Tensor, y: Tensor, y_again: Tensor, agreement: float = 1.0
-) -> Tensor:
-    r"""The denoiser must agree with the extractor, on noisy images and on clean ones with extracted noise.
-
-    Noise model    x = y' + n(y'), anything that H can learn to extract; neither zero-mean nor independent
-    Equation       L_bypass = E|F(x) - (x - H(x))|_1 + E|y - F(y + H(x))|_1, means over pixels
-    denoised       F(x); pseudo_clean x - H(x), a constant; y_again F(y + H(x)), H(x) a constant; (B, C, H, W) in [-1, 1]
-    agreement      weight of the first term; 1 is the paper
-    Returns        scalar
-    Source         Lee & Jeong, eq. 6
-    """
-    return agreement * torch.mean(torch.abs(denoised - pseudo_clean)) + torch.mean(torch.abs(y - y_again))
+    return mean_absolute(denoised - pseudo_clean) + mean_absolute(y - y_again)
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    r"""Hinge loss of a critic.
+    r"""L_D = E[max(0, 1 - D(real))] + E[max(0, D(fake))], eq. (8). Both and L_bst are L_dis, eq. (7).
 
-    Equation   L_D = E[max(0, 1 - D(real))] + E[max(0, D(fake))]
-    real, fake scores, any shape; returns a scalar
-    Source     Lee & Jeong, eq. 8
+    Parameters
+    ----------
+    real, fake
+        The scores, any shape.
     """
-    # Departs from the paper: Eqs. (8) and (9) print min(0, .), which gives no gradient where D(real) < 1; here max(0, .), as the authors'
-    # code does, with margin 0 on the fake side.
+    # Departs from the paper: Eqs. (8) and (9) print min(0, .), which gives no gradient where D(real) < 1;
+    # here max(0, .), as the authors' code does, with margin 0 on the fake side.
     return torch.mean(torch.relu(1.0 - real)) + torch.mean(torch.relu(fake))
 
 
 def boosting_loss(fake_clean: Tensor, fake_noisy: Tensor) -> Tensor:
-    r"""Two more fakes for the critics, made with the extractor.
+    r"""L_bst = E[max(0, D_Y(x - H(x)))] + E[max(0, D_X(y + H(x)))], eq. (9): more fakes for the critics.
 
-    Equation     L_bst = E[max(0, D_Y(x - H(x)))] + E[max(0, D_X(y + H(x)))]
-    fake_clean   D_Y(x - H(x)); fake_noisy D_X(y + H(x)); scores of any shape; returns a scalar
-    Source       Lee & Jeong, eq. 9
+    Parameters
+    ----------
+    fake_clean, fake_noisy
+        The scores D_Y(x - H(x)) and D_X(y + H(x)), any shape.
     """
     return torch.mean(torch.relu(fake_clean)) + torch.mean(torch.relu(fake_noisy))
 
 
 def pseudo_noise_loss(noise: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
-    r"""The extractor learns what the denoiser removes.
+    r"""L_pseudo = E|H(x) - (x - F(x))|_1, eq. (10): H learns what F removes. It and L_nc are L_self (12).
 
-    Equation   L_pseudo = E|H(x) - (x - F(x))|_1, mean over pixels
-    noise      H(x); denoised F(x), a constant; (B, C, H, W) in [-1, 1] (noise: differences of such); returns a scalar
-    Source     Lee & Jeong, eq. 10
+    Parameters
+    ----------
+    noise, x, denoised
+        H(x), x, and F(x), a constant; (B, C, H, W), images in [-1, 1].
     """
-    return torch.mean(torch.abs(noise - (x - denoised)))
+    return mean_absolute(noise - (x - denoised))
 
 
 def noise_consistency_loss(y: Tensor, made_noisy: Tensor, noise: Tensor) -> Tensor:
-    r"""The extractor finds the noise that the noise adder put in, whose clean image is known.
+    r"""L_nc = E|G(y) - y - H(G(y))|_1, eq. (11): H finds what G put in, whose clean image is known.
 
-    Equation     L_nc = E|G(y) - y - H(G(y))|_1, mean over pixels
-    made_noisy   G(y), a constant; noise H(G(y)); (B, C, H, W); returns a scalar
-    Source       Lee & Jeong, eq. 11
+    Parameters
+    ----------
+    y, made_noisy, noise
+        y, G(y), a constant, and H(G(y)); (B, C, H, W), images in [-1, 1].
     """
-    return torch.mean(torch.abs(made_noisy - y - noise))
+    return mean_absolute(made_noisy - y - noise)
 
 
-def generator_loss(fake_clean: Tensor, fake_noisy: Tensor, nested: Tensor, weight: float) -> Tensor:
-    r"""L_gen = L_F + L_G + lambda L_nested (1), L_nested = L_cycle + L_bypass (4); scores, scalar, scalar -> scalar. Lee & Jeong, eq. 1."""
-    return adversarial_loss(fake_clean) + adversarial_loss(fake_noisy) + weight * nested
+# -- Algorithm 1
 
 
-def without_noise(x: Tensor, noise: Tensor) -> Tensor:
-    """x - H(x), clipped to [-1, 1]; shapes (B, C, H, W)."""
-    # Departs from the paper: x - H(x) is clipped to [-1, 1] wherever it is used, as the authors' code does with the output.
-    return clip(x - noise, -1.0, 1.0)
+class ISCL(Cooperation):
+    """Algorithm 1. ``ShortISCL`` adds to it in the methods whose docstrings say what the paper does there."""
 
-
-class Ensemble(nn.Module):
-    r"""y = gamma F(x) + (1 - gamma) (x - H(x)), eq. (13); (B, C, H, W) in [-1, 1]. Without H (CycleGAN) it is F alone.
-
-    match    applied to x before both; the identity in the paper
-    """
-
-    def __init__(
-        self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.denoise, self.extract, self.gamma, self.match = denoise, extract, gamma, match
-        self.stride = total_stride(denoise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second = self.both(x)
-        return first if second is None else self.gamma * first + (1.0 - self.gamma) * second
-
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """F(x), and x - H(x) where there is an H."""
-        x = x if self.match is None else self.match(x)
-        return self.denoise(x), None if self.extract is None else without_noise(x, self.extract(x))
-
-
-SCRATCH = ISCLConfig(
-    width=16,
-    blocks=2,
-    extractor_width=16,
-    extractor_depth=8,
-    critic_width=16,
-    critic_norm=False,
-    batch_size=8,
-    lr=7e-4,
-    lr_end=7e-6,
-    share_passes=True,
-    precision="auto",
-    minutes=10.0,
-    steps=0,
-)
-"""The paper's networks and losses from random weights, made small enough for ten minutes: CycleGAN's `cpu`, and the ablation's rows."""
-PRESETS = {
-    # Departs from the paper: `cpu`: the first 60 % of the time go to a start. The difference between the two sets' power spectra gives
-    # gain, offset and spectrum of the noise; F and H learn from clean patches with such noise, first Gaussian (skewed where it is noise of
-    # counts), then what H takes out of the noisy images, brought to that spectrum (`methods/parts/transplant.py`).
-    # Departs from the paper: `cpu`: after the start, such noise takes the place of H(x) in eqs. (6) and (9), G changes a clean image that
-    # already carries it, the cycle of x trains G alone and that of y trains F alone, the first term of eq. (6) has a tenth of the weight, H
-    # also learns from that noise, and the critics' part of eq. (1) grows to its full size over 30 % of the steps.
-    # Departs from the paper: `cpu`: where the noise has a direction (its spectrum and the transposed one differ), noisy patches and drawn
-    # noise are flipped but not turned.
-    # Departs from the paper: `cpu`: what F and H remove from noisy images pays 300 times its variance over the places of the networks' grid
-    # (`grid_loss` in `methods/parts/unpaired.py`): without it, ten minutes of an adversarial loss laid a grid of several grey levels over
-    # real micrographs.
-    # Departs from the paper: `cpu`: where structures fill the images unevenly and intensities are therefore taken to be calibrated, the
-    # critics see images minus their mean over 17 x 17 px: else what one set shows more of, fat or lung, moves the other's intensities.
-    # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with Muon; critics have 16 channels
-    # and no normalisation; batches of 16; averages begin at half of the steps; F(x), G(y) and H(x) are computed once a step instead of
-    # after each update; bfloat16 convolutions where they are faster.
-    "cpu": ISCLConfig(
-        nets="residual",
-        width=16,
-        extractor_width=16,
-        critic_width=16,
-        critic_norm=False,
-        batch_size=16,
-        lr=1e-3,
-        lr_end=1e-5,
-        critic_lr=5e-4,
-        optimizer="muon",
-        start=0.6,
-        agreement=0.1,
-        grid_weight=300.0,
-        critics_ramp=0.3,
-        swa_from=0.5,
-        share_passes=True,
-        precision="auto",
-        minutes=10.0,
-        steps=0,
-    ),
-    "paper": ISCLConfig(),
-}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A batch of Algorithm 1 and what the networks make of it, all (B, C, H, W) in [-1, 1].
-
-    x, y       noisy and clean patches
-    denoised   F(x);  noised  G(y)
-    noise      H(x), a constant;  imitated  y + H(x), a constant; None without an extractor
-    """
-
-    x: Tensor
-    y: Tensor
-    denoised: Tensor
-    noised: Tensor
-    noise: Tensor | None
-    imitated: Tensor | None
-
-
-class ISCL(UnpairedMethod):
     key = "iscl"
     title = "ISCL (interdependent self-cooperative learning)"
     needs = Needs.CLEAN
-    citation = "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, IEEE TMI 2021, arXiv:2102.09858"
+    citation = (
+        "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, "
+        "IEEE TMI 2021, arXiv:2102.09858"
+    )
     assumption = (
         "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
     )
@@ -255,227 +237,178 @@ class ISCL(UnpairedMethod):
         device: torch.device | str = "cpu",
         net: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, device, net)
-        self.F, self.G = (placed(translator(config, channels), self.place) for _ in range(2))
-        self.D_X = placed(
-            Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place
-        )
-        self.D_Y = placed(
-            Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place
-        )
-        self.F_swa, self.G_swa = SWA(self.F), SWA(self.G)
-        self.networks = {
-            "F": self.F,
-            "G": self.G,
-            "D_X": self.D_X,
-            "D_Y": self.D_Y,
-            "F_swa": self.F_swa,
-            "G_swa": self.G_swa,
-        }
-        self.leashes = {name: self._leash(name) for name in ("D_X", "D_Y")}
-        if config.extract:
-            self.H = placed(extractor(config, channels), self.place)
-            self.networks["H"] = self.H
-            self.leashes["H"] = self._leash("H")
-        self.trained = [
-            self.networks[name] for name in ("F", "G", "D_X", "D_Y", "H") if name in self.networks
-        ]
-        self.transplant: Transplant | None = None
-        if config.start > 0:
-            self.transplant = Transplant(self.H, channels, self._fixed).to(self.place)
-            self.networks["noise"] = self.transplant
-        # Departs from the paper: What lies beyond [-1, 1] in the input is put back on the output.
-        self.ensemble = Ensemble(
-            self.F_swa.net, self.leashes["H"].net if config.extract else None, config.gamma, self.transplant
-        )
-        self.bounded = Bounded(self.ensemble)
+        super().__init__(config, channels, device, net, config.extract)
+
+    def make_translator(self, channels: int) -> nn.Module:
+        """F or G. The paper: the generator of its Figure 3."""
+        return Generator(channels, self.config.width, self.config.blocks)
+
+    def make_extractor(self, channels: int) -> nn.Module:
+        """H. The paper: the extractor of its Figure 3."""
+        return Extractor(channels, self.config.extractor_width, self.config.extractor_depth)
+
+    def make_critic(self, channels: int) -> nn.Module:
+        config = self.config
+        return Critic(channels, config.critic_width, config.patch_px, config.critic_norm)
+
+    def make_leash(self, net: nn.Module) -> Lookahead:
+        return Lookahead(net, self.config.lookahead_every, self.config.lookahead_alpha)
+
+    def make_ensemble(self, denoise: nn.Module, extract: nn.Module | None) -> Ensemble:
+        """What denoises. The paper: eq. (13)."""
+        return Ensemble(denoise, extract, self.config.gamma)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's initialisation makes them; the paper names
-        # neither. Patches are flipped and turned for all data, in the paper for electron micrographs.
+        # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's
+        # initialisation makes them; the paper names neither. Patches are flipped and turned for all data, in
+        # the paper for electron micrographs.
         made = {
-            "F, G": optimizer(self.config, self.F, self.G),
-            "D_X, D_Y": radam(self.config, self.D_X, self.D_Y),
+            "F, G": self.make_optimizer(self.F, self.G),
+            "D_X, D_Y": make_radam(self.config, self.D_X, self.D_Y),
         }
-        return {**made, "H": optimizer(self.config, self.H)} if self.config.extract else made
+        if self.config.extract:
+            made["H"] = self.make_optimizer(self.H)
+        return made
 
-    def _leash(self, name: str) -> Lookahead:
-        leash = Lookahead(self.networks[name], self.config.lookahead_every, self.config.lookahead_alpha)
-        self.networks[f"{name}_slow"] = leash
-        return leash
-
-    def stages(self) -> tuple[Stage, ...]:
-        share = self.config.start
-        parts = Stage(START, share), Stage("iscl", 1.0 - share)
-        return tuple(part for part in parts if part.share > 0) if share > 0 else super().stages()
-
-    def prepare(self, data: TrainingData, seed: int) -> None:
-        if self.transplant is not None:
-            self.transplant.prepare(data, seed)
+    def make_optimizer(self, *nets: nn.Module) -> torch.optim.Optimizer:
+        """Of F and G, and of H. The paper: RAdam, as for the critics."""
+        return make_radam(self.config, *nets)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        """Algorithm 1: F and G, then D_X and D_Y, then H."""
-        x, y = inside(batch.noisy), inside(require(batch.clean, self.needs.value))
-        config = self.config
-        self._set_rates(at)
+        """A mini-batch of Algorithm 1: update F and G, then D_X and D_Y, then H."""
+        self.set_rates(at)
         drop_statistics(*self.trained)
-        imitated = None
-        if self.transplant is not None:
-            self.transplant.renew(
-                self.H, sum(at.stage != START or at.progress >= place for place in RENEWALS)
-            )
-            x = self.transplant(self.transplant.upright(x, at))
-            imitated = self.transplant.noised(y, at)
-            if at.stage == START:
-                return self._start_step(y, imitated, at)
-        noise = self._run(self.H, x) if config.extract else None
-        if imitated is None and noise is not None:
-            imitated = y + noise.detach()
-        source = y if self.transplant is None else require(imitated, "noise")
-        seen = Seen(
-            x,
-            y,
-            self._run(self.F, x),
-            self._run(self.G, source),
-            None if noise is None else noise.detach(),
-            imitated,
-        )
+        passes = self.run_networks(batch, at)
 
-        loss = self._generators_loss(seen, at)
-        update(self.optimizers["F, G"], loss, at, "F, G")
-        settle(self.F, self.G)
-        self._average(at)
-        if config.share_passes:
-            seen = replace(seen, denoised=seen.denoised.detach(), noised=seen.noised.detach())
-        else:
-            seen = replace(seen, denoised=self._fixed(self.F, x), noised=self._fixed(self.G, source))
+        generators = self.generators_loss(passes, at)
+        update(self.optimizers["F, G"], generators, at, "F, G")
+        settle_norms(self.F, self.G)
+        # Departs from the paper: Algorithm 1 resets the averages at every epoch from N_swa on, surely a slip;
+        # they begin once.
+        self.average_weights(self.schedule(at) > self.config.swa_from)
+        passes = self.fix_translations(passes)
 
-        judged, signs = self._critics_loss(seen)
-        update(self.optimizers["D_X, D_Y"], judged, at, "D_X, D_Y")
-        settle(self.D_X, self.D_Y)
-        logged = {"loss": loss.detach(), "critics": judged.detach(), **signs}
+        critics, signs = self.critics_loss(passes)
+        update(self.optimizers["D_X, D_Y"], critics, at, "D_X, D_Y")
+        settle_norms(self.D_X, self.D_Y)
+        logged = {"loss": generators.detach(), "critics": critics.detach(), **signs}
 
-        if noise is not None:
-            learned = pseudo_noise_loss(noise, x, seen.denoised) + self._grid(noise)
-            if config.noise_consistency:
-                learned = learned + noise_consistency_loss(y, seen.noised, self._run(self.H, seen.noised))
-            if self.transplant is not None:
-                learned = learned + noise_consistency_loss(y, source, self._run(self.H, source))
-            update(self.optimizers["H"], learned, at, "H")
-            settle(self.H)
-            logged["extractor"] = learned.detach()
-        self._look_ahead(at)
+        if self.config.extract:
+            extractor = self.extractor_loss(passes)
+            update(self.optimizers["H"], extractor, at, "H")
+            settle_norms(self.H)
+            logged["extractor"] = extractor.detach()
+        self.look_ahead(at)
         return logged
 
-    def _start_step(self, y: Tensor, imitated: Tensor, at: At) -> dict[str, Tensor]:
-        """F and H learn from clean patches and the same with transplanted noise."""
-        denoised, noise = self._run(self.F, imitated), self._run(self.H, imitated)
-        loss = self.config.nested_weight * torch.mean(torch.abs(y - denoised))
-        update(self.optimizers["F, G"], loss, at, "F")
-        learned = noise_consistency_loss(y, imitated, noise)
-        update(self.optimizers["H"], learned, at, "H")
-        settle(self.F, self.H)
-        self._average(at)
-        self._look_ahead(at)
-        return {"loss": loss.detach(), "extractor": learned.detach()}
+    def run_networks(self, batch: Batch, at: At) -> Passes:
+        """The batch and its first passes. The paper: F(x), G(y), H(x) and y + H(x)."""
+        x = self.noisy_patches(batch, at)
+        y = self.clean_patches(batch)
+        extracted = None
+        pseudo_noisy = y
+        if self.config.extract:
+            extracted = self._run(self.H, x)
+            pseudo_noisy = y + extracted.detach()
+        denoised = self._run(self.F, x)
+        made_noisy = self._run(self.G, y)
+        return Passes(x, y, y, denoised, made_noisy, extracted, pseudo_noisy)
 
-    def _set_rates(self, at: At) -> None:
-        config = self.config
-        past = 0.0 if self._more_to_come(at) else at.progress
-        for name, each in self.optimizers.items():
-            first = config.critic_lr if name == "D_X, D_Y" and config.critic_lr > 0 else config.lr
-            set_rate(each, first + (config.lr_end - first) * past)
+    def noisy_patches(self, batch: Batch, at: At) -> Tensor:
+        """The noisy patches as F and H see them. The paper: as they are."""
+        return clip_signed(batch.noisy)
 
-    def _more_to_come(self, at: At) -> bool:
-        return at.stage == START and self.config.start < 1
-
-    def _look_ahead(self, at: At) -> None:
-        for name, leash in self.leashes.items():
-            leash.after_step(self.networks[name], at.step + 1)
-
-    def _generators_loss(self, seen: Seen, at: At) -> Tensor:
-        config, x, y = self.config, seen.x, seen.y
-        if self.transplant is None or seen.noise is None:
-            back, forth = seen.denoised, seen.noised
+    def fix_translations(self, passes: Passes) -> Passes:
+        """F(x) and G(y) as constants: of the updated F and G, or, where passes are shared, as they were."""
+        if self.config.share_passes:
+            denoised = passes.denoised.detach()
+            made_noisy = passes.made_noisy.detach()
         else:
-            back, forth = seen.denoised.detach() + seen.noise, seen.noised.detach()
-        nested = cycle_loss(x, self._run(self.G, back), y, self._run(self.F, forth))
-        if config.bypass and seen.noise is not None and seen.imitated is not None:
-            again = self._run(self.F, seen.imitated)
-            nested = nested + bypass_loss(
-                seen.denoised, without_noise(x, seen.noise), y, again, config.agreement
-            )
-        if config.identity > 0:
-            nested = nested + config.identity * identity_loss(
-                x, self._run(self.G, x), y, self._run(self.F, y)
-            )
-        ramp = min(1.0, at.progress / config.critics_ramp) if config.critics_ramp > 0 else 1.0
-        with constant(self.D_X, self.D_Y):
-            scores = ramp * self._judge(self.D_Y, seen.denoised), ramp * self._judge(self.D_X, seen.noised)
-            return generator_loss(*scores, nested, config.nested_weight) + self._grid(x - seen.denoised)
+            denoised = self._run_fixed(self.F, passes.x)
+            made_noisy = self._run_fixed(self.G, passes.before_noise)
+        return replace(passes, denoised=denoised, made_noisy=made_noisy)
 
-    def _grid(self, removed: Tensor) -> Tensor | float:
-        weight = self.config.grid_weight
-        return weight * grid_loss(removed, total_stride(self.F)) if weight > 0 else 0.0
+    def generators_loss(self, passes: Passes, at: At) -> Tensor:
+        """L_gen. The paper: eq. (1)."""
+        nested = self.nested_loss(passes)
+        with frozen(self.D_X, self.D_Y):
+            fake_clean, fake_noisy = self.score_translations(passes, at)
+        return generator_loss(fake_clean, fake_noisy, nested, self.config.nested_weight)
 
-    def _critics_loss(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and how D_Y and F fare."""
-        scores = self._judge(self.D_Y, seen.y), self._judge(self.D_Y, seen.denoised)
-        judged = critic_loss(*scores)
-        judged = judged + critic_loss(self._judge(self.D_X, seen.x), self._judge(self.D_X, seen.noised))
-        if self.config.boost and seen.noise is not None and seen.imitated is not None:
-            judged = judged + boosting_loss(
-                self._judge(self.D_Y, without_noise(seen.x, seen.noise)), self._judge(self.D_X, seen.imitated)
-            )
-        return judged, vital_signs(seen.x, seen.denoised, *scores)
+    def nested_loss(self, passes: Passes) -> Tensor:
+        """L_nested. The paper: eq. (4), L_cycle + L_bypass."""
+        nested = self.cycle_term(passes)
+        if self.config.bypass:
+            nested = nested + self.bypass_term(passes)
+        if self.config.identity > 0:
+            x, y = passes.x, passes.y
+            kept = identity_loss(x, self._run(self.G, x), y, self._run(self.F, y))
+            nested = nested + self.config.identity * kept
+        return nested
 
-    def _judge(self, critic: nn.Module, image: Tensor) -> Tensor:
-        """The scores of an image; where intensities are taken to be calibrated, of its detail alone."""
-        calibrated = self.transplant is not None and self.transplant.calibrated
-        return self._run(critic, image - local_mean(image, DETAIL_PX) if calibrated else image)
+    def cycle_term(self, passes: Passes) -> Tensor:
+        """L_cycle. The paper: eq. (5); both ways of the cycle train both F and G."""
+        x_again = self._run(self.G, passes.denoised)
+        y_again = self._run(self.F, passes.made_noisy)
+        return cycle_loss(passes.x, x_again, passes.y, y_again)
 
-    @torch.no_grad()
-    def _fixed(self, net: nn.Module, x: Tensor) -> Tensor:
-        return self._run(net, x)
+    def bypass_term(self, passes: Passes) -> Tensor:
+        """L_bypass. The paper: eq. (6); both of its terms have the weight 1."""
+        y_again = self._run(self.F, passes.pseudo_noisy)
+        return bypass_loss(passes.denoised, passes.pseudo_clean, passes.y, y_again)
 
-    def _average(self, at: At) -> None:
-        # Departs from the paper: Algorithm 1 resets the averages at every epoch from N_swa on, surely a slip; they begin once.
-        for average, net in ((self.F_swa, self.F), (self.G_swa, self.G)):
-            if self._more_to_come(at) or at.progress <= self.config.swa_from:
-                average.begin(net)
-            else:
-                average.add(net)
+    def score_translations(self, passes: Passes, at: At) -> tuple[Tensor, Tensor]:
+        """D_Y(F(x)) and D_X(G(y)) of eqs. (2) and (3). The paper: as they are, at all times."""
+        fake_clean = self.score(self.D_Y, passes.denoised)
+        fake_noisy = self.score(self.D_X, passes.made_noisy)
+        return fake_clean, fake_noisy
 
-    def finish(self, data: TrainingData, seed: int) -> None:
-        """Normalisation statistics of the averaged F and of the slow H, from batches of noisy patches."""
-        # Departs from the paper: The batch part of batch-instance normalisation uses running statistics when the denoiser is applied,
-        # computed anew for the averaged weights; the authors' code uses those of the test batch. The instance part uses the whole image for
-        # all tiles.
-        for net in (self.ensemble.denoise, self.ensemble.extract):
-            if net is not None:
-                recompute_running_statistics(
-                    net, (self._seen(data, seed, k) for k in range(SETTLING_BATCHES))
-                )
+    def score(self, critic: nn.Module, image: Tensor) -> Tensor:
+        """D(image). The paper: of all that is in the image."""
+        return self._run(critic, image)
 
-    def _seen(self, data: TrainingData, seed: int, step: int) -> Tensor:
-        """What F and H see of the noisy patches of a step."""
-        x, at = (
-            inside(data.batch(seed, step, self.batch_size).noisy),
-            At(seed, step, "finish", step, SETTLING_BATCHES),
-        )
-        return x if self.transplant is None else self.transplant(self.transplant.upright(x, at))
+    def critics_loss(self, passes: Passes) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_dis, eq. (7), and how D_Y and F fare."""
+        real_clean = self.score(self.D_Y, passes.y)
+        fake_clean = self.score(self.D_Y, passes.denoised)
+        real_noisy = self.score(self.D_X, passes.x)
+        fake_noisy = self.score(self.D_X, passes.made_noisy)
+        loss = critic_loss(real_clean, fake_clean) + critic_loss(real_noisy, fake_noisy)
+        if self.config.boost:
+            pseudo_clean = self.score(self.D_Y, passes.pseudo_clean)
+            pseudo_noisy = self.score(self.D_X, passes.pseudo_noisy)
+            loss = loss + boosting_loss(pseudo_clean, pseudo_noisy)
+        return loss, vital_signs(passes.x, passes.denoised, real_clean, fake_clean)
 
-    @property
-    def disagrees(self) -> bool:
-        return self.config.extract
+    def extractor_loss(self, passes: Passes) -> Tensor:
+        """L_self. The paper: eq. (12), L_pseudo + L_nc."""
+        loss = self.pseudo_noise_term(passes)
+        if self.config.noise_consistency:
+            found = self._run(self.H, passes.made_noisy)
+            loss = loss + noise_consistency_loss(passes.y, passes.made_noisy, found)
+        return loss
 
-    def disagreement(self, x: Tensor) -> Tensor:
-        """|F(x) - (x - H(x))|: both are denoisers, of different make."""
-        if self.ensemble.extract is None:
-            return super().disagreement(x)
-        first, second = self.ensemble.both(inside(channels_last(x)))
-        return (first - require(second, "an extractor")).abs() / 2.0
+    def pseudo_noise_term(self, passes: Passes) -> Tensor:
+        """L_pseudo. The paper: eq. (10)."""
+        extracted = require(passes.extracted, "an extractor")
+        return pseudo_noise_loss(extracted, passes.x, passes.denoised)
 
-    @property
-    def denoiser(self) -> nn.Module:
-        return self.bounded
+    def set_rates(self, at: At) -> None:
+        """Linear from the first rate to the last."""
+        for name, optimizer in self.optimizers.items():
+            first = self.first_rate(name)
+            set_rate(optimizer, first + (self.config.lr_end - first) * self.schedule(at))
+
+    def first_rate(self, optimizer: str) -> float:
+        """The rate at the beginning, by the optimiser's name. The paper: one for all."""
+        return self.config.lr
+
+    def schedule(self, at: At) -> float:
+        """How far rates have fallen and averages are, in 0..1. The paper: over all of the training."""
+        return at.progress
+
+
+def make_radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
+    """RAdam (Liu et al., ICLR 2020) for all weights of the networks."""
+    parameters = [parameter for net in nets for parameter in net.parameters()]
+    return torch.optim.RAdam(parameters, lr=config.lr, foreach=True)

@@ -16,9 +16,9 @@ from pairfree.methods.parts.unpaired import (
     Bounded,
     UnpairedConfig,
     UnpairedMethod,
-    constant,
-    inside,
-    settle,
+    clip_signed,
+    frozen,
+    settle_norms,
     vital_signs,
 )
 from pairfree.nets.batch_instance_norm import drop_statistics
@@ -164,7 +164,9 @@ class Quan(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Both generators, then the three critics on what was generated."""
-        x, y, n = (inside(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise))
+        x, y, n = (
+            clip_signed(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise)
+        )
         for optimizer in self.optimizers.values():
             set_rate(optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress)
         drop_statistics(*self.networks.values())
@@ -173,7 +175,7 @@ class Quan(UnpairedMethod):
         x_again = self._run(self.G, torch.cat([y_made, n_made], 1))
         cycle = three_way_cycle_loss(x, x_again, *_pairs((y, n), self._apart(x_made)))
         fakes, reals = (x_made, y_made, n_made), (x, y, n)
-        with constant(*self.critics):
+        with frozen(*self.critics):
             fooled = [
                 adversarial_loss(self._run(critic, fake))
                 for critic, fake in zip(self.critics, fakes, strict=True)
@@ -183,7 +185,7 @@ class Quan(UnpairedMethod):
             nested = nested + self.config.identity * kept_loss(y, self._apart(y)[0])
         loss = torch.stack(fooled).sum() + self.config.cycle_weight * nested
         update(self.optimizers["F, G"], loss, at, "F, G")
-        settle(self.F, self.G)
+        settle_norms(self.F, self.G)
 
         scores = [
             (self._run(d, a), self._run(d, b.detach()))
@@ -191,7 +193,7 @@ class Quan(UnpairedMethod):
         ]
         judged = torch.stack([critic_loss(real, fake) for real, fake in scores]).sum()
         update(self.optimizers["D_X, D_Y, D_N"], judged, at, "D_X, D_Y, D_N")
-        settle(*self.critics)
+        settle_norms(*self.critics)
         signs = vital_signs(x, y_made, *scores[1])
         return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach(), **signs}
 

@@ -15,10 +15,10 @@ from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, r
 from pairfree.methods.parts.unpaired import (
     UnpairedConfig,
     UnpairedMethod,
-    constant,
-    inside,
-    signed,
-    unsigned,
+    clip_signed,
+    from_signed,
+    frozen,
+    to_signed,
     vital_signs,
 )
 from pairfree.nets import build
@@ -151,7 +151,7 @@ class UIDNet(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """The critic, then the generator, then the denoiser on what the generator makes now."""
-        x, y = inside(batch.noisy), inside(require(batch.clean, self.needs.value))
+        x, y = clip_signed(batch.noisy), clip_signed(require(batch.clean, self.needs.value))
         for name, optimizer in self.optimizers.items():
             set_rate(optimizer, self.rates[name] * flat_then_linear(at.progress))
         for turn in range(self.config.critic_steps):
@@ -160,7 +160,7 @@ class UIDNet(UnpairedMethod):
                 self.D(sharpened(x)), self.D(sharpened(fake))
             ) + self.config.penalty * self._penalty(x, fake, at, turn)
             update(self.optimizers["D"], judged, at, "D")
-        with constant(self.D):
+        with frozen(self.D):
             fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
         update(self.optimizers["G"], fooled, at, "G")
         made = self.made_noisy(y, at, "pairs").detach()
@@ -186,8 +186,8 @@ class UIDNet(UnpairedMethod):
         return gradient_penalty(slopes)
 
     def denoise(self, x: Tensor) -> Tensor:
-        shown = inside(x)
-        return unsigned(super().denoise(shown) + (signed(x) - shown))
+        shown = clip_signed(x)
+        return from_signed(super().denoise(shown) + (to_signed(x) - shown))
 
     @property
     def denoiser(self) -> nn.Module:

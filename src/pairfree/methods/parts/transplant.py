@@ -15,7 +15,7 @@ from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
 from pairfree.measure.two_sets import DARKEST, Difference, fields, measure, restored
 from pairfree.methods.base import At, Needs, follow, require
-from pairfree.methods.parts.unpaired import inside, signed, unsigned
+from pairfree.methods.parts.unpaired import clip_signed, from_signed, to_signed
 from pairfree.nets.traits import total_stride
 from pairfree.sampling import spaced_indices
 
@@ -103,7 +103,7 @@ class Transplant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A noisy image with the contrast and mean brightness of clean ones."""
-        return signed((unsigned(x) - self.offset) / self.gain)
+        return to_signed((from_signed(x) - self.offset) / self.gain)
 
     def noised(self, y: Tensor, at: At) -> Tensor:
         """Clean patches (B, C, P, P) with the noise of step ``at`` on them."""
@@ -161,7 +161,7 @@ class Transplant(nn.Module):
         return self.measured
 
     def _level(self, y: Tensor) -> Tensor:
-        return torch.maximum(unsigned(y) + self.dark, self.darkest) ** self.exponent / self.size
+        return torch.maximum(from_signed(y) + self.dark, self.darkest) ** self.exponent / self.size
 
     def _skewed(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
         r"""Gaussian noise of counts, strength level(y) n, with the skewness that counts have.
@@ -172,7 +172,7 @@ class Transplant(nn.Module):
         Source     Wilson & Hilferty, The distribution of chi-square, PNAS 1931
         """
         s = strength * self._level(y) * self.power.sqrt()
-        counted = unsigned(y) + self.dark.clamp(max=0.0)
+        counted = from_signed(y) + self.dark.clamp(max=0.0)
         g = ((strength**2 * self.power / self.size**2) ** 2 * counted / s**3).clamp(LEAST_SKEW, MOST_SKEW)
         return 2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0)
 
@@ -191,7 +191,7 @@ class Transplant(nn.Module):
         height, width = block.shape[1:]
         stride = total_stride(self.then)
         grown = nn.functional.pad(block[None], (0, -width % stride, 0, -height % stride), mode="replicate")
-        x = self(inside(grown))
+        x = self(clip_signed(grown))
         noise = self.apply_to(self.then.eval(), x)
         n = noise / (2.0 * self._level(x - noise))
         return n[0, :, :height, :width].double().cpu().numpy()
