@@ -142,7 +142,8 @@ def settings(key: str) -> str:
     if shared:
         heading = "Shared with other methods" if own else "Shared with other methods, which are all it has"
         parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, presets)}\n:::")
-    return "\n\n".join([f"`--set NAME=VALUE` changes one of these. {METHODS[key].title} has:", *parts])
+    words = f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
+    return "\n\n".join([words, *parts])
 
 
 def settings_table(rows: list[str], presets: dict[str, Any]) -> str:
