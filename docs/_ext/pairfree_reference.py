@@ -6,6 +6,7 @@ comments are hidden:
     <!-- pairfree: commands -->
     <!-- pairfree: settings iddp -->
     <!-- pairfree: evidence -->
+    <!-- pairfree: face -->
 
 ``fill`` puts Markdown in its place. Sphinx calls it for each page it reads; the tests call it without Sphinx.
 """
@@ -25,11 +26,15 @@ from typing import Any
 
 from typer.main import get_command
 
+import pairfree
 from pairfree.cli.main import app
 from pairfree.evidence.noref import Evidence
-from pairfree.methods import METHODS, PRESETS
+from pairfree.methods import PRESETS
 
-MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence) ?([\w-]*) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence|face) ?([\w-]*) -->$", re.MULTILINE)
+FIRST = ("train", "load", "denoise", "evaluate", "verify", "simulate", "info", "open_image", "save_image")
+"""Functions of the package, in the order in which they are needed."""
+ERRORS = "Every error of pairfree is a `PairfreeError` with a message of one line: what, where, and what to do next."
 BAR = re.compile(r"(?<!\\)\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
 """A bar that stands in no literal."""
 KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bool": ""}
@@ -57,10 +62,10 @@ def escape_bars(sphinx: Any, kind: str, name: str, thing: Any, options: Any, lin
 def fill(page: str) -> str:
     """The page with Markdown in place of its marks."""
 
+    writers = {"commands": commands, "evidence": evidence, "face": face}
+
     def written(mark: re.Match[str]) -> str:
-        if mark[1] == "settings":
-            return settings(mark[2])
-        return commands() if mark[1] == "commands" else evidence()
+        return settings(mark[2]) if mark[1] == "settings" else writers[mark[1]]()
 
     return MARK.sub(written, page)
 
@@ -142,7 +147,9 @@ def settings(key: str) -> str:
     if shared:
         heading = "Shared with other methods" if own else "Shared with other methods, which are all it has"
         parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, presets)}\n:::")
-    words = f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
+    words = (
+        f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
+    )
     return "\n\n".join([words, *parts])
 
 
@@ -240,6 +247,32 @@ def evidence() -> str:
         for field in dataclasses.fields(Evidence)
     ]
     return "\n".join(["| name | meaning |", "|---|---|", *rows])
+
+
+# -- what Python callers see --------------------------------------------------------------------------------
+
+
+def face() -> str:
+    """Every public name of the package: functions in the order of a day's work, then classes, then errors."""
+    things = {name: getattr(pairfree, name) for name in pairfree.__all__ if not name.startswith("_")}
+    errors = [
+        name for name, thing in things.items() if isinstance(thing, type) and issubclass(thing, Exception)
+    ]
+    classes = [name for name, thing in things.items() if isinstance(thing, type) and name not in errors]
+    functions = [name for name, thing in things.items() if inspect.isroutine(thing)]
+    functions.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    parts = [
+        section("Functions", [f".. autofunction:: pairfree.{name}" for name in functions]),
+        section("Classes", [f".. autoclass:: pairfree.{name}\n   :members:" for name in classes]),
+        section("Errors", [".. automodule:: pairfree.errors\n   :members:"], ERRORS),
+    ]
+    return "\n\n".join(parts)
+
+
+def section(title: str, directives: list[str], words: str = "") -> str:
+    """Directives of autodoc under a heading."""
+    body = "\n\n".join(directives)
+    return "\n\n".join([f"## {title}", *([words] if words else []), f"```{{eval-rst}}\n{body}\n```"])
 
 
 # -- words -----------------------------------------------------------------------------------------

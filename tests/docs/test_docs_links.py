@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import pairfree
+from pairfree import errors
 from pairfree.cli.main import app
 from pairfree.methods import METHODS, PRESETS
 
@@ -98,6 +100,13 @@ def test_every_setting_of_a_method_is_on_its_page_with_its_meaning(key):
             row = next((line for line in page.splitlines() if line.startswith(f"| `{field}` |")), "")
             assert row, field
             assert row.split("|")[-2].strip(), f"{field}: no meaning"
+
+
+def test_every_public_name_is_in_the_reference():
+    page = reference.fill((DOCS / "reference" / "python.md").read_text(encoding="utf-8"))
+    for name in pairfree.__all__:
+        listed = f":: pairfree.{name}\n" in page or f"`pf.{name}`" in page
+        assert listed or name.startswith("_") or hasattr(errors, name), name
 
 
 def test_the_evidence_names_every_number():
