@@ -10,9 +10,9 @@ from scipy import ndimage
 
 import pairfree as pf
 from pairfree.errors import InputError
-from pairfree.evidence.noise_view import NoiseSamples, _sheet, noise_view
-from pairfree.evidence.noref import autocorrelation
+from pairfree.evidence.noise_view import NoiseSamples, contact_sheet, noise_view
 from pairfree.evidence.report import ReportData, render_report
+from pairfree.evidence.residual import autocorrelation
 
 
 def white(count: int = 40, side: int = 32, std: float = 25.0, seed: int = 0) -> np.ndarray:
@@ -73,7 +73,7 @@ def test_the_curves_reach_farther_than_the_table(monkeypatch):
 def test_the_sheet_shows_the_least_even_patches_too():
     """Patches come sorted: each is flat, of its own grey."""
     levels = np.linspace(-1.0, 1.0, 64)
-    sheet = _sheet(np.ones((64, 1, 8, 8)) * levels[:, None, None, None], 9.0)
+    sheet = contact_sheet(np.ones((64, 1, 8, 8)) * levels[:, None, None, None], 9.0)
     shown = sheet[4::10, 4::10].ravel()
     assert shown[0] == levels[0]
     assert shown[-1] == levels[-1]

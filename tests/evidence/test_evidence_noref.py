@@ -10,8 +10,17 @@ import pytest
 from scipy.ndimage import convolve, gaussian_filter
 
 from pairfree.errors import InputError
-from pairfree.evidence.noref import Evidence, pool, residual_evidence, site_map, white_band
-from pairfree.evidence.reading import findings, made_up, number, outliers, reading, worst
+from pairfree.evidence.interpretation import (
+    find_outliers,
+    interpret,
+    warn_of_invention,
+    worst_level,
+    write_sentences,
+)
+from pairfree.evidence.noref import Evidence, pool, residual_evidence
+from pairfree.evidence.numbers import format_number
+from pairfree.evidence.residual import white_band
+from pairfree.evidence.sites import site_map
 
 SIDE = 256
 
@@ -49,7 +58,7 @@ def test_oracle_in_white_noise_has_its_expected_values(scene: np.ndarray) -> Non
     assert e.detail_share < 25 / n
     assert e.tested_sites > 50
     assert (e.unsupported_sites, e.removed_sites) == (0, 0)
-    assert worst(findings(e)) == "ok", reading(e)
+    assert worst_level(interpret(e)) == "ok", write_sentences(e)
 
 
 def test_poisson_gaussian_gain_and_offset_are_found(scene: np.ndarray) -> None:
@@ -60,7 +69,7 @@ def test_poisson_gaussian_gain_and_offset_are_found(scene: np.ndarray) -> None:
     assert abs(e.offset - 36) < 5 * e.offset_se
     assert e.gain_se < 0.2
     assert abs(e.edge_power - 1) < 5 * e.edge_power_se
-    assert worst(findings(e)) == "ok", reading(e)
+    assert worst_level(interpret(e)) == "ok", write_sentences(e)
 
 
 def test_correlated_noise_shows_its_own_autocorrelation(scene: np.ndarray) -> None:
@@ -70,7 +79,7 @@ def test_correlated_noise_shows_its_own_autocorrelation(scene: np.ndarray) -> No
     tolerance = 5 / math.sqrt(scene.size)
     assert e.autocorr_x[0] == pytest.approx(0.5 / 1.25, abs=tolerance)
     assert max(map(abs, e.autocorr_x[1:] + e.autocorr_y)) < tolerance * 1.5
-    assert any("correlated" in text for text in reading(e))
+    assert any("correlated" in text for text in write_sentences(e))
     assert e.unsupported_sites == 0
 
 
@@ -80,8 +89,8 @@ def test_blur_is_flagged(scene: np.ndarray) -> None:
     assert e.detail_support > 1.5
     assert e.edge_power > 1 + 5 * e.edge_power_se
     assert e.corr_output > 5 * e.corr_output_se
-    assert any(text.startswith("Warning: ") and "softened" in text for text in reading(e))
-    assert any(text.startswith("Note: residual power at edges") for text in reading(e))
+    assert any(text.startswith("Warning: ") and "softened" in text for text in write_sentences(e))
+    assert any(text.startswith("Note: residual power at edges") for text in write_sentences(e))
 
 
 @pytest.mark.parametrize("kind", ["white", "counts", "correlated"])
@@ -94,7 +103,7 @@ def test_removed_power_of_an_oracle_is_even(kind: str, scene: np.ndarray) -> Non
     }[kind]()
     e = residual_evidence(image, scene)
     assert e.uneven_power == pytest.approx(e.uneven_power_chance, rel=0.1)
-    assert not any("uneven" in f.text for f in findings(e))
+    assert not any("uneven" in f.text for f in interpret(e))
 
 
 def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
@@ -106,7 +115,7 @@ def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
     )
     e = residual_evidence(noisy(scene) + texture, scene)
     assert e.removed_sites <= 1
-    (found,) = [f for f in findings(e) if "uneven" in f.text]
+    (found,) = [f for f in interpret(e) if "uneven" in f.text]
     assert found.level == "warning"
     assert "Texture was taken for noise" in found.text
     pooled = pool([e, residual_evidence(noisy(scene, seed=1), scene)])
@@ -122,7 +131,7 @@ def test_noise_that_is_left_is_told(kind: str, left: float, scene: np.ndarray) -
     noise = 15 * white if kind == "white" else 40 * gaussian_filter(white, 1)
     e = residual_evidence(scene + noise, scene + left * noise + 0.1 * white)
     assert left * 0.95 - 0.02 < e.noise_left < left + 0.1
-    (found,) = [f for f in findings(e) if "fine contrast" in f.text and "flattest" in f.text]
+    (found,) = [f for f in interpret(e) if "fine contrast" in f.text and "flattest" in f.text]
     assert (found.level, found.text.startswith("Noise may be left")) == (
         ("note", True) if left > 0.85 else ("ok", False)
     )
@@ -140,7 +149,7 @@ def test_noise_left_needs_blocks_with_noise(scene: np.ndarray) -> None:
 def test_sharpening_is_flagged(scene: np.ndarray) -> None:
     e = residual_evidence(noisy(scene), scene + 2 * (scene - gaussian_filter(scene, 2)))
     assert e.detail_support < 0.8
-    assert any("sharpened or invented" in text for text in reading(e) if text.startswith("Warning"))
+    assert any("sharpened or invented" in text for text in write_sentences(e) if text.startswith("Warning"))
 
 
 def test_invented_vesicles_are_found_where_they_are(scene: np.ndarray) -> None:
@@ -153,8 +162,8 @@ def test_invented_vesicles_are_found_where_they_are(scene: np.ndarray) -> None:
         assert min(math.hypot(top + height / 2 - cy, left + width / 2 - cx) for cy, cx in spots) < 16
     for cy, cx in spots:
         assert any(math.hypot(b[0] + 4 - cy, b[1] + 4 - cx) < 12 for b in sites.unsupported)
-    assert reading(e)[0].startswith("Warning: ")
-    assert "do not support" in reading(e)[0]
+    assert write_sentences(e)[0].startswith("Warning: ")
+    assert "do not support" in write_sentences(e)[0]
 
 
 def test_removed_vesicles_are_found(scene: np.ndarray) -> None:
@@ -174,17 +183,19 @@ def test_what_is_made_up_is_told_and_nothing_else(scene: np.ndarray) -> None:
     """Texture that is laid over the truth; the truth itself, and a blur, make up nothing."""
     image = noisy(scene)
     texture = gaussian_filter(np.random.default_rng(5).normal(0, 1, scene.shape), 1.5)
-    invented = made_up(residual_evidence(image, scene + 20 * texture / texture.std()))
+    invented = warn_of_invention(residual_evidence(image, scene + 20 * texture / texture.std()))
     assert any("opposes" in line for line in invented)
     assert any("invented" in line for line in invented)
     for harmless in (scene, gaussian_filter(image, 2.0), image):
-        assert made_up(residual_evidence(image, harmless)) == []
+        assert warn_of_invention(residual_evidence(image, harmless)) == []
 
 
 def test_shift_of_brightness_and_identity_are_named(scene: np.ndarray) -> None:
     y = noisy(scene)
-    assert any(t.startswith("Warning: brightness") for t in reading(residual_evidence(y, scene - 5)))
-    assert reading(residual_evidence(y, y)) == ["Warning: the output equals the input: nothing was removed."]
+    assert any(t.startswith("Warning: brightness") for t in write_sentences(residual_evidence(y, scene - 5)))
+    assert write_sentences(residual_evidence(y, y)) == [
+        "Warning: the output equals the input: nothing was removed."
+    ]
 
 
 def test_pool_of_tiles_agrees_with_the_whole_and_nests(scene: np.ndarray) -> None:
@@ -211,7 +222,7 @@ def test_a_flat_or_tiny_image_gives_numbers_and_sentences() -> None:
         e = residual_evidence(rng.normal(100, 5, shape), np.full(shape, 100.0))
         assert math.isnan(e.gain)
         assert math.isnan(e.detail_support)
-        assert all(text.strip() for text in reading(e))
+        assert all(text.strip() for text in write_sentences(e))
         assert isinstance(pool([e, e]), Evidence)
     assert residual_evidence(np.zeros((8, 8)), np.zeros((8, 8))).removed_share == 0
 
@@ -219,7 +230,7 @@ def test_a_flat_or_tiny_image_gives_numbers_and_sentences() -> None:
 def test_outliers_are_named_although_the_pool_hides_them(scene: np.ndarray) -> None:
     y = noisy(scene)
     good, bad = residual_evidence(y, scene), residual_evidence(y, gaussian_filter(y, 2))
-    assert [name for name, _ in outliers([("a.tif", good), ("b.tif", bad)])] == ["b.tif"]
+    assert [name for name, _ in find_outliers([("a.tif", good), ("b.tif", bad)])] == ["b.tif"]
 
 
 def test_unusable_pairs_are_refused() -> None:
@@ -252,7 +263,7 @@ def test_evidence_is_plain_numbers(scene: np.ndarray) -> None:
     ],
 )
 def test_numbers_read_well(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_white_band_holds_95_per_cent_of_white_noise() -> None:

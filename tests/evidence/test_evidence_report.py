@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +20,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pairfree.errors import InputError, OutputError
+from pairfree.evidence.axes import log_ticks, nice_ticks
+from pairfree.evidence.examples import Example, display_window, zoom_box
 from pairfree.evidence.metrics import score
 from pairfree.evidence.noref import residual_evidence
 from pairfree.evidence.plots import (
@@ -24,22 +29,18 @@ from pairfree.evidence.plots import (
     histogram_gauss,
     histogram_pair,
     line_plot,
-    log_ticks,
-    nice_ticks,
     png_uri,
     to_uint8,
 )
 from pairfree.evidence.report import (
     Citation,
     Curve,
-    Example,
     ReportData,
-    display_window,
     render_report,
     safe_link,
     write_report,
-    zoom_box,
 )
+from pairfree.files.atomic import remove_stale, write_text
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "input", "br", "link"}
@@ -174,6 +175,37 @@ def test_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(OutputError, match="cannot write the report"):
         write_report(tmp_path / "missing" / "report.html", data)
+
+
+def test_the_page_has_the_permissions_of_the_other_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_report(tmp_path / "report.html", ReportData("t", "c", "k", "m"))
+        write_text(tmp_path / "config.toml", "")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"report.html": 0o640, "config.toml": 0o640}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_killed_writer_leaves_nothing_under_a_name_that_stays(tmp_path: Path, call: str) -> None:
+    """Killed before the page is flushed, or before it gets its name: the next opening of the run folder clears it up."""
+    target = tmp_path / "report.html"
+    target.write_text("the page before")
+    code = (
+        "import os, signal, sys\n"
+        "from pairfree.evidence.report import ReportData, write_report\n"
+        f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_report(sys.argv[1], ReportData('title', 'command', 'iscl', 'ISCL'))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert target.read_text() == "the page before"
+    left = [path for path in tmp_path.iterdir() if path != target]
+    assert len(left) == 1
+    assert remove_stale(tmp_path) == left
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (13, 4, 3)])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pairfree.bench.base import Cell, Experiment, Task, make_noisy, read_planes
-from pairfree.evidence.noref import autocorrelation
+from pairfree.evidence.residual import autocorrelation
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
 from pairfree.measure.smooth_areas import NoisePatches, extract
 from pairfree.methods.parts.imitation import COPULA_PATCHES

@@ -16,6 +16,7 @@ from pairfree.data.slices import inner, stack_axis, together
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
+from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
 from pairfree.files.messages import size_text
@@ -73,6 +74,7 @@ class ImageSet:
     stems     relative path without suffix, per plane, for matching partners
     warnings  one line each
     reading   how they were made of files
+    unit      of the intensities, in the plural; "intensity units" where it is not known, or not the same
     """
 
     planes: list[np.ndarray] = field(default_factory=list)
@@ -80,6 +82,7 @@ class ImageSet:
     stems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reading: Reading = USUAL
+    unit: str = UNKNOWN_UNIT
 
     @property
     def dtypes(self) -> list[np.dtype]:
@@ -101,6 +104,7 @@ class ImageSet:
         """Append the planes of one image, or crops of that share of them. InputError for non-finite pixels and a mix of grey and colour."""
         around = self.reading.slices_around
         axis = stack_axis(image, 2 * around, name) if around else 0
+        self.note_unit(intensity_unit(image))
         for index in inner(image, axis, around) if around else image.planes():
             place = "[" + ",".join(map(str, index)) + "]" if index else ""
             for rows, columns in _crops(stem + place, image.height, image.width, share):
@@ -111,6 +115,10 @@ class ImageSet:
                 plane = together(read, image, index, axis, around) if around else read(index)
                 cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
                 self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
+
+    def note_unit(self, unit: str) -> None:
+        """Of an image whose planes come next."""
+        self.unit = common_unit([self.unit, unit]) if self.planes else unit
 
     def append(self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)) -> None:
         """A plane (C, H, W), or a part of one that begins at ``origin``."""
@@ -221,6 +229,7 @@ def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Readin
         name = f"{what} {number}"
         if values.ndim == 3:
             # channels of an array are all meant: nothing is taken for alpha
+            found.note_unit(intensity_unit(image))
             found.append(values, name, str(number))
         else:
             found.add(image, name, str(number))

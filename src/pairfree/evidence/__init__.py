@@ -1,1 +1,3 @@
-"""What a denoised image is worth: scores where there is a ground truth, evidence where there is none, and the report."""
+"""What a denoised image is worth: scores where there is a ground truth, evidence where there is none, and the
+report.
+"""

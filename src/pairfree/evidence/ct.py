@@ -1,6 +1,8 @@
-"""What CT physicists ask of a denoiser: the texture of the noise that is left, and whether a low-contrast lesion is still detected.
+"""What CT physicists ask of a denoiser: the texture of the noise that is left, and whether a low-contrast
+lesion is still detected.
 
-A filter can lower the deviation and still do harm: it may leave blotches (noise moved to low frequencies) and wipe out what is faint.
+A filter can lower the deviation and still do harm: it may leave blotches (noise moved to low frequencies) and
+wipe out what is faint.
 """
 
 from __future__ import annotations
@@ -108,7 +110,9 @@ def detectability(present: ArrayLike, absent: ArrayLike, radius_px: float) -> De
 
 
 def squared_index(seen: FloatArray, unseen: FloatArray) -> float:
-    """Estimate of d'^2, without bias for normal outputs and so at times negative, of (N, P) and (M, P) channel outputs."""
+    """Estimate of d'^2, without bias for normal outputs and so at times negative, of (N, P) and (M, P)
+    channel outputs.
+    """
     (n, p), m = seen.shape, len(unseen)
     free = n + m - 2
     difference = seen.mean(axis=0) - unseen.mean(axis=0)
@@ -128,7 +132,9 @@ def laguerre_gauss(side: int, radius_px: float) -> FloatArray:
 
 
 def _index_se(squared: float, each: float, free: int) -> float:
-    """Of d': the deviation of the estimate of d'^2 (variance of a non-central F with CHANNELS and ``far`` degrees), by the delta method."""
+    """Of d': the deviation of the estimate of d'^2 (variance of a non-central F with CHANNELS and ``far``
+    degrees), by the delta method.
+    """
     far = free - CHANNELS + 1
     noncentral = squared / each
     spread = 2 * ((CHANNELS + noncentral) ** 2 + (CHANNELS + 2 * noncentral) * (far - 2)) / (far - 4)

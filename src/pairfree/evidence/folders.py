@@ -1,5 +1,6 @@
 """Folders of files against each other: scores of denoised files against clean ones, evidence against noisy
-ones."""
+ones.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ import numpy as np
 from pairfree.data.missing import usable
 from pairfree.data.sets import to_channels_first
 from pairfree.errors import ConfigError, InputError
+from pairfree.evidence.interpretation import write_sentences
 from pairfree.evidence.metrics import Score, mean_score, score
 from pairfree.evidence.noref import Evidence, pool, residual_evidence
-from pairfree.evidence.reading import reading
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
+from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
 from pairfree.files.listing import partners
 
 CLIPPED_SHARE = 0.01
@@ -50,6 +52,9 @@ class Evaluation(Mapping[str, Score]):
     evidence: dict[str, Evidence] = field(default_factory=dict)
     """Of each plane and channel, by file name and index; empty without noisy files."""
 
+    unit: str = UNKNOWN_UNIT
+    """What the noisy images' intensities count, in the plural, as far as their files say."""
+
     sentences: list[str] = field(default_factory=list)
     """What the evidence of all planes together says; empty without noisy files."""
 
@@ -69,7 +74,8 @@ class Evaluation(Mapping[str, Score]):
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers by name, as ``pairfree evaluate --json`` writes them; those that are not defined are
-        NaN."""
+        NaN.
+        """
         found: dict[str, Any] = {}
         if self.scores_statement:
             found["scores"] = {name: vars(one) for name, one in self.scores.items()}
@@ -132,8 +138,8 @@ def evaluate(
         statement = state_scores(data_range, low, fit, luma)
     if noisy is None:
         return Evaluation(scores, statement)
-    evidence = gather_evidence(noisy, denoised)
-    return Evaluation(scores, statement, evidence, interpret_pooled(evidence))
+    evidence, unit = gather_evidence(noisy, denoised)
+    return Evaluation(scores, statement, evidence, unit, interpret_pooled(evidence, unit))
 
 
 def score_folder(
@@ -173,15 +179,19 @@ def state_scores(data_range: float, low: float, fit: bool, luma: bool) -> str:
     return ", ".join(words)
 
 
-def gather_evidence(noisy: str | Path, denoised: str | Path) -> dict[str, Evidence]:
-    """Residual evidence for every plane of two folders whose files match by stem."""
+def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, Evidence], str]:
+    """Residual evidence for every plane of two folders whose files match by stem, and the unit of the noisy
+    ones.
+    """
     found: dict[str, Evidence] = {}
+    units = []
     for name, (first, second) in partners(noisy, denoised).items():
         before, after = open_image(first), open_image(second)
         if before.shape != after.shape:
             raise InputError(
                 f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners"
             )
+        units.append(intensity_unit(before))
         for index in before.planes():
             planes = [
                 to_channels_first(one.plane(index), before.colours).astype(np.float64)
@@ -192,7 +202,7 @@ def gather_evidence(noisy: str | Path, denoised: str | Path) -> dict[str, Eviden
             label = f"{name}{list(index)}" if index else name
             with name_files(second, first):
                 found |= dict(examine_channels(label, *planes))
-    return found
+    return found, common_unit(units)
 
 
 def missing_alike(noisy: np.ndarray, denoised: np.ndarray) -> bool:
@@ -216,11 +226,11 @@ def examine_channels(name: str, noisy: np.ndarray, denoised: np.ndarray) -> list
     return found
 
 
-def interpret_pooled(evidence: Mapping[str, Evidence]) -> list[str]:
+def interpret_pooled(evidence: Mapping[str, Evidence], unit: str = UNKNOWN_UNIT) -> list[str]:
     """Plain sentences for all images together."""
     if not evidence:
         return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
-    return reading(pool(list(evidence.values())))
+    return write_sentences(pool(list(evidence.values())), unit)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Scores against a clean image: PSNR, SSIM, NRMSE, with nothing assumed about the data range.
 
-Every function takes a 2-D image or an (H, W, 3) one in the units of the file, and needs ``data_range`` in the same units: 255 for 8-bit
-files, 65535 for 16-bit ones, the width of the window in HU for CT. A range guessed from the pixels would make two scores incomparable.
+Every function takes a 2-D image or an (H, W, 3) one in the units of the file, and needs ``data_range`` in the
+same units: 255 for 8-bit files, 65535 for 16-bit ones, the width of the window in HU for CT. A range guessed
+from the pixels would make two scores incomparable.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Score:
     ssim: float
     """Structural similarity, 1 for equal images."""
     nrmse: float
-    """RMSE over the standard deviation of the clean image: 0 for equal images, 1 for a uniform grey at its mean."""
+    """RMSE over the standard deviation of the clean image: 0 for equal images, 1 for a uniform grey at its
+    mean."""
 
 
 def psnr(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = True) -> float:
@@ -95,7 +97,9 @@ def nrmse(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool =
 
 
 def luma(rgb: ArrayLike) -> FloatArray:
-    """Luma of an (H, W, 3) image by ITU-R BT.601, full swing: 0.299 R + 0.587 G + 0.114 B, in the units of the input."""
+    """Luma of an (H, W, 3) image by ITU-R BT.601, full swing: 0.299 R + 0.587 G + 0.114 B, in the units of
+    the input.
+    """
     a = np.asarray(rgb, dtype=np.float64)
     if a.ndim != 3 or a.shape[-1] != 3:
         raise InputError(f"luma needs an (H, W, 3) colour image, got an array of shape {a.shape}")
@@ -105,8 +109,8 @@ def luma(rgb: ArrayLike) -> FloatArray:
 def fit_gain_offset(clean: ArrayLike, denoised: ArrayLike) -> tuple[float, float]:
     """Gain and offset that bring ``gain * denoised + offset`` closest to ``clean`` in least squares.
 
-    For outputs whose grey scale is free, as after unpaired training. A score after this fit says so: it is kinder.
-    A flat denoised image has gain 0.
+    For outputs whose grey scale is free, as after unpaired training. A score after this fit says so: it is
+    kinder. A flat denoised image has gain 0.
     """
     x, y = _finite(clean, "clean"), _finite(denoised, "denoised")
     _same_shape(x, y)
@@ -119,7 +123,9 @@ def fit_gain_offset(clean: ArrayLike, denoised: ArrayLike) -> tuple[float, float
 
 
 def planes(image: FloatArray) -> Iterator[FloatArray]:
-    """The images that are scored one by one: a 2-D image, a colour image (last axis of length 3), or those of each plane of a stack."""
+    """The images that are scored one by one: a 2-D image, a colour image (last axis of length 3), or those of
+    each plane of a stack.
+    """
     if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3):
         yield image
     elif image.ndim < 2:

@@ -11,62 +11,71 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
 from pairfree.errors import InputError
-from pairfree.evidence.noref import LAGS_PX, autocorrelation
+from pairfree.evidence.numbers import format_fixed, format_number
 from pairfree.evidence.plots import curves, histogram_pair, png_uri, to_uint8
-from pairfree.evidence.reading import fixed, number
+from pairfree.evidence.residual import LAGS_PX, autocorrelation
+from pairfree.files.intensity import UNKNOWN_UNIT
 from pairfree.sampling import spaced_indices
+
+FloatArray = NDArray[np.float64]
 
 SHEET = 4
 """Patches along each side of a contact sheet."""
 GAP_PX = 2
 FARTHEST_PX = 16
 WINDOW_STD = 3.0
+AXES = ((3, "along rows"), (2, "along columns"))
+"""Of patches (N, C, P, P)."""
 
 
 @dataclass(frozen=True)
 class NoiseSamples:
-    """found    patches cut out of smooth areas, (N, C, P, P), their means removed;  made   patches of the noise generator, (M, C, Q, Q)
-
-    Both in units of the images.
-    """
+    """Patches of noise, both kinds in units of the images."""
 
     found: ArrayLike
+    """(N, C, P, P), cut out of smooth areas, their means removed."""
     made: ArrayLike
+    """(M, C, Q, Q), of the noise generator."""
 
 
-def noise_view(samples: NoiseSamples) -> dict[str, Any]:
-    """What the template needs: two contact sheets, both histograms, and deviation and autocorrelation side by side and as curves."""
-    found, made = (_patches(array) for array in (samples.found, samples.made))
+def noise_view(samples: NoiseSamples, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
+    """What the template needs: contact sheets, histograms, deviation and autocorrelation side by side and as
+    curves.
+
+    Parameters
+    ----------
+    samples
+        Of one method.
+    unit
+        What intensities count, in the plural.
+    """
+    found, made = (_check_patches(array) for array in (samples.found, samples.made))
     std = float(found.std())
     window = WINDOW_STD * std
-    rows = [("Standard deviation", number(std), number(float(made.std())))]
-    for axis, name in ((3, "along rows"), (2, "along columns")):
-        for lag, *pair in zip(
-            LAGS_PX, autocorrelation(found, axis), autocorrelation(made, axis), strict=True
-        ):
-            first, second = (fixed(one, 2) for one in pair)
-            rows.append((f"Correlation at {lag} px {name}", first, second))
-    names = "found", "made"
+    rows = [("Standard deviation", format_number(std), format_number(float(made.std())))]
+    for axis, name in AXES:
+        of_found, of_made = autocorrelation(found, axis), autocorrelation(made, axis)
+        for lag, first, second in zip(LAGS_PX, of_found, of_made, strict=True):
+            rows.append((f"Correlation at {lag} px {name}", format_fixed(first, 2), format_fixed(second, 2)))
+    histogram = histogram_pair(found, made, ("found", "made"), "noise found and noise made", f"noise, {unit}")
     return {
-        "found": png_uri(to_uint8(_sheet(found, window), -window, window)),
-        "made": png_uri(to_uint8(_sheet(made, window), -window, window)),
-        "window": f"±{number(window)}",
+        "found": png_uri(to_uint8(contact_sheet(found, window), -window, window)),
+        "made": png_uri(to_uint8(contact_sheet(made, window), -window, window)),
+        "window": f"±{format_number(window)}",
         "rows": rows,
-        "histogram": Markup(
-            histogram_pair(found, made, names, "noise found and noise made", "noise, intensity units")
-        ),
+        "histogram": Markup(histogram),
         "correlation": Markup(_correlation(found, made)),
     }
 
 
-def _correlation(found: NDArray[np.float64], made: NDArray[np.float64]) -> str:
+def _correlation(found: FloatArray, made: FloatArray) -> str:
     """SVG: autocorrelation along both axes as far as the smaller patches tell it, a quarter of their side."""
-    lags = range(1, min(FARTHEST_PX, found.shape[-1] // 4, made.shape[-1] // 4) + 1)
-    series = {
-        f"{name}, {along}": (lags, autocorrelation(patches, axis, lags))
-        for axis, along in ((3, "along rows"), (2, "along columns"))
-        for name, patches in (("found", found), ("made", made))
-    }
+    farthest = min(FARTHEST_PX, found.shape[-1] // 4, made.shape[-1] // 4)
+    lags = range(1, farthest + 1)
+    series = {}
+    for axis, along in AXES:
+        series[f"found, {along}"] = (lags, autocorrelation(found, axis, lags))
+        series[f"made, {along}"] = (lags, autocorrelation(made, axis, lags))
     return curves(
         series,
         "autocorrelation of the noise found and made, by distance",
@@ -76,27 +85,28 @@ def _correlation(found: NDArray[np.float64], made: NDArray[np.float64]) -> str:
     )
 
 
-def _patches(array: ArrayLike) -> NDArray[np.float64]:
+def _check_patches(array: ArrayLike) -> FloatArray:
     patches = np.asarray(array, dtype=np.float64)
-    if (
-        patches.ndim != 4
-        or patches.size == 0
-        or not np.all(np.isfinite(patches))
-        or patches.shape[-1] <= max(LAGS_PX)
-    ):
+    there = patches.ndim == 4 and patches.size > 0
+    if not there or not np.all(np.isfinite(patches)) or patches.shape[-1] <= max(LAGS_PX):
         raise InputError(
-            f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape {patches.shape}"
+            f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape "
+            f"{patches.shape}"
         )
     return patches
 
 
-def _sheet(patches: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """The first channel of patches spread over all, from the most to the least even, side by side, white lines between them."""
+def contact_sheet(patches: FloatArray, gap: float) -> FloatArray:
+    """The first channel of patches spread over all, from the most to the least even, side by side.
+
+    White lines, of intensity ``gap``, stand between them.
+    """
     side = min(SHEET, math.isqrt(len(patches)))
     shown = patches[spaced_indices(len(patches), side * side), 0]
-    px = patches.shape[-1] + GAP_PX
-    sheet = np.full((side * px - GAP_PX, side * px - GAP_PX), gap)
-    for place in range(side * side):
-        row, column = divmod(place, side)
-        sheet[row * px : row * px + px - GAP_PX, column * px : column * px + px - GAP_PX] = shown[place]
+    patch_px = patches.shape[-1]
+    step = patch_px + GAP_PX
+    sheet = np.full((side * step - GAP_PX, side * step - GAP_PX), gap)
+    for place, patch in enumerate(shown):
+        top, left = (step * number for number in divmod(place, side))
+        sheet[top : top + patch_px, left : left + patch_px] = patch
     return sheet

@@ -148,7 +148,8 @@ def simulate_pixels(
     image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator
 ) -> tuple[np.ndarray, NoiseModel]:
     """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped;
-    and the model as drawn."""
+    and the model as drawn.
+    """
     acting, unit, offset = place_on_scale(image, model)
     noisy, drawn = add_noise((pixels - offset) / unit, acting, rng)
     return noisy * unit + offset, drawn
@@ -159,7 +160,8 @@ def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, 
 
     DICOM intensities are physical: a level is 1 HU (or 1 of whatever the file's unit is). Low-dose CT is a
     model of the scan itself: there all of -1024..2048 HU is its window, so that air, lung and bone attenuate
-    as they do, and the pixel size is the file's."""
+    as they do, and the pixel size is the file's.
+    """
     if image.family != "dicom":
         return model, units_per_level(image.dtype), 0.0
     if not isinstance(model, LowDoseCT):
@@ -171,7 +173,8 @@ def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, 
 
 def units_per_level(dtype: np.dtype) -> float:
     """Intensity units per 8-bit grey level: 1 for 8 bits, 257 for uint16 (full range = 255 levels); floats
-    count in grey levels."""
+    count in grey levels.
+    """
     if dtype.kind == "f":
         return 1.0
     levels = 127.0 if dtype.kind == "i" else 255.0

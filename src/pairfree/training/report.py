@@ -13,11 +13,13 @@ import numpy as np
 from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder
+from pairfree.evidence.examples import Example
 from pairfree.evidence.folders import examine_channels
+from pairfree.evidence.interpretation import warn_of_invention
 from pairfree.evidence.noise_view import NoiseSamples
 from pairfree.evidence.noref import Evidence, pool
-from pairfree.evidence.reading import made_up, number
-from pairfree.evidence.report import Citation, Curve, Example, ReportData, write_report
+from pairfree.evidence.numbers import format_number
+from pairfree.evidence.report import Citation, Curve, ReportData, write_report
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.sampling import spaced_indices
 
@@ -43,7 +45,7 @@ def write_run_report(
     planes = [_middle(noisy.names[index], noisy.planes[index], side) for index in shown]
     data = run_report(run, model, noisy, planes, warnings, clean_planes)
     write_report(run.report_path, data)
-    return made_up(pool([one for _, one in data.evidence])) if data.evidence else []
+    return warn_of_invention(pool([one for _, one in data.evidence])) if data.evidence else []
 
 
 def run_report(
@@ -73,10 +75,11 @@ def run_report(
         method_key=method.key,
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
+        unit=noisy.unit,
         examples=examples,
         curves=_curves(run.events()),
         evidence=evidence,
-        noise=_noise(levels, evidence),
+        noise=_noise(levels, evidence, noisy.unit),
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[
@@ -168,27 +171,29 @@ def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list
     ]
 
 
-def _noise(levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]]) -> list[tuple[str, str]]:
+def _noise(
+    levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]], unit: str
+) -> list[tuple[str, str]]:
     """What is known of the noise.
 
     Its level before anything was removed, what was removed, and how that depends on the signal.
     """
     found = []
     if levels:
-        spread = f"{number(min(levels))} to {number(max(levels))}"
+        median = format_number(float(np.median(levels)))
+        spread = f"{format_number(min(levels))} to {format_number(max(levels))}"
         found.append(
-            (
-                "Level of the noisy images, if the noise were white",
-                f"median {number(float(np.median(levels)))}, {spread}",
-            )
+            ("Level of the noisy images, if the noise were white", f"median {median}, {spread} {unit}")
         )
     if evidence:
         pooled = pool([one for _, one in evidence])
-        found.append(("Standard deviation of what was removed", number(pooled.std)))
+        found.append(("Standard deviation of what was removed", f"{format_number(pooled.std)} {unit}"))
         if np.isfinite(pooled.gain):
-            line = f"{number(pooled.gain)} ± {number(pooled.gain_se)} times the intensity, plus {number(pooled.offset)}"
+            slope = f"{format_number(pooled.gain)} ± {format_number(pooled.gain_se)}"
+            line = f"{slope} times the intensity, plus {format_number(pooled.offset)}"
             found.append(("Variance of what was removed, against intensity", line))
-        lags = f"{number(pooled.autocorr_x[0])} along rows, {number(pooled.autocorr_y[0])} along columns"
+        x, y = format_number(pooled.autocorr_x[0]), format_number(pooled.autocorr_y[0])
+        lags = f"{x} along rows, {y} along columns"
         found.append(("Correlation of neighbouring pixels in what was removed", lags))
     return found
 
@@ -275,7 +280,8 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
         if clean_planes
         else " without clean references"
     )
-    images = f"{len(noisy.planes)} {'pairs' if pairs else 'noisy images'} ({number(noisy.pixels / 1e6)} megapixels)"
+    kind = "pairs" if pairs else "noisy images"
+    images = f"{len(noisy.planes)} {kind} ({format_number(noisy.pixels / 1e6)} megapixels)"
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
         f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. Intensities were "

@@ -1,0 +1,201 @@
+"""Images of a report to look at: noisy, denoised and residual side by side, an enlarged part, and where to
+look twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_gradient_magnitude, uniform_filter
+
+from pairfree.errors import InputError
+from pairfree.evidence.noref import pool, residual_evidence
+from pairfree.evidence.numbers import format_fixed, format_number
+from pairfree.evidence.plots import histogram_gauss, histogram_pair, png_uri, to_uint8
+from pairfree.evidence.residual import MIN_SIDE_PX
+from pairfree.evidence.sites import Sites, site_map
+from pairfree.files.intensity import UNKNOWN_UNIT
+
+FloatArray = NDArray[np.float64]
+
+STAGE_PX = 640
+"""Longer side on the page."""
+ZOOM_PX, LEAST_ZOOM_PX = 64, 16
+RESIDUAL_WINDOW_STD = 3.0
+WINDOW_PERCENTILES = (0.5, 99.5)
+WINDOW_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image to look at, cropped by the caller to at most about 320 x 320 px.
+
+    Its arrays are (H, W) or (H, W, 3), all of one shape.
+    """
+
+    name: str
+    noisy: ArrayLike
+    denoised: ArrayLike
+    clean: ArrayLike | None = None
+    text: str = ""
+    """Pixel type and scale, and where the crop lies: ``uint16; 1 px = 0.11 µm; crop at row 96, column
+    200``."""
+    disagreement: ArrayLike | None = None
+    """How far two denoisers of one method are apart, not negative; black is agreement."""
+
+
+def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
+    """What the template needs of one example: data URIs, plots, the statistics of the residual and the
+    captions.
+
+    Parameters
+    ----------
+    example
+        The images.
+    unit
+        What intensities count, in the plural.
+    """
+    noisy = _check_image(example, "noisy", example.noisy)
+    denoised = _check_image(example, "denoised", example.denoised)
+    versions = {"noisy": noisy, "denoised": denoised}
+    if example.clean is not None:
+        versions["clean"] = _check_image(example, "clean", example.clean)
+    low, high = display_window(denoised)
+    outside = 100 * float(np.mean((noisy < low) | (noisy > high)))
+    zoom = zoom_box(denoised)
+    zooms = [(name, png_uri(to_uint8(_cut(image, zoom), low, high))) for name, image in versions.items()]
+    height, width = denoised.shape[:2]
+    view = {
+        "name": example.name,
+        "text": example.text,
+        "width": width,
+        "height": height,
+        "stage": round(STAGE_PX * width / max(width, height)),
+        "uri": {name: png_uri(to_uint8(image, low, high)) for name, image in versions.items()},
+        "zooms": zooms,
+        "zoom": zoom,
+        "sites": _find_sites(noisy, denoised),
+        "stats": _describe_residual(noisy, denoised),
+        "window": f"{format_number(low)} (black) to {format_number(high)} (white)",
+        "outside": f"{outside:.0f} %",
+    }
+    view |= _residual_view(noisy - denoised)
+    view |= _disagreement_view(example)
+    return view | _histograms(example.name, noisy, denoised, unit)
+
+
+def _residual_view(residual: FloatArray) -> dict[str, str]:
+    window = RESIDUAL_WINDOW_STD * float(residual.std())
+    return {
+        "residual": png_uri(to_uint8(residual, -window, window)),
+        "residual_window": f"±{format_number(window)}",
+    }
+
+
+def _disagreement_view(example: Example) -> dict[str, str]:
+    """The map of where two denoisers differ, empty where there is none; white is its 99.5th percentile."""
+    if example.disagreement is None:
+        return {"disagreement": "", "disagreement_window": format_number(0.0)}
+    apart = _check_image(example, "disagreement", example.disagreement)
+    most = float(np.percentile(apart, WINDOW_PERCENTILES[1]))
+    return {
+        "disagreement": png_uri(to_uint8(apart, 0.0, most or 1.0)),
+        "disagreement_window": format_number(most),
+    }
+
+
+def _histograms(name: str, noisy: FloatArray, denoised: FloatArray, unit: str) -> dict[str, Markup]:
+    both = histogram_pair(denoised, noisy, ("denoised", "noisy"), f"{name}: both histograms", unit)
+    removed = histogram_gauss(
+        noisy - denoised,
+        ("residual", "Gaussian, same std"),
+        f"{name}: histogram of the residual",
+        f"residual, {unit}",
+    )
+    return {"histogram": Markup(both), "residual_histogram": Markup(removed)}
+
+
+def display_window(denoised: FloatArray) -> tuple[float, float]:
+    """Black and white for all versions of an example: percentiles 0.5 and 99.5 of the denoised image, widened
+    by 10 % of their distance.
+
+    The denoised image, not the noisy one: under strong noise a window that holds the noise shows a flat grey
+    output, and hides inventions.
+    """
+    low, high = (float(v) for v in np.percentile(denoised, WINDOW_PERCENTILES))
+    margin = WINDOW_MARGIN * (high - low)
+    return low - margin, high + margin
+
+
+def zoom_box(image: FloatArray) -> tuple[int, int, int, int]:
+    """(y, x, height, width) of the part with most structure, at most 64 px and at most half of each side (but
+    16 px).
+    """
+    grey = image.mean(axis=-1) if image.ndim == 3 else image
+    sides = [min(length, max(LEAST_ZOOM_PX, min(ZOOM_PX, length // 2))) for length in grey.shape]
+    side = min(sides)
+    gradient = np.minimum(gaussian_gradient_magnitude(grey, 1.5), np.inf)
+    density = uniform_filter(gradient, size=side, mode="constant")
+    half = side // 2
+    rows, columns = (slice(half, length - side + half + 1) for length in grey.shape)
+    inner = density[rows, columns]  # of boxes that lie within the image, by their middle
+    row, column = np.unravel_index(int(np.argmax(inner)), inner.shape)
+    return int(row), int(column), side, side
+
+
+def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
+    image = np.asarray(array, dtype=np.float64)
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[-1] == 3):
+        raise InputError(
+            f"example {example.name!r}: the {role} image must be (H, W) or (H, W, 3), got shape {image.shape}"
+        )
+    if image.shape != np.shape(example.noisy) or image.size == 0:
+        raise InputError(
+            f"example {example.name!r}: the {role} image has shape {image.shape}, the noisy one "
+            f"{np.shape(example.noisy)}"
+        )
+    if not np.all(np.isfinite(image)):
+        raise InputError(
+            f"example {example.name!r}: the {role} image has pixels that are NaN or infinite: choose another "
+            "crop"
+        )
+    return image
+
+
+def _channels(image: FloatArray) -> list[FloatArray]:
+    return [image] if image.ndim == 2 else [image[..., channel] for channel in range(3)]
+
+
+def _describe_residual(noisy: FloatArray, denoised: FloatArray) -> list[tuple[str, str]]:
+    """Names and values of a few statistics."""
+    residual = noisy - denoised
+    std, mean = float(residual.std()), float(residual.mean())
+    stats = [("std", format_number(std)), ("mean", format_number(mean, 2))]
+    if min(residual.shape[:2]) >= MIN_SIDE_PX:
+        pairs = zip(_channels(noisy), _channels(denoised), strict=True)
+        evidence = pool([residual_evidence(y, f) for y, f in pairs])
+        stats.append(("lag-1 x", format_fixed(evidence.autocorr_x[0], 2)))
+        stats.append(("lag-1 y", format_fixed(evidence.autocorr_y[0], 2)))
+        stats.append(("with output", format_fixed(evidence.corr_output, 2)))
+    return stats
+
+
+def _find_sites(noisy: FloatArray, denoised: FloatArray) -> Sites:
+    """Of all channels, each once."""
+    if min(noisy.shape[:2]) < MIN_SIDE_PX:
+        return Sites([], [])
+    unsupported, removed = set(), set()
+    for y, f in zip(_channels(noisy), _channels(denoised), strict=True):
+        found = site_map(y, f)
+        unsupported.update(found.unsupported)
+        removed.update(found.removed)
+    return Sites(sorted(unsupported), sorted(removed))
+
+
+def _cut(image: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
+    y, x, height, width = box
+    return image[y : y + height, x : x + width]
