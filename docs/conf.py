@@ -27,7 +27,6 @@ exclude_patterns = [
     "results_preface.md",
 ]  # the preface is the head of results.md, which benchmarks/make_results.py writes
 
-smartquotes_action = "q"  # two hyphens are an option, not a dash
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True

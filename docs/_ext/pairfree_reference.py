@@ -37,6 +37,10 @@ FIRST = ("train", "load", "denoise", "evaluate", "verify", "simulate", "info", "
 ERRORS = "Every error of pairfree is a `PairfreeError` with a message of one line: what, where, and what to do next."
 BAR = re.compile(r"(?<!\\)\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
 """A bar that stands in no literal."""
+OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z-]+)")
+COLUMN = re.compile(r"(\w+(?:, \w+)*)\s{2,}(\S.*)$")
+AGAIN = re.compile(r";\s+(?=\w+(?:, \w+)*\s{3,}\S)")
+"""Where a second name stands on the line of another."""
 KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "PATH", "bool": ""}
 SHARED = ("SingleConfig", "UnpairedConfig", "ImitationConfig", "OneImageConfig")
 """Classes of settings that several methods have in common; what a method adds comes first."""
@@ -45,7 +49,7 @@ SHARED = ("SingleConfig", "UnpairedConfig", "ImitationConfig", "OneImageConfig")
 def setup(sphinx: Any) -> dict[str, bool]:
     """Tell Sphinx to fill each page as it is read."""
     sphinx.connect("source-read", fill_page)
-    sphinx.connect("autodoc-process-docstring", escape_bars)
+    sphinx.connect("autodoc-process-docstring", tidy_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -54,9 +58,27 @@ def fill_page(sphinx: Any, name: str, source: list[str]) -> None:
     source[0] = fill(source[0])
 
 
-def escape_bars(sphinx: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """``|F(x) - y|`` in a docstring is an absolute value, not a substitution."""
-    lines[:] = [BAR.sub(r"\\|", line) for line in lines]
+def tidy_docstring(sphinx: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """What Sphinx calls with the lines of a docstring: bars are absolute values, columns are a list."""
+    lines[:] = [OPTION.sub(r"``\1``", BAR.sub(r"\\|", line)) for line in list_columns(lines)]
+
+
+def list_columns(lines: list[str]) -> list[str]:
+    """``name   meaning`` over several lines, in columns, as a list of definitions; other lines as they are."""
+    found: list[str] = []
+    inside = False
+    for line in lines:
+        if COLUMN.match(line):
+            for part in AGAIN.split(line):
+                names, meaning = COLUMN.match(part).groups()  # type: ignore[union-attr]
+                found += ["", f"**{names}**", f"    {meaning}"]
+            inside = True
+        elif inside and line.startswith("  "):
+            found.append(f"    {line.strip()}")
+        else:
+            found += ["", line] if inside and line.strip() else [line]
+            inside = False
+    return found
 
 
 def fill(page: str) -> str:
@@ -286,4 +308,4 @@ def prose(text: str) -> str:
 def cell(text: str) -> str:
     """Text for a cell of a table: nothing in it may end the cell or be read as markup."""
     plain = prose(text).replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("$", r"\$")
-    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]+)", r"`\1`", plain)
+    return OPTION.sub(r"`\1`", plain)
