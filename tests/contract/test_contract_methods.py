@@ -51,6 +51,23 @@ def test_each_preset_is_of_a_type_that_builds_a_method(key):
         assert EXTENDED[key].key == key
 
 
+@pytest.mark.parametrize("key", EXTENDED)
+def test_at_its_defaults_the_extended_method_is_the_papers(key, small):
+    """The same networks, stages and numbers after steps in every stage, bit for bit."""
+    config = small.config(key, "paper")
+    extended = EXTENDED[key].config_type(**vars(config))
+    found = []
+    for one in (config, extended):
+        torch.manual_seed(0)
+        method = build_method(key, one, 1)
+        small.run(method, small.data())
+        found.append(method)
+    assert [type(one) for one in found] == [METHODS[key], EXTENDED[key]]
+    assert found[0].stages() == found[1].stages()
+    assert found[0].sources == found[1].sources
+    assert same(found[0].tensors(), found[1].tensors())
+
+
 @pytest.mark.parametrize("key", METHODS)
 def test_a_method_says_what_it_is(key):
     method = METHODS[key]

@@ -14,6 +14,7 @@ from pairfree.errors import ConfigError, DivergedError
 from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At, check_positive, flat_then_linear, follow, update, warm_cosine
 from pairfree.methods.iddp import IDDPConfig
+from pairfree.methods.iddp_short import ShortIDDPConfig
 from pairfree.methods.n2c import N2CConfig
 from pairfree.methods.n2v import N2VConfig
 from pairfree.methods.nb2nb import Nb2NbConfig, neighbor_risk
@@ -162,7 +163,7 @@ def test_every_preset_constructs(key, preset):
 
 def test_paper_preset_of_iddp_has_the_papers_numbers():
     paper = PRESETS["iddp"]["paper"]
-    found = {field.name: getattr(paper, field.name) for field in dataclasses.fields(paper)}
+    found = vars(ShortIDDPConfig(**vars(paper)))  # with what the short preset adds: nothing
     expected = {
         "net": "unet",
         "alpha": 0.001,
@@ -214,17 +215,17 @@ BAD = [
     (Nb2NbConfig, {"patch_px": 33}, "even"),
     (Nb2NbConfig, {"gamma_end": -1.0}, "gamma_end"),
     (IDDPConfig, {"blur_px": 201}, "blur_px"),
-    (IDDPConfig, {"noise_scale": -1.0}, "noise_scale"),
-    (IDDPConfig, {"constant_lr": -1.0}, "constant_lr"),
-    (IDDPConfig, {"prior_batch": -1}, "prior_batch"),
+    (ShortIDDPConfig, {"noise_scale": -1.0}, "noise_scale"),
+    (ShortIDDPConfig, {"constant_lr": -1.0}, "constant_lr"),
+    (ShortIDDPConfig, {"prior_batch": -1}, "prior_batch"),
     (IDDPConfig, {"blur_px": 4}, "odd"),
     (IDDPConfig, {"blur_px": -3}, "odd"),
-    (IDDPConfig, {"warm_share": 1.0}, "warm_share"),
-    (IDDPConfig, {"turnovers": -1.0}, "turnovers"),
-    (IDDPConfig, {"leverage": 1.5}, "leverage"),
-    (IDDPConfig, {"window": -0.1}, "window"),
-    (IDDPConfig, {"stop_gradient": False, "turnovers": 2.0}, "averaged prior"),
-    (IDDPConfig, {"patch_px": 33}, "even"),
+    (ShortIDDPConfig, {"warm_share": 1.0}, "warm_share"),
+    (ShortIDDPConfig, {"turnovers": -1.0}, "turnovers"),
+    (ShortIDDPConfig, {"leverage": 1.5}, "leverage"),
+    (ShortIDDPConfig, {"window": -0.1}, "window"),
+    (ShortIDDPConfig, {"stop_gradient": False, "turnovers": 2.0}, "averaged prior"),
+    (ShortIDDPConfig, {"patch_px": 33}, "even"),
     (IDDPConfig, {"alpha": -1.0}, "negative"),
 ]
 
@@ -255,7 +256,7 @@ def test_iddp_without_neighbor2neighbor_takes_any_patch_of_the_stride(small):
 
 def test_all_problems_of_an_iddp_config_come_in_one_message():
     with pytest.raises(ConfigError, match=r"(?s)blur_px.*warm_share.*leverage"):
-        IDDPConfig(blur_px=2, warm_share=-1, leverage=2)
+        ShortIDDPConfig(blur_px=2, warm_share=-1, leverage=2)
     with pytest.raises(ConfigError, match=r"a = 0, c = inf"):
         check_positive("x", [("a", 0), ("b", 1), ("c", math.inf)])
 

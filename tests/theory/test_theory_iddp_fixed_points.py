@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy.fft import idctn
 
-from pairfree.methods.iddp import leverage, renoise, sign_mask
+from pairfree.methods.iddp import renoise, sign_mask
+from pairfree.methods.iddp_short import leverage
 
 RATIOS = [(1.0, 3.0), (1.0, 10.0), (0.5, 3.0), (0.5, 1.2)]  # c, a / sigma
 

@@ -13,7 +13,7 @@ import numpy as np
 from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
-from pairfree.methods import METHODS, PRESETS, extend_config
+from pairfree.methods import METHODS, PRESETS, extend_config, settings_beside
 from pairfree.methods.parts.one_image import with_budget
 from pairfree.version import __version__
 
@@ -73,8 +73,11 @@ def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
 
 
 def settings_of(cell: Cell) -> dict[str, Any]:
-    """The full config of a trained cell: a changed preset is another cell."""
-    return asdict(_config(cell))
+    """The full config of a trained cell: a changed preset is another cell.
+
+    With the settings of the extended method, where the cell has only the paper's: they are then at their defaults.
+    """
+    return settings_beside(cell.method, asdict(_config(cell)))
 
 
 def _config(cell: Cell) -> Any:

@@ -19,6 +19,7 @@ from pairfree.methods import (
     gan2gan,
     gcbd,
     iddp,
+    iddp_short,
     iscl,
     iscl_short,
     n2c,
@@ -58,6 +59,7 @@ METHODS: dict[str, type[Method]] = {
 EXTENDED: dict[str, type[Method]] = {
     "iscl": iscl_short.ShortISCL,
     "cyclegan": cyclegan.ShortCycleGAN,
+    "iddp": iddp_short.ShortIDDP,
 }
 """Where a preset adds to the method of the paper: the class that has what it adds.
 
@@ -71,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gan2gan": gan2gan.PRESETS,
     "gcbd": gcbd.PRESETS,
     "dncnn-b": dncnn_b.PRESETS,
-    "iddp": iddp.PRESETS,
+    "iddp": iddp_short.PRESETS,
     "n2c": n2c.PRESETS,
     "n2n": n2n.PRESETS,
     "n2v": n2v.PRESETS,
