@@ -41,9 +41,9 @@ def flat_noise() -> TrainingData:
 def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
     """Algorithm 1, lines 4 to 11, as printed: every critic step calls g1 and g2, and every backward pass goes through all it can reach."""
     config = method.config
-    z = method._upright(batch, at)
+    z = method.gather_upright(len(batch.noisy), at)
     noise, r = method.noise_patches(len(z), at), method.latent(len(z), "latent", at)
-    critics, generators = method.optimizers[method.critics], method.optimizers[method.generators]
+    critics, generators = method.optimizers["f1, f2"], method.optimizers["g1, g2, g3"]
     for _ in range(config.critic_steps):
         made = method.g1(r)
         real = method.f1(noise).mean() + method.f2(z).mean()
@@ -52,7 +52,7 @@ def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
         (-judged).backward()
         critics.step()
         with torch.no_grad():
-            for net in method.critic_nets:
+            for net in method.critics.values():
                 for parameter in net.parameters():
                     parameter.clamp_(-config.critic_clip, config.critic_clip)
     made, rough = method.g1(r), method.g2(z)

@@ -14,10 +14,13 @@ from pairfree.data.patches import PatchPool, TrainingData, symmetric
 from pairfree.errors import ConfigError, InputError
 from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
-from pairfree.methods.gan2gan import GAN2GANConfig, cycle_loss, recorrupted_pair
+from pairfree.methods.gan2gan import (
+    cycle_loss,
+    g2g_loss,
+    wasserstein_distance,
+)
+from pairfree.methods.gan2gan_short import ShortGAN2GANConfig, recorrupted_pair
 from pairfree.methods.parts.estimates import Estimates
-from pairfree.methods.parts.imitation import wasserstein_loss
-from pairfree.methods.parts.rounds import g2g_loss
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
@@ -66,7 +69,7 @@ def generative(small):
 
 def test_losses_are_the_equations():
     real, fake = tensors((5, 1), (7, 1))
-    assert wasserstein_loss(real, fake).item() == pytest.approx(
+    assert wasserstein_distance(real, fake).item() == pytest.approx(
         real.numpy().mean() - fake.numpy().mean(), rel=1e-10
     )
     z, again = tensors((2, 1, 6, 5), (2, 1, 6, 5))
@@ -74,7 +77,7 @@ def test_losses_are_the_equations():
     assert g2g_loss(z, again).item() == pytest.approx(((z.numpy() - again.numpy()) ** 2).mean(), rel=1e-10)
 
 
-@pytest.mark.parametrize("loss", [wasserstein_loss, cycle_loss, g2g_loss])
+@pytest.mark.parametrize("loss", [wasserstein_distance, cycle_loss, g2g_loss])
 def test_gradients_are_right(loss):
     first, second = (one.requires_grad_() for one in tensors((2, 1, 4, 3), (2, 1, 4, 3)))
     assert torch.autograd.gradcheck(loss, (first, second))
@@ -188,14 +191,14 @@ def test_scan_lines_keep_their_direction(small):
     method = small.method("gan2gan", batch_size=32)
     method.prepare(data, 0)
     at, batch = At(0, 0, "start", 0, 10), data.batch(0, 0, 32)
-    noise = method._turned_like(batch, method.noise_like(batch.noisy, "recorruption", at), at)
+    noise = method.turn_like_batch(method.noise_like(batch.noisy, "recorruption", at), at)
     for of in (batch.noisy, noise):
         lengthwise = of.mean(3).var(2) > of.mean(2).var(2)
         assert torch.equal(lengthwise[:, 0], data.noisy.draw(0, 0, 32)[:, 3] < 4)
     wgan = made(small, generative_batch=32)
     data = TrainingData(PatchPool(planes, "cpu", 64))
     wgan.prepare(data, 0)
-    for seen in (wgan._upright(data.batch(0, 0, 32), at), wgan.noise_patches(32, at)):
+    for seen in (wgan.gather_upright(32, at), wgan.noise_patches(32, at)):
         assert (seen.mean(3).var(2) > seen.mean(2).var(2)).all()
 
 
@@ -239,7 +242,7 @@ def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
         before = copy.deepcopy(method.net.state_dict())
         start = method.rounds.fresh.state_dict() if fresh else before
         method.optimizers["net"].param_groups[0]["lr"] = 0.0
-        method._begin_round(At(0, 20, name, 0, 10))
+        method.begin_round(int(name[-1]))
         assert all(torch.equal(value, start[key]) for key, value in method.net.state_dict().items())
 
 
@@ -250,7 +253,7 @@ def test_the_rough_denoiser_is_the_result_until_the_rounds_begin(generative):
         net.eval()
     with torch.no_grad():
         torch.testing.assert_close(method.denoise(x), method.g2(x))
-        method._begin_round(At(0, 20, "G2G 1", 0, 10))
+        method.begin_round(1)
         torch.testing.assert_close(method.denoise(x), method.net(x))
     loaded = build_method("gan2gan", method.config, 1)
     loaded.load_tensors(method.tensors())
@@ -269,7 +272,7 @@ def test_estimates_are_those_of_the_whole_image_with_the_patches_symmetry():
     data = noisy_data(32)
     known = Estimates(data.noisy, lambda x: 0.5 * x.roll(1, 3), 8)
     places = data.noisy.draw(0, 0, 16)
-    found = known.of(data.noisy.gather(places), places)
+    found = known.estimate_patches(data.noisy.gather(places), places)
     for patch, (image, top, left, k) in zip(found, places.tolist(), strict=True):
         plane = data.noisy.plane(image)
         width = plane.shape[2]
@@ -284,7 +287,7 @@ def test_images_too_large_to_be_estimated_whole_are_estimated_by_patches(monkeyp
     known = Estimates(data.noisy, lambda x: 0.5 * x, 8)
     places = data.noisy.draw(0, 0, 4)
     patches = data.noisy.gather(places)
-    torch.testing.assert_close(known.of(patches, places), 0.5 * patches)
+    torch.testing.assert_close(known.estimate_patches(patches, places), 0.5 * patches)
     assert not known.known
 
 
@@ -321,7 +324,7 @@ def test_networks_have_the_papers_shapes():
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError):
-        GAN2GANConfig(**{**vars(PRESETS["gan2gan"]["cpu"]), **wrong})
+        ShortGAN2GANConfig(**{**vars(PRESETS["gan2gan"]["cpu"]), **wrong})
 
 
 def test_images_without_smooth_areas_are_refused(small):
@@ -356,7 +359,7 @@ def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
     for name in ("net", "previous", "fresh"):
         weights = job.method.networks[name].state_dict()
         assert all(torch.equal(value, weights[key]) for key, value in given.items())
-    job.method._begin_round(At(0, 2, "G2G 1", 0, 1))
+    job.method.begin_round(1)
     assert all(torch.equal(value, given[key]) for key, value in job.method.net.state_dict().items())
     assert {"g1", "g2", "g3", "f1", "f2"} <= job.method.networks.keys()
 
@@ -452,14 +455,14 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
     assert method.stabilised
     assert "depends on the brightness" in caplog.text
     assert "iddp and nb2nb take it as it is" in caplog.text
-    gain = float(method.even.gain) * scale
+    gain = float(method.even_noise.gain) * scale
     assert gain == pytest.approx(3.0, rel=0.1)
-    assert float(method.even.floor) * scale**2 - gain * offset == pytest.approx(16.0, abs=12.0)
+    assert float(method.even_noise.floor) * scale**2 - gain * offset == pytest.approx(16.0, abs=12.0)
     noise = method.noise_like(torch.zeros(16, 1, 128, 128), "test", At(0, 0, "report", 0, 1)) * scale
-    middle = float(method.even.middle) * scale + offset
+    middle = float(method.even_noise.middle) * scale + offset
     assert float(noise.std()) == pytest.approx((3.0 * middle + 16.0) ** 0.5, rel=0.1)
     x = torch.linspace(0.1, 0.9, 200).expand(1, 1, 16, 200)
-    same = method.even.back(method.even(x))
+    same = method.even_noise.back(method.even_noise(x))
     torch.testing.assert_close((same - x) * scale, torch.full_like(x, gain / 4), atol=0.15, rtol=0)
     again = pf.load(tmp_path / "run")
     np.testing.assert_array_equal(again.denoise(images[0]), model.denoise(images[0]))
@@ -471,12 +474,12 @@ def test_the_trained_generator_learns_from_even_images_too(small):
     method, data = made(small, stabilise=True, noise_patch_px=64), TrainingData(PatchPool(planes, "cpu", 64))
     method.prepare(data, 0)
     assert method.stabilised
-    even = method.even(data.noisy.flat.view(1, 1, 1, -1)).flatten()
+    even = method.even_noise(data.noisy.flat.view(1, 1, 1, -1)).flatten()
     torch.testing.assert_close(method.data.noisy.flat, even)
     batch = data.batch(0, 0, 4)
-    turned = method.even(batch.noisy)
+    turned = method.even_noise(batch.noisy)
     seen = []
-    method._generative_step = lambda z, at: seen.append(z) or {}
+    method.generative_step = lambda z, at: seen.append(z) or {}
     method.step(batch, At(0, 0, "generative", 0, 2))
     assert torch.equal(seen[0], upright(method.data, 0))
     assert not torch.equal(turned, batch.noisy)

@@ -16,7 +16,7 @@ from pairfree.bench.base import Cell, Experiment, Task, make_noisy, read_planes
 from pairfree.evidence.residual import autocorrelation
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
 from pairfree.measure.smooth_areas import NoisePatches, extract
-from pairfree.methods.parts.imitation import COPULA_PATCHES
+from pairfree.methods.parts.measured_noise import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.sampling import spaced_indices
 

@@ -17,6 +17,7 @@ from pairfree.methods import (
     dip,
     dncnn_b,
     gan2gan,
+    gan2gan_short,
     gcbd,
     iddp,
     iddp_short,
@@ -59,6 +60,7 @@ METHODS: dict[str, type[Method]] = {
 EXTENDED: dict[str, type[Method]] = {
     "iscl": iscl_short.ShortISCL,
     "cyclegan": cyclegan.ShortCycleGAN,
+    "gan2gan": gan2gan_short.ShortGAN2GAN,
     "iddp": iddp_short.ShortIDDP,
 }
 """Where a preset adds to the method of the paper: the class that has what it adds.
@@ -70,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cyclegan": cyclegan.PRESETS,
     "quan": quan.PRESETS,
     "uidnet": uidnet.PRESETS,
-    "gan2gan": gan2gan.PRESETS,
+    "gan2gan": gan2gan_short.PRESETS,
     "gcbd": gcbd.PRESETS,
     "dncnn-b": dncnn_b.PRESETS,
     "iddp": iddp_short.PRESETS,

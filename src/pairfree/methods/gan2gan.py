@@ -1,114 +1,160 @@
-"""GAN2GAN (Cha et al., ICLR 2021): learn the noise from smooth areas, put it on estimates of the images, learn to take it off, again.
+"""GAN2GAN (Cha et al., ICLR 2021): learn the noise, put it on estimates of the images, learn to take it off.
 
-Read top to bottom: the equations as functions, the settings, the presets, the stages of the method. ``docs/methods/gan2gan.md`` lists every
-departure.
+Read top to bottom beside the paper: the equations as functions, the settings, the published presets, the
+method: first its generative model (section 4.2, Algorithm 1), then its rounds G2G_j (section 4.3). The smooth
+areas of section 4.1, rules (3) and (4), are in ``measure/smooth_areas.py``. What the short preset adds stands
+in ``gan2gan_short.py``. ``docs/methods/gan2gan.md`` lists every departure.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pairfree.data import processes
-from pairfree.data.patches import Batch, TrainingData, symmetric
-from pairfree.measure.smooth_areas import NoisePatches
-from pairfree.measure.variance_in_patches import growth
+from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.base import At, Needs, Stage, check_positive
-from pairfree.methods.parts.even_noise import EvenNoise
-from pairfree.methods.parts.imitation import (
-    GENERATIVE,
-    PUBLISHED,
-    Imitation,
-    ImitationConfig,
-    wasserstein_loss,
-)
-from pairfree.methods.parts.rounds import Rounds, g2g_loss
+from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig
+from pairfree.methods.parts.rounds import Rounds
 from pairfree.methods.parts.single import run_network
 from pairfree.methods.parts.unpaired import frozen
 from pairfree.nets.blocks import placed
 from pairfree.nets.dncnn import DnCNN
-from pairfree.nets.gan2gan import RoughDenoiser, WassersteinCritic
+from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
 from pairfree.nets.traits import total_stride
 
-_say = logging.getLogger("pairfree")
-START = "start"
-RECORRUPTED = "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learning for image denoising, CVPR 2021, arXiv:2102.02234"
+
+def wasserstein_distance(real: Tensor, fake: Tensor) -> Tensor:
+    r"""What critics maximise and generators minimise: L_n of eq. (5) and L_Z of eq. (6).
+
+    Parameters
+    ----------
+    real, fake
+        Scores of any shape.
+
+    Returns
+    -------
+    Tensor
+        A scalar in units of the score.
+
+    Notes
+    -----
+    L_n = E[f1(n)] - E[f1(g1(r))] (5);  L_Z = E[f2(Z)] - E[f2(g2(Z) + g1(r))] (6)
+
+    References
+    ----------
+    Cha et al., eqs. 5 and 6 (W-GAN, Arjovsky et al. 2017).
+    """
+    return torch.mean(real) - torch.mean(fake)
 
 
 def cycle_loss(z: Tensor, z_again: Tensor) -> Tensor:
-    r"""E|Z - g3(g2(Z))|_1, mean over pixels; (B, C, H, W), network units; returns a scalar. Cha et al., eq. 7."""
+    r"""L_cyc = E|Z - g3(g2(Z))|_1, eq. (7): mean over pixels of (B, C, H, W), network units; a scalar."""
     return torch.mean(torch.abs(z - z_again))
 
 
 def generator_loss(
     judged_noise: Tensor, judged_noisy: Tensor, cycle: Tensor, weights: tuple[float, float, float]
 ) -> Tensor:
-    r"""What g1, g2 and g3 minimise: of alpha L_n + beta L_Z + gamma L_cyc, the part that depends on them.
+    r"""What g1, g2 and g3 minimise: of eq. (8) the part that depends on them.
 
-    Equation                    - alpha E[f1(g1(r))] - beta E[f2(g2(Z) + g1(r))] + gamma L_cyc
-    judged_noise, judged_noisy  scores f1(g1(r)) and f2(g2(Z) + g1(r)), any shape;  cycle   L_cyc, a scalar;  weights   alpha, beta, gamma
-    Returns                     a scalar; a part of weight 0 is left out, whatever it is
-    Source                      Cha et al., eq. 8
+    Parameters
+    ----------
+    judged_noise, judged_noisy
+        Scores f1(g1(r)) and f2(g2(Z) + g1(r)), any shape.
+    cycle
+        L_cyc, a scalar.
+    weights
+        alpha, beta and gamma; a part of weight 0 is left out, whatever it is.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Notes
+    -----
+    Of alpha L_n + beta L_Z + gamma L_cyc: - alpha E[f1(g1(r))] - beta E[f2(g2(Z) + g1(r))] + gamma L_cyc
+
+    References
+    ----------
+    Cha et al., eq. 8.
     """
     parts = (-torch.mean(judged_noise), -torch.mean(judged_noisy), cycle)
     used = [weight * part for weight, part in zip(weights, parts, strict=True) if weight > 0]
-    return torch.stack(used).sum() if used else judged_noise.new_zeros(())
+    if not used:
+        return judged_noise.new_zeros(())
+    return torch.stack(used).sum()
 
 
-def recorrupted_pair(z: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    r"""Two views of one noisy image with independent noise, made with a second draw of that noise.
+def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:
+    r"""L_G2G: Noise2Noise on generated pairs.
 
-    Noise model   Z = x + N and n of N's distribution, independent of it
-    Equation      (Z + alpha n, Z - n / alpha): their noises N + alpha n and N - n / alpha are uncorrelated, independent for Gaussian N; at
-                  alpha = 1, E[Z - n | Z + n] = E[x | Z + n] for any distribution, since N and n may be exchanged
-    Source        Pang et al., Recorrupted-to-Recorrupted, CVPR 2021, eq. 8; alpha = 1: Moran et al., Noisier2Noise, CVPR 2020
+    Parameters
+    ----------
+    denoised
+        X(Z_2), (B, C, H, W), network units.
+    target
+        Z_1, or its expectation X', which has the same gradient in expectation and less scatter; of the same
+        shape.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Notes
+    -----
+    Noise model: Z = x + N, N zero-mean, additive, independent of x; any distribution and correlation.
+
+    L_G2G = mean (Z_1 - X(Z_2))^2, Z_i = X' + g1(r_i), X' = g2(Z) (9) or X_{j-1}(Z) (10)
+
+    References
+    ----------
+    Cha et al., eqs. 9 and 10 and the text below them.
     """
-    return z + alpha * noise, z - noise / alpha
+    return torch.mean((target - denoised) ** 2)
 
 
 @dataclass(frozen=True)
 class GAN2GANConfig(ImitationConfig):
-    """start               the first estimate of the images: "g2", the rough denoiser that is trained with g1; "z", the noisy image itself
-                        (Figure 6); "recorrupted", a denoiser trained on recorrupted pairs
-    start_share         part of the budget that the generative model, or that denoiser, gets
-    iterations          j of G2G_j; they share the rest evenly
-    second_copy         the target is a second noisy copy, as in the paper; False: the estimate itself
-    from_scratch        G2G_1 begins with fresh weights; False: where the start ended
-    recorruption        alpha of ``recorrupted_pair``
-    stabilise           where the noise grows with the brightness, all is learned on intensities in which it does not (``parts.even_noise``)
-    alpha, beta, gamma  weights of eqs. (5), (6), (7) in (8); beta = 0 and gamma = 0 are the ablations of Figure 6
-    bounded             sigmoid at the end of g2; False is the ablation of Figure 6
-    rough_width         channels of g2 and g3
-    """
+    """Settings of GAN2GAN as it was published."""
 
-    start: str = "g2"
-    start_share: float = 0.4
-    iterations: int = 3
-    second_copy: bool = True
-    from_scratch: bool = True
-    recorruption: float = 0.5
-    stabilise: bool = False
     alpha: float = 5.0
+    """Weight of L_n, eq. (5), in eq. (8)."""
     beta: float = 1.0
+    """Weight of L_Z, eq. (6), in eq. (8); 0 is an ablation of Figure 6 (a)."""
     gamma: float = 10.0
-    bounded: bool = True
+    """Weight of L_cyc, eq. (7), in eq. (8); 0 is an ablation of Figure 6 (a)."""
     rough_width: int = 64
+    """Channels of g2 and g3."""
+    start_share: float = 0.4
+    """Part of the budget that what comes before the rounds gets, above 0 and below 1."""
+    iterations: int = 3
+    """j of G2G_j; they share the rest evenly."""
+
+    # The ablations' alone.
+    bounded: bool = True
+    """Sigmoid at the end of g2; False is the ablation of Figure 6 (a)."""
+    start: str = "g2"
+    """The first estimate of the images: "g2", the rough denoiser that is trained with g1; "z", the noisy
+    image itself (Figure 6 (b) and (c))."""
+
+    starts: ClassVar[tuple[str, ...]] = ("g2", "z")
+    """What ``start`` may be."""
 
     def own_problems(self) -> list[str]:
-        check_positive(
-            type(self).__name__,
-            [(name, getattr(self, name)) for name in ("iterations", "recorruption", "rough_width")],
-        )
-        problems = []
-        if self.start not in ("g2", "z", "recorrupted"):
-            problems.append(f"start = {self.start!r} must be g2, z or recorrupted")
-        if self.start == "g2" and self.generator != "wgan":
-            problems.append("start = 'g2' needs generator = 'wgan': both are trained together")
+        """What is wrong with the settings, a phrase each."""
+        names = ("iterations", "rough_width")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in names])
+        problems = super().own_problems()
+        if self.start not in self.starts:
+            *others, last = self.starts
+            problems.append(f"start = {self.start!r} must be {', '.join(others)} or {last}")
         if not 0 < self.start_share < 1:
             problems.append(f"start_share = {self.start_share} must lie between 0 and 1")
         if min(self.alpha, self.beta, self.gamma) < 0:
@@ -117,20 +163,8 @@ class GAN2GANConfig(ImitationConfig):
 
 
 PRESETS = {
-    # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; the first estimate is that of a denoiser
-    # trained on recorrupted pairs, which goes on from there; the target is the estimate itself; where the noise grows with the brightness,
-    # all is learned on intensities in which it does not; network, optimiser and precision are those of every method's `cpu` preset.
-    "cpu": GAN2GANConfig(
-        generator="copula",
-        start="recorrupted",
-        iterations=2,
-        second_copy=False,
-        from_scratch=False,
-        stabilise=True,
-    ),
-    # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; critics are updated by RMSprop, as in that code,
-    # not by Adam; the sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit files only; 20,000 noise patches of any data,
-    # where the paper has 40,000 of micrographs.
+    # Departs from the paper: `paper`: 64 px patches in G2G, as the authors' code has them; 20,000 noise
+    # patches of any data, where the paper has 40,000 of micrographs.
     "paper": GAN2GANConfig(
         **PUBLISHED,
         steps=23_790,
@@ -139,8 +173,192 @@ PRESETS = {
 }
 
 
+class GAN2GAN(Imitation):
+    """The generative model g1, g2, g3 with its critics f1, f2; then a denoiser X_phi in rounds G2G_j."""
+
+    key = "gan2gan"
+    title = "GAN2GAN"
+    needs = Needs.NOISY
+    citation = (
+        "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, "
+        "ICLR 2021, arXiv:1905.10488"
+    )
+    assumption = (
+        "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset "
+        "cpu grow with the brightness"
+    )
+    config_type = GAN2GANConfig
+    config: GAN2GANConfig
+
+    def __init__(
+        self,
+        config: GAN2GANConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
+        super().__init__(config, channels, device, net)
+        self.round_numbers = {f"G2G {j}": j for j in range(1, config.iterations + 1)}
+        """j, by the name of the stage."""
+        self.rounds = Rounds(self.net, self.precision, self.starts_from_scratch)
+        # The weights that G2G_1 begins with are part of the state: with --init, they are what was given.
+        self.networks |= self.rounds.networks
+        self.chosen: nn.Module = self.net
+        if config.start == "g2":
+            self.networks["refined"] = refined = Refined().to(self.place)
+            self.chosen = Chosen(self.g2, self.net, refined)
+        self.data: TrainingData | None = None
+
+    def build_generative_model(self, channels: int) -> None:
+        """The three generators and two critics of Figure 3 (b)."""
+        config, place = self.config, self.place
+        self.g1 = placed(NoiseGenerator(channels, px=config.made_px), place)
+        self.f1 = placed(WassersteinCritic(channels, config.critic_width), place)
+        self.g2 = placed(RoughDenoiser(channels, config.rough_width, bounded=config.bounded), place)
+        self.g3 = placed(DnCNN(channels, config.rough_width), place)
+        self.f2 = placed(WassersteinCritic(channels, config.critic_width), place)
+        self.generators = {"g1": self.g1, "g2": self.g2, "g3": self.g3}
+        self.critics = {"f1": self.f1, "f2": self.f2}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The generative model, then the rounds."""
+        share = self.config.start_share
+        return (Stage(GENERATIVE, share), *self.round_stages(1.0 - share))
+
+    def round_stages(self, share: float) -> list[Stage]:
+        """G2G_1, G2G_2, ..., which share this part of the budget evenly."""
+        return [Stage(name, share / len(self.round_numbers)) for name in self.round_numbers]
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """Section 4.1: the set N of noise patches, cut from the smooth areas of the set D of noisy images."""
+        # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when
+        # they are cut; candidates lie 8 px apart; lambda and the proportions of the sub-bands follow from the
+        # data, and patches above the noise's level are left out.
+        self.learn_noise(self.cut_noise(data.noisy))
+        self.take_images(data)
+
+    def take_images(self, data: TrainingData) -> None:
+        """D of the generative model and of the rounds."""
+        self.data = data
+        self.rounds.forget()
+        # Departs from the paper: The sigmoid of g2 spans the range of the images, which is [0, 1] for 8-bit
+        # files only.
+        if self.config.start == "g2" and self.config.bounded:
+            self.g2.set_span(data.noisy.flat)
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """One pass of Algorithm 1's outer loop, or one step of G2G_j."""
+        if at.stage == GENERATIVE:
+            return self.generative_step(self.gather_upright(len(batch.noisy), at), at)
+        return self.g2g_step(batch.noisy, self.round_numbers[at.stage], at)
+
+    # -- section 4.2: the generative model -------------------------------------------------------------------
+
+    def gather_upright(self, drawn: int, at: At) -> Tensor:
+        """The first ``generative_batch`` of the patches that the step drew, as they lie in the images.
+
+        So the noise was cut out: the critics must not tell noise by its direction. They are as large as what
+        g1 makes.
+        """
+        pool, px = self.prepared(self.data).noisy, self.config.made_px
+        places = pool.draw(at.seed, at.step, drawn)
+        used = places[: processes.own_share(self.config.generative_batch)]
+        return pool.gather(used, augment=False)[..., :px, :px]
+
+    def generative_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
+        """Algorithm 1, lines 4 to 11, for noisy patches Z (m, C, P, P).
+
+        What g1 and g2 make does not change while the critics learn, so it is made once.
+        """
+        config = self.config
+        n = self.noise_patches(len(z), at)  # line 4
+        r = self.latent(len(z), "latent", at)
+        noise, rough = self.g1(r), self.g2(z)
+        fixed_noise = noise.detach()
+        fixed_noisy = (rough + noise).detach()
+
+        def distance() -> Tensor:
+            """L_n + L_Z, eqs. (5) and (6): each critic has a gradient of its own alone."""
+            judged = wasserstein_distance(self.f1(n), self.f1(fixed_noise))
+            if config.beta > 0:
+                judged = judged + wasserstein_distance(self.f2(z), self.f2(fixed_noisy))
+            return judged
+
+        # Departs from the paper: Critics are updated by RMSprop, as in the authors' code, not by Adam.
+        judged = self.teach_critics(distance, at)  # lines 5 to 9
+        with frozen(self.f1, self.f2):  # lines 10 and 11
+            judged_noisy = cycle = torch.zeros(())
+            if config.beta > 0:
+                judged_noisy = self.f2(rough + noise)
+            if config.gamma > 0:
+                cycle = cycle_loss(z, self.g3(rough))
+            weights = (config.alpha, config.beta, config.gamma)
+            loss = generator_loss(self.f1(noise), judged_noisy, cycle, weights)
+        self.teach_generators(loss, at)
+        return {"loss": loss.detach(), "critics": judged, "noise std": fixed_noise.std()}
+
+    # -- section 4.3: G2G_j ----------------------------------------------------------------------------------
+
+    def g2g_step(self, z: Tensor, j: int, at: At) -> dict[str, Tensor]:
+        """One step of G2G_j on noisy patches Z (B, C, P, P): a pair of eq. (9) or (10), and L_G2G."""
+        if at.stage_step == 0:
+            self.begin_round(j)
+        estimate = self.estimate(z, j, at)
+        z1 = self.make_target(estimate, at)
+        z2 = estimate + self.noise_like(estimate, "second copy", at)
+        return self.descend(g2g_loss(self.f(z2), z1), at)
+
+    @property
+    def starts_from_scratch(self) -> bool:
+        """Whether G2G_1 begins with fresh weights, as later rounds do not: phi_j begins as phi_{j-1}."""
+        return True
+
+    def begin_round(self, j: int) -> None:
+        """From now on the network as it stands makes the estimates of eq. (10)."""
+        self.rounds.begin(self.optimizers["net"], first=j == 1)
+        if isinstance(self.chosen, Chosen):
+            self.chosen.refined.value.fill_(1.0)
+
+    def estimate(self, z: Tensor, j: int, at: At) -> Tensor:
+        """X' of the patches Z (B, C, P, P), a constant: of eq. (9) for j = 1, of eq. (10) for j > 1."""
+        if j == 1:
+            return self.estimate_first(z, at)
+        return self.estimate_again(z, at)
+
+    def estimate_first(self, z: Tensor, at: At) -> Tensor:
+        """g2(Z) of eq. (9); for Figure 6 (b) Z itself."""
+        if self.config.start == "z":
+            return z
+        return self.rounds.estimate(self.prepared(self.data).noisy, z, at, self.apply_g2)
+
+    def estimate_again(self, z: Tensor, at: At) -> Tensor:
+        """X_{phi_{j-1}}(Z) of eq. (10)."""
+        return self.rounds.estimate(self.prepared(self.data).noisy, z, at)
+
+    def make_target(self, estimate: Tensor, at: At) -> Tensor:
+        """Z_j1 of eqs. (9) and (10), a noisy copy of the estimate (B, C, P, P)."""
+        return estimate + self.noise_like(estimate, "first copy", at)
+
+    @torch.no_grad()
+    def apply_g2(self, x: Tensor) -> Tensor:
+        """g2 of (B, C, H, W)."""
+        return run_network(self.g2.eval(), x, self.precision)
+
+    # -- what is applied and saved ---------------------------------------------------------------------------
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """g2 until the rounds begin, then the network that they train; that network alone without g2."""
+        return self.chosen
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
+        """Inverse of ``tensors``; estimates that other weights made are forgotten."""
+        super().load_tensors(tensors, optimizers)
+        self.rounds.forget()
+
+
 class Chosen(nn.Module):
-    """The rough denoiser until G2G begins, then the denoiser. ``refined`` says which, and is part of the saved state."""
+    """The rough denoiser until G2G begins, then the denoiser. ``refined`` says which, and is saved."""
 
     def __init__(self, rough: nn.Module, net: nn.Module, refined: Refined) -> None:
         super().__init__()
@@ -148,7 +366,9 @@ class Chosen(nn.Module):
         self.stride = total_stride(net)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net(x) if bool(self.refined.value) else self.rough(x)
+        """(B, C, H, W) -> the same."""
+        chosen = self.net if bool(self.refined.value) else self.rough
+        out: Tensor = chosen(x)
         return out
 
 
@@ -161,177 +381,3 @@ class Refined(nn.Module):
         super().__init__()
         self.register_buffer("value", torch.tensor(0.0))
         self.value: Tensor
-
-
-class GAN2GAN(Imitation):
-    key = "gan2gan"
-    title = "GAN2GAN"
-    needs = Needs.NOISY
-    citation = "Cha et al., GAN2GAN: Generative noise learning for blind denoising with single noisy images, ICLR 2021, arXiv:1905.10488"
-    assumption = "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset cpu grow with the brightness"
-    config_type = GAN2GANConfig
-    config: GAN2GANConfig
-
-    def __init__(
-        self,
-        config: GAN2GANConfig,
-        channels: int,
-        device: torch.device | str = "cpu",
-        net: nn.Module | None = None,
-    ) -> None:
-        super().__init__(config, channels, device, net)
-        self.rounds = Rounds(self.net, self.precision)
-        self.networks["previous"] = self.rounds.previous
-        if config.from_scratch:
-            self.networks["fresh"] = self.rounds.fresh  # part of the state: with --init, it is what was given
-        self.chosen: nn.Module = self.net
-        if config.start == "g2":
-            self.networks["refined"] = refined = Refined().to(self.place)
-            self.chosen = Chosen(self.g2, self.net, refined)
-        self.even = EvenNoise(channels).to(self.place)
-        if config.stabilise:
-            self.networks["even"] = self.even
-        self.stabilised = False
-        self.data: TrainingData | None = None
-
-    def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-        generators, critics = super().generative_networks(channels)
-        self.g2 = placed(
-            RoughDenoiser(channels, self.config.rough_width, bounded=self.config.bounded), self.place
-        )
-        self.g3 = placed(DnCNN(channels, self.config.rough_width), self.place)
-        self.f2 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
-        return {**generators, "g2": self.g2, "g3": self.g3}, {**critics, "f2": self.f2}
-
-    @property
-    def denoiser(self) -> nn.Module:
-        return self.chosen
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (*super().sources, *((RECORRUPTED,) if self.config.start == "recorrupted" else ()))
-
-    def stages(self) -> tuple[Stage, ...]:
-        config = self.config
-        first = [GENERATIVE] * (config.generator == "wgan") + [START] * (config.start == "recorrupted")
-        left = 1.0 - config.start_share if first else 1.0
-        rounds = [Stage(f"G2G {j}", left / config.iterations) for j in range(1, config.iterations + 1)]
-        return (*(Stage(name, config.start_share / len(first)) for name in first), *rounds)
-
-    def prepare(self, data: TrainingData, seed: int) -> None:
-        # Departs from the paper: Slow shading is taken off as a plane, before patches are judged and when they are cut; candidates lie 8 px
-        # apart; lambda and the proportions of the sub-bands follow from the data, and patches above the noise's level are left out.
-        found = self.cut_noise(data.noisy)
-        if self.config.stabilise:
-            found, data = self._stabilised(found, data)
-        self.stabilised = self.even.on
-        self.imitate(found, grown=self.stabilised)
-        self.data = data
-        self.rounds.forget()
-        if self.config.start == "g2" and self.config.bounded:
-            self.g2.span(data.noisy.flat)
-
-    def _stabilised(self, found: NoisePatches, data: TrainingData) -> tuple[NoisePatches, TrainingData]:
-        """Where the noise grows with the brightness: images in which it does not, and their noise."""
-        grows = growth(data.noisy.arrays(), found)
-        gain, floor = (np.array([getattr(one, name) for one in grows.noise]) for name in ("gain", "floor"))
-        self.even.set(gain, floor, grows.dark, grows.typical, grows.ends)
-        if not self.even.on:
-            return found, data
-        _say.warning(
-            "the noise depends on the brightness, which the paper's assumption excludes; it is made even before learning, and "
-            "that is undone in results; iddp and nb2nb take it as it is where neighbouring pixels do not share it, iscl with a clean set "
-            "where they do"
-        )
-        noisy = data.noisy.like(torch.empty_like(data.noisy.flat))
-        for index in range(len(noisy)):
-            noisy.plane(index).copy_(self.even(data.noisy.plane(index)[None])[0])
-        return self.cut_noise(noisy), TrainingData(noisy)
-
-    def denoise(self, x: Tensor) -> Tensor:
-        return self.even.back(super().denoise(self.even(x)))
-
-    def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
-        super().load_tensors(tensors, optimizers)
-        self.rounds.forget()
-
-    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        if self.stabilised:
-            batch = Batch(self.even(batch.noisy))
-        if at.stage == GENERATIVE:
-            return self._generative_step(self._upright(batch, at), at)
-        if at.stage == START:
-            noise = self._turned_like(batch, self.noise_like(batch.noisy, "recorruption", at), at)
-            seen, target = recorrupted_pair(batch.noisy, noise, self.config.recorruption)
-            return self.descend(g2g_loss(self.f(seen), target), at)
-        if at.stage_step == 0:
-            self._begin_round(at)
-        estimate = self._estimated(batch.noisy, at)
-        target = (
-            estimate + self.noise_like(estimate, "first copy", at) if self.config.second_copy else estimate
-        )
-        return self.descend(
-            g2g_loss(self.f(estimate + self.noise_like(estimate, "second copy", at)), target), at
-        )
-
-    def _turned_like(self, batch: Batch, noise: Tensor, at: At) -> Tensor:
-        """Noise (B, C, P, P) under the symmetries of the batch's patches: scan lines of a transposed patch run along columns."""
-        turns = self.prepared(self.data).noisy.draw(at.seed, at.step, len(batch.noisy))[:, 3]
-        return torch.stack([symmetric(one, k) for one, k in zip(noise, turns.tolist(), strict=True)])
-
-    # -- the generative model ----------------------------------------------------------------------------------------------------------
-
-    def _upright(self, batch: Batch, at: At) -> Tensor:
-        """The batch's patches as they lie in the images, as the noise was cut out: the critics must not tell noise by its direction."""
-        pool, px = self.prepared(self.data).noisy, self.config.made_px
-        places = pool.draw(at.seed, at.step, len(batch.noisy))[
-            : processes.own_share(self.config.generative_batch)
-        ]
-        return pool.gather(places, augment=False)[..., :px, :px]
-
-    def _generative_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
-        """Algorithm 1, lines 4 to 11. What g1 and g2 make does not change while the critics learn, so it is made once."""
-        config = self.config
-        noise = self.noise_patches(len(z), at)
-        made, rough = self.g1(self.latent(len(z), "latent", at)), self.g2(z)
-        fixed_noise, fixed_noisy = made.detach(), (rough + made).detach()
-
-        def distance() -> Tensor:
-            found = wasserstein_loss(self.f1(noise), self.f1(fixed_noise))
-            return found + wasserstein_loss(self.f2(z), self.f2(fixed_noisy)) if config.beta > 0 else found
-
-        judged = self.teach_critics(distance, at)
-        with frozen(self.f1, self.f2):
-            judged_noisy = self.f2(rough + made) if config.beta > 0 else torch.zeros(())
-            cycle = cycle_loss(z, self.g3(rough)) if config.gamma > 0 else torch.zeros(())
-            loss = generator_loss(
-                self.f1(made), judged_noisy, cycle, (config.alpha, config.beta, config.gamma)
-            )
-        self.teach_generators(loss, at)
-        return {"loss": loss.detach(), "critics": judged, "noise std": made.detach().std()}
-
-    # -- G2G -----------------------------------------------------------------------------------------------------------------------------
-
-    def _begin_round(self, at: At) -> None:
-        self.rounds.begin(self.optimizers["net"], afresh=self._is_first(at) and self.config.from_scratch)
-        if isinstance(self.chosen, Chosen):
-            self.chosen.refined.value.fill_(1.0)
-
-    def _is_first(self, at: At) -> bool:
-        return at.stage == "G2G 1"
-
-    def _estimated(self, z: Tensor, at: At) -> Tensor:
-        """X' of eqs. (9) and (10) for the batch of step ``at``."""
-        first = self._is_first(at)
-        if first and self.config.start == "z":
-            return z
-        return self.rounds.estimated(
-            self.prepared(self.data).noisy,
-            z,
-            at,
-            self._rough if first and self.config.start == "g2" else None,
-        )
-
-    @torch.no_grad()
-    def _rough(self, x: Tensor) -> Tensor:
-        return run_network(self.g2.eval(), x, self.precision)

@@ -15,66 +15,124 @@ from pairfree.nets.blocks import normal_init
 from pairfree.nets.dncnn import DnCNN
 
 LATENT = 128
+"""Numbers that g1 makes a block of noise from."""
 SLOPE = 0.2
+"""Of the leaky ReLU."""
 OVERLAP_PX = 16
 """Of neighbouring blocks in noise that is larger than one."""
-SPAN_TAIL, SPAN_SAMPLE = 1e-4, 4_000_000
+SPAN_TAIL = 1e-4
+"""Share of the pixels at either end that the sigmoid of g2 need not reach."""
+SPAN_SAMPLE = 4_000_000
+"""Pixels that its span is measured on, at most."""
 
 
 class NoiseGenerator(nn.Module):
-    """g1, the DCGAN generator: z (B, 128) -> noise (B, channels, px, px) in [-1, 1], network units; px a power of two from 16 up.
+    """g1, the DCGAN generator: z (B, 128) -> noise (B, channels, px, px) in [-1, 1], network units.
 
-    Transposed 4x4 convolutions, 4 -> 8 -> ... -> px, the last with ``width`` channels before it and twice as many a level before; batch
-    norm, ReLU, tanh; no biases. The paper has 64 px and 64, 32, 16, 8 channels.
+    Parameters
+    ----------
+    channels
+        Of the noise.
+    width
+        Channels before the last convolution, twice as many a level before.
+    px
+        Side of what is made, a power of two from 16 up.
+
+    Notes ----- Transposed 4x4 convolutions, 4 -> 8 -> ... -> px; batch norm, ReLU, tanh; no biases. The paper
+    has 64 px and 64, 32, 16, 8 channels.
     """
 
     def __init__(self, channels: int = 1, width: int = 8, px: int = 64) -> None:
         super().__init__()
         self.px = px
-        widths = [LATENT, *(width * 2**level for level in reversed(range(round(math.log2(px / 4)))))]
+        levels = round(math.log2(px / 4))
+        widths = [LATENT, *(width * 2**level for level in reversed(range(levels)))]
         layers: list[nn.Module] = []
         for level, (a, b) in enumerate(pairwise(widths)):
-            layers += [
-                nn.ConvTranspose2d(a, b, 4, 2 if level else 1, 1 if level else 0, bias=False),
-                nn.BatchNorm2d(b),
-                nn.ReLU(inplace=True),
-            ]
-        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False))
+            stride, padding = (2, 1) if level else (1, 0)
+            layers.append(nn.ConvTranspose2d(a, b, 4, stride, padding, bias=False))
+            layers.append(nn.BatchNorm2d(b))
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False))
+        self.body = nn.Sequential(*layers)
         normal_init(self)
 
     def forward(self, z: Tensor) -> Tensor:
+        """z (B, 128) -> (B, channels, px, px)."""
         return torch.tanh(full_precision(self.body(z[:, :, None, None])))
 
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) for ``shape`` = (B, H, W), any size: independent blocks of px x px that overlap, on a grid that begins anywhere.
+        """Noise of any size: independent blocks of px x px that overlap, on a grid that begins anywhere.
 
-        Across an overlap the weights of two blocks are cosine and sine of an angle that goes from 0 to a right one: the variances of
-        independent noises then add up to that of either, and a correlation at a distance of d pixels is kept up to
-        cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is used twice. What is not Gaussian becomes a little more so there.
+        Parameters
+        ----------
+        shape
+            (B, H, W).
+        generator
+            What it is drawn with.
+
+        Returns
+        -------
+        Tensor
+            (B, C, H, W), network units.
+
+        Notes ----- Across an overlap the weights of two blocks are cosine and sine of an angle that goes from
+        0 to a right one: the variances of independent noises then add up to that of either, and a correlation
+        at a distance of d pixels is kept up to cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is
+        used twice. What is not Gaussian becomes a little more so there.
         """
-        count, *sides = shape
-        step, place = self.px - OVERLAP_PX, next(self.parameters()).device
-        blocks = [1 if side <= self.px else -(-(side + self.px) // step) for side in sides]
-        made: Tensor = self(torch.randn(count * math.prod(blocks), LATENT, generator=generator, device=place))
-        if blocks == [1, 1]:
-            return made[..., : sides[0], : sides[1]]
-        weights = [torch.ones(self.px) if many == 1 else _ramps(self.px, OVERLAP_PX) for many in blocks]
-        made = made * torch.outer(*weights).to(made)
-        columns = made.reshape(count, math.prod(blocks), -1).transpose(1, 2)
-        whole = F.fold(columns, tuple(step * many + OVERLAP_PX for many in blocks), self.px, stride=step)
+        count, height, width = shape
+        place = next(self.parameters()).device
+        rows, columns = self.count_blocks(height), self.count_blocks(width)
+        z = torch.randn(count * rows * columns, LATENT, generator=generator, device=place)
+        made: Tensor = self(z)
+        if (rows, columns) == (1, 1):
+            return made[..., :height, :width]
+        step = self.px - OVERLAP_PX
+        weights = torch.outer(self.block_weights(rows), self.block_weights(columns))
+        weighted = made * weights.to(made)
+        blocks = weighted.reshape(count, rows * columns, -1).transpose(1, 2)
+        sides = (step * rows + OVERLAP_PX, step * columns + OVERLAP_PX)
+        whole = F.fold(blocks, sides, self.px, stride=step)
         shifts = torch.randint(step, (2,), generator=generator, device=place).tolist()
-        first = [0 if many == 1 else OVERLAP_PX + shift for many, shift in zip(blocks, shifts, strict=True)]
-        return whole[..., first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]]
+        top = OVERLAP_PX + shifts[0] if rows > 1 else 0
+        left = OVERLAP_PX + shifts[1] if columns > 1 else 0
+        return whole[..., top : top + height, left : left + width]
+
+    def count_blocks(self, side: int) -> int:
+        """Blocks along a side of so many pixels: one, or enough to begin at any place of the grid."""
+        if side <= self.px:
+            return 1
+        return -(-(side + self.px) // (self.px - OVERLAP_PX))
+
+    def block_weights(self, blocks: int) -> Tensor:
+        """Weights of a block's pixels along a side of so many blocks."""
+        if blocks == 1:
+            return torch.ones(self.px)
+        return ramp_ends(self.px, OVERLAP_PX)
 
 
-def _ramps(px: int, overlap: int) -> Tensor:
-    """Weights that rise from 0 to 1 over ``overlap`` pixels and fall at the end, so that w(x)^2 + w(x + px - overlap)^2 = 1."""
-    rise = torch.sin((torch.arange(overlap) + 0.5) * (math.pi / 2 / overlap))
+def ramp_ends(px: int, overlap: int) -> Tensor:
+    """Weights w that rise from 0 to 1 and fall at the end: w(x)^2 + w(x + px - overlap)^2 = 1."""
+    angle = (torch.arange(overlap) + 0.5) * (math.pi / 2 / overlap)
+    rise = torch.sin(angle)
     return torch.cat([rise, torch.ones(px - 2 * overlap), rise.flip(0)])
 
 
 class RoughDenoiser(nn.Module):
-    """g2: sigmoid(x - f(x)), f a DnCNN of ``depth`` layers; (B, channels, H, W) network units -> same shape in [0, 1], or in ``span``."""
+    """g2: sigmoid(x - f(x)), f a DnCNN.
+
+    (B, channels, H, W) network units -> same shape in [0, 1], or in the span that was set.
+
+    Parameters
+    ----------
+    channels
+        Of the image.
+    width, depth
+        Channels and layers of f.
+    bounded
+        Whether the sigmoid is there.
+    """
 
     stride = 1
 
@@ -86,20 +144,38 @@ class RoughDenoiser(nn.Module):
         self.register_buffer("ends", torch.tensor([0.0, 1.0]))
         self.ends: Tensor
 
-    def span(self, values: Tensor) -> None:
-        """Let the sigmoid reach from the darkest to the brightest of these pixels but one in ten thousand, and over [0, 1] at least."""
-        some = values[:: max(1, len(values) // SPAN_SAMPLE)].float().cpu().numpy()
-        low, high = np.quantile(some, [SPAN_TAIL, 1.0 - SPAN_TAIL])
-        self.ends.copy_(torch.tensor([min(0.0, float(low)), max(1.0, float(high))]))
+    def set_span(self, values: Tensor) -> None:
+        """Let the sigmoid reach from the darkest to the brightest of these pixels, and over [0, 1] at least.
+
+        One pixel in ten thousand at either end is left out.
+        """
+        every = max(1, len(values) // SPAN_SAMPLE)
+        sample = values[::every].float().cpu().numpy()
+        low, high = np.quantile(sample, [SPAN_TAIL, 1.0 - SPAN_TAIL])
+        ends = [min(0.0, float(low)), max(1.0, float(high))]
+        self.ends.copy_(torch.tensor(ends))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> the same."""
         out: Tensor = self.body(x)
-        return self.ends[0] + (self.ends[1] - self.ends[0]) * torch.sigmoid(out) if self.bounded else out
+        if not self.bounded:
+            return out
+        low, high = self.ends[0], self.ends[1]
+        return low + (high - low) * torch.sigmoid(out)
 
 
 class WassersteinCritic(nn.Module):
-    """f1 and f2: 4x4 convolutions of stride 2 with 1, 2 and 4 times ``width`` channels, batch norm but on the first, leaky ReLU, a last 4x4
-    convolution to scores. (B, channels, P, P) -> (B, 1, P/8 - 3, P/8 - 3), not bounded; P at least 32.
+    """f1 and f2: (B, channels, P, P) -> scores (B, 1, P/8 - 3, P/8 - 3), not bounded; P at least 32.
+
+    Parameters
+    ----------
+    channels
+        Of the image.
+    width
+        Channels of the first level.
+
+    Notes ----- 4x4 convolutions of stride 2 with 1, 2 and 4 times ``width`` channels, batch norm but on the
+    first, leaky ReLU, a last 4x4 convolution to scores.
     """
 
     def __init__(self, channels: int = 1, width: int = 128) -> None:
@@ -111,17 +187,27 @@ class WassersteinCritic(nn.Module):
         normal_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.levels[0](x), SLOPE)
-        for level, norm in zip(list(self.levels)[1:], self.norms, strict=True):
+        """(B, channels, P, P) -> scores."""
+        first, *others = self.levels
+        h = F.leaky_relu(first(x), SLOPE)
+        for level, norm in zip(others, self.norms, strict=True):
             h = F.leaky_relu(norm(level(h)), SLOPE)
         return full_precision(self.last(h))
 
 
 class CopulaNoise(nn.Module):
-    """White normal noise (B, C, H + 2 r, W + 2 r) -> noise (B, C, H, W): a filter, then a table of values. Nothing in it is trained.
+    """White normal noise (B, C, H + 2 r, W + 2 r) -> noise (B, C, H, W): a filter, then a table of values.
 
-    filters   (C, C, 2 r + 1, 2 r + 1), to normal channels of unit variance
-    table     (C, T) noise at T equal steps of the normal variable over -end..end
+    Nothing in it is trained.
+
+    Parameters
+    ----------
+    filters
+        (C, C, 2 r + 1, 2 r + 1), to normal channels of unit variance.
+    table
+        (C, T) noise at T equal steps of the normal variable over -end..end.
+    end
+        Where the table ends.
     """
 
     def __init__(self, filters: np.ndarray, table: np.ndarray, end: float) -> None:
@@ -130,31 +216,43 @@ class CopulaNoise(nn.Module):
         self.register_buffer("table", torch.from_numpy(table).float())
         self.filters: Tensor
         self.table: Tensor
-        self.reach, self.end = filters.shape[-1] // 2, end
+        self.reach = filters.shape[-1] // 2
+        self.end = end
 
     def forward(self, z: Tensor) -> Tensor:
-        normal = self._filtered(z)
+        """Noise of white normal noise, between the entries of the table and not beyond its ends."""
+        normal = self.correlate(z).clamp(-self.end, self.end)
         last = self.table.shape[1] - 1
-        at = (normal.clamp(-self.end, self.end) + self.end) * (last / (2.0 * self.end))
-        below = at.floor().clamp_max(last - 1)
-        index = below.long().transpose(0, 1).flatten(1)
-        low, high = (
-            self.table.gather(1, index + step).view(normal.transpose(0, 1).shape).transpose(0, 1)
-            for step in (0, 1)
-        )
-        return torch.lerp(low, high, at - below)
+        position = (normal + self.end) * (last / (2.0 * self.end))
+        before = position.floor().clamp_max(last - 1)
+        entry = before.long()
+        return torch.lerp(self.look_up(entry), self.look_up(entry + 1), position - before)
 
-    def _filtered(self, z: Tensor) -> Tensor:
-        """A convolution without padding, by Fourier transform in float64: direct ones are slowest for wide filters of few channels."""
+    def look_up(self, entry: Tensor) -> Tensor:
+        """The table's value of each channel at these entries (B, C, H, W)."""
+        by_channel = entry.transpose(0, 1)
+        values = self.table.gather(1, by_channel.flatten(1))
+        return values.view(by_channel.shape).transpose(0, 1)
+
+    def correlate(self, z: Tensor) -> Tensor:
+        """A convolution with the filters, without padding, by Fourier transform in float64.
+
+        Direct ones are slowest for wide filters of few channels.
+        """
         height, width = z.shape[-2:]
         wave = torch.fft.rfft2(z.double())
-        response = torch.fft.rfft2(self.filters.flip((-2, -1)).double(), (height, width)).conj()
-        whole = torch.fft.irfft2(torch.einsum("bihw,oihw->bohw", wave, response), (height, width))
-        return whole[..., : height - 2 * self.reach, : width - 2 * self.reach].float()
+        turned = self.filters.flip((-2, -1)).double()
+        response = torch.fft.rfft2(turned, (height, width)).conj()
+        product = torch.einsum("bihw,oihw->bohw", wave, response)
+        whole = torch.fft.irfft2(product, (height, width))
+        margin = 2 * self.reach
+        made: Tensor = whole[..., : height - margin, : width - margin].float()
+        return made
 
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) for ``shape`` = (B, H, W)."""
+        """Noise (B, C, H, W) for ``shape`` = (B, H, W)."""
         count, height, width = shape
-        wide = (count, len(self.table), height + 2 * self.reach, width + 2 * self.reach)
+        channels, margin = len(self.table), 2 * self.reach
+        wide = (count, channels, height + margin, width + margin)
         out: Tensor = self(torch.randn(wide, generator=generator, device=self.table.device))
         return out

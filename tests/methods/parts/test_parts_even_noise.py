@@ -14,14 +14,14 @@ GAIN, FLOOR = np.array([8.5 / 255, 0.0]), np.array([0.001, 0.01])
 @pytest.fixture
 def even() -> EvenNoise:
     made = EvenNoise(2)
-    made.set(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (-0.2, 1.2))
+    made.set_variance(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (-0.2, 1.2))
     return made
 
 
 def test_it_is_the_identity_until_it_is_set_and_for_even_channels(even):
     x = torch.randn(3, 2, 8, 8)
     untouched = EvenNoise(2)
-    assert not untouched.on
+    assert not untouched.is_on
     assert untouched(x) is x
     assert untouched.back(x) is x
     assert torch.equal(even(x)[:, 1], x[:, 1])
@@ -67,7 +67,7 @@ def test_level_and_mean(even, brightness):
 def test_pixels_far_beyond_all_others_take_no_precision(brightest, darkest):
     """Hot and dead pixels: E[f(x + N)] of normal noise comes back as x, within 0.1 % of the range."""
     made = EvenNoise(2)
-    made.set(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (darkest, brightest))
+    made.set_variance(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (darkest, brightest))
     for x in (0.06, 0.1, 0.3, 0.6, 1.0):
         noise = np.sqrt(GAIN[0] * x + FLOOR[0]) * np.random.default_rng(1).standard_normal(500_000)
         z = torch.from_numpy(x + np.concatenate([noise, -noise])).expand(1, 2, 1, 1_000_000)
@@ -85,6 +85,6 @@ def test_it_is_saved_and_loaded(even):
     other = EvenNoise(2)
     other.load_state_dict(even.state_dict())
     x = torch.rand(2, 2, 5, 5)
-    assert other.on
+    assert other.is_on
     assert torch.equal(other(x), even(x))
     assert torch.equal(other.back(x), even.back(x))

@@ -1,4 +1,4 @@
-"""What a fixed network makes of the training images: computed when an image is first drawn, kept until the network changes."""
+"""What a fixed network makes of the training images: of each computed when it is first drawn, then kept."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ LARGEST_PX = 4_000_000
 
 
 class Estimates:
-    """Changes D = F(z) - z of the noisy training images, so that a patch's estimate is the patch plus its change.
+    """Changes D = F(z) - z of the noisy training images: a patch's estimate is the patch plus its change.
 
-    apply    F, (1, C, H, W) network units -> same shape, without gradients; H and W multiples of ``stride``
+    Parameters
+    ----------
+    noisy
+        The images.
+    apply
+        F, (1, C, H, W) network units -> same shape, without gradients; H and W multiples of ``stride``.
+    stride
+        In pixels.
 
-    Each image costs one pass, however many patches are drawn from it: a tenth to a hundredth of estimating patch by patch.
+    Notes ----- Each image costs one pass, however many patches are drawn from it: a tenth to a hundredth of
+    estimating patch by patch.
     """
 
     def __init__(self, noisy: PatchPool, apply: Callable[[Tensor], Tensor], stride: int) -> None:
-        self.noisy, self.apply, self.stride = noisy, apply, stride
+        self.noisy = noisy
+        self.apply = apply
+        self.stride = stride
         self.changes = noisy.like(torch.zeros_like(noisy.flat))
         self.known: set[int] = set()
 
@@ -31,22 +41,27 @@ class Estimates:
         """Nothing known yet: the copy's network may go another way."""
         return Estimates(self.noisy, copy.deepcopy(self.apply, memo), self.stride)
 
-    def of(self, patches: Tensor, places: Tensor) -> Tensor:
+    def estimate_patches(self, patches: Tensor, places: Tensor) -> Tensor:
         """F(z) of the patches (B, C, P, P) that were gathered at ``places``."""
         images = sorted(set(places[:, 0].tolist()))
-        if any(self.noisy.plane(index)[0].numel() > LARGEST_PX for index in images):
+        if any(self.is_large(index) for index in images):
             return self.apply(patches)
         for index in images:
             if index not in self.known:
-                self._estimate(index)
+                self.estimate_image(index)
         return patches + self.changes.gather(places)
 
+    def is_large(self, index: int) -> bool:
+        """Whether the image has too many pixels to be estimated whole."""
+        return self.noisy.plane(index)[0].numel() > LARGEST_PX
+
     @torch.no_grad()
-    def _estimate(self, index: int) -> None:
+    def estimate_image(self, index: int) -> None:
+        """Compute the change of a whole image, grown to multiples of the stride on the way, and keep it."""
         image = self.noisy.plane(index)
         height, width = image.shape[1:]
-        grown = torch.nn.functional.pad(
-            image[None], (0, -width % self.stride, 0, -height % self.stride), mode="replicate"
-        )
-        self.changes.plane(index).copy_(self.apply(grown)[0, :, :height, :width] - image)
+        missing = (0, -width % self.stride, 0, -height % self.stride)
+        grown = torch.nn.functional.pad(image[None], missing, mode="replicate")
+        estimate = self.apply(grown)[0, :, :height, :width]
+        self.changes.plane(index).copy_(estimate - image)
         self.known.add(index)

@@ -1,4 +1,4 @@
-"""Intensities in which noise that grows with the brightness has one level everywhere, and back from denoised ones without bias."""
+"""Intensities in which noise that grows with the brightness has one level, and the way back without bias."""
 
 from __future__ import annotations
 
@@ -7,22 +7,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+Floats = NDArray[np.float64]
 KNOTS = 1025
+"""Of the table of the way back."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
+"""For expectations over normal noise."""
 DEEP = 8.0
-"""The table begins so many deviations of the noise below the point from which the transform goes on straight."""
+"""The table begins so many deviations of the noise below the point from which the transform goes on
+straight."""
 STRAIGHT = 0.25
-"""Below this part of the darkest patches' variance the transform goes on straight: a square root has no value there."""
+"""Below this part of the darkest patches' variance the transform goes on straight: a root has no value
+there."""
 
 
 class EvenNoise(nn.Module):
-    r"""f of one pixel (forward) and the inverse of x -> E[f(x + N)] (``back``); the identity until ``set`` is called.
+    r"""f of one pixel (``forward``) and the inverse of x -> E[f(x + N)] (``back``).
 
-    Noise model   var(N | x) = v(x) = gain x + floor, at least ``least``; correlation does not matter: f acts on each pixel alone
-    Equation      f(x) = m + 2 sqrt(v(m)) (sqrt(v(x)) - sqrt(v(m))) / gain, straight on below v(x) = least: f'(x)^2 v(x) = v(m);
-                  f(m) = m, f'(m) = 1, so that values keep their units at the middle brightness m
-    Back          a denoiser of f(Z) gives about E[f(Z)], which is below f(x); the table of it for normal N is inverted, straight on beyond
-    Source        Anscombe 1948; inverse: Makitalo & Foi, IEEE TIP 22(1), 2013, eq. 7
+    It is the identity until ``set_variance`` is called.
+
+    Notes ----- Noise model: var(N | x) = v(x) = gain x + floor, at least ``least``; correlation does not
+    matter: f acts on each pixel alone.
+
+    f(x) = m + 2 sqrt(v(m)) (sqrt(v(x)) - sqrt(v(m))) / gain, straight on below v(x) = least: f'(x)^2 v(x) =
+    v(m); f(m) = m, f'(m) = 1, so that values keep their units at the middle brightness m.
+
+    Back: a denoiser of f(Z) gives about E[f(Z)], which is below f(x); the table of it for normal N is
+    inverted, straight on beyond.
+
+    References
+    ----------
+    Anscombe 1948; inverse: Makitalo & Foi, IEEE TIP 22(1), 2013, eq. 7.
     """
 
     measured_from_data = True
@@ -43,61 +57,87 @@ class EvenNoise(nn.Module):
         self.expected: Tensor
 
     @property
-    def on(self) -> bool:
+    def is_on(self) -> bool:
+        """Whether it changes anything."""
         return bool((self.gain > 0).any())
 
-    def set(self, gain: NDArray[np.float64], floor: NDArray[np.float64], dark: NDArray[np.float64], typical: NDArray[np.float64],
-            ends: tuple[float, float]) -> None:  # fmt: skip
-        """Each (C,): gain, 0 for a channel that stays as it is, floor, brightness of dark and of typical smooth areas (m).
+    def set_variance(
+        self, gain: Floats, floor: Floats, dark: Floats, typical: Floats, ends: tuple[float, float]
+    ) -> None:
+        """Set the transform and the table of the way back.
 
-        ends   least and greatest value of the images. The table of the way back is evenly spaced in the root of the brightness, so that
-               one saturated pixel far above all others takes no precision from them; below the darkest areas f is straight
+        Parameters
+        ----------
+        gain, floor
+            Of the variance, (C,); a gain of 0 for a channel that stays as it is.
+        dark, typical
+            Brightness of dark and of typical smooth areas, (C,); m is the latter.
+        ends
+            Least and greatest value of the images.
         """
         grows = gain > 0
         level = np.where(grows, gain * typical + floor, 1.0)
         least = STRAIGHT * np.maximum(gain * dark + floor, STRAIGHT * level)
-        for buffer, values in (
-            (self.gain, gain),
-            (self.floor, floor),
-            (self.least, least),
-            (self.middle, typical),
-        ):
-            buffer.copy_(torch.from_numpy(values))
-        first = np.where(
-            grows, (least - floor) / np.where(grows, gain, 1.0) - DEEP * np.sqrt(least), ends[0]
-        )[:, None]
-        x = first + np.linspace(0.0, 1.0, KNOTS) ** 2 * np.maximum(
-            2.0 * ends[1] - ends[0] - first, ends[1] - ends[0]
-        )
-        spread = np.sqrt(np.maximum(gain[:, None] * x + floor[:, None], least[:, None]))
+        self.gain.copy_(torch.from_numpy(gain))
+        self.floor.copy_(torch.from_numpy(floor))
+        self.least.copy_(torch.from_numpy(least))
+        self.middle.copy_(torch.from_numpy(typical))
+        x = space_knots(gain, floor, least, ends)
+        variance = np.maximum(gain[:, None] * x + floor[:, None], least[:, None])
+        spread = np.sqrt(variance)
         drawn = torch.from_numpy(x[..., None] + spread[..., None] * NODES).to(self.gain.device)
+        weights = torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(drawn.device)
         self.brightness.copy_(torch.from_numpy(x))
-        self.expected.copy_(self(drawn[None])[0] @ torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(drawn.device))
+        self.expected.copy_(self(drawn[None])[0] @ weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        if not self.on:
+        """Intensities (B, C, H, W) -> those in which the noise has one level."""
+        if not self.is_on:
             return x
-        gain, floor, least, middle = (
-            one.view(-1, 1, 1) for one in (self.gain, self.floor, self.least, self.middle)
-        )
-        safe = torch.where(gain > 0, gain, 1.0)
+        gain = self.gain.view(-1, 1, 1)
+        floor = self.floor.view(-1, 1, 1)
+        least = self.least.view(-1, 1, 1)
+        middle = self.middle.view(-1, 1, 1)
+        grows = gain > 0
+        safe = torch.where(grows, gain, 1.0)
         level = (safe * middle + floor).clamp_min(1e-30).sqrt()
         root = (safe * x + floor).clamp_min(least).sqrt()
-        below = (x - (least - floor) / safe).clamp_max(0.0) * (level / least.sqrt())
-        return torch.where(gain > 0, middle + 2.0 * level * (root - level) / safe + below, x)
+        depth = (x - (least - floor) / safe).clamp_max(0.0)
+        straight = depth * (level / least.sqrt())
+        even = middle + 2.0 * level * (root - level) / safe + straight
+        return torch.where(grows, even, x)
 
     def back(self, y: Tensor) -> Tensor:
         """Denoised values (B, C, H, W) -> intensities."""
-        if not self.on:
+        if not self.is_on:
             return y
-        return torch.stack(
-            [self._back(y[:, c].contiguous(), c) if self.gain[c] > 0 else y[:, c] for c in range(y.shape[1])],
-            dim=1,
-        )
+        channels = []
+        for channel in range(y.shape[1]):
+            values = y[:, channel]
+            if self.gain[channel] > 0:
+                values = self.look_up(values.contiguous(), channel)
+            channels.append(values)
+        return torch.stack(channels, dim=1)
 
-    def _back(self, y: Tensor, channel: int) -> Tensor:
+    def look_up(self, y: Tensor, channel: int) -> Tensor:
+        """The brightness x of which y is E[f(x + N)], by the table, and straight on beyond it."""
         expected, brightness = self.expected[channel], self.brightness[channel]
         above = torch.searchsorted(expected, y).clamp(1, KNOTS - 1)
         low, high = expected[above - 1], expected[above]
-        return torch.lerp(brightness[above - 1], brightness[above], (y - low) / (high - low))
+        part = (y - low) / (high - low)
+        return torch.lerp(brightness[above - 1], brightness[above], part)
+
+
+def space_knots(gain: Floats, floor: Floats, least: Floats, ends: tuple[float, float]) -> Floats:
+    """Brightness of the knots, (C, KNOTS), from below the darkest areas, where f is straight, past ``ends``.
+
+    They are evenly spaced in the root of the brightness, so that one saturated pixel far above all others
+    takes no precision from them.
+    """
+    low, high = ends
+    grows = gain > 0
+    safe = np.where(grows, gain, 1.0)
+    straight_from = (least - floor) / safe
+    first = np.where(grows, straight_from - DEEP * np.sqrt(least), low)[:, None]
+    reach = np.maximum(2.0 * high - low - first, high - low)
+    return first + np.linspace(0.0, 1.0, KNOTS) ** 2 * reach

@@ -1,4 +1,4 @@
-"""What GAN2GAN and GCBD share: a generator that imitates the noise seen in the smooth areas of the noisy images."""
+"""What GAN2GAN and GCBD share: noise cut from smooth areas of noisy images, and a W-GAN that imitates it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
-from pairfree.measure.copula import REACH_PX, TABLE_END, fit_copula
 from pairfree.measure.smooth_areas import (
     GCBD_SUB_PX,
     LEAST_PATCH_PX,
@@ -29,10 +28,9 @@ from pairfree.nets.gan2gan import LATENT, CopulaNoise, NoiseGenerator, Wasserste
 from pairfree.sampling import spaced_indices
 
 GENERATIVE = "generative"
+"""The stage of the W-GAN."""
 SHOWN = 64
 """Patches, spread over those that were found, that the report shows and compares."""
-COPULA_PATCHES = 4000
-"""Enough for a distribution and 33 x 33 correlations; the W-GAN gets the paper's 20,000."""
 PUBLISHED: dict[str, Any] = {
     "net": "dncnn",
     "optimizer": "adam",
@@ -48,40 +46,33 @@ PUBLISHED: dict[str, Any] = {
 _say = logging.getLogger("pairfree")
 
 
-def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
-    r"""What critics maximise and generators minimise.
-
-    Equation   L_n = E[f1(n)] - E[f1(g1(r))] (5);  L_Z = E[f2(Z)] - E[f2(g2(Z) + g1(r))] (6)
-    real, fake scores of any shape; returns a scalar in units of the score
-    Source     Cha et al., GAN2GAN, eqs. 5 and 6 (W-GAN, Arjovsky et al. 2017)
-    """
-    return torch.mean(real) - torch.mean(fake)
-
-
 @dataclass(frozen=True)
 class ImitationConfig(SingleConfig):
-    """generator           what imitates the noise: "wgan", g1 of the papers, or "copula", measured and not trained (``measure.copula``)
-    rule                how smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)
-    noise_patch_px      side of the noise patches, even, from 32 up; images with little smooth area need smaller ones
-    generator_px        side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it; 0 is patch_px
-    smooth_limit        lambda of rule (4), with all sub-bands alike, as printed; 0: it and their proportions are chosen from the data
-    critic_width        channels of the critics' first level
-    critic_steps, critic_clip   updates of the critics for one of the generators, and the bound of their weights
-    critic_lr, generator_lr     rates of RMSprop and Adam; the latter falls linearly to 0 over the last two thirds
-    generative_batch    patches a step of the generative model, at most batch_size
-    """
+    """Settings of the smooth areas and of the W-GAN; rates, widths and clipping are GAN2GAN's."""
 
-    generator: str = "wgan"
     rule: str = "wavelet"
+    """How smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)."""
     noise_patch_px: int = 96
+    """Side of the noise patches, even, from 32 up; images with little smooth area need smaller ones."""
     generator_px: int = 0
+    """Side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it; 0
+    is patch_px."""
     smooth_limit: float = 0.0
+    """lambda of rule (4), with all sub-bands alike, as printed; 0: it and their proportions are chosen from
+    the data."""
     critic_width: int = 128
+    """Channels of the critics' first level."""
     critic_steps: int = 5
+    """n_critic: updates of the critics for one of the generators."""
     critic_clip: float = 0.02
+    """c: bound of the critics' weights."""
     critic_lr: float = 5e-5
+    """alpha_critic: rate of RMSprop, which updates the critics."""
     generator_lr: float = 4e-4
+    """alpha_g: rate of Adam, which updates the generators; it falls linearly to 0 over the last two
+    thirds."""
     generative_batch: int = 64
+    """m: patches a step of the generative model, at most batch_size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,22 +85,7 @@ class ImitationConfig(SingleConfig):
             "generative_batch",
         )
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in names])
-        problems = []
-        if self.generator not in ("wgan", "copula"):
-            problems.append(f"generator = {self.generator!r} must be wgan or copula")
-        if self.rule not in RULES:
-            problems.append(f"rule = {self.rule!r} must be one of {', '.join(RULES)}")
-        if self.noise_patch_px < LEAST_PATCH_PX or self.noise_patch_px % (
-            GCBD_SUB_PX if self.rule == "gcbd" else 2
-        ):
-            problems.append(
-                f"noise_patch_px = {self.noise_patch_px} must be even, at least {LEAST_PATCH_PX} (a multiple of 16 with rule gcbd)"
-            )
-        if self.generator == "wgan":
-            problems += self._generator_problems()
-        if self.smooth_limit < 0:
-            problems.append("smooth_limit must not be negative")
-        problems += self.own_problems()
+        problems = self.own_problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
 
@@ -118,19 +94,37 @@ class ImitationConfig(SingleConfig):
         """Side of what the generator makes at once."""
         return self.generator_px or self.patch_px
 
-    def _generator_problems(self) -> list[str]:
-        px, most = self.made_px, min(self.patch_px, self.noise_patch_px)
+    def own_problems(self) -> list[str]:
+        """What is wrong with the settings, a phrase each; a subclass adds those of its own."""
+        problems = []
+        if self.rule not in RULES:
+            problems.append(f"rule = {self.rule!r} must be one of {', '.join(RULES)}")
+        multiple = GCBD_SUB_PX if self.rule == "gcbd" else 2
+        if self.noise_patch_px < LEAST_PATCH_PX or self.noise_patch_px % multiple:
+            problems.append(
+                f"noise_patch_px = {self.noise_patch_px} must be even, at least {LEAST_PATCH_PX} "
+                "(a multiple of 16 with rule gcbd)"
+            )
+        problems += self.generator_problems()
+        if self.smooth_limit < 0:
+            problems.append("smooth_limit must not be negative")
+        return problems
+
+    def generator_problems(self) -> list[str]:
+        """What is wrong with the settings of what imitates the noise."""
+        px = self.made_px
+        most = min(self.patch_px, self.noise_patch_px)
         if 32 <= px <= most and px & (px - 1) == 0:
             return []
         return [f"generator_px = {px} must be 32, 64, ... and not larger than patch_px and noise_patch_px"]
 
-    def own_problems(self) -> list[str]:
-        """What is wrong with the settings that a subclass adds."""
-        return []
-
 
 class Imitation(SingleNetwork):
-    """Owns g1 and its critic f1, or the measured noise, and makes noise for a batch."""
+    """Cuts noise from smooth areas, owns g1 and its critic f1, and makes noise for a batch.
+
+    A subclass with more generators and critics builds them in ``build_generative_model``; their losses are
+    its own.
+    """
 
     config: ImitationConfig
 
@@ -143,90 +137,132 @@ class Imitation(SingleNetwork):
     ) -> None:
         super().__init__(config, channels, device, net)
         self.place = torch.device(device)
-        self.noise: CopulaNoise | None = None
         self.patches: PatchPool | None = None
         self.found: Tensor | None = None
-        if config.generator == "wgan":
-            generators, critics = self.generative_networks(channels)
-            self.networks |= generators | critics
-            self.generators, self.critics = ", ".join(generators), ", ".join(critics)
-            self.critic_nets = list(critics.values())
-            self.generator_nets = list(generators.values())
+        self.generators: dict[str, nn.Module] = {}
+        self.critics: dict[str, nn.Module] = {}
+        self.build_generative_model(channels)
+        self.networks |= self.generators | self.critics
 
-    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        made, config = super().make_optimizers(), self.config
-        if config.generator == "wgan":
-            weights = [
-                [p for net in nets for p in net.parameters()]
-                for nets in (self.generator_nets, self.critic_nets)
-            ]
-            made[self.generators] = torch.optim.Adam(
-                weights[0], lr=config.generator_lr, betas=(0.5, 0.999), foreach=True
-            )
-            made[self.critics] = torch.optim.RMSprop(weights[1], lr=config.critic_lr, foreach=True)
-        return made
-
-    def generative_networks(self, channels: int) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-        """The generators and the critics of the generative model, by name."""
+    def build_generative_model(self, channels: int) -> None:
+        """g1 and its critic f1, by name in ``generators`` and ``critics``."""
         self.g1 = placed(NoiseGenerator(channels, px=self.config.made_px), self.place)
         self.f1 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
-        return {"g1": self.g1}, {"f1": self.f1}
+        self.generators = {"g1": self.g1}
+        self.critics = {"f1": self.f1}
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Of the denoiser, of all generators together and of all critics together."""
+        made = super().make_optimizers()
+        if not self.generators:
+            return made
+        config = self.config
+        made[joint_name(self.generators)] = torch.optim.Adam(
+            parameters_of(self.generators), lr=config.generator_lr, betas=(0.5, 0.999), foreach=True
+        )
+        made[joint_name(self.critics)] = torch.optim.RMSprop(
+            parameters_of(self.critics), lr=config.critic_lr, foreach=True
+        )
+        return made
 
     def prepare(self, data: TrainingData, seed: int) -> None:
-        """Cut out the noise; with a copula, that is all there is to learn of it."""
-        self.imitate(self.cut_noise(data.noisy))
+        """Cut out the noise, and get ready to learn it."""
+        self.learn_noise(self.cut_noise(data.noisy))
+
+    # -- noise as it was found -------------------------------------------------------------------------------
 
     def cut_noise(self, noisy: PatchPool) -> NoisePatches:
-        config, most = self.config, COPULA_PATCHES if self.config.generator == "copula" else MOST
+        """The noise of the smooth areas of ``noisy``, found by the config's rule."""
+        config = self.config
         return extract(
-            noisy.arrays(), config.noise_patch_px, most=most, rule=config.rule, threshold=config.smooth_limit
+            noisy.arrays(),
+            config.noise_patch_px,
+            most=self.most_patches,
+            rule=config.rule,
+            threshold=config.smooth_limit,
         )
 
-    def imitate(self, found: NoisePatches, grown: bool = False) -> None:
-        """Learn, or get ready to learn, the noise that was found;  grown   that its level follows the brightness is known and met"""
-        config = self.config
-        self.found = torch.from_numpy(found.pixels[spaced_indices(len(found.pixels), SHOWN)]).to(self.place)
+    @property
+    def most_patches(self) -> int:
+        """Patches that are cut out at most."""
+        return MOST
+
+    def learn_noise(self, found: NoisePatches, grown: bool = False) -> None:
+        """Get ready to learn the noise that was found, and warn of what is doubtful about it.
+
+        Parameters
+        ----------
+        found
+            The noise patches.
+        grown
+            That the level of the noise follows the brightness is known and met.
+        """
+        self.keep_for_report(found, grown)
+        self.patches = PatchPool(list(found.pixels), self.place, self.config.made_px)
+
+    def keep_for_report(self, found: NoisePatches, grown: bool) -> None:
+        """Keep a few patches to show, and warn of what is doubtful about them."""
+        shown = found.pixels[spaced_indices(len(found.pixels), SHOWN)]
+        self.found = torch.from_numpy(shown).to(self.place)
         for line in doubts(found, grown):
             _say.warning("%s", line)
-        if config.generator == "copula":
-            measured = fit_copula(found.pixels, min(REACH_PX, config.noise_patch_px // 4))
-            self.noise = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
-        else:
-            self.patches = PatchPool(list(found.pixels), self.place, config.made_px)
-
-    @torch.no_grad()
-    def noise_like(self, x: Tensor, purpose: str, at: At) -> Tensor:
-        """A fresh draw of the noise for every patch of (B, C, H, W)."""
-        source = self.g1.eval() if self.config.generator == "wgan" else self.prepared(self.noise)
-        return source.sample((len(x), *x.shape[2:]), at.rng(purpose, self.place))
-
-    def noise_samples(self) -> tuple[Tensor, Tensor] | None:
-        if self.found is None:
-            return None
-        return self.found, self.noise_like(self.found, "report", At(0, 0, "report", 0, 1))
-
-    def latent(self, count: int, purpose: str, at: At) -> Tensor:
-        return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
 
     def noise_patches(self, count: int, at: At) -> Tensor:
         """Patches of the noise as it was cut out, upright, (count, C, P, P)."""
         patches = self.prepared(self.patches)
-        return patches.gather(patches.draw(at.seed, at.step, count, "noise patches"), augment=False)
+        places = patches.draw(at.seed, at.step, count, "noise patches")
+        return patches.gather(places, augment=False)
+
+    # -- noise that is made ----------------------------------------------------------------------------------
+
+    def latent(self, count: int, purpose: str, at: At) -> Tensor:
+        """r of the papers, what g1 starts from: (count, 128), standard normal."""
+        return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
+
+    def noise_source(self) -> NoiseGenerator | CopulaNoise:
+        """What noise is drawn from when it is put on images."""
+        return self.g1.eval()
+
+    @torch.no_grad()
+    def noise_like(self, x: Tensor, purpose: str, at: At) -> Tensor:
+        """A fresh draw of the noise for every patch of (B, C, H, W)."""
+        count, _, height, width = x.shape
+        return self.noise_source().sample((count, height, width), at.rng(purpose, self.place))
+
+    def noise_samples(self) -> tuple[Tensor, Tensor] | None:
+        """Noise found and noise made, (N, C, P, P) in network units; None where none was cut out."""
+        if self.found is None:
+            return None
+        return self.found, self.noise_like(self.found, "report", At(0, 0, "report", 0, 1))
+
+    # -- updates ---------------------------------------------------------------------------------------------
 
     def teach_critics(self, distance: Callable[[], Tensor], at: At) -> Tensor:
-        """``critic_steps`` steps up the Wasserstein distance, weights clipped after each; returns the last distance."""
+        """``critic_steps`` steps up a Wasserstein distance, weights clipped after each; returns the last."""
+        name = joint_name(self.critics)
+        bound = self.config.critic_clip
         judged = torch.zeros(())
         for _ in range(self.config.critic_steps):
             judged = distance()
-            update(self.optimizers[self.critics], -judged, at, self.critics)
+            update(self.optimizers[name], -judged, at, name)
             with torch.no_grad():
-                for net in self.critic_nets:
-                    for parameter in net.parameters():
-                        parameter.clamp_(-self.config.critic_clip, self.config.critic_clip)
+                for parameter in parameters_of(self.critics):
+                    parameter.clamp_(-bound, bound)
         return judged.detach()
 
     def teach_generators(self, loss: Tensor, at: At) -> None:
-        set_rate(
-            self.optimizers[self.generators], self.config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress))
-        )
-        update(self.optimizers[self.generators], loss, at, self.generators)
+        """One step of the generators down ``loss``; their rate falls over two thirds of the stage."""
+        name = joint_name(self.generators)
+        rate = self.config.generator_lr * min(1.0, 1.5 * (1.0 - at.progress))
+        set_rate(self.optimizers[name], rate)
+        update(self.optimizers[name], loss, at, name)
+
+
+def joint_name(nets: dict[str, nn.Module]) -> str:
+    """Of the optimiser that these networks share."""
+    return ", ".join(nets)
+
+
+def parameters_of(nets: dict[str, nn.Module]) -> list[nn.Parameter]:
+    """All weights of several networks, in their order."""
+    return [parameter for net in nets.values() for parameter in net.parameters()]

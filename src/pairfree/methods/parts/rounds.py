@@ -1,4 +1,4 @@
-"""Iterative Noisy N2N (Cha et al., section 3): noise on estimates of the images, a denoiser from it, better estimates, and again."""
+"""Iterative Noisy N2N (Cha et al., section 3): noise on estimates of the images, a denoiser, and again."""
 
 from __future__ import annotations
 
@@ -15,36 +15,41 @@ from pairfree.methods.parts.single import run_network
 from pairfree.nets.traits import total_stride
 
 
-def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:
-    r"""Noise2Noise on generated pairs.
-
-    Noise model   Z = x + N, N zero-mean, additive, independent of x; any distribution and correlation
-    Equation      L_G2G = mean (Z_1 - X(Z_2))^2, Z_i = X' + g1(r_i), X' = g2(Z) (9) or X_{j-1}(Z) (10)
-    denoised      X(Z_2); target Z_1, or its expectation X', which has the same gradient in expectation and less scatter
-    Shapes        both (B, C, H, W), network units; returns a scalar
-    Source        Cha et al., eqs. 9 and 10 and the text below them
-    """
-    return torch.mean((target - denoised) ** 2)
-
-
 class Rounds:
     """Which network makes the estimates X' of a round, and with which weights the round begins.
 
-    net          the denoiser, which its owner trains
-    precision    of the passes that make estimates
-    previous     ``net`` as it was when the round began; belongs to the state that its owner saves
+    Parameters
+    ----------
+    net
+        The denoiser, which its owner trains.
+    precision
+        Of the passes that make estimates.
+    from_scratch
+        Whether the first round begins with the weights that ``net`` was made with; else where ``net`` stands.
     """
 
-    def __init__(self, net: nn.Module, precision: str) -> None:
-        self.net, self.precision = net, precision
-        self.fresh = copy.deepcopy(net)
+    def __init__(self, net: nn.Module, precision: str, from_scratch: bool = False) -> None:
+        self.net = net
+        self.precision = precision
         self.previous = copy.deepcopy(net).requires_grad_(False)
+        """``net`` as it was when the round began."""
+        self.fresh = copy.deepcopy(net) if from_scratch else None
+        """``net`` as it was made."""
         self.estimates: tuple[str, Estimates] | None = None
+        """Of the stage of this name."""
 
-    def begin(self, optimizer: torch.optim.Optimizer, afresh: bool = False) -> None:
-        """phi_{j-1} makes the estimates from now on; phi_j starts there, or with the weights that ``net`` was made with."""
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """What belongs to the state that the owner saves, by name."""
+        found = {"previous": self.previous}
+        if self.fresh is not None:
+            found["fresh"] = self.fresh
+        return found
+
+    def begin(self, optimizer: torch.optim.Optimizer, first: bool) -> None:
+        """phi_{j-1} makes the estimates from now on; phi_j starts there, or, the first, from scratch."""
         follow(self.previous, self.net, 1.0)
-        if afresh:
+        if first and self.fresh is not None:
             self.net.load_state_dict(self.fresh.state_dict())
         optimizer.state.clear()
         self.forget()
@@ -53,14 +58,34 @@ class Rounds:
         """Weights have changed from outside: estimates are made anew."""
         self.estimates = None
 
-    def estimated(
+    def estimate(
         self, noisy: PatchPool, z: Tensor, at: At, apply: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """X' of the patches z (B, C, P, P) that step ``at`` drew from ``noisy``; ``apply`` stands for the previous network."""
+        """X' of the patches z.
+
+        Parameters
+        ----------
+        noisy
+            The images.
+        z
+            The patches (B, C, P, P) that step ``at`` drew from them.
+        at
+            Where the step stands.
+        apply
+            What makes estimates of images in the place of the previous network.
+
+        Returns
+        -------
+        Tensor
+            (B, C, P, P), a constant.
+        """
         if self.estimates is None or self.estimates[0] != at.stage:
-            self.estimates = at.stage, Estimates(noisy, apply or self._previously, total_stride(self.net))
-        return self.estimates[1].of(z, noisy.draw(at.seed, at.step, len(z)))
+            made = Estimates(noisy, apply or self.apply_previous, total_stride(self.net))
+            self.estimates = at.stage, made
+        places = noisy.draw(at.seed, at.step, len(z))
+        return self.estimates[1].estimate_patches(z, places)
 
     @torch.no_grad()
-    def _previously(self, x: Tensor) -> Tensor:
+    def apply_previous(self, x: Tensor) -> Tensor:
+        """What the network of the round before makes of (B, C, H, W)."""
         return run_network(self.previous.eval(), x, self.precision)

@@ -1,0 +1,221 @@
+"""What the short preset adds to GAN2GAN: measured noise, a recorrupted start, even noise.
+
+With its defaults it adds nothing. ``docs/methods/gan2gan.md`` says why, with numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairfree.data.patches import Batch, TrainingData, symmetric
+from pairfree.measure.smooth_areas import NoisePatches
+from pairfree.measure.variance_in_patches import growth
+from pairfree.methods import gan2gan
+from pairfree.methods.base import At, Stage, check_positive
+from pairfree.methods.gan2gan import GAN2GAN, GAN2GANConfig, g2g_loss
+from pairfree.methods.parts.even_noise import EvenNoise
+from pairfree.methods.parts.imitation import GENERATIVE
+from pairfree.methods.parts.measured_noise import MeasuredNoise, MeasuredNoiseConfig
+
+START = "start"
+"""The stage of recorrupted pairs."""
+RECORRUPTED = (
+    "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learning for image denoising, CVPR 2021, "
+    "arXiv:2102.02234"
+)
+_say = logging.getLogger("pairfree")
+
+
+def recorrupted_pair(z: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    r"""Two views of one noisy image with independent noise, made with a second draw of that noise.
+
+    Parameters
+    ----------
+    z, noise
+        Z and n, any shape.
+    alpha
+        How strong the second draw is in the first view.
+
+    Returns
+    -------
+    tuple of Tensor
+        (Z + alpha n, Z - n / alpha).
+
+    Notes ----- Noise model: Z = x + N and n of N's distribution, independent of it. The noises N + alpha n
+    and N - n / alpha are uncorrelated, independent for Gaussian N; at alpha = 1, E[Z - n | Z + n] = E[x | Z +
+    n] for any distribution, since N and n may be exchanged.
+
+    References ---------- Pang et al., Recorrupted-to-Recorrupted, CVPR 2021, eq. 8; alpha = 1: Moran et al.,
+    Noisier2Noise, CVPR 2020.
+    """
+    return z + alpha * noise, z - noise / alpha
+
+
+@dataclass(frozen=True)
+class ShortGAN2GANConfig(MeasuredNoiseConfig, GAN2GANConfig):
+    """Settings of the paper, and of what the short preset adds: at their defaults, nothing."""
+
+    start: str = "g2"
+    """The first estimate of the images: "g2", the rough denoiser that is trained with g1; "z", the noisy
+    image itself (Figure 6); "recorrupted", a denoiser trained on recorrupted pairs."""
+    recorruption: float = 0.5
+    """alpha of ``recorrupted_pair``."""
+    second_copy: bool = True
+    """The target is a second noisy copy, as in the paper; False: the estimate itself."""
+    from_scratch: bool = True
+    """G2G_1 begins with fresh weights; False: where the start ended."""
+    stabilise: bool = False
+    """Where the noise grows with the brightness, all is learned on intensities in which it does not
+    (``parts.even_noise``)."""
+
+    starts: ClassVar[tuple[str, ...]] = ("g2", "z", "recorrupted")
+
+    def own_problems(self) -> list[str]:
+        """What is wrong with the settings, a phrase each."""
+        check_positive(type(self).__name__, [("recorruption", self.recorruption)])
+        problems = super().own_problems()
+        if self.start == "g2" and self.generator != "wgan":
+            problems.append("start = 'g2' needs generator = 'wgan': both are trained together")
+        return problems
+
+
+PRESETS: dict[str, GAN2GANConfig] = {
+    # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; network,
+    # optimiser and precision are those of every method's `cpu` preset.
+    "cpu": ShortGAN2GANConfig(
+        generator="copula",
+        start="recorrupted",
+        iterations=2,
+        second_copy=False,
+        from_scratch=False,
+        stabilise=True,
+    ),
+    **gan2gan.PRESETS,
+}
+
+
+class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
+    """GAN2GAN within minutes, and for noise that grows with the brightness."""
+
+    config_type = ShortGAN2GANConfig
+    config: ShortGAN2GANConfig
+
+    def __init__(
+        self,
+        config: ShortGAN2GANConfig,
+        channels: int,
+        device: torch.device | str = "cpu",
+        net: nn.Module | None = None,
+    ) -> None:
+        super().__init__(config, channels, device, net)
+        self.even_noise = EvenNoise(channels).to(self.place)
+        if config.stabilise:
+            self.networks["even"] = self.even_noise
+        self.stabilised = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The papers of what is used, GAN2GAN's first."""
+        if self.config.start != "recorrupted":
+            return super().sources
+        return (*super().sources, RECORRUPTED)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The W-GAN and the start, each where there is one, then the rounds."""
+        config = self.config
+        first = []
+        if config.generator == "wgan":
+            first.append(GENERATIVE)
+        if config.start == "recorrupted":
+            first.append(START)
+        if not first:
+            return tuple(self.round_stages(1.0))
+        before = [Stage(name, config.start_share / len(first)) for name in first]
+        return (*before, *self.round_stages(1.0 - config.start_share))
+
+    def prepare(self, data: TrainingData, seed: int) -> None:
+        """Noise patches; where the noise grows with the brightness, of images in which it does not."""
+        found = self.cut_noise(data.noisy)
+        if self.config.stabilise:
+            self.measure_growth(data, found)
+        self.stabilised = self.even_noise.is_on
+        # Departs from the paper: `cpu`: where the noise grows with the brightness, all is learned on
+        # intensities in which it does not.
+        if self.stabilised:
+            data = self.make_even(data)
+            found = self.cut_noise(data.noisy)
+        self.learn_noise(found, grown=self.stabilised)
+        self.take_images(data)
+
+    def measure_growth(self, data: TrainingData, found: NoisePatches) -> None:
+        """Set the transform by how the noise grows with the brightness; it stays off where it does not."""
+        grows = growth(data.noisy.arrays(), found)
+        gain = np.array([one.gain for one in grows.noise])
+        floor = np.array([one.floor for one in grows.noise])
+        self.even_noise.set_variance(gain, floor, grows.dark, grows.typical, grows.ends)
+
+    def make_even(self, data: TrainingData) -> TrainingData:
+        """The noisy images with noise of one level; says so."""
+        _say.warning(
+            "the noise depends on the brightness, which the paper's assumption excludes; it is made even "
+            "before learning, and that is undone in results; iddp and nb2nb take it as it is where "
+            "neighbouring pixels do not share it, iscl with a clean set where they do"
+        )
+        noisy = data.noisy.like(torch.empty_like(data.noisy.flat))
+        for index in range(len(noisy)):
+            even = self.even_noise(data.noisy.plane(index)[None])
+            noisy.plane(index).copy_(even[0])
+        return TrainingData(noisy)
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """One step of the start, or one of the paper's."""
+        if self.stabilised:
+            batch = Batch(self.even_noise(batch.noisy))
+        if at.stage == START:
+            return self.start_step(batch.noisy, at)
+        return super().step(batch, at)
+
+    def start_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
+        """One step of the denoiser on recorrupted pairs of the noisy patches Z (B, C, P, P)."""
+        # Departs from the paper: `cpu`: the first estimate is that of a denoiser trained on recorrupted
+        # pairs, which goes on from there.
+        noise = self.turn_like_batch(self.noise_like(z, "recorruption", at), at)
+        seen, target = recorrupted_pair(z, noise, self.config.recorruption)
+        return self.descend(g2g_loss(self.f(seen), target), at)
+
+    def turn_like_batch(self, noise: Tensor, at: At) -> Tensor:
+        """Noise (B, C, P, P) under the symmetries of the step's patches.
+
+        Scan lines of a transposed patch run along columns.
+        """
+        places = self.prepared(self.data).noisy.draw(at.seed, at.step, len(noise))
+        turns = places[:, 3].tolist()
+        return torch.stack([symmetric(one, k) for one, k in zip(noise, turns, strict=True)])
+
+    @property
+    def starts_from_scratch(self) -> bool:
+        """Whether G2G_1 begins with fresh weights."""
+        return self.config.from_scratch
+
+    def estimate_first(self, z: Tensor, at: At) -> Tensor:
+        """What the denoiser makes of Z where the start trained it; else as in the paper."""
+        if self.config.start == "recorrupted":
+            return self.estimate_again(z, at)
+        return super().estimate_first(z, at)
+
+    def make_target(self, estimate: Tensor, at: At) -> Tensor:
+        """Z_j1, or its expectation, the estimate (B, C, P, P) itself."""
+        # Departs from the paper: `cpu`: the target is the estimate itself.
+        if not self.config.second_copy:
+            return estimate
+        return super().make_target(estimate, at)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) network units -> same shape."""
+        return self.even_noise.back(super().denoise(self.even_noise(x)))
