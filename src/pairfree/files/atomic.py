@@ -1,7 +1,8 @@
 """Files that appear whole or not at all: written under a temporary name, flushed to disk, then renamed.
 
-Every system call goes through the ``os`` module by name (``os.replace``, ``os.fsync``, ...), so that a test can make the k-th one fail.
-Rename and fsync protect against a killed process and, on journaling local disks, against power loss; network file systems promise less.
+Every system call goes through the ``os`` module by name (``os.replace``, ``os.fsync``, ...), so that a test
+can make the k-th one fail. Rename and fsync protect against a killed process and, on journaling local disks,
+against power loss; network file systems promise less.
 """
 
 # ruff: noqa: PTH103, PTH105, PTH108  (os functions on purpose, see above)
@@ -69,7 +70,8 @@ def nearest_folder(folder: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Bytes free on the disk of ``folder`` (which need not exist yet), or None where the system does not tell."""
+    """Bytes free on the disk of ``folder`` (which need not exist yet), or None where the system does not
+    tell."""
     try:
         return shutil.disk_usage(nearest_folder(folder)).free
     except OSError:
@@ -130,8 +132,8 @@ def _make_folder(folder: Path) -> None:
 def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
     """A temporary path beside ``final``; on leaving, its file is flushed to disk and renamed to ``final``.
 
-    On any exception the temporary file is removed and ``final`` is as it was before. Missing parent folders are made.
-    OSError becomes OutputError; other exceptions pass through.
+    On any exception the temporary file is removed and ``final`` is as it was before. Missing parent folders
+    are made. OSError becomes OutputError; other exceptions pass through.
 
     bytes_needed  for the message when the disk is full
     """
@@ -183,7 +185,8 @@ def _announce(temporary: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
-    """``atomic_path`` for a folder of files: all of it is flushed to disk, then it is renamed; an older one is removed after that."""
+    """``atomic_path`` for a folder of files: all of it is flushed to disk, then it is renamed; an older one
+    is removed after that."""
     final = Path(final)
     temporary: Path | None = None
     older: Path | None = None
@@ -213,7 +216,10 @@ def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None
 
 
 def _flush_tree(folder: Path) -> None:
-    """One flush of the folder's file system where there is such a call: a folder may hold a million files. OSError where it failed."""
+    """One flush of the folder's file system where there is such a call: a folder may hold a million files.
+
+    OSError where it failed.
+    """
     library = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
     if library is None or not hasattr(library, "syncfs"):
         for root, _, names in os.walk(folder):
@@ -244,7 +250,8 @@ def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def write_text(final: Path, text: str, overwrite: bool = False) -> None:
-    """Write ``text`` as UTF-8 to ``final``, whole or not at all; bytes of a file name that are no text are escaped. Raises OutputError."""
+    """Write ``text`` as UTF-8 to ``final``, whole or not at all; bytes of a file name that are no text are
+    escaped. Raises OutputError."""
     write_bytes(final, text.encode("utf-8", "backslashreplace"), overwrite)
 
 
@@ -259,9 +266,11 @@ def _alive(pid: int) -> bool:
 
 
 def remove_stale(folder: Path) -> list[Path]:
-    """Remove the temporary files and folders that dead processes of this host left in ``folder`` (not below it); returns what was removed.
+    """Remove the temporary files and folders that dead processes of this host left in ``folder`` (not below
+    it); returns what was removed.
 
-    Files of live processes and of other hosts stay. On Windows nothing is removed: signal 0 is no question there.
+    Files of live processes and of other hosts stay. On Windows nothing is removed: signal 0 is no question
+    there.
     """
     removed: list[Path] = []
     if os.name == "nt":

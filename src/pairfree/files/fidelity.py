@@ -9,8 +9,9 @@ from typing import Any
 
 from pairfree.errors import InputError
 from pairfree.files.checks import Check, check_same
+from pairfree.files.differences import spacing_differences, spacing_text
 from pairfree.files.formats.table import is_supported, open_image, result_family
-from pairfree.files.image import Image, spacing_differences, spacing_text
+from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry, find_images, output_path
 from pairfree.files.messages import shown
@@ -61,7 +62,8 @@ class Verification:
 def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Verification:
     """Tell what results kept of their inputs and what they lost, from the files alone.
 
-    Compared are pixel type, shape, axes, pixel size, names, the metadata of each format, intensities and scenes.
+    Compared are pixel type, shape, axes, pixel size, names, the metadata of each format, intensities and
+    scenes.
 
     Parameters
     ----------

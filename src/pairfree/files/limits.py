@@ -1,9 +1,10 @@
 """Limits on what a file may declare, applied to its header before a byte of pixels is decoded.
 
-What is bounded: the pixels, bytes and pages that a header declares; the ratio of declared bytes to file size (an uncompressed file can
-never be smaller than its pixels, and a codec has a largest possible ratio); and, in the readers, what each compressed strip, tile or PNG
-stream inflates to: deflate, LZW, PackBits, zstd and LZMA stop at the declared size of the strip, JPEG strips are measured by their own
-header first. Codecs without such a bound (JPEG 2000, WebP, LERC, ... inside TIFF) are refused.
+What is bounded: the pixels, bytes and pages that a header declares; the ratio of declared bytes to file size
+(an uncompressed file can never be smaller than its pixels, and a codec has a largest possible ratio); and, in
+the readers, what each compressed strip, tile or PNG stream inflates to: deflate, LZW, PackBits, zstd and LZMA
+stop at the declared size of the strip, JPEG strips are measured by their own header first. Codecs without
+such a bound (JPEG 2000, WebP, LERC, ... inside TIFF) are refused.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.messages import shown, size_text
 
-# Largest ratio of decoded to stored bytes that each kind of data can reach, rounded up. Beyond it, a header lies.
+# Largest ratio of decoded to stored bytes that each kind of data can reach, rounded up. Beyond it, a header
+# lies.
 UNCOMPRESSED, PACKBITS, DEFLATE, LZW, JPEG, ZSTD = 1.0, 65.0, 1100.0, 2800.0, 5000.0, 60000.0
-# Where the codec allows more than this many bytes from a small file, the ratio says nothing; a page of headers is not pixels either.
+# Where the codec allows more than this many bytes from a small file, the ratio says nothing; a page of
+# headers is not pixels either.
 _RATIO_FLOOR_BYTES = 2**20
 
 

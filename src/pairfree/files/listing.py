@@ -1,4 +1,5 @@
-"""From what the user named (files, folders, globs) to a list of images, and from that list to the outputs, all checked before any work."""
+"""From what the user named (files, folders, globs) to a list of images, and from that list to the outputs,
+all checked before any work."""
 
 from __future__ import annotations
 
@@ -35,9 +36,11 @@ def without_suffix(path: Path) -> Path:
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
-    """Image files named by ``inputs``: files, folders (walked with their sub-folders) and globs (``**`` too), each file once.
+    """Image files named by ``inputs``: files, folders (walked with their sub-folders) and globs (``**`` too),
+    each file once.
 
-    Hidden files and unsupported suffixes inside folders are skipped. Raises InputError for what does not exist or holds no image.
+    Hidden files and unsupported suffixes inside folders are skipped. Raises InputError for what does not
+    exist or holds no image.
     """
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
@@ -138,10 +141,12 @@ def plan_outputs(
     suffix: str | None = None,
     finished: Collection[Path] = (),
 ) -> list[tuple[Entry, Path]]:
-    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given.
+    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png)
+    unless one is given.
 
-    Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an input inside the output
-    folder, an output that is an input, and outputs that exist without ``overwrite`` and are not among the ``finished`` ones.
+    Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an
+    input inside the output folder, an output that is an input, and outputs that exist without ``overwrite``
+    and are not among the ``finished`` ones.
     """
     out_dir = Path(out_dir)
     check_folder(out_dir)
@@ -165,7 +170,10 @@ def plan_outputs(
 
 
 def is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder. InputError where that cannot be found out: a name too long, no permission."""
+    """Whether ``path`` is a folder.
+
+    InputError where that cannot be found out: a name too long, no permission.
+    """
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:
@@ -191,7 +199,8 @@ def check_folder(out_dir: Path) -> None:
 
 
 def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
-    """Where the result of ``entry`` lies: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png) unless one is given."""
+    """Where the result of ``entry`` lies: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become
+    .png) unless one is given."""
     relative = entry.relative
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
         raise OutputError(
@@ -231,7 +240,8 @@ def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None
 
 
 def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Files of two folders matched by relative path without suffix, or, where folders are nested differently, by stem alone.
+    """Files of two folders matched by relative path without suffix, or, where folders are nested differently,
+    by stem alone.
 
     InputError when one of the first has no partner or two share a name.
     """

@@ -29,7 +29,8 @@ class Lock:
     """Held from its making until ``release``; the file says by whom."""
 
     def __init__(self, file: Path, what: Path) -> None:
-        """Raises BusyError naming the process that holds ``file``, a lock on ``what``; OSError where it cannot be written."""
+        """Raises BusyError naming the process that holds ``file``, a lock on ``what``; OSError where it
+        cannot be written."""
         self._handle = file.open("a+", encoding="utf-8")
         try:
             _seize(self._handle)

@@ -8,7 +8,8 @@ _LONGEST_NAME = 240
 
 
 def shown(path: str | Path) -> str:
-    """A path as printable text: control and undecodable characters escaped, very long names cut in the middle."""
+    """A path as printable text: control and undecodable characters escaped, very long names cut in the
+    middle."""
     text = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in str(path)

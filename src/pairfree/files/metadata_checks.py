@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_same, in_words
-from pairfree.files.formats import metaimage, mrc, ome_zarr, tiff
+from pairfree.files.formats import metaimage, mrc, tiff, zarr_layout
 from pairfree.files.image import Image
 
 # -- TIFF ----------------------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def _check_metaimage(a: Image, b: Image) -> list[Check]:
 
 
 def _check_zarr(a: Image, b: Image) -> list[Check]:
-    first: ome_zarr.Carried = a.metadata["zarr"]
-    second: ome_zarr.Carried = b.metadata["zarr"]
+    first: zarr_layout.Carried = a.metadata["zarr"]
+    second: zarr_layout.Carried = b.metadata["zarr"]
     layouts = _layouts(first), _layouts(second)
     return [
         check_same("Zarr format", first.zarr_format, second.zarr_format),
@@ -302,13 +302,13 @@ def _check_zarr(a: Image, b: Image) -> list[Check]:
     ]
 
 
-def _attributes(carried: ome_zarr.Carried) -> dict[str, Any]:
+def _attributes(carried: zarr_layout.Carried) -> dict[str, Any]:
     """Those of the folder and of the image in it, without our mark."""
     everything = {**carried.root, **carried.group}
-    return {key: value for key, value in everything.items() if key != ome_zarr.OURS}
+    return {key: value for key, value in everything.items() if key != zarr_layout.OURS}
 
 
-def _layouts(carried: ome_zarr.Carried) -> list[tuple[Any, ...]]:
+def _layouts(carried: zarr_layout.Carried) -> list[tuple[Any, ...]]:
     return [(level.shape, level.chunks, level.shards) for level in carried.levels]
 
 

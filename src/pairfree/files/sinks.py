@@ -1,4 +1,5 @@
-"""Where results are written region by region: in memory, or, where they are large, in a journal that outlives a killed process."""
+"""Where results are written region by region: in memory, or, where they are large, in a journal that outlives
+a killed process."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class Sink(ABC):
         columns: slice | None = None,
         clipped: int = 0,
     ) -> None:
-        """A part of a plane, (h, w) or (h, w, S) of the output's type (see ``to_dtype``); the whole plane without ``rows`` and ``columns``.
+        """A part of a plane, (h, w) or (h, w, S) of the output's type (see ``to_dtype``); the whole plane
+        without ``rows`` and ``columns``.
 
         clipped   how many of its pixels were clipped
         Raises    InputError for a plane that does not exist or does not fit, OutputError for a sink that was closed
@@ -180,14 +182,18 @@ class MemorySink(Sink):
 
 
 class JournalSink(Sink):
-    """Appends finished parts to a file beside the output, and a line about each to a journal; a later process goes on from there.
+    """Appends finished parts to a file beside the output, and a line about each to a journal; a later process
+    goes on from there.
 
     .NAME.unfinished/blocks         pixels of the parts, one after the other
     .NAME.unfinished/journal.jsonl  what they are a part of, then where each lies, with its checksum
     """
 
     def __init__(self, like: Image, path: Path, overwrite: bool, of_what: dict[str, Any]) -> None:
-        """of_what   what decides the result; parts of anything else are dropped. Raises OutputError, BusyError."""
+        """of_what   what decides the result; parts of anything else are dropped.
+
+        Raises OutputError, BusyError.
+        """
         super().__init__(like, path, overwrite)
         self.folder = unfinished(path)
         self._head = {"format": FORMAT, "shape": list(like.shape), "dtype": like.dtype.name, **of_what}
@@ -313,7 +319,8 @@ class _Blocks(Stored):
             3 if like.axes.endswith("S") else 2,
         )
         self._of_plane: dict[tuple[int, ...], dict[tuple[int, int], list[tuple[Block, int]]]] = {}
-        """Blocks of a plane by their rows: a plane may have a hundred thousand, of which a region needs a few."""
+        """Blocks of a plane by their rows: a plane may have a hundred thousand, of which a region needs a
+        few."""
         for block, place in places:
             self._of_plane.setdefault(block.index, {}).setdefault((block.top, block.bottom), []).append(
                 (block, place)
@@ -359,7 +366,8 @@ def unfinished(path: Path) -> Path:
 
 
 def is_journalled(stored: bool, values: int) -> bool:
-    """Whether an output of so many values, of an image that stays in its file or not, is kept on the disk while it is made."""
+    """Whether an output of so many values, of an image that stays in its file or not, is kept on the disk
+    while it is made."""
     return stored or values > JOURNALED_PX
 
 
@@ -374,7 +382,9 @@ def journalled_bytes(path: Path) -> int:
 def open_sink(
     like: Image, path: str | Path, overwrite: bool = False, of_what: dict[str, Any] | None = None
 ) -> Sink:
-    """A sink for an output with the shape, type and metadata of ``like``. Refuses what cannot be written before any work.
+    """A sink for an output with the shape, type and metadata of ``like``.
+
+    Refuses what cannot be written before any work.
 
     of_what   what decides the result, as JSON: large outputs are then journalled, and a killed process's work is gone on with
     """
