@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_same, in_words
-from pairfree.files.formats import metaimage, mrc, tiff, zarr_layout
+from pairfree.files.formats import metaimage, mrc, tiff_carried, zarr_layout
 from pairfree.files.image import Image
 
 # -- TIFF ----------------------------------------------------------------------------------------------------
@@ -25,8 +25,8 @@ BYTES_OF_TYPE = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 16: 8, 17: 8
 
 
 def _check_tiff(a: Image, b: Image) -> list[Check]:
-    first: tiff.Carried = a.metadata["tiff"]
-    second: tiff.Carried = b.metadata["tiff"]
+    first: tiff_carried.Carried = a.metadata["tiff"]
+    second: tiff_carried.Carried = b.metadata["tiff"]
     found = [
         check_same("kind of TIFF", first.kind, second.kind),
         check_same("byte order", first.byteorder, second.byteorder),
@@ -45,11 +45,11 @@ def _check_tiff(a: Image, b: Image) -> list[Check]:
     return found
 
 
-def _tags_of_first_page(carried: tiff.Carried) -> dict[int, tuple[int, int, bytes]]:
+def _tags_of_first_page(carried: tiff_carried.Carried) -> dict[int, tuple[int, int, bytes]]:
     return {tag[0]: _tag_value(tag, carried) for tag in carried.tags}
 
 
-def _tags_of_later_pages(carried: tiff.Carried) -> dict[tuple[int, int], tuple[int, int, bytes]]:
+def _tags_of_later_pages(carried: tiff_carried.Carried) -> dict[tuple[int, int], tuple[int, int, bytes]]:
     found = {}
     for page, tags in enumerate(carried.page_tags):
         for tag in tags:
@@ -57,7 +57,7 @@ def _tags_of_later_pages(carried: tiff.Carried) -> dict[tuple[int, int], tuple[i
     return found
 
 
-def _tag_value(tag: tiff.RawTag, carried: tiff.Carried) -> tuple[int, int, bytes]:
+def _tag_value(tag: tiff_carried.RawTag, carried: tiff_carried.Carried) -> tuple[int, int, bytes]:
     """Type, count and value in one byte order."""
     _, kind, count, value = tag
     if kind == TEXT:  # text that lacked its final NUL has it now
@@ -68,7 +68,7 @@ def _tag_value(tag: tiff.RawTag, carried: tiff.Carried) -> tuple[int, int, bytes
     return kind, count, value
 
 
-def _resolution(carried: tiff.Carried) -> tuple[Any, ...]:
+def _resolution(carried: tiff_carried.Carried) -> tuple[Any, ...]:
     """Pixels per unit along x and y, and the unit's number; 0 where the file does not say."""
     steps = []
     for numerator, denominator in carried.resolution or ((0, 1), (0, 1)):
@@ -77,7 +77,7 @@ def _resolution(carried: tiff.Carried) -> tuple[Any, ...]:
     return (*steps, carried.resolution_unit)
 
 
-def _described(carried: tiff.Carried) -> dict[str, str]:
+def _described(carried: tiff_carried.Carried) -> dict[str, str]:
     """What descriptions state: the attributes of OME-XML, the lines of ImageJ, else the text."""
     found: dict[str, str] = {}
     for page, text in enumerate((carried.description, *carried.page_descriptions)):

@@ -14,7 +14,7 @@ import tifffile
 
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
-from pairfree.files.formats.tiff import Carried, RawTag
+from pairfree.files.formats.tiff_carried import Carried, RawTag
 from pairfree.files.image import Image
 from pairfree.files.messages import shown
 
