@@ -18,7 +18,8 @@ DICOM_UNITS = {"HU": "HU", "MGML": "mg/ml", "CNTS": "counts", "BQML": "Bq/ml", "
 def intensity_unit(image: Image) -> str:
     """The unit of an image's intensities, in the plural; ``UNKNOWN_UNIT`` where nothing is known.
 
-    A DICOM file states it; 8-bit pixels are grey levels. Other formats do not tell, whatever their numbers look like.
+    A DICOM file states it; 8-bit pixels are grey levels. Other formats do not tell, whatever their numbers
+    look like.
     """
     carried = image.metadata.get("dicom")
     stated = "" if carried is None else read_dicom_unit(carried.dataset)

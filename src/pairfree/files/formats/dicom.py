@@ -1,8 +1,9 @@
 """DICOM images: intensities (HU for CT) in, the same kind of object back with new UIDs, marked as derived.
 
-Read: single and multi-frame, native and RLE, grey and RGB; grey ones also in the JPEG family. Written uncompressed. Intensities are stored
-values times RescaleSlope plus RescaleIntercept. Padding, which is no measurement, is filled with the image's lowest measured value on
-reading and restored on writing. pydicom is imported when a DICOM file is met.
+Read: single and multi-frame, native and RLE, grey and RGB; grey ones also in the JPEG family. Written
+uncompressed. Intensities are stored values times RescaleSlope plus RescaleIntercept. Padding, which is no
+measurement, is filled with the image's lowest measured value on reading and restored on writing. pydicom is
+imported when a DICOM file is met.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pairfree.files.limits import PACKBITS, UNCOMPRESSED, Limits, check_declared
 from pairfree.files.messages import shown
 
 LOWEST_HU = -1500.0
-"""Below this, a value that fills a share of a CT image is padding even where no tag says so: air reads -1000."""
+"""Below this, a value that fills a share of a CT image is padding even where no tag says so: air reads -1000.
+"""
 PADDED_SHARE = 0.005
 STACKS = {"CT": "Z", "MR": "Z", "PT": "Z", "NM": "Z", "US": "T", "XA": "T", "RF": "T"}
 """Axis of the frames by modality; Q for any other."""
@@ -111,7 +113,10 @@ def read_dicom(path: Path, limits: Limits) -> Image:
 
 
 def _check(dataset: Any, path: Path) -> float:
-    """The largest ratio of decoded to stored bytes. InputError for what is no image, or none that is understood."""
+    """The largest ratio of decoded to stored bytes.
+
+    InputError for what is no image, or none that is understood.
+    """
     missing = [
         name
         for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData")
@@ -145,7 +150,10 @@ def _check(dataset: Any, path: Path) -> float:
 
 
 def _check_syntax(syntax: Any, path: Path) -> None:
-    """InputError for a transfer syntax that is not read. Before the data set is: a deflated one would be inflated without bound."""
+    """InputError for a transfer syntax that is not read.
+
+    Before the data set is: a deflated one would be inflated without bound.
+    """
     from pydicom.uid import RLELossless
 
     if syntax is None:
@@ -159,7 +167,8 @@ def _check_syntax(syntax: Any, path: Path) -> None:
 
 
 def _groups(dataset: Any, name: str) -> list[Any]:
-    """The functional group ``name`` of a multi-frame object: the shared one, or one a frame; empty where there is none."""
+    """The functional group ``name`` of a multi-frame object: the shared one, or one a frame; empty where
+    there is none."""
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     found = [group[name].value[0] for group in shared if name in group]
     if found:
@@ -191,9 +200,8 @@ def _rescale(dataset: Any, path: Path) -> tuple[float, float]:
 
 
 def _intensity(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Stored values as intensities: int32 where the rescale keeps them whole, so that all scanners' files come out as one type (8-bit ones
-    without a rescale stay), else floats that hold every stored value.
-    """
+    """Stored values as intensities: int32 where the rescale keeps them whole, so that all scanners' files
+    come out as one type (8-bit ones without a rescale stay), else floats that hold every stored value."""
     if slope == 1 and intercept == int(intercept) and stored.dtype.itemsize <= 2:
         plain = stored.dtype.itemsize == 1 and intercept == 0
         return stored.copy() if plain else stored.astype(np.int32) + np.int32(intercept)
@@ -203,7 +211,10 @@ def _intensity(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray
 
 
 def _padding(dataset: Any, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
-    """Where pixels are padding (stored's shape), or None. By PixelPaddingValue and its range, or, in CT, by a value far below air."""
+    """Where pixels are padding (stored's shape), or None.
+
+    By PixelPaddingValue and its range, or, in CT, by a value far below air.
+    """
     value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
     if value is not None:
         ends = [int(np.array([int(end) % 2 ** (8 * stored.dtype.itemsize)], f"u{stored.dtype.itemsize}").view(stored.dtype)[0]) for end in
@@ -234,10 +245,12 @@ def _spacing(dataset: Any, axes: str) -> dict[str, tuple[float, str]]:
 
 
 def write_dicom(image: Image, path: Path) -> None:
-    """Write ``image`` as a derived object: stored values by the inverse rescale, padding restored, new UIDs, everything else kept.
+    """Write ``image`` as a derived object: stored values by the inverse rescale, padding restored, new UIDs,
+    everything else kept.
 
-    Values beyond the range of BitsStored are clipped. ``image.metadata["derivation"]`` says what was done ("derived" in one word, for the
-    series' name); UIDs are a function of it and of the original's, so that slices of one series stay in one series.
+    Values beyond the range of BitsStored are clipped. ``image.metadata["derivation"]`` says what was done
+    ("derived" in one word, for the series' name); UIDs are a function of it and of the original's, so that
+    slices of one series stay in one series.
     """
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 

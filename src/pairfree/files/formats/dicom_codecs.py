@@ -1,7 +1,8 @@
-"""Decoding of compressed DICOM frames: JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and its high-throughput kind, by imagecodecs.
+"""Decoding of compressed DICOM frames: JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and its high-throughput kind,
+by imagecodecs.
 
-The size that a frame's own header declares is compared with that of the data set before it is decoded, so that a few bytes cannot ask for
-gigabytes.
+The size that a frame's own header declares is compared with that of the data set before it is decoded, so
+that a few bytes cannot ask for gigabytes.
 """
 
 from __future__ import annotations

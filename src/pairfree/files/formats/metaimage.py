@@ -1,6 +1,8 @@
-"""MetaImage: a text header (.mhd) with its pixels in other files, or both in one (.mha), as ITK, 3D Slicer and elastix write them.
+"""MetaImage: a text header (.mhd) with its pixels in other files, or both in one (.mha), as ITK, 3D Slicer
+and elastix write them.
 
-Kept: every line of the header but those that say where and how the pixels are stored, byte order, compression, and which of the two it was.
+Kept: every line of the header but those that say where and how the pixels are stored, byte order,
+compression, and which of the two it was.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ MOST_FILES = 2**17
 
 @dataclass(frozen=True)
 class Carried:
-    """fields   key and value of each line, in order;  kind   its MET_ type;  order   "<" or ">";  compressed   the pixels are deflated"""
+    """fields   key and value of each line, in order;  kind   its MET_ type;  order   "<" or ">";  compressed
+    the pixels are deflated"""
 
     fields: tuple[tuple[str, str], ...]
     kind: str
@@ -71,7 +74,8 @@ class Files(Stored):
 
 
 def read_metaimage(path: Path, limits: Limits) -> Image:
-    """Read an image of 2 or more dimensions, x first in the file and last here; channels of an element are samples. Raises InputError."""
+    """Read an image of 2 or more dimensions, x first in the file and last here; channels of an element are
+    samples. Raises InputError."""
     fields, names, start = _header(path)
     stated = dict(fields)
     shape, kind = _shape(stated, path), stated.get("ElementType", "")
@@ -103,7 +107,8 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
 
 
 def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
-    """The lines up to the one that names the data, the names of a list after it, and where pixels in the same file would begin."""
+    """The lines up to the one that names the data, the names of a list after it, and where pixels in the same
+    file would begin."""
     fields: list[tuple[str, str]] = []
     with path.open("rb") as file:
         while file.tell() < MOST_HEADER_BYTES:
@@ -188,7 +193,9 @@ def _spacing(stated: dict[str, str], axes: str, path: Path) -> dict[str, tuple[f
 
 
 def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], path: Path) -> list[Path]:
-    """The files with the pixels, the header's own for LOCAL. InputError where one is missing or outside of the header's folder.
+    """The files with the pixels, the header's own for LOCAL.
+
+    InputError where one is missing or outside of the header's folder.
 
     leading   sizes of the axes in front of the last two, which several files share out
     """

@@ -1,7 +1,9 @@
-"""MRC / CCP4 maps, stacks and volumes (MRC2014): what electron microscopes and cryo-EM programs write. mrcfile is imported when one is met.
+"""MRC / CCP4 maps, stacks and volumes (MRC2014): what electron microscopes and cryo-EM programs write.
+mrcfile is imported when one is met.
 
-Kept: type, axes, cell and voxel size, origin, start indices, extended header, labels (one is added), and every other header word but the
-statistics, which are those of the new pixels. Big-endian files come back little-endian.
+Kept: type, axes, cell and voxel size, origin, start indices, extended header, labels (one is added), and
+every other header word but the statistics, which are those of the new pixels. Big-endian files come back
+little-endian.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ LABEL_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Carried:
-    """header     as mrcfile reads it;  extended   the bytes after it;  unsigned   8-bit values are unsigned, by IMOD's flag"""
+    """header     as mrcfile reads it;  extended   the bytes after it;  unsigned   8-bit values are unsigned,
+    by IMOD's flag"""
 
     header: Any
     extended: bytes
@@ -86,8 +89,8 @@ def read_mrc(path: Path, limits: Limits) -> Image:
 
 
 def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
-    """Whether 8-bit values are unsigned, and whether the pixels are too many to be loaded; after checking that what the header declares
-    can be true. InputError where it cannot."""
+    """Whether 8-bit values are unsigned, and whether the pixels are too many to be loaded; after checking
+    that what the header declares can be true. InputError where it cannot."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
@@ -131,7 +134,8 @@ def _axes(mrc: Any, path: Path) -> str:
 
 
 def write_mrc(image: Image, path: Path) -> None:
-    """Write the pixels under the header that the file had; an image of another origin gets a plain one with its pixel size."""
+    """Write the pixels under the header that the file had; an image of another origin gets a plain one with
+    its pixel size."""
     import mrcfile
 
     carried: Carried | None = image.metadata.get("mrc")
@@ -162,7 +166,8 @@ def write_mrc(image: Image, path: Path) -> None:
 
 
 def _statistics(image: Image, dtype: np.dtype[Any]) -> dict[str, float]:
-    """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored, part by part."""
+    """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored, part by
+    part."""
     count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for pixels in image.parts():
         part = np.ascontiguousarray(pixels).view(dtype)

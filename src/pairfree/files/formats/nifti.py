@@ -1,7 +1,8 @@
-"""NIfTI-1 and NIfTI-2 volumes (.nii, .nii.gz): what MR, PET and CT researchers exchange. nibabel is imported when one is met.
+"""NIfTI-1 and NIfTI-2 volumes (.nii, .nii.gz): what MR, PET and CT researchers exchange. nibabel is imported
+when one is met.
 
-Intensities are stored values times scl_slope plus scl_inter, and go back by the inverse. Kept: stored type, shape, both affines and their
-codes, voxel size, time step, units, extensions and every other header field.
+Intensities are stored values times scl_slope plus scl_inter, and go back by the inverse. Kept: stored type,
+shape, both affines and their codes, voxel size, time step, units, extensions and every other header field.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Carried:
 
 
 def read_nifti(path: Path, limits: Limits) -> Image:
-    """Read one volume or series: (x, y, z, t, ...) of the file is the array (..., T, Z, Y, X). Raises InputError."""
+    """Read one volume or series: (x, y, z, t, ...) of the file is the array (..., T, Z, Y, X).
+
+    Raises InputError.
+    """
     import nibabel
 
     found: Any = nibabel.load(path)

@@ -15,7 +15,10 @@ from pairfree.files.stored import RawFile
 
 
 def read_npy(path: Path, limits: Limits) -> Image:
-    """Read one array. Byte order is kept in the metadata and written back; Fortran order is read and becomes C order."""
+    """Read one array.
+
+    Byte order is kept in the metadata and written back; Fortran order is read and becomes C order.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         shape, fortran, dtype = _header(file, path)
@@ -50,7 +53,8 @@ def _header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def guess_axes(shape: tuple[int, ...], path: Path | None = None) -> str:
-    """Axes of an array that does not name them: (H, W), (H, W, 3 or 4) as colour when H and W are larger than 4, else stacks QYX, QQYX."""
+    """Axes of an array that does not name them: (H, W), (H, W, 3 or 4) as colour when H and W are larger than
+    4, else stacks QYX, QQYX."""
     if len(shape) < 2:
         where = shown(path) if path is not None else "array"
         raise InputError(
@@ -61,7 +65,10 @@ def guess_axes(shape: tuple[int, ...], path: Path | None = None) -> str:
 
 
 def write_npy(image: Image, path: Path) -> None:
-    """Write the pixels in the byte order that the file had, part by part. Spacing and names have no place in this format."""
+    """Write the pixels in the byte order that the file had, part by part.
+
+    Spacing and names have no place in this format.
+    """
     dtype = image.dtype.newbyteorder(image.metadata.get("byteorder", "="))
     with path.open("wb") as file:
         head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": image.shape}

@@ -1,7 +1,9 @@
-"""PNG (read and write), JPEG and BMP (read; their results are written as PNG, without new compression artefacts).
+"""PNG (read and write), JPEG and BMP (read; their results are written as PNG, without new compression
+artefacts).
 
-PNG chunks are walked before decoding: sizes, checksums, and what the pixel stream inflates to, so that a bomb stops at its declared size.
-Ancillary chunks (density, text, colour profile, EXIF) are kept byte for byte and written back.
+PNG chunks are walked before decoding: sizes, checksums, and what the pixel stream inflates to, so that a bomb
+stops at its declared size. Ancillary chunks (density, text, colour profile, EXIF) are kept byte for byte and
+written back.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values per pixel
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _KEPT = (b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"eXIf", b"tIME", b"sBIT")
-# A finer density than this is a pixel size; a coarser one (72, 96, 300 dpi: 350 to 85 µm) is how large to print the picture.
+# A finer density than this is a pixel size; a coarser one (72, 96, 300 dpi: 350 to 85 µm) is how large to
+# print the picture.
 COARSEST_PIXEL_UM = 20.0
 _PIL_LIMIT = threading.Lock()
 _ADAM7 = (
@@ -75,7 +78,10 @@ class _Scan:
 
 
 def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
-    """(name, content) of each chunk up to IEND. InputError where a chunk is cut off or its checksum is wrong."""
+    """(name, content) of each chunk up to IEND.
+
+    InputError where a chunk is cut off or its checksum is wrong.
+    """
     view, at = memoryview(data), len(_SIGNATURE)
     while True:
         if at + 12 > len(data):
@@ -167,7 +173,8 @@ def _inflated(inflater: Any, content: memoryview, room: int, path: Path) -> int:
 def _pixels_from_pillow(
     data: bytes, path: Path, limits: Limits, modes: dict[str, str], warnings: list[str]
 ) -> np.ndarray:
-    """Decode with Pillow; ``modes`` maps a stored mode to the one to convert it to, with a note. (H, W) or (H, W, S)."""
+    """Decode with Pillow; ``modes`` maps a stored mode to the one to convert it to, with a note. (H, W) or
+    (H, W, S)."""
     with _PIL_LIMIT:  # the guard is a global of Pillow; ours replaces it while this file is decoded
         before, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, limits.max_pixels
         try:
@@ -183,7 +190,8 @@ def _pixels_from_pillow(
 
 
 def read_png(path: Path, limits: Limits) -> Image:
-    """Read a PNG: grey, grey + alpha, RGB, RGBA with 8 or 16 bits; palettes become RGB, 2 and 4 bits become 8."""
+    """Read a PNG: grey, grey + alpha, RGB, RGBA with 8 or 16 bits; palettes become RGB, 2 and 4 bits become
+    8."""
     if path.stat().st_size > limits.max_bytes:
         raise InputError(
             f"{shown(path)}: is larger than the {size_text(limits.max_bytes)} that may be read whole; crop it"

@@ -14,8 +14,8 @@ READ_PX = 2**22
 def find_edges(size: int, length: int) -> np.ndarray:
     """Where the blocks begin that ``length`` pixels are the means of, and where the last one ends.
 
-    Blocks have one size, and the last one what is left, where ``length`` is ``size`` divided by a whole number,
-    rounded either way; else they share ``size`` out.
+    Blocks have one size, and the last one what is left, where ``length`` is ``size`` divided by a whole
+    number, rounded either way; else they share ``size`` out.
 
     Returns
     -------

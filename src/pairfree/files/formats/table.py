@@ -1,6 +1,7 @@
 """The table of file formats, and the one place where a file becomes an Image or a clear refusal.
 
-``open_image`` maps every exception of the decoders to InputError. ``save_image`` and sinks write whole files or nothing.
+``open_image`` maps every exception of the decoders to InputError. ``save_image`` and sinks write whole files
+or nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of a supported format that a name ends with, the longest of them (.nii.gz); else whatever follows its last dot."""
+    """The suffix of a supported format that a name ends with, the longest of them (.nii.gz); else whatever
+    follows its last dot."""
     name = path.name.lower()
     return max(
         (one for one in SUFFIXES if name.endswith(one) and name != one), key=len, default=path.suffix.lower()
@@ -94,7 +96,10 @@ def result_family(family: str) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file by its suffix, in any case, or DICOM or Zarr by their marks. InputError with the suffixes otherwise."""
+    """The format of a file by its suffix, in any case, or DICOM or Zarr by their marks.
+
+    InputError with the suffixes otherwise.
+    """
     if is_zarr(path):
         return FORMATS["zarr"]
     suffix = suffix_of(path)
@@ -108,7 +113,8 @@ def format_of(path: Path) -> Format:
 
 
 def is_supported(path: Path) -> bool:
-    """Whether ``path`` is an image, by its name or its mark: a file, or a folder of a format that has folders."""
+    """Whether ``path`` is an image, by its name or its mark: a file, or a folder of a format that has
+    folders."""
     return is_zarr(path) if path.is_dir() else suffix_of(path) in SUFFIXES or is_marked(path)
 
 
@@ -145,7 +151,10 @@ def _quiet() -> Iterator[None]:
 
 
 def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
-    """Read one image file. Raises InputError, and nothing else, in one line: the file, what was found, what to do."""
+    """Read one image file.
+
+    Raises InputError, and nothing else, in one line: the file, what was found, what to do.
+    """
     path = Path(path)
     one = format_of(path)
     try:
@@ -177,7 +186,8 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
         ) from error
     except RecursionError as error:
         raise InputError(f"{shown(path)}: its metadata are nested too deeply; export it again") from error
-    # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer to the user.
+    # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer to the
+    # user.
     except Exception as error:
         raise InputError(
             f"{shown(path)}: cannot be read as {one.family.upper()} ({reason(error)}); it may be damaged, export it again"
@@ -253,7 +263,9 @@ def _undone(second: Path | None) -> Iterator[None]:
 def to_dtype(
     values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None
 ) -> tuple[np.ndarray, int]:
-    """``values`` in an image's type, and how many of them had to be clipped. Rounded to even and clipped, never wrapped.
+    """``values`` in an image's type, and how many of them had to be clipped.
+
+    Rounded to even and clipped, never wrapped.
 
     within   narrower bounds, of a file that cannot hold the whole range of its type (``Image.limits``)
     Integer types refuse NaN (InputError). Float types keep NaN and infinity; finite values beyond their range are clipped.

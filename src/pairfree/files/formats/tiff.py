@@ -1,4 +1,7 @@
-"""TIFF files: plain, multi-page, ImageJ and OME-TIFF. What a file states beside its pixels is carried and written back unchanged."""
+"""TIFF files: plain, multi-page, ImageJ and OME-TIFF.
+
+What a file states beside its pixels is carried and written back unchanged.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,15 @@ from pairfree.files.stored import RawFile
 PALETTE = 3
 """Of PhotometricInterpretation: pixels are indices of a table of colours."""
 ALPHA = (1, 2)
-"""Values of ExtraSamples that mean transparency, premultiplied or not; 0 is "unspecified": an intensity of its own."""
+"""Values of ExtraSamples that mean transparency, premultiplied or not; 0 is "unspecified": an intensity of
+its own."""
 
 
 def read_tiff(path: Path, limits: Limits) -> Image:
-    """Read the first image series of a TIFF. Further series are named in ``metadata["warnings"]``. Raises InputError."""
+    """Read the first image series of a TIFF.
+
+    Further series are named in ``metadata["warnings"]``. Raises InputError.
+    """
     pages = count_pages(path, limits)
     warnings: list[str] = []
     tiff, beside = _opened(path, warnings)
@@ -62,7 +69,8 @@ def read_tiff(path: Path, limits: Limits) -> Image:
 
 
 def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str]]:
-    """The file alone, and the names of the others of its set: of an OME-TIFF that is one of several, its own pages, in their order."""
+    """The file alone, and the names of the others of its set: of an OME-TIFF that is one of several, its own
+    pages, in their order."""
     tiff = tifffile.TiffFile(path)
     first = tiff.pages[0].aspage()
     beside = tiff_meta.files_of_ome(first.description or "") - {path.name} if first.is_ome else set()
@@ -120,7 +128,8 @@ def _is_grey_ramp(page: tifffile.TiffPage) -> bool:
 
 
 def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> tuple[str, Stated]:
-    """(kind, what the file states), with the declared plane count checked before tifffile builds lists of that length."""
+    """(kind, what the file states), with the declared plane count checked before tifffile builds lists of
+    that length."""
     first = tiff.pages[0].aspage()
     resolution, unit = _resolution(first), tag_int(first, 296, 2)
     described = first.description or ""
@@ -130,7 +139,8 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
         return "ome", stated
     if first.is_imagej:
         stated = tiff_meta.from_imagej(described, resolution)
-        # One page may stand for a whole stack (ImageJ above 4 GB): then its pixels, not its pages, are in the file.
+        # One page may stand for a whole stack (ImageJ above 4 GB): then its pixels, not its pages, are in the
+        # file.
         if stated.planes > max(pages, 1) and stated.planes * first.nbytes > tiff.filehandle.size:
             raise InputError(
                 f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated"
@@ -171,7 +181,8 @@ def _check_series(
 def _pixels(
     series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits
 ) -> np.ndarray | Stored:
-    """Pixels of a series in native byte order, shape ``series.shape``; as ``Stored``, with S last, where they are many."""
+    """Pixels of a series in native byte order, shape ``series.shape``; as ``Stored``, with S last, where they
+    are many."""
     size = tiff.filehandle.size
     dtype, stored_dtype = np.dtype(series.dtype), np.dtype(series.dtype).newbyteorder(tiff.byteorder)
     key = series.keyframe

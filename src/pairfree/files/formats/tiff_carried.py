@@ -180,7 +180,8 @@ def carry(
 def _levels(
     series: tifffile.TiffPageSeries, first: tifffile.TiffPage, warnings: list[str]
 ) -> tuple[tuple[int, int], ...]:
-    """Height and width of the lower resolutions in SubIFDs, or of a single plane, in later pages; others are told and left out."""
+    """Height and width of the lower resolutions in SubIFDs, or of a single plane, in later pages; others are
+    told and left out."""
     lower = series.levels[1:]
     if not lower:
         return ()

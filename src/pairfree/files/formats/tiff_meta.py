@@ -1,4 +1,5 @@
-"""Pixel size, units and channel names that TIFF files state: OME-XML, ImageJ descriptions, resolution tags, SEM makers' tags."""
+"""Pixel size, units and channel names that TIFF files state: OME-XML, ImageJ descriptions, resolution tags,
+SEM makers' tags."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from pairfree.files.formats.pictures import COARSEST_PIXEL_UM
 
 Spacing = dict[str, tuple[float, str]]
 
-# Names of one unit that files use, and the one that pairfree shows. What is written back is what the file said.
+# Names of one unit that files use, and the one that pairfree shows. What is written back is what the file
+# said.
 _UNITS = {
     "micron": "µm",
     "microns": "µm",
@@ -66,10 +68,12 @@ def _only_known(steps: dict[str, tuple[float, str] | None]) -> Spacing:
 
 
 def from_ome(xml: str) -> Stated:
-    """First image of an OME-XML document. Raises ValueError (ElementTree.ParseError is one) where it is no OME-XML.
+    """First image of an OME-XML document.
 
-    ``planes`` is the greatest number of planes that SizeZ, SizeC and SizeT of any image declare (samples of a pixel are counted in SizeC),
-    or TiffData elements or modulo annotations do.
+    Raises ValueError (ElementTree.ParseError is one) where it is no OME-XML.
+
+    ``planes`` is the greatest number of planes that SizeZ, SizeC and SizeT of any image declare (samples of a
+    pixel are counted in SizeC), or TiffData elements or modulo annotations do.
     """
     root = ElementTree.fromstring(xml.strip().rstrip("\0"))
     pixels = root.find("./{*}Image/{*}Pixels")
@@ -90,9 +94,8 @@ def from_ome(xml: str) -> Stated:
 
 
 def files_of_ome(xml: str) -> set[str]:
-    """Names of the files that share the planes or the metadata of an OME-XML document; none where one file, whatever its name is now, holds
-    all. Raises ValueError as ``from_ome``.
-    """
+    """Names of the files that share the planes or the metadata of an OME-XML document; none where one file,
+    whatever its name is now, holds all. Raises ValueError as ``from_ome``."""
     root = ElementTree.fromstring(xml.strip().rstrip("\0"))
     planes = {one.attrib.get("FileName", "") for one in root.iterfind(".//{*}TiffData/{*}UUID")}
     metadata = {one.attrib.get("MetadataFile", "") for one in root.iterfind(".//{*}BinaryOnly")}
@@ -100,7 +103,8 @@ def files_of_ome(xml: str) -> set[str]:
 
 
 def _declared_planes(root: ElementTree.Element) -> Iterator[int]:
-    """Every number of planes, or index of one, that an OME-XML document declares: a reader may make a list of that length."""
+    """Every number of planes, or index of one, that an OME-XML document declares: a reader may make a list of
+    that length."""
     for pixels in root.iterfind(".//{*}Pixels"):
         yield math.prod(max(int(pixels.attrib.get(f"Size{a}", "1")), 1) for a in "ZCT")
     for data in root.iterfind(".//{*}TiffData"):
@@ -142,7 +146,8 @@ def from_imagej(description: str, resolution: tuple[float, float]) -> Stated:
 
 
 def from_resolution(resolution: tuple[float, float], unit: int) -> Spacing:
-    """Pixel size in µm from plain resolution tags (unit 2 inch, 3 cm) where it is fine enough to be one, not a print density."""
+    """Pixel size in µm from plain resolution tags (unit 2 inch, 3 cm) where it is fine enough to be one, not
+    a print density."""
     unit_um = {2: 25400.0, 3: 10000.0}.get(unit)
     x, y = resolution
     if unit_um is None or not (x > 0 and y > 0) or max(unit_um / x, unit_um / y) > COARSEST_PIXEL_UM:

@@ -1,7 +1,7 @@
 """Decoding of TIFF pages under limits: nothing is allocated beyond what the checked headers declare.
 
-Strips and tiles are decoded here and not by tifffile because each codec must stop at the declared size of its strip. A strip that
-is missing, short, or inflates beyond its size is an InputError, never zeros.
+Strips and tiles are decoded here and not by tifffile because each codec must stop at the declared size of its
+strip. A strip that is missing, short, or inflates beyond its size is an InputError, never zeros.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True
 
 
 def count_pages(path: Path, limits: Limits) -> int:
-    """Number of pages in the chain of image file directories. InputError for no TIFF, a loop, a broken chain, or too many."""
+    """Number of pages in the chain of image file directories.
+
+    InputError for no TIFF, a loop, a broken chain, or too many.
+    """
     with path.open("rb") as file:
         head = file.read(16)
         if head[:4] not in _HEADERS or len(head) < 16:
@@ -85,7 +88,8 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, byteorder: str, big: bool
 
 
 def _check_description(entries: bytes, byteorder: str, big: bool, size: int, path: Path) -> None:
-    """InputError when the text that describes the file lies beyond its end: pixel size and axes would be lost without a word."""
+    """InputError when the text that describes the file lies beyond its end: pixel size and axes would be lost
+    without a word."""
     entry = struct.Struct(byteorder + ("HHQQ" if big else "HHII"))
     for code, _, length, place in entry.iter_unpack(entries):
         if code == 270 and length > (8 if big else 4) and place + length > size:
@@ -96,7 +100,8 @@ def _check_description(entries: bytes, byteorder: str, big: bool, size: int, pat
 
 @dataclass(frozen=True)
 class Places:
-    """number   of the page, from 1;  offsets, counts   bytes, of its strips or tiles;  jpegtables   shared by them, or None"""
+    """number   of the page, from 1;  offsets, counts   bytes, of its strips or tiles;  jpegtables   shared by
+    them, or None"""
 
     number: int
     offsets: np.ndarray
@@ -105,7 +110,8 @@ class Places:
 
 
 class PageDecoder:
-    """Decodes pages of one series, which share a layout: ``key.shaped`` (separate samples, depth, height, width, samples of a pixel)."""
+    """Decodes pages of one series, which share a layout: ``key.shaped`` (separate samples, depth, height,
+    width, samples of a pixel)."""
 
     def __init__(self, key: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
         if key.dtype is None:
@@ -126,7 +132,8 @@ class PageDecoder:
         across = -(-width // self.segment[1]) if all(self.segment) else 0
         self.grid = (-(-height // self.segment[0]) if across else 0, across)
         bound = min(limits.max_bytes, file_size * RATIOS[self.compression] + 2**20)
-        # A tile may be larger than its image, but not much: tiles are multiples of 16 pixels, rarely above 4096.
+        # A tile may be larger than its image, but not much: tiles are multiples of 16 pixels, rarely above
+        # 4096.
         if not across or self.segment_bytes > min(bound, max(16 * key.nbytes, 2**28)):
             declared = "x".join(map(str, self.segment))
             raise InputError(
@@ -161,7 +168,10 @@ class PageDecoder:
             )
 
     def places(self, page: tifffile.TiffPage | tifffile.TiffFrame, number: int) -> Places:
-        """Where the strips or tiles of a page lie. ``number`` counts pages from 1 for messages. Raises InputError."""
+        """Where the strips or tiles of a page lie.
+
+        ``number`` counts pages from 1 for messages. Raises InputError.
+        """
         needed = self.key.shaped[0] * self.grid[0] * self.grid[1]
         offsets, counts = page.dataoffsets, page.databytecounts
         if not len(offsets) == len(counts) == needed:
@@ -175,7 +185,10 @@ class PageDecoder:
     def region(
         self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Kept | None = None
     ) -> np.ndarray:
-        """Rows and columns of a page from an open file: (separate samples, h, w, samples of a pixel). Raises InputError."""
+        """Rows and columns of a page from an open file: (separate samples, h, w, samples of a pixel).
+
+        Raises InputError.
+        """
         separate, _, height, _, samples = self.key.shaped
         high, wide, _ = self.segment
         out = np.empty((separate, rows.stop - rows.start, columns.stop - columns.start, samples), self.dtype)
@@ -202,12 +215,14 @@ class PageDecoder:
         return out
 
     def _segment(self, file: BinaryIO, places: Places, index: int, high: int) -> np.ndarray:
-        """One strip or tile, (rows, columns, samples): all declared rows of a tile, at least ``high`` rows of a strip."""
+        """One strip or tile, (rows, columns, samples): all declared rows of a tile, at least ``high`` rows of
+        a strip."""
         where = f"{shown(self.path)}: page {places.number}, {'tile' if self.key.is_tiled else 'strip'} {index + 1}"
         offset, count, dtype = int(places.offsets[index]), int(places.counts[index]), self.dtype
         row_bytes = self.segment[1] * self.segment[2] * dtype.itemsize
         least = row_bytes * (self.segment[0] if self.key.is_tiled else high)
-        # Some writers state 0 for all uncompressed strips, or too large counts; a smaller one is a sign of damage.
+        # Some writers state 0 for all uncompressed strips, or too large counts; a smaller one is a sign of
+        # damage.
         stored = least if self.compression == 1 and (count >= least or not places.counts.any()) else count
         if stored <= 0 or offset <= 0 or offset + stored > self.file_size:
             raise InputError(
@@ -293,7 +308,8 @@ def _deflate(imagecodecs: Any, data: bytes, bound: int) -> bytes | bytearray | m
 
 
 def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """TIFF predictor 3: bytes are differences along the row, most significant bytes of all values first. (rows, width, samples)."""
+    """TIFF predictor 3: bytes are differences along the row, most significant bytes of all values first.
+    (rows, width, samples)."""
     rows = raw.shape[0]
     summed = np.add.accumulate(raw.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(
         rows, dtype.itemsize, width * samples

@@ -1,4 +1,5 @@
-"""Writing of TIFF: a file that was read is written back tag for tag; an image that changed, or was never a file, is described anew."""
+"""Writing of TIFF: a file that was read is written back tag for tag; an image that changed, or was never a
+file, is described anew."""
 
 from __future__ import annotations
 
@@ -97,7 +98,10 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
 
 
 def _extratags(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -> list[tuple[Any, ...]]:
-    """Carried tags in the form tifffile takes. The description goes here too, as bytes: tifffile takes only ASCII for its own."""
+    """Carried tags in the form tifffile takes.
+
+    The description goes here too, as bytes: tifffile takes only ASCII for its own.
+    """
     extra: list[tuple[Any, ...]] = [(code, kind, count, value, True) for code, kind, count, value in tags]
     if description:
         stored = description + b"\0"
@@ -150,8 +154,8 @@ def _write_levels(
 def _content(
     image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]
 ) -> dict[str, Any]:
-    """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or of tiles where planes are large
-    ."""
+    """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or
+    of tiles where planes are large ."""
     page = (image.height, image.width) if image.samples == 1 else (image.height, image.width, image.samples)
     page = (image.samples, *page[:2]) if planar else page
     if not image.stored:

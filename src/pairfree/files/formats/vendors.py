@@ -1,7 +1,8 @@
-"""Files of microscope makers, read only: CZI, ND2 and LIF through bioio and its plug-ins, DM3, DM4 and EMD through RosettaSciIO.
+"""Files of microscope makers, read only: CZI, ND2 and LIF through bioio and its plug-ins, DM3, DM4 and EMD
+through RosettaSciIO.
 
-All are optional packages (``pip install 'pairfree[vendors]'``). The first image of a file is read; results are OME-TIFF with pixel size,
-time step and channel names.
+All are optional packages (``pip install 'pairfree[vendors]'``). The first image of a file is read; results
+are OME-TIFF with pixel size, time step and channel names.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Lazy(Stored):
 
 
 def read_vendor(path: Path, limits: Limits) -> Image:
-    """Read the first image of a maker's file. Raises InputError, and ImportError for an optional package that is missing."""
+    """Read the first image of a maker's file.
+
+    Raises InputError, and ImportError for an optional package that is missing.
+    """
     return _light(path, limits) if path.suffix.lower() in LIGHT else _electron(path, limits)
 
 

@@ -1,4 +1,5 @@
-"""Pixels of a Zarr array that stay in their folder: chunks are decoded as regions need them, the last ones kept."""
+"""Pixels of a Zarr array that stay in their folder: chunks are decoded as regions need them, the last ones
+kept."""
 
 from __future__ import annotations
 
