@@ -1,6 +1,4 @@
-"""ISCL: each equation against NumPy, the order of Algorithm 1, what gets which gradient; what the short preset
-adds, and that it may add nothing.
-"""
+"""ISCL: each equation against NumPy, the order of Algorithm 1, what gets which gradient."""
 
 from __future__ import annotations
 
@@ -144,7 +142,7 @@ def published(request):
 
 
 def stepped(small, monkeypatch, **changes):
-    """One step of ISCL; every update recorded: optimiser's name, loss, and which networks had changed by then."""
+    """One step of ISCL; of every update optimiser, loss, and which networks had changed by then."""
     method, data = small.method("iscl", **changes), small.data()
     before = small.copied(method)
     seen = []
@@ -238,7 +236,7 @@ def test_critics_get_no_gradient_from_the_generators(published, small):
 
 
 def test_averages_begin_once_at_their_share_of_the_steps(published, small):
-    """Of 10 steps with swa_from = 0.6: the weights after steps 7..10 (index 6..9), step 6 being where it begins."""
+    """Of 10 steps with swa_from = 0.6 weights after steps 7..10 (index 6..9); it begins at step 6."""
     method, data = small.method("iscl", **published), small.data()
     method.prepare(data, 0)
     seen = []
@@ -303,13 +301,28 @@ def test_cyclegan_has_no_extractor(small):
 
 def test_the_paper_preset_is_the_paper():
     paper = PRESETS["iscl"]["paper"]
+    networks = {"width": 32, "blocks": 3, "extractor_width": 32, "extractor_depth": 20, "critic_width": 32}
+    patches = {"patch_px": 64, "batch_size": 64, "precision": "float32", "minutes": 0.0, "steps": 20 * 400}
+    rates = {"lr": 1e-4, "lr_end": 1e-6, "critic_lr": 0.0, "optimizer": "radam"}
+    weights = {"nested_weight": 30.0, "gamma": 0.5, "agreement": 1.0, "critics_ramp": 0.0}
+    switches = {
+        "extract": True,
+        "bypass": True,
+        "boost": True,
+        "noise_consistency": True,
+        "share_passes": False,
+    }
+    averages = {"swa_from": 0.6, "lookahead_every": 6, "lookahead_alpha": 0.5}
     expected = {
-        "width": 32, "blocks": 3, "extractor_width": 32, "extractor_depth": 20, "critic_width": 32, "patch_px": 64, "batch_size": 64,
-        "lr": 1e-4, "lr_end": 1e-6, "nested_weight": 30.0, "gamma": 0.5, "extract": True, "bypass": True, "boost": True,
-        "noise_consistency": True, "swa_from": 0.6, "lookahead_every": 6, "lookahead_alpha": 0.5, "share_passes": False,
-        "precision": "float32", "minutes": 0.0, "steps": 20 * 400, "start": 0.0, "nets": "iscl", "optimizer": "radam", "agreement": 1.0,
-        "critics_ramp": 0.0, "critic_lr": 0.0,
-    }  # fmt: skip
+        **networks,
+        **patches,
+        **rates,
+        **weights,
+        **switches,
+        **averages,
+        "start": 0.0,
+        "nets": "iscl",
+    }
     found = dataclasses.asdict(ShortISCLConfig(**vars(paper)))
     assert {name: found[name] for name in expected} == expected
 
@@ -361,7 +374,7 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
     )
     batch, at = data.batch(0, 0, 2), At(0, 0, "start", 0, 100)
     y = (2 * batch.clean - 1).clamp(-1, 1)
-    noised = method.transplant.put(y, method.transplant.draw(2, at))
+    noised = method.transplant.add_noise(y, method.transplant.draw_noise(2, at))
     with torch.no_grad():
         denoised, noise = method.F(noised), method.H(noised)
         expected = (
@@ -397,7 +410,7 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
     F, G, H, D_X, D_Y = (method.networks[name] for name in ("F", "G", "H", "D_X", "D_Y"))
     x, y = method.transplant((2 * batch.noisy - 1).clamp(-1, 1)), (2 * batch.clean - 1).clamp(-1, 1)
     with torch.no_grad():
-        made = method.transplant.put(y, method.transplant.draw(2, at))
+        made = method.transplant.add_noise(y, method.transplant.draw_noise(2, at))
         fx, gy, hx = F(x), G(made), H(x)
         ramp = 0.15 / 0.3
         loss = ramp * (-D_Y(fx).mean() - D_X(gy).mean()) + 30 * (
@@ -414,12 +427,12 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
 
 
 def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
-    """G may not make noise that F finds easy, nor F leave noise in for G to find: each cycle trains one of them."""
+    """G may not make noise that F finds easy, nor F leave noise for G: each cycle trains one of them."""
     method, data = small.method("iscl"), small.data()
     method.prepare(data, 0)
     batch, at = data.batch(0, 0, 2), At(0, 0, "iscl", 0, 100)
     x, y = method.transplant(to_signed(batch.noisy)), to_signed(batch.clean)
-    made = method.transplant.put(y, method.transplant.draw(2, at))
+    made = method.transplant.add_noise(y, method.transplant.draw_noise(2, at))
     noise = method._run(method.H, x).detach()
 
     def gradient(net, **changes):
@@ -446,7 +459,7 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
 
 
 def test_of_calibrated_sets_the_critics_see_no_brightness(small):
-    """What a clean set of another patient shows more of, fat or lung, must not move the noisy one's intensities."""
+    """What a clean set of another patient shows more of, fat or lung, must not move intensities."""
     method, data = small.method("iscl"), small.data()
     method.prepare(data, 0)
     image = torch.rand(2, 1, 32, 32)
@@ -454,10 +467,9 @@ def test_of_calibrated_sets_the_critics_see_no_brightness(small):
     even = method.score(method.D_Y, image)
     assert not torch.allclose(even, method.score(method.D_Y, image + 0.5), atol=1e-3)
     torch.testing.assert_close(even, method.D_Y(image))
-    method.transplant.measured = (
-        dataclasses.replace(method.transplant.measured[0], even=False),
-        *method.transplant.measured[1:],
-    )
+    measured = method.transplant.measured
+    uneven = dataclasses.replace(measured.difference, even=False)
+    method.transplant.measured = measured._replace(difference=uneven)
     torch.testing.assert_close(
         method.score(method.D_Y, image + 0.5), method.score(method.D_Y, image), rtol=1e-4, atol=1e-5
     )

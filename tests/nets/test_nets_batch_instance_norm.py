@@ -14,8 +14,8 @@ from pairfree.nets.batch_instance_norm import (
     BatchInstanceNorm,
     clip_rho,
     drop_statistics,
-    held_statistics,
-    layers,
+    find_norms,
+    hold_statistics,
     recompute_running_statistics,
     take_statistics,
 )
@@ -47,8 +47,8 @@ def by_hand(
     axes: tuple[int, ...] = (2, 3),
 ) -> np.ndarray:
     """rho BN + (1 - rho) IN, then gain and bias."""
-    rho, gain, bias, mean_b, var_b = (np.asarray(v.detach() if isinstance(v, torch.Tensor) else v).reshape(1, -1, 1, 1)
-                                      for v in (layer.rho, layer.weight, layer.bias, mean_b, var_b))  # fmt: skip
+    numbers = (layer.rho.detach(), layer.weight.detach(), layer.bias.detach(), mean_b, var_b)
+    rho, gain, bias, mean_b, var_b = (np.asarray(one).reshape(1, -1, 1, 1) for one in numbers)
     mean_i, var_i = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     return (
         gain * (rho * (x - mean_b) / np.sqrt(var_b + EPS) + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS))
@@ -105,10 +105,10 @@ def test_a_batch_of_one_equals_a_batch_of_many():
 def test_held_statistics_are_those_of_the_whole_and_end_with_the_block():
     layer, x = made().eval(), images()
     whole = layer(x[:1])
-    with held_statistics(layer, lambda: layer(x[:1])):
+    with hold_statistics(layer, lambda: layer(x[:1])):
         torch.testing.assert_close(layer(x[:1, :, :2, :3]), whole[..., :2, :3], rtol=1e-12, atol=1e-12)
     assert (layer(x[:1, :, :2, :3]) - whole[..., :2, :3]).abs().max() > 1e-3
-    with held_statistics(layer, lambda: layer(x)):
+    with hold_statistics(layer, lambda: layer(x)):
         found = layer(x).detach().numpy()
     expected = by_hand(x.numpy(), layer, layer.running_mean, layer.running_var, (0, 2, 3))
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
@@ -118,7 +118,7 @@ def test_held_statistics_are_taken_layer_by_layer():
     torch.manual_seed(2)
     net = nn.Sequential(made(3), nn.Conv2d(2, 2, 1).double(), made(4)).eval()
     x = images()
-    with held_statistics(net, lambda: net(x[:1])):
+    with hold_statistics(net, lambda: net(x[:1])):
         inside = net(x[:1, :, 1:4])
     torch.testing.assert_close(inside, net(x[:1])[:, :, 1:4], rtol=1e-12, atol=1e-12)
 
@@ -127,7 +127,7 @@ def test_held_statistics_are_taken_layer_by_layer():
 def test_held_statistics_are_released_whatever_happens(fails):
     layer, x = made().eval(), images()
     try:
-        with held_statistics(layer, lambda: layer(x)):
+        with hold_statistics(layer, lambda: layer(x)):
             if fails:
                 raise KeyError
     except KeyError:
@@ -139,11 +139,11 @@ def test_held_statistics_are_released_whatever_happens(fails):
 def test_rho_is_clipped():
     net = nn.Sequential(made(), made(1))
     with torch.no_grad():
-        layers(net)[0].rho.copy_(torch.tensor([-0.2, 0.4]))
-        layers(net)[1].rho.copy_(torch.tensor([1.3, 0.0]))
+        find_norms(net)[0].rho.copy_(torch.tensor([-0.2, 0.4]))
+        find_norms(net)[1].rho.copy_(torch.tensor([1.3, 0.0]))
     clip_rho(net)
-    assert layers(net)[0].rho.tolist() == pytest.approx([0.0, 0.4])
-    assert layers(net)[1].rho.tolist() == pytest.approx([1.0, 0.0])
+    assert find_norms(net)[0].rho.tolist() == pytest.approx([0.0, 0.4])
+    assert find_norms(net)[1].rho.tolist() == pytest.approx([1.0, 0.0])
 
 
 def test_recomputed_running_statistics_are_the_mean_over_the_batches():

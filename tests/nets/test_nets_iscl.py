@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pairfree.nets.blocks import parameter_count
-from pairfree.nets.iscl import Critic, Extractor, Generator, symmetric_pad
+from pairfree.nets.iscl import Critic, Extractor, Generator, pad_symmetrically
 from pairfree.nets.receptive_field import measured_receptive_field_px
 
 
@@ -42,13 +42,13 @@ def test_generator_stays_in_range():
 
 
 @pytest.mark.parametrize("reach", [1, 2, 3])
-def test_symmetric_padding_is_numpy_s(reach):
+def test_pad_symmetricallyding_is_numpy_s(reach):
     x = np.arange(2 * 4 * 5, dtype=np.float32).reshape(1, 2, 4, 5)
     expected = np.pad(x, [(0, 0), (0, 0), (reach, reach), (reach, reach)], mode="symmetric")
-    np.testing.assert_array_equal(symmetric_pad(torch.from_numpy(x), reach).numpy(), expected)
+    np.testing.assert_array_equal(pad_symmetrically(torch.from_numpy(x), reach).numpy(), expected)
 
 
 def test_receptive_fields():
-    """H: one pixel a 3x3 layer. F: found by measurement, at least that of its residual blocks at a quarter of the resolution."""
+    """H: one pixel a 3x3 layer. F: at least that of its residual blocks at a quarter of the resolution."""
     assert measured_receptive_field_px(Extractor(1, 4, 20), 1) == 20
     assert measured_receptive_field_px(Generator(1, 4, 3), 1) >= 4 * 6

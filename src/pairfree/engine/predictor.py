@@ -19,7 +19,7 @@ from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, w
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
-from pairfree.nets.batch_instance_norm import held_statistics, layers
+from pairfree.nets.batch_instance_norm import find_norms, hold_statistics
 from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.traits import (
     hear_progress,
@@ -68,7 +68,7 @@ class Predictor:
         net = method.denoiser
         self.whole_image = sees_whole_image(net)
         self.stride_px = total_stride(net)
-        self.max_bytes, self.instance_layers = max_bytes, len(layers(net))
+        self.max_bytes, self.instance_layers = max_bytes, len(find_norms(net))
         self.sample_bytes = max_bytes
         """Of what stands for a whole plane where statistics of it are held."""
         if self.whole_image:
@@ -305,7 +305,7 @@ class Predictor:
         places = sample_places(high, wide, self.sample_bytes / self.bytes_per_px, self.stride_px)
         sample = np.stack([self._normalised(plane.padded(*place)) for place in places])
         whole = torch.from_numpy(sample).to(self.method.device)
-        return held_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
+        return hold_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
 
     @torch.inference_mode()
     def _applied(self, apply: Callable[[Tensor], Tensor], tile: np.ndarray) -> np.ndarray:

@@ -126,7 +126,20 @@ def build_method(
 
 
 def choose_config_type(key: str, names: Iterable[str]) -> type[Any]:
-    """The type of the settings ``names`` of a method: the paper's where it has them all, else the extended."""
+    """The type of a method's config that has certain settings.
+
+    Parameters
+    ----------
+    key
+        A key of ``METHODS``.
+    names
+        Of the settings.
+
+    Returns
+    -------
+    type
+        That of the paper's method where it has them all or nothing extends it, else that of the extended.
+    """
     paper = METHODS[key].config_type
     if key not in EXTENDED or setting_names(paper).issuperset(names):
         return paper
@@ -134,13 +147,36 @@ def choose_config_type(key: str, names: Iterable[str]) -> type[Any]:
 
 
 def extend_config(key: str, config: Any, names: Iterable[str]) -> Any:
-    """``config``, with the settings of the extended method beside it, at their defaults, where one of ``names`` asks for them."""
+    """A config that has certain settings.
+
+    Parameters
+    ----------
+    key
+        A key of ``METHODS``.
+    config
+        Settings of the method.
+    names
+        Settings that are asked for.
+
+    Returns
+    -------
+    Any
+        ``config`` where it has them; else the same with those of the extended method, which add nothing yet.
+    """
     kind = choose_config_type(key, names)
     return config if isinstance(config, kind) else kind(**vars(config))
 
 
 def settings_beside(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a stored run, and those that only the extended method has, which it did without."""
+    """The settings of a stored run, and those that only the extended method has, which it did without.
+
+    Parameters
+    ----------
+    key
+        The run's method, ours or another.
+    stored
+        Its settings by name.
+    """
     if key not in EXTENDED:
         return dict(stored)
     added = setting_names(EXTENDED[key].config_type) - setting_names(METHODS[key].config_type)
@@ -149,4 +185,5 @@ def settings_beside(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting_names(config_type: type[Any]) -> set[str]:
+    """Names of all settings of a type of config."""
     return {field.name for field in dataclasses.fields(config_type)}

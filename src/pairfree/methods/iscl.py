@@ -19,7 +19,7 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
 from pairfree.methods.parts.averages import Lookahead
-from pairfree.methods.parts.cooperation import Cooperation, Ensemble, Passes
+from pairfree.methods.parts.cooperation import Cooperation, Ensemble, Passes, make_radam
 from pairfree.methods.parts.unpaired import (
     UnpairedConfig,
     clip_signed,
@@ -62,7 +62,7 @@ class ISCLConfig(UnpairedConfig):
     lookahead_alpha: float = 0.5
     """alpha of Algorithm 1: how far the slow weights move towards the others, 0 to 1."""
 
-    # The rows of the paper's Table I, CycleGAN, and ablations of ours; at these values it is the paper's method.
+    # Rows of the paper's Table I, CycleGAN, and ablations of ours; at these values it is the paper's method.
     extract: bool = True
     """(B) of Table I: train H at all. Without it and the three below it is CycleGAN."""
     bypass: bool = True
@@ -81,7 +81,8 @@ class ISCLConfig(UnpairedConfig):
     def __post_init__(self) -> None:
         positive = ["width", "extractor_width", "critic_width", "batch_size"]
         positive += ["lr", "lr_end", "nested_weight", "lookahead_every"]
-        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        values = [(name, getattr(self, name)) for name in positive]
+        check_positive(type(self).__name__, values)
         problems = self.problems()
         if problems:
             raise ConfigError(f"{type(self).__name__}: " + "; ".join(problems))
@@ -175,7 +176,9 @@ def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
     """
     # Departs from the paper: Eqs. (8) and (9) print min(0, .), which gives no gradient where D(real) < 1;
     # here max(0, .), as the authors' code does, with margin 0 on the fake side.
-    return torch.mean(torch.relu(1.0 - real)) + torch.mean(torch.relu(fake))
+    below_margin = torch.relu(1.0 - real).mean()
+    above_zero = torch.relu(fake).mean()
+    return below_margin + above_zero
 
 
 def boosting_loss(fake_clean: Tensor, fake_noisy: Tensor) -> Tensor:
@@ -186,7 +189,9 @@ def boosting_loss(fake_clean: Tensor, fake_noisy: Tensor) -> Tensor:
     fake_clean, fake_noisy
         The scores D_Y(x - H(x)) and D_X(y + H(x)), any shape.
     """
-    return torch.mean(torch.relu(fake_clean)) + torch.mean(torch.relu(fake_noisy))
+    clean_above_zero = torch.relu(fake_clean).mean()
+    noisy_above_zero = torch.relu(fake_noisy).mean()
+    return clean_above_zero + noisy_above_zero
 
 
 def pseudo_noise_loss(noise: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
@@ -248,10 +253,12 @@ class ISCL(Cooperation):
         return Extractor(channels, self.config.extractor_width, self.config.extractor_depth)
 
     def make_critic(self, channels: int) -> nn.Module:
+        """D_X or D_Y. The paper: the discriminator of its Figure 3."""
         config = self.config
         return Critic(channels, config.critic_width, config.patch_px, config.critic_norm)
 
     def make_leash(self, net: nn.Module) -> Lookahead:
+        """Of D_X, D_Y and H. The paper: Lookahead."""
         return Lookahead(net, self.config.lookahead_every, self.config.lookahead_alpha)
 
     def make_ensemble(self, denoise: nn.Module, extract: nn.Module | None) -> Ensemble:
@@ -262,26 +269,26 @@ class ISCL(Cooperation):
         # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's
         # initialisation makes them; the paper names neither. Patches are flipped and turned for all data, in
         # the paper for electron micrographs.
-        made = {
-            "F, G": self.make_optimizer(self.F, self.G),
-            "D_X, D_Y": make_radam(self.config, self.D_X, self.D_Y),
-        }
+        translators = self.make_optimizer(self.F, self.G)
+        critics = make_radam(self.config.lr, self.D_X, self.D_Y)
+        made = {"F, G": translators, "D_X, D_Y": critics}
         if self.config.extract:
             made["H"] = self.make_optimizer(self.H)
         return made
 
     def make_optimizer(self, *nets: nn.Module) -> torch.optim.Optimizer:
         """Of F and G, and of H. The paper: RAdam, as for the critics."""
-        return make_radam(self.config, *nets)
+        return make_radam(self.config.lr, *nets)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """A mini-batch of Algorithm 1: update F and G, then D_X and D_Y, then H."""
+        optimizers = self.optimizers
         self.set_rates(at)
         drop_statistics(*self.trained)
         passes = self.run_networks(batch, at)
 
         generators = self.generators_loss(passes, at)
-        update(self.optimizers["F, G"], generators, at, "F, G")
+        update(optimizers["F, G"], generators, at, "F, G")
         settle_norms(self.F, self.G)
         # Departs from the paper: Algorithm 1 resets the averages at every epoch from N_swa on, surely a slip;
         # they begin once.
@@ -289,13 +296,13 @@ class ISCL(Cooperation):
         passes = self.fix_translations(passes)
 
         critics, signs = self.critics_loss(passes)
-        update(self.optimizers["D_X, D_Y"], critics, at, "D_X, D_Y")
+        update(optimizers["D_X, D_Y"], critics, at, "D_X, D_Y")
         settle_norms(self.D_X, self.D_Y)
         logged = {"loss": generators.detach(), "critics": critics.detach(), **signs}
 
         if self.config.extract:
             extractor = self.extractor_loss(passes)
-            update(self.optimizers["H"], extractor, at, "H")
+            update(optimizers["H"], extractor, at, "H")
             settle_norms(self.H)
             logged["extractor"] = extractor.detach()
         self.look_ahead(at)
@@ -341,8 +348,9 @@ class ISCL(Cooperation):
         if self.config.bypass:
             nested = nested + self.bypass_term(passes)
         if self.config.identity > 0:
-            x, y = passes.x, passes.y
-            kept = identity_loss(x, self._run(self.G, x), y, self._run(self.F, y))
+            x_kept = self._run(self.G, passes.x)
+            y_kept = self._run(self.F, passes.y)
+            kept = identity_loss(passes.x, x_kept, passes.y, y_kept)
             nested = nested + self.config.identity * kept
         return nested
 
@@ -397,7 +405,8 @@ class ISCL(Cooperation):
         """Linear from the first rate to the last."""
         for name, optimizer in self.optimizers.items():
             first = self.first_rate(name)
-            set_rate(optimizer, first + (self.config.lr_end - first) * self.schedule(at))
+            change = self.config.lr_end - first
+            set_rate(optimizer, first + change * self.schedule(at))
 
     def first_rate(self, optimizer: str) -> float:
         """The rate at the beginning, by the optimiser's name. The paper: one for all."""
@@ -406,9 +415,3 @@ class ISCL(Cooperation):
     def schedule(self, at: At) -> float:
         """How far rates have fallen and averages are, in 0..1. The paper: over all of the training."""
         return at.progress
-
-
-def make_radam(config: ISCLConfig, *nets: nn.Module) -> torch.optim.Optimizer:
-    """RAdam (Liu et al., ICLR 2020) for all weights of the networks."""
-    parameters = [parameter for net in nets for parameter in net.parameters()]
-    return torch.optim.RAdam(parameters, lr=config.lr, foreach=True)

@@ -1,7 +1,7 @@
 """What the short preset adds to ISCL: a start with noise measured from the two sets, and what saves time.
 
-Each method below says what it adds; its namesake in ``iscl`` says what the paper does there. At the defaults of
-``ShortISCLConfig`` nothing is added.
+Each method below says what it adds; its namesake in ``iscl`` says what the paper does there. At the defaults
+of ``ShortISCLConfig`` nothing is added.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class ShortISCL(ISCL):
         self.set_rates(at)
         drop_statistics(*self.trained)
         y = self.clean_patches(batch)
-        noisy = require(self.transplant, "a start").noised(y, at)
+        noisy = require(self.transplant, "a start").make_noisy(y, at)
         denoised = self._run(self.F, noisy)
         noise = self._run(self.H, noisy)
         loss = self.config.nested_weight * mean_absolute(y - denoised)
@@ -267,7 +267,8 @@ class ShortISCL(ISCL):
         x = super().noisy_patches(batch, at)
         if self.transplant is None:
             return x
-        return self.transplant(self.transplant.upright(x, at))
+        matched: Tensor = self.transplant(self.transplant.turn_upright(x, at))
+        return matched
 
     def run_networks(self, batch: Batch, at: At) -> Passes:
         """The measured noise takes the place of H(x), and G adds to a clean image that already carries it."""
@@ -275,7 +276,7 @@ class ShortISCL(ISCL):
             return super().run_networks(batch, at)
         x = self.noisy_patches(batch, at)
         y = self.clean_patches(batch)
-        noisy = self.transplant.noised(y, at)
+        noisy = self.transplant.make_noisy(y, at)
         extracted = self._run(self.H, x)
         denoised = self._run(self.F, x)
         made_noisy = self._run(self.G, noisy)

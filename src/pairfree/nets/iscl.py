@@ -1,4 +1,4 @@
-"""The networks of ISCL (Lee & Jeong, Fig. 3): generator, noise extractor, critic; widths and depths as parameters."""
+"""The networks of ISCL (Lee & Jeong, Fig. 3), of any width and depth: generator, noise extractor, critic."""
 
 from __future__ import annotations
 
@@ -15,16 +15,45 @@ SLOPE = 0.2
 """Of the leaky ReLU below zero."""
 
 
-def symmetric_pad(x: Tensor, reach: int) -> Tensor:
-    """Mirror ``reach`` pixels at each border of (B, C, H, W), the edge pixel included; H and W at least ``reach``."""
+def pad_symmetrically(x: Tensor, reach: int) -> Tensor:
+    """Mirror pixels at each border, the edge pixel included.
+
+    Parameters
+    ----------
+    x
+        (B, C, H, W), H and W at least ``reach``.
+    reach
+        Pixels that are added at each border.
+
+    Returns
+    -------
+    Tensor
+        (B, C, H + 2 reach, W + 2 reach).
+    """
     if reach == 1:  # the mirror of one pixel is that pixel: one copy instead of four
         return F.pad(x, (1, 1, 1, 1), mode="replicate")
-    x = torch.cat([x[..., :reach].flip(-1), x, x[..., -reach:].flip(-1)], -1)
-    return torch.cat([x[..., :reach, :].flip(-2), x, x[..., -reach:, :].flip(-2)], -2)
+    left = x[..., :reach].flip(-1)
+    right = x[..., -reach:].flip(-1)
+    wide = torch.cat([left, x, right], -1)
+    top = wide[..., :reach, :].flip(-2)
+    bottom = wide[..., -reach:, :].flip(-2)
+    return torch.cat([top, wide, bottom], -2)
 
 
 class SymmetricConv(nn.Module):
-    """A convolution with symmetric padding; batch-instance normalisation and a leaky ReLU where asked for. A bias where no norm has one."""
+    """A convolution with symmetric padding; a bias where no norm has one.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    kernel, stride
+        Pixels. Height and width are divided by the stride.
+    norm
+        Batch-instance normalisation after it.
+    active
+        A leaky ReLU at its end.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = True, active: bool = True
@@ -36,14 +65,24 @@ class SymmetricConv(nn.Module):
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.conv(symmetric_pad(x, self.reach) if self.reach else x)
+        if self.reach > 0:
+            x = pad_symmetrically(x, self.reach)
+        h: Tensor = self.conv(x)
         if self.norm is not None:
             h = self.norm(h)
-        return F.leaky_relu(h, SLOPE) if self.active else h
+        if self.active:
+            h = F.leaky_relu(h, SLOPE)
+        return h
 
 
 class UpConv(nn.Module):
-    """A 3x3 transposed convolution of stride 2, batch-instance normalisation, leaky ReLU."""
+    """A 3x3 transposed convolution of stride 2, batch-instance normalisation, leaky ReLU.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -51,11 +90,12 @@ class UpConv(nn.Module):
         self.norm = BatchInstanceNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+        h = self.norm(self.conv(x))
+        return F.leaky_relu(h, SLOPE)
 
 
 class Residual(nn.Module):
-    """x + two 3x3 convolutions."""
+    """x + two 3x3 convolutions of ``width`` channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -70,31 +110,53 @@ class Residual(nn.Module):
 class Generator(nn.Module):
     """F or G: 7x7 conv, two 4x4 convs of stride 2, residual blocks, two transposed convs, 7x7 conv, tanh.
 
-    Input and output (B, channels, H, W) in [-1, 1]; H and W multiples of ``stride`` = 4. ``outputs`` gives the output other channels.
+    Input and output are (B, channels, H, W) in [-1, 1], with H and W multiples of ``stride`` = 4.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    width
+        Channels of the first level; the second has twice, the third four times as many.
+    blocks
+        Residual blocks.
+    outputs
+        Channels of the output where they are others; 0 for those of the input.
     """
 
     stride = 4
 
     def __init__(self, channels: int = 1, width: int = 32, blocks: int = 3, outputs: int = 0) -> None:
         super().__init__()
+        half, quarter = 2 * width, 4 * width
         self.body = nn.Sequential(
             SymmetricConv(channels, width, 7),
-            SymmetricConv(width, 2 * width, 4, stride=2),
-            SymmetricConv(2 * width, 4 * width, 4, stride=2),
-            *(Residual(4 * width) for _ in range(blocks)),
-            UpConv(4 * width, 2 * width),
-            UpConv(2 * width, width),
+            SymmetricConv(width, half, 4, stride=2),
+            SymmetricConv(half, quarter, 4, stride=2),
+            *(Residual(quarter) for _ in range(blocks)),
+            UpConv(quarter, half),
+            UpConv(half, width),
             SymmetricConv(width, outputs or channels, 7, norm=False, active=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(full_precision(self.body(x)))
+        h = full_precision(self.body(x))
+        return torch.tanh(h)
 
 
 class Extractor(nn.Module):
     """H: the shape of DnCNN with batch-instance normalisation; its output is the noise.
 
-    Input (B, channels, H, W) in [-1, 1], any H and W; output of the same shape, not bounded.
+    Input is (B, channels, H, W) in [-1, 1], of any H and W; output has the same shape and no bounds.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    width
+        Channels of the inner layers.
+    depth
+        Layers.
     """
 
     stride = 1
@@ -115,8 +177,23 @@ class Extractor(nn.Module):
 class Critic(nn.Module):
     """D_X or D_Y: 4x4 convs of stride 2 down to 4 x 4, a 4x4 valid conv, a 1x1 conv to one score a patch.
 
-    patch_px   side of the patches, a power of two from 8 up;  norm   False leaves batch-instance normalisation out (gradient penalty)
-    Returns    (B, 1, 1, 1), not bounded
+    Input is (B, channels, patch_px, patch_px), output (B, 1, 1, 1), without bounds.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    width
+        Channels of the first level; each further one has twice as many.
+    patch_px
+        Side of the patches, a power of two from 8 up.
+    norm
+        False leaves batch-instance normalisation out, as a gradient penalty needs.
+
+    Raises
+    ------
+    ValueError
+        For patches of another side.
     """
 
     def __init__(self, channels: int = 1, width: int = 32, patch_px: int = 64, norm: bool = True) -> None:
@@ -125,17 +202,15 @@ class Critic(nn.Module):
         if patch_px != 4 * 2**downs or downs < 1:
             raise ValueError(f"patch_px = {patch_px}: must be a power of two from 8 up")
         widths = [channels, *(width * 2**level for level in range(downs))]
-        self.body = nn.Sequential(
-            *(
-                SymmetricConv(a, b, 4, stride=2, norm=norm and level > 0)
-                for level, (a, b) in enumerate(pairwise(widths))
-            ),
-        )
-        self.valid = nn.Conv2d(widths[-1], 2 * widths[-1], 4, bias=not norm)
-        self.norm = BatchInstanceNorm(2 * widths[-1]) if norm else nn.Identity()
-        self.last = nn.Conv2d(2 * widths[-1], 1, 1)
+        self.body = nn.Sequential()
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
+            self.body.append(SymmetricConv(inputs, outputs, 4, stride=2, norm=norm and level > 0))
+        last = 2 * widths[-1]
+        self.valid = nn.Conv2d(widths[-1], last, 4, bias=not norm)
+        self.norm = BatchInstanceNorm(last) if norm else nn.Identity()
+        self.last = nn.Conv2d(last, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.norm(self.valid(self.body(x))), SLOPE)
-        out: Tensor = full_precision(self.last(h))
-        return out
+        h = self.norm(self.valid(self.body(x)))
+        score: Tensor = self.last(F.leaky_relu(h, SLOPE))
+        return full_precision(score)

@@ -57,7 +57,7 @@ def test_the_count_is_part_of_the_state():
 @pytest.mark.parametrize("every", [1, 3, 6])
 @pytest.mark.parametrize("alpha", [0.5, 0.8, 1.0])
 def test_lookahead_of_a_constant_drift(every, alpha):
-    """theta gains d each step: after m rounds of k steps phi = m alpha k d, and theta starts each round from it."""
+    """theta gains d a step: after m rounds of k steps phi = m alpha k d, where theta starts again."""
     net, drift, rounds = net_at(0.0), 0.25, 4
     leash = Lookahead(net, every, alpha)
     for step in range(1, every * rounds + 1):

@@ -66,6 +66,12 @@ class Ensemble(nn.Module):
         return first, without_noise(x, self.extract(x))
 
 
+def make_radam(lr: float, *nets: nn.Module) -> torch.optim.Optimizer:
+    """RAdam (Liu et al., ICLR 2020) for all weights of some networks."""
+    parameters = [parameter for net in nets for parameter in net.parameters()]
+    return torch.optim.RAdam(parameters, lr=lr, foreach=True)
+
+
 @dataclass(frozen=True)
 class Passes:
     """A batch and what the networks make of it, all (B, C, H, W) in [-1, 1]."""

@@ -1,9 +1,13 @@
-"""Noise taken out of noisy images and put on clean ones: what ISCL's `cpu` preset begins with, and where its noise adder gets its noise."""
+"""Noise taken out of noisy images and put on clean ones.
+
+ISCL's `cpu` preset begins with it, and its noise adder gets its noise from here.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +36,10 @@ AT_FIRST = {
 OF_COUNTS = ("dark", "darkest", "power")
 """Measured anew by each process that trains, as the spectrum is; not saved."""
 LEAST_SKEW, MOST_SKEW = 1e-3, 2.0
-"""Counts with less are as good as Gaussian; with more, a quarter of a count or less, the formula would move the mean."""
+"""Skewness that noise of counts is given: with less it is as good as Gaussian.
+
+With more, a quarter of a count or less, the formula would move the mean.
+"""
 TRANSPOSED = 4
 """The bit of a patch's symmetry that turns rows into columns (``data.patches.symmetric``)."""
 FIELDS = 64
@@ -44,44 +51,75 @@ MOST_IMAGES = 200
 """Images of a set that are compared, spread evenly over it."""
 
 
+class Measured(NamedTuple):
+    """What ``prepare`` finds."""
+
+    difference: Difference
+    """Of the noisy from the clean set."""
+
+    noisy: PatchPool
+    """The noisy images."""
+
+    seed: int
+    """Of the training run."""
+
+
 class Transplant(nn.Module):
-    r"""Noise for clean patches: drawn from the spectra of the two sets, later what an extractor takes out of the noisy images.
+    r"""Noise for clean patches: of two sets' spectra, later what an extractor takes out of noisy images.
 
-    The two sets' difference is measured once (``measure.two_sets``). ``forward`` undoes its gain and offset, so that what is left of a
-    noisy image is y + level(y) n. At first n are Gaussian fields of the measured spectrum; after each ``renew`` they are what the extractor
-    of that moment finds in the noisy images, brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know.
-    Not so where structures fill the images unevenly: what is extracted at edges is not only noise, and n stays Gaussian.
+    Parameters
+    ----------
+    extractor
+        H, (B, C, H, W) in [-1, 1] -> noise of that shape; a copy is kept.
+    channels
+        Of the images.
+    apply
+        Runs a network on an image, in the precision of the training.
 
-    All images (B, C, H, W) in [-1, 1], n in network units. Gain, offset, power law and the extractor of the last renewal are saved.
+    Notes
+    -----
+    The two sets' difference is measured once (``measure.two_sets``). ``forward`` undoes its gain and offset,
+    so that what is left of a noisy image is y + level(y) n. At first n are Gaussian fields of the measured
+    spectrum; after each ``renew`` they are what the extractor of that moment finds in the noisy images,
+    brought to that spectrum: with the streaks, blobs and grain that a spectrum does not know. Not so where
+    structures fill the images unevenly: what is extracted at edges is not only noise, and n stays Gaussian.
+
+    All images are (B, C, H, W) in [-1, 1], n in network units. Gain, offset, power law and the extractor of
+    the last renewal are saved.
     """
 
     measured_from_data = True
+
+    gain: Tensor
+    offset: Tensor
+    spread: Tensor
+    size: Tensor
+    dark: Tensor
+    darkest: Tensor
+    power: Tensor
+    exponent: Tensor
+    renewals: Tensor
 
     def __init__(
         self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]
     ) -> None:
         super().__init__()
+        # the extractor of the last renewal; its name is part of checkpoints
         self.then = copy.deepcopy(extractor).requires_grad_(False)
         self.apply_to = apply
         for name, value in AT_FIRST.items():
-            self.register_buffer(name, torch.full((channels, 1, 1), value), persistent=name not in OF_COUNTS)
+            of_channels = torch.full((channels, 1, 1), value)
+            self.register_buffer(name, of_channels, persistent=name not in OF_COUNTS)
         for name in ("exponent", "renewals"):
             self.register_buffer(name, torch.zeros(()))
-        self.gain: Tensor
-        self.offset: Tensor
-        self.spread: Tensor
-        self.size: Tensor
-        self.dark: Tensor
-        self.darkest: Tensor
-        self.power: Tensor
-        self.exponent: Tensor
-        self.renewals: Tensor
-        self.measured: tuple[Difference, PatchPool, int] | None = None
+        self.measured: Measured | None = None
         self.bank: PatchPool | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Transplant:
         """Without the noise at hand: it is made again when needed."""
-        twin = Transplant(copy.deepcopy(self.then, memo), len(self.gain), self.apply_to).to(self.gain.device)
+        extractor = copy.deepcopy(self.then, memo)
+        twin = Transplant(extractor, len(self.gain), self.apply_to)
+        twin.to(self.gain.device)
         twin.load_state_dict(self.state_dict())
         twin.measured = self.measured
         for name in OF_COUNTS:
@@ -90,60 +128,99 @@ class Transplant(nn.Module):
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Measure the difference between the noisy and the clean pool."""
-        noisy, clean = _shown(data.noisy), _shown(require(data.clean, Needs.CLEAN.value))
-        found = measure(noisy, clean, seed)
-        self.take(found)
-        self.measured, self.bank = (found, data.noisy, seed), None
+        noisy = _clipped_planes(data.noisy)
+        clean = _clipped_planes(require(data.clean, Needs.CLEAN.value))
+        difference = measure(noisy, clean, seed)
+        self.set_difference(difference)
+        self.measured = Measured(difference, data.noisy, seed)
+        self.bank = None
 
-    def take(self, found: Difference) -> None:
-        """The noise is this one."""
+    def set_difference(self, difference: Difference) -> None:
+        """From now on noise is this strong."""
         for name in AT_FIRST:
-            getattr(self, name).copy_(torch.from_numpy(getattr(found, name)).view(-1, 1, 1))
-        self.exponent.fill_(found.exponent)
+            of_channels = torch.from_numpy(getattr(difference, name))
+            getattr(self, name).copy_(of_channels.view(-1, 1, 1))
+        self.exponent.fill_(difference.exponent)
 
     def forward(self, x: Tensor) -> Tensor:
         """A noisy image with the contrast and mean brightness of clean ones."""
         return to_signed((from_signed(x) - self.offset) / self.gain)
 
-    def noised(self, y: Tensor, at: At) -> Tensor:
+    def make_noisy(self, y: Tensor, at: At) -> Tensor:
         """Clean patches (B, C, P, P) with the noise of step ``at`` on them."""
-        strengths = self._measured()[0].strengths
-        chosen = torch.randint(len(strengths), (len(y),), generator=at.rng("strength of the noise"))
-        strength = torch.from_numpy(strengths)[chosen].to(y)[:, :, None, None]
-        return self.put(y, self.draw(len(y), at), strength)
+        strengths = self._require_measured().difference.strengths
+        rng = at.rng("strength of the noise")
+        chosen = torch.randint(len(strengths), (len(y),), generator=rng)
+        strength = torch.from_numpy(strengths)[chosen].to(y)
+        n = self.draw_noise(len(y), at)
+        return self.add_noise(y, n, strength[:, :, None, None])
 
-    def put(self, y: Tensor, n: Tensor, strength: Tensor | float = 1.0) -> Tensor:
-        """Clean images with noise n on them, cut off where the noisy images are."""
+    def add_noise(self, y: Tensor, n: Tensor, strength: Tensor | float = 1.0) -> Tensor:
+        """Clean images with noise n on them, cut off where the noisy images are.
+
+        Parameters
+        ----------
+        y
+            (B, C, H, W) in [-1, 1].
+        n
+            The same shape, network units.
+        strength
+            Of the noise of each image, (B, C, 1, 1): multiplies n.
+
+        Returns
+        -------
+        Tensor
+            (B, C, H, W).
+        """
+        noise = strength * self._size_at(y) * n
+        if self._require_measured().difference.counts:
+            noise = self._skew(y, noise, strength)
         ends = torch.ones_like(self.gain)
-        noise = strength * self._level(y) * n
-        if self._measured()[0].counts:
-            noise = self._skewed(y, noise, strength)
         return torch.clamp(y + 2.0 * noise, self(-ends), self(ends))
 
-    def draw(self, count: int, at: At) -> Tensor:
-        """n for ``count`` patches."""
+    def draw_noise(self, count: int, at: At) -> Tensor:
+        """n for ``count`` patches of step ``at``, (count, C, P, P) in network units."""
         if self.bank is None:
-            self.bank = self._filled()
+            self.bank = self._fill_bank()
         places = self.bank.draw(at.seed, at.step, count, "transplanted noise")
-        if self._measured()[0].directed:
+        if self._require_measured().difference.directed:
             places[:, 3] &= ~TRANSPOSED
         patches = self.bank.gather(places)
-        shift = torch.randn(count, len(self.gain), 1, 1, generator=at.rng("mean of the noise"))
+        rng = at.rng("mean of the noise")
+        shift = torch.randn(count, len(self.gain), 1, 1, generator=rng)
         return patches + self.spread * shift.to(self.gain.device)
 
-    def upright(self, x: Tensor, at: At) -> Tensor:
-        """The noisy patches (B, C, P, P) of step ``at``; those that were transposed turned back, where the noise has a direction.
+    def turn_upright(self, x: Tensor, at: At) -> Tensor:
+        """The noisy patches of a step; where the noise has a direction, transposed ones are turned back.
 
-        Flips leave rows rows. Columns of scan lines, which no image shows, would be noise of another kind to learn.
+        Flips leave rows rows. Columns of scan lines, which no image shows, would be noise of another kind to
+        learn.
+
+        Parameters
+        ----------
+        x
+            (B, C, P, P), as drawn from the noisy pool.
+        at
+            The step.
         """
-        found, noisy, _ = self._measured()
-        if not found.directed:
+        difference, noisy, _ = self._require_measured()
+        if not difference.directed:
             return x
-        turned = (noisy.draw(at.seed, at.step, len(x))[:, 3] & TRANSPOSED) > 0
-        return torch.where(turned.view(-1, 1, 1, 1).to(x.device), x.transpose(-1, -2), x)
+        symmetries = noisy.draw(at.seed, at.step, len(x))[:, 3]
+        turned = (symmetries & TRANSPOSED) > 0
+        turned = turned.view(-1, 1, 1, 1).to(x.device)
+        return torch.where(turned, x.transpose(-1, -2), x)
 
     def renew(self, extractor: nn.Module, due: int) -> None:
-        """From now on the noise is what ``extractor`` finds, if ``due`` renewals should have been made and were not."""
+        """From now on the noise is what ``extractor`` finds, if a renewal is due.
+
+        Parameters
+        ----------
+        extractor
+            H.
+        due
+            Renewals that should have been made by now; fewer were, or nothing happens.
+        """
         if due > int(self.renewals):
             follow(self.then, extractor, 1.0)
             processes.agree([self.then])  # running statistics are each process's own until then
@@ -152,72 +229,99 @@ class Transplant(nn.Module):
 
     @property
     def calibrated(self) -> bool:
-        """Whether the two sets' intensities are taken to mean the same, so that noise has no mean and changes no contrast."""
-        return not self._measured()[0].even
+        """Whether intensities mean the same in both sets: noise has no mean and changes no contrast."""
+        return not self._require_measured().difference.even
 
-    def _measured(self) -> tuple[Difference, PatchPool, int]:
+    def _require_measured(self) -> Measured:
         if self.measured is None:
             raise ConfigError("prepare must come before the first step")
         return self.measured
 
-    def _level(self, y: Tensor) -> Tensor:
-        return torch.maximum(from_signed(y) + self.dark, self.darkest) ** self.exponent / self.size
+    def _size_at(self, y: Tensor) -> Tensor:
+        """level(y): how strong noise is at each brightness, of n; as ``measure.two_sets.level``."""
+        brightness = torch.maximum(from_signed(y) + self.dark, self.darkest)
+        return brightness**self.exponent / self.size
 
-    def _skewed(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
+    def _skew(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
         r"""Gaussian noise of counts, strength level(y) n, with the skewness that counts have.
 
-        Equation   noise' = 2 s / g ((1 - g^2 / 36 + g noise / (6 s))^3 - 1),   s the deviation of the noise, g = a^2 (y + min(dark, 0)) /
-                   s^3 its skewness, a the variance that each unit of brightness adds. Its mean is 0 but for s g^5 / 23,328 (g at most
-                   MOST_SKEW), few photons stay above 0, where a Gaussian would be cut off and brighten what is dark
-        Source     Wilson & Hilferty, The distribution of chi-square, PNAS 1931
+        noise' = 2 s / g ((1 - g^2 / 36 + g noise / (6 s))^3 - 1), with s the deviation of the noise, g = a^2
+        (y + min(dark, 0)) / s^3 its skewness and a the variance that each unit of brightness adds.
+
+        Notes
+        -----
+        Its mean is 0 but for s g^5 / 23,328 (g at most MOST_SKEW); few photons stay above 0, where a Gaussian
+        would be cut off and brighten what is dark.
+
+        References
+        ----------
+        Wilson & Hilferty, The distribution of chi-square, PNAS 1931.
         """
-        s = strength * self._level(y) * self.power.sqrt()
+        s = strength * self._size_at(y) * self.power.sqrt()
+        a = strength**2 * self.power / self.size**2
         counted = from_signed(y) + self.dark.clamp(max=0.0)
-        g = ((strength**2 * self.power / self.size**2) ** 2 * counted / s**3).clamp(LEAST_SKEW, MOST_SKEW)
-        return 2.0 * s / g * ((1.0 - g**2 / 36.0 + g * noise / (6.0 * s)) ** 3 - 1.0)
+        g = (a**2 * counted / s**3).clamp(LEAST_SKEW, MOST_SKEW)
+        root = 1.0 - g**2 / 36.0 + g * noise / (6.0 * s)
+        return 2.0 * s / g * (root**3 - 1.0)
 
     @torch.no_grad()
-    def _filled(self) -> PatchPool:
-        found, noisy, seed = self._measured()
-        if int(self.renewals) == 0 or not found.even:
-            rng = np.random.default_rng(generator(seed, 0, "spectral noise").initial_seed())
-            planes = list(fields(found.spectrum, FIELDS, rng))
+    def _fill_bank(self) -> PatchPool:
+        """Noise to draw patches of: Gaussian before any renewal and for uneven images, else extracted."""
+        difference, noisy, seed = self._require_measured()
+        if int(self.renewals) == 0 or not difference.even:
+            spectral = generator(seed, 0, "spectral noise")
+            rng = np.random.default_rng(spectral.initial_seed())
+            planes = list(fields(difference.spectrum, FIELDS, rng))
         else:
-            planes = restored([self._extracted(block) for block in _blocks(noisy)], found.spectrum)
-        return PatchPool([plane.astype(np.float32) for plane in planes], noisy.device, noisy.patch_px)
+            extracted = [self._extract_noise(block) for block in _cut_blocks(noisy)]
+            planes = restored(extracted, difference.spectrum)
+        single = [plane.astype(np.float32) for plane in planes]
+        return PatchPool(single, noisy.device, noisy.patch_px)
 
-    def _extracted(self, block: Tensor) -> np.ndarray:
+    def _extract_noise(self, block: Tensor) -> np.ndarray:
         """n of a block (C, H, W) of network units."""
         height, width = block.shape[1:]
         stride = total_stride(self.then)
-        grown = nn.functional.pad(block[None], (0, -width % stride, 0, -height % stride), mode="replicate")
+        padding = (0, -width % stride, 0, -height % stride)
+        grown = nn.functional.pad(block[None], padding, mode="replicate")
         x = self(clip_signed(grown))
         noise = self.apply_to(self.then.eval(), x)
-        n = noise / (2.0 * self._level(x - noise))
-        return n[0, :, :height, :width].double().cpu().numpy()
+        n = noise / (2.0 * self._size_at(x - noise))
+        inside = n[0, :, :height, :width]
+        return inside.double().cpu().numpy()
 
 
-def _shown(pool: PatchPool) -> list[np.ndarray]:
+def _clipped_planes(pool: PatchPool) -> list[np.ndarray]:
     """Some of the images as the networks see them: clipped to 0..1."""
-    return [
-        np.clip(pool.plane(index).cpu().numpy(), 0.0, 1.0) for index in spaced_indices(len(pool), MOST_IMAGES)
-    ]
+    planes = []
+    for index in spaced_indices(len(pool), MOST_IMAGES):
+        plane = pool.plane(index).cpu().numpy()
+        planes.append(np.clip(plane, 0.0, 1.0))
+    return planes
 
 
-def _blocks(noisy: PatchPool) -> list[Tensor]:
+def _cut_blocks(noisy: PatchPool) -> list[Tensor]:
     """Blocks (C, H, W) of the images, at most MOST_BLOCKS, spread evenly over them."""
-    places = [
-        (index, top, left)
-        for index in range(len(noisy))
-        for top in _starts(int(noisy.heights[index]), noisy.patch_px)
-        for left in _starts(int(noisy.widths[index]), noisy.patch_px)
-    ]
-    chosen = (places[k] for k in spaced_indices(len(places), MOST_BLOCKS))
-    return [
-        noisy.plane(index)[:, top : top + BLOCK_PX, left : left + BLOCK_PX] for index, top, left in chosen
-    ]
+    places = list(_block_corners(noisy))
+    blocks = []
+    for chosen in spaced_indices(len(places), MOST_BLOCKS):
+        index, top, left = places[chosen]
+        rows = slice(top, top + BLOCK_PX)
+        columns = slice(left, left + BLOCK_PX)
+        blocks.append(noisy.plane(index)[:, rows, columns])
+    return blocks
 
 
-def _starts(length: int, least_px: int) -> list[int]:
-    """Where blocks begin; a rest that is smaller than a patch is left out."""
-    return [start for start in range(0, length, BLOCK_PX) if start == 0 or length - start >= least_px]
+def _block_corners(noisy: PatchPool) -> Iterator[tuple[int, int, int]]:
+    """Number of the image, top and left of each block."""
+    for index in range(len(noisy)):
+        lefts = _block_starts(int(noisy.widths[index]), noisy.patch_px)
+        for top in _block_starts(int(noisy.heights[index]), noisy.patch_px):
+            for left in lefts:
+                yield index, top, left
+
+
+def _block_starts(length: int, least_px: int) -> list[int]:
+    """Where blocks begin along a side; a rest that is smaller than a patch is left out."""
+    starts = range(0, length, BLOCK_PX)
+    return [start for start in starts if start == 0 or length - start >= least_px]

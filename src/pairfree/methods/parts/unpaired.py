@@ -163,7 +163,8 @@ def grid_loss(change: Tensor, stride: int) -> Tensor:
     -----
     Expected of white noise that is removed whole: sigma^2 s^2 / (B H W); a grid of amplitude a adds a^2.
     """
-    cells = change.unflatten(-1, (-1, stride)).unflatten(-3, (-1, stride))
+    columns = torch.unflatten(change, -1, (-1, stride))
+    cells = torch.unflatten(columns, -3, (-1, stride))
     places = cells.mean((0, -4, -2)).flatten(-2)
     return places.var(-1, unbiased=False).mean()
 
