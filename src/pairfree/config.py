@@ -151,8 +151,20 @@ def _docs_in_source(owner: type) -> dict[str, str]:
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` or the list of what there is."""
     names = sorted(known)
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+    close = find_closest(wrong, names, cutoff=0.5)
+    return f"; there are: {', '.join(names)}" if close is None else f"; did you mean {close!r}?"
+
+
+def find_closest(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like a wrong one; None where none is alike.
+
+    Parameters
+    ----------
+    cutoff
+        Least likeness, 0 to 1, as ``difflib.SequenceMatcher`` measures it.
+    """
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
+    return close[0] if close else None
 
 
 def choose(name: str, table: Mapping[str, T], what: str) -> T:

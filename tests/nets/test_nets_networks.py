@@ -225,6 +225,8 @@ def test_initialisations_have_the_stated_spread():
 
 
 def test_build_names_what_there_is():
+    with pytest.raises(ConfigError, match="no network named 'uNet', did you mean 'unet'"):
+        build("uNet", 1)
     with pytest.raises(ConfigError, match=r"no network named 'resnet'.*dncnn, shuffle-unet, unet"):
         build("resnet", 1)
     with pytest.raises(ConfigError, match=r"predict = 'noise'.*'residual' or 'image'"):

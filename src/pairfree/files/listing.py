@@ -3,13 +3,13 @@ all checked before any work."""
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairfree.config import find_closest
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
 from pairfree.files.formats.table import SUFFIXES, format_of, is_supported, read_from, suffix_of, written_to
@@ -78,11 +78,11 @@ def _suggestion(path: Path) -> str:
     folder = nearest_folder(path.parent)
     if folder == path.parent or folder.resolve() == path.parent.absolute():
         try:
-            close = difflib.get_close_matches(path.name, sorted(p.name for p in folder.iterdir()), n=1)
+            close = find_closest(path.name, sorted(p.name for p in folder.iterdir()))
         except OSError:
-            close = []
-        if close:
-            return f"; did you mean {shown(path.parent / close[0])}?"
+            close = None
+        if close is not None:
+            return f"; did you mean {shown(path.parent / close)}?"
     return f"; the folder {shown(folder)} exists, check the rest of the path"
 
 

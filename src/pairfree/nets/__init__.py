@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from pairfree.config import find_closest
 from pairfree.errors import ConfigError
 from pairfree.nets.dncnn import DnCNN
 from pairfree.nets.shuffle_unet import ShuffleUNet
@@ -41,7 +42,9 @@ NETS = {
 def build(name: str, channels: int, width: int = 0, predict: str = "") -> nn.Module:
     """A fresh network. width 0 and predict "" mean the network's own default; predict is "residual" (y - f(y)) or "image" (f(y))."""
     if name not in NETS:
-        raise ConfigError(f"no network named {name!r}; there are {', '.join(sorted(NETS))}")
+        close = find_closest(name.lower(), NETS)
+        meant = "" if close is None else f", did you mean {close!r}?"
+        raise ConfigError(f"no network named {name!r}{meant}; there are {', '.join(sorted(NETS))}")
     if predict not in ("", "residual", "image"):
         raise ConfigError(f"predict = {predict!r}: must be 'residual' or 'image'")
     return NETS[name].make(channels, width or NETS[name].width, predict or NETS[name].predict)

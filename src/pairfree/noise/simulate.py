@@ -7,13 +7,13 @@ SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import re
 import unicodedata
 
 import numpy as np
 
+from pairfree.config import find_closest
 from pairfree.errors import ConfigError
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import NoiseModel, Number, Range, number_text
@@ -113,5 +113,5 @@ def _parse_value(spec: str, name: str, text: str) -> Number:
 
 
 def _meant(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    close = find_closest(word.lower(), known)
+    return "" if close is None else f", did you mean {close!r}?"
