@@ -11,7 +11,7 @@ import torch
 from pairfree.methods.cvf_sid import (
     SIGNS,
     Parts,
-    composed,
+    compose,
     identity_loss,
     recombination_loss,
     smooth_deviation,
@@ -37,8 +37,8 @@ def mse(a, b=0.0) -> float:
 
 def test_an_image_is_put_together_from_its_parts():
     c, d, i = arrays(parts(0))
-    np.testing.assert_allclose(composed(parts(0), -1, 0.5).numpy(), c - c * d + 0.5 * i, rtol=1e-12)
-    np.testing.assert_allclose(composed(parts(0)).numpy(), c + c * d + i, rtol=1e-12)
+    np.testing.assert_allclose(compose(parts(0), -1, 0.5).numpy(), c - c * d + 0.5 * i, rtol=1e-12)
+    np.testing.assert_allclose(compose(parts(0)).numpy(), c + c * d + i, rtol=1e-12)
 
 
 def test_terms_are_their_equations():
@@ -110,7 +110,7 @@ def test_gradients_are_right(loss):
         if loss == "zero":
             return zero_loss(one, other, one)
         if loss == "spread":
-            return spread_loss(one, window_deviation(other.clean)) + composed(other).mean()
+            return spread_loss(one, window_deviation(other.clean)) + compose(other).mean()
         return recombination_loss(one, [other] * len(SIGNS))
 
     assert torch.autograd.gradcheck(value, leaves)

@@ -1,12 +1,13 @@
-"""CVF-SID (Neshatavar et al., CVPR 2022): an image comes apart into a clean image and two noises, and again when it is put together.
+"""CVF-SID (Neshatavar et al., CVPR 2022): an image comes apart into a clean image and two noises.
 
-y = c + c d + i: clean image, noise that follows the signal, noise that does not. The exponent of c in the paper's c^gamma d is 1, as in the
-authors' code.
+y = c + c d + i: clean image, noise that follows the signal, noise that does not. What is put together from
+them again must come apart likewise. The exponent of c in the paper's c^gamma d is 1, as in the authors' code.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pairfree.config import architecture
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive
@@ -29,24 +31,43 @@ WINDOW_PX = 6
 
 
 class Parts(NamedTuple):
-    """c, d and i, each (B, C, H, W), network units (d: relative)."""
+    """What an image is made of, each (B, C, H, W)."""
 
     clean: Tensor
+    """c, network units."""
+
     dependent: Tensor
+    """d, the noise that follows the signal; relative."""
+
     independent: Tensor
+    """i, the noise that does not; network units."""
 
 
-def composed(parts: Parts, first: float = 1.0, second: float = 1.0) -> Tensor:
-    """c + first * c d + second * i, (B, C, H, W)."""
+def compose(parts: Parts, first: float = 1.0, second: float = 1.0) -> Tensor:
+    """Put an image together: c + first * c d + second * i, (B, C, H, W)."""
     return parts.clean + first * parts.clean * parts.dependent + second * parts.independent
 
 
 def identity_loss(parts: Parts, of_clean: Parts, of_dependent: Parts, of_independent: Parts) -> Tensor:
     r"""What is put in alone must come out.
 
-    Equation   |C(c) - c|^2 + |C(c + c d) - c|^2 + |D(c + c d) - d|^2 + |I(i) - i|^2, means over pixels
-    of_clean, of_dependent, of_independent   what c, c + c d and i come apart into
-    Returns    scalar.   Source   Neshatavar et al., section 3.2, with the terms of the authors' code
+    |C(c) - c|^2 + |C(c + c d) - c|^2 + |D(c + c d) - d|^2 + |I(i) - i|^2, means over pixels.
+
+    Parameters
+    ----------
+    parts
+        c, d and i.
+    of_clean, of_dependent, of_independent
+        What c, c + c d and i come apart into.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    References
+    ----------
+    Neshatavar et al., section 3.2, with the terms of the authors' code.
     """
     return (
         F.mse_loss(of_clean.clean, parts.clean)
@@ -59,41 +80,91 @@ def identity_loss(parts: Parts, of_clean: Parts, of_dependent: Parts, of_indepen
 def zero_loss(of_clean: Parts, of_dependent: Parts, of_independent: Parts) -> Tensor:
     r"""What was not put in must not come out.
 
-    Equation   |C(i)|^2 + |D(c)|^2 + |I(c)|^2 + |I(c + c d)|^2, means over pixels; arguments as in ``identity_loss``; returns a scalar
-    Source     Neshatavar et al., section 3.2, with the terms of the authors' code
+    |C(i)|^2 + |D(c)|^2 + |I(c)|^2 + |I(c + c d)|^2, means over pixels.
+
+    Parameters
+    ----------
+    of_clean, of_dependent, of_independent
+        What c, c + c d and i come apart into.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    References
+    ----------
+    Neshatavar et al., section 3.2, with the terms of the authors' code.
     """
-    absent = of_independent.clean, of_clean.dependent, of_clean.independent, of_dependent.independent
-    return sum((torch.mean(one**2) for one in absent), start=torch.zeros((), device=of_clean.clean.device))
+    absent = (
+        of_independent.clean,
+        of_clean.dependent,
+        of_clean.independent,
+        of_dependent.independent,
+    )
+    total = torch.zeros((), device=of_clean.clean.device)
+    for part in absent:
+        total = total + torch.mean(part**2)
+    return total
 
 
 def spread_loss(parts: Parts, deviation: Tensor) -> Tensor:
     r"""The two noises together are as strong as what is seen in small windows of the noisy image.
 
-    Equation    mean (sqrt(mean(blur(c)^2) var(d) + var(i)) - s)^2
-    deviation   s, (B, C): ``window_deviation`` of the noisy image; returns a scalar, squared network units
-    Breaks when the image has texture everywhere: s is then too large
-    Source      Neshatavar et al., section 3.2 (regularisation), with the authors' windows of 6 px
+    mean (sqrt(mean(blur(c)^2) var(d) + var(i)) - s)^2.
+
+    Parameters
+    ----------
+    parts
+        c, d and i.
+    deviation
+        s, (B, C), network units: ``window_deviation`` or ``smooth_deviation`` of the noisy image.
+
+    Returns
+    -------
+    Tensor
+        Scalar, squared network units.
+
+    Notes
+    -----
+    Breaks when the image has texture everywhere: s is then too large.
+
+    References
+    ----------
+    Neshatavar et al., section 3.2 (regularisation), with the authors' windows of 6 px.
     """
-    power = F.avg_pool2d(parts.clean, WINDOW_PX, 1, WINDOW_PX // 2).square().mean((2, 3))
+    blurred = F.avg_pool2d(parts.clean, WINDOW_PX, 1, WINDOW_PX // 2)
+    power = blurred.square().mean((2, 3))
     variance = power * parts.dependent.var((2, 3)) + parts.independent.var((2, 3))
     return torch.mean((torch.sqrt(variance + 1e-12) - deviation) ** 2)
 
 
-def recombination_loss(parts: Parts, found: list[Parts]) -> Tensor:
+def recombination_loss(parts: Parts, found: Sequence[Parts]) -> Tensor:
     r"""Parts put together with other signs, or one left out, come apart into those parts with those signs.
 
-    Equation   sum over (a, b) of |C - c|^2 + |D - a d|^2 + |I - b i|^2 of c + a c d + b i, means over pixels
-    found      what they come apart into, in the order of SIGNS; returns a scalar
-    Source     Neshatavar et al., section 3.3 (self-supervised augmentation), with the signs of the authors' code
+    sum over (a, b) of |C - c|^2 + |D - a d|^2 + |I - b i|^2 of c + a c d + b i, means over pixels.
+
+    Parameters
+    ----------
+    parts
+        c, d and i.
+    found
+        C, D and I: what the images that were put together come apart into, in the order of ``SIGNS``.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    References
+    ----------
+    Neshatavar et al., section 3.3 (self-supervised augmentation), with the signs of the authors' code.
     """
     total = torch.zeros((), device=parts.clean.device)
     for one, (a, b) in zip(found, SIGNS, strict=True):
         total = total + F.mse_loss(one.clean, parts.clean)
-        total = (
-            total
-            + F.mse_loss(one.dependent, a * parts.dependent)
-            + F.mse_loss(one.independent, b * parts.independent)
-        )
+        total = total + F.mse_loss(one.dependent, a * parts.dependent)
+        total = total + F.mse_loss(one.independent, b * parts.independent)
     return total
 
 
@@ -103,44 +174,65 @@ def window_deviation(y: Tensor) -> Tensor:
 
 
 def smooth_deviation(y: Tensor, share: float) -> Tensor:
-    """Standard deviation of white noise whose windows vary as little as the smoothest ones do: (B, C, H, W) -> (B, C), network units.
+    """Standard deviation of white noise whose windows vary as little as the smoothest ones of an image do.
 
-    share   in (0, 1): of all windows, those that vary least; the one that varies most among them is compared with its like in white noise
+    Parameters
+    ----------
+    y
+        The noisy image, (B, C, H, W), network units.
+    share
+        In (0, 1): of all windows, those that vary least. The one that varies most among them is compared with
+        its like in white noise.
+
+    Returns
+    -------
+    Tensor
+        (B, C), network units.
     """
     variances = window_variances(y).flatten(2)
-    found: Tensor = variances.kthvalue(math.ceil(share * variances.shape[2]), dim=2).values
-    freedom = WINDOW_PX**2 - 1
-    return torch.sqrt(found * (WINDOW_PX**2 / float(chi2.ppf(share, freedom))))
+    windows = variances.shape[2]
+    smoothest, _ = variances.kthvalue(math.ceil(share * windows), dim=2)
+    pixels = WINDOW_PX**2
+    in_white_noise = float(chi2.ppf(share, pixels - 1))
+    return torch.sqrt(smoothest * (pixels / in_white_noise))
 
 
 def window_variances(y: Tensor) -> Tensor:
     """Mean squared deviation within each window: (B, C, H, W) -> (B, C, H - 5, W - 5)."""
     centred = y - y.mean((2, 3), keepdim=True)
-    mean, square = (F.avg_pool2d(one, WINDOW_PX, 1) for one in (centred, centred**2))
+    mean = F.avg_pool2d(centred, WINDOW_PX, 1)
+    square = F.avg_pool2d(centred**2, WINDOW_PX, 1)
     return torch.relu(square - mean**2)
 
 
 @dataclass(frozen=True)
 class CVFSIDConfig(SingleConfig):
-    """noise_width, noise_body, noise_head   channels and layers of the noise generator (``nets.cvf_sid``)
-    recombined   weight of ``recombination_loss``
-    smooth_share   share of the windows, the smoothest ones, that the strength of the noise is read from; 0 takes the mean deviation of all,
-                   as the paper, where texture counts as noise
+    """Settings of CVF-SID. ``net`` makes the clean image."""
+
+    noise_width: int = architecture(16)
+    """Channels of the noise generator, ``nets.cvf_sid.NoiseParts``."""
+
+    noise_body: int = architecture(3)
+    """Layers of the noise generator that d and i share."""
+
+    noise_head: int = architecture(1)
+    """Layers of the noise generator that d and i have each for itself, beside a last one of 1 x 1."""
+
+    recombined: float = 0.1
+    """Weight of ``recombination_loss``."""
+
+    smooth_share: float = 0.0
+    """Share of the windows, the smoothest ones, that the strength of the noise s is read from.
+
+    0 takes the mean deviation of all, as the paper, where texture counts as noise.
     """
 
-    noise_width: int = 16
-    noise_body: int = 3
-    noise_head: int = 1
-    recombined: float = 0.1
-    smooth_share: float = 0.0
     predict: str = "image"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(
-            type(self).__name__,
-            [(name, getattr(self, name)) for name in ("noise_width", "noise_body", "noise_head")],
-        )
+        positive = ("noise_width", "noise_body", "noise_head")
+        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         if not 0 <= self.smooth_share < 1:
             raise ConfigError(f"cvf-sid: smooth_share = {self.smooth_share} must lie in [0, 1)")
         if self.recombined < 0 or self.patch_px < WINDOW_PX:
@@ -149,15 +241,17 @@ class CVFSIDConfig(SingleConfig):
             )
 
 
-# Departs from the paper: The strength of the noise is taken from the windows of the patch, not of the whole image; patches are not framed
-# with mirrored pixels before each pass.
+# Departs from the paper: The strength of the noise is taken from the windows of the patch, not of the whole
+# image; patches are not framed with mirrored pixels before each pass.
 PRESETS = {
-    # Departs from the paper: `cpu`: the network of every method's `cpu` preset makes the clean image, and optimiser and precision are
-    # those, but for batches of 4; the noise generator has 16 channels and 4 layers; the strength of the noise is read from the smoothest
-    # quarter of the windows, since the mean over all takes texture for noise.
+    # Departs from the paper: `cpu`: the network of every method's `cpu` preset makes the clean image, and
+    # optimiser and precision are those, but for batches of 4; the noise generator has 16 channels and 4
+    # layers; the strength of the noise is read from the smoothest quarter of the windows, since the mean over
+    # all takes texture for noise.
     "cpu": CVFSIDConfig(batch_size=4, smooth_share=0.25),
-    # Departs from the paper: `paper`: Adam without amsgrad and weight decay; the rate falls linearly over the second half; networks end in
-    # a 3 x 3 convolution and start as He et al. have it, not in 1 x 1 and as Xavier.
+    # Departs from the paper: `paper`: Adam without amsgrad and weight decay; the rate falls linearly over the
+    # second half; networks end in a 3 x 3 convolution and start as He et al. have it, not in 1 x 1 and as
+    # Xavier.
     "paper": CVFSIDConfig(
         **{**PUBLISHED, "net": "plain-dncnn"},
         patch_px=40,
@@ -172,12 +266,14 @@ PRESETS = {
 
 
 class CVFSID(SingleNetwork):
+    """A network makes the clean image, a second one the two noises of what it took off."""
+
     key = "cvf-sid"
     title = "CVF-SID"
     needs = Needs.NOISY
     citation = (
-        "Neshatavar et al., CVF-SID: cyclic multi-variate function for self-supervised image denoising by disentangling noise from image, "
-        "CVPR 2022, arXiv:2203.13009"
+        "Neshatavar et al., CVF-SID: cyclic multi-variate function for self-supervised image denoising by "
+        "disentangling noise from image, CVPR 2022, arXiv:2203.13009"
     )
     assumption = "noise is zero-mean and independent between pixels; a part of it may follow the signal"
     config_type = CVFSIDConfig
@@ -196,9 +292,10 @@ class CVFSID(SingleNetwork):
         self.networks["noise"] = self.noise
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One, of both networks."""
         return {"net": make_optimizer(self.config, nn.ModuleList([self.net, self.noise]))}
 
-    def apart(self, x: Tensor) -> Parts:
+    def take_apart(self, x: Tensor) -> Parts:
         """(B, C, H, W) network units -> c, d and i."""
         clean = self.f(x)
         with autocast(x.device, self.precision):
@@ -206,22 +303,26 @@ class CVFSID(SingleNetwork):
         return Parts(clean, dependent, independent)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Take the image apart, put its parts together in ten ways, take all of them apart in one pass."""
         y = batch.noisy
-        parts = self.apart(y)
-        images = [
-            parts.clean,
-            composed(parts, 1, 0),
-            parts.independent,
-            *(composed(parts, a, b) for a, b in SIGNS),
-        ]
-        many = self.apart(torch.cat(images))
-        each = [Parts(*one) for one in zip(*(part.split(len(y)) for part in many), strict=True)]
-        loss = F.mse_loss(composed(parts), y) + identity_loss(parts, *each[:3]) + zero_loss(*each[:3])
-        share = self.config.smooth_share
-        deviation = smooth_deviation(y, share) if share else window_deviation(y)
-        loss = (
-            loss
-            + spread_loss(parts, deviation)
-            + self.config.recombined * recombination_loss(parts, each[3:])
-        )
+        parts = self.take_apart(y)
+        images = [parts.clean, compose(parts, 1, 0), parts.independent]
+        images += [compose(parts, a, b) for a, b in SIGNS]
+        found = _split_parts(self.take_apart(torch.cat(images)), len(y))
+        alone, recombined = found[:3], found[3:]
+        loss = F.mse_loss(compose(parts), y)
+        loss = loss + identity_loss(parts, *alone) + zero_loss(*alone)
+        loss = loss + spread_loss(parts, self._noise_deviation(y))
+        loss = loss + self.config.recombined * recombination_loss(parts, recombined)
         return self.descend(loss, at)
+
+    def _noise_deviation(self, y: Tensor) -> Tensor:
+        """s, the strength of the noise in the windows of (B, C, H, W): (B, C), network units."""
+        share = self.config.smooth_share
+        return smooth_deviation(y, share) if share else window_deviation(y)
+
+
+def _split_parts(parts: Parts, images: int) -> list[Parts]:
+    """The parts of many batches in one, of ``images`` each, one by one."""
+    pieces = (torch.split(part, images) for part in parts)
+    return [Parts(*one) for one in zip(*pieces, strict=True)]

@@ -1,4 +1,7 @@
-"""The noise generator of CVF-SID: what was taken off an image, split into a part that follows the signal and one that does not."""
+"""The noise generator of CVF-SID: what was taken off an image, split into two.
+
+A part of it follows the signal, the other does not.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,54 @@ from pairfree.nets.batch_instance_norm import full_precision
 
 
 class NoiseParts(nn.Module):
-    """Residual (B, channels, H, W) -> signal-dependent and signal-independent noise, both of that shape, zero mean per image and channel.
+    """Residual (B, channels, H, W) -> signal-dependent and signal-independent noise, both of that shape.
 
-    3x3 convolutions + ReLU: ``body`` shared ones, then ``head`` for each part and a 1x1 one. The authors' code: width 64, body 10, head 4.
+    Both have zero mean per image and channel. 3x3 convolutions + ReLU: ``body`` shared ones, then ``head``
+    for each part and a 1x1 one. The authors' code: width 64, body 10, head 4.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    width
+        Channels of the layers between.
+    body
+        Layers that both parts share.
+    head
+        Layers of each part.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, body: int = 10, head: int = 4) -> None:
         super().__init__()
-        self.body = _stack(channels, width, body)
-        self.dependent = nn.Sequential(_stack(width, width, head), nn.Conv2d(width, channels, 1))
-        self.independent = nn.Sequential(_stack(width, width, head), nn.Conv2d(width, channels, 1))
+        self.body = _stack_layers(channels, width, body)
+        self.dependent = _make_head(channels, width, head)
+        self.independent = _make_head(channels, width, head)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the residual."""
         h = self.body(residual)
-        first, second = (full_precision(part(h)) for part in (self.dependent, self.independent))
-        return first - first.mean((2, 3), keepdim=True), second - second.mean((2, 3), keepdim=True)
+        dependent = full_precision(self.dependent(h))
+        independent = full_precision(self.independent(h))
+        return _centre(dependent), _centre(independent)
 
 
-def _stack(inputs: int, width: int, layers: int) -> nn.Sequential:
+def _centre(x: Tensor) -> Tensor:
+    return x - x.mean((2, 3), keepdim=True)
+
+
+def _make_head(channels: int, width: int, layers: int) -> nn.Sequential:
+    last = nn.Conv2d(width, channels, 1)
+    return nn.Sequential(_stack_layers(width, width, layers), last)
+
+
+def _stack_layers(inputs: int, width: int, layers: int) -> nn.Sequential:
     made: list[nn.Module] = []
-    for index in range(layers):
-        made += [nn.Conv2d(width if index else inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
+    for _ in range(layers):
+        made.append(nn.Conv2d(inputs, width, 3, padding=1))
+        made.append(nn.ReLU(inplace=True))
+        inputs = width
     return nn.Sequential(*made)

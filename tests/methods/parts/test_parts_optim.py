@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
 from pairfree.methods.n2c import N2CConfig
-from pairfree.methods.parts.optim import MIN_CHANNELS, MuonAdam, orthogonalized
+from pairfree.methods.parts.optim import MIN_CHANNELS, MuonAdam, orthogonalize
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:
@@ -82,9 +82,9 @@ def test_wide_kernels_take_the_muon_step(shape):
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 16), (1, 32, 128)])
-def test_orthogonalized_keeps_directions_and_levels_singular_values(shape):
+def test_orthogonalize_keeps_directions_and_levels_singular_values(shape):
     x = some(*shape)
-    found = orthogonalized(x)
+    found = orthogonalize(x)
     assert found.shape == x.shape
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     core = u.transpose(1, 2) @ found @ v.transpose(1, 2)
@@ -95,8 +95,8 @@ def test_orthogonalized_keeps_directions_and_levels_singular_values(shape):
 
 def test_the_size_of_the_gradient_does_not_matter_and_no_gradient_moves_nothing():
     x = some(1, 16, 20)
-    torch.testing.assert_close(orthogonalized(1e6 * x), orthogonalized(x))
-    assert orthogonalized(torch.zeros(1, 16, 20)).abs().max() == 0.0
+    torch.testing.assert_close(orthogonalize(1e6 * x), orthogonalize(x))
+    assert orthogonalize(torch.zeros(1, 16, 20)).abs().max() == 0.0
 
 
 def test_the_paper_presets_use_the_papers_optimizers():

@@ -1,4 +1,7 @@
-"""Muon for convolution kernels, Adam for the rest: about twice as many useful steps in a short budget (docs/design.md, measured)."""
+"""Muon for convolution kernels, Adam for the rest.
+
+About twice as many useful steps in a short budget (docs/design.md, measured).
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MUON = "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, https://kellerjordan.github.io/posts/muon"
+MUON = (
+    "Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024, "
+    "https://kellerjordan.github.io/posts/muon"
+)
 MIN_CHANNELS = 16
+"""Kernels with fewer channels on either side are Adam's."""
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""a, b and c of ``orthogonalize``."""
 NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
-    r"""Nearest semi-orthogonal matrix, roughly: singular values of each (N, R, C) matrix are pulled to about 0.7..1.2.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    r"""Find the nearest semi-orthogonal matrices, roughly: singular values are pulled to about 0.7..1.2.
 
-    Equation   X <- a X + (b X X^T + c (X X^T)^2) X, five times, from X / |X|_F
-    Source     Jordan et al., Muon: an optimizer for hidden layers, 2024; quintic Newton-Schulz with the coefficients given there
+    X <- a X + (b X X^T + c (X X^T)^2) X, five times, from X / |X|_F.
+
+    Parameters
+    ----------
+    matrices
+        (N, R, C).
+
+    Returns
+    -------
+    Tensor
+        (N, R, C).
+
+    References
+    ----------
+    Jordan et al., Muon: an optimizer for hidden layers, 2024; quintic Newton-Schulz with the coefficients given
+    there.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
-    # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until the end: 2-3 times cheaper
+    # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until the
+    # end: 2-3 times cheaper.
     gram = x @ x.transpose(1, 2)
     eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = eye
@@ -32,16 +55,27 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         factor = a * eye + b * gram + c * (gram @ gram)
         product = factor @ product
         gram = factor @ gram @ factor
-    x = product @ x
-    return x.transpose(1, 2) if tall else x
+    made: Tensor = product @ x
+    return made.transpose(1, 2) if tall else made
 
 
 class MuonAdam(torch.optim.Optimizer):
-    """Muon on kernels with at least ``MIN_CHANNELS`` channels on both sides, Adam on biases, first and last layers and norms.
+    """Muon on inner kernels, Adam on biases, first and last layers and norms.
 
-    lr          Adam's rate; Muon's is ``muon_ratio`` times as large
-    momentum    Muon's, with Nesterov's look-ahead
-    betas       Adam's
+    Inner are those with at least ``MIN_CHANNELS`` channels on both sides.
+
+    Parameters
+    ----------
+    parameters
+        What is optimised.
+    lr
+        Adam's rate.
+    betas
+        Adam's.
+    momentum
+        Muon's, with Nesterov's look-ahead.
+    muon_ratio
+        Muon's rate as a multiple of ``lr``.
     """
 
     def __init__(
@@ -55,54 +89,82 @@ class MuonAdam(torch.optim.Optimizer):
         kernels: list[Tensor] = []
         rest: list[Tensor] = []
         for parameter in parameters:
-            inner = parameter.ndim >= 2 and min(parameter.shape[:2]) >= MIN_CHANNELS
-            (kernels if inner else rest).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": kernels, "muon": True}, {"params": rest, "muon": False}]
-        super().__init__(
-            [group for group in groups if group["params"]],
-            {"lr": lr, "betas": betas, "momentum": momentum, "muon_ratio": muon_ratio},
-        )
+            if _is_inner_kernel(parameter):
+                kernels.append(parameter)
+            else:
+                rest.append(parameter)
+        groups: list[dict[str, Any]] = []
+        if kernels:
+            groups.append({"params": kernels, "muon": True})
+        if rest:
+            groups.append({"params": rest, "muon": False})
+        defaults = {"lr": lr, "betas": betas, "momentum": momentum, "muon_ratio": muon_ratio}
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Change what has a gradient. ``closure`` is not called."""
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                (self._muon if group["muon"] else self._adam)(group, parameters)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            if group["muon"]:
+                self._step_muon(group, parameters)
+            else:
+                self._step_adam(group, parameters)
 
-    def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        momenta = [self._state(p, "momentum") for p in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        shapes: dict[tuple[int, int], list[int]] = {}
-        for index, parameter in enumerate(parameters):
-            shapes.setdefault((parameter.shape[0], parameter[0].numel()), []).append(index)
+    def _step_muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        momentum = group["momentum"]
+        gradients = _gradients_of(parameters)
+        momenta = [self._state_of(parameter, "momentum") for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum)
         rate = group["lr"] * group["muon_ratio"]
-        for (rows, columns), members in shapes.items():
-            matrices = orthogonalized(torch.stack([ahead[index].reshape(rows, columns) for index in members]))
+        for (rows, columns), members in _group_by_shape(parameters).items():
+            stacked = torch.stack([ahead[index].reshape(rows, columns) for index in members])
             scale = max(1.0, rows / columns) ** 0.5
-            for index, matrix in zip(members, matrices, strict=True):
-                parameters[index].add_(matrix.view(parameters[index].shape), alpha=-rate * scale)
+            for index, matrix in zip(members, orthogonalize(stacked), strict=True):
+                parameter = parameters[index]
+                parameter.add_(matrix.view(parameter.shape), alpha=-rate * scale)
 
-    def _adam(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _step_adam(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        first, second = ([self._state(p, key) for p in parameters] for key in ("exp_avg", "exp_avg_sq"))
+        gradients = _gradients_of(parameters)
+        first = [self._state_of(parameter, "exp_avg") for parameter in parameters]
+        second = [self._state_of(parameter, "exp_avg_sq") for parameter in parameters]
         count = self.state[parameters[0]].setdefault("step", torch.zeros(()))
         count += 1
         torch._foreach_lerp_(first, gradients, 1.0 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1.0 - beta2)
-        correction1, correction2 = 1.0 - beta1 ** float(count), 1.0 - beta2 ** float(count)
+        correction1 = 1.0 - beta1 ** float(count)
+        correction2 = 1.0 - beta2 ** float(count)
         denominators = torch._foreach_sqrt(second)
         torch._foreach_div_(denominators, correction2**0.5)
         torch._foreach_add_(denominators, 1e-8)
         torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"] / correction1)
 
-    def _state(self, parameter: Tensor, key: str) -> Tensor:
+    def _state_of(self, parameter: Tensor, key: str) -> Tensor:
+        """What is kept of a parameter from step to step; zeros at first."""
         state = self.state[parameter]
         if key not in state:
             state[key] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        found: Tensor = state[key]
-        return found
+        kept: Tensor = state[key]
+        return kept
+
+
+def _is_inner_kernel(parameter: Tensor) -> bool:
+    return parameter.ndim >= 2 and min(parameter.shape[:2]) >= MIN_CHANNELS
+
+
+def _gradients_of(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _group_by_shape(parameters: list[Tensor]) -> dict[tuple[int, int], list[int]]:
+    """Indices of the kernels that are matrices of the same rows and columns, which are orthogonalised together."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for index, parameter in enumerate(parameters):
+        shape = (parameter.shape[0], parameter[0].numel())
+        shapes.setdefault(shape, []).append(index)
+    return shapes
