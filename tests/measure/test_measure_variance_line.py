@@ -16,7 +16,7 @@ from pairfree.measure.variance_line import (
     stabilised,
     unstabilised,
 )
-from pairfree.methods.bm3d import BM3DConfig, bm3d_image, bm3d_stabilised
+from pairfree.methods.bm3d import BM3DConfig, denoise_image, denoise_stabilised
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
 
@@ -115,7 +115,7 @@ def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
     x = scene(128, 2.0, 200.0)
     y = noisy(x, 6.0, 0.0)
     plain, even = (
-        np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (bm3d_image, bm3d_stabilised)
+        np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (denoise_image, denoise_stabilised)
     )
     assert even < 0.95 * plain
 
@@ -123,12 +123,12 @@ def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
 def test_what_is_made_even_is_denoised_at_the_unit_level_that_it_has(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "pairfree.methods.bm3d.bm3d_image", lambda image, sigma=0.0: seen.append(sigma) or image
+        "pairfree.methods.bm3d.denoise_image", lambda image, sigma=0.0: seen.append(sigma) or image
     )
     x = np.full((128, 128), 90.0)
     x[:, 64:] = 200.0
     y = noisy(x, 6.0, 0.0)
-    bm3d_stabilised(y[None])
+    denoise_stabilised(y[None])
     assert seen == [1.0]
 
 
@@ -136,14 +136,14 @@ def test_what_is_made_even_is_denoised_at_the_unit_level_that_it_has(monkeypatch
 def test_constant_and_flat_channels_come_through():
     x = scene(128, 20.0, 200.0)
     image = np.stack([noisy(x, 4.0, 0.0), np.full(x.shape, 7.0), noisy(np.full(x.shape, 90.0), 0.0, 25.0)])
-    found = bm3d_stabilised(image)
+    found = denoise_stabilised(image)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[1], 7.0, atol=0.5)
     assert abs(found[2].mean() - 90.0) < 0.5
 
 
 @needs_bm3d
-@pytest.mark.parametrize("denoise", [bm3d_image, bm3d_stabilised])
+@pytest.mark.parametrize("denoise", [denoise_image, denoise_stabilised])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (1, 8, 8), (2, 7, 40), (3, 5, 9)])
 def test_bm3d_takes_any_size(denoise, shape):
     image = np.random.default_rng(3).random(shape)
@@ -154,7 +154,7 @@ def test_bm3d_takes_any_size(denoise, shape):
 
 @needs_bm3d
 @pytest.mark.parametrize("weights", [(1, 1, 1), (1, 0, 1), (0, 1, 0), (1, 2, 1), (0, 0, 0)])
-@pytest.mark.parametrize("denoise", [bm3d_image, bm3d_stabilised])
+@pytest.mark.parametrize("denoise", [denoise_image, denoise_stabilised])
 def test_colours_without_a_third_kind_come_through(denoise, weights):
     """Grey kept as colour, magenta, green, blank: one of the opponent colours is the same everywhere."""
     x = scene(48, 20.0, 200.0)
@@ -167,7 +167,7 @@ def test_colours_without_a_third_kind_come_through(denoise, weights):
 @needs_bm3d
 def test_even_noise_is_left_to_bm3d():
     y = noisy(scene(128), 0.0, 100.0)[None]
-    np.testing.assert_array_equal(bm3d_stabilised(y), bm3d_image(y))
+    np.testing.assert_array_equal(denoise_stabilised(y), denoise_image(y))
 
 
 def test_a_level_and_stabilising_exclude_each_other():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pairfree.methods.bm3d import bm3d_image, bm3d_stabilised
+from pairfree.methods.bm3d import denoise_image, denoise_stabilised
 
 
 def unchanged(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
@@ -24,8 +24,8 @@ def gaussian(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
 def bm3d(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
     """settings["sigma"] in grey levels; absent: estimated per image; settings["stabilise"]: noise that follows the signal is made even."""
     if settings.get("stabilise"):
-        return bm3d_stabilised(noisy.astype(np.float64))
-    return bm3d_image(noisy.astype(np.float64), float(settings.get("sigma", 0.0)))
+        return denoise_stabilised(noisy.astype(np.float64))
+    return denoise_image(noisy.astype(np.float64), float(settings.get("sigma", 0.0)))
 
 
 BASELINES: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {

@@ -14,7 +14,7 @@ from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
 from pairfree.methods import METHODS, PRESETS, extend_config, settings_beside
-from pairfree.methods.parts.one_image import with_budget
+from pairfree.methods.parts.one_image import apply_budget
 from pairfree.version import __version__
 
 
@@ -82,4 +82,4 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 def _config(cell: Cell) -> Any:
     base = extend_config(cell.method, PRESETS[cell.method][cell.preset], cell.settings)
-    return with_budget(updated(base, cell.settings, cell.name), cell.minutes, None)
+    return apply_budget(updated(base, cell.settings, cell.name), cell.minutes, None)

@@ -1,6 +1,11 @@
-"""Networks that are trained on one image alone: the hourglass of Deep Image Prior and the partial-convolution U-Net of Self2Self."""
+"""Networks that are trained on one image alone.
+
+The hourglass of Deep Image Prior and the partial-convolution U-Net of Self2Self.
+"""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,60 +20,92 @@ SKIP = 4
 
 
 class SkipNet(nn.Module):
-    """Deep Image Prior's hourglass for denoising: (B, inputs, H, W) -> (B, channels, H, W), H and W multiples of 2^levels.
+    """Deep Image Prior's hourglass for denoising: (B, inputs, H, W) -> (B, channels, H, W).
 
-    A level down: 3x3 convolution of stride 2, 3x3 convolution; beside it a 1x1 convolution of 4 channels; up: bilinear upsampling,
-    concatenation, batch norm, 3x3 and 1x1 convolution. Each convolution is followed by batch norm and leaky ReLU 0.2; borders are repeated.
-    The published one: 32 inputs, width 128, five levels.
+    H and W must be multiples of 2^levels. A level down: 3x3 convolution of stride 2, 3x3 convolution; beside
+    it a 1x1 convolution of 4 channels; up: bilinear upsampling, concatenation, batch norm, 3x3 and 1x1
+    convolution. Each convolution is followed by batch norm and leaky ReLU 0.2; borders are repeated. The
+    published one: 32 inputs, width 128, five levels.
+
+    Parameters
+    ----------
+    inputs
+        Channels of the noise that the image is made of.
+    channels
+        Of the image.
+    width
+        Channels of every level.
+    levels
+        How often the resolution is halved.
     """
 
     def __init__(self, inputs: int = 32, channels: int = 1, width: int = 128, levels: int = 5) -> None:
         super().__init__()
         self.stride = 2**levels
-        widths = [inputs] + [width] * levels
-        self.skips = nn.ModuleList(_normed(w, SKIP, 1) for w in widths[:-1])
-        self.downs = nn.ModuleList(
-            nn.Sequential(_normed(w, width, 3, 2), _normed(width, width, 3)) for w in widths[:-1]
-        )
-        self.ups = nn.ModuleList(
-            nn.Sequential(
-                nn.BatchNorm2d(width + SKIP), _normed(width + SKIP, width, 3), _normed(width, width, 1)
-            )
-            for _ in range(levels)
-        )
+        widths = [inputs] + [width] * (levels - 1)
+        self.skips = nn.ModuleList(_conv_block(each, SKIP, 1) for each in widths)
+        self.downs = nn.ModuleList(_down_block(each, width) for each in widths)
+        self.ups = nn.ModuleList(_up_block(width) for _ in widths)
         self.last = nn.Conv2d(width, channels, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        beside = []
+        """Make the image of noise."""
+        skips = []
         for skip, down in zip(self.skips, self.downs, strict=True):
-            beside.append(skip(z))
+            skips.append(skip(z))
             z = down(z)
-        for up, kept in zip(self.ups, reversed(beside), strict=True):
-            z = up(
-                torch.cat([F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False), kept], 1)
-            )
+        for up in self.ups:
+            z = F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False)
+            z = up(torch.cat([z, skips.pop()], 1))
         out: Tensor = self.last(z)
         return out
 
 
-def _normed(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(
-        inputs,
-        outputs,
-        kernel_px,
-        stride,
-        kernel_px // 2,
-        padding_mode="replicate" if kernel_px > 1 else "zeros",
+def _down_block(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        _conv_block(inputs, width, 3, stride=2),
+        _conv_block(width, width, 3),
     )
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2, inplace=True))
+
+
+def _up_block(width: int) -> nn.Sequential:
+    wide = width + SKIP
+    return nn.Sequential(
+        nn.BatchNorm2d(wide),
+        _conv_block(wide, width, 3),
+        _conv_block(width, width, 1),
+    )
+
+
+def _conv_block(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Sequential:
+    if kernel_px > 1:
+        padding = kernel_px // 2
+        convolution = nn.Conv2d(inputs, outputs, kernel_px, stride, padding, padding_mode="replicate")
+    else:
+        convolution = nn.Conv2d(inputs, outputs, 1, stride)
+    return nn.Sequential(
+        convolution,
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
 
 
 class PartialConv(nn.Module):
-    """A 3x3 convolution that counts the shown pixels only (Liu et al., ECCV 2018): features (B, C, H, W) and mask, of one channel or C ->
-    features and mask, of one channel.
+    """A 3x3 convolution that counts the shown pixels only.
 
-    Where k of the 9 C values in the window are shown, their weighted sum is multiplied by 9 C / k; where none is, the output is 0 and
-    counts as hidden. Borders are repeated, and count as shown.
+    Where k of the 9 C values in the window are shown, their weighted sum is multiplied by 9 C / k; where none
+    is, the output is 0 and counts as hidden. Borders are repeated, and count as shown.
+
+    Parameters
+    ----------
+    inputs
+        C, channels of what comes in.
+    outputs
+        Channels of what comes out.
+
+    References
+    ----------
+    Liu et al., ECCV 2018.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -77,74 +114,138 @@ class PartialConv(nn.Module):
         he_init(self)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias = self.convolution.weight, self.convolution.bias
-        summed = F.conv2d(F.pad(x * mask, [1] * 4, mode="replicate"), weight)
+        """Features (B, C, H, W) and mask, of one channel or C -> features and mask, of one channel."""
+        weight = self.convolution.weight
+        bias = self.convolution.bias
+        padded = F.pad(x * mask, [1] * 4, mode="replicate")
+        summed = F.conv2d(padded, weight)
         window = weight.shape[1] * 9
-        shown = window * F.avg_pool2d(F.pad(mask, [1] * 4, value=1.0), 3, 1).mean(1, keepdim=True)
+        padded_mask = F.pad(mask, [1] * 4, value=1.0)
+        share = F.avg_pool2d(padded_mask, 3, 1).mean(1, keepdim=True)
+        shown = window * share
         known = (shown > 0.5).to(x.dtype)
-        out = (summed * (window / shown.clamp(min=1.0)) + bias.view(1, -1, 1, 1)) * known  # type: ignore[union-attr]
+        scaled = summed * (window / shown.clamp(min=1.0))
+        out = (scaled + bias.view(1, -1, 1, 1)) * known  # type: ignore[union-attr]
         return F.leaky_relu(out, SLOPE), known
 
 
-def filled(x: Tensor, mask: Tensor) -> Tensor:
-    """Hidden values (mask 0) as the mean of those that are shown in the 3x3 around them, 0 where none is; (B, C, H, W)."""
-    summed, shown = (F.avg_pool2d(F.pad(one, [1] * 4, mode="replicate"), 3, 1) for one in (x * mask, mask))
-    return torch.where(mask > 0, x, summed / shown.clamp(min=1.0 / 9.0))
+def fill_hidden(x: Tensor, mask: Tensor) -> Tensor:
+    """Fill hidden values with the mean of those that are shown around them.
+
+    Parameters
+    ----------
+    x
+        (B, C, H, W).
+    mask
+        (B, C, H, W): 1 where a value is shown, 0 where it is hidden.
+
+    Returns
+    -------
+    Tensor
+        (B, C, H, W); 0 where none is shown in the 3x3 around.
+    """
+    summed = _mean_of_nine(x * mask)
+    shown = _mean_of_nine(mask)
+    around = summed / shown.clamp(min=1.0 / 9.0)
+    return torch.where(mask > 0, x, around)
+
+
+def _mean_of_nine(x: Tensor) -> Tensor:
+    """Over the 3x3 around each pixel; borders are repeated."""
+    padded = F.pad(x, [1] * 4, mode="replicate")
+    return F.avg_pool2d(padded, 3, 1)
 
 
 class PartialUNet(nn.Module):
-    """Self2Self's network: masked image and mask (B, C, H, W) -> (B, C, H, W), H and W multiples of ``stride`` = 32.
+    """Self2Self's network: masked image and mask (B, C, H, W) -> (B, C, H, W).
 
-    Encoder of partial convolutions with ``width`` channels and 2x2 maxima, decoder of 3x3 convolutions with twice as many on concatenated
-    skips, dropout before each of them, also when the network is applied. Width 48 in the paper.
+    H and W must be multiples of ``stride``. Encoder of partial convolutions with ``width`` channels and 2x2
+    maxima, decoder of 3x3 convolutions with twice as many on concatenated skips, dropout before each of them,
+    also when the network is applied. Width 48 in the paper.
 
-    fill   the skip at full resolution holds the image ``filled``; else, as in the paper, with 0 where a pixel is hidden
+    Parameters
+    ----------
+    channels
+        Of the image.
+    width
+        Channels of the encoder.
+    dropout
+        Share of the decoder's values that are dropped.
+    fill
+        The skip at full resolution holds the image with hidden pixels filled, ``fill_hidden``; else, as in
+        the paper, with 0 where a pixel is hidden.
     """
 
     stride = 32
 
     def __init__(self, channels: int = 1, width: int = 48, dropout: float = 0.3, fill: bool = False) -> None:
         super().__init__()
-        self.dropout, self.fill = dropout, fill
+        self.dropout = dropout
+        self.fill = fill
         self.first = PartialConv(channels, width)
         self.encoders = nn.ModuleList(PartialConv(width, width) for _ in range(5))
         self.bottom = PartialConv(width, width)
-        wide, last = 2 * width, (width * 4 // 3, width * 2 // 3)
-        inputs = [2 * width, *[wide + width] * 3]
-        self.decoders = nn.ModuleList(_padded(a, wide) for a in inputs)
-        self.seconds = nn.ModuleList(_padded(wide, wide) for _ in inputs)
-        self.finals = nn.ModuleList(
-            [_padded(wide + channels, last[0]), _padded(last[0], last[1]), _padded(last[1], channels)]
-        )
+        wide = 2 * width
+        inputs = [wide] + [wide + width] * 3
+        self.decoders = nn.ModuleList(_make_conv(each, wide) for each in inputs)
+        self.seconds = nn.ModuleList(_make_conv(wide, wide) for _ in inputs)
+        widths = [wide + channels, width * 4 // 3, width * 2 // 3, channels]
+        self.finals = nn.ModuleList(_make_conv(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """``rng`` draws the dropout; the global generator where there is none."""
-        seen = x * mask
-        skips = [filled(x, mask) if self.fill else seen]
-        h, shown = self.first(seen, mask)
-        for level, encode in enumerate(self.encoders):
-            h, shown = encode(h, shown)
-            h, shown = F.max_pool2d(h, 2), F.max_pool2d(shown, 2)
-            if level < len(self.encoders) - 1:
-                skips.append(h)
-        h, _ = self.bottom(h, shown)
+        """Predict the image from the pixels that are shown.
+
+        Parameters
+        ----------
+        x
+            The image, (B, C, H, W).
+        mask
+            (B, C, H, W): 1 where a pixel is shown, 0 where it is hidden.
+        rng
+            Draws the dropout; the global generator where there is none.
+
+        Returns
+        -------
+        Tensor
+            (B, C, H, W).
+        """
+        h, skips = self._encode(x, mask)
         for first, second in zip(self.decoders, self.seconds, strict=True):
-            h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
-            h = F.leaky_relu(
-                second(self._dropped(F.leaky_relu(first(self._dropped(h, rng)), SLOPE), rng)), SLOPE
-            )
-        h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], 1)
+            h = _join(h, skips.pop())
+            h = F.leaky_relu(first(self._drop(h, rng)), SLOPE)
+            h = F.leaky_relu(second(self._drop(h, rng)), SLOPE)
+        h = _join(h, skips.pop())
         for layer in self.finals[:-1]:
-            h = F.leaky_relu(layer(self._dropped(h, rng)), SLOPE)
-        out: Tensor = self.finals[-1](self._dropped(h, rng))
+            h = F.leaky_relu(layer(self._drop(h, rng)), SLOPE)
+        out: Tensor = self.finals[-1](self._drop(h, rng))
         return out
 
-    def _dropped(self, h: Tensor, rng: torch.Generator | None) -> Tensor:
-        kept = torch.rand(h.shape, generator=rng, device=h.device) >= self.dropout
+    def _encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features of the lowest resolution, and what is kept of the others, the highest first."""
+        seen = x * mask
+        skips = [fill_hidden(x, mask) if self.fill else seen]
+        h, shown = self.first(seen, mask)
+        for encode in self.encoders:
+            h, shown = encode(h, shown)
+            h = F.max_pool2d(h, 2)
+            shown = F.max_pool2d(shown, 2)
+            skips.append(h)
+        h, _ = self.bottom(h, shown)
+        return h, skips[:-1]
+
+    def _drop(self, h: Tensor, rng: torch.Generator | None) -> Tensor:
+        drawn = torch.rand(h.shape, generator=rng, device=h.device)
+        kept = drawn >= self.dropout
         return h * kept / (1.0 - self.dropout)
 
 
-def _padded(inputs: int, outputs: int) -> nn.Conv2d:
+def _join(h: Tensor, skip: Tensor) -> Tensor:
+    """Features at twice their resolution, with those that were kept there."""
+    h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+    return torch.cat([h, skip], 1)
+
+
+def _make_conv(inputs: int, outputs: int) -> nn.Conv2d:
     made = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
     he_init(made)
     return made

@@ -38,8 +38,9 @@ from pairfree.methods import (
     settings_beside,
 )
 from pairfree.methods.base import Method, Needs
-from pairfree.methods.parts.one_image import unused, with_budget
+from pairfree.methods.parts.one_image import apply_budget
 from pairfree.methods.parts.single import SingleConfig
+from pairfree.methods.parts.untrained import check_untrained
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
 from pairfree.training.restoring import load_checkpoint, start_from
@@ -143,7 +144,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
     values = _values_of(config if config is not None else made.config)
-    warnings += unused(made, order.slices_around, order.minutes or order.steps)
+    warnings += check_untrained(made, order.slices_around, order.minutes or order.steps)
     minutes, steps = _budget(made, values, order)
     return Job(
         method=made,
@@ -244,7 +245,7 @@ def complete_config(config: Any, order: Order) -> Any:
     """
     if order.net is not None and isinstance(config, SingleConfig):
         return dataclasses.replace(config, net=type(order.net).__name__)
-    return with_budget(config, order.minutes, order.steps)
+    return apply_budget(config, order.minutes, order.steps)
 
 
 def _values_of(config: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from pairfree.methods.parts.one_image import Fit, OneImage, OneImageConfig
 from pairfree.methods.parts.optim import MuonAdam
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
 from pairfree.nets.blocks import parameter_count
-from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet, filled
+from pairfree.nets.one_image import PartialConv, PartialUNet, SkipNet, fill_hidden
 from pairfree.training.job import resolve
 from pairfree.training.order import Order, read_order
 from pairfree.training.restoring import check_unchanged
@@ -124,7 +124,7 @@ def test_hidden_values_are_filled_with_the_mean_of_those_shown_around_them():
         torch.from_numpy((np.random.default_rng(1).random((1, 2, 7, 6)) < 0.5).astype(float)),
     )
     mask[0, 0, :3, :3] = 0.0
-    found = filled(x, mask).numpy()
+    found = fill_hidden(x, mask).numpy()
     values, shown = (np.pad(one.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge") for one in (x, mask))
     for c, i, j in itertools.product(range(2), range(7), range(6)):
         window = np.s_[0, c, i : i + 3, j : j + 3]
@@ -205,9 +205,9 @@ def test_self2self_averages_predictions_of_flipped_images():
 
     fit.slow = Shown()
     torch.testing.assert_close(fit.result(), y)
-    turned = {tuple(fit._predicted(fit.slow, y, draw, "learning")[2]) for draw in range(40)}
+    turned = {tuple(fit._predict(fit.slow, y, draw, "learning")[2]) for draw in range(40)}
     assert turned == {(), (-2,), (-1,), (-2, -1)}
-    shares = [fit._predicted(fit.slow, y, draw, "learning")[1].mean().item() for draw in range(40)]
+    shares = [fit._predict(fit.slow, y, draw, "learning")[1].mean().item() for draw in range(40)]
     assert np.mean(shares) == pytest.approx(0.7, abs=0.01)
 
 
@@ -415,7 +415,7 @@ def test_self2self_makes_as_many_predictions_as_there_is_time_for():
     one = fit.result(told.append, time.monotonic())
     assert told[4:] == [0.25]
     assert not torch.equal(one, every)
-    made, _, flips = fit._predicted(fit.slow, fit.y, 0, "prediction")
+    made, _, flips = fit._predict(fit.slow, fit.y, 0, "prediction")
     torch.testing.assert_close(one, made.flip(flips).detach())
 
 

@@ -1,74 +1,66 @@
-"""Methods without a training run: what they learn, they learn from each image as it is denoised. A run records their settings."""
+"""Methods that learn each image by itself as it is denoised."""
 
 from __future__ import annotations
 
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pairfree.data.patches import Batch, TrainingData
+from pairfree.config import architecture
+from pairfree.data.patches import TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Method, check_positive, flat_then_linear, set_rate, update
+from pairfree.methods.base import At, check_positive, flat_then_linear, set_rate, update
 from pairfree.methods.parts.optim import MuonAdam
+from pairfree.methods.parts.untrained import Untrained
 
 PROBE_PX = 128
 """Side of the image that memory is measured on."""
-LEARNING, PREDICTING = 2.0, 0.8
-"""Memory of a step, and of a pass without gradients, as multiples of what a backward pass holds, with room above what was measured: on 256
-to 1024 px a side the process grew by 1.1 to 1.8 and 0.35 to 0.6 of it."""
+LEARNING = 2.0
+"""Memory of a step as a multiple of what a backward pass holds, with room above what was measured.
+
+On 256 to 1024 px a side the process grew by 1.1 to 1.8 of it.
+"""
+PREDICTING = 0.8
+"""That of a pass without gradients; measured 0.35 to 0.6."""
 STATES = 5
 """Copies of the weights: themselves, gradients, Adam's moments, a running average."""
 TIMED_STEPS = 3
 LEAST_CELLS = 2
 """Smaller images are grown to this many times the network's stride: batch norm needs more than one value."""
 
-
-class Untrained(Method):
-    """A method whose ``step`` does nothing, so that every command works with it; its network denoises whole images."""
-
-    trains = False
-    net: nn.Module
-
-    def refuse(self, net: nn.Module | None) -> None:
-        """ConfigError for a user's network, which there is no place for."""
-        if net is not None:
-            raise ConfigError(f"{self.key}: trains no network before it denoises, and takes no net=")
-
-    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
-        return {"loss": torch.zeros(())}
-
-    def denoise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net(x)
-        return out
-
-    @property
-    def denoiser(self) -> nn.Module:
-        return self.net
+Tell = Callable[[float], None]
+"""Called with the share of some work that is done, in 0..1."""
 
 
 @dataclass(frozen=True)
 class OneImageConfig:
-    """minutes      spent on each image; 0: ``steps`` counts
-    steps        optimiser steps on each image
-    width        channels of the network's first level
-    lr           learning rate of Adam
-    muon_ratio   rate of Muon on inner kernels as a multiple of lr, Adam on the rest; 0: Adam alone, as in the papers
-    falling      the rate falls to 0 over the second half of the budget; without it, it stays, as in the papers
-    """
+    """Settings of a method that learns each image by itself."""
 
     minutes: float = 0.0
+    """Spent on each image; with 0 ``steps`` counts."""
+
     steps: int = 2000
-    width: int = 16
+    """Optimiser steps on each image."""
+
+    width: int = architecture(16)
+    """Channels of the network's first level."""
+
     lr: float = 1e-2
+    """Learning rate of Adam."""
+
     muon_ratio: float = 0.0
+    """Rate of Muon on inner kernels as a multiple of ``lr``, Adam on the rest; 0: Adam alone (the papers)."""
+
     falling: bool = False
+    """The rate falls to 0 over the second half of the budget; without it, it stays, as in the papers."""
 
     def __post_init__(self) -> None:
         check_positive(type(self).__name__, [("width", self.width), ("lr", self.lr)])
@@ -87,33 +79,30 @@ class OneImageConfig:
         return []
 
 
-def with_budget(config: Any, minutes: float | None, steps: int | None) -> Any:
-    """The config with the budget that is given, where a method learns each image; any other config as it is."""
+def apply_budget(config: Any, minutes: float | None, steps: int | None) -> Any:
+    """The config with the budget that is given, where a method learns each image; else as it is."""
     if not isinstance(config, OneImageConfig) or (minutes is None and steps is None):
         return config
     return replace(config, minutes=float(minutes or 0), steps=int(steps or 0))
 
 
-def unused(method: Method, slices_around: int, budget: float | None) -> list[str]:
-    """A line where a method that trains nothing makes no use of the budget. ConfigError for slices that it would not learn from either."""
-    if method.trains:
-        return []
-    if slices_around:
-        raise ConfigError(
-            f"method {method.key} learns nothing from the slices around each: leave --slices-around out"
-        )
-    return (
-        [f"method {method.key} learns nothing: the budget is not used"]
-        if budget and not method.one_image
-        else []
-    )
+def ignore_share(share: float) -> None:
+    """A ``Tell`` for nobody."""
 
 
 class Fit(ABC):
     """One image being learned.
 
-    y     the noisy image (1, C, H, W), network units; seed   of the run: everything random at step k follows from (seed, k)
-    net   what learns it
+    Parameters
+    ----------
+    y
+        The noisy image (1, C, H, W), network units.
+    seed
+        Of the run: everything random at step k follows from (seed, k).
+    config
+        The method's settings.
+    net
+        What learns the image.
     """
 
     config: OneImageConfig
@@ -123,7 +112,10 @@ class Fit(ABC):
     """What ``result`` takes, in steps."""
 
     def __init__(self, y: Tensor, seed: int, config: OneImageConfig, net: nn.Module) -> None:
-        self.y, self.seed, self.config, self.net = y, seed, config, net
+        self.y = y
+        self.seed = seed
+        self.config = config
+        self.net = net
         self.optimizer: torch.optim.Optimizer
         if config.muon_ratio:
             self.optimizer = MuonAdam(
@@ -143,10 +135,20 @@ class Fit(ABC):
         update(self.optimizer, self.loss(at), at, "net")
 
     @abstractmethod
-    def result(self, tell: Callable[[float], None] = lambda share: None, until: float = math.inf) -> Tensor:
-        """The image as it is denoised now, (1, C, H, W).
+    def result(self, tell: Tell = ignore_share, until: float = math.inf) -> Tensor:
+        """The image as it is denoised now.
 
-        tell   called with the share of it that is done;  until   ``time.monotonic()`` when it should be there
+        Parameters
+        ----------
+        tell
+            Called with the share of the result that is made.
+        until
+            ``time.monotonic()`` when it should be there.
+
+        Returns
+        -------
+        Tensor
+            (1, C, H, W), network units.
         """
 
     @property
@@ -155,108 +157,228 @@ class Fit(ABC):
         return math.prod(self.y.shape[-2:])
 
     def rng(self, step: int, purpose: str) -> torch.Generator:
+        """The generator of what is drawn for one purpose of a step."""
         return generator(self.seed, step, purpose, self.y.device)
 
 
-class OneImage(nn.Module):
-    """``make`` a fit for an image, let it learn for its budget, take its result: (B, C, H, W) -> same, one image after the other.
+MakeFit = Callable[[Tensor, int], Fit]
+"""An image (1, C, H, W) in network units and a seed -> a fit that has learned nothing yet."""
 
-    progress   called with the share of the work that is done, in 0..1, as it goes on; None for silence
+
+class OneImage(nn.Module):
+    """Make a fit for an image, let it learn for its budget, take its result, one image after the other.
+
+    Parameters
+    ----------
+    config
+        The method's settings, with the budget of an image.
+    stride
+        Of the network that learns.
+    make
+        Makes a fit.
+
+    Attributes
+    ----------
+    progress
+        Called with the share of the work that is done, in 0..1, as it goes on; None for silence.
     """
 
     whole_image = True
+    seed: Tensor
 
-    def __init__(self, config: OneImageConfig, stride: int, make: Callable[[Tensor, int], Fit]) -> None:
+    def __init__(self, config: OneImageConfig, stride: int, make: MakeFit) -> None:
         super().__init__()
-        self.config, self.stride, self.make = config, stride, make
-        self.progress: Callable[[float], None] | None = None
+        self.config = config
+        self.stride = stride
+        self.make = make
+        self.progress: Tell | None = None
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
-        self.seed: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.enable_grad():
-            return torch.cat([self._learned(x, index) for index in range(len(x))])
+        """Noisy images (B, C, H, W), network units -> same."""
+        with _gradients():
+            return torch.cat([self._learn_image(x, index) for index in range(len(x))])
 
     def whole_bytes(self, channels: int) -> tuple[float, float]:
-        """Memory that learning an image takes, bytes: beside its size, and for each pixel. From what the backward pass of a small one
-        holds: a fit whose steps learn from all of an image holds that of all of it, one that learns from pieces that of a piece, and of
-        the image what predicting it takes."""
-        side, held = max(PROBE_PX, LEAST_CELLS * self.stride), {}
+        """Memory that learning an image takes, from what the backward pass of a small one holds.
 
-        def keep(tensor: Tensor) -> Tensor:
-            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
+        A fit whose steps learn from all of an image holds that of all of it; one that learns from pieces that
+        of a piece, and of the image what predicting it takes.
 
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        ):
-            fit = self.make(torch.zeros(1, channels, side, side, device=self.seed.device), 0)
-            fit.loss(At(0, 0, "image", 0, 1))
-        weights = sum(
-            parameter.nbytes for group in fit.optimizer.param_groups for parameter in group["params"]
-        )
-        saved = sum(held.values())
+        Parameters
+        ----------
+        channels
+            Of the image.
+
+        Returns
+        -------
+        tuple of float
+            Bytes beside the image's size, and bytes for each pixel.
+        """
+        side = max(PROBE_PX, LEAST_CELLS * self.stride)
+        fit, saved = self._measure_step(channels, side)
+        groups = fit.optimizer.param_groups
+        weights = sum(parameter.nbytes for group in groups for parameter in group["params"])
         if fit.step_px == side**2:
             return STATES * weights, LEARNING * saved / fit.step_px
         return STATES * weights + LEARNING * saved, PREDICTING * saved / fit.step_px
 
+    def _measure_step(self, channels: int, side: int) -> tuple[Fit, int]:
+        """A fit of a black square image, and the bytes that its backward pass holds."""
+        held: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            held[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with _gradients(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            fit = self._make_black(channels, side, side)
+            fit.loss(At(0, 0, "image", 0, 1))
+        return fit, sum(held.values())
+
+    def _make_black(self, channels: int, height: int, width: int) -> Fit:
+        y = torch.zeros(1, channels, height, width, device=self.seed.device)
+        return self.make(y, 0)
+
     def seconds(self, channels: int, height: int, width: int) -> float:
-        """What an image of that size takes at most: its minutes, or its steps and its result, from the fastest of a few steps."""
+        """What an image takes at most: its minutes, or, from the fastest of a few steps, all and the result.
+
+        Parameters
+        ----------
+        channels, height, width
+            Of the image.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         if self.config.minutes:
             return 60.0 * self.config.minutes
-        sides, took = (
-            [max(LEAST_CELLS, -(-side // self.stride)) * self.stride for side in (height, width)],
-            [],
-        )
-        with torch.inference_mode(False), torch.enable_grad():
-            fit = self.make(torch.zeros(1, channels, *sides, device=self.seed.device), 0)
+        took = []
+        with _gradients():
+            fit = self._make_black(channels, self._grow(height), self._grow(width))
             for step in range(TIMED_STEPS):
                 began = time.monotonic()
                 fit.step(At(0, step, "image", step, self.config.steps))
                 took.append(time.monotonic() - began)
         return min(took) * (self.config.steps + fit.finishing)
 
-    def _learned(self, x: Tensor, index: int) -> Tensor:
+    def _grow(self, side: int) -> int:
+        """The side that an image is predicted with: a multiple of the stride, not too small."""
+        cells = -(-side // self.stride)
+        return max(LEAST_CELLS, cells) * self.stride
+
+    def _learn_image(self, x: Tensor, index: int) -> Tensor:
+        """Image ``index`` of (B, C, H, W), denoised: (1, C, H, W)."""
         height, width = x.shape[-2:]
-        least = LEAST_CELLS * self.stride
-        y = nn.functional.pad(
-            x[index : index + 1].clone().float(),
-            (0, max(0, least - width), 0, max(0, least - height)),
-            mode="replicate",
-        )
-        fit = self.make(y, int(self.seed))
-        began, limit_s = time.monotonic(), 60.0 * self.config.minutes
+        fit = self.make(self._pad(x[index : index + 1]), int(self.seed))
+        spent = Spent(self.config, fit.finishing)
 
         def tell(share: float) -> None:
             if self.progress is not None:
                 self.progress((index + min(1.0, share)) / len(x))
 
-        step, share, learning = 0, 0.0, 1.0
-        while share < 1.0 and not fit.settled:
-            expected = round(step / share) if limit_s and share else self.config.steps
-            fit.step(At(int(self.seed), step, "image", step, max(step + 1, expected)))
-            step += 1
-            spent_s = max(1e-9, time.monotonic() - began)  # a coarse clock may not have moved yet
-            learning = _learning(
-                fit, limit_s * step / spent_s if limit_s else self.config.steps + fit.finishing
-            )
-            share = spent_s / (learning * limit_s) if limit_s else step / self.config.steps
-            tell(learning * min(1.0, share))
-        made = fit.result(
-            lambda done: tell(learning + (1.0 - learning) * done), began + limit_s if limit_s else math.inf
-        )
+        def tell_result(share: float) -> None:
+            tell(spent.learning + (1.0 - spent.learning) * share)
+
+        while spent.share < 1.0 and not fit.settled:
+            steps = max(spent.step + 1, spent.expect_steps())
+            fit.step(At(int(self.seed), spent.step, "image", spent.step, steps))
+            spent.count_step()
+            tell(spent.learning * min(1.0, spent.share))
+        made = fit.result(tell_result, spent.until)
         return made.detach()[..., :height, :width]
 
+    def _pad(self, image: Tensor) -> Tensor:
+        """A copy in float32, of at least the smallest size that can be learned."""
+        height, width = image.shape[-2:]
+        least = LEAST_CELLS * self.stride
+        right = max(0, least - width)
+        bottom = max(0, least - height)
+        return nn.functional.pad(image.clone().float(), (0, right, 0, bottom), mode="replicate")
 
-def _learning(fit: Fit, budget: float) -> float:
-    """Share of a budget of so many steps that is spent on steps, the rest on the result: half of it at least."""
-    return max(0.5, 1.0 - fit.finishing / budget)
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Learning also inside of ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+class Spent:
+    """What is spent of the budget of one image.
+
+    Parameters
+    ----------
+    config
+        Its ``minutes``, or ``steps`` where they are 0, are the budget.
+    finishing
+        What the result takes, in steps.
+
+    Attributes
+    ----------
+    step : int
+        Steps that were made.
+    learning : float
+        Share of the budget that is for steps, as far as is known; the rest is for the result.
+    share : float
+        What is spent of that.
+    """
+
+    def __init__(self, config: OneImageConfig, finishing: float) -> None:
+        self.steps = config.steps
+        self.limit_s = 60.0 * config.minutes
+        self.finishing = finishing
+        self.began = time.monotonic()
+        self.step = 0
+        self.learning = 1.0
+        self.share = 0.0
+
+    def expect_steps(self) -> int:
+        """How many steps there will be."""
+        if self.limit_s and self.share:
+            return round(self.step / self.share)
+        return self.steps
+
+    def count_step(self) -> None:
+        """One more step was made."""
+        self.step += 1
+        if self.limit_s:
+            spent_s = max(1e-9, time.monotonic() - self.began)  # a coarse clock may not have moved yet
+            self.learning = self._learning_of(self.limit_s * self.step / spent_s)
+            self.share = spent_s / (self.learning * self.limit_s)
+        else:
+            self.learning = self._learning_of(self.steps + self.finishing)
+            self.share = self.step / self.steps
+
+    @property
+    def until(self) -> float:
+        """``time.monotonic()`` when the result should be there."""
+        return self.began + self.limit_s if self.limit_s else math.inf
+
+    def _learning_of(self, budget: float) -> float:
+        """Share of a budget of so many steps that is for steps, the rest for the result: half at least."""
+        return max(0.5, 1.0 - self.finishing / budget)
 
 
 class OneImageMethod(Untrained):
-    """A method whose network is a ``OneImage``; the run's seed is kept in it."""
+    """A method whose network is a ``OneImage``; the run's seed is kept in it.
+
+    Parameters
+    ----------
+    config
+        The method's settings.
+    stride
+        Of the network that learns.
+    make
+        Makes a fit.
+    device
+        Where images are learned.
+    net
+        A user's own network, which is refused.
+    """
 
     one_image = True
     net: OneImage
@@ -266,25 +388,27 @@ class OneImageMethod(Untrained):
         self,
         config: OneImageConfig,
         stride: int,
-        make: Callable[[Tensor, int], Fit],
+        make: MakeFit,
         device: torch.device | str,
         net: nn.Module | None,
     ) -> None:
-        self.refuse(net)
+        self.refuse_network(net)
         self.config = config
         self.place = torch.device(device)
         self.net = OneImage(config, stride, make).to(self.place)
         self.networks = {"net": self.net}
 
     def prepare(self, data: TrainingData, seed: int) -> None:
+        """Keep the seed."""
         self.net.seed.fill_(seed)
 
     @property
     def device(self) -> torch.device:
+        """Where images are learned; the network has no weights before."""
         return self.place
 
 
-def fresh(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def make_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A network whose first weights follow from the seed, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -39,15 +39,15 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
     References
     ----------
-    Jordan et al., Muon: an optimizer for hidden layers, 2024; quintic Newton-Schulz with the coefficients given
-    there.
+    Jordan et al., Muon: an optimizer for hidden layers, 2024; quintic Newton-Schulz with the coefficients
+    given there.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
-    # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until the
-    # end: 2-3 times cheaper.
+    # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until
+    # the end: 2-3 times cheaper.
     gram = x @ x.transpose(1, 2)
     eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = eye
@@ -162,7 +162,7 @@ def _gradients_of(parameters: list[Tensor]) -> list[Tensor]:
 
 
 def _group_by_shape(parameters: list[Tensor]) -> dict[tuple[int, int], list[int]]:
-    """Indices of the kernels that are matrices of the same rows and columns, which are orthogonalised together."""
+    """Indices of kernels with the same rows and columns as matrices, which are orthogonalised together."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for index, parameter in enumerate(parameters):
         shape = (parameter.shape[0], parameter[0].numel())
