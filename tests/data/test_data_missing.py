@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 import pairfree as pf
-from pairfree.data.missing import REACH_PX, filled
+from pairfree.data.missing import REACH_PX, fill_missing
 from pairfree.errors import ConfigError, InputError, PairfreeError
 
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def holed(shape: tuple[int, int] = (120, 140)) -> np.ndarray:
 
 def test_what_is_missing_is_the_mean_of_what_is_near() -> None:
     image = holed()[None]
-    made = filled(image, -1.0)
+    made = fill_missing(image, -1.0)
     there = np.isfinite(image)
     np.testing.assert_array_equal(made[there], image[there])
     for row, column in ((40, 50), (70, 3), (100, 100), (39, 44)):
@@ -38,14 +38,14 @@ def test_what_is_missing_is_the_mean_of_what_is_near() -> None:
         assert made[0, row, column] == pytest.approx(around[np.isfinite(around)].mean(), rel=1e-5)
     assert made[0, 0, 0] == -1.0
     whole = np.ones((1, 5, 5))
-    assert filled(whole, 0.0) is whole
+    assert fill_missing(whole, 0.0) is whole
 
 
 def test_a_huge_value_far_away_does_not_spoil_what_is_made_up() -> None:
     image = np.full((1, 40, 400), 100.0)
     image[0, :, 50] = -1e20
     image[0, 10, 300] = np.nan
-    assert filled(image, 0.0)[0, 10, 300] == 100.0
+    assert fill_missing(image, 0.0)[0, 10, 300] == 100.0
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pairfree as pf
-from pairfree.data.sets import ImageSet, array_set, check_finite, matched, read_set, to_channels_first
+from pairfree.data.sets import ImageSet, array_set, check_finite, match_partners, read_set, to_channels_first
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats.table import save_image
@@ -135,7 +135,7 @@ def test_arrays_that_cannot_be_used_are_refused(arrays, message):
 def test_partners_are_put_in_the_order_of_the_noisy_set():
     noisy = image_set(a=ramp(4, 4), b=ramp(5, 5))
     target = image_set(c=ramp(3, 3), b=2 * ramp(5, 5), a=2 * ramp(4, 4))
-    ordered = matched(noisy, target)
+    ordered = match_partners(noisy, target)
     assert ordered.names == ["a.tif", "b.tif"]
     for plane, partner in zip(noisy.planes, ordered.planes, strict=True):
         np.testing.assert_array_equal(partner, 2 * plane)
@@ -143,7 +143,7 @@ def test_partners_are_put_in_the_order_of_the_noisy_set():
 
 def test_a_missing_partner_is_named():
     with pytest.raises(InputError, match=r"b\.tif: no partner with the same name .*\(for example a\.tif"):
-        matched(image_set(a=ramp(4, 4), b=ramp(4, 4)), image_set(a=ramp(4, 4)))
+        match_partners(image_set(a=ramp(4, 4), b=ramp(4, 4)), image_set(a=ramp(4, 4)))
 
 
 def test_partners_of_other_shape_are_refused():
@@ -151,16 +151,16 @@ def test_partners_of_other_shape_are_refused():
         InputError,
         match=r"a\.tif: shape \(1, 4, 4\), its partner a\.tif \(1, 4, 5\); partners must be registered",
     ):
-        matched(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 5)))
+        match_partners(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 5)))
     with pytest.raises(InputError, match="registered"):
-        matched(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 4, 3)))
+        match_partners(image_set(a=ramp(4, 4)), image_set(a=ramp(4, 4, 3)))
 
 
 def test_planes_of_stacks_are_matched_one_by_one():
     noisy, target = ImageSet(), ImageSet()
     noisy.add(Image(ramp(2, 4, 4), "ZYX"), "s.tif", "s")
     target.add(Image(2 * ramp(2, 4, 4), "ZYX"), "s.png", "s")
-    np.testing.assert_array_equal(matched(noisy, target).planes[1], 2 * noisy.planes[1])
+    np.testing.assert_array_equal(match_partners(noisy, target).planes[1], 2 * noisy.planes[1])
 
 
 def test_read_set_names_files_relative_to_the_folder(tmp_path: Path):
@@ -198,7 +198,7 @@ def test_a_set_larger_than_memory_is_trained_on_crops_of_all_of_it(tmp_path, mon
             continue
         index, row, column = (int(number) for number in re.findall(r"\d+", name))
         np.testing.assert_array_equal(plane[0], pixels[index, row : row + 128, column : column + 128])
-    partners = matched(found, target)
+    partners = match_partners(found, target)
     for first, second in zip(found.planes, partners.planes, strict=True):
         np.testing.assert_array_equal(first + np.uint16(1), second)
 

@@ -12,7 +12,7 @@ import torch
 import pairfree as pf
 from pairfree import api
 from pairfree.data.sets import Reading, array_set, read_set
-from pairfree.data.slices import inner, stack_axis, together
+from pairfree.data.slices import inner_slices, stack_axis, stack_slices
 from pairfree.denoising.plan import seconds_needed
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import Image, find_images
@@ -42,13 +42,13 @@ def test_a_slice_with_those_around_it(
     axes: str, shape: tuple[int, ...], index: tuple[int, ...], expected: list[int]
 ) -> None:
     image = numbered(axes, *shape)
-    found = together(lambda place: image.plane(place)[None], image, index, stack_axis(image, 2, "a"), 2)
+    found = stack_slices(lambda place: image.plane(place)[None], image, index, stack_axis(image, 2, "a"), 2)
     assert found[:, 0, 0].tolist() == expected
 
 
 def test_training_sees_whole_windows_only(tmp_path: Path) -> None:
     image = numbered("TZYX", 2, 5)
-    assert list(inner(image, 1, 2)) == [(0, 2), (1, 2)]
+    assert list(inner_slices(image, 1, 2)) == [(0, 2), (1, 2)]
     tifffile.imwrite(
         tmp_path / "a.tif", RNG.integers(0, 99, (5, 20, 30)).astype(np.uint8), metadata={"axes": "ZYX"}
     )

@@ -160,7 +160,7 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
 
     try:
         with monkeypatch.context() as poor:
-            poor.setattr(Predictor, "_applied", shortage)
+            poor.setattr(Predictor, "_apply_to_tile", shortage)
             for _ in range(2):
                 with pytest.raises(PairfreeError, match="a worker ran out of memory"):
                     cluster.do_task(*arguments)

@@ -344,12 +344,12 @@ def test_a_last_sample_that_is_no_transparency_is_denoised_too():
 def test_intensities_far_from_those_of_training_are_told():
     model = model_of(random_weights(ShuffleUNet(1, 4), 2), 1, Normalizer(0.0, 255.0))
     plain = np.random.default_rng(0).integers(0, 256, (40, 50))
-    assert model.strange(Image(plain.astype(np.uint8), "YX")) == []
+    assert model.warn_of_intensities(Image(plain.astype(np.uint8), "YX")) == []
     hot = plain.astype(np.uint16)
     hot[:3] = 60000
-    assert model.strange(Image(hot, "YX")) == []
+    assert model.warn_of_intensities(Image(hot, "YX")) == []
     for values in (plain * 200, plain - 2000.0):
-        (line,) = model.strange(Image(values.astype(np.float32), "YX"))
+        (line,) = model.warn_of_intensities(Image(values.astype(np.float32), "YX"))
         assert "far outside those of training (0 .. 255)" in line
 
 
@@ -392,7 +392,7 @@ def test_tiles_are_halved_when_memory_runs_out(monkeypatch, failures):
     image = np.random.default_rng(0).normal(size=(1, 90, 70))
     expected = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=64 >> failures).predict(image)
     predictor = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=64)
-    true, left = predictor._applied, [failures]
+    true, left = predictor._apply_to_tile, [failures]
 
     def scarce(*given):
         if left[0]:
@@ -400,7 +400,7 @@ def test_tiles_are_halved_when_memory_runs_out(monkeypatch, failures):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return true(*given)
 
-    monkeypatch.setattr(predictor, "_applied", scarce)
+    monkeypatch.setattr(predictor, "_apply_to_tile", scarce)
     np.testing.assert_array_equal(predictor.predict(image), expected)
     assert predictor.core_px == 64 >> failures
 
@@ -430,7 +430,7 @@ def test_memory_that_never_suffices_is_one_line(monkeypatch):
     def none(*given):
         raise MemoryError
 
-    monkeypatch.setattr(predictor, "_applied", none)
+    monkeypatch.setattr(predictor, "_apply_to_tile", none)
     with pytest.raises(ConfigError, match="tiles of 8 px do not fit"):
         predictor.predict(np.zeros((1, 90, 70)))
 
@@ -441,7 +441,7 @@ def test_other_errors_of_a_network_are_not_taken_for_a_shortage(monkeypatch):
     def wrong(*given):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(predictor, "_applied", wrong)
+    monkeypatch.setattr(predictor, "_apply_to_tile", wrong)
     with pytest.raises(RuntimeError, match="shapes"):
         predictor.predict(np.zeros((1, 90, 70)))
     assert predictor.core_px == 64

@@ -108,13 +108,13 @@ def test_no_tile_is_done_twice(
 ) -> None:
     from pairfree.engine.predictor import Predictor
 
-    applied, true = [0], Predictor._applied
+    applied, true = [0], Predictor._apply_to_tile
 
     def counted(self: Predictor, *given: Any) -> np.ndarray:
         applied[0] += 1
         return true(self, *given)
 
-    monkeypatch.setattr(Predictor, "_applied", counted)
+    monkeypatch.setattr(Predictor, "_apply_to_tile", counted)
     denoise(run, files, tmp_path / "whole")
     total, applied[0] = applied[0], 0
     with pytest.raises(KeyboardInterrupt):

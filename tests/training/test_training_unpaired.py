@@ -371,7 +371,7 @@ def test_a_map_that_is_stopped_goes_on_tile_by_tile(tmp_path, monkeypatch):
     model.predictor.core_px = 32
     save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")
     pf.denoise(model, tmp_path / "in", tmp_path / "whole", disagreement=tmp_path / "whole-maps")
-    applied, true, stop = [0], type(model.predictor)._applied, 12 + 5
+    applied, true, stop = [0], type(model.predictor)._apply_to_tile, 12 + 5
 
     def counted(self, *given):
         applied[0] += 1
@@ -379,7 +379,7 @@ def test_a_map_that_is_stopped_goes_on_tile_by_tile(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return true(self, *given)
 
-    monkeypatch.setattr(type(model.predictor), "_applied", counted)
+    monkeypatch.setattr(type(model.predictor), "_apply_to_tile", counted)
     with pytest.raises(KeyboardInterrupt):
         pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "maps")
     assert not (tmp_path / "out/a.tif").exists()
@@ -416,7 +416,7 @@ def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
     image = scenes(1, 3, 20)[0].astype(np.float64)
     beyond = image - image.clip(80, 120)
     np.testing.assert_allclose(model.denoise(image) - model.denoise(image.clip(80, 120)), beyond, atol=1e-3)
-    assert model.strange(Image(image - 500, "YX")) == []
+    assert model.warn_of_intensities(Image(image - 500, "YX")) == []
 
 
 def test_a_window_that_is_none_is_refused():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import check_treatment, usable
-from pairfree.data.slices import inner, stack_axis, together
+from pairfree.data.missing import check_treatment, complete_plane
+from pairfree.data.slices import inner_slices, stack_axis, stack_slices
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
@@ -23,43 +24,48 @@ from pairfree.files.messages import size_text
 
 MOST_BYTES = 2_000_000_000
 """Of a set's pixels as float32, which is what training holds."""
-BESIDE_BYTES, SHARE = 8e8, 0.4
-"""Of a bound for the whole process: what Python, torch and a step take, and the share of the rest that pixels as float32 are given; beside
-them lie those of the files, in their own type, and what a normalised plane takes on the way."""
+BESIDE_BYTES = 8e8
+"""Of a bound for the whole process: what Python, torch and a step take."""
+SHARE = 0.4
+"""Share of the rest that pixels as float32 are given; beside them lie those of the files, in their own type, and what a
+normalised plane takes on the way."""
 CROP_PX = 512
+"""Side of the crops that are taken of sets which are too large."""
 MOST_AROUND = 8
+"""Slices on each side, at most."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How pixels of files become training planes.
-
-    nan             "error": NaN and Inf are refused; "mask": they are made up (``missing.usable``)
-    slices_around   slices of a stack on each side that are put together with each (``data.slices``)
-    max_bytes       of memory for a process that trains, None for sets of ``MOST_BYTES`` each; of more pixels crops are taken
-    """
+    """How pixels of files become training planes."""
 
     nan: str = "error"
+    """"error": NaN and Inf are refused; "mask": they are filled (``missing.complete_plane``)."""
     slices_around: int = 0
+    """Slices of a stack on each side that are put together with each (``data.slices``)."""
     max_bytes: float | None = None
+    """Of memory for a process that trains, None for sets of ``MOST_BYTES`` each; of more pixels crops are taken."""
 
     def __post_init__(self) -> None:
         check_treatment(self.nan)
         if not 0 <= self.slices_around <= MOST_AROUND:
             raise ConfigError(f"slices_around = {self.slices_around}: must lie in 0..{MOST_AROUND}")
-        if self.max_bytes is not None and self.max_bytes <= 1.25 * BESIDE_BYTES:
+        least = 1.25 * BESIDE_BYTES
+        if self.max_bytes is not None and self.max_bytes <= least:
             raise ConfigError(
                 f"{size_text(int(self.max_bytes))} of memory are too little to train: give --max-memory above "
-                f"{size_text(int(1.25 * BESIDE_BYTES))}"
+                f"{size_text(int(least))}"
             )
 
     def set_bytes(self, sets: int) -> int:
         """What the pixels of one of ``sets`` sets may take as float32."""
-        return MOST_BYTES if self.max_bytes is None else int(SHARE * (self.max_bytes - BESIDE_BYTES) / sets)
+        if self.max_bytes is None:
+            return MOST_BYTES
+        return int(SHARE * (self.max_bytes - BESIDE_BYTES) / sets)
 
-    def chosen(self) -> dict[str, Any]:
-        """What differs from the usual."""
-        return {key: value for key, value in vars(self).items() if value != getattr(USUAL, key)}
+    def changes(self) -> dict[str, Any]:
+        """What differs from the usual, by name."""
+        return {name: value for name, value in vars(self).items() if value != getattr(USUAL, name)}
 
 
 USUAL = Reading()
@@ -67,52 +73,66 @@ USUAL = Reading()
 
 @dataclass
 class ImageSet:
-    """All planes of one domain.
-
-    planes    (C, H, W) in the file's dtype; C is 1 for grey, 3 for colour; alpha is left out
-    names     a name per plane: relative path, with the plane's index for stacks
-    stems     relative path without suffix, per plane, for matching partners
-    warnings  one line each
-    reading   how they were made of files
-    unit      of the intensities, in the plural; "intensity units" where it is not known, or not the same
-    """
+    """All planes of one domain."""
 
     planes: list[np.ndarray] = field(default_factory=list)
+    """(C, H, W) in the file's dtype; C is 1 for grey, 3 for colour; alpha is left out."""
     names: list[str] = field(default_factory=list)
+    """A name per plane: relative path, with the plane's index for stacks."""
     stems: list[str] = field(default_factory=list)
+    """Relative path without suffix, per plane, for matching partners."""
     warnings: list[str] = field(default_factory=list)
+    """One line each."""
     reading: Reading = USUAL
+    """How they were made of files."""
     unit: str = UNKNOWN_UNIT
+    """Of the intensities, in the plural; "intensity units" where it is not known, or not the same."""
 
     @property
-    def dtypes(self) -> list[np.dtype]:
+    def dtypes(self) -> list[np.dtype[Any]]:
+        """Of each plane."""
         return [plane.dtype for plane in self.planes]
 
     @property
     def channels(self) -> int:
-        return self.planes[0].shape[0]
+        """Of every plane."""
+        return int(self.planes[0].shape[0])
 
     @property
     def pixels(self) -> int:
+        """Of all planes together; channels share them."""
         return sum(plane.shape[1] * plane.shape[2] for plane in self.planes)
 
     @property
     def nbytes(self) -> int:
+        """That the planes take as they are held."""
         return sum(plane.nbytes for plane in self.planes)
 
     def add(self, image: Image, name: str, stem: str, share: float = 1.0) -> None:
-        """Append the planes of one image, or crops of that share of them. InputError for non-finite pixels and a mix of grey and colour."""
+        """Append the planes of one image.
+
+        Parameters
+        ----------
+        image
+            What is added.
+        name, stem
+            Of the image; its planes add their index.
+        share
+            Crops of that share of the planes are added instead of the planes, where it is below 1.
+
+        Raises
+        ------
+        InputError
+            For non-finite pixels and a mix of grey and colour.
+        """
         around = self.reading.slices_around
         axis = stack_axis(image, 2 * around, name) if around else 0
         self.note_unit(intensity_unit(image))
-        for index in inner(image, axis, around) if around else image.planes():
+        for index in inner_slices(image, axis, around) if around else image.planes():
             place = "[" + ",".join(map(str, index)) + "]" if index else ""
-            for rows, columns in _crops(stem + place, image.height, image.width, share):
-
-                def read(index: tuple[int, ...], rows: slice = rows, columns: slice = columns) -> np.ndarray:
-                    return to_channels_first(image.region(index, rows, columns), image.colours)
-
-                plane = together(read, image, index, axis, around) if around else read(index)
+            for rows, columns in _draw_crops(stem + place, image.height, image.width, share):
+                read = partial(_read_part, image, rows=rows, columns=columns)
+                plane = stack_slices(read, image, index, axis, around) if around else read(index)
                 cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
                 self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
 
@@ -121,20 +141,32 @@ class ImageSet:
         self.unit = common_unit([self.unit, unit]) if self.planes else unit
 
     def append(self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)) -> None:
-        """A plane (C, H, W), or a part of one that begins at ``origin``."""
+        """Append one plane.
+
+        Parameters
+        ----------
+        plane
+            (C, H, W), of as many channels as those before.
+        label, stem
+            Its name, and that which its partner has.
+        origin
+            Row and column where it begins, where it is a part of a plane.
+
+        Raises
+        ------
+        InputError
+            For non-finite pixels and a mix of grey and colour.
+        """
         if self.reading.nan == "mask":
-            plane, line = usable(plane, label)
-            self.warnings += [line] if line else []
+            plane, line = complete_plane(plane, label)
+            if line:
+                self.warnings.append(line)
         else:
             check_finite(plane, label, origin)
         if self.planes and plane.shape[0] != self.channels:
-            kind = {1: "grey", 3: "colour"}
-            here, before = (
-                kind.get(plane.shape[0], f"{plane.shape[0]}-channel"),
-                kind.get(self.channels, f"{self.channels}-channel"),
-            )
             raise InputError(
-                f"{label}: is {here}, but {self.names[0]} is {before}; train grey and colour images apart"
+                f"{label}: is {_kind(plane.shape[0])}, but {self.names[0]} is {_kind(self.channels)}; train grey "
+                "and colour images apart"
             )
         if plane.min() == plane.max():
             self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
@@ -143,133 +175,202 @@ class ImageSet:
         self.stems.append(stem)
 
 
+def _kind(channels: int) -> str:
+    return {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
+
+
+def _read_part(image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    """(C, h, w) of one plane."""
+    return to_channels_first(image.region(index, rows, columns), image.colours)
+
+
 def to_channels_first(plane: np.ndarray, colours: int) -> np.ndarray:
     """(H, W) or (H, W, S) -> (C, H, W), the first ``colours`` samples; a view."""
-    return plane[None] if plane.ndim == 2 else np.moveaxis(plane[..., :colours], -1, 0)
+    if plane.ndim == 2:
+        return plane[None]
+    return np.moveaxis(plane[..., :colours], -1, 0)
 
 
 def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)) -> None:
-    """InputError with the count and first place of NaN or Inf pixels. ``origin`` is the row and column where a part of a plane begins."""
+    """Refuse NaN and Inf.
+
+    Parameters
+    ----------
+    plane
+        (C, H, W) of any dtype.
+    label
+        What it is called in messages.
+    origin
+        Row and column where a part of a plane begins.
+
+    Raises
+    ------
+    InputError
+        With the count and first place of NaN or Inf pixels.
+    """
     if plane.dtype.kind != "f" or np.isfinite(plane).all():
         return
     bad = ~np.isfinite(plane)
-    place = tuple(int(i) + start for i, start in zip(np.argwhere(bad)[0][-2:], origin, strict=True))
+    row, column = (int(at) for at in np.argwhere(bad)[0][-2:])
     raise InputError(
-        f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {place[0]}, column {place[1]}; mend or "
-        "remove it, or use --nan mask"
+        f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {row + origin[0]}, "
+        f"column {column + origin[1]}; mend or remove it, or use --nan mask"
     )
 
 
 def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, reading: Reading = USUAL) -> ImageSet:
-    """Read every file of a set; of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes.
+    """Read every file of a set.
 
-    The crops of a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
+    Of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes are read. The crops of
+    a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
+
+    Parameters
+    ----------
+    entries
+        The files.
+    most_bytes
+        That the planes may take as float32.
+    reading
+        How pixels become planes.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read or trained on, and where no image shows anything.
     """
     limits = replace(DEFAULT, resident_bytes=min(DEFAULT.resident_bytes, most_bytes // 16))
     opened: list[Image | None] = []
     total = 0
     for entry in entries:
         image = open_image(entry.path, limits)
-        total += _bytes(image) * (2 * reading.slices_around + 1)
-        opened.append(
-            image if total <= most_bytes else None
-        )  # the others are opened again when their turn comes
+        total += _training_bytes(image) * (2 * reading.slices_around + 1)
+        fits = total <= most_bytes
+        opened.append(image if fits else None)  # the others are opened again when their turn comes
     share = min(1.0, most_bytes / total) if total else 1.0
-    found = ImageSet(reading=reading)
+    images = ImageSet(reading=reading)
     for number, entry in enumerate(entries):
         image = opened[number] or open_image(entry.path, limits)
         opened[number] = None
-        found.warnings += [f"{entry.relative}: {line}" for line in image.metadata.get("warnings", [])]
-        found.add(image, str(entry.relative), entry.stem, share)
+        for line in image.metadata.get("warnings", []):
+            images.warnings.append(f"{entry.relative}: {line}")
+        images.add(image, str(entry.relative), entry.stem, share)
     if share < 1:
-        held = sum(plane.shape[1] * plane.shape[2] for plane in found.planes)
-        found.warnings.append(
-            f"the images take {size_text(total)} in training, more than {size_text(most_bytes)}: {len(found.planes)} crops spread over all "
-            f"of them are used, {held / 1e6:,.0f} megapixels"
+        images.warnings.append(
+            f"the images take {size_text(total)} in training, more than {size_text(most_bytes)}: "
+            f"{len(images.planes)} crops spread over all of them are used, {images.pixels / 1e6:,.0f} megapixels"
         )
-    _check_not_blank(found)
-    return found
+    _check_not_blank(images)
+    return images
 
 
-def _bytes(image: Image) -> int:
-    """What the pixels take in training."""
+def _training_bytes(image: Image) -> int:
+    """What the pixels take in training, as float32."""
     return 4 * image.colours * image.width * image.height * math.prod(image.leading)
 
 
-def _crops(name: str, height: int, width: int, share: float) -> list[tuple[slice, slice]]:
+def _draw_crops(name: str, height: int, width: int, share: float) -> Iterator[tuple[slice, slice]]:
     """Squares of ``CROP_PX`` that make up about that share of a plane, anywhere in it; at random, one more or less."""
     if share >= 1:
-        return [(slice(0, height), slice(0, width))]
-    rng = np.random.default_rng(list(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()))
+        yield slice(0, height), slice(0, width)
+        return
+    seed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    rng = np.random.default_rng(list(seed))
     high, wide = min(CROP_PX, height), min(CROP_PX, width)
-    wanted = int(share * height * width / (high * wide) + rng.random())
-    tops, lefts = rng.integers(0, height - high + 1, wanted), rng.integers(0, width - wide + 1, wanted)
-    return [
-        (slice(int(y), int(y) + high), slice(int(x), int(x) + wide)) for y, x in zip(tops, lefts, strict=True)
-    ]
+    count = int(share * height * width / (high * wide) + rng.random())
+    tops = rng.integers(0, height - high + 1, count)
+    lefts = rng.integers(0, width - wide + 1, count)
+    for top, left in zip(tops.tolist(), lefts.tolist(), strict=True):
+        yield slice(top, top + high), slice(left, left + wide)
 
 
 def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Reading = USUAL) -> ImageSet:
-    """A set from arrays in memory, each (H, W) or (C, H, W); with slices around each, stacks (Z, H, W)."""
-    found = ImageSet(reading=reading)
+    """A set from arrays in memory.
+
+    Parameters
+    ----------
+    arrays
+        Each (H, W) or (C, H, W); with slices around each, stacks (Z, H, W).
+    what
+        What one is called in messages.
+    reading
+        How pixels become planes.
+
+    Raises
+    ------
+    InputError
+        For other shapes, for what cannot be trained on, and where no array shows anything.
+    """
+    images = ImageSet(reading=reading)
     for number, array in enumerate(arrays):
-        values = np.asarray(array)
-        if reading.slices_around and values.ndim == 3:
-            found.add(Image(values, "ZYX"), f"{what} {number}", str(number))
-            continue
-        if values.ndim not in (2, 3):
-            raise InputError(f"{what} {number} has shape {values.shape}; expected (H, W) or (C, H, W)")
-        if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
-            raise InputError(
-                f"{what} {number} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)"
-            )
-        image = Image(
-            values if values.ndim == 2 else np.moveaxis(values, 0, -1), "YX" if values.ndim == 2 else "YXS"
-        )
-        name = f"{what} {number}"
-        if values.ndim == 3:
-            # channels of an array are all meant: nothing is taken for alpha
-            found.note_unit(intensity_unit(image))
-            found.append(values, name, str(number))
-        else:
-            found.add(image, name, str(number))
-    if not found.planes:
+        _add_array(images, np.asarray(array), f"{what} {number}", str(number))
+    if not images.planes:
         raise InputError(f"no {what}s given: expected at least one array")
-    _check_not_blank(found)
-    return found
+    _check_not_blank(images)
+    return images
 
 
-def _check_not_blank(found: ImageSet) -> None:
-    if found.planes and all(plane.min() == plane.max() for plane in found.planes):
+def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> None:
+    if images.reading.slices_around and values.ndim == 3:
+        images.add(Image(values, "ZYX"), name, stem)
+        return
+    if values.ndim not in (2, 3):
+        raise InputError(f"{name} has shape {values.shape}; expected (H, W) or (C, H, W)")
+    if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
+        raise InputError(f"{name} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)")
+    if values.ndim == 2:
+        images.add(Image(values, "YX"), name, stem)
+        return
+    image = Image(np.moveaxis(values, 0, -1), "YXS")
+    images.note_unit(intensity_unit(image))
+    images.append(values, name, stem)  # channels of an array are all meant: nothing is taken for alpha
+
+
+def _check_not_blank(images: ImageSet) -> None:
+    if images.planes and all(plane.min() == plane.max() for plane in images.planes):
         raise InputError(
-            f"{found.names[0]}: every training image is constant: there is no noise to learn from; check the input files"
+            f"{images.names[0]}: every training image is constant: there is no noise to learn from; check the "
+            "input files"
         )
 
 
-def matched(noisy: ImageSet, target: ImageSet) -> ImageSet:
-    """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix; InputError names what has none."""
-    for found, what in ((noisy, "noisy"), (target, "target")):
-        twice = [stem for stem, count in Counter(found.stems).items() if count > 1]
-        if twice:
-            one, other, *_ = (
-                name for name, stem in zip(found.names, found.stems, strict=True) if stem == twice[0]
-            )
-            raise InputError(
-                f"{one} and {other}: two {what} images share the name {twice[0]!r}; names must be unique to be matched"
-            )
+def match_partners(noisy: ImageSet, target: ImageSet) -> ImageSet:
+    """The planes of ``target`` in the order of ``noisy``, matched by relative path without suffix.
+
+    Raises
+    ------
+    InputError
+        Naming two images of one name, and an image without a partner or with one of another shape.
+    """
+    _check_unique(noisy, "noisy")
+    _check_unique(target, "target")
     by_stem = {stem: index for index, stem in enumerate(target.stems)}
     ordered = ImageSet(warnings=target.warnings)
     for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):
         if stem not in by_stem:
             raise InputError(
-                f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names must match"
+                f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names "
+                "must match"
             )
-        partner = target.planes[by_stem[stem]]
+        index = by_stem[stem]
+        partner = target.planes[index]
         if partner.shape != plane.shape:
             raise InputError(
-                f"{name}: shape {plane.shape}, its partner {target.names[by_stem[stem]]} {partner.shape}; partners must be registered"
+                f"{name}: shape {plane.shape}, its partner {target.names[index]} {partner.shape}; partners must "
+                "be registered"
             )
         ordered.planes.append(partner)
-        ordered.names.append(target.names[by_stem[stem]])
+        ordered.names.append(target.names[index])
         ordered.stems.append(stem)
     return ordered
+
+
+def _check_unique(images: ImageSet, what: str) -> None:
+    """InputError naming the first two images of one name."""
+    for stem, count in Counter(images.stems).items():
+        if count == 1:
+            continue
+        pairs = zip(images.names, images.stems, strict=True)
+        one, other, *_ = (name for name, its_stem in pairs if its_stem == stem)
+        raise InputError(
+            f"{one} and {other}: two {what} images share the name {stem!r}; names must be unique to be matched"
+        )

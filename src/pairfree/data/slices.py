@@ -13,40 +13,78 @@ from pairfree.files.image import Image
 AXES = "ZTQ"
 """What slices may follow each other along, in order of preference."""
 Read = Callable[[tuple[int, ...]], np.ndarray]
+"""Index of a slice -> (1, h, w)."""
 
 
 def stack_axis(image: Image, around: int, label: str) -> int:
-    """Which of the axes in front of Y the slices follow. InputError for colour, and where no axis is longer than ``around``."""
+    """Which of the axes in front of Y the slices follow.
+
+    Parameters
+    ----------
+    image
+        A grey stack.
+    around
+        Slices that are needed on each side.
+    label
+        What the image is called in messages.
+
+    Raises
+    ------
+    InputError
+        For colour, and where no axis is longer than ``around``.
+    """
     if image.colours != 1:
         raise InputError(f"{label}: has {image.colours} colours; slices are put together of grey stacks only")
-    found = [
-        place
-        for letter in AXES
-        for place, one in reversed(list(enumerate(image.axes[: len(image.leading)])))
-        if one == letter
-    ]
-    if not found or image.leading[found[0]] <= around:
+    axis = _preferred_axis(image)
+    if axis is None or image.leading[axis] <= around:
         sizes = ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading)) or "a single plane"
         needed = f"a stack of more than {around} slices along {' or '.join(AXES)}"
         raise InputError(
             f"{label}: is not {needed} (it has {sizes}); leave it out, or use fewer slices around"
         )
-    return found[0]
+    return axis
 
 
-def together(read: Read, image: Image, index: tuple[int, ...], axis: int, around: int) -> np.ndarray:
-    """(2 around + 1, h, w): the slice at ``index`` with ``around`` on each side; beyond the ends of the stack it is mirrored.
+def _preferred_axis(image: Image) -> int | None:
+    """The last axis of the first letter of ``AXES`` that the image has; None where it has none."""
+    leading = image.axes[: len(image.leading)]
+    for letter in AXES:
+        if letter in leading:
+            return leading.rindex(letter)
+    return None
 
-    read   index -> (1, h, w)
+
+def stack_slices(read: Read, image: Image, index: tuple[int, ...], axis: int, around: int) -> np.ndarray:
+    """A slice with those around it, as channels; beyond the ends of the stack it is mirrored.
+
+    Parameters
+    ----------
+    read
+        Index -> (1, h, w).
+    image
+        The stack.
+    index
+        Of the slice in the middle.
+    axis
+        Along which the slices follow each other.
+    around
+        Slices on each side.
+
+    Returns
+    -------
+    ndarray
+        (2 around + 1, h, w).
     """
     last = image.leading[axis] - 1
-    places = [last - abs(last - abs(index[axis] + step)) for step in range(-around, around + 1)]
-    return np.concatenate([read((*index[:axis], place, *index[axis + 1 :])) for place in places])
+    slices = []
+    for step in range(-around, around + 1):
+        place = last - abs(last - abs(index[axis] + step))
+        slices.append(read((*index[:axis], place, *index[axis + 1 :])))
+    return np.concatenate(slices)
 
 
-def inner(image: Image, axis: int, around: int) -> Iterator[tuple[int, ...]]:
+def inner_slices(image: Image, axis: int, around: int) -> Iterator[tuple[int, ...]]:
     """Planes whose neighbours are all in the stack: a mirrored one shows its noise twice, and must not be trained on."""
-    ranges = [
-        range(around, n - around) if place == axis else range(n) for place, n in enumerate(image.leading)
-    ]
+    ranges = [range(size) for size in image.leading]
+    ranges[axis] = range(around, image.leading[axis] - around)
     return itertools.product(*ranges)

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pairfree.engine.model import Model, Receiver
+from pairfree.engine.model import Model
+from pairfree.engine.receivers import Receiver
 from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image

@@ -276,7 +276,7 @@ def _seconds_per_px(planned: Planned) -> float:
     image = open_image(planned.files[0].entry.path, planned.limits)
     side = predictor.core_px or PROBE_PX
     rows, columns = _middle(image.height, side), _middle(image.width, side)
-    plane = planned.model.plane_of(image, next(image.planes()))
+    plane = planned.model.open_plane(image, next(image.planes()))
     for _ in range(2):
         started = time.perf_counter()
         if predictor.whole_image:

@@ -1,8 +1,12 @@
-"""What happens when memory runs out: one line with a remedy instead of a traceback. And how freed memory of tiles is used again."""
+"""Memory: what a network takes, what happens when it runs out, and how what is freed is used again.
+
+Where it runs out, the user gets one line with a remedy instead of a traceback.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -10,11 +14,18 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
+from pairfree.methods.base import Method
+from pairfree.nets.traits import total_stride
 
-LARGEST_KEPT, MOST_KEPT = 2**25, 2**28
-"""Blocks up to the first many bytes are used again when they are freed, and so much free memory is held. 32 MiB is the bound of glibc."""
+PROBE_PX = 64
+"""Side of the image that a network's memory is measured on, rounded up to its stride."""
+LARGEST_KEPT = 2**25
+"""Blocks of up to so many bytes are used again when they are freed; 32 MiB is the bound of glibc."""
+MOST_KEPT = 2**28
+"""Bytes of free memory that are held."""
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _WORDS = (
     "can't allocate memory",
@@ -32,31 +43,74 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
+def shortage_error(remedy: str) -> ConfigError:
+    """What to raise where memory has run out."""
+    return ConfigError(f"out of memory: {remedy}")
+
+
 @contextmanager
-def enough(remedy: str) -> Iterator[None]:
+def explain_shortage(remedy: str) -> Iterator[None]:
     """ConfigError with ``remedy`` where memory runs out inside."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        raise ConfigError(f"out of memory: {remedy}") from None
+        raise shortage_error(remedy) from None
 
 
 @cache
 def keep_freed_blocks() -> None:
-    """Let glibc use freed blocks of the size of a layer's output again, instead of giving each back and asking for it anew.
+    """Let glibc use freed blocks of the size of a layer's output again, instead of giving each back.
 
-    A new block comes as zeroed pages, one fault each: without this, prediction by two threads spends a third of its time in them. What the
-    user has set in the environment stands; other C libraries are left as they are.
+    A new block comes as zeroed pages, one fault each: without this, prediction by two threads spends a third of its time
+    in them. What the user has set in the environment stands; other C libraries are left as they are.
     """
-    if (
-        not sys.platform.startswith("linux")
-        or "MALLOC_MMAP_THRESHOLD_" in os.environ
-        or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    ):
+    set_by_user = "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get(
+        "GLIBC_TUNABLES", ""
+    )
+    if set_by_user or not sys.platform.startswith("linux"):
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT)
         library.mallopt(_TRIM_THRESHOLD, MOST_KEPT)
+
+
+def activation_bytes_per_px(method: Method, channels: int) -> float:
+    """Upper estimate of the working memory of a forward pass: all layer outputs of a small tile together.
+
+    Parameters
+    ----------
+    method
+        Whose ``denoise`` is measured.
+    channels
+        Of its input.
+
+    Returns
+    -------
+    float
+        Bytes per input pixel.
+
+    Notes
+    -----
+    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the
+    difference. A layer that is used again, in another pass, counts once.
+    """
+    largest: dict[nn.Module, int] = {}
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not list(module.children()):
+            largest[module] = max(largest.get(module, 0), output.numel() * output.element_size())
+
+    handles = [module.register_forward_hook(count) for module in method.denoiser.modules()]
+    stride = total_stride(method.denoiser)
+    side = math.ceil(PROBE_PX / stride) * stride
+    try:
+        with torch.inference_mode():
+            method.denoise(torch.zeros(1, channels, side, side, device=method.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    input_bytes = 16 * channels * side**2
+    return (sum(largest.values()) + input_bytes) / side**2

@@ -1,28 +1,48 @@
-"""Apply a trained denoiser to images of any size: tiles with halo, bounded memory, intensities kept where the network leaves them."""
+"""Apply a trained denoiser to images of any size.
+
+Tiles with halo, bounded memory, intensities kept where the network leaves them.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pairfree.data.normalize import Normalizer
-from pairfree.engine.memory import enough, is_shortage, keep_freed_blocks
-from pairfree.engine.planes import Plane, Work, Write, read_ahead, sample_places, write_into
-from pairfree.engine.tiles import bytes_for_core, core_for_memory, plan_tiles, whole_strides
+from pairfree.engine.memory import (
+    activation_bytes_per_px,
+    is_shortage,
+    keep_freed_blocks,
+    shortage_error,
+)
+from pairfree.engine.planes import (
+    Plane,
+    Write,
+    read_ahead,
+    sample_places,
+    write_into,
+)
+from pairfree.engine.progress import OnPixels, PixelCount, tell_progress
+from pairfree.engine.tiles import (
+    PlacedTile,
+    Region,
+    bytes_for_core,
+    core_for_memory,
+    place_tiles,
+    whole_strides,
+)
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import find_norms, hold_statistics
 from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.traits import (
-    hear_progress,
     seconds_for_image,
     sees_whole_image,
     total_stride,
@@ -31,28 +51,48 @@ from pairfree.nets.traits import (
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
-PROBE_PX = 64
 MOST_HALVINGS = 3
 """How often tiles are halved when memory runs out."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """apply    (1, C, h, w) network units -> same shape
-    combine  intensities of a tile and what ``apply`` gave for it -> what is written
-    within   rows and columns of tiles that are asked for, None for all
-    """
+    """What is made of a plane, tile by tile."""
 
     plane: Plane
     apply: Callable[[Tensor], Tensor]
+    """(1, C, h, w) network units -> same shape."""
     combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """Intensities of a tile, and what ``apply`` gave for it -> what is written."""
     write: Write
-    work: Work
-    within: tuple[slice, slice] | None = None
+    is_finished: Callable[[slice, slice], bool]
+    """Whether the tile of these rows and columns was done before, and its result stands."""
+    within: Region | None = None
+    """Rows and columns of tiles that are asked for; None for all."""
 
 
 class Predictor:
-    """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size."""
+    """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size.
+
+    Parameters
+    ----------
+    method
+        The trained method. Its networks are put into evaluation mode.
+    normalizer
+        Intensity map of its images.
+    channels
+        That its network takes.
+    max_bytes
+        Bound for the working memory of a tile, or of what stands for a whole plane.
+    core_px
+        Side of what a tile writes, at most; 0 is ``DEFAULT_CORE_PX``.
+
+    Raises
+    ------
+    ConfigError
+        For a network that cannot be applied in tiles and does not say ``whole_image``, and for ``max_bytes`` that its
+        smallest tile does not fit into.
+    """
 
     def __init__(
         self,
@@ -68,270 +108,309 @@ class Predictor:
         net = method.denoiser
         self.whole_image = sees_whole_image(net)
         self.stride_px = total_stride(net)
-        self.max_bytes, self.instance_layers = max_bytes, len(find_norms(net))
+        self.instance_layers = len(find_norms(net))
+        self.max_bytes = max_bytes
         self.sample_bytes = max_bytes
         """Of what stands for a whole plane where statistics of it are held."""
-        if self.whole_image:
-            self.halo_px, self.core_px = 0, 0
-            return
+        self.halo_px, self.core_px = 0, 0
+        if not self.whole_image:
+            self._size_tiles(core_px or DEFAULT_CORE_PX)
+
+    def _size_tiles(self, largest_px: int) -> None:
+        """Halo from the receptive field, core from the memory."""
         try:
-            self.halo_px = measured_receptive_field_px(net, channels)
+            self.halo_px = measured_receptive_field_px(self.method.denoiser, self.channels)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"the network cannot be applied in tiles: {error}; if H and W must be multiples of "
-                "something, say so in an attribute stride; set whole_image = True on it if it must see the whole image"
+                f"the network cannot be applied in tiles: {error}; if H and W must be multiples of something, "
+                "say so in an attribute stride; set whole_image = True on it if it must see the whole image"
             ) from None
-        largest = core_px or DEFAULT_CORE_PX
-        self.bytes_per_px = activation_bytes_per_px(method, channels)
-        self.core_px = core_for_memory(max_bytes, self.bytes_per_px, self.halo_px, self.stride_px, largest)
-        least = bytes_for_core(self.stride_px, self.bytes_per_px, self.halo_px, self.stride_px)
-        if least > max_bytes:
+        self.bytes_per_px = activation_bytes_per_px(self.method, self.channels)
+        tile = self.bytes_per_px, self.halo_px, self.stride_px
+        self.core_px = core_for_memory(self.max_bytes, *tile, largest_px)
+        least = bytes_for_core(self.stride_px, *tile)
+        if least > self.max_bytes:
             raise ConfigError(
-                f"{size_text(int(max_bytes))} of memory are too little: the smallest tile of this network needs {size_text(least)}"
+                f"{size_text(int(self.max_bytes))} of memory are too little: the smallest tile of this network "
+                f"needs {size_text(least)}"
             )
 
-    def predict(self, intensity: np.ndarray, on_pixels: Callable[[int], None] | None = None) -> np.ndarray:
+    # -- what is made of a plane -----------------------------------------------------------------------
+
+    def predict(self, intensity: np.ndarray, on_pixels: OnPixels | None = None) -> np.ndarray:
         """Denoise one plane.
 
-        intensity   (C, H, W) of any supported dtype, C the model's channels; finite
-        on_pixels   called with the number of pixels of each finished tile
-        Returns     (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly
+        Parameters
+        ----------
+        intensity
+            (C, H, W) of any supported dtype, C the model's channels; finite.
+        on_pixels
+            Called with the number of pixels of each finished tile.
+
+        Returns
+        -------
+        ndarray
+            (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly.
         """
         out = np.empty(intensity.shape, np.float64)
-        self.predict_plane(Plane.of(intensity), write_into(out), on_pixels=on_pixels)
+        self.predict_plane(Plane.of(intensity), write_into(out), on_pixels)
         return out
 
     def predict_plane(
         self,
         plane: Plane,
         write: Write,
-        work: Work | None = None,
-        on_pixels: Callable[[int], None] | None = None,
-        within: tuple[slice, slice] | None = None,
+        on_pixels: OnPixels | None = None,
+        within: Region | None = None,
+    ) -> None:
+        """``predict_tiles``, and in smaller tiles where memory runs out."""
+        self.fit_into_memory(
+            lambda tell: self.predict_tiles(plane, write, on_pixels=tell, within=within), on_pixels=on_pixels
+        )
+
+    def predict_tiles(
+        self,
+        plane: Plane,
+        write: Write,
+        is_finished: Callable[[slice, slice], bool] = lambda rows, columns: False,
+        on_pixels: OnPixels = lambda pixels: None,
+        within: Region | None = None,
     ) -> None:
         """Denoise a plane that is read, and whose result is written, tile by tile; values as in ``predict``.
 
-        within   one of ``cores``: only that part
+        Parameters
+        ----------
+        plane
+            What is read.
+        write
+            Called with the result of each tile.
+        is_finished
+            Tells of which tiles the result stands already; they are left out.
+        on_pixels
+            Called with the number of pixels of each finished tile. A network that works on an image for minutes tells by
+            itself how far it is.
+        within
+            One of ``cores``: only that part.
         """
         scale = self.normalizer.scale
         job = _Job(
             plane,
             lambda x: self.method.denoise(x) - x,
-            lambda y, change: y + scale * change,
+            lambda intensity, change: intensity + scale * change,
             write,
-            work or Work(),
+            is_finished,
             within,
         )
-        with self._told(on_pixels, plane.height * plane.width) as tell:
-            self._over_tiles(job, tell)
-
-    @contextmanager
-    def _told(
-        self, on_pixels: Callable[[int], None] | None, pixels: int
-    ) -> Iterator[Callable[[int], None] | None]:
-        """What a finished tile is told to. A network that works on an image for minutes (``progress``) tells by itself how far it is."""
-        if on_pixels is None:
-            yield None
-            return
-        reached = 0
-
-        def progress(share: float) -> None:
-            nonlocal reached
-            done = int(share * pixels)
-            on_pixels(done - reached)
-            reached = done
-
-        with hear_progress(self.method.denoiser, progress) as heard:
-            yield None if heard else on_pixels
-        if heard:
-            on_pixels(pixels - reached)
+        with tell_progress(self.method.denoiser, on_pixels, plane.height * plane.width) as tell:
+            self._do_tiles(job, tell)
 
     def disagreement(self, intensity: np.ndarray) -> np.ndarray:
-        """How far the method's two denoisers are apart: (C, H, W) as in ``predict`` -> same shape, float64, intensity units, not negative.
+        """How far the method's two denoisers are apart.
 
-        Raises   ConfigError for a method with one denoiser
+        Parameters
+        ----------
+        intensity
+            (C, H, W) as in ``predict``.
+
+        Returns
+        -------
+        ndarray
+            (C, H, W) float64, intensity units, not negative.
+
+        Raises
+        ------
+        ConfigError
+            For a method with one denoiser.
         """
         out = np.empty(intensity.shape, np.float64)
-        self.disagreement_plane(Plane.of(intensity), write_into(out))
+        plane = Plane.of(intensity)
+        self.fit_into_memory(lambda tell: self.disagree_tiles(plane, write_into(out)))
         return out
 
-    def disagreement_plane(self, plane: Plane, write: Write, work: Work | None = None) -> None:
-        """``disagreement`` of a plane that is read, and whose result is written, tile by tile."""
-        self._over_tiles(
-            _Job(
-                plane,
-                self.method.disagreement,
-                lambda y, found: self.normalizer.scale * found,
-                write,
-                work or Work(),
-            )
+    def disagree_tiles(
+        self,
+        plane: Plane,
+        write: Write,
+        is_finished: Callable[[slice, slice], bool] = lambda rows, columns: False,
+    ) -> None:
+        """``disagreement`` of a plane that is read, and whose result is written, tile by tile; as ``predict_tiles``."""
+        scale = self.normalizer.scale
+        job = _Job(
+            plane,
+            self.method.disagreement,
+            lambda intensity, apart: scale * apart,
+            write,
+            is_finished,
         )
+        self._do_tiles(job, lambda pixels: None)
 
-    def _over_tiles(self, job: _Job, on_pixels: Callable[[int], None] | None = None) -> None:
-        """Do a job on all tiles of its plane.
+    # -- memory ----------------------------------------------------------------------------------------
 
-        When memory runs out, the plane is begun anew with tiles of half the size; what works on the whole plane ends.
+    def fit_into_memory(
+        self,
+        attempt: Callable[[OnPixels], None],
+        restart: Callable[[], None] = lambda: None,
+        on_pixels: OnPixels | None = None,
+    ) -> None:
+        """Do ``attempt``; where memory runs out, do it anew in tiles of half the side. They stay as small.
+
+        This is the only place that tries again: what is done inside ``attempt`` is done once each time.
+
+        Parameters
+        ----------
+        attempt
+            Called with what is to be told of finished pixels.
+        restart
+            Called before each further attempt, to forget what the one before wrote.
+        on_pixels
+            Told of finished pixels, and where an attempt failed of as many less.
+
+        Raises
+        ------
+        ConfigError
+            Where memory does not suffice for tiles halved ``MOST_HALVINGS`` times, for the smallest tile, or for a whole
+            image, which nothing makes smaller.
         """
         keep_freed_blocks()  # here and not earlier: a model may have come from another process
-        self.check_whole(job.plane.height, job.plane.width)
-        for _ in range(0 if self.whole_image else MOST_HALVINGS):
-            told = 0
-
-            def tell(pixels: int) -> None:
-                nonlocal told
-                told += pixels
-                if on_pixels is not None:
-                    on_pixels(pixels)
-
+        for halvings_left in reversed(range(MOST_HALVINGS + 1)):
+            finished = PixelCount(on_pixels)
             try:
-                return self._tiled(job, tell)
+                return attempt(finished.add)
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
                     raise
-                if self.core_px < 2 * self.stride_px:
-                    break
-            self.core_px //= 2  # outside the handler: its traceback holds on to the memory of the tile
-            self.sample_bytes /= 4
-            if self.method.device.type == "cuda":
-                torch.cuda.empty_cache()
-            job.work.restart()
-            tell(-told)
+                if not halvings_left or self.whole_image or self.core_px < 2 * self.stride_px:
+                    raise self._out_of_memory() from None
+            self._halve_tiles()  # outside the handler: its traceback holds on to the memory of the tile
+            restart()
+            finished.take_back()
+
+    def _halve_tiles(self) -> None:
+        self.core_px //= 2
+        self.sample_bytes /= 4
+        if self.method.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _out_of_memory(self) -> ConfigError:
         what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
-        with enough(f"{what} not fit; free some memory, crop the image, or use another device"):
-            self._tiled(job, on_pixels or (lambda pixels: None))
+        return shortage_error(f"{what} not fit; free some memory, crop the image, or use another device")
 
     @cached_property
     def _whole_bytes(self) -> tuple[float, float]:
-        """Memory that an image takes of which the whole is worked on, bytes beside its size and for each pixel; 0 where the network is
-        silent about it."""
+        """Memory of an image that is worked on whole, bytes beside its size and for each pixel; 0 where unknown."""
         return whole_image_bytes(self.method.denoiser, self.channels)
 
-    def seconds_for_image(self, height: int, width: int) -> float | None:
-        """What an image of that size takes at most; None where the network does not say."""
-        return seconds_for_image(self.method.denoiser, self.channels, height, width)
-
     def working_bytes(self, height: int, width: int) -> int:
-        """Upper estimate of what a plane of that size takes beside its file: a tile at a time, or what stands for the whole plane."""
+        """Upper estimate of what a plane of that size takes beside its file.
+
+        That is a tile at a time, or what stands for the whole plane.
+        """
         if self.whole_image:
             fixed, each = self._whole_bytes
             return int(fixed + each * height * width)
         core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
         tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
-        return max(
-            tile,
-            int(min(self.sample_bytes, self.bytes_per_px * height * width)) if self.instance_layers else 0,
-        )
+        if not self.instance_layers:
+            return tile
+        return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)))
 
     def check_whole(self, height: int, width: int) -> None:
-        """ConfigError, before minutes are spent, for an image that a network which works on the whole of it has no memory for."""
+        """Refuse, before minutes are spent, an image that is worked on whole, and that there is no memory for.
+
+        Raises
+        ------
+        ConfigError
+            With what crop would fit.
+        """
         fixed, each = self._whole_bytes
         needed = fixed + each * height * width
-        if each and needed > self.max_bytes:
-            side = int((max(0.0, self.max_bytes - fixed) / each) ** 0.5)
-            crop = f"crop it to {side} x {side} px, or " if side else ""
-            raise ConfigError(
-                f"denoising an image of {height} x {width} px whole needs {size_text(int(needed))}, more "
-                f"than the {size_text(int(self.max_bytes))} allowed: {crop}raise --max-memory"
-            )
-
-    def _tiled(self, job: _Job, on_pixels: Callable[[int], None]) -> None:
-        plane = job.plane
-        high, wide = (whole_strides(length, self.stride_px) for length in (plane.height, plane.width))
-        tiles = []
-        for read, rows, columns in self._tiles(plane.height, plane.width, job.within):
-            if job.work.finished(rows, columns):
-                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
-            else:
-                tiles.append((read, rows, columns))
-        if not tiles:
+        if not each or needed <= self.max_bytes:
             return
-        with self._statistics(plane, high, wide):
-            for (read, rows, columns), intensity in zip(
-                tiles, read_ahead(plane, [tile[0] for tile in tiles])
-            ):
-                found = self._applied(job.apply, self._normalised(intensity))
-                inside = (
-                    slice(rows.start - read[0], rows.stop - read[0]),
-                    slice(columns.start - read[2], columns.stop - read[2]),
-                )
-                self._check_output(found, intensity)
-                job.write(
-                    rows,
-                    columns,
-                    job.combine(
-                        intensity[:, inside[0], inside[1]], found[:, inside[0], inside[1]].astype(np.float64)
-                    ),
-                )
-                on_pixels((rows.stop - rows.start) * (columns.stop - columns.start))
+        side = int((max(0.0, self.max_bytes - fixed) / each) ** 0.5)
+        crop = f"crop it to {side} x {side} px, or " if side else ""
+        raise ConfigError(
+            f"denoising an image of {height} x {width} px whole needs {size_text(int(needed))}, more "
+            f"than the {size_text(int(self.max_bytes))} allowed: {crop}raise --max-memory"
+        )
 
-    def _tiles(
-        self, height: int, width: int, within: tuple[slice, slice] | None = None
-    ) -> Iterator[tuple[tuple[int, int, int, int], slice, slice]]:
-        """(what is read, rows and columns that are written) of each tile of a plane, or of a part of it."""
-        high, wide = (whole_strides(length, self.stride_px) for length in (height, width))
-        if within is not None:
-            rows, columns = (slice(one.start, whole_strides(one.stop, self.stride_px)) for one in within)
-            within = rows, columns
-        for tile in plan_tiles(
-            high, wide, self.core_px or max(high, wide), self.halo_px, self.stride_px, within
-        ):
-            top, bottom, left, right = tile.core
-            yield tile.read, slice(top, min(bottom, height)), slice(left, min(right, width))
+    def seconds_for_image(self, height: int, width: int) -> float | None:
+        """What an image of that size takes at most; None where the network does not say."""
+        return seconds_for_image(self.method.denoiser, self.channels, height, width)
 
-    def cores(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    # -- tiles -----------------------------------------------------------------------------------------
+
+    def cores(self, height: int, width: int) -> Iterator[Region]:
         """Rows and columns of the tiles of a plane, a partition of it."""
-        return ((rows, columns) for _, rows, columns in self._tiles(height, width))
+        return ((tile.rows, tile.columns) for tile in self._place_tiles(height, width))
 
-    def _normalised(self, intensity: np.ndarray) -> np.ndarray:
+    def _place_tiles(self, height: int, width: int, within: Region | None = None) -> Iterator[PlacedTile]:
+        """The tiles of a plane, or of a part of it."""
+        core_px = self.core_px or max(self._padded_sides(height, width))
+        return place_tiles(height, width, core_px, self.halo_px, self.stride_px, within)
+
+    def _padded_sides(self, height: int, width: int) -> tuple[int, int]:
+        """The sides rounded up to the network's stride."""
+        return whole_strides(height, self.stride_px), whole_strides(width, self.stride_px)
+
+    def _do_tiles(self, job: _Job, on_pixels: OnPixels) -> None:
+        """Do a job on all tiles of its plane, one after the other."""
+        plane = job.plane
+        self.check_whole(plane.height, plane.width)
+        waiting = []
+        for tile in self._place_tiles(plane.height, plane.width, job.within):
+            if job.is_finished(tile.rows, tile.columns):
+                on_pixels(tile.pixels)
+            else:
+                waiting.append(tile)
+        if not waiting:
+            return
+        with self._hold_statistics(plane):
+            parts = read_ahead(plane, [tile.read for tile in waiting])
+            for tile, intensity in zip(waiting, parts):
+                job.write(tile.rows, tile.columns, self._do_tile(job, tile, intensity))
+                on_pixels(tile.pixels)
+
+    def _do_tile(self, job: _Job, tile: PlacedTile, intensity: np.ndarray) -> np.ndarray:
+        """(C, h, w) of what a tile writes, from the intensities of what it reads."""
+        made = self._apply_to_tile(job.apply, self._normalise(intensity))
+        self._check_output(made, intensity)
+        rows, columns = tile.inside
+        return job.combine(intensity[:, rows, columns], made[:, rows, columns].astype(np.float64))
+
+    @torch.inference_mode()
+    def _apply_to_tile(self, apply: Callable[[Tensor], Tensor], tile: np.ndarray) -> np.ndarray:
+        """``apply`` on one tile (C, h, w), network units."""
+        given = torch.from_numpy(tile).to(self.method.device)[None]
+        made: np.ndarray = apply(given)[0].cpu().numpy()
+        return made
+
+    def _normalise(self, intensity: np.ndarray) -> np.ndarray:
         if len(intensity) != self.channels:
             raise InputError(
-                f"image has {len(intensity)} channels, the model was trained on {self.channels}; use a model trained on such images"
+                f"image has {len(intensity)} channels, the model was trained on {self.channels}; use a model "
+                "trained on such images"
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output
             return self.normalizer.apply(intensity)
 
-    def _check_output(self, found: np.ndarray, intensity: np.ndarray) -> None:
-        if not np.isfinite(found).all():
-            low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
-            raise InputError(
-                f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; it was "
-                f"trained near {low:.6g} .. {high:.6g}: use images of that kind"
-            )
+    def _check_output(self, made: np.ndarray, intensity: np.ndarray) -> None:
+        if np.isfinite(made).all():
+            return
+        low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
+        raise InputError(
+            f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; "
+            f"it was trained near {low:.6g} .. {high:.6g}: use images of that kind"
+        )
 
-    def _statistics(self, plane: Plane, high: int, wide: int) -> AbstractContextManager[None]:
-        """Instance statistics for all tiles of one plane: of the whole plane, or where memory forbids, of tiles drawn from it."""
+    def _hold_statistics(self, plane: Plane) -> AbstractContextManager[None]:
+        """Inside, instance statistics are those of one plane for all its tiles.
+
+        They are taken from the whole plane, or where memory forbids, from tiles drawn from it.
+        """
         if not self.instance_layers or self.whole_image:
             return nullcontext()
+        high, wide = self._padded_sides(plane.height, plane.width)
         places = sample_places(high, wide, self.sample_bytes / self.bytes_per_px, self.stride_px)
-        sample = np.stack([self._normalised(plane.padded(*place)) for place in places])
+        sample = np.stack([self._normalise(plane.read_padded(*place)) for place in places])
         whole = torch.from_numpy(sample).to(self.method.device)
         return hold_statistics(self.method.denoiser, lambda: self.method.denoise(whole))
-
-    @torch.inference_mode()
-    def _applied(self, apply: Callable[[Tensor], Tensor], tile: np.ndarray) -> np.ndarray:
-        """``apply`` on one tile (C, h, w), network units."""
-        found: np.ndarray = apply(torch.from_numpy(tile).to(self.method.device)[None])[0].cpu().numpy()
-        return found
-
-
-def activation_bytes_per_px(method: Method, channels: int) -> float:
-    """Upper estimate of the working memory of a forward pass: all layer outputs of a small tile together, bytes per input pixel.
-
-    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the difference. A layer
-    that is used again, in another pass, counts once.
-    """
-    largest: dict[nn.Module, int] = {}
-
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and not list(module.children()):
-            largest[module] = max(largest.get(module, 0), output.numel() * output.element_size())
-
-    handles = [module.register_forward_hook(count) for module in method.denoiser.modules()]
-    side = math.ceil(PROBE_PX / total_stride(method.denoiser)) * total_stride(method.denoiser)
-    try:
-        with torch.inference_mode():
-            method.denoise(torch.zeros(1, channels, side, side, device=method.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return (sum(largest.values()) + 16 * channels * side**2) / side**2

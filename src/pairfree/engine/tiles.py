@@ -6,15 +6,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+Box = tuple[int, int, int, int]
+"""(top, bottom, left, right) of a part of an image, pixels."""
+Region = tuple[slice, slice]
+"""Rows and columns of a part of an image."""
+
 
 @dataclass(frozen=True)
 class Tile:
-    """read    (top, bottom, left, right) of the pixels to give the network, core + halo, inside the padded image
-    core    (top, bottom, left, right) of the pixels that this tile alone writes; the cores of a plan are a partition of the image
-    """
+    """A part of an image that the network is applied to at once."""
 
-    read: tuple[int, int, int, int]
-    core: tuple[int, int, int, int]
+    read: Box
+    """Of the pixels to give the network, core + halo, inside the padded image."""
+    core: Box
+    """Of the pixels that this tile alone writes; the cores of a plan are a partition of the image."""
 
 
 def plan_tiles(
@@ -23,27 +28,79 @@ def plan_tiles(
     core_px: int,
     halo_px: int,
     stride_px: int,
-    within: tuple[slice, slice] | None = None,
+    within: Region | None = None,
 ) -> Iterator[Tile]:
-    """Tiles of a padded image whose sides are multiples of ``stride_px``; of a part of it, rows and columns that tiles begin and end with.
+    """Tiles of a padded image, or of a part of it.
 
-    Cores start at multiples of the stride and the halo is rounded up to one, so that every tile meets the network's down-sampling grid
-    where the whole image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
+    Parameters
+    ----------
+    height, width
+        Of the padded image, multiples of ``stride_px``.
+    core_px
+        Side of a core, rounded down to a multiple of the stride.
+    halo_px
+        What is read around it, rounded up to one.
+    stride_px
+        Of the network.
+    within
+        Rows and columns that tiles begin and end with; None: all.
+
+    Notes
+    -----
+    Cores start at multiples of the stride, so that every tile meets the network's down-sampling grid where the whole
+    image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
     """
     core = max(stride_px, core_px // stride_px * stride_px)
     halo = whole_strides(halo_px, stride_px)
     rows, columns = within or (slice(0, height), slice(0, width))
     for top in range(rows.start, rows.stop, core):
         bottom = min(top + core, rows.stop)
+        above, under = max(0, top - halo), min(height, bottom + halo)
         for left in range(columns.start, columns.stop, core):
             right = min(left + core, columns.stop)
-            read = (
-                max(0, top - halo),
-                min(height, bottom + halo),
-                max(0, left - halo),
-                min(width, right + halo),
-            )
+            read = above, under, max(0, left - halo), min(width, right + halo)
             yield Tile(read, (top, bottom, left, right))
+
+
+@dataclass(frozen=True)
+class PlacedTile:
+    """A tile of an image whose sides are no multiples of the stride: it writes what of its core lies in the image."""
+
+    read: Box
+    """Of the pixels to give the network, in the padded image."""
+    rows: slice
+    """Of the image, that it writes."""
+    columns: slice
+
+    @property
+    def pixels(self) -> int:
+        """How many it writes."""
+        high: int = self.rows.stop - self.rows.start
+        wide: int = self.columns.stop - self.columns.start
+        return high * wide
+
+    @property
+    def inside(self) -> Region:
+        """Where in what is read lies what is written."""
+        top, _, left, _ = self.read
+        rows = slice(self.rows.start - top, self.rows.stop - top)
+        return rows, slice(self.columns.start - left, self.columns.stop - left)
+
+
+def place_tiles(
+    height: int, width: int, core_px: int, halo_px: int, stride_px: int, within: Region | None = None
+) -> Iterator[PlacedTile]:
+    """Tiles of an image of any size, or of a part of it: rows and columns that tiles of such an image begin and end with."""
+    high, wide = whole_strides(height, stride_px), whole_strides(width, stride_px)
+    if within is not None:
+        rows, columns = within
+        within = (
+            slice(rows.start, whole_strides(rows.stop, stride_px)),
+            slice(columns.start, whole_strides(columns.stop, stride_px)),
+        )
+    for tile in plan_tiles(high, wide, core_px, halo_px, stride_px, within):
+        top, bottom, left, right = tile.core
+        yield PlacedTile(tile.read, slice(top, min(bottom, height)), slice(left, min(right, width)))
 
 
 def whole_strides(length_px: int, stride_px: int) -> int:
@@ -53,7 +110,8 @@ def whole_strides(length_px: int, stride_px: int) -> int:
 
 def bytes_for_core(core_px: int, bytes_per_px: float, halo_px: int, stride_px: int) -> int:
     """Bytes that a tile of such a core takes, with its halo."""
-    return math.ceil((core_px + 2 * whole_strides(halo_px, stride_px)) ** 2 * bytes_per_px)
+    side = core_px + 2 * whole_strides(halo_px, stride_px)
+    return math.ceil(side**2 * bytes_per_px)
 
 
 def core_for_memory(

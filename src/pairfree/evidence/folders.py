@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import usable
+from pairfree.data.missing import complete_plane
 from pairfree.data.sets import to_channels_first
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.interpretation import write_sentences
@@ -198,7 +198,7 @@ def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, 
                 for one in (before, after)
             ]
             if missing_alike(*planes):
-                planes = [usable(plane, name)[0] for plane in planes]
+                planes = [complete_plane(plane, name)[0] for plane in planes]
             label = f"{name}{list(index)}" if index else name
             with name_files(second, first):
                 found |= dict(examine_channels(label, *planes))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.data.sets import MOST_BYTES, USUAL, ImageSet, Reading, array_set, matched, read_set
+from pairfree.data.sets import MOST_BYTES, USUAL, ImageSet, Reading, array_set, match_partners, read_set
 from pairfree.data.unpaired import shared_scenes
 from pairfree.errors import InputError
 from pairfree.files.listing import find_images
@@ -61,7 +61,7 @@ def read_image_sets(given: Mapping[str, Images | None], reading: Reading) -> Ima
     noisy, paths = read_images(
         [] if noisy_images is None else noisy_images, "noisy image", reading, most_bytes
     )
-    inputs: dict[str, Any] = {"noisy": paths, **reading.chosen()}
+    inputs: dict[str, Any] = {"noisy": paths, **reading.changes()}
     others: dict[str, ImageSet] = {}
     for name, images in beside.items():
         others[name], inputs[FIELDS[name]] = _read_beside(noisy, images, name, reading, most_bytes)
@@ -120,7 +120,7 @@ def _read_beside(
     """The set called ``name``, a target matched to the noisy one, and its paths."""
     other, paths = read_images(given, f"{name} image", reading, most_bytes)
     if name == "target":
-        other = matched(noisy, other)
+        other = match_partners(noisy, other)
     if other.channels != noisy.channels:
         raise InputError(
             f"{other.names[0]}: has {other.channels} channels, the noisy images {noisy.channels}"

@@ -105,8 +105,8 @@ def _looked_at(
     levels: list[float] = []
     for turn, (name, plane) in enumerate(planes):
         denoised = model.predictor.predict(plane)
-        own = plane[model.own]
-        evidence += examine_channels(name, own, denoised[model.own])
+        own = plane[model.own_channels]
+        evidence += examine_channels(name, own, denoised[model.own_channels])
         levels += [estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX]
         if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
             examples.append(_example(model, name, plane, denoised))
@@ -115,9 +115,11 @@ def _looked_at(
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
-    first, second = (_samples_last(array[model.own, rows, columns].copy()) for array in (noisy, denoised))
+    first, second = (
+        _samples_last(array[model.own_channels, rows, columns].copy()) for array in (noisy, denoised)
+    )
     apart = (
-        _samples_last(model.predictor.disagreement(noisy)[model.own, rows, columns].copy())
+        _samples_last(model.predictor.disagreement(noisy)[model.own_channels, rows, columns].copy())
         if model.method.disagrees
         else None
     )

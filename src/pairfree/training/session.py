@@ -14,7 +14,7 @@ from typing import Any
 from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
-from pairfree.engine.memory import enough
+from pairfree.engine.memory import explain_shortage
 from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import Predictor
@@ -87,7 +87,7 @@ def _plan(job: Job) -> tuple[Clock | None, Plan]:
     All processes go by the first one's plan.
     """
     clock: Clock | None = None
-    with enough(TOO_LARGE):
+    with explain_shortage(TOO_LARGE):
         if job.minutes > 0:
             clock = Clock.start(job.method, job.data, job.minutes, job.seed)
     plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
@@ -233,7 +233,7 @@ def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
     """Train to the end; the model, and its report."""
-    with enough(TOO_LARGE):
+    with explain_shortage(TOO_LARGE):
         run_loop(loop, on_step)
     _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
     record = dataclasses.replace(loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock)

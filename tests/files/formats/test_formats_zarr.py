@@ -435,7 +435,7 @@ def test_a_group_of_planes_is_begun_anew_where_memory_runs_out(tmp_path, small, 
     array[...] = pixels
     model = model_of(small)
     expected = model.denoise_image(Image(pixels, "ZYX")).image.pixels
-    real, calls, told = model.predictor._applied, [], []
+    real, calls, told = model.predictor._apply_to_tile, [], []
 
     def short_of_memory(apply, tile):
         calls.append(0)
@@ -443,7 +443,7 @@ def test_a_group_of_planes_is_begun_anew_where_memory_runs_out(tmp_path, small, 
             raise MemoryError
         return real(apply, tile)
 
-    monkeypatch.setattr(model.predictor, "_applied", short_of_memory)
+    monkeypatch.setattr(model.predictor, "_apply_to_tile", short_of_memory)
     made = model.denoise_image(open_image(tmp_path / "a.zarr", STAYS), told.append).image.pixels
     assert model.predictor.core_px == 32
     assert sum(told) == pixels.size

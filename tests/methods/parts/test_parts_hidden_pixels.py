@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pairfree as pf
-from pairfree.engine.predictor import activation_bytes_per_px
+from pairfree.engine.memory import activation_bytes_per_px
 from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramp_weight, revisible_loss
