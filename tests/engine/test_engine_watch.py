@@ -31,14 +31,14 @@ SMALL = replace(
 def test_a_sign_must_stand_without_a_break() -> None:
     watch = Watch()
     for _ in range(PATIENCE_STEPS - 1):
-        assert watch.see({"accuracy": 1.0, "contrast": 0.5, "loss": 3.0}) == []
-    assert watch.see({"accuracy": 0.98}) == []
+        assert watch.find_signs({"accuracy": 1.0, "contrast": 0.5, "loss": 3.0}) == []
+    assert watch.find_signs({"accuracy": 0.98}) == []
     for _ in range(PATIENCE_STEPS - 1):
-        assert watch.see({"accuracy": 1.0}) == []
-    (line,) = watch.see({"accuracy": 1.0})
+        assert watch.find_signs({"accuracy": 1.0}) == []
+    (line,) = watch.find_signs({"accuracy": 1.0})
     assert "100.0%" in line
-    assert watch.see({"accuracy": 1.0}) == []  # said once
-    assert Watch().see({"loss": 1.0}) == []
+    assert watch.find_signs({"accuracy": 1.0}) == []  # said once
+    assert Watch().find_signs({"loss": 1.0}) == []
 
 
 def test_signs_are_what_they_say() -> None:
