@@ -14,8 +14,11 @@ from pairfree.files.formats.table import is_supported, open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
 
+Lines = list[tuple[str, str]]
+"""Names and values."""
 
-def info(path: str | Path) -> list[tuple[str, str]]:
+
+def info(path: str | Path) -> Lines:
     """What a run, a checkpoint or an image file holds.
 
     Parameters
@@ -35,45 +38,41 @@ def info(path: str | Path) -> list[tuple[str, str]]:
     """
     path = Path(path)
     if is_folder(path) and not is_supported(path):
-        return _run(path)
+        return _describe_run(path)
     if path.suffix in (".json", ".safetensors") and path.name.startswith("step-"):
-        return _checkpoint(checkpoint.load(path.with_suffix(".json")))
+        return _describe_checkpoint(checkpoint.load(path.with_suffix(".json")))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    return _image(path)
+    return _describe_image(path)
 
 
-def _run(path: Path) -> list[tuple[str, str]]:
+def _describe_run(path: Path) -> Lines:
     run = RunFolder(path)
     if not run.exists and checkpoint.listing(run.checkpoints):  # the model of a stage
-        return [("stage of a run", str(path)), *_checkpoint(checkpoint.load_latest(run.checkpoints)[0])]
+        last, _ = checkpoint.load_latest(run.checkpoints)
+        return [("stage of a run", str(path)), *_describe_checkpoint(last)]
     config = run.read_config()
-    found = [
+    last, problems = checkpoint.load_latest(run.checkpoints)
+    total = last.record.plan.total
+    state = "finished"
+    if last.step < total:
+        state = f"stopped at step {last.step:,} of {total:,}: go on with --resume"
+    return [
         ("run", str(path)),
         ("file system", _file_system(path)),
         ("command", str(config.get("command", ""))),
+        *_describe_checkpoint(last),
+        ("state", state),
+        *(("damaged", line) for line in problems),
+        *((name, str(value)) for name, value in run.read_environment().items()),
     ]
-    last, problems = checkpoint.load_latest(run.checkpoints)
-    found += _checkpoint(last)
-    total = last.record.plan.total
-    found.append(
-        (
-            "state",
-            "finished"
-            if last.step >= total
-            else f"stopped at step {last.step:,} of {total:,}: go on with --resume",
-        )
-    )
-    found += [("damaged", line) for line in problems]
-    found += [(key, str(value)) for key, value in run.read_environment().items()]
-    return found
 
 
-def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
-    record = found.record
+def _describe_checkpoint(stored: checkpoint.Checkpoint) -> Lines:
+    record = stored.record
     lines = [
         ("method", f"{record.method} (preset {record.preset})"),
-        ("step", f"{found.step:,}"),
+        ("step", f"{stored.step:,}"),
         ("stages", ", ".join(f"{name} {count:,}" for name, count in record.plan.stages)),
         ("channels", str(record.channels)),
     ]
@@ -82,46 +81,46 @@ def _checkpoint(found: checkpoint.Checkpoint) -> list[tuple[str, str]]:
     normalizer = record.normalizer
     return [
         *lines,
-        ("weights", f"{_weights(found):,}"),
+        ("weights", f"{_count_weights(stored):,}"),
         ("intensity map", f"(intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
         ("seed", str(record.seed)),
         ("settings", ", ".join(f"{key}={value}" for key, value in record.config.items())),
     ]
 
 
-def _weights(found: checkpoint.Checkpoint) -> int:
+def _count_weights(stored: checkpoint.Checkpoint) -> int:
     """How many denoise; counted in a checkpoint that does not say."""
-    if found.record.weights:
-        return found.record.weights
-    prefix = f"net/{found.record.denoiser}/"
-    return sum(tensor.numel() for name, tensor in found.tensors.items() if name.startswith(prefix))
+    if stored.record.weights:
+        return stored.record.weights
+    prefix = f"net/{stored.record.denoiser}/"
+    return sum(tensor.numel() for name, tensor in stored.tensors.items() if name.startswith(prefix))
 
 
-def _image(path: Path) -> list[tuple[str, str]]:
+def _describe_image(path: Path) -> Lines:
     image = open_image(path)
+    spacing = ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items())
     return [
         ("file", str(path)),
         ("format", image.family),
         ("shape", f"{' x '.join(map(str, image.shape))} ({image.axes})"),
         ("pixel type", image.dtype.name),
-        (
-            "spacing",
-            ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items())
-            or "not stated",
-        ),
+        ("spacing", spacing or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
-        ("intensity", _intensity(image)),
-        *[("warning", line) for line in image.metadata.get("warnings", [])],
+        ("intensity", _describe_intensity(image)),
+        *(("warning", line) for line in image.metadata.get("warnings", [])),
     ]
 
 
-def _intensity(image: Image) -> str:
+def _describe_intensity(image: Image) -> str:
     values = image.sample() if image.stored else image.pixels
-    return f"{values.min()} .. {values.max()}, mean {values.mean(dtype=np.float64):.4g}{' (of a sample)' if image.stored else ''}"
+    note = " (of a sample)" if image.stored else ""
+    return f"{values.min()} .. {values.max()}, mean {values.mean(dtype=np.float64):.4g}{note}"
 
 
 def _file_system(path: Path) -> str:
     """Kind of file system: locks and renames are weaker on network ones."""
     real = path.resolve()
     mounts = [part for part in psutil.disk_partitions(all=True) if real.is_relative_to(part.mountpoint)]
-    return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "unknown"
+    if not mounts:
+        return "unknown"
+    return str(max(mounts, key=lambda part: len(part.mountpoint)).fstype)

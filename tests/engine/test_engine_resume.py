@@ -211,9 +211,9 @@ def test_events_of_repeated_steps_are_forgotten(tmp_path):
     run = RunFolder(tmp_path)
     lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(6)]
     run.events_path.write_text("\n".join(lines) + '\n{"step": 6, "lo', encoding="utf-8")
-    assert [event["step"] for event in run.events()] == [0, 1, 2, 3, 4, 5]
+    assert [event["step"] for event in run.read_events()] == [0, 1, 2, 3, 4, 5]
     run.rewind(4)
-    assert [event["step"] for event in run.events()] == [0, 1, 2, 3]
+    assert [event["step"] for event in run.read_events()] == [0, 1, 2, 3]
     assert run.events_path.read_bytes().endswith(b"}\n")
 
 

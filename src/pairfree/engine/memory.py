@@ -63,8 +63,9 @@ def explain_shortage(remedy: str) -> Iterator[None]:
 def keep_freed_blocks() -> None:
     """Let glibc use freed blocks of the size of a layer's output again, instead of giving each back.
 
-    A new block comes as zeroed pages, one fault each: without this, prediction by two threads spends a third of its time
-    in them. What the user has set in the environment stands; other C libraries are left as they are.
+    A new block comes as zeroed pages, one fault each: without this, prediction by two threads spends a third
+    of its time in them. What the user has set in the environment stands; other C libraries are left as they
+    are.
     """
     set_by_user = "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""
@@ -94,8 +95,8 @@ def activation_bytes_per_px(method: Method, channels: int) -> float:
 
     Notes
     -----
-    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up part of the
-    difference. A layer that is used again, in another pass, counts once.
+    Layers free their inputs as they go, so the true peak is lower; the convolution's own workspace makes up
+    part of the difference. A layer that is used again, in another pass, counts once.
     """
     largest: dict[nn.Module, int] = {}
 

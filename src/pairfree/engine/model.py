@@ -54,8 +54,8 @@ class Model:
     record
         What its checkpoint says: config, normaliser, seed, steps, versions.
     masked
-        Pixels that are NaN or Inf come back as they were, and the network sees their neighbours' mean; else they are
-        refused.
+        Pixels that are NaN or Inf come back as they were, and the network sees their neighbours' mean; else
+        they are refused.
     """
 
     def __init__(self, predictor: Predictor, record: Record, masked: bool = False) -> None:
@@ -115,7 +115,8 @@ class Model:
         if not self.method.trains:
             digest.update(json.dumps(dict(self.record.config), sort_keys=True).encode())
             what = "settings"
-        return f"denoised with pairfree {__version__}, method {self.method.key}, {what} {digest.hexdigest()[:16]}"
+        key, short = self.method.key, digest.hexdigest()[:16]
+        return f"denoised with pairfree {__version__}, method {key}, {what} {short}"
 
     def describe_result(self, image: Image) -> Image:
         """``image`` with the metadata of its result."""
@@ -137,8 +138,8 @@ class Model:
         array
             (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXS".
         axes
-            One letter a dimension. C is denoised jointly where the model was trained on as many channels, else plane by
-            plane.
+            One letter a dimension. C is denoised jointly where the model was trained on as many channels,
+            else plane by plane.
 
         Raises
         ------
@@ -149,7 +150,8 @@ class Model:
         letters = axes if axes is not None else {2: "YX", 3: "CYX"}.get(values.ndim)
         if letters is None:
             raise InputError(
-                f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example axes='TZYX'"
+                f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example "
+                "axes='TZYX'"
             )
         if self._is_joint(values, letters):
             return self._denoise_jointly(values, letters)
@@ -170,7 +172,10 @@ class Model:
         return np.ascontiguousarray(made).astype(values.dtype, copy=False)
 
     def denoise_image(self, image: Image, on_pixels: OnPixels | None = None) -> Denoised:
-        """Denoise every plane of an image; stacks plane by plane, colour samples jointly; transparency comes back untouched."""
+        """Denoise every plane of an image.
+
+        Stacks plane by plane, colour samples jointly; transparency comes back untouched.
+        """
         out = ArrayReceiver(np.empty(image.shape, image.dtype))
         self.denoise_into(image, out, on_pixels)
         return Denoised(replace(self.describe_result(image), data=out.pixels), out.clipped)
@@ -205,8 +210,8 @@ class Model:
 
         Notes
         -----
-        Planes of common chunks are worked on together, tile by tile, so that a chunk is decoded once and not for each of
-        its planes.
+        Planes of common chunks are worked on together, tile by tile, so that a chunk is decoded once and not
+        for each of its planes.
         """
         if planes is not None:
             self._denoise_group(image, list(planes), sink, on_pixels, within)
@@ -366,7 +371,9 @@ class Model:
         return PlaneView(image, index, self.around, self.masked, middle)
 
     def warn_of_intensities(self, image: Image) -> list[str]:
-        """A line where most of an image lies outside the intensities the model knows: it then gets what it was not trained for.
+        """A line where most of an image lies outside the intensities the model knows.
+
+        It then gets what it was not trained for.
 
         Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
         """
@@ -384,6 +391,6 @@ class Model:
             return []
         trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
         return [
-            f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an image "
-            "of the same kind?"
+            f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an "
+            "image of the same kind?"
         ]

@@ -1,4 +1,7 @@
-"""How many steps each stage of a run has. Minutes become steps at the start, and steps are refitted to the minutes on the way."""
+"""How many steps each stage of a run has.
+
+Minutes become steps at the start, and steps are refitted to the minutes on the way.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,24 @@ MEASURE_SECONDS = 2.0
 REFITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Shares of a time budget after which the steps that are left are counted anew."""
 STAGE_REFITS = (0.25, 0.5, 0.9)
-"""Likewise shares of the steps of a stage: one that was timed while the machine was busy would end long before its time."""
+"""Likewise shares of the steps of a stage: one that was timed while the machine was busy would end long
+before its time."""
 PRIOR_SHARE = 0.005
-"""Share of the budget that must have been foretold before the pace of a stage counts as much as that of the whole run."""
+"""Share of the budget that must have been foretold before the pace of a stage counts as much as that of the
+whole run."""
 OVERALL_PRIOR_SHARE = 0.02
-"""Share of the budget that must have been foretold before the pace of the whole run counts as much as the timed one."""
+"""Share of the budget that must have been foretold before the pace of the whole run counts as much as the
+timed one."""
 MUCH_LEFT = 0.1
 """Share of the budget for which a run whose steps are all done goes on."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps each stage has; part of the checkpoint, so that a resumed run goes on as it would have."""
+    """How many steps each stage has.
+
+    It is part of the checkpoint, so that a resumed run goes on as it would have.
+    """
 
     stages: tuple[tuple[str, int], ...]
     """Name and steps of each."""
@@ -94,10 +103,11 @@ def plan_steps(method: Method, steps: int) -> Plan:
 class Clock:
     """A time budget as it is used up.
 
-    A machine's pace changes by a quarter within minutes (other programs, heat, neighbours on a shared host), so a count made
-    in the first seconds would miss the budget by as much. What is timed there are the *proportions*: a step of the first and
-    of the second half of each stage. The ratio of real to foretold time, of the stage under way above all, then tells at
-    every refit how many steps the rest of the budget holds.
+    A machine's pace changes by a quarter within minutes (other programs, heat, neighbours on a shared host),
+    so a count made in the first seconds would miss the budget by as much. What is timed there are the
+    *proportions*: a step of the first and of the second half of each stage. The ratio of real to foretold
+    time, of the stage under way above all, then tells at every refit how many steps the rest of the budget
+    holds.
     """
 
     budget_s: float
@@ -120,7 +130,9 @@ class Clock:
 
     @classmethod
     def start(cls, method: Method, data: TrainingData, minutes: float, seed: int) -> Clock:
-        """Time each stage on a copy of the method; the timing is paid from the budget. Processes do not wait for each other in it.
+        """Time each stage on a copy of the method; the timing is paid from the budget.
+
+        Processes do not wait for each other in it.
 
         Parameters
         ----------
@@ -179,7 +191,9 @@ class Clock:
         return self.budget_s - self.planned_s - self.spent_s > MUCH_LEFT * self.budget_s
 
     def refit(self, plan: Plan, done: int) -> Plan:
-        """``plan`` with the steps that are left counted anew; stages that are over keep their lengths, but the last where much is left.
+        """``plan`` with the steps that are left counted anew.
+
+        Stages that are over keep their lengths, but the last where much is left.
 
         Parameters
         ----------
@@ -190,8 +204,9 @@ class Clock:
 
         Notes
         -----
-        The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L steps of which s are
-        done still takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r (L - s) second after it.
+        The stage under way ends when its share of the time does: with r = spent / foretold, a stage of L
+        steps of which s are done still takes r ((L/2 - s) first + (L/2) second) seconds before its middle, r
+        (L - s) second after it.
         """
         stages = []
         before, until, under_way = 0, -self.planned_s, True
@@ -253,7 +268,10 @@ def _is_amount(value: object) -> bool:
 def _time_step(
     trial: Method, data: TrainingData, seed: int, stage: str, seconds: float, patches: int
 ) -> list[float]:
-    """Seconds of a step in the first and in the second half of a stage, in turn, so that both meet the same machine."""
+    """Seconds of a step in the first and in the second half of a stage.
+
+    They take turns, so that both meet the same machine.
+    """
     taken, done = [0.0, 0.0], 0
     while done < 2 * WARM_UP_STEPS + 2 or sum(taken) < seconds or done % 2:
         half = done % 2

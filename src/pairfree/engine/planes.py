@@ -33,7 +33,7 @@ class Plane:
         return cls(intensity.shape[1], intensity.shape[2], lambda rows, columns: intensity[:, rows, columns])
 
     def read_padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """(C, bottom - top, right - left) of the plane mirrored at its bottom and right edges, of 1 x 1 px or more."""
+        """A part (C, h, w) of the plane, which is mirrored at its bottom and right edges, also one of 1 x 1 px."""
         rows = _mirror_places(top, bottom, self.height)
         columns = _mirror_places(left, right, self.width)
         part = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
@@ -45,7 +45,7 @@ class Plane:
 
 
 def _mirror_places(start: int, stop: int, length: int) -> np.ndarray:
-    """Where the places start..stop lie in a line of ``length`` that is mirrored at its ends, edge values twice."""
+    """Where start..stop lie in a line of ``length`` that is mirrored at its ends, edge values twice."""
     place = np.arange(start, stop) % (2 * length)
     return np.minimum(place, 2 * length - 1 - place)
 
@@ -80,8 +80,8 @@ def sample_places(height: int, width: int, max_px: float, stride_px: int) -> lis
     Returns
     -------
     list
-        (top, bottom, left, right) of the plane itself up to ``max_px`` pixels, else of as many square tiles as that
-        allows. Their places are a function of the plane's shape alone.
+        (top, bottom, left, right) of the plane itself up to ``max_px`` pixels, else of as many square tiles
+        as that allows. Their places are a function of the plane's shape alone.
     """
     if height * width <= max_px:
         return [(0, height, 0, width)]

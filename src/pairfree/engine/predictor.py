@@ -15,19 +15,8 @@ import torch
 from torch import Tensor
 
 from pairfree.data.normalize import Normalizer
-from pairfree.engine.memory import (
-    activation_bytes_per_px,
-    is_shortage,
-    keep_freed_blocks,
-    shortage_error,
-)
-from pairfree.engine.planes import (
-    Plane,
-    Write,
-    read_ahead,
-    sample_places,
-    write_into,
-)
+from pairfree.engine.memory import activation_bytes_per_px, is_shortage, keep_freed_blocks, shortage_error
+from pairfree.engine.planes import Plane, Write, read_ahead, sample_places, write_into
 from pairfree.engine.progress import OnPixels, PixelCount, tell_progress
 from pairfree.engine.tiles import (
     PlacedTile,
@@ -42,12 +31,7 @@ from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import find_norms, hold_statistics
 from pairfree.nets.receptive_field import measured_receptive_field_px
-from pairfree.nets.traits import (
-    seconds_for_image,
-    sees_whole_image,
-    total_stride,
-    whole_image_bytes,
-)
+from pairfree.nets.traits import seconds_for_image, sees_whole_image, total_stride, whole_image_bytes
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
@@ -72,7 +56,9 @@ class _Job:
 
 
 class Predictor:
-    """``predict`` for planes (C, H, W) of intensities. Tiled equals untiled to rounding, whatever the tile size.
+    """``predict`` for planes (C, H, W) of intensities.
+
+    Tiled equals untiled to rounding, whatever the tile size.
 
     Parameters
     ----------
@@ -90,8 +76,8 @@ class Predictor:
     Raises
     ------
     ConfigError
-        For a network that cannot be applied in tiles and does not say ``whole_image``, and for ``max_bytes`` that its
-        smallest tile does not fit into.
+        For a network that cannot be applied in tiles and does not say ``whole_image``, and for ``max_bytes``
+        that its smallest tile does not fit into.
     """
 
     def __init__(
@@ -122,8 +108,9 @@ class Predictor:
             self.halo_px = measured_receptive_field_px(self.method.denoiser, self.channels)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"the network cannot be applied in tiles: {error}; if H and W must be multiples of something, "
-                "say so in an attribute stride; set whole_image = True on it if it must see the whole image"
+                f"the network cannot be applied in tiles: {error}; if H and W must be multiples of "
+                "something, say so in an attribute stride; set whole_image = True on it if it must see the "
+                "whole image"
             ) from None
         self.bytes_per_px = activation_bytes_per_px(self.method, self.channels)
         tile = self.bytes_per_px, self.halo_px, self.stride_px
@@ -131,8 +118,8 @@ class Predictor:
         least = bytes_for_core(self.stride_px, *tile)
         if least > self.max_bytes:
             raise ConfigError(
-                f"{size_text(int(self.max_bytes))} of memory are too little: the smallest tile of this network "
-                f"needs {size_text(least)}"
+                f"{size_text(int(self.max_bytes))} of memory are too little: the smallest tile of this "
+                f"network needs {size_text(least)}"
             )
 
     # -- what is made of a plane -----------------------------------------------------------------------
@@ -150,7 +137,8 @@ class Predictor:
         Returns
         -------
         ndarray
-            (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes back exactly.
+            (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes
+            back exactly.
         """
         out = np.empty(intensity.shape, np.float64)
         self.predict_plane(Plane.of(intensity), write_into(out), on_pixels)
@@ -187,8 +175,8 @@ class Predictor:
         is_finished
             Tells of which tiles the result stands already; they are left out.
         on_pixels
-            Called with the number of pixels of each finished tile. A network that works on an image for minutes tells by
-            itself how far it is.
+            Called with the number of pixels of each finished tile. A network that works on an image for
+            minutes tells by itself how far it is.
         within
             One of ``cores``: only that part.
         """
@@ -233,7 +221,10 @@ class Predictor:
         write: Write,
         is_finished: Callable[[slice, slice], bool] = lambda rows, columns: False,
     ) -> None:
-        """``disagreement`` of a plane that is read, and whose result is written, tile by tile; as ``predict_tiles``."""
+        """``disagreement`` of a plane that is read, and whose result is written, tile by tile.
+
+        Parameters are those of ``predict_tiles``.
+        """
         scale = self.normalizer.scale
         job = _Job(
             plane,
@@ -268,8 +259,8 @@ class Predictor:
         Raises
         ------
         ConfigError
-            Where memory does not suffice for tiles halved ``MOST_HALVINGS`` times, for the smallest tile, or for a whole
-            image, which nothing makes smaller.
+            Where memory does not suffice for tiles halved ``MOST_HALVINGS`` times, for the smallest tile, or
+            for a whole image, which nothing makes smaller.
         """
         keep_freed_blocks()  # here and not earlier: a model may have come from another process
         for halvings_left in reversed(range(MOST_HALVINGS + 1)):
@@ -297,7 +288,7 @@ class Predictor:
 
     @cached_property
     def _whole_bytes(self) -> tuple[float, float]:
-        """Memory of an image that is worked on whole, bytes beside its size and for each pixel; 0 where unknown."""
+        """Memory of an image worked on whole, bytes beside its size and for each pixel; 0 where unknown."""
         return whole_image_bytes(self.method.denoiser, self.channels)
 
     def working_bytes(self, height: int, width: int) -> int:
@@ -315,7 +306,7 @@ class Predictor:
         return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)))
 
     def check_whole(self, height: int, width: int) -> None:
-        """Refuse, before minutes are spent, an image that is worked on whole, and that there is no memory for.
+        """Refuse, before minutes are spent, an image that is worked on whole and does not fit into memory.
 
         Raises
         ------
@@ -398,8 +389,8 @@ class Predictor:
             return
         low, high = self.normalizer.offset, self.normalizer.offset + self.normalizer.scale
         raise InputError(
-            f"the network's output is not finite for intensities {intensity.min():.6g} .. {intensity.max():.6g}; "
-            f"it was trained near {low:.6g} .. {high:.6g}: use images of that kind"
+            f"the network's output is not finite for intensities {intensity.min():.6g} .. "
+            f"{intensity.max():.6g}; it was trained near {low:.6g} .. {high:.6g}: use images of that kind"
         )
 
     def _hold_statistics(self, plane: Plane) -> AbstractContextManager[None]:

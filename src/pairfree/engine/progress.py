@@ -1,4 +1,4 @@
-"""How far a plane is: pixels that are finished, and what a network tells that works on an image for minutes."""
+"""How far a plane is: pixels that are finished, and what a network tells that takes minutes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class PixelCount:
 def tell_progress(net: nn.Module, on_pixels: OnPixels, pixels: int) -> Iterator[OnPixels]:
     """Inside, ``net`` is applied to a plane of so many pixels.
 
-    Yields what a finished tile is told to: ``on_pixels``, or nobody where the network tells by itself how far it is.
+    Yields what a finished tile is told to: ``on_pixels``, or nobody where the network tells by itself how far
+    it is.
     """
     reached = 0
 

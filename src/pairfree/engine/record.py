@@ -1,4 +1,7 @@
-"""What a checkpoint says of its model beside the numbers: settings, intensity map, budget, versions. JSON in, JSON out, typed in between."""
+"""What a checkpoint says of its model beside the numbers: settings, intensity map, budget, versions.
+
+JSON in, JSON out, typed in between.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ from pairfree.errors import CheckpointError
 from pairfree.version import __version__
 
 REQUIRED: dict[str, type] = {
-    "method": str, "config": dict, "preset": str, "normalizer": dict, "channels": int, "seed": int, "plan": list, "step": int,
-    "data_sha256": str, "precision": str, "versions": dict,
+    "method": str, "config": dict, "preset": str, "normalizer": dict, "channels": int, "seed": int,
+    "plan": list, "step": int, "data_sha256": str, "precision": str, "versions": dict,
 }  # fmt: skip
 """What the JSON of a checkpoint holds of a record, and of which type."""
 OPTIONAL: dict[str, type] = {
     "slices_around": int, "denoiser": str, "weights": int, "clock": dict,
 }  # fmt: skip
-"""Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget is minutes."""
+"""Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget
+is minutes."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ class Record:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], where: Path | str) -> Record:
-        """Inverse of ``as_facts``; what older checkpoints do not say is at its default, what is no fact of a record is passed over.
+        """Inverse of ``as_facts``.
+
+        What older checkpoints do not say is at its default, what is no fact of a record is passed over.
 
         Parameters
         ----------
@@ -144,7 +150,10 @@ def current_versions() -> dict[str, str]:
 
 
 def check_types(facts: Mapping[str, Any], where: Path | str, more: Mapping[str, type] | None = None) -> None:
-    """CheckpointError naming the first field that is missing or of the wrong type; ``more`` are required beside those of a record."""
+    """CheckpointError naming the first field that is missing or of the wrong type.
+
+    ``more`` are required beside those of a record.
+    """
     required = {**REQUIRED, **(more or {})}
     for key, kind in {**required, **OPTIONAL}.items():
         if key not in facts:

@@ -1,12 +1,10 @@
 """The run folder: what one training run leaves on disk, and the lock that keeps two processes apart.
 
-config.toml        every setting by value, the inputs, the plan; enough to run it again
-events.jsonl       every logged number, one JSON object a line
-environment.json   versions, processor, threads, date
-checkpoints/       see ``checkpoint``
-stages/NAME/       the model as a stage left it, with a checkpoints/ of its own; for each stage of a method but the last
-report.html        written when training ends
-lock               held while a process trains here; empty of meaning otherwise
+config.toml        every setting by value, the inputs, the plan; enough to run it again events.jsonl
+every logged number, one JSON object a line environment.json   versions, processor, threads, date checkpoints/
+see ``checkpoint`` stages/NAME/       the model as a stage left it, with a checkpoints/ of its own; for each
+stage of a method but the last report.html        written when training ends lock               held while a
+process trains here; empty of meaning otherwise
 """
 
 from __future__ import annotations
@@ -38,16 +36,19 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.environment_path = self.path / "environment.json"
         self.config_path = self.path / "config.toml"
         self.events_path = self.path / "events.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.report_path = self.path / "report.html"
 
     def stage_path(self, name: str) -> Path:
+        """Folder of the model as the stage of that name left it."""
         return self.path / "stages" / name.replace(" ", "-")
 
     @property
     def exists(self) -> bool:
+        """Whether a run was begun here."""
         return self.config_path.is_file()
 
     def check_free(self) -> None:
@@ -59,18 +60,25 @@ class RunFolder:
         self.check_empty()
 
     def check_empty(self) -> None:
-        """A run that was killed before its first checkpoint counts as nothing: it cannot be resumed and is begun again."""
+        """Refuse a folder with anything in it.
+
+        A run that was killed before its first checkpoint counts as nothing: it cannot be resumed and is begun
+        again.
+        """
         ours = {"lock"}
         if (self.path / "lock").is_file() and not checkpoint.listing(self.checkpoints):
             ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints", "stages"}
-        if self.path.is_dir() and any(
-            child.name not in ours and ".partial-" not in child.name for child in self.path.iterdir()
-        ):
-            raise OutputError(
-                f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or name another folder"
-            )
+        if not self.path.is_dir():
+            return
+        for child in self.path.iterdir():
+            if child.name not in ours and ".partial-" not in child.name:
+                raise OutputError(
+                    f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or "
+                    "name another folder"
+                )
 
     def create(self) -> None:
+        """Make the folder. OutputError where that is not possible."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -80,7 +88,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. BusyError names the process that holds it; a killed process's lock is free at once."""
+        """Hold the folder for this process.
+
+        BusyError names the process that holds it; a killed process's lock is free at once.
+        """
         try:
             lock = Lock(self.path / "lock", self.path)
         except OSError as error:
@@ -100,12 +111,15 @@ class RunFolder:
                     words.unlink()
 
     def write_config(self, values: Mapping[str, Any]) -> None:
+        """Write config.toml: plain values, and one level of tables."""
         write_text(self.config_path, to_toml(values), overwrite=True)
 
     def read_config(self) -> dict[str, Any]:
+        """What config.toml says. InputError where there is none, or none that can be read."""
         if not self.exists:
             raise InputError(
-                f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train --out' wrote"
+                f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train "
+                "--out' wrote"
             )
         try:
             return read_toml(self.config_path)
@@ -113,65 +127,81 @@ class RunFolder:
             raise InputError(str(error)) from None
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
-        write_text(self.path / "environment.json", json.dumps(facts, indent=1) + "\n", overwrite=True)
+        """Write environment.json."""
+        write_text(self.environment_path, json.dumps(facts, indent=1) + "\n", overwrite=True)
 
     def note_resumed(self, step: int, facts: Mapping[str, Any]) -> None:
         """Add to environment.json where and when the run went on."""
         begun = self.read_environment()
-        told = ", ".join(str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts)
+        where = ", ".join(str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts)
         earlier = f"{begun['resumed']}; " if "resumed" in begun else ""
-        self.write_environment({**begun, "resumed": f"{earlier}at step {step:,}: {told}"})
+        self.write_environment({**begun, "resumed": f"{earlier}at step {step:,}: {where}"})
 
     def read_environment(self) -> dict[str, Any]:
+        """What environment.json says; nothing where it cannot be read."""
         try:
-            found: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+            facts: dict[str, Any] = json.loads(self.environment_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        return facts
 
-    def events(self) -> list[dict[str, Any]]:
+    def read_events(self) -> list[dict[str, Any]]:
         """Logged events; a last line that a killed process left half-written is dropped."""
-        found = []
-        if self.events_path.is_file():
-            for line in self.events_path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(event, dict):
-                    found.append(event)
-        return found
+        if not self.events_path.is_file():
+            return []
+        events = []
+        for line in self.events_path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events
 
     def rewind(self, step: int) -> None:
         """Forget events of steps that a resumed run will do again."""
-        kept = [event for event in self.events() if event.get("step", 0) < step]
-        write_text(self.events_path, "".join(json.dumps(event) + "\n" for event in kept), overwrite=True)
+        kept = [event for event in self.read_events() if event.get("step", 0) < step]
+        lines = [json.dumps(event) + "\n" for event in kept]
+        write_text(self.events_path, "".join(lines), overwrite=True)
 
 
 class EventLog:
-    """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut. Raises OutputError."""
+    """Appends to events.jsonl; a line is on disk when ``write`` returns, save for a power cut.
+
+    Raises OutputError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file = path.open(
-                "ab", buffering=0
-            )  # nothing is left in a buffer that could fail again on closing
+            # nothing is left in a buffer that could fail again on closing
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise output_error(error, path) from None
 
     def write(self, event: Mapping[str, Any]) -> None:
+        """Append one event."""
         try:
             self._file.write(json.dumps(event).encode() + b"\n")
         except OSError as error:
             raise output_error(error, self._path) from None
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions, processor, threads and date: what a number needs beside it to be repeated."""
+    """Versions, processor, threads and date: what a number needs beside it to be repeated.
+
+    Parameters
+    ----------
+    device
+        Where networks lie.
+    precision
+        Number format of convolutions.
+    """
     import numpy
     import scipy
 
@@ -197,7 +227,10 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name; on Linux with family and model, since a virtual machine's name ("AMD EPYC") covers generations of twofold speed."""
+    """Its name; on Linux with family and model.
+
+    A virtual machine's name ("AMD EPYC") covers generations of twofold speed.
+    """
     facts: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
@@ -206,12 +239,11 @@ def _processor() -> str:
     except OSError:
         pass
     name = facts.get("model name") or platform.processor() or platform.machine()
-    return (
-        f"{name} (family {facts['cpu family']} model {facts['model']})"
-        if {"cpu family", "model"} <= facts.keys()
-        else name
-    )
+    if {"cpu family", "model"} <= facts.keys():
+        return f"{name} (family {facts['cpu family']} model {facts['model']})"
+    return name
 
 
 def now() -> float:
+    """Seconds of a clock that never goes back."""
     return time.perf_counter()

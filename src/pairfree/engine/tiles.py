@@ -47,8 +47,9 @@ def plan_tiles(
 
     Notes
     -----
-    Cores start at multiples of the stride, so that every tile meets the network's down-sampling grid where the whole
-    image would. At the image's border a tile ends where the image ends: the network's own padding acts there in both.
+    Cores start at multiples of the stride, so that every tile meets the network's down-sampling grid where
+    the whole image would. At the image's border a tile ends where the image ends: the network's own padding
+    acts there in both.
     """
     core = max(stride_px, core_px // stride_px * stride_px)
     halo = whole_strides(halo_px, stride_px)
@@ -64,7 +65,10 @@ def plan_tiles(
 
 @dataclass(frozen=True)
 class PlacedTile:
-    """A tile of an image whose sides are no multiples of the stride: it writes what of its core lies in the image."""
+    """A tile of an image whose sides need be no multiples of the stride.
+
+    It writes what of its core lies in the image.
+    """
 
     read: Box
     """Of the pixels to give the network, in the padded image."""
@@ -90,7 +94,11 @@ class PlacedTile:
 def place_tiles(
     height: int, width: int, core_px: int, halo_px: int, stride_px: int, within: Region | None = None
 ) -> Iterator[PlacedTile]:
-    """Tiles of an image of any size, or of a part of it: rows and columns that tiles of such an image begin and end with."""
+    """Tiles of an image of any size, or of a part of it.
+
+    A part is rows and columns that tiles of such an image begin and end with; parameters are those of
+    ``plan_tiles``.
+    """
     high, wide = whole_strides(height, stride_px), whole_strides(width, stride_px)
     if within is not None:
         rows, columns = within
@@ -117,7 +125,10 @@ def bytes_for_core(core_px: int, bytes_per_px: float, halo_px: int, stride_px: i
 def core_for_memory(
     max_bytes: float, bytes_per_px: float, halo_px: int, stride_px: int, largest_px: int
 ) -> int:
-    """Largest core side, at most ``largest_px``, whose tile with halo needs at most ``max_bytes``; at least one stride."""
+    """Largest core side whose tile with halo needs at most ``max_bytes``.
+
+    At most ``largest_px``, at least one stride.
+    """
     side = math.isqrt(max(0, int(max_bytes / bytes_per_px)))
     core = side - 2 * whole_strides(halo_px, stride_px)
     return max(stride_px, min(largest_px, core) // stride_px * stride_px)

@@ -1,4 +1,7 @@
-"""The only training loop. It counts steps, logs, saves, stops when asked; what a step does is the method's business."""
+"""The only training loop.
+
+It counts steps, logs, saves, stops when asked; what a step does is the method's business.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,10 @@ class _Training:
             self.asked.set()
 
     def _stop_if_asked(self, stop: bool) -> None:
-        """Save and raise ``Stopped`` where all processes know of the wish; one alone need not wait for the next step."""
+        """Save and raise ``Stopped`` where all processes know of the wish.
+
+        One alone need not wait for the next step.
+        """
         loop = self.loop
         if not stop and not (self.asked.is_set() and processes.count() == 1):
             return
@@ -214,7 +220,10 @@ def save(loop: Loop, folder: Path | None = None) -> None:
 
 @contextmanager
 def _catch_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second one ends the process at once. Outside the main thread signals are left alone."""
+    """SIGINT and SIGTERM set the event; a second one ends the process at once.
+
+    Outside the main thread signals are left alone.
+    """
     asked, at, several = threading.Event(), math.nan, processes.count() > 1
     if threading.current_thread() is not threading.main_thread():
         yield asked

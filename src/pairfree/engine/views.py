@@ -23,7 +23,8 @@ class PlaneView:
     around: int = 0
     """Slices of a stack on each side that the network sees with it."""
     masked: bool = False
-    """Whether pixels that are NaN or Inf are filled for the network, and come back as they were; else they are refused."""
+    """Whether pixels that are NaN or Inf are filled for the network, and come back as they were; else they
+    are refused."""
     otherwise: float = 0.0
     """What missing pixels are filled with that have no neighbours, intensity units."""
 
@@ -80,7 +81,10 @@ class PlaneView:
         return part
 
     def _read_filled(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
-        """(C, h, w) whose missing pixels are filled from those around them, also from beyond the part that is asked for."""
+        """(C, h, w) whose missing pixels are filled.
+
+        They are filled from those around them, also from beyond the part that is asked for.
+        """
         image = self.image
         top, left = max(0, rows.start - REACH_PX), max(0, columns.start - REACH_PX)
         bottom = min(rows.stop + REACH_PX, image.height)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 PATIENCE_STEPS = 500
-"""How long a sign must stand without a break. Healthy runs cross the limits for some steps, at their beginning above all."""
+"""How long a sign must stand without a break. Healthy runs cross the limits for some steps, at their
+beginning above all."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ SIGNS = (
         "contrast",
         0.01,
         False,
-        "what the denoiser makes has {value:.2%} of the contrast of its input: it has collapsed to an even grey; "
-        "try a lower lr, or another seed",
+        "what the denoiser makes has {value:.2%} of the contrast of its input: it has collapsed to an even "
+        "grey; try a lower lr, or another seed",
     ),
 )
 

@@ -1,4 +1,7 @@
-"""What every method is: it owns its networks, its optimisers and the order of its updates; the trainer knows none of them."""
+"""What every method is: it owns its networks, its optimisers and the order of its updates.
+
+The trainer knows none of them.
+"""
 
 from __future__ import annotations
 
@@ -38,43 +41,47 @@ class Needs(enum.Enum):
 
     @property
     def target(self) -> bool:
+        """Whether each noisy file has a partner."""
         return self in (Needs.TARGET_CLEAN, Needs.TARGET_NOISY, Needs.ESTIMATE_AND_NOISE)
 
     @property
     def clean(self) -> bool:
+        """Whether there is an unpaired clean set."""
         return self in (Needs.CLEAN, Needs.CLEAN_AND_NOISE)
 
     @property
     def noise(self) -> bool:
+        """Whether there are images of the noise alone."""
         return self in (Needs.CLEAN_AND_NOISE, Needs.ESTIMATE_AND_NOISE)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A named part of a training run.
-
-    share       part of the budget it gets, in 0..1; of the time when the budget is minutes, of the steps when it is steps
-    """
+    """A named part of a training run."""
 
     name: str
     share: float
+    """Part of the budget it gets, in 0..1: of the time where the budget is minutes, of the steps where it is
+    steps."""
 
 
 @dataclass(frozen=True)
 class At:
-    """Where a step stands. Everything random in a step comes from ``rng``, everything scheduled from ``progress``.
+    """Where a step stands.
 
-    step        counted over the whole run, from 0
-    stage       name of the stage
-    stage_step  counted within the stage, from 0
-    stage_steps length of the stage
+    Everything random in a step comes from ``rng``, everything scheduled from ``progress``.
     """
 
     seed: int
+    """Of the run."""
     step: int
+    """Counted over the whole run, from 0."""
     stage: str
+    """Name of the stage."""
     stage_step: int
+    """Counted within the stage, from 0."""
     stage_steps: int
+    """Length of the stage."""
 
     @property
     def progress(self) -> float:
@@ -82,9 +89,11 @@ class At:
         return self.stage_step / max(1, self.stage_steps)
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """Another one in each of several processes."""
+        """A fresh generator for one purpose of this step; another one in each of several processes."""
         rank = processes.rank()
-        return generator(self.seed, self.step, f"{purpose} of {rank}" if rank else purpose, device)
+        if rank:
+            purpose = f"{purpose} of {rank}"
+        return generator(self.seed, self.step, purpose, device)
 
 
 class Config(Protocol):
@@ -96,26 +105,33 @@ class Config(Protocol):
 class Method(ABC):
     """A way to train a denoiser.
 
-    A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks in ``__init__`` and its
-    optimisers in ``make_optimizers``, and implements ``step`` and ``denoise``. ``networks`` and ``optimizers`` are all the state it
-    has: what is not in them is not saved. Of the optimisers their moments are saved, not their rates: set those in every step, from
-    ``at.progress``.
+    A subclass sets ``key``, ``title``, ``needs``, ``citation`` and ``assumption``, builds its networks in
+    ``__init__`` and its optimisers in ``make_optimizers``, and implements ``step`` and ``denoise``.
+    ``networks`` and ``optimizers`` are all the state it has: what is not in them is not saved. Of the
+    optimisers their moments are saved, not their rates: set those in every step, from ``at.progress``.
     """
 
     key: ClassVar[str]
+    """Its name on the command line, in files and in ``METHODS``."""
     title: ClassVar[str]
+    """Its name for a reader."""
     needs: ClassVar[Needs]
+    """What it must be given beside its noisy files."""
     citation: ClassVar[str]
+    """Its paper."""
     assumption: ClassVar[str]
+    """What must be true of the noise; where it is not, the method does not work."""
     config_type: ClassVar[type[Config]]
     """The dataclass of its settings. A method of your own needs none."""
 
     trains: ClassVar[bool] = True
     """False for a method without steps; its runs only record its settings."""
     one_image: ClassVar[bool] = False
-    """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for each image."""
+    """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for
+    each image."""
     revision: ClassVar[int] = 1
-    """Raised by a change of the code that gives other numbers with the same settings: ``pairfree bench`` then measures its cells anew."""
+    """Raised by a change of the code that gives other numbers with the same settings: ``pairfree bench`` then
+    measures its cells anew."""
 
     networks: dict[str, nn.Module]
     """All that it trains, and all else with weights or buffers, by name."""
@@ -130,7 +146,10 @@ class Method(ABC):
 
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Made when they are first asked for: a model that is loaded to denoise has none, and PyTorch's compiler is not imported for it."""
+        """The optimisers of ``networks``, made when they are first asked for.
+
+        A model that is loaded to denoise has none, and PyTorch's compiler is not imported for it.
+        """
         return self.make_optimizers()
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -138,6 +157,7 @@ class Method(ABC):
         return {}
 
     def stages(self) -> tuple[Stage, ...]:
+        """Named parts of a run, in their order; their shares add up to 1."""
         return (Stage("train", 1.0),)
 
     @property
@@ -146,10 +166,16 @@ class Method(ABC):
         return (self.citation,)
 
     def prepare(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
-        """Compute once from the data what the steps need. Must be a function of (data, seed) alone, since a resumed run calls it again."""
+        """Compute once from the data what the steps need.
+
+        Must be a function of (data, seed) alone, since a resumed run calls it again.
+        """
 
     def finish(self, data: TrainingData, seed: int) -> None:  # noqa: B027 - a hook, empty by design
-        """After the last step, before the model is saved for good. Like ``prepare`` a function of (data, seed) and of the weights."""
+        """After the last step, before the model is saved for good.
+
+        Like ``prepare`` a function of (data, seed) and of the weights.
+        """
 
     def prepared(self, value: Part | None) -> Part:
         """``value``, which ``prepare`` makes. ConfigError before it did."""
@@ -166,13 +192,19 @@ class Method(ABC):
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
     def noise_samples(self) -> tuple[Tensor, Tensor] | None:
-        """Noise found in the images and noise made, patches (N, C, P, P) in network units; None for a method that imitates none, or that
-        was loaded to be applied only."""
+        """Noise found in the images and noise made.
+
+        Patches (N, C, P, P) in network units; None for a method that imitates none, or that was loaded to be
+        applied only.
+        """
         return None
 
     @property
     def disagrees(self) -> bool:
-        """True for a method with two denoisers of different make, whose difference says where neither is to be trusted."""
+        """True for a method with two denoisers of different make.
+
+        Their difference says where neither is to be trusted.
+        """
         return False
 
     def no_disagreement(self) -> ConfigError:
@@ -182,52 +214,59 @@ class Method(ABC):
         )
 
     def disagreement(self, x: Tensor) -> Tensor:
-        """|one denoiser - the other|, (B, C, H, W) network units -> same shape. ConfigError for a method with one denoiser."""
+        """|one denoiser - the other|, (B, C, H, W) network units -> same shape.
+
+        ConfigError for a method with one denoiser.
+        """
         raise self.no_disagreement()
 
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """The network (or composition) that ``denoise`` applies; its receptive field sets the halo of prediction."""
+        """The network (or composition) that ``denoise`` applies.
+
+        Its receptive field sets the halo of prediction.
+        """
 
     @property
     def device(self) -> torch.device:
+        """Where the denoiser lies."""
         return next(iter(self.denoiser.parameters())).device
 
-    # -- state, by name, for checkpoints ---------------------------------------------------------------------------------------------
+    # -- state, by name, for checkpoints ---------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
         """All weights and buffers of the networks, by name."""
-        found: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for name, net in self.networks.items():
-            found.update({f"net/{name}/{key}": value for key, value in net.state_dict().items()})
-        return found
+            for key, value in net.state_dict().items():
+                weights[f"net/{name}/{key}"] = value
+        return weights
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights and optimiser moments by name; the numbers of a checkpoint."""
-        found = self.weights()
+        tensors = self.weights()
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
-                    found[f"opt/{name}/{index}/{key}"] = (
-                        value if isinstance(value, Tensor) else torch.tensor(value)
-                    )
-        return found
+                    tensors[f"opt/{name}/{index}/{key}"] = torch.as_tensor(value)
+        return tensors
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
-        """Inverse of ``tensors``. Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it."""
+        """Inverse of ``tensors``.
+
+        Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it.
+        """
         for name, net in self.networks.items():
             net.load_state_dict(select_tensors(tensors, f"net/{name}/"), strict=True)
         if not optimizers:
             return
         for name, optimizer in self.optimizers.items():
-            prefix, state = f"opt/{name}/", optimizer.state_dict()
-            state["state"] = {}
-            for key, value in tensors.items():
-                if key.startswith(prefix):
-                    index, field = key[len(prefix) :].split("/", 1)
-                    state["state"].setdefault(int(index), {})[field] = value.clone()
-            optimizer.load_state_dict(state)
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in select_tensors(tensors, f"opt/{name}/").items():
+                index, field = key.split("/", 1)
+                moments.setdefault(int(index), {})[field] = value.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def select_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -238,17 +277,39 @@ def select_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tens
 def update(
     optimizer: torch.optim.Optimizer, loss: Tensor, at: At, network: str, max_norm: float = math.inf
 ) -> None:
-    """One optimiser step that refuses a non-finite loss or gradient before the weights change; of several processes, on the mean of theirs.
+    """One optimiser step that refuses a non-finite loss or gradient before the weights change.
 
-    max_norm    the joint gradient norm is scaled down to this
+    Of several processes it is taken on the mean of theirs.
 
-    Raises DivergedError naming step and network; weights and moments are then those of the step before.
+    Parameters
+    ----------
+    optimizer
+        Of the network.
+    loss
+        Scalar; its graph is used up.
+    at
+        Where the step stands.
+    network
+        Its name in messages.
+    max_norm
+        The joint gradient norm is scaled down to this.
+
+    Raises
+    ------
+    DivergedError
+        Naming step and network; weights and moments are then those of the step before.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    torch.autograd.backward(loss)
+    parameters: list[nn.Parameter] = []
+    gradients: list[Tensor] = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameters.append(parameter)
+                gradients.append(parameter.grad)
     value = loss.detach().clone()
-    processes.average([*(p.grad for p in parameters if p.grad is not None), value])
+    processes.average([*gradients, value])
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     if not bool(torch.isfinite(norm + value)):
         what = "gradient" if bool(torch.isfinite(value)) else "loss"
@@ -259,12 +320,16 @@ def update(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def warm_cosine(progress: float, warm: float = 0.03) -> float:
-    """Factor of the learning rate: linear from 0 to 1 over the first ``warm`` of a stage, then half a cosine down to 0."""
+    """Factor of the learning rate: a rise, then half a cosine.
+
+    Linear from 0 to 1 over the first ``warm`` of a stage, then down to 0.
+    """
     if progress < warm:
         return (progress + 1e-3) / (warm + 1e-3)
     return 0.5 * (1.0 + math.cos(math.pi * (progress - warm) / (1.0 - warm)))
@@ -296,11 +361,24 @@ def require(value: Part | None, what: str) -> Part:
 
 
 def check_positive(owner: str, values: Iterable[tuple[str, Any]]) -> None:
-    """All problems of a config in one message."""
-    bad = [
-        f"{name} = {value}"
-        for name, value in values
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0)
-    ]
+    """Refuse settings that are not finite and positive.
+
+    Parameters
+    ----------
+    owner
+        Whose settings they are, for the message.
+    values
+        Name and value of each.
+
+    Raises
+    ------
+    ConfigError
+        With all that are not.
+    """
+    bad = []
+    for name, value in values:
+        is_number = isinstance(value, int | float)
+        if not is_number or not math.isfinite(value) or value <= 0:
+            bad.append(f"{name} = {value}")
     if bad:
         raise ConfigError(f"{owner}: must be positive: " + ", ".join(bad))

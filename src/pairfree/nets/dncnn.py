@@ -35,5 +35,5 @@ class DnCNN(nn.Module):
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.body(x).float()
+        out: Tensor = self.body(x).float()
         return x - out if self.predict == "residual" else out

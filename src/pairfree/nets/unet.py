@@ -53,7 +53,7 @@ class UNet(nn.Module):
         h = self.up3(torch.cat([_double_size(h), level3], 1))
         h = self.up2(torch.cat([_double_size(h), level2], 1))
         h = self.up1(_double_size(h) if self.blurred else torch.cat([_double_size(h), level1], 1))
-        out = self.last(h).float()
+        out: Tensor = self.last(h).float()
         return x - out if self.predict == "residual" else out
 
     def _halved(self, h: Tensor) -> Tensor:

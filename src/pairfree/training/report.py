@@ -77,7 +77,7 @@ def run_report(
         summary=_summary(model, noisy, environment, config, clean_planes),
         unit=noisy.unit,
         examples=examples,
-        curves=_curves(run.events()),
+        curves=_curves(run.read_events()),
         evidence=evidence,
         noise=_noise(levels, evidence, noisy.unit),
         noise_samples=_noise_samples(model),
