@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import importlib.util
 import math
+import re
 
 import pytest
 import torch
 
+from pairfree.config import field_docs
 from pairfree.errors import ConfigError, DivergedError
-from pairfree.methods import DEFAULT_NOISY_ONLY, EXTENDED, METHODS, PRESETS, build_method
+from pairfree.methods import DEFAULT_NOISY_ONLY, EXTENDED, METHODS, PRESETS, build_method, describe_methods
 from pairfree.methods.base import At, Method, Needs
 from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.traits import total_stride
+from pairfree.training.order import Order
 
 no_bm3d = pytest.mark.skipif(
     importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"
@@ -307,3 +310,10 @@ def test_divergence_is_refused_before_anything_changes(key, poison, small):
             hook.remove()
         small.last_stage_step(method, data)  # and it goes on from there
         assert all(torch.isfinite(tensor).all() for tensor in method.tensors().values())
+
+
+def test_the_help_of_method_names_every_method_and_what_it_needs():
+    """The words that stand beneath ``Order.method``, in any order, are those that the table makes."""
+    said, _, _ = field_docs(Order)["method"].partition("From Python")
+    assert sorted(re.findall(r"[\w-]+", said)) == sorted(re.findall(r"[\w-]+", describe_methods()))
+    assert set(METHODS) <= set(re.findall(r"[\w-]+", said))

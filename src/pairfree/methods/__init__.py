@@ -187,3 +187,32 @@ def settings_beside(key: str, stored: Mapping[str, Any]) -> dict[str, Any]:
 def setting_names(config_type: type[Any]) -> set[str]:
     """Names of all settings of a type of config."""
     return {field.name for field in dataclasses.fields(config_type)}
+
+
+def describe_methods() -> str:
+    """Which methods there are, by what they must be given, in a few sentences: the help of ``method``."""
+    noisy: list[str] = []
+    one_image: list[str] = []
+    clean: list[str] = []
+    target: list[str] = []
+    for key, method in METHODS.items():
+        if method.needs.clean:
+            clean.append(key)
+        elif method.needs.target:
+            target.append(key)
+        elif method.one_image:
+            one_image.append(key)
+        else:
+            noisy.append(key)
+    return (
+        f"Noisy files only: {', '.join(noisy)}; {', '.join(one_image)} (each image by itself). "
+        f"With `clean`: {_list_with_noise(clean)}. With `target`: {_list_with_noise(target)}. "
+        f"Default: that of `init`, else {DEFAULT_UNPAIRED} with `clean`, else {DEFAULT_NOISY_ONLY}."
+    )
+
+
+def _list_with_noise(keys: list[str]) -> str:
+    """Those that need images of the noise too come last."""
+    with_noise = [key for key in keys if METHODS[key].needs.noise]
+    without = [key for key in keys if key not in with_noise]
+    return ", ".join(without) + f", and {', '.join(with_noise)} (also `noise_images`)"

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pairfree.config import architecture
 from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.base import At, Needs, Stage, check_positive
@@ -130,7 +131,7 @@ class GAN2GANConfig(ImitationConfig):
     """Weight of L_Z, eq. (6), in eq. (8); 0 is an ablation of Figure 6 (a)."""
     gamma: float = 10.0
     """Weight of L_cyc, eq. (7), in eq. (8); 0 is an ablation of Figure 6 (a)."""
-    rough_width: int = 64
+    rough_width: int = architecture(64)
     """Channels of g2 and g3."""
     start_share: float = 0.4
     """Part of the budget that what comes before the rounds gets, above 0 and below 1."""

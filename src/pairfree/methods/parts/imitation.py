@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairfree.config import architecture
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.measure.smooth_areas import (
@@ -54,13 +55,13 @@ class ImitationConfig(SingleConfig):
     """How smooth areas are found: "wavelet", GAN2GAN's eq. (4), or "gcbd", its eq. (3)."""
     noise_patch_px: int = 96
     """Side of the noise patches, even, from 32 up; images with little smooth area need smaller ones."""
-    generator_px: int = 0
+    generator_px: int = architecture(0)
     """Side of what the W-GAN's generator makes at once, 32, 64, ...; larger noise is put together from it; 0
     is patch_px."""
     smooth_limit: float = 0.0
     """lambda of rule (4), with all sub-bands alike, as printed; 0: it and their proportions are chosen from
     the data."""
-    critic_width: int = 128
+    critic_width: int = architecture(128)
     """Channels of the critics' first level."""
     critic_steps: int = 5
     """n_critic: updates of the critics for one of the generators."""
