@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pairfree.config import architecture
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, require, set_rate, update
@@ -76,10 +77,10 @@ class QuanConfig(UnpairedConfig):
     identity              weight of E|F_Y(y) - y|, a share of cycle_weight; 0 as in the paper
     """
 
-    width: int = 32
-    blocks: int = 3
-    critic_width: int = 32
-    critic_norm: bool = True
+    width: int = architecture(32)
+    blocks: int = architecture(3)
+    critic_width: int = architecture(32)
+    critic_norm: bool = architecture(True)
     lr: float = 2e-4
     lr_end: float = 2e-6
     beta1: float = 0.5

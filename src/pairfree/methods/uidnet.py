@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pairfree.config import architecture
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
@@ -60,10 +61,10 @@ class UIDNetConfig(UnpairedConfig):
     precision             of generator and denoiser; the critic and its penalty are float32
     """
 
-    net: str = "dncnn"
-    width: int = 0
-    generator_width: int = 32
-    critic_width: int = 64
+    net: str = architecture("dncnn")
+    width: int = architecture(0)
+    generator_width: int = architecture(32)
+    critic_width: int = architecture(64)
     lr: float = 1e-4
     lr_denoiser: float = 1e-4
     beta1: float = 0.5

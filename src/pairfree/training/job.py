@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pairfree.config import choose, updated
+from pairfree.config import architecture_settings, choose, updated
 from pairfree.data import processes
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
@@ -45,16 +45,6 @@ from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
 from pairfree.training.restoring import load_checkpoint, start_from
 
-ARCHITECTURE = (
-    *("net", "nets", "width", "predict", "blocks", "extractor_width", "extractor_depth", "generator_width"),
-    *("critic_width", "generator_px", "noise_width", "noise_body", "noise_head", "rough_width"),
-    "critic_norm",
-    "patch_px",
-)
-"""Settings that shape networks, which a fine-tuned run takes from the run it starts from.
-
-The last of them shapes critics only.
-"""
 Maps = tuple[Normalizer, Normalizer | None]
 """The intensity maps of the noisy set, and of the unpaired clean set where there is one."""
 
@@ -232,8 +222,11 @@ def settings_of(
 def _shaped_as_before(method: str, base: Any, start: checkpoint.Checkpoint) -> Any:
     """``base`` with the networks of the run to start from."""
     before = settings_beside(start.record.method, start.record.config)
-    kept = ARCHITECTURE if "critic_width" in before else ARCHITECTURE[:-1]
-    known = setting_names(choose_config_type(method, before))
+    kind = choose_config_type(method, before)
+    kept = architecture_settings(kind) - {"patch_px"}
+    if "critic_width" in before:  # the side of a patch shapes critics only
+        kept |= {"patch_px"}
+    known = setting_names(kind)
     shapes = {name: value for name, value in before.items() if name in kept and name in known}
     return updated(extend_config(method, base, shapes), shapes, "init")
 
