@@ -222,11 +222,11 @@ def test_what_a_worker_refuses_is_one_line_here(run: Path, tmp_path: Path) -> No
 
 def test_tasks_cover_every_tile_once(run: Path) -> None:
     model = pf.load(run, max_bytes=TILE_BYTES)
-    from pairfree.engine.model import _Pixels
+    from pairfree.engine.receivers import ArrayReceiver
 
     image = Image(np.zeros((2, 700, 900), np.uint16), "ZYX")
     seen = np.zeros(image.shape, int)
-    for planes, tiles in cluster.tasks(model, image, _Pixels(np.empty(0)), None):
+    for planes, tiles in cluster.tasks(model, image, ArrayReceiver(np.empty(0)), None):
         for index in planes:
             for rows, columns in tiles:
                 seen[index][rows, columns] += 1
