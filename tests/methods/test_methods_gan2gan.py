@@ -224,12 +224,12 @@ def test_each_round_estimates_with_the_network_before_it(generative):
         rough = copy.deepcopy(method.g2).eval()
         method.step(batch, at)
         source = rough if name == "G2G 1" else seen
-        index = min(method.rounds.estimates[1].known)
+        index = min(method.rounds.estimates.known)
         image = data.noisy.plane(index)[None]
         with torch.no_grad():
             expected = source(image) - image
         torch.testing.assert_close(
-            method.rounds.estimates[1].changes.plane(index), expected[0], atol=1e-5, rtol=1e-4
+            method.rounds.estimates.changes.plane(index), expected[0], atol=1e-5, rtol=1e-4
         )
 
 

@@ -35,7 +35,7 @@ def test_later_rounds_estimate_the_noisy_images_with_the_network_before(prepared
     before = copy.deepcopy(method.net).eval()
     method.step(data.batch(0, 5, 2), At(0, 5, "Noisy N2N 2", 0, 10))
     method.step(data.batch(0, 6, 2), At(0, 6, "Noisy N2N 2", 1, 10))
-    kept = method.rounds.estimates[1]
+    kept = method.rounds.estimates
     for index in kept.known:
         image = data.noisy.plane(index)[None]
         with torch.no_grad():

@@ -17,16 +17,14 @@ from torch import Tensor, nn
 
 from pairfree.config import architecture
 from pairfree.data import processes
-from pairfree.data.patches import Batch, TrainingData
+from pairfree.data.patches import Batch, PatchPool, TrainingData
 from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig
 from pairfree.methods.parts.rounds import Rounds
 from pairfree.methods.parts.single import run_network
 from pairfree.methods.parts.unpaired import frozen
-from pairfree.nets.blocks import placed
 from pairfree.nets.dncnn import DnCNN
-from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
-from pairfree.nets.traits import total_stride
+from pairfree.nets.gan2gan import Chosen, NoiseGenerator, Refined, RoughDenoiser, WassersteinCritic
 
 
 def wasserstein_distance(real: Tensor, fake: Tensor) -> Tensor:
@@ -85,11 +83,17 @@ def generator_loss(
     ----------
     Cha et al., eq. 8.
     """
-    parts = (-torch.mean(judged_noise), -torch.mean(judged_noisy), cycle)
-    used = [weight * part for weight, part in zip(weights, parts, strict=True) if weight > 0]
-    if not used:
+    alpha, beta, gamma = weights
+    parts = []
+    if alpha > 0:
+        parts.append(-alpha * torch.mean(judged_noise))
+    if beta > 0:
+        parts.append(-beta * torch.mean(judged_noisy))
+    if gamma > 0:
+        parts.append(gamma * cycle)
+    if not parts:
         return judged_noise.new_zeros(())
-    return torch.stack(used).sum()
+    return torch.stack(parts).sum()
 
 
 def g2g_loss(denoised: Tensor, target: Tensor) -> Tensor:
@@ -199,25 +203,27 @@ class GAN2GAN(Imitation):
         net: nn.Module | None = None,
     ) -> None:
         super().__init__(config, channels, device, net)
-        self.round_numbers = {f"G2G {j}": j for j in range(1, config.iterations + 1)}
+        numbers = range(1, config.iterations + 1)
+        self.round_numbers = {f"G2G {j}": j for j in numbers}
         """j, by the name of the stage."""
         self.rounds = Rounds(self.net, self.precision, self.starts_from_scratch)
         # The weights that G2G_1 begins with are part of the state: with --init, they are what was given.
         self.networks |= self.rounds.networks
         self.chosen: nn.Module = self.net
         if config.start == "g2":
-            self.networks["refined"] = refined = Refined().to(self.place)
+            refined = Refined().to(self.place)
+            self.networks["refined"] = refined
             self.chosen = Chosen(self.g2, self.net, refined)
         self.data: TrainingData | None = None
 
     def build_generative_model(self, channels: int) -> None:
         """The three generators and two critics of Figure 3 (b)."""
-        config, place = self.config, self.place
-        self.g1 = placed(NoiseGenerator(channels, px=config.made_px), place)
-        self.f1 = placed(WassersteinCritic(channels, config.critic_width), place)
-        self.g2 = placed(RoughDenoiser(channels, config.rough_width, bounded=config.bounded), place)
-        self.g3 = placed(DnCNN(channels, config.rough_width), place)
-        self.f2 = placed(WassersteinCritic(channels, config.critic_width), place)
+        config = self.config
+        self.g1 = NoiseGenerator(channels, px=config.made_px)
+        self.f1 = WassersteinCritic(channels, config.critic_width)
+        self.g2 = RoughDenoiser(channels, config.rough_width, bounded=config.bounded)
+        self.g3 = DnCNN(channels, config.rough_width)
+        self.f2 = WassersteinCritic(channels, config.critic_width)
         self.generators = {"g1": self.g1, "g2": self.g2, "g3": self.g3}
         self.critics = {"f1": self.f1, "f2": self.f2}
 
@@ -228,7 +234,8 @@ class GAN2GAN(Imitation):
 
     def round_stages(self, share: float) -> list[Stage]:
         """G2G_1, G2G_2, ..., which share this part of the budget evenly."""
-        return [Stage(name, share / len(self.round_numbers)) for name in self.round_numbers]
+        each = share / len(self.round_numbers)
+        return [Stage(name, each) for name in self.round_numbers]
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Section 4.1: the set N of noise patches, cut from the smooth areas of the set D of noisy images."""
@@ -237,6 +244,11 @@ class GAN2GAN(Imitation):
         # data, and patches above the noise's level are left out.
         self.learn_noise(self.cut_noise(data.noisy))
         self.take_images(data)
+
+    @property
+    def noisy(self) -> PatchPool:
+        """D, the noisy images."""
+        return self.prepared(self.data).noisy
 
     def take_images(self, data: TrainingData) -> None:
         """D of the generative model and of the rounds."""
@@ -250,8 +262,10 @@ class GAN2GAN(Imitation):
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """One pass of Algorithm 1's outer loop, or one step of G2G_j."""
         if at.stage == GENERATIVE:
-            return self.generative_step(self.gather_upright(len(batch.noisy), at), at)
-        return self.g2g_step(batch.noisy, self.round_numbers[at.stage], at)
+            z = self.gather_upright(len(batch.noisy), at)
+            return self.generative_step(z, at)
+        j = self.round_numbers[at.stage]
+        return self.g2g_step(batch.noisy, j, at)
 
     # -- section 4.2: the generative model -------------------------------------------------------------------
 
@@ -261,10 +275,10 @@ class GAN2GAN(Imitation):
         So the noise was cut out: the critics must not tell noise by its direction. They are as large as what
         g1 makes.
         """
-        pool, px = self.prepared(self.data).noisy, self.config.made_px
-        places = pool.draw(at.seed, at.step, drawn)
+        places = self.noisy.draw(at.seed, at.step, drawn)
         used = places[: processes.own_share(self.config.generative_batch)]
-        return pool.gather(used, augment=False)[..., :px, :px]
+        px = self.config.made_px
+        return self.noisy.gather(used, augment=False)[..., :px, :px]
 
     def generative_step(self, z: Tensor, at: At) -> dict[str, Tensor]:
         """Algorithm 1, lines 4 to 11, for noisy patches Z (m, C, P, P).
@@ -296,7 +310,8 @@ class GAN2GAN(Imitation):
             weights = (config.alpha, config.beta, config.gamma)
             loss = generator_loss(self.f1(noise), judged_noisy, cycle, weights)
         self.teach_generators(loss, at)
-        return {"loss": loss.detach(), "critics": judged, "noise std": fixed_noise.std()}
+        noise_std = fixed_noise.std()
+        return {"loss": loss.detach(), "critics": judged, "noise std": noise_std}
 
     # -- section 4.3: G2G_j ----------------------------------------------------------------------------------
 
@@ -330,11 +345,11 @@ class GAN2GAN(Imitation):
         """g2(Z) of eq. (9); for Figure 6 (b) Z itself."""
         if self.config.start == "z":
             return z
-        return self.rounds.estimate(self.prepared(self.data).noisy, z, at, self.apply_g2)
+        return self.rounds.estimate(self.noisy, z, at, self.apply_g2)
 
     def estimate_again(self, z: Tensor, at: At) -> Tensor:
         """X_{phi_{j-1}}(Z) of eq. (10)."""
-        return self.rounds.estimate(self.prepared(self.data).noisy, z, at)
+        return self.rounds.estimate(self.noisy, z, at)
 
     def make_target(self, estimate: Tensor, at: At) -> Tensor:
         """Z_j1 of eqs. (9) and (10), a noisy copy of the estimate (B, C, P, P)."""
@@ -356,29 +371,3 @@ class GAN2GAN(Imitation):
         """Inverse of ``tensors``; estimates that other weights made are forgotten."""
         super().load_tensors(tensors, optimizers)
         self.rounds.forget()
-
-
-class Chosen(nn.Module):
-    """The rough denoiser until G2G begins, then the denoiser. ``refined`` says which, and is saved."""
-
-    def __init__(self, rough: nn.Module, net: nn.Module, refined: Refined) -> None:
-        super().__init__()
-        self.rough, self.net, self.refined = rough, net, refined
-        self.stride = total_stride(net)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        chosen = self.net if bool(self.refined.value) else self.rough
-        out: Tensor = chosen(x)
-        return out
-
-
-class Refined(nn.Module):
-    """A flag that is saved with the weights of its own run; another run begins with its own."""
-
-    measured_from_data = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("value", torch.tensor(0.0))
-        self.value: Tensor

@@ -47,12 +47,16 @@ def recorrupted_pair(z: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Te
     tuple of Tensor
         (Z + alpha n, Z - n / alpha).
 
-    Notes ----- Noise model: Z = x + N and n of N's distribution, independent of it. The noises N + alpha n
-    and N - n / alpha are uncorrelated, independent for Gaussian N; at alpha = 1, E[Z - n | Z + n] = E[x | Z +
-    n] for any distribution, since N and n may be exchanged.
+    Notes
+    -----
+    Noise model: Z = x + N and n of N's distribution, independent of it. The noises N + alpha n and N - n /
+    alpha are uncorrelated, independent for Gaussian N; at alpha = 1, E[Z - n | Z + n] = E[x | Z + n] for any
+    distribution, since N and n may be exchanged.
 
-    References ---------- Pang et al., Recorrupted-to-Recorrupted, CVPR 2021, eq. 8; alpha = 1: Moran et al.,
-    Noisier2Noise, CVPR 2020.
+    References
+    ----------
+    Pang et al., Recorrupted-to-Recorrupted, CVPR 2021, eq. 8; alpha = 1: Moran et al., Noisier2Noise, CVPR
+    2020.
     """
     return z + alpha * noise, z - noise / alpha
 
@@ -136,7 +140,8 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
             first.append(START)
         if not first:
             return tuple(self.round_stages(1.0))
-        before = [Stage(name, config.start_share / len(first)) for name in first]
+        each = config.start_share / len(first)
+        before = [Stage(name, each) for name in first]
         return (*before, *self.round_stages(1.0 - config.start_share))
 
     def prepare(self, data: TrainingData, seed: int) -> None:
@@ -185,7 +190,8 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
         """One step of the denoiser on recorrupted pairs of the noisy patches Z (B, C, P, P)."""
         # Departs from the paper: `cpu`: the first estimate is that of a denoiser trained on recorrupted
         # pairs, which goes on from there.
-        noise = self.turn_like_batch(self.noise_like(z, "recorruption", at), at)
+        upright = self.noise_like(z, "recorruption", at)
+        noise = self.turn_like_batch(upright, at)
         seen, target = recorrupted_pair(z, noise, self.config.recorruption)
         return self.descend(g2g_loss(self.f(seen), target), at)
 
@@ -194,9 +200,10 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
 
         Scan lines of a transposed patch run along columns.
         """
-        places = self.prepared(self.data).noisy.draw(at.seed, at.step, len(noise))
+        places = self.noisy.draw(at.seed, at.step, len(noise))
         turns = places[:, 3].tolist()
-        return torch.stack([symmetric(one, k) for one, k in zip(noise, turns, strict=True)])
+        turned = [symmetric(one, k) for one, k in zip(noise, turns, strict=True)]
+        return torch.stack(turned)
 
     @property
     def starts_from_scratch(self) -> bool:
@@ -218,4 +225,5 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
 
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape."""
-        return self.even_noise.back(super().denoise(self.even_noise(x)))
+        denoised = super().denoise(self.even_noise(x))
+        return self.even_noise.back(denoised)

@@ -43,8 +43,10 @@ def renoise(y: Tensor, denoised: Tensor, mask: Tensor, scale: float | Tensor = 1
     Tensor
         y2, (B, C, H, W), network units.
 
-    Notes ----- Noise model: zero-mean, independent between pixels, any dependence on the signal. m keeps |y
-    - F(y)| at every pixel and scatters its sign.
+    Notes
+    -----
+    Noise model: zero-mean, independent between pixels, any dependence on the signal. m keeps |y - F(y)| at
+    every pixel and scatters its sign.
 
     References
     ----------
@@ -92,8 +94,10 @@ def iddp_loss(
     Breaks when F(y) starts out blank or at the identity (both are fixed points): the start decides what
     survives.
 
-    References ---------- Lin et al., AAAI 2023, eq. 11; means instead of sums, so that alpha and beta do not
-    depend on the patch size.
+    References
+    ----------
+    Lin et al., AAAI 2023, eq. 11; means instead of sums, so that alpha and beta do not depend on the patch
+    size.
     """
     # Departs from the paper: The loss takes means, not sums, so that alpha and beta do not depend on the
     # patch size.
@@ -171,11 +175,13 @@ class IDDP(SingleNetwork):
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The range that ``clip`` keeps F(y) and y2 in: that of the noisy training pixels, network units."""
         pixels = data.noisy.flat
-        self.low, self.high = float(pixels.min()), float(pixels.max())
+        self.low = float(pixels.min())
+        self.high = float(pixels.max())
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """One step down eq. (11)."""
-        return self.descend(self.risk(batch.noisy, at), at)
+        loss = self.risk(batch.noisy, at)
+        return self.descend(loss, at)
 
     def risk(self, y: Tensor, at: At) -> Tensor:
         """Eq. (11) on a batch of noisy patches (B, C, H, W): a scalar."""
@@ -209,8 +215,9 @@ class IDDP(SingleNetwork):
         prior = self.keep_in_range(prior)
         mask = sign_mask(y, at.rng("mask", y.device))
         y2 = self.keep_in_range(renoise(y, prior, mask, scale))
+        denoised2 = self.f(y2)
         blurred = blur(y, config.blur_px)
-        return iddp_loss(denoised, blurred, self.f(y2), prior, config.alpha, config.beta)
+        return iddp_loss(denoised, blurred, denoised2, prior, config.alpha, config.beta)
 
     def renoising_scale(self, prior: Tensor, y: Tensor, at: At) -> float | Tensor:
         """c of ``renoise``, a number or (B, 1, 1, 1), for F(y) and y (B, C, H, W); 1 is the paper's."""

@@ -172,14 +172,16 @@ class ShortIDDP(IDDP):
         config = self.config
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
         rate = config.lr * config.constant_lr if config.constant_lr > 0 else None
-        logged = self.descend(self.risk(self.take_patches(batch.noisy), at), at, rate)
+        y = self.take_patches(batch.noisy)
+        logged = self.descend(self.risk(y, at), at, rate)
         averaged_steps = max(1.0, config.window * at.stage_steps)
         self.move_averages(config.turnovers / at.stage_steps, 1.0 / averaged_steps)
         return logged
 
     def warm_step(self, y: Tensor, at: At) -> dict[str, Tensor]:
         """One step of Neighbor2Neighbor on (B, C, H, W), which takes prior and average along."""
-        logged = self.descend(neighbor_risk(self, y, ramp_gamma(at.progress), at), at)
+        loss = neighbor_risk(self, y, ramp_gamma(at.progress), at)
+        logged = self.descend(loss, at)
         self.move_averages(1.0, 1.0)
         return logged
 
@@ -208,7 +210,8 @@ class ShortIDDP(IDDP):
     @torch.no_grad()
     def apply_prior(self, y: Tensor) -> Tensor:
         """F(y), a constant, by what serves as prior: the average where there is one, else the network."""
-        return run_network(self.prior if self.config.turnovers > 0 else self.net, y, self.precision)
+        prior = self.prior if self.config.turnovers > 0 else self.net
+        return run_network(prior, y, self.precision)
 
     @torch.no_grad()
     def renoising_scale(self, prior: Tensor, y: Tensor, at: At) -> float | Tensor:
@@ -218,7 +221,9 @@ class ShortIDDP(IDDP):
             return config.noise_scale
         # Departs from the paper: `cpu`: the re-noising is made larger where the denoiser keeps a part of the
         # noise.
-        size = PROBE * torch.std(y - prior, (1, 2, 3), keepdim=True).clamp_min(1e-6)
-        probe = size * sign_mask(y, at.rng("probe", y.device))
-        h = leverage(prior, self.apply_prior(y + probe), probe).clamp(0.0, LARGEST_LEVERAGE)
+        spread = torch.std(y - prior, (1, 2, 3), keepdim=True)
+        signs = sign_mask(y, at.rng("probe", y.device))
+        probe = PROBE * spread.clamp_min(1e-6) * signs
+        probed = self.apply_prior(y + probe)
+        h = leverage(prior, probed, probe).clamp(0.0, LARGEST_LEVERAGE)
         return config.noise_scale * (1.0 - h) ** (-0.5 * config.leverage)

@@ -75,7 +75,8 @@ class NoisyN2N(SingleNetwork):
     def stages(self) -> tuple[Stage, ...]:
         """A stage for each round."""
         count = self.config.iterations
-        return tuple(Stage(f"Noisy N2N {j}", 1.0 / count) for j in range(1, count + 1))
+        names = [f"Noisy N2N {j}" for j in range(1, count + 1)]
+        return tuple(Stage(name, 1.0 / count) for name in names)
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The mean of the noise images, of each channel, is their dark level, not noise."""
@@ -100,13 +101,16 @@ class NoisyN2N(SingleNetwork):
             self.rounds.begin(self.optimizers["net"], first)
         estimate = given
         if not first:
-            estimate = self.rounds.estimate(self.prepared(self.data).noisy, batch.noisy, at)
-        return self.descend(g2g_loss(self.f(estimate + noise - self.level), estimate), at)
+            images = self.prepared(self.data).noisy
+            estimate = self.rounds.estimate(images, batch.noisy, at)
+        denoised = self.f(estimate + noise - self.level)
+        return self.descend(g2g_loss(denoised, estimate), at)
 
 
 def mean_level(images: PatchPool) -> Tensor:
     """Mean over all pixels of all images, of each channel: (C, 1, 1)."""
-    sums = [images.plane(index).sum((1, 2), dtype=torch.float64) for index in range(len(images))]
+    planes = [images.plane(index) for index in range(len(images))]
+    sums = [plane.sum((1, 2), dtype=torch.float64) for plane in planes]
     total = torch.stack(sums).sum(0)
     mean = total * images.channels / images.flat.numel()
     found: Tensor = mean.float().view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""The networks of GAN2GAN's generative model: noise generators, rough denoiser and its inverse, critics."""
+"""Networks of GAN2GAN: noise generator, rough denoiser, critic; and noise that is drawn by a copula."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pairfree.nets.batch_instance_norm import full_precision
 from pairfree.nets.blocks import normal_init
 from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.traits import total_stride
 
 LATENT = 128
 """Numbers that g1 makes a block of noise from."""
@@ -38,28 +39,29 @@ class NoiseGenerator(nn.Module):
     px
         Side of what is made, a power of two from 16 up.
 
-    Notes ----- Transposed 4x4 convolutions, 4 -> 8 -> ... -> px; batch norm, ReLU, tanh; no biases. The paper
-    has 64 px and 64, 32, 16, 8 channels.
+    Notes
+    -----
+    Transposed 4x4 convolutions, 4 -> 8 -> ... -> px; batch norm, ReLU, tanh; no biases. The paper has 64 px
+    and 64, 32, 16, 8 channels.
     """
 
     def __init__(self, channels: int = 1, width: int = 8, px: int = 64) -> None:
         super().__init__()
         self.px = px
         levels = round(math.log2(px / 4))
-        widths = [LATENT, *(width * 2**level for level in reversed(range(levels)))]
-        layers: list[nn.Module] = []
-        for level, (a, b) in enumerate(pairwise(widths)):
-            stride, padding = (2, 1) if level else (1, 0)
-            layers.append(nn.ConvTranspose2d(a, b, 4, stride, padding, bias=False))
-            layers.append(nn.BatchNorm2d(b))
-            layers.append(nn.ReLU(inplace=True))
+        widths = [width * 2**level for level in range(levels)]
+        widths.reverse()
+        layers = make_level(LATENT, widths[0], stride=1, padding=0)
+        for a, b in pairwise(widths):
+            layers += make_level(a, b)
         layers.append(nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False))
         self.body = nn.Sequential(*layers)
         normal_init(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """z (B, 128) -> (B, channels, px, px)."""
-        return torch.tanh(full_precision(self.body(z[:, :, None, None])))
+        grown = self.body(z[:, :, None, None])
+        return torch.tanh(full_precision(grown))
 
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
         """Noise of any size: independent blocks of px x px that overlap, on a grid that begins anywhere.
@@ -76,34 +78,48 @@ class NoiseGenerator(nn.Module):
         Tensor
             (B, C, H, W), network units.
 
-        Notes ----- Across an overlap the weights of two blocks are cosine and sine of an angle that goes from
-        0 to a right one: the variances of independent noises then add up to that of either, and a correlation
-        at a distance of d pixels is kept up to cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is
-        used twice. What is not Gaussian becomes a little more so there.
+        Notes
+        -----
+        Across an overlap the weights of two blocks are cosine and sine of an angle that goes from 0 to a
+        right one: the variances of independent noises then add up to that of either, and a correlation at a
+        distance of d pixels is kept up to cos(pi d / (2 OVERLAP_PX)). There is no seam, and nothing is used
+        twice. What is not Gaussian becomes a little more so there.
         """
         count, height, width = shape
         place = next(self.parameters()).device
-        rows, columns = self.count_blocks(height), self.count_blocks(width)
+        rows = self.count_blocks(height)
+        columns = self.count_blocks(width)
         z = torch.randn(count * rows * columns, LATENT, generator=generator, device=place)
         made: Tensor = self(z)
         if (rows, columns) == (1, 1):
             return made[..., :height, :width]
-        step = self.px - OVERLAP_PX
-        weights = torch.outer(self.block_weights(rows), self.block_weights(columns))
-        weighted = made * weights.to(made)
-        blocks = weighted.reshape(count, rows * columns, -1).transpose(1, 2)
-        sides = (step * rows + OVERLAP_PX, step * columns + OVERLAP_PX)
-        whole = F.fold(blocks, sides, self.px, stride=step)
-        shifts = torch.randint(step, (2,), generator=generator, device=place).tolist()
-        top = OVERLAP_PX + shifts[0] if rows > 1 else 0
-        left = OVERLAP_PX + shifts[1] if columns > 1 else 0
+        whole = self.join_blocks(made, rows, columns)
+        shifts = torch.randint(self.step_px, (2,), generator=generator, device=place)
+        down, right = shifts.tolist()
+        top = OVERLAP_PX + down if rows > 1 else 0
+        left = OVERLAP_PX + right if columns > 1 else 0
         return whole[..., top : top + height, left : left + width]
+
+    @property
+    def step_px(self) -> int:
+        """From block to block."""
+        return self.px - OVERLAP_PX
 
     def count_blocks(self, side: int) -> int:
         """Blocks along a side of so many pixels: one, or enough to begin at any place of the grid."""
         if side <= self.px:
             return 1
-        return -(-(side + self.px) // (self.px - OVERLAP_PX))
+        return math.ceil((side + self.px) / self.step_px)
+
+    def join_blocks(self, made: Tensor, rows: int, columns: int) -> Tensor:
+        """Sums of weighted blocks, (B * rows * columns, C, px, px) -> (B, C, H, W)."""
+        blocks = rows * columns
+        weights = torch.outer(self.block_weights(rows), self.block_weights(columns))
+        weighted = made * weights.to(made)
+        flat = weighted.reshape(len(made) // blocks, blocks, -1).transpose(1, 2)
+        height = self.step_px * rows + OVERLAP_PX
+        width = self.step_px * columns + OVERLAP_PX
+        return F.fold(flat, (height, width), self.px, stride=self.step_px)
 
     def block_weights(self, blocks: int) -> Tensor:
         """Weights of a block's pixels along a side of so many blocks."""
@@ -112,11 +128,21 @@ class NoiseGenerator(nn.Module):
         return ramp_ends(self.px, OVERLAP_PX)
 
 
+def make_level(a: int, b: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
+    """A transposed 4x4 convolution from ``a`` to ``b`` channels, its norm and its ReLU."""
+    return [
+        nn.ConvTranspose2d(a, b, 4, stride, padding, bias=False),
+        nn.BatchNorm2d(b),
+        nn.ReLU(inplace=True),
+    ]
+
+
 def ramp_ends(px: int, overlap: int) -> Tensor:
     """Weights w that rise from 0 to 1 and fall at the end: w(x)^2 + w(x + px - overlap)^2 = 1."""
     angle = (torch.arange(overlap) + 0.5) * (math.pi / 2 / overlap)
     rise = torch.sin(angle)
-    return torch.cat([rise, torch.ones(px - 2 * overlap), rise.flip(0)])
+    flat = torch.ones(px - 2 * overlap)
+    return torch.cat([rise, flat, rise.flip(0)])
 
 
 class RoughDenoiser(nn.Module):
@@ -164,6 +190,34 @@ class RoughDenoiser(nn.Module):
         return low + (high - low) * torch.sigmoid(out)
 
 
+class Chosen(nn.Module):
+    """The rough denoiser until G2G begins, then the denoiser. ``refined`` says which, and is saved."""
+
+    def __init__(self, rough: nn.Module, net: nn.Module, refined: Refined) -> None:
+        super().__init__()
+        self.rough = rough
+        self.net = net
+        self.refined = refined
+        self.stride = total_stride(net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        chosen = self.net if bool(self.refined.value) else self.rough
+        out: Tensor = chosen(x)
+        return out
+
+
+class Refined(nn.Module):
+    """A flag that is saved with the weights of its own run; another run begins with its own."""
+
+    measured_from_data = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.tensor(0.0))
+        self.value: Tensor
+
+
 class WassersteinCritic(nn.Module):
     """f1 and f2: (B, channels, P, P) -> scores (B, 1, P/8 - 3, P/8 - 3), not bounded; P at least 32.
 
@@ -174,14 +228,18 @@ class WassersteinCritic(nn.Module):
     width
         Channels of the first level.
 
-    Notes ----- 4x4 convolutions of stride 2 with 1, 2 and 4 times ``width`` channels, batch norm but on the
-    first, leaky ReLU, a last 4x4 convolution to scores.
+    Notes
+    -----
+    4x4 convolutions of stride 2 with 1, 2 and 4 times ``width`` channels, batch norm but on the first, leaky
+    ReLU, a last 4x4 convolution to scores.
     """
 
     def __init__(self, channels: int = 1, width: int = 128) -> None:
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width]
-        self.levels = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths))
+        self.levels = nn.ModuleList()
+        for a, b in pairwise(widths):
+            self.levels.append(nn.Conv2d(a, b, 4, 2, 1, bias=False))
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[2:])
         self.last = nn.Conv2d(widths[-1], 1, 4, bias=False)
         normal_init(self)
@@ -226,7 +284,9 @@ class CopulaNoise(nn.Module):
         position = (normal + self.end) * (last / (2.0 * self.end))
         before = position.floor().clamp_max(last - 1)
         entry = before.long()
-        return torch.lerp(self.look_up(entry), self.look_up(entry + 1), position - before)
+        low = self.look_up(entry)
+        high = self.look_up(entry + 1)
+        return torch.lerp(low, high, position - before)
 
     def look_up(self, entry: Tensor) -> Tensor:
         """The table's value of each channel at these entries (B, C, H, W)."""
@@ -252,7 +312,8 @@ class CopulaNoise(nn.Module):
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
         """Noise (B, C, H, W) for ``shape`` = (B, H, W)."""
         count, height, width = shape
-        channels, margin = len(self.table), 2 * self.reach
-        wide = (count, channels, height + margin, width + margin)
-        out: Tensor = self(torch.randn(wide, generator=generator, device=self.table.device))
+        margin = 2 * self.reach
+        wide = (count, len(self.table), height + margin, width + margin)
+        white = torch.randn(wide, generator=generator, device=self.table.device)
+        out: Tensor = self(white)
         return out

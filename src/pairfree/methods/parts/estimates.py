@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pairfree.data.patches import PatchPool
 
@@ -26,8 +27,10 @@ class Estimates:
     stride
         In pixels.
 
-    Notes ----- Each image costs one pass, however many patches are drawn from it: a tenth to a hundredth of
-    estimating patch by patch.
+    Notes
+    -----
+    Each image costs one pass, however many patches are drawn from it: a tenth to a hundredth of estimating
+    patch by patch.
     """
 
     def __init__(self, noisy: PatchPool, apply: Callable[[Tensor], Tensor], stride: int) -> None:
@@ -43,25 +46,27 @@ class Estimates:
 
     def estimate_patches(self, patches: Tensor, places: Tensor) -> Tensor:
         """F(z) of the patches (B, C, P, P) that were gathered at ``places``."""
-        images = sorted(set(places[:, 0].tolist()))
-        if any(self.is_large(index) for index in images):
+        drawn = set(places[:, 0].tolist())
+        if any(self.is_large(index) for index in drawn):
             return self.apply(patches)
-        for index in images:
-            if index not in self.known:
-                self.estimate_image(index)
+        for index in sorted(drawn - self.known):
+            self.estimate_image(index)
         return patches + self.changes.gather(places)
 
     def is_large(self, index: int) -> bool:
         """Whether the image has too many pixels to be estimated whole."""
-        return self.noisy.plane(index)[0].numel() > LARGEST_PX
+        channel = self.noisy.plane(index)[0]
+        return channel.numel() > LARGEST_PX
 
     @torch.no_grad()
     def estimate_image(self, index: int) -> None:
         """Compute the change of a whole image, grown to multiples of the stride on the way, and keep it."""
         image = self.noisy.plane(index)
-        height, width = image.shape[1:]
-        missing = (0, -width % self.stride, 0, -height % self.stride)
-        grown = torch.nn.functional.pad(image[None], missing, mode="replicate")
-        estimate = self.apply(grown)[0, :, :height, :width]
+        _, height, width = image.shape
+        below = -height % self.stride
+        right = -width % self.stride
+        grown = F.pad(image[None], (0, right, 0, below), mode="replicate")
+        made = self.apply(grown)
+        estimate = made[0, :, :height, :width]
         self.changes.plane(index).copy_(estimate - image)
         self.known.add(index)

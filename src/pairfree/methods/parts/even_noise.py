@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Floats = NDArray[np.float64]
+"""Numbers of each channel."""
 KNOTS = 1025
 """Of the table of the way back."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
@@ -25,11 +26,13 @@ class EvenNoise(nn.Module):
 
     It is the identity until ``set_variance`` is called.
 
-    Notes ----- Noise model: var(N | x) = v(x) = gain x + floor, at least ``least``; correlation does not
-    matter: f acts on each pixel alone.
+    Notes
+    -----
+    Noise model: var(N | x) = v(x) = gain x + floor, at least ``least``; correlation does not matter: f acts
+    on each pixel alone.
 
-    f(x) = m + 2 sqrt(v(m)) (sqrt(v(x)) - sqrt(v(m))) / gain, straight on below v(x) = least: f'(x)^2 v(x) =
-    v(m); f(m) = m, f'(m) = 1, so that values keep their units at the middle brightness m.
+    f(x) = m + 2 sqrt(v(m)) (sqrt(v(x)) - sqrt(v(m))) / gain, and straight on below v(x) = least, so that
+    f'(x)^2 v(x) = v(m); f(m) = m and f'(m) = 1: values keep their units at the middle brightness m.
 
     Back: a denoiser of f(Z) gives about E[f(Z)], which is below f(x); the table of it for normal N is
     inverted, straight on beyond.
@@ -83,12 +86,15 @@ class EvenNoise(nn.Module):
         self.least.copy_(torch.from_numpy(least))
         self.middle.copy_(torch.from_numpy(typical))
         x = space_knots(gain, floor, least, ends)
-        variance = np.maximum(gain[:, None] * x + floor[:, None], least[:, None])
-        spread = np.sqrt(variance)
-        drawn = torch.from_numpy(x[..., None] + spread[..., None] * NODES).to(self.gain.device)
-        weights = torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(drawn.device)
+        growing = gain[:, None] * x + floor[:, None]
+        spread = np.sqrt(np.maximum(growing, least[:, None]))
+        noisy = x[..., None] + spread[..., None] * NODES
+        place = self.gain.device
+        drawn = torch.from_numpy(noisy).to(place)
+        weights = torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(place)
+        even = self(drawn[None])[0]
         self.brightness.copy_(torch.from_numpy(x))
-        self.expected.copy_(self(drawn[None])[0] @ weights)
+        self.expected.copy_(even @ weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Intensities (B, C, H, W) -> those in which the noise has one level."""
@@ -100,11 +106,14 @@ class EvenNoise(nn.Module):
         middle = self.middle.view(-1, 1, 1)
         grows = gain > 0
         safe = torch.where(grows, gain, 1.0)
-        level = (safe * middle + floor).clamp_min(1e-30).sqrt()
-        root = (safe * x + floor).clamp_min(least).sqrt()
-        depth = (x - (least - floor) / safe).clamp_max(0.0)
-        straight = depth * (level / least.sqrt())
-        even = middle + 2.0 * level * (root - level) / safe + straight
+        variance = safe * x + floor
+        middle_variance = safe * middle + floor
+        root = variance.clamp_min(least).sqrt()
+        level = middle_variance.clamp_min(1e-30).sqrt()
+        straight_below = (least - floor) / safe
+        depth = (x - straight_below).clamp_max(0.0)
+        slope = level / least.sqrt()
+        even = middle + 2.0 * level * (root - level) / safe + depth * slope
         return torch.where(grows, even, x)
 
     def back(self, y: Tensor) -> Tensor:
@@ -121,11 +130,13 @@ class EvenNoise(nn.Module):
 
     def look_up(self, y: Tensor, channel: int) -> Tensor:
         """The brightness x of which y is E[f(x + N)], by the table, and straight on beyond it."""
-        expected, brightness = self.expected[channel], self.brightness[channel]
+        expected = self.expected[channel]
+        brightness = self.brightness[channel]
         above = torch.searchsorted(expected, y).clamp(1, KNOTS - 1)
-        low, high = expected[above - 1], expected[above]
+        below = above - 1
+        low, high = expected[below], expected[above]
         part = (y - low) / (high - low)
-        return torch.lerp(brightness[above - 1], brightness[above], part)
+        return torch.lerp(brightness[below], brightness[above], part)
 
 
 def space_knots(gain: Floats, floor: Floats, least: Floats, ends: tuple[float, float]) -> Floats:
@@ -137,7 +148,8 @@ def space_knots(gain: Floats, floor: Floats, least: Floats, ends: tuple[float, f
     low, high = ends
     grows = gain > 0
     safe = np.where(grows, gain, 1.0)
-    straight_from = (least - floor) / safe
-    first = np.where(grows, straight_from - DEEP * np.sqrt(least), low)[:, None]
+    straight_below = (least - floor) / safe
+    start = straight_below - DEEP * np.sqrt(least)
+    first = np.where(grows, start, low)[:, None]
     reach = np.maximum(2.0 * high - low - first, high - low)
     return first + np.linspace(0.0, 1.0, KNOTS) ** 2 * reach

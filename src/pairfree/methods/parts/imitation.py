@@ -143,12 +143,13 @@ class Imitation(SingleNetwork):
         self.generators: dict[str, nn.Module] = {}
         self.critics: dict[str, nn.Module] = {}
         self.build_generative_model(channels)
-        self.networks |= self.generators | self.critics
+        for name, made in (self.generators | self.critics).items():
+            self.networks[name] = placed(made, self.place)
 
     def build_generative_model(self, channels: int) -> None:
         """g1 and its critic f1, by name in ``generators`` and ``critics``."""
-        self.g1 = placed(NoiseGenerator(channels, px=self.config.made_px), self.place)
-        self.f1 = placed(WassersteinCritic(channels, self.config.critic_width), self.place)
+        self.g1 = NoiseGenerator(channels, px=self.config.made_px)
+        self.f1 = WassersteinCritic(channels, self.config.critic_width)
         self.generators = {"g1": self.g1}
         self.critics = {"f1": self.f1}
 

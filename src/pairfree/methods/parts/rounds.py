@@ -35,8 +35,9 @@ class Rounds:
         """``net`` as it was when the round began."""
         self.fresh = copy.deepcopy(net) if from_scratch else None
         """``net`` as it was made."""
-        self.estimates: tuple[str, Estimates] | None = None
-        """Of the stage of this name."""
+        self.estimates: Estimates | None = None
+        self.stage = ""
+        """Whose estimates they are."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -79,11 +80,12 @@ class Rounds:
         Tensor
             (B, C, P, P), a constant.
         """
-        if self.estimates is None or self.estimates[0] != at.stage:
-            made = Estimates(noisy, apply or self.apply_previous, total_stride(self.net))
-            self.estimates = at.stage, made
+        if self.estimates is None or self.stage != at.stage:
+            stride = total_stride(self.net)
+            self.estimates = Estimates(noisy, apply or self.apply_previous, stride)
+            self.stage = at.stage
         places = noisy.draw(at.seed, at.step, len(z))
-        return self.estimates[1].estimate_patches(z, places)
+        return self.estimates.estimate_patches(z, places)
 
     @torch.no_grad()
     def apply_previous(self, x: Tensor) -> Tensor:
