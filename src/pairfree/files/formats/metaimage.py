@@ -207,12 +207,7 @@ def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], p
         planes = words[1].rstrip("dD") if len(words) > 1 else ""
         outer = len(leading) + 2 - int(planes) if planes.isdecimal() else 1
         names = names[: math.prod(leading[: max(0, outer)])]
-    elif (
-        words
-        and NUMBERED.fullmatch(words[0])
-        and len(words) <= 4
-        and all(word.isdecimal() and len(word) < 7 for word in words[1:])
-    ):
+    elif _is_numbered(words):
         if leading and leading[0] > MOST_FILES:
             raise InputError(
                 f"{shown(path)}: declares {leading[0]} files, more than the limit of {MOST_FILES}; write them as one"
@@ -222,18 +217,28 @@ def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], p
         raise InputError(
             f"{shown(path)}: names {len(names)} files for {leading} planes; expected one each, or one for all"
         )
-    found = []
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(
-                f"{shown(path)}: its pixels are in {shown(name)}, outside of its folder; put the file beside it, and name it so"
-            )
-        found.append(path.parent / name)
-        if not found[-1].is_file():
-            raise InputError(
-                f"{shown(path)}: its pixels are in {shown(found[-1])}, which is not there; copy it beside the header"
-            )
-    return found
+    return [_file_beside(name, path) for name in names]
+
+
+def _is_numbered(words: list[str]) -> bool:
+    """Whether the files are named by a pattern, and up to three numbers: first, last and step."""
+    if not words or not NUMBERED.fullmatch(words[0]) or len(words) > 4:
+        return False
+    return all(word.isdecimal() and len(word) < 7 for word in words[1:])
+
+
+def _file_beside(name: str, path: Path) -> Path:
+    """A file of the header's folder, which is there."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"{shown(path)}: its pixels are in {shown(name)}, outside of its folder; put the file beside it, and name it so"
+        )
+    file = path.parent / name
+    if not file.is_file():
+        raise InputError(
+            f"{shown(path)}: its pixels are in {shown(file)}, which is not there; copy it beside the header"
+        )
+    return file
 
 
 def _numbered(pattern: str, numbers: list[int], count: int) -> list[str]:

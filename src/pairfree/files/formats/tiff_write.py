@@ -209,6 +209,22 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     )
     described = bool(image.spacing or image.channel_names or image.leading)
     as_ome = described and image.dtype.name in _OME_DTYPES
+    if image.leading.count(1) != len(image.leading) and np.prod(image.leading) > 2**17:
+        raise OutputError(
+            f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack"
+        )
+    metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
+    arguments = _layout_anew(image, carried)
+    with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome) as writer:
+        if image.stored:
+            content = _content(image, list(image.planes()), False, arguments) | {"shape": image.shape}
+        else:
+            content = {"data": image.pixels, **arguments}
+        writer.write(**content, metadata=metadata)
+
+
+def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
+    """Arguments of TiffWriter.write for an image that is described anew; its compression stays."""
     arguments: dict[str, Any] = {"photometric": "rgb" if image.samples in (3, 4) else "minisblack"}
     if image.samples > 1:
         arguments["planarconfig"] = "contig"
@@ -225,17 +241,7 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         in_um is not None and max(1e4 / in_um[0], 1e4 / in_um[1]) < 2**32 and max(in_um) < 1e9
     ):  # what the tag's integers can hold
         arguments |= {"resolution": (1e4 / in_um[0], 1e4 / in_um[1]), "resolutionunit": "CENTIMETER"}
-    if image.leading.count(1) != len(image.leading) and np.prod(image.leading) > 2**17:
-        raise OutputError(
-            f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack"
-        )
-    metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
-    with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome) as writer:
-        if image.stored:
-            content = _content(image, list(image.planes()), False, arguments) | {"shape": image.shape}
-        else:
-            content = {"data": image.pixels, **arguments}
-        writer.write(**content, metadata=metadata)
+    return arguments
 
 
 def _in_um(image: Image) -> tuple[float, float] | None:
