@@ -1,4 +1,4 @@
-"""The paper's method and what a short preset adds: the class that a config builds; its defaults add nothing."""
+"""The paper's method and what a short preset adds: the class a config builds; its defaults add nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Quan et al. (ICCV workshops 2019): one network takes a noisy image apart into clean image and noise, another puts them together."""
+"""Quan et al. (ICCV workshops 2019): one network takes a noisy image apart, another puts it together.
+
+The parts are a clean image and the noise, of which images must be given.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from pairfree.methods.parts.unpaired import (
     UnpairedMethod,
     clip_signed,
     frozen,
+    mean_absolute,
     settle_norms,
     vital_signs,
 )
@@ -30,24 +34,36 @@ from pairfree.nets.iscl import Critic, Generator
 def three_way_cycle_loss(
     x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor, n: Tensor, n_again: Tensor
 ) -> Tensor:
-    r"""Apart and together again, from all three sides.
+    r"""E|x - G(F(x))|_1 + E|y - F_Y(G(y, n))|_1 + E|n - F_N(G(y, n))|_1: apart and together, from all sides.
 
-    Equation   E|x - G(F(x))|_1 + E|y - F_Y(G(y, n))|_1 + E|n - F_N(G(y, n))|_1, means over pixels
-    Shapes     all (B, C, H, W) in [-1, 1]; returns a scalar
-    Source     Quan et al., the three-way cyclic constraint, as ISCL's section II-C tells it
+    Parameters
+    ----------
+    x, x_again, y, y_again, n, n_again
+        Images and what came back, (B, C, H, W) in [-1, 1]. Means are over batch and pixels.
+
+    References
+    ----------
+    Quan et al., the three-way cyclic constraint, as ISCL's section II-C tells it.
     """
     pairs = ((x, x_again), (y, y_again), (n, n_again))
-    return torch.stack([torch.mean(torch.abs(a - b)) for a, b in pairs]).sum()
+    return torch.stack([mean_absolute(a - b) for a, b in pairs]).sum()
 
 
 def kept_loss(y: Tensor, y_kept: Tensor) -> Tensor:
-    r"""A clean image stays as it is; without it all three cycles may run through inverted contrast. CycleGAN's, not Quan et al.'s.
+    r"""E|F_Y(y) - y|_1: a clean image stays as it is. CycleGAN's, not Quan et al.'s.
 
-    Equation   E|F_Y(y) - y|_1, mean over pixels
-    Shapes     y_kept F_Y(y); both (B, C, H, W) in [-1, 1]; returns a scalar
-    Source     Zhu et al., ICCV 2017, section 5.2, the term of F
+    Without it all three cycles may run through inverted contrast.
+
+    Parameters
+    ----------
+    y, y_kept
+        Clean images and F_Y(y), (B, C, H, W) in [-1, 1].
+
+    References
+    ----------
+    Zhu et al., ICCV 2017, section 5.2, the term of F.
     """
-    return torch.mean(torch.abs(y_kept - y))
+    return mean_absolute(y_kept - y)
 
 
 class Apart(nn.Module):
@@ -68,28 +84,31 @@ class Apart(nn.Module):
 
 @dataclass(frozen=True)
 class QuanConfig(UnpairedConfig):
-    """width, blocks         channels of the first level of both generators, and their residual blocks
-    critic_width          channels of the first level of the three critics
-    critic_norm           batch-instance normalisation in them; it hides a difference of brightness between two batches
-    lr, lr_end            rate of Adam at the beginning and at the end, linear in between
-    beta1                 Adam's first decay
-    cycle_weight          weight of the three-way cycle
-    identity              weight of E|F_Y(y) - y|, a share of cycle_weight; 0 as in the paper
-    """
+    """The settings of Quan et al., with ISCL's networks."""
 
     width: int = architecture(32)
+    """Channels of the first level of F and G."""
     blocks: int = architecture(3)
+    """Residual blocks of F and G."""
     critic_width: int = architecture(32)
+    """Channels of the first level of D_X, D_Y and D_N."""
     critic_norm: bool = architecture(True)
+    """Batch-instance normalisation in the critics; it hides a difference of brightness of two batches."""
     lr: float = 2e-4
+    """Adam's rate at the beginning; linear from there to `lr_end`."""
     lr_end: float = 2e-6
+    """Adam's rate at the end."""
     beta1: float = 0.5
+    """Adam's first decay."""
     cycle_weight: float = 10.0
+    """Weight of the three-way cycle."""
     identity: float = 0.0
+    """Weight of E|F_Y(y) - y|, a share of `cycle_weight`; 0 as in the paper."""
 
     def __post_init__(self) -> None:
         positive = ("width", "critic_width", "batch_size", "lr", "lr_end", "cycle_weight")
-        check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
+        values = [(name, getattr(self, name)) for name in positive]
+        check_positive(type(self).__name__, values)
         problems = self.common_problems()
         if self.blocks < 0:
             problems.append(f"blocks = {self.blocks} must not be negative")
@@ -101,11 +120,12 @@ class QuanConfig(UnpairedConfig):
             raise ConfigError("quan: " + "; ".join(problems))
 
 
-# Departs from the paper: Networks, hinge loss and patches are ISCL's, so that rows of its tables differ in the method; the weight of the
-# cycle is CycleGAN's.
+# Departs from the paper: Networks, hinge loss and patches are ISCL's, so that rows of its tables differ in
+# the method; the weight of the cycle is CycleGAN's.
 PRESETS = {
-    # Departs from the paper: `cpu`: half as many channels, two residual blocks instead of three, critics without normalisation, batches of
-    # 8, a higher rate, an identity loss of half the weight of the cycle, as CycleGAN's; bfloat16 convolutions where they are faster.
+    # Departs from the paper: `cpu`: half as many channels, two residual blocks instead of three, critics
+    # without normalisation, batches of 8, a higher rate, an identity loss of half the weight of the cycle, as
+    # CycleGAN's; bfloat16 convolutions where they are faster.
     "cpu": QuanConfig(
         width=16,
         blocks=2,
@@ -128,8 +148,8 @@ class Quan(UnpairedMethod):
     title = "Quan et al. (asymmetric cycle)"
     needs = Needs.CLEAN_AND_NOISE
     citation = (
-        "Quan et al., Removing imaging artifacts in electron microscopy using an asymmetrically cyclic adversarial network without paired "
-        "training data, ICCV workshops 2019, doi:10.1109/ICCVW.2019.00473"
+        "Quan et al., Removing imaging artifacts in electron microscopy using an asymmetrically cyclic "
+        "adversarial network without paired training data, ICCV workshops 2019, doi:10.1109/ICCVW.2019.00473"
     )
     assumption = "images of the noise alone can be taken; both sets show the same kind of structures"
     config_type = QuanConfig

@@ -1,4 +1,4 @@
-"""UIDNet (Hong et al., AAAI 2020): a conditional WGAN makes clean images noisy, and a denoiser learns from those pairs."""
+"""UIDNet (Hong et al., AAAI 2020): a conditional WGAN makes clean images noisy; a denoiser learns from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pairfree.config import architecture
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
-from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, require, set_rate, update
+from pairfree.methods.base import At, Needs, check_positive, flat_then_linear, set_rate, update
 from pairfree.methods.parts.unpaired import (
     UnpairedConfig,
     UnpairedMethod,
@@ -29,18 +29,35 @@ from pairfree.nets.unet import UNet
 
 
 def sharpened(x: Tensor) -> Tensor:
-    """[x, x - mean of x over 3 x 3 pixels]: what the critic sees; (B, C, H, W) -> (B, 2C, H, W). Hong et al., the sharpening technique."""
-    return torch.cat([x, x - F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)], 1)
+    """[x, x - mean of x over 3 x 3 pixels]: what the critic sees; (B, C, H, W) -> (B, 2C, H, W).
+
+    References
+    ----------
+    Hong et al., the sharpening technique.
+    """
+    mean = F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
+    return torch.cat([x, x - mean], 1)
 
 
 def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """E[D(fake)] - E[D(real)], scores of any shape -> scalar. Gulrajani et al., NeurIPS 2017, eq. 3, first part."""
+    """E[D(fake)] - E[D(real)], which the critic minimises; scores of any shape -> scalar.
+
+    References
+    ----------
+    Gulrajani et al., NeurIPS 2017, eq. 3, first part.
+    """
     return torch.mean(fake) - torch.mean(real)
 
 
 def gradient_penalty(slopes: Tensor) -> Tensor:
-    """E[(|grad D| - 1)^2] from the gradients (B, C, H, W) of the scores at points between real and fake. Gulrajani et al., eq. 3."""
-    return torch.mean((slopes.flatten(1).norm(dim=1) - 1.0) ** 2)
+    """E[(|grad D| - 1)^2] from gradients of scores at points between real and fake, (B, C, H, W) -> scalar.
+
+    References
+    ----------
+    Gulrajani et al., NeurIPS 2017, eq. 3, second part.
+    """
+    norms = slopes.flatten(1).norm(dim=1)
+    return torch.mean((norms - 1.0) ** 2)
 
 
 def pseudo_pair_loss(denoised: Tensor, clean: Tensor) -> Tensor:
@@ -50,27 +67,28 @@ def pseudo_pair_loss(denoised: Tensor, clean: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UIDNetConfig(UnpairedConfig):
-    """net, width         the denoiser, a name in ``nets.NETS``, and its channels (0: its default)
-    generator_width       channels of the first level of the noise generator, a U-Net
-    critic_width          channels of the critic's first level
-    lr, lr_denoiser       Adam's rates; constant over the first half of the steps, then linear to 0
-    beta1                 Adam's first decay
-    penalty               weight of the gradient penalty
-    critic_steps          updates of the critic for one of the generator
-    max_norm              the denoiser's gradients are scaled down to this joint norm
-    precision             of generator and denoiser; the critic and its penalty are float32
-    """
+    """The settings of UIDNet. `precision` is of generator and denoiser; critic and penalty are float32."""
 
     net: str = architecture("dncnn")
+    """Name of the denoiser f in ``nets.NETS``."""
     width: int = architecture(0)
+    """Channels of the denoiser; 0 is its own default."""
     generator_width: int = architecture(32)
+    """Channels of the first level of the noise generator G, a U-Net."""
     critic_width: int = architecture(64)
+    """Channels of the first level of the critic D."""
     lr: float = 1e-4
+    """Adam's rate of G and D; constant over the first half of the steps, then linear to 0."""
     lr_denoiser: float = 1e-4
+    """Adam's rate of f, likewise."""
     beta1: float = 0.5
+    """Adam's first decay."""
     penalty: float = 10.0
+    """Weight of the gradient penalty."""
     critic_steps: int = 1
+    """Updates of D for one of G."""
     max_norm: float = 1e9
+    """The denoiser's gradients are scaled down to this joint norm."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -93,13 +111,15 @@ class UIDNetConfig(UnpairedConfig):
             raise ConfigError("uidnet: " + "; ".join(problems))
 
 
-# Departs from the paper: Batch, patch, rate, beta1 and one critic step for one of the generator are those of the authors' code; rates fall
-# linearly over the second half of the steps, and the penalty takes the norm of the whole gradient at what the critic sees (image and
-# sharpened copy), as WGAN-GP does, where the code takes that of each column. Weights begin as He's or PyTorch's initialisation makes them;
-# y + G(z, y) is not clipped.
+# Departs from the paper: Batch, patch, rate, beta1 and one critic step for one of the generator are those of
+# the authors' code; rates fall linearly over the second half of the steps, and the penalty takes the norm of
+# the whole gradient at what the critic sees (image and sharpened copy), as WGAN-GP does, where the code takes
+# that of each column. Weights begin as He's or PyTorch's initialisation makes them; y + G(z, y) is not
+# clipped.
 PRESETS: dict[str, Any] = {
-    # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the channels, batches of 16,
-    # higher rates, the denoiser's gradients are scaled down to a norm of 1; bfloat16 convolutions where they are faster.
+    # Departs from the paper: `cpu`: the denoiser is `ShuffleUNet`, generator and critic have a quarter of the
+    # channels, batches of 16, higher rates, the denoiser's gradients are scaled down to a norm of 1; bfloat16
+    # convolutions where they are faster.
     "cpu": UIDNetConfig(
         net="shuffle-unet",
         generator_width=8,
@@ -120,8 +140,14 @@ class UIDNet(UnpairedMethod):
     key = "uidnet"
     title = "UIDNet"
     needs = Needs.CLEAN
-    citation = "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, doi:10.1609/aaai.v34i04.5834"
-    assumption = "a network fed with white noise and the clean image can imitate the noise; both sets show the same kind of structures"
+    citation = (
+        "Hong et al., End-to-end unpaired image denoising with conditional adversarial networks, AAAI 2020, "
+        "doi:10.1609/aaai.v34i04.5834"
+    )
+    assumption = (
+        "a network fed with white noise and the clean image can imitate the noise; "
+        "both sets show the same kind of structures"
+    )
     config_type = UIDNetConfig
     config: UIDNetConfig
 
@@ -152,14 +178,14 @@ class UIDNet(UnpairedMethod):
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """The critic, then the generator, then the denoiser on what the generator makes now."""
-        x, y = clip_signed(batch.noisy), clip_signed(require(batch.clean, self.needs.value))
+        x = clip_signed(batch.noisy)
+        y = self.clean_patches(batch)
         for name, optimizer in self.optimizers.items():
             set_rate(optimizer, self.rates[name] * flat_then_linear(at.progress))
         for turn in range(self.config.critic_steps):
             fake = self.made_noisy(y, at, f"critic {turn}").detach()
-            judged = wasserstein_loss(
-                self.D(sharpened(x)), self.D(sharpened(fake))
-            ) + self.config.penalty * self._penalty(x, fake, at, turn)
+            distance = wasserstein_loss(self.D(sharpened(x)), self.D(sharpened(fake)))
+            judged = distance + self.config.penalty * self._penalty(x, fake, at, turn)
             update(self.optimizers["D"], judged, at, "D")
         with frozen(self.D):
             fooled = -torch.mean(self.D(sharpened(self.made_noisy(y, at, "generator"))))
