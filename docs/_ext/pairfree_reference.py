@@ -13,23 +13,19 @@ comments are hidden:
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import functools
 import inspect
-import itertools
 import math
 import re
-import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 from typer.main import get_command
 
 import pairfree
 from pairfree.cli.main import app
+from pairfree.config import field_docs
 from pairfree.evidence.noref import Evidence
 from pairfree.methods import PRESETS
+from pairfree.training.settings import Setting, list_settings
 
 MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence|face) ?([\w-]*) -->$", re.MULTILINE)
 FIRST = ("train", "load", "denoise", "evaluate", "verify", "simulate", "info", "open_image", "save_image")
@@ -160,37 +156,40 @@ def default_of(parameter: Any) -> str:
 
 def settings(key: str) -> str:
     """Tables of a method's settings: its own, then those it shares; name, value in each preset, meaning."""
-    presets = PRESETS[key]
+    common = shared_names(key)
     own, shared = [], []
-    for field, owner in fields_of(presets.values()):
-        row = settings_row(field, meaning(owner, field), presets)
-        (shared if owner.__name__ in SHARED else own).append(row)
-    parts = [settings_table(own, presets)] if own else []
+    for setting in list_settings(key):
+        (shared if setting.name in common else own).append(settings_row(setting))
+    parts = [settings_table(own, key)] if own else []
     if shared:
         heading = "Shared with other methods" if own else "Shared with other methods, which are all it has"
-        parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, presets)}\n:::")
+        parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, key)}\n:::")
     words = (
         f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
     )
     return "\n\n".join([words, *parts])
 
 
-def settings_table(rows: list[str], presets: dict[str, Any]) -> str:
+def shared_names(key: str) -> set[str]:
+    """Settings that a class of several methods declares."""
+    kinds = {kind for preset in PRESETS[key].values() for kind in type(preset).__mro__}
+    return {name for kind in kinds if kind.__name__ in SHARED for name in inspect.get_annotations(kind)}
+
+
+def settings_table(rows: list[str], key: str) -> str:
     """Rows under the names of the presets."""
-    names = "".join(f" `{name}` |" for name in presets)
-    return "\n".join([f"| setting |{names} meaning |", "|---|" + "---|" * len(presets) + "---|", *rows])
+    names = "".join(f" `{name}` |" for name in PRESETS[key])
+    return "\n".join([f"| setting |{names} meaning |", "|---|" + "---|" * len(PRESETS[key]) + "---|", *rows])
 
 
-def settings_row(field: str, words: str, presets: dict[str, Any]) -> str:
+def settings_row(setting: Setting) -> str:
     """``| `lr` | 0.002 | 0.0002 | peak learning rate |``"""
-    values = [value_text(getattr(preset, field, None)) for preset in presets.values()]
-    return f"| `{field}` | " + " | ".join(values) + f" | {cell(words)} |"
+    values = [value_text(value) for value in setting.defaults.values()]
+    return f"| `{setting.name}` | " + " | ".join(values) + f" | {cell(setting.meaning)} |"
 
 
 def value_text(value: Any) -> str:
-    """A value as ``--set`` takes it."""
-    if value is None:
-        return "–"
+    """A value as ``--set`` takes it; a dash where a preset has no such setting."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and math.isfinite(value):
@@ -198,76 +197,12 @@ def value_text(value: Any) -> str:
     return f"{value}" if value != "" else "(empty)"
 
 
-def fields_of(presets: Any) -> Iterator[tuple[str, type]]:
-    """Each field of any preset, with the class that declares it, those of the method first."""
-    found: dict[str, type] = {}
-    for preset in presets:
-        for one in type(preset).__mro__:
-            if not dataclasses.is_dataclass(one):
-                continue
-            for name in inspect.get_annotations(one):
-                known = found.get(name)
-                # a subclass that only changes a default explains nothing
-                if known is None or (issubclass(known, one) and meaning(one, name)):
-                    found[name] = one
-    yield from found.items()
-
-
-def meaning(owner: type, field: str) -> str:
-    """What a class says of a field: in a string beneath it, or in the class's docstring."""
-    return meanings(owner).get(field, "")
-
-
-@functools.cache
-def meanings(owner: type) -> dict[str, str]:
-    """Of each field of a class, its meaning, from either place."""
-    fields = set(inspect.get_annotations(owner))
-    return described_fields(inspect.getdoc(owner) or "", fields) | strings_beneath(owner)
-
-
-def strings_beneath(owner: type) -> dict[str, str]:
-    """``field: int = 1`` with a string on the next line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for statement, after in itertools.pairwise(body):
-        declares = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        if declares and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[statement.target.id] = " ".join(str(after.value.value).split())
-    return found
-
-
-def described_fields(text: str, fields: set[str]) -> dict[str, str]:
-    """``name, name   meaning`` on several lines, or numpydoc's ``name : type``, the meaning beneath it."""
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in beginnings(text, fields):
-        start = re.match(r"(\w+(?:, \w+)*)(?: : .*|\s+(\S.*))?$", line)
-        if start and set(start[1].split(", ")) <= fields:
-            names = start[1].split(", ")
-            found |= dict.fromkeys(names, start[2] or "")
-        elif line.startswith(" ") and names:
-            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
-        else:
-            names = []
-    return found
-
-
-def beginnings(text: str, fields: set[str]) -> Iterator[str]:
-    """Lines, cut where a second field begins on one: ``beta1   Adam's first decay; beta2 its second``."""
-    again = re.compile(rf";\s+(?=(?:{'|'.join(fields)})\s)")
-    for line in text.splitlines():
-        yield from again.split(line)
-
-
 # -- the numbers of the evidence -------------------------------------------------------------------
 
 
 def evidence() -> str:
     """Each number that ``pairfree evaluate --json`` writes for an image, and its meaning."""
-    rows = [
-        f"| `{field.name}` | {cell(meaning(Evidence, field.name))} |"
-        for field in dataclasses.fields(Evidence)
-    ]
+    rows = [f"| `{name}` | {cell(meaning)} |" for name, meaning in field_docs(Evidence).items()]
     return "\n".join(["| name | meaning |", "|---|---|", *rows])
 
 
