@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import gammainc, gammaincinv
 
 from pairfree.errors import InputError
@@ -32,25 +33,49 @@ SETTLED = 1e-3
 
 
 def estimate_sigma(image: np.ndarray) -> float:
-    r"""Standard deviation of additive white noise, in the unit of ``image``.
+    r"""Standard deviation of additive white noise, in the unit of the image.
 
-    Noise model   y = x + n, n ~ N(0, sigma^2), independent between pixels and of x.
-    Equation      Eigenvalues of the covariance of 8 x 8 patches, largest first: those of the image lie above sigma^2, those of pure
-                  noise scatter evenly around it. Drop the largest until the mean of the rest equals its median: that is sigma^2.
-                  Repeat on the patches no rougher than that noise makes a flat patch, until the answer settles.
-    Assumption    Smooth patches exist, or patches of the clean image lie near a subspace of few dimensions.
-    Accuracy      Flat or smooth images: within 1 % at 256 x 256, 3 % at 128 x 128, 10 % at 32 x 32. BSD300's training images, which
-                  KEPT_SHARE was chosen on: median error 0.9, 0.7, 0.6 % at sigma 15, 25, 50, worst 16, 9, 4 %. BSD68, which nothing was
-                  chosen on: 1.0, 1.0, 0.7 %, worst 13, 7, 4 %: fine texture all over an image is counted as noise.
-    Breaks when   noise is correlated (too low), depends on the signal (the level of the smoother patches comes back), or is clipped.
-    Clipping      8-bit images, clipped at 0 and 255, answer too low. BSD68: median -1.8, -3.2, -9.7 % at sigma 15, 25, 50, worst -45 % at
-                  each; on average within 1 % where under 1 % of pixels do. Smooth black or white areas decide it, not the share of clipped
-                  pixels: their noise keeps 0.58 of its spread, so they are the smoothest patches and the choice settles on them.
-    image         (H, W) or (H, W, S), both sides at least 16; with several samples the root of their mean variance comes back
-    Determinism   Images beyond MAX_PATCHES patches are subsampled with a fixed seed: equal input, equal answer.
-    Source        Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation", ICCV 2015, Algorithm 1; the choice
-                  of patches follows the idea of Liu, Tanaka, Okutomi, "Single-image noise level estimation for blind denoising", TIP 2013.
-                  Chen's rule alone answers 8 % too high on the average of BSD300's training images at sigma 15, 44 % at worst.
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, S), both sides at least 16; with several samples the root of their mean variance comes back.
+
+    Raises
+    ------
+    InputError
+        For a smaller image, and for pixels that are NaN or infinite.
+
+    Notes
+    -----
+    Noise model: y = x + n, n ~ N(0, sigma^2), independent between pixels and of x.
+
+    Equation: Eigenvalues of the covariance of 8 x 8 patches, largest first: those of the image lie above sigma^2,
+    those of pure noise scatter evenly around it. Drop the largest until the mean of the rest equals its median: that
+    is sigma^2. Repeat on the patches no rougher than that noise makes a flat patch, until the answer settles.
+
+    Assumption: Smooth patches exist, or patches of the clean image lie near a subspace of few dimensions.
+
+    Accuracy: Flat or smooth images: within 1 % at 256 x 256, 3 % at 128 x 128, 10 % at 32 x 32. BSD300's training
+    images, which KEPT_SHARE was chosen on: median error 0.9, 0.7, 0.6 % at sigma 15, 25, 50, worst 16, 9, 4 %.
+    BSD68, which nothing was chosen on: 1.0, 1.0, 0.7 %, worst 13, 7, 4 %: fine texture all over an image is counted
+    as noise.
+
+    Breaks when noise is correlated (too low), depends on the signal (the level of the smoother patches comes back),
+    or is clipped.
+
+    Clipping: 8-bit images, clipped at 0 and 255, answer too low. BSD68: median -1.8, -3.2, -9.7 % at sigma 15, 25,
+    50, worst -45 % at each; on average within 1 % where under 1 % of pixels do. Smooth black or white areas decide
+    it, not the share of clipped pixels: their noise keeps 0.58 of its spread, so they are the smoothest patches and
+    the choice settles on them.
+
+    Determinism: Images beyond MAX_PATCHES patches are subsampled with a fixed seed: equal input, equal answer.
+
+    References
+    ----------
+    Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation", ICCV 2015, Algorithm 1; the
+    choice of patches follows the idea of Liu, Tanaka, Okutomi, "Single-image noise level estimation for blind
+    denoising", TIP 2013. Chen's rule alone answers 8 % too high on the average of BSD300's training images at sigma
+    15, 44 % at worst.
     """
     pixels = as_image(image)
     if min(pixels.shape[:2]) < MIN_SIDE_PX:
@@ -59,31 +84,40 @@ def estimate_sigma(image: np.ndarray) -> float:
             f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {size}"
         )
     samples = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    variances = [_sample_variance(samples[:, :, index]) for index in range(samples.shape[2])]
+    side = patch_side(*pixels.shape[:2])
+    variances = []
+    for index in range(samples.shape[2]):
+        variance, _ = smooth_variance(take_patches(samples[:, :, index], side))
+        variances.append(variance)
     return math.sqrt(sum(variances) / len(variances))
 
 
-def _sample_variance(image: np.ndarray) -> float:
-    """Noise variance of one (H, W) sample."""
-    return smooth_variance(take_patches(image, patch_side(image.shape[0], image.shape[1])))[0]
-
-
 def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
-    """Noise variance of patches (N, side, side), by Chen's rule on all, then on the smooth ones; and which those were, (N,) bool."""
+    """Noise variance of patches, by Chen's rule on all, then on the smooth ones.
+
+    Parameters
+    ----------
+    patches
+        (N, side, side).
+
+    Returns
+    -------
+    tuple
+        The variance, and which patches it was measured on, (N,) bool.
+    """
     side_px = patches.shape[-1]
-    flat = patches.reshape(len(patches), -1)
+    vectors = patches.reshape(len(patches), -1)
     rough = roughness(patches)
     limit, shrinkage = roughness_limit(side_px)
-    variance, kept = noise_variance(covariance_eigenvalues(flat)), np.ones(len(patches), dtype=bool)
+    variance = noise_variance(covariance_eigenvalues(vectors))
+    kept = np.ones(len(patches), dtype=bool)
     for _ in range(ROUNDS):
         smooth = rough <= limit * variance
         if np.count_nonzero(smooth) < PATCHES_PER_EIGENVALUE * side_px**2:
             break
-        previous, variance, kept = (
-            variance,
-            noise_variance(covariance_eigenvalues(flat[smooth])) / shrinkage,
-            smooth,
-        )
+        previous = variance
+        variance = noise_variance(covariance_eigenvalues(vectors[smooth])) / shrinkage
+        kept = smooth
         if abs(variance - previous) <= SETTLED * previous:
             break
     return variance, kept
@@ -92,18 +126,20 @@ def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
 def patch_side(height: int, width: int) -> int:
     """The largest side, 3 to 8 pixels, of which an image has enough patches for a covariance."""
     for side in range(PATCH_PX, 3, -1):
-        if (height - side + 1) * (width - side + 1) >= PATCHES_PER_EIGENVALUE * side**2:
+        patches = (height - side + 1) * (width - side + 1)
+        if patches >= PATCHES_PER_EIGENVALUE * side**2:
             return side
     return 3
 
 
 def take_patches(image: np.ndarray, side_px: int) -> np.ndarray:
     """All patches (N, side, side) of ``image`` (H, W), less its mean; a fixed random choice of them beyond MAX_PATCHES."""
-    windows = np.lib.stride_tricks.sliding_window_view(image, (side_px, side_px))
+    windows = sliding_window_view(image, (side_px, side_px))
     total = windows.shape[0] * windows.shape[1]
     chosen = np.arange(total)
     if total > MAX_PATCHES:
-        chosen = np.sort(np.random.default_rng(0).choice(total, MAX_PATCHES, replace=False, shuffle=False))
+        rng = np.random.default_rng(0)
+        chosen = np.sort(rng.choice(total, MAX_PATCHES, replace=False, shuffle=False))
     rows, columns = np.divmod(chosen, windows.shape[1])
     # Without its mean: the covariance of values far from zero would lose digits.
     return windows[rows, columns] - image.mean()
@@ -128,21 +164,22 @@ def noise_variance(eigenvalues: np.ndarray) -> float:
 def roughness(patches: np.ndarray) -> np.ndarray:
     """Sum of squared second differences, down and across, of each patch (N, side, side).
 
-    Second, because a slope is not texture: among patches of a slope, first differences would prefer those of little noise.
+    Second, because a slope is not texture: among patches of a slope, first differences would prefer those of little
+    noise.
     """
-    return np.sum(np.diff(patches, 2, axis=1) ** 2, axis=(1, 2)) + np.sum(
-        np.diff(patches, 2, axis=2) ** 2, axis=(1, 2)
-    )
+    down, across = (np.sum(np.diff(patches, 2, axis=axis) ** 2, axis=(1, 2)) for axis in (1, 2))
+    return down + across
 
 
 def roughness_limit(side_px: int) -> tuple[float, float]:
     """Roughness below which KEPT_SHARE of flat patches of unit noise lie, and the mean of those over the mean of all.
 
-    Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q and variance
-    2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
+    Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q and
+    variance 2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
     """
-    bend = np.diff(np.eye(side_px), 2, axis=0)
-    form = np.kron(bend.T @ bend, np.eye(side_px)) + np.kron(np.eye(side_px), bend.T @ bend)
+    second_difference = np.diff(np.eye(side_px), 2, axis=0)
+    bending = second_difference.T @ second_difference
+    form = np.kron(bending, np.eye(side_px)) + np.kron(np.eye(side_px), bending)
     mean, variance = np.trace(form), 2.0 * np.sum(form**2)
     shape, scale = mean**2 / variance, variance / mean
     quantile = gammaincinv(shape, KEPT_SHARE)

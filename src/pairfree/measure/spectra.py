@@ -1,0 +1,93 @@
+"""Noise of a given power spectrum: fields that are drawn, extracted noise whose spectrum is restored, and rings of frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pairfree.measure.windows import power_spectrum
+
+FloatArray = NDArray[np.float64]
+
+OCTAVES = 5
+"""Rings of frequencies, each twice as far out as the last, up to the Nyquist frequency."""
+LEAST_FREQUENCIES = 4
+"""A ring of no more than these is left out."""
+MOST_GAIN = 4.0
+"""Extracted noise is amplified by no more than this at any frequency."""
+OUTLIER = 4.0
+"""Extracted noise is cut off at this many standard deviations: beyond it lie structures that the extractor took for
+noise."""
+
+
+def draw_fields(spectrum: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+    """Gaussian fields (count, C, S, S) of the given spectrum (C, S, S), periodic."""
+    white = rng.standard_normal((count, *spectrum.shape))
+    filtered = np.fft.fft2(white) * np.sqrt(spectrum)
+    return np.asarray(np.fft.ifft2(filtered).real)
+
+
+def restore_spectrum(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[FloatArray]:
+    """Extracted noise, filtered so that its mean spectrum is the given one.
+
+    Parameters
+    ----------
+    extracted
+        Planes (C, H, W).
+    spectrum
+        (C, S, S), power at each frequency of an S x S transform.
+
+    Notes
+    -----
+    An extractor leaves a part of the noise in the image. The filter gives each frequency its power back and keeps the
+    phases, so what is not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
+    """
+    cut = [_cut_outliers(plane) for plane in extracted]
+    found = power_spectrum(cut, spectrum.shape[-1])
+    least = 1e-12 * max(float(spectrum.max()), 1e-300)
+    gain = np.minimum(np.sqrt(spectrum / np.maximum(found, least)), MOST_GAIN)
+    finer = {}
+    for height, width in {plane.shape[1:] for plane in cut}:
+        finer[height, width] = resample_spectrum(gain, (2 * height, 2 * width))
+    return [_filter_mirrored(plane, finer[plane.shape[1], plane.shape[2]]) for plane in cut]
+
+
+def _cut_outliers(plane: FloatArray) -> FloatArray:
+    """(C, H, W) minus its mean, within ``OUTLIER`` standard deviations."""
+    centred = plane - plane.mean((1, 2), keepdims=True)
+    most = OUTLIER * centred.std((1, 2), keepdims=True)
+    return np.clip(centred, -most, most)
+
+
+def _filter_mirrored(plane: FloatArray, gain: FloatArray) -> FloatArray:
+    """``gain`` (C, 2 H, 2 W) applied to a plane (C, H, W) that is mirrored at two borders.
+
+    So it is periodic without a jump.
+    """
+    height, width = plane.shape[1:]
+    whole = np.pad(plane, ((0, 0), (0, height), (0, width)), mode="symmetric")
+    filtered = np.fft.ifft2(np.fft.fft2(whole) * gain).real
+    return np.asarray(filtered[:, :height, :width])
+
+
+def resample_spectrum(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Values (C, S, S) at the frequencies of an S x S transform -> those of a transform of another shape, interpolated."""
+    side = spectrum.shape[-1]
+    along = [np.fft.fftfreq(length) * side % side for length in shape]
+    places = np.meshgrid(*along, indexing="ij")
+    return np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum])
+
+
+def sum_octaves(power: FloatArray) -> FloatArray:
+    """Power (C, OCTAVES) of (C, S, S) in rings of frequencies that end at the Nyquist frequency."""
+    frequencies = np.fft.fftfreq(power.shape[-1])
+    radius = np.hypot(frequencies[:, None], frequencies[None, :])
+    sums = []
+    for octave in range(OCTAVES):
+        ring = (radius >= 0.25 / 2**octave) & (radius < 0.5 / 2**octave)
+        if ring.sum() > LEAST_FREQUENCIES:
+            sums.append(power[:, ring].sum(1))
+    return np.stack(sums, axis=1)
