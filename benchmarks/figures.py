@@ -55,7 +55,7 @@ from pairfree.engine.run import RunFolder
 from pairfree.evidence.plots import curves, histogram_pair
 from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
-from pairfree.measure.smooth_areas import extract
+from pairfree.measure.smooth_areas import extract_noise
 from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise
 
@@ -115,7 +115,7 @@ def patch_deviations(data: Path) -> str:
     """SVG: deviations of the patches of ``bench patches`` at sigma 25, rule (4) filled, rule (3) as a line."""
     images = PATCHES.task(data, cell_of(PATCHES, "gaussian:sigma=25/rule (4)/cpu/seed0")).noisy
     ours, theirs = (
-        np.clip(extract(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd")
+        np.clip(extract_noise(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd")
     )
     words = "deviations of noise patches by rule", "deviation of a patch, grey levels (30: and more)"
     return standalone(histogram_pair(ours, theirs, ("rule (4)", "rule (3)"), *words))

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from pairfree.errors import InputError
-from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula, taken_off
-from pairfree.measure.smooth_areas import without_planes
+from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula, power_lost_with_planes
+from pairfree.measure.smooth_areas import subtract_planes
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.noise.simulate import add_noise
 
@@ -24,7 +24,7 @@ def fields(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
 
 
 def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
-    return without_planes(fields(spec, count, side)).astype(np.float32)
+    return subtract_planes(fields(spec, count, side)).astype(np.float32)
 
 
 def noise_of(copula: Copula) -> CopulaNoise:
@@ -65,10 +65,10 @@ def test_lags_beyond_the_neighbours_come_back():
 
 def test_what_planes_take_off_is_added():
     """Of white noise, three parts of P^2; of noise that reaches far, much more: the covariance comes back at every lag."""
-    assert taken_off(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(3 / (96**2 - 3))
+    assert power_lost_with_planes(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(3 / (96**2 - 3))
     whole = fields("correlated:sigma=25", 1200)
-    found = autocovariance(without_planes(whole).astype(np.float64), 16)
-    mended = (found + taken_off(found, 96))[0, 0, 16]
+    found = autocovariance(subtract_planes(whole).astype(np.float64), 16)
+    mended = (found + power_lost_with_planes(found, 96))[0, 0, 16]
     expected = autocovariance(whole.astype(np.float64), 16)[0, 0, 16]
     assert np.abs(found[0, 0, 16] - expected).max() > 0.008 * whole.var()
     assert np.abs(mended - expected).max() < 0.004 * whole.var()

@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pairfree.errors import ConfigError, InputError
+from pairfree.measure.local_moments import haar, window_moments
+from pairfree.measure.noise_doubts import list_doubts
 from pairfree.measure.smooth_areas import (
     GCBD_MEAN,
     GCBD_SUB_PX,
     GCBD_VARIANCE,
-    _of_one_level,
-    doubts,
-    extract,
-    haar,
+    _pick_one_level,
+    extract_noise,
+    find_uniform,
     unevenness,
-    uniform,
-    window_moments,
 )
 from pairfree.noise.simulate import add_noise
 
@@ -61,7 +60,7 @@ def literal_unevenness(patch: np.ndarray) -> float:
 
 def test_the_wavelet_rule_is_equation_4():
     images = noisy(2, "gaussian:sigma=20", (110, 131))
-    found = extract(images, patch_px=64, stride_px=6, threshold=0.5)
+    found = extract_noise(images, patch_px=64, stride_px=6, threshold=0.5)
     assert len(found.places) == sum(
         literal_unevenness(image[0, top : top + 64, left : left + 64]) <= 0.5
         for image in images
@@ -78,7 +77,7 @@ def test_the_wavelet_rule_is_equation_4():
 
 def test_gcbds_rule_is_equation_3():
     image = noisy(1, "gaussian:sigma=12", (130, 200))[0]
-    good = uniform(image, 64, 8)
+    good = find_uniform(image, 64, 8)
     for row, top in enumerate(range(0, 130 - 64 + 1, 8)):
         for column, left in enumerate(range(0, 200 - 64 + 1, 8)):
             patch = image[0, top : top + 64, left : left + 64]
@@ -138,7 +137,7 @@ def test_unevenness_does_not_depend_on_the_level_and_is_zero_in_proportion():
 )
 def test_the_deviation_of_the_noise_comes_out(spec, deviation):
     """Within 3 %, though half of each image is texture; proportions of the sub-bands tell white noise from correlated."""
-    found = extract(noisy(6, spec))
+    found = extract_noise(noisy(6, spec))
     assert np.median(found.deviations) == pytest.approx(deviation, rel=0.03)
     assert abs(found.pixels.mean(axis=(2, 3))).max() < 1e-3
     assert (found.places[:, 2] < 160).mean() > 0.95
@@ -151,10 +150,10 @@ def test_of_patches_that_pass_those_of_the_noises_own_level_are_taken():
     levels = 25.0 * rng.normal(1.0, 0.008, 900)
     structured = rng.random(900) < 0.3
     levels[structured] *= 1.06
-    kept = _of_one_level(levels, 600)
+    kept = _pick_one_level(levels, 600)
     assert not structured[kept].any()
     assert len(kept) > 0.95 * np.count_nonzero(~structured[:600])
-    assert len(_of_one_level(np.linspace(1.0, 9.0, 300), 300)) == 64
+    assert len(_pick_one_level(np.linspace(1.0, 9.0, 300), 300)) == 64
 
 
 def test_the_wavelet_rule_is_not_taken_in_by_repeating_patterns():
@@ -163,14 +162,14 @@ def test_the_wavelet_rule_is_not_taken_in_by_repeating_patterns():
     stripes = np.zeros((240, 320))
     stripes[:, 160:] = 20 * np.sin(2 * np.pi * np.arange(160) / 8)
     images = [(128 + stripes + rng.normal(0, 25, stripes.shape))[None] for _ in range(4)]
-    wavelet, gcbd = (extract(images, rule=rule).deviations for rule in ("wavelet", "gcbd"))
+    wavelet, gcbd = (extract_noise(images, rule=rule).deviations for rule in ("wavelet", "gcbd"))
     assert np.median(wavelet) == pytest.approx(25, rel=0.02)
     assert gcbd.std() > wavelet.std()
 
 
 def test_patches_are_what_lies_at_their_places():
     images = noisy(2, "gaussian:sigma=25")
-    found = extract(images, most=100)
+    found = extract_noise(images, most=100)
     assert len(found.pixels) == 100
     for patch, (index, top, left) in zip(found.pixels, found.places.tolist(), strict=True):
         cut = images[index][0, top : top + 96, left : left + 96]
@@ -180,7 +179,7 @@ def test_patches_are_what_lies_at_their_places():
 @pytest.mark.parametrize("rule", ["wavelet", "gcbd"])
 def test_what_passed_is_described(rule):
     images = noisy(4, "gaussian:sigma=8")
-    passed = extract(images, rule=rule).passed
+    passed = extract_noise(images, rule=rule).passed
     for (index, top, left), mean, deviation in list(
         zip(passed.places.tolist(), passed.means, passed.deviations, strict=True)
     )[::50]:
@@ -195,13 +194,13 @@ def test_colour_images_give_colour_noise():
         np.concatenate([scene(seed)] * 3) + rng.normal(0, [[[5.0]], [[10.0]], [[20.0]]], (3, 240, 320))
         for seed in range(4)
     ]
-    found = extract(images)
+    found = extract_noise(images)
     np.testing.assert_allclose(np.median(found.pixels.std(axis=(2, 3)), axis=0), [5, 10, 20], rtol=0.04)
 
 
 def test_the_same_images_give_the_same_patches():
     images = noisy(2, "gaussian:sigma=25")
-    np.testing.assert_array_equal(extract(images).pixels, extract(images).pixels)
+    np.testing.assert_array_equal(extract_noise(images).pixels, extract_noise(images).pixels)
 
 
 def test_images_without_a_smooth_area_are_refused():
@@ -211,40 +210,42 @@ def test_images_without_a_smooth_area_are_refused():
         for _ in range(3)
     ]
     with pytest.raises(InputError, match="no smooth area"):
-        extract(stripes)
+        extract_noise(stripes)
     with pytest.raises(InputError, match="no smooth area"):
-        extract(stripes, rule="gcbd")
+        extract_noise(stripes, rule="gcbd")
 
 
 def test_a_blank_channel_does_not_hide_the_noise_of_the_others():
     images = [np.concatenate([image, np.full_like(image, 7.0)]) for image in noisy(3, "gaussian:sigma=25")]
-    found = extract(images)
+    found = extract_noise(images)
     assert np.median(found.pixels[:, 0].std(axis=(1, 2))) == pytest.approx(25, rel=0.03)
     assert not found.pixels[:, 1].any()
 
 
 def test_strips_of_a_large_image_give_the_same_patches(monkeypatch):
     images = noisy(2, "gaussian:sigma=8", (300, 260))
-    whole = [extract(images, rule=rule) for rule in ("wavelet", "gcbd")]
+    whole = [extract_noise(images, rule=rule) for rule in ("wavelet", "gcbd")]
     monkeypatch.setattr("pairfree.measure.smooth_areas.STRIP_PX", 8000)
-    for one, other in zip(whole, [extract(images, rule=rule) for rule in ("wavelet", "gcbd")], strict=True):
+    for one, other in zip(
+        whole, [extract_noise(images, rule=rule) for rule in ("wavelet", "gcbd")], strict=True
+    ):
         np.testing.assert_array_equal(one.places, other.places)
         np.testing.assert_allclose(one.unevenness, other.unevenness, rtol=1e-9)
 
 
 def test_patches_of_many_channels_are_fewer(monkeypatch):
     monkeypatch.setattr("pairfree.measure.smooth_areas.MOST_BYTES", 4 * 96**2 * 90)
-    assert len(extract(noisy(2, "gaussian:sigma=25")).pixels) == 90
+    assert len(extract_noise(noisy(2, "gaussian:sigma=25")).pixels) == 90
 
 
 def test_images_smaller_than_a_patch_are_passed_over_or_refused():
     images = noisy(2, "gaussian:sigma=25")
-    found = extract([images[0][:, :50], images[1]])
+    found = extract_noise([images[0][:, :50], images[1]])
     assert set(found.places[:, 0]) == {1}
     with pytest.raises(InputError, match="no image is as large as a noise patch"):
-        extract([image[:, :50] for image in images])
+        extract_noise([image[:, :50] for image in images])
     with pytest.raises(InputError, match=r"have 9 places .* larger or more images, or smaller patches"):
-        extract([images[0][:, :100, :100]])
+        extract_noise([images[0][:, :100, :100]])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_images_smaller_than_a_patch_are_passed_over_or_refused():
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
-        extract(noisy(1, "gaussian:sigma=25"), **wrong)
+        extract_noise(noisy(1, "gaussian:sigma=25"), **wrong)
 
 
 # -- doubts ------------------------------------------------------------------------------------------------------------------------------
@@ -260,27 +261,27 @@ def test_wrong_settings_are_refused(wrong):
 
 def test_white_and_correlated_noise_leave_no_doubt():
     for spec in ("gaussian:sigma=25", "correlated:sigma=25"):
-        assert doubts(extract(noisy(4, spec))) == []
+        assert list_doubts(extract_noise(noisy(4, spec))) == []
 
 
 def test_texture_that_looks_like_noise_is_told():
     """Texture all over the images passes for correlated noise: only the user can tell them apart."""
     rng = np.random.default_rng(0)
     textures = [ndimage.gaussian_filter(rng.standard_normal((240, 320)), 1.5) for _ in range(6)]
-    (line,) = doubts(
-        extract([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures])
+    (line,) = list_doubts(
+        extract_noise([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures])
     )
     assert "strongly correlated" in line
     assert "texture" in line
 
 
 def test_a_single_small_spot_is_told():
-    (line,) = doubts(extract([128 + np.random.default_rng(0).normal(0, 25, (1, 120, 120))]))
+    (line,) = list_doubts(extract_noise([128 + np.random.default_rng(0).normal(0, 25, (1, 120, 120))]))
     assert "same few smooth spots" in line
 
 
 def test_noise_that_follows_the_brightness_is_told():
-    (line,) = doubts(extract(noisy(6, "poisson:lam=20")))
+    (line,) = list_doubts(extract_noise(noisy(6, "poisson:lam=20")))
     assert "depends on the brightness" in line
     assert "iddp" in line
 
@@ -288,13 +289,15 @@ def test_noise_that_follows_the_brightness_is_told():
 def test_images_of_two_noise_levels_are_told():
     rng = np.random.default_rng(0)
     images = [scene(0) + rng.normal(0, 10 if seed % 2 else 14, (1, 240, 320)) for seed in range(6)]
-    (line,) = doubts(extract(images, threshold=0.1))
+    (line,) = list_doubts(extract_noise(images, threshold=0.1))
     assert "differ in level" in line
 
 
 def test_noise_that_may_shift_the_brightness_is_told():
     """One-sided noise: of an exponential distribution."""
     rng = np.random.default_rng(0)
-    (line,) = doubts(extract([scene(seed) + rng.exponential(12, (1, 240, 320)) for seed in range(4)]))
+    (line,) = list_doubts(
+        extract_noise([scene(seed) + rng.exponential(12, (1, 240, 320)) for seed in range(4)])
+    )
     assert "lopsided (skewness +" in line
     assert "iscl" in line

@@ -9,8 +9,9 @@ from scipy import ndimage, stats
 from pairfree.errors import InputError
 from pairfree.measure import two_sets as module
 from pairfree.measure import windows as windows_module
-from pairfree.measure.two_sets import DARKEST, energy_distance, fields, level, measure, restored
-from pairfree.measure.windows import power_spectrum, windows
+from pairfree.measure.spectra import draw_fields, restore_spectrum
+from pairfree.measure.two_sets import DARKEST, energy_distance, measure_difference, noise_level
+from pairfree.measure.windows import cut_windows, power_spectrum
 
 
 def scenes(count: int, seed: int, channels: int = 1, side: int = 256) -> list[np.ndarray]:
@@ -51,7 +52,7 @@ def noisy_set(
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
 def test_a_planted_difference_comes_back(exponent):
-    found = measure(noisy_set(exponent), scenes(8, 1))
+    found = measure_difference(noisy_set(exponent), scenes(8, 1))
     assert found.exponent == exponent
     assert found.gain == pytest.approx([0.7], rel=0.06)
     assert found.offset == pytest.approx([0.05], abs=0.03)
@@ -60,7 +61,7 @@ def test_a_planted_difference_comes_back(exponent):
 
 
 def test_the_spectrum_of_correlated_noise_has_its_shape():
-    found = measure(noisy_set(0.0), scenes(8, 1))
+    found = measure_difference(noisy_set(0.0), scenes(8, 1))
     truth = (
         power_spectrum(
             [image - 0.7 * scene for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)], 256
@@ -80,7 +81,7 @@ def test_images_whose_brightness_scatters_have_a_spread():
     shifted = [
         image + shift for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)
     ]
-    assert measure(shifted, scenes(8, 1)).spread == pytest.approx(
+    assert measure_difference(shifted, scenes(8, 1)).spread == pytest.approx(
         [np.std(np.linspace(-0.14, 0.14, 8)) / 0.7], rel=0.1
     )
 
@@ -92,13 +93,13 @@ def test_channels_are_measured_apart():
         np.stack([0.5 * scene[0], 0.9 * scene[1]]) + 0.02 * rng.standard_normal(scene.shape)
         for scene in scenes(6, 2, channels=2)
     ]
-    found = measure(noisy, clean)
+    found = measure_difference(noisy, clean)
     assert found.gain == pytest.approx([0.5, 0.9], rel=0.1)
     assert found.spectrum.shape == (2, 256, 256)
 
 
 def test_sets_without_a_difference_have_no_noise():
-    found = measure(scenes(8, 2), scenes(8, 1))
+    found = measure_difference(scenes(8, 2), scenes(8, 1))
     assert np.sqrt(found.spectrum.mean()) < 0.03
     assert found.gain == pytest.approx([1.0], rel=0.08)
 
@@ -107,14 +108,14 @@ def test_small_and_uneven_images_are_measured():
     rng = np.random.default_rng(0)
     clean = [scene[:, :90, :70] for scene in scenes(5, 1)]
     noisy = [scene[:, :64, :200] + 0.1 * rng.standard_normal((1, 64, 200)) for scene in scenes(5, 2)]
-    found = measure(noisy, clean)
+    found = measure_difference(noisy, clean)
     assert found.spectrum.shape == (1, 64, 64)
     assert np.sqrt(found.spectrum.mean()) == pytest.approx(0.1, rel=0.25)
 
 
 def test_a_blank_set_is_refused():
     with pytest.raises(InputError, match="blank"):
-        measure([np.zeros((1, 80, 80))], scenes(2, 1))
+        measure_difference([np.zeros((1, 80, 80))], scenes(2, 1))
 
 
 @pytest.mark.parametrize("blank_in_both", [True, False])
@@ -129,10 +130,10 @@ def test_a_channel_that_shows_nothing_gets_no_noise(blank_in_both):
     clean = (
         clean if blank_in_both else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
     )
-    found = measure(noisy, clean)
+    found = measure_difference(noisy, clean)
     assert np.sqrt(found.spectrum.mean((1, 2))) == pytest.approx([0.05, 0.05, 0.0], rel=0.25)
     assert (found.gain[2], found.offset[2], found.spread[2]) == (1.0, 0.0, 0.0)
-    assert np.isfinite(level(np.stack(clean), found)).all()
+    assert np.isfinite(noise_level(np.stack(clean), found)).all()
 
 
 def test_outliers_are_cut_in_each_channel_by_its_own_deviation():
@@ -140,16 +141,16 @@ def test_outliers_are_cut_in_each_channel_by_its_own_deviation():
     quiet[0, 5, 5] = 50.0
     spectrum = np.ones((2, 128, 128))
     for scale in (1.0, 100.0):
-        (made,) = restored([np.concatenate([quiet, scale * loud])], spectrum)
+        (made,) = restore_spectrum([np.concatenate([quiet, scale * loud])], spectrum)
         assert made[0, 5, 5] < 5.0
 
 
 def test_the_level_has_unit_mean_square_and_never_vanishes():
     clean = scenes(4, 1)
-    found = measure(noisy_set(1.0), clean)
-    values = np.stack([level(scene, found) for scene in clean])
+    found = measure_difference(noisy_set(1.0), clean)
+    values = np.stack([noise_level(scene, found) for scene in clean])
     assert np.mean(values**2) == pytest.approx(1.0)
-    assert level(np.zeros((1, 2, 2)), found).min() == pytest.approx(DARKEST / found.size[0])
+    assert noise_level(np.zeros((1, 2, 2)), found).min() == pytest.approx(DARKEST / found.size[0])
 
 
 def test_drawn_fields_have_the_spectrum():
@@ -158,7 +159,7 @@ def test_drawn_fields_have_the_spectrum():
         * np.ones((2, 64, 64))
         * np.array([1.0, 4.0])[:, None, None]
     )
-    made = fields(spectrum, 200, np.random.default_rng(0))
+    made = draw_fields(spectrum, 200, np.random.default_rng(0))
     assert made.shape == (200, 2, 64, 64)
     power = (np.abs(np.fft.fft2(made)) ** 2).mean(0) / 64**2
     assert np.abs(power / spectrum - 1.0)[spectrum > 0.01].mean() < 0.1
@@ -176,7 +177,7 @@ def test_restored_noise_has_the_power_back_and_stays_what_it_is():
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     damping = 1.0 - 0.5 * np.exp(-((radius / 0.3) ** 2))
     extracted = [np.fft.ifft2(np.fft.fft2(plane) * damping).real for plane in truth]
-    back = restored(extracted, spectrum)
+    back = restore_spectrum(extracted, spectrum)
     assert np.mean([plane.var() for plane in extracted]) < 0.75 * np.mean([plane.var() for plane in truth])
     assert np.mean([plane.var() for plane in back]) == pytest.approx(
         np.mean([plane.var() for plane in truth]), rel=0.07
@@ -189,7 +190,7 @@ def test_restored_noise_has_the_power_back_and_stays_what_it_is():
 def test_restoring_does_not_amplify_without_bound():
     rng = np.random.default_rng(4)
     faint = [1e-6 * rng.standard_normal((1, 128, 96)) for _ in range(3)]
-    back = restored(faint, np.ones((1, 64, 64)))
+    back = restore_spectrum(faint, np.ones((1, 64, 64)))
     assert max(np.abs(plane).max() for plane in back) < 2.0 * module.MOST_GAIN * max(
         np.abs(plane).max() for plane in faint
     )
@@ -206,7 +207,7 @@ def test_energy_distance_is_its_definition_and_tells_distributions_apart():
 def test_windows_are_spread_over_a_large_set(monkeypatch):
     monkeypatch.setattr(windows_module, "MOST_WINDOWS", 10)
     planes = [np.full((1, 64, 64), float(index)) for index in range(100)]
-    seen = [float(window[0, 0, 0]) for window in windows(planes, 64)]
+    seen = [float(window[0, 0, 0]) for window in cut_windows(planes, 64)]
     assert seen == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
 
 
@@ -231,7 +232,7 @@ def test_uneven_images_are_compared_where_they_are_calm():
     clean = [scene + 0.01 * rng.standard_normal(scene.shape) for scene in uneven_scenes(4, 1)]
     noisy = [scene + 0.05 * coloured(rng, scene.shape, 0.8) for scene in uneven_scenes(4, 2)]
     assert module.uneven(clean)
-    found = measure(noisy, clean)
+    found = measure_difference(noisy, clean)
     assert not found.even
     assert found.gain.tolist() == [1.0]
     assert found.offset.tolist() == [0.0]
@@ -245,7 +246,7 @@ def test_uneven_images_are_compared_where_they_are_calm():
 
 def test_even_images_are_not_taken_for_uneven():
     assert not module.uneven(scenes(3, 1))
-    assert measure(noisy_set(0.0), scenes(8, 1)).even
+    assert measure_difference(noisy_set(0.0), scenes(8, 1)).even
 
 
 def test_what_is_clipped_is_not_calm():
@@ -289,20 +290,20 @@ def counted(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def test_noise_of_counts_is_measured_at_all_brightnesses(brighter):
     """Of a clean set that is brighter or darker, too."""
     rng = np.random.default_rng(3)
-    found = measure(
+    found = measure_difference(
         [counted(scene, rng) for scene in lit_scenes(6, 7)], [brighter * scene for scene in lit_scenes(4, 8)]
     )
     assert found.counts
     assert not found.even
     for y in (0.1, 0.3, 0.6):
-        deviation = float(level(np.full((1, 1, 1), y), found)[0, 0, 0]) * np.sqrt(found.power[0])
+        deviation = float(noise_level(np.full((1, 1, 1), y), found)[0, 0, 0]) * np.sqrt(found.power[0])
         assert deviation == pytest.approx(np.sqrt(GAIN * y + READ_OUT**2), rel=0.15)
 
 
 def test_noise_that_does_not_grow_is_not_taken_for_counts():
     rng = np.random.default_rng(4)
     noisy = [scene + 0.05 * rng.standard_normal(scene.shape) for scene in lit_scenes(6, 7)]
-    assert not measure(noisy, lit_scenes(4, 8)).counts
+    assert not measure_difference(noisy, lit_scenes(4, 8)).counts
 
 
 def test_each_noisy_image_has_its_strength():
@@ -313,7 +314,7 @@ def test_each_noisy_image_has_its_strength():
         np.clip(GAIN / t * rng.poisson(scene * t / GAIN), 0.0, 1.0)
         for scene, t in zip(lit_scenes(6, 7), times, strict=True)
     ]
-    found = measure(noisy, lit_scenes(4, 8))
+    found = measure_difference(noisy, lit_scenes(4, 8))
     assert found.counts
     relative = found.strengths[:, 0] / found.strengths[[1, 4], 0].mean()
     assert relative == pytest.approx(1.0 / np.sqrt(times), rel=0.12)

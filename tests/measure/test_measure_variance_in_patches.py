@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pairfree.measure.smooth_areas import extract
-from pairfree.measure.variance_in_patches import Growth, growth
+from pairfree.measure.smooth_areas import extract_noise
+from pairfree.measure.variance_in_patches import Growth, measure_growth
 
 
 def measured(
@@ -23,7 +23,7 @@ def measured(
         noise = (white[..., 1:] + 0.5 * white[..., :-1]) / 1.25**0.5 if correlated else white[..., 1:]
         spread = np.sqrt(np.maximum(gain * scene + sigma**2, 0))
         images.append((scene + noise * spread * np.arange(1, channels + 1)[:, None, None]).astype(np.float32))
-    return growth(images, extract(images, 48))
+    return measure_growth(images, extract_noise(images, 48))
 
 
 @pytest.mark.parametrize("textured", [False, True])

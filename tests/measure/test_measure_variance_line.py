@@ -13,8 +13,8 @@ from pairfree.errors import ConfigError, InputError
 from pairfree.measure.variance_line import (
     PoissonGaussian,
     estimate_poisson_gaussian,
-    stabilised,
-    unstabilised,
+    stabilise,
+    unstabilise,
 )
 from pairfree.methods.bm3d import BM3DConfig, denoise_image, denoise_stabilised
 from pairfree.training.job import resolve
@@ -89,7 +89,7 @@ def test_stabilised_noise_has_unit_spread(gain, floor):
     black = max(-floor, 0.0) / gain
     for counts in (8.0, 30.0, 200.0):
         y = gain * rng.poisson(counts, 200_000) + rng.normal(0, read_out**0.5, 200_000) + black
-        assert stabilised(y, PoissonGaussian(gain, floor)).std() == pytest.approx(1.0, abs=0.03)
+        assert stabilise(y, PoissonGaussian(gain, floor)).std() == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize("counts", [0.5, 1.0, 3.0, 10.0, 100.0])
@@ -97,8 +97,8 @@ def test_the_way_back_has_no_bias(counts):
     """A denoiser makes the mean of the stabilised values: its inverse must be the mean of the counts; the square's inverse is below."""
     noise = PoissonGaussian(2.5, 0.0)
     y = 2.5 * np.random.default_rng(1).poisson(counts, 1_000_000)
-    mean = stabilised(y, noise).mean()
-    assert unstabilised(np.array(mean), noise) == pytest.approx(2.5 * counts, rel=0.02, abs=0.03)
+    mean = stabilise(y, noise).mean()
+    assert unstabilise(np.array(mean), noise) == pytest.approx(2.5 * counts, rel=0.02, abs=0.03)
     naive = 2.5 * (mean**2 / 4 - 0.375)
     assert naive < 2.5 * counts - 0.2
 
@@ -106,7 +106,7 @@ def test_the_way_back_has_no_bias(counts):
 def test_there_and_back_is_nearly_the_same_for_many_counts():
     noise, y = PoissonGaussian(2.0, 30.0), np.linspace(200, 4000, 50)
     np.testing.assert_allclose(
-        unstabilised(stabilised(y, noise), noise), y + 0.5, atol=0.05
+        unstabilise(stabilise(y, noise), noise), y + 0.5, atol=0.05
     )  # the bias it takes off is a quarter of a gain
 
 

@@ -15,7 +15,7 @@ import torch
 from pairfree.bench.base import Cell, Experiment, Task, make_noisy, read_planes
 from pairfree.evidence.residual import autocorrelation
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
-from pairfree.measure.smooth_areas import NoisePatches, extract
+from pairfree.measure.smooth_areas import NoisePatches, extract_noise
 from pairfree.methods.parts.measured_noise import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.sampling import spaced_indices
@@ -55,12 +55,12 @@ def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
     started = time.perf_counter()
     rule = str(cell.settings["rule"])
     if cell.row == MADE:
-        copula = fit_copula(extract(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels)
+        copula = fit_copula(extract_noise(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels)
         return likeness(copula, cell.column) | {
             "seconds": time.perf_counter() - started,
             "images": float(len(task.noisy)),
         }
-    found = extract(task.noisy, rule=rule)
+    found = extract_noise(task.noisy, rule=rule)
     seconds = time.perf_counter() - started
     return summary(found, TRUE_STD[cell.column]) | {"seconds": seconds, "images": float(len(task.noisy))}
 

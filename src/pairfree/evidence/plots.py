@@ -231,8 +231,8 @@ def _line(axes: Axes, x: FloatArray, y: FloatArray, kind: str) -> str:
 
 def _band(axes: Axes, x: FloatArray, low: FloatArray, high: FloatArray, kind: str) -> str:
     """The area between two curves."""
-    there_and_back = np.concatenate([x, x[::-1]])
-    return f'<polygon class="{kind}" points="{_points(axes, there_and_back, np.concatenate([high, low[::-1]]))}"/>'
+    points = _points(axes, np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]))
+    return f'<polygon class="{kind}" points="{points}"/>'
 
 
 def _points(axes: Axes, x: FloatArray, y: FloatArray) -> str:

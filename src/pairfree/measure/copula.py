@@ -1,9 +1,9 @@
-"""What a generator of noise like that of given patches needs: their marginal distribution and their autocorrelation (``nets.gan2gan``).
+"""What a generator of noise needs: the marginal distribution and the autocorrelation of given patches.
 
-Noise is a Gaussian field, filtered to the measured spectrum, whose values are then mapped to the measured quantiles (a
-Gaussian copula). It is exact for Gaussian noise of any stationary correlation and for independent noise of any
-distribution; what it cannot show is dependence beyond correlation, such as bursts. Being a field, it has no size, no
-seams and no repeats.
+``nets.gan2gan.CopulaNoise`` makes such noise. It is a Gaussian field, filtered to the measured spectrum,
+whose values are then mapped to the measured quantiles (a Gaussian copula). It is exact for Gaussian noise of
+any stationary correlation and for independent noise of any distribution; what it cannot show is dependence
+beyond correlation, such as bursts. Being a field, it has no size, no seams and no repeats.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula
     channels, side = patches.shape[1], patches.shape[-1]
     if side <= 2 * reach_px:
         raise InputError(
-            f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger patches"
+            f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger "
+            "patches"
         )
     blank = np.ptp(patches, axis=(0, 2, 3)) == 0
     if blank.all():
@@ -114,7 +115,8 @@ def _set_variances(covariance: FloatArray, variances: FloatArray) -> None:
 
 
 def power_lost_with_planes(covariance: FloatArray, side: int) -> FloatArray:
-    r"""What the covariance of patches lost with the planes that were subtracted from them, the same at every lag.
+    r"""What the covariance of patches lost with the planes that were subtracted from them, the same at every
+    lag.
 
     Parameters
     ----------
@@ -130,9 +132,9 @@ def power_lost_with_planes(covariance: FloatArray, side: int) -> FloatArray:
 
     Notes
     -----
-    v = sum_f f' S f / P^2 over the three unit functions f of a plane, S the noise's covariance matrix; f' S f is the
-    sum of c(d) a_f(d) over lags d, a_f the autocorrelation of f. Since c = found + v: v = sum found a / (P^2 - sum a),
-    a = sum_f a_f.
+    v = sum_f f' S f / P^2 over the three unit functions f of a plane, S the noise's covariance matrix; f' S f
+    is the sum of c(d) a_f(d) over lags d, a_f the autocorrelation of f. Since c = found + v: v = sum found a
+    / (P^2 - sum a), a = sum_f a_f.
 
     Assumes a correlation that ends within the reach r, and is much shorter than a patch.
     """
@@ -170,8 +172,8 @@ def autocovariance(fields: FloatArray, reach_px: int) -> FloatArray:
     Returns
     -------
     array
-        (C, C, 2 r + 1, 2 r + 1), entry [a, b, r + dy, r + dx] = E f_a(p) f_b(p + d). Each lag is divided by its own
-        number of pairs.
+        (C, C, 2 r + 1, 2 r + 1), entry [a, b, r + dy, r + dx] = E f_a(p) f_b(p + d). Each lag is divided by
+        its own number of pairs.
     """
     channels, side = fields.shape[1], fields.shape[-1]
     size = side + reach_px

@@ -22,10 +22,10 @@ MAX_PATCHES = 1 << 16
 KEPT_SHARE = 0.875
 """Share of pure-noise patches that count as smooth.
 
-Chosen, with the order of the differences in ``roughness``, on the 200 training images of BSD300 (grey, sigma 15, 25, 50) by the root mean
-square of log(answer / sigma): 1.73 % here; 1.86, 1.77, 1.93 % at 0.85, 0.9, 0.925; at best 1.86 % with first differences, 6.5 % with every
-patch. A first pass over 40 of the images ruled out shares below 0.8 (over 3.7 % at 0.7) and third differences (at best 1.7 against 1.3 %).
-"""
+Chosen, with the order of the differences in ``roughness``, on the 200 training images of BSD300 (grey, sigma
+15, 25, 50) by the root mean square of log(answer / sigma): 1.73 % here; 1.86, 1.77, 1.93 % at 0.85, 0.9,
+0.925; at best 1.86 % with first differences, 6.5 % with every patch. A first pass over 40 of the images ruled
+out shares below 0.8 (over 3.7 % at 0.7) and third differences (at best 1.7 against 1.3 %)."""
 ROUNDS = 8
 """Rounds of choosing smooth patches; the estimate settles in three to six."""
 SETTLED = 1e-3
@@ -38,7 +38,8 @@ def estimate_sigma(image: np.ndarray) -> float:
     Parameters
     ----------
     image
-        (H, W) or (H, W, S), both sides at least 16; with several samples the root of their mean variance comes back.
+        (H, W) or (H, W, S), both sides at least 16; with several samples the root of their mean variance
+        comes back.
 
     Raises
     ------
@@ -49,33 +50,35 @@ def estimate_sigma(image: np.ndarray) -> float:
     -----
     Noise model: y = x + n, n ~ N(0, sigma^2), independent between pixels and of x.
 
-    Equation: Eigenvalues of the covariance of 8 x 8 patches, largest first: those of the image lie above sigma^2,
-    those of pure noise scatter evenly around it. Drop the largest until the mean of the rest equals its median: that
-    is sigma^2. Repeat on the patches no rougher than that noise makes a flat patch, until the answer settles.
+    Equation: Eigenvalues of the covariance of 8 x 8 patches, largest first: those of the image lie above
+    sigma^2, those of pure noise scatter evenly around it. Drop the largest until the mean of the rest equals
+    its median: that is sigma^2. Repeat on the patches no rougher than that noise makes a flat patch, until
+    the answer settles.
 
     Assumption: Smooth patches exist, or patches of the clean image lie near a subspace of few dimensions.
 
-    Accuracy: Flat or smooth images: within 1 % at 256 x 256, 3 % at 128 x 128, 10 % at 32 x 32. BSD300's training
-    images, which KEPT_SHARE was chosen on: median error 0.9, 0.7, 0.6 % at sigma 15, 25, 50, worst 16, 9, 4 %.
-    BSD68, which nothing was chosen on: 1.0, 1.0, 0.7 %, worst 13, 7, 4 %: fine texture all over an image is counted
-    as noise.
+    Accuracy: Flat or smooth images: within 1 % at 256 x 256, 3 % at 128 x 128, 10 % at 32 x 32. BSD300's
+    training images, which KEPT_SHARE was chosen on: median error 0.9, 0.7, 0.6 % at sigma 15, 25, 50, worst
+    16, 9, 4 %. BSD68, which nothing was chosen on: 1.0, 1.0, 0.7 %, worst 13, 7, 4 %: fine texture all over
+    an image is counted as noise.
 
-    Breaks when noise is correlated (too low), depends on the signal (the level of the smoother patches comes back),
-    or is clipped.
+    Breaks when noise is correlated (too low), depends on the signal (the level of the smoother patches comes
+    back), or is clipped.
 
-    Clipping: 8-bit images, clipped at 0 and 255, answer too low. BSD68: median -1.8, -3.2, -9.7 % at sigma 15, 25,
-    50, worst -45 % at each; on average within 1 % where under 1 % of pixels do. Smooth black or white areas decide
-    it, not the share of clipped pixels: their noise keeps 0.58 of its spread, so they are the smoothest patches and
-    the choice settles on them.
+    Clipping: 8-bit images, clipped at 0 and 255, answer too low. BSD68: median -1.8, -3.2, -9.7 % at sigma
+    15, 25, 50, worst -45 % at each; on average within 1 % where under 1 % of pixels do. Smooth black or white
+    areas decide it, not the share of clipped pixels: their noise keeps 0.58 of its spread, so they are the
+    smoothest patches and the choice settles on them.
 
-    Determinism: Images beyond MAX_PATCHES patches are subsampled with a fixed seed: equal input, equal answer.
+    Determinism: Images beyond MAX_PATCHES patches are subsampled with a fixed seed: equal input, equal
+    answer.
 
     References
     ----------
-    Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation", ICCV 2015, Algorithm 1; the
-    choice of patches follows the idea of Liu, Tanaka, Okutomi, "Single-image noise level estimation for blind
-    denoising", TIP 2013. Chen's rule alone answers 8 % too high on the average of BSD300's training images at sigma
-    15, 44 % at worst.
+    Chen, Zhu, Heng, "An efficient statistical method for image noise level estimation", ICCV 2015, Algorithm
+    1; the choice of patches follows the idea of Liu, Tanaka, Okutomi, "Single-image noise level estimation
+    for blind denoising", TIP 2013. Chen's rule alone answers 8 % too high on the average of BSD300's training
+    images at sigma 15, 44 % at worst.
     """
     pixels = as_image(image)
     if min(pixels.shape[:2]) < MIN_SIDE_PX:
@@ -133,7 +136,9 @@ def patch_side(height: int, width: int) -> int:
 
 
 def take_patches(image: np.ndarray, side_px: int) -> np.ndarray:
-    """All patches (N, side, side) of ``image`` (H, W), less its mean; a fixed random choice of them beyond MAX_PATCHES."""
+    """All patches (N, side, side) of ``image`` (H, W), less its mean; beyond MAX_PATCHES a fixed random
+    choice.
+    """
     windows = sliding_window_view(image, (side_px, side_px))
     total = windows.shape[0] * windows.shape[1]
     chosen = np.arange(total)
@@ -153,7 +158,7 @@ def covariance_eigenvalues(vectors: np.ndarray) -> np.ndarray:
 
 
 def noise_variance(eigenvalues: np.ndarray) -> float:
-    """Chen's rule: mean of the eigenvalues (largest first) left when the largest are dropped until mean <= median."""
+    """Chen's rule: mean of eigenvalues (largest first) after dropping the largest until mean <= median."""
     count = np.arange(eigenvalues.size, 0, -1)
     means = np.cumsum(eigenvalues[::-1])[::-1] / count
     medians = np.array([np.median(eigenvalues[start:]) for start in range(eigenvalues.size)])
@@ -164,18 +169,19 @@ def noise_variance(eigenvalues: np.ndarray) -> float:
 def roughness(patches: np.ndarray) -> np.ndarray:
     """Sum of squared second differences, down and across, of each patch (N, side, side).
 
-    Second, because a slope is not texture: among patches of a slope, first differences would prefer those of little
-    noise.
+    Second, because a slope is not texture: among patches of a slope, first differences would prefer those of
+    little noise.
     """
     down, across = (np.sum(np.diff(patches, 2, axis=axis) ** 2, axis=(1, 2)) for axis in (1, 2))
     return down + across
 
 
 def roughness_limit(side_px: int) -> tuple[float, float]:
-    """Roughness below which KEPT_SHARE of flat patches of unit noise lie, and the mean of those over the mean of all.
+    """Roughness below which KEPT_SHARE of flat patches of unit noise lie, and what those keep of the
+    variance.
 
-    Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q and
-    variance 2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
+    Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q
+    and variance 2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
     """
     second_difference = np.diff(np.eye(side_px), 2, axis=0)
     bending = second_difference.T @ second_difference
@@ -184,6 +190,7 @@ def roughness_limit(side_px: int) -> tuple[float, float]:
     shape, scale = mean**2 / variance, variance / mean
     quantile = gammaincinv(shape, KEPT_SHARE)
     lost_roughness = 1.0 - gammainc(shape + 1.0, quantile) / KEPT_SHARE
-    # A mode of Q with eigenvalue l loses variance in proportion to l, so a pixel loses less than the roughness does.
+    # A mode of Q with eigenvalue l loses variance in proportion to l, so a pixel loses less than the
+    # roughness does.
     lost_variance = lost_roughness * mean**2 / (side_px**2 * np.sum(form**2))
     return float(quantile * scale), float(1.0 - lost_variance)

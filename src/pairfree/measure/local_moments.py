@@ -1,4 +1,4 @@
-"""Means and variances of all windows of an image at once, by differences of running sums; and its Haar sub-bands.
+"""Means and variances of all windows of an image at once, by running sums; and its Haar sub-bands.
 
 The cost a pixel depends neither on the window nor on how densely windows lie.
 """
@@ -38,7 +38,9 @@ def haar(image: FloatArray) -> FloatArray:
 
 
 def window_moments(values: FloatArray, side: int, stride: int) -> tuple[FloatArray, FloatArray]:
-    """Means and variances (divided by n) over all windows of ``side`` at multiples of ``stride`` on the last two axes."""
+    """Means and variances (divided by n) over windows of ``side`` at multiples of ``stride``, on the last two
+    axes.
+    """
     centre = values.mean(axis=(-2, -1), keepdims=True)  # a large mean would cost digits
     shifted = values - centre
     mean = sum_windows(shifted, side, stride) / side**2

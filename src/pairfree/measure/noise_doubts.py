@@ -16,7 +16,8 @@ FloatArray = NDArray[np.float64]
 FEWEST_APART = 8
 """Squares of the patches' size, side by side, that must hold some of them."""
 STRONG = 1.6
-"""Ratio of the sub-bands' proportions from which it is told; 1 for white noise, 1.3 for GAN2GAN's correlated one."""
+"""Ratio of the sub-bands' proportions from which it is told; 1 for white noise, 1.3 for GAN2GAN's correlated
+one."""
 DEPENDENCE = 0.25
 """Relative change of the variance over the smooth areas from which it is told."""
 CLEAR = 3.0
@@ -24,8 +25,8 @@ CLEAR = 3.0
 SPREAD = 0.1
 """Relative spread of the patches' deviations from which it is told."""
 SKEWNESS = 0.5
-"""Median skewness of a patch from which it is told: film noise on photographs 0.8; Gaussian, correlated and mixture
-noise below 0.3."""
+"""Median skewness of a patch from which it is told: film noise on photographs 0.8; Gaussian, correlated and
+mixture noise below 0.3."""
 SKEWED_PATCHES = 500
 """Patches whose skewness is looked at, spread over all."""
 
@@ -47,9 +48,9 @@ def list_doubts(found: NoisePatches, grown: bool = False) -> list[str]:
     if change and not grown:
         remedy = "iscl, with a clean set, allows it" if shared else "iddp and nb2nb allow it"
         lines.append(
-            f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that of the "
-            "smooth areas), which this method assumes it does not: areas of more noise keep some of it; "
-            f"{remedy}"
+            f"the noise depends on the brightness (its variance changes by {100 * change:+.0f} % over that "
+            "of the smooth areas), which this method assumes it does not: areas of more noise keep some of "
+            f"it; {remedy}"
         )
     if found.passed.count_apart(found.pixels.shape[-1]) < FEWEST_APART:
         lines.append(
@@ -58,22 +59,23 @@ def list_doubts(found: NoisePatches, grown: bool = False) -> list[str]:
     if shared:
         lines.append(
             f"the noise found is strongly correlated (its sub-bands differ by a factor of {ratio:.1f}): if "
-            "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and would be "
-            "taken off with it; look at the noise patches in the report"
+            "neighbouring pixels of your instrument do not share noise, this is texture of the specimen and "
+            "would be taken off with it; look at the noise patches in the report"
         )
     if change or grown:
         return lines  # which also spreads the levels and skews the values
     spread = _relative_spread(found.passed.deviations)
     if spread > SPREAD:
         lines.append(
-            f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or images differ "
-            "in noise"
+            f"the noise patches differ in level (by {100 * spread:.0f} %): they may carry structure, or "
+            "images differ in noise"
         )
     skewness = _median_skewness(found.pixels)
     if abs(skewness) > SKEWNESS:
         lines.append(
-            f"the noise is lopsided (skewness {skewness:+.2f}): film, charging and clipped pixels make such noise, "
-            "and shift the brightness too, which this method assumes it does not; iscl with a clean set restores that"
+            f"the noise is lopsided (skewness {skewness:+.2f}): film, charging and clipped pixels make such "
+            "noise, and shift the brightness too, which this method assumes it does not; iscl with a clean "
+            "set restores that"
         )
     return lines
 

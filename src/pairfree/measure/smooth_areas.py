@@ -1,8 +1,10 @@
-"""Noise alone, cut from noisy images: smooth areas found by GAN2GAN's wavelet rule (4) or GCBD's rule (3), minus what is smooth in them.
+"""Noise alone, cut from noisy images: their smooth areas, minus what is smooth in them.
 
-All candidates of an image are judged at once. Sub-bands and windows are differences of running sums, so the cost a
-pixel depends neither on the patch nor on how densely candidates lie; dense candidates are what makes strict thresholds
-affordable.
+Smooth areas are found by GAN2GAN's wavelet rule (4) or by GCBD's rule (3).
+
+All candidates of an image are judged at once. Sub-bands and windows are differences of running sums, so the
+cost a pixel depends neither on the patch nor on how densely candidates lie; dense candidates are what makes
+strict thresholds affordable.
 """
 
 from __future__ import annotations
@@ -38,18 +40,18 @@ CUT_AT_ONCE = 256
 FEWEST = 64
 """Fewer smooth patches say nothing about a distribution."""
 WORST_UNEVENNESS = 0.6
-"""Where even the best few candidates are less even than this by the paper's rule, they show structure. Noise whose band
-of means has four times the deviation of the others stays just below."""
+"""Where even the best few candidates are less even than this by the paper's rule, they show structure. Noise
+whose band of means has four times the deviation of the others stays just below."""
 REFERENCE = 200
 """The most even candidates, whose deviation is the yardstick."""
 EXCESS, TAIL_EXCESS, TAIL = 0.03, 0.1, 90.0
-"""Patches are taken as long as their median deviation exceeds the reference's by no more than the first and their 90th
-percentile by no more than the second: beyond, structure creeps in. Chosen on BSD300's training images and BSDS500's
-test images (none of them in BSD68) with two kinds of noise."""
+"""Patches are taken as long as their median deviation exceeds the reference's by no more than the first and
+their 90th percentile by no more than the second: beyond, structure creeps in. Chosen on BSD300's training
+images and BSDS500's test images (none of them in BSD68) with two kinds of noise."""
 LEVEL, LEVEL_EXCESS = 20.0, 0.03
-"""Of those, each patch is taken that exceeds this percentile of the reference's deviations by no more than this: noise
-that is independent of the image has one level everywhere, and structure only adds to it. Chosen on 8 to 200 of BSD300's
-training images."""
+"""Of those, each patch is taken that exceeds this percentile of the reference's deviations by no more than
+this: noise that is independent of the image has one level everywhere, and structure only adds to it. Chosen
+on 8 to 200 of BSD300's training images."""
 GAIN_ROUNDS = 2
 BLANK = 1e-6
 """A channel whose largest deviation is below that share of the largest of all holds no noise."""
@@ -71,7 +73,9 @@ class Passed:
     """(M,) intensity units, planes taken off."""
 
     def count_apart(self, side: int) -> int:
-        """Of the squares of that side that images fall into, how many hold some: patches that overlap say the same."""
+        """Of the squares of that side that images fall into, how many hold some: patches that overlap say the
+        same.
+        """
         return len(np.unique(self.places // [1, side, side], axis=0))
 
 
@@ -127,11 +131,11 @@ def extract_noise(
     patch_px
         Side of the patches, pixels, even.
     stride_px
-        Distance of candidates, pixels, even; 0: 8, more where that would make over 2 million of them, less where under
-        2 thousand.
+        Distance of candidates, pixels, even; 0: 8, more where that would make over 2 million of them, less
+        where under 2 thousand.
     most
-        At most so many patches, the most even first (rule "gcbd": spread over all that pass); fewer where they would
-        take 1 GiB.
+        At most so many patches, the most even first (rule "gcbd": spread over all that pass); fewer where
+        they would take 1 GiB.
     rule
         "wavelet", eq. (4), or "gcbd", eq. (3).
     threshold
@@ -148,14 +152,14 @@ def extract_noise(
         raise ConfigError(f"rule {rule!r}: must be one of {', '.join(RULES)}")
     if patch_px < LEAST_PATCH_PX or patch_px % 2 or (rule == "gcbd" and patch_px % GCBD_SUB_PX):
         raise ConfigError(
-            f"patch_px = {patch_px}: noise patches have an even side from {LEAST_PATCH_PX} up (rule gcbd: a multiple "
-            "of 16)"
+            f"patch_px = {patch_px}: noise patches have an even side from {LEAST_PATCH_PX} up (rule gcbd: a "
+            "multiple of 16)"
         )
     usable = [index for index, image in enumerate(images) if min(image.shape[1:]) >= patch_px]
     if not usable:
         raise InputError(
-            f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a smaller "
-            "patch"
+            f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a "
+            "smaller patch"
         )
     stride = stride_px or _choose_stride([images[index].shape for index in usable], patch_px)
     channels = len(images[0])
@@ -251,7 +255,7 @@ def _measure_candidates(
 
 
 def _band_deviations(strip: FloatArray, patch_px: int, stride: int) -> FloatArray:
-    """(rows, columns, C, 4): of the sub-bands of each candidate, slow shading left out of that of the means."""
+    """(rows, columns, C, 4): of each candidate's sub-bands; slow shading is left out of that of the means."""
     coefficients = haar(strip)
     _, variance = window_moments(coefficients, patch_px // 2, stride // 2)
     variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
@@ -315,19 +319,21 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
     size = f"{patch_px} x {patch_px} px"
     if len(uneven) < FEWEST:
         raise InputError(
-            f"too little to measure noise on: the images have {len(uneven)} places for a patch of {size}, {FEWEST} are "
-            "needed; give larger or more images, or smaller patches (noise_patch_px)"
+            f"too little to measure noise on: the images have {len(uneven)} places for a patch of {size}, "
+            f"{FEWEST} are needed; give larger or more images, or smaller patches (noise_patch_px)"
         )
     smooth = int(np.count_nonzero(np.sort(uneven)[:FEWEST] <= bound))
     if smooth < FEWEST:
         raise InputError(
-            f"no smooth area: rule (4) leaves {smooth} of {len(uneven)} candidates of {size}, {FEWEST} are needed; use "
-            "a method that needs no noise patches, such as iddp or nb2nb"
+            f"no smooth area: rule (4) leaves {smooth} of {len(uneven)} candidates of {size}, {FEWEST} are "
+            "needed; use a method that needs no noise patches, such as iddp or nb2nb"
         )
 
 
 def _count_even(levels: FloatArray, most: int) -> int:
-    """Of candidates from the most even on, how many keep within ``EXCESS`` and ``TAIL_EXCESS`` of the reference."""
+    """Of candidates from the most even on, how many keep within ``EXCESS`` and ``TAIL_EXCESS`` of the
+    reference.
+    """
     reference = float(np.median(levels[:REFERENCE]))
     bounds = [(1.0 + EXCESS) * reference, (1.0 + TAIL_EXCESS) * reference]
     counts = np.unique(np.geomspace(FEWEST, min(most, len(levels)), 200).astype(np.int64))
@@ -364,7 +370,8 @@ def _extract_by_gcbd(
     places = np.concatenate(found)
     if len(places) < FEWEST:
         raise InputError(
-            f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} are needed"
+            f"no smooth area: {len(places)} candidates of {patch_px} x {patch_px} px pass rule (3), {FEWEST} "
+            "are needed"
         )
     places = places[spaced_indices(len(places), most)]
     pixels = cut_patches(images, places, patch_px)

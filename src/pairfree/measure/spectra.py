@@ -1,4 +1,4 @@
-"""Noise of a given power spectrum: fields that are drawn, extracted noise whose spectrum is restored, and rings of frequencies."""
+"""Noise of a given power spectrum: fields that are drawn, and extracted noise whose spectrum is restored."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LEAST_FREQUENCIES = 4
 MOST_GAIN = 4.0
 """Extracted noise is amplified by no more than this at any frequency."""
 OUTLIER = 4.0
-"""Extracted noise is cut off at this many standard deviations: beyond it lie structures that the extractor took for
-noise."""
+"""Extracted noise is cut off at this many standard deviations: beyond it lie structures that the extractor
+took for noise."""
 
 
 def draw_fields(spectrum: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
@@ -42,8 +42,8 @@ def restore_spectrum(extracted: Sequence[FloatArray], spectrum: FloatArray) -> l
 
     Notes
     -----
-    An extractor leaves a part of the noise in the image. The filter gives each frequency its power back and keeps the
-    phases, so what is not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
+    An extractor leaves a part of the noise in the image. The filter gives each frequency its power back and
+    keeps the phases, so what is not Gaussian, streaks or blobs, stays what it is. Borders are mirrored.
     """
     cut = [_cut_outliers(plane) for plane in extracted]
     found = power_spectrum(cut, spectrum.shape[-1])
@@ -74,7 +74,9 @@ def _filter_mirrored(plane: FloatArray, gain: FloatArray) -> FloatArray:
 
 
 def resample_spectrum(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Values (C, S, S) at the frequencies of an S x S transform -> those of a transform of another shape, interpolated."""
+    """Values (C, S, S) at the frequencies of an S x S transform, interpolated to a transform of another
+    shape.
+    """
     side = spectrum.shape[-1]
     along = [np.fft.fftfreq(length) * side % side for length in shape]
     places = np.meshgrid(*along, indexing="ij")

@@ -1,7 +1,7 @@
-"""What a noisy set has and a clean set of other scenes lacks: gain, offset and the power spectrum of the noise, from the two sets' spectra.
+"""What a noisy set has and a clean set of other scenes lacks: gain, offset and spectrum of the noise.
 
-Two sets of the same kind of structures have the same power spectrum but for what the noise adds. Nothing here pairs a
-noisy image with a clean one: only averages over each set are compared.
+Two sets of the same kind of structures have the same power spectrum but for what the noise adds. Nothing here
+pairs a noisy image with a clean one: only averages over each set are compared.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ CALM_PX = 32
 """Side of the windows that noise is measured in where images are uneven."""
 LEAST_CALM = 8
 UNEVEN_PX, UNEVEN = 64, 2.0
-"""Images are uneven where the mean variance of windows of this side is this many times that of the calmest quarter's
-end. Measured: 1.2 for sections of tissue in an electron microscope; 2.2 to 31 for CT slices, fluorescence,
-nanoparticles and photographs."""
+"""Images are uneven where the mean variance of windows of this side is this many times that of the calmest
+quarter's end. Measured: 1.2 for sections of tissue in an electron microscope; 2.2 to 31 for CT slices,
+fluorescence, nanoparticles and photographs."""
 DIRECTED = 0.25
-"""Share of a spectrum that must move when it is transposed, for noise with a direction. Film noise of the bench: 0.1;
-charge: 0.6."""
+"""Share of a spectrum that must move when it is transposed, for noise with a direction. Film noise of the
+bench: 0.1; charge: 0.6."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,16 @@ class Difference:
 
     Notes
     -----
-    x = gain (y + level(y) n) + offset, level(y) = max(y + dark, darkest)^exponent / size; n stationary, of the given
-    spectrum, plus a constant of N(0, spread^2) an image; noise of counts is skewed besides.
+    x = gain (y + level(y) n) + offset, level(y) = max(y + dark, darkest)^exponent / size; n stationary, of
+    the given spectrum, plus a constant of N(0, spread^2) an image; noise of counts is skewed besides.
     """
 
     gain: FloatArray
     """(C,), network units; so is ``offset``."""
     offset: FloatArray
     spectrum: FloatArray
-    """(C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of n."""
+    """(C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of
+    n."""
     spread: FloatArray
     """(C,) standard deviation of an image's mean."""
     exponent: float
@@ -73,16 +74,17 @@ class Difference:
     size: FloatArray
     """(C,) root mean square of max(y, DARKEST)^exponent over the clean windows that were compared."""
     even: bool = True
-    """Structures fill the images evenly, so that all of them were compared; else calm windows only, with gain 1 and
-    offset 0."""
+    """Structures fill the images evenly, so that all of them were compared; else calm windows only, with gain
+    1 and offset 0."""
     counts: bool = False
-    """Noise of counts, its growth measured: exponent 0.5, and ``dark`` and ``darkest`` are what was measured."""
+    """Noise of counts, its growth measured: exponent 0.5, and ``dark`` and ``darkest`` are measured."""
     dark: FloatArray = field(default_factory=lambda: np.zeros(1))
     """(C,) of noise of counts, what its variance at y = 0 makes of brightness; else 0."""
     darkest: FloatArray = field(default_factory=lambda: np.full(1, DARKEST))
     """(C,) of noise of counts, what its least variance makes of brightness; else DARKEST."""
     strengths: FloatArray = field(default_factory=lambda: np.ones((1, 1)))
-    """(K, C) deviation of the noise of each noisy image relative to this model, of noise of counts; else one 1."""
+    """(K, C) deviation of the noise of each noisy image relative to this model, of noise of counts; else one
+    1."""
 
     @cached_property
     def power(self) -> FloatArray:
@@ -106,8 +108,8 @@ def measure_difference(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray],
     Parameters
     ----------
     noisy, clean
-        Planes (C, H, W), network units. A channel that is blank in one of the sets, such as the third colour of two
-        dyes, keeps its brightness and gets no noise.
+        Planes (C, H, W), network units. A channel that is blank in one of the sets, such as the third colour
+        of two dyes, keeps its brightness and gets no noise.
     seed
         Of the noise that is drawn to choose the exponent.
 
@@ -121,14 +123,15 @@ def measure_difference(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray],
     gain^2 = min over octaves of S_X / S_Y, the power of the sets there: noise can only add;
     S_N = max(S_X - gain^2 S_Y, 0) / gain^2 at each frequency; offset = mean X - gain mean Y.
 
-    Where structures fill the images unevenly (CT, fluorescence, photographs), spectra of whole sets tell of them, not
-    of the noise. Then S_X and S_Y are those of the calmest windows of each set, and intensities are taken to be
-    calibrated: gain 1, offset 0.
+    Where structures fill the images unevenly (CT, fluorescence, photographs), spectra of whole sets tell of
+    them, not of the noise. Then S_X and S_Y are those of the calmest windows of each set, and intensities are
+    taken to be calibrated: gain 1, offset 0.
 
     The exponent is the one of EXPONENTS with which clean windows and drawn noise are most like noisy windows
-    (``energy_distance`` of the brightness and the fine and coarse contrast of blocks). Not so for noise of counts,
-    many times stronger where it is bright: calm windows are dark and tell nothing of that, and two sets that differ in
-    brightness are unlike whatever the noise. Where its growth is measured surely, at equal brightness, it is taken.
+    (``energy_distance`` of the brightness and the fine and coarse contrast of blocks). Not so for noise of
+    counts, many times stronger where it is bright: calm windows are dark and tell nothing of that, and two
+    sets that differ in brightness are unlike whatever the noise. Where its growth is measured surely, at
+    equal brightness, it is taken.
     """
     side = window_px(noisy, clean)
     power_x, power_y = (power_spectrum(planes, side) for planes in (noisy, clean))
@@ -148,10 +151,18 @@ def measure_difference(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray],
 
 
 def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
-    """Power of the noisy planes (C, H, W) over that of the clean ones in the finest octave, relative to the median octave.
+    """Power of noisy planes over that of clean ones in the finest octave, relative to the median octave.
 
-    Contrast that the noise took away drops out. Below 1, it is the clean set that has the more fine grain; 0 where a
-    set is blank.
+    Parameters
+    ----------
+    noisy, clean
+        (C, H, W)
+
+    Notes
+    -----
+
+    Contrast that the noise took away drops out. Below 1, it is the clean set that has the more fine grain; 0
+    where a set is blank.
     """
     side = window_px(noisy, clean)
     power_x, power_y = (sum_octaves(power_spectrum(planes, side)).sum(0) for planes in (noisy, clean))
@@ -232,7 +243,9 @@ def _compare_calm_windows(
 
 
 def follow_counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndarray]) -> Difference:
-    """``base`` with noise that follows a law in each channel, and the middle one of the noisy images has strength 1."""
+    """``base`` with noise that follows a law in each channel; the middle one of the noisy images has strength
+    1.
+    """
     side = base.spectrum.shape[-1]
     strengths = np.stack([law.strengths(noisy, side, channel) for channel, law in enumerate(laws)], axis=1)
     middle = np.median(strengths, axis=0)
@@ -285,7 +298,8 @@ def _distances_to_noisy(
     side: int,
     seed: int,
 ) -> list[float]:
-    """Energy distance between blocks of the noisy windows and of clean windows with noise drawn from each model.
+    """Energy distance between blocks of the noisy windows and of clean windows with noise drawn from each
+    model.
 
     The models differ in their level alone, so the noisy windows and the draws serve all of them.
     """
@@ -309,7 +323,7 @@ def _distances_to_noisy(
 
 
 def _block_features(window: FloatArray) -> FloatArray:
-    """Brightness, log fine and log coarse contrast of the blocks of a window (C, S, S), averaged over channels: (N, 3)."""
+    """Brightness, log fine and log coarse contrast (N, 3) of the blocks of a window (C, S, S)."""
     soft = blur(window, 1.0)
     fine = window - soft
     coarse = soft - blur(window, 3.0)
@@ -322,7 +336,8 @@ def _block_features(window: FloatArray) -> FloatArray:
 
 
 def energy_distance(a: FloatArray, b: FloatArray) -> float:
-    r"""How unlike two samples (N, K) and (M, K) are: 0 in expectation if and only if their distributions are equal.
+    r"""How unlike two samples (N, K) and (M, K) are; 0 in expectation if their distributions are equal, and
+    only then.
 
     Notes
     -----

@@ -1,4 +1,7 @@
-"""How the variance of noise grows with the brightness, from smooth areas of noisy images; correlation between pixels does not matter."""
+"""How the variance of noise grows with the brightness, from smooth areas of noisy images.
+
+Correlation between pixels does not matter.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ MEASURED = 1500
 SAMPLED = 10_000
 """Pixels of each image that tell its brightness."""
 SURE = 20.0
-"""A gain of fewer standard errors, which assume normal scatter, counts as none: noise on BSD400 that does not grow
-gives up to 13 of either sign, since structure is left in some patches; that of cameras 40 and more."""
+"""A gain of fewer standard errors, which assume normal scatter, counts as none: noise on BSD400 that does not
+grow gives up to 13 of either sign, since structure is left in some patches; that of cameras 40 and more."""
 LEAST_GROWTH = 0.5
 """So does one that changes the variance by less than this, over the brightness of the images (5th to 95th
 percentile)."""
@@ -53,10 +56,11 @@ def measure_growth(images: Sequence[np.ndarray], found: NoisePatches) -> Growth:
 
     Notes
     -----
-    Noise model: Z = x + N, E[N | x] = 0, var(N | x) = gain x + floor; the correlation of N is the same everywhere.
+    Noise model: Z = x + N, E[N | x] = 0, var(N | x) = gain x + floor; the correlation of N is the same
+    everywhere.
 
-    How: a line through means and variances of patches, whatever the level of their noise, by ``fit_robust_line``;
-    patches that overlap count once in its standard error.
+    How: a line through means and variances of patches, whatever the level of their noise, by
+    ``fit_robust_line``; patches that overlap count once in its standard error.
     """
     side = found.pixels.shape[-1]
     places = found.passed.places

@@ -1,4 +1,7 @@
-"""How noise of counts grows with the brightness, from the fine contrast of a noisy set and of a clean set of other scenes."""
+"""How noise of counts grows with the brightness, from the fine contrast of a noisy and a clean set.
+
+The clean set shows other scenes.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,14 @@ LEAST_BLOCKS = 10
 LEAST_WINDOWS = 4
 """Windows that tell an image's own noise."""
 BLACK = 0.05
-"""Noise of counts vanishes where nothing is counted, at black: no further from it than this share of the range.
+"""Noise of counts vanishes where nothing is counted, at black: no further from it than this share of the
+range.
 
-Measured: -0.01 in confocal images; in CT, whose zero is not black, -0.10, -0.07, 0.25 and 0.35; 7 in photographs
-whose noise does not grow."""
+Measured: -0.01 in confocal images; in CT, whose zero is not black, -0.10, -0.07, 0.25 and 0.35; 7 in
+photographs whose noise does not grow."""
 LEAST_VARIANCE = 1e-3
-"""Noise of counts has at least this share of its variance at full brightness, and of that of the other images."""
+"""Noise of counts has at least this share of its variance at full brightness, and of that of the other
+images."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ def measure_counts_law(
 
     Notes
     -----
-    In each bin of brightness the calmest quarter's end of the noisy blocks less that of the clean ones; a line
-    through the bins.
+    In each bin of brightness the calmest quarter's end of the noisy blocks less that of the clean ones; a
+    line through the bins.
     """
     of_noisy, of_clean = (measure_blocks(planes, side, channel) for planes in (noisy, clean))
     fewest = min(len(of_noisy.brightness), len(of_clean.brightness))

@@ -1,4 +1,7 @@
-"""Noise whose variance grows with the signal: its gain and floor in one image, and the transform that makes it even, and back."""
+"""Noise whose variance grows with the signal: its gain and floor in one image.
+
+And the transform that makes it even, and back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ LEAST_SHARE = 0.05
 LEAST_RESIDUAL = 1e-3
 """Relative: a point that lies on the line must not have all the weight."""
 CLIPPED_SHARE = 0.02
-"""A bin of which more pixels than this lie at the image's least or greatest value is left out: its noise is cut off."""
+"""A bin of which more pixels than this lie at the image's least or greatest value is left out: its noise is
+cut off."""
 CLEAR = 2.0
 """A gain of fewer standard errors than this counts as none."""
 
@@ -73,13 +77,13 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     -----
     Noise model: y = x + n, E[n | x] = 0, var(n | x) = gain x + floor, independent between pixels.
 
-    How: Chen's variance (``measure.level``) of patches of like brightness, bin by bin; a line through them whose
-    residuals count by their absolute value, so that bins without smooth patches, which answer too high, do not draw
-    it up.
+    How: Chen's variance (``measure.level``) of patches of like brightness, bin by bin; a line through them
+    whose residuals count by their absolute value, so that bins without smooth patches, which answer too high,
+    do not draw it up.
 
-    Accuracy: A smooth scene of 256 x 256 px: gain within 2 % on the mean of eight draws, which scatter by 2 to 5 %;
-    variances of dark parts up to 8 % too low. 20 training images of BSD300: median gain within 2 % where it makes
-    most of the noise.
+    Accuracy: A smooth scene of 256 x 256 px: gain within 2 % on the mean of eight draws, which scatter by 2
+    to 5 %; variances of dark parts up to 8 % too low. 20 training images of BSD300: median gain within 2 %
+    where it makes most of the noise.
 
     Clipping: Bins that hold clipped pixels are left out.
 
@@ -91,7 +95,8 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     """
     if min(image.shape) < MIN_SIDE_PX:
         raise InputError(
-            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {image.shape}"
+            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found "
+            f"{image.shape}"
         )
     patches = take_patches(image, patch_side(*image.shape))
     signal, variance = [], []
@@ -107,7 +112,7 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
 
 
 def _unclipped_bins(image: FloatArray, patches: FloatArray) -> list[NDArray[np.int64]]:
-    """Which patches are of like brightness, from dark to bright; without those bins that hold clipped pixels."""
+    """Which patches are of like brightness, from dark to bright; without bins that hold clipped pixels."""
     side = patches.shape[-1]
     most = len(patches) // (PATCHES_PER_EIGENVALUE * side**2)
     order = np.argsort(patches.mean((1, 2)), kind="stable")
@@ -137,8 +142,8 @@ def fit_robust_line(x: FloatArray, y: FloatArray) -> Line:
 
     Notes
     -----
-    Iteratively reweighted least squares: the weight of a point is 1 / (expected^2 |relative residual|). Outliers
-    that lie high, where structure counts as noise, do not draw the line up.
+    Iteratively reweighted least squares: the weight of a point is 1 / (expected^2 |relative residual|).
+    Outliers that lie high, where structure counts as noise, do not draw the line up.
     """
     least = LEAST_SHARE * float(np.median(y)) + 1e-300
     relative = np.full(len(x), 1.0 / max(float(np.median(y)), least))
@@ -189,7 +194,8 @@ def unstabilise(stable: FloatArray, noise: PoissonGaussian) -> FloatArray:
 
     Notes
     -----
-    I(D) = D^2 / 4 + sqrt(3/2) / (4 D) - 11 / (8 D^2) + 5 sqrt(3/2) / (8 D^3) - 1/8, then gain I - floor / gain.
+    I(D) = D^2 / 4 + sqrt(3/2) / (4 D) - 11 / (8 D^2) + 5 sqrt(3/2) / (8 D^3) - 1/8, then gain I - floor /
+    gain.
 
     References
     ----------

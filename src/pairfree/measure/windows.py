@@ -1,4 +1,4 @@
-"""Windows and blocks of a set of planes, and what is averaged over them: power spectra, brightness, fine contrast."""
+"""Windows and blocks of a set of planes, and what is averaged over them: spectra, contrast."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SMOOTHING_BINS = 1.5
 """Spectra are smoothed by a Gaussian of this standard deviation, in frequency bins of a window."""
 BLOCK_PX = 16
 CALM_SHARE = 0.25
-"""Share of the windows or blocks of a set, those with the least contrast, that noise is measured in where images
-are uneven."""
+"""Share of the windows or blocks of a set, those with the least contrast, that noise is measured in where
+images are uneven."""
 CLIPPED_SHARE = 0.02
 """Windows with more pixels at the ends of the range, such as air in a window of HU, do not count as calm."""
 

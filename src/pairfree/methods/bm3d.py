@@ -17,8 +17,8 @@ from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.measure.variance_line import (
     PoissonGaussian,
     estimate_poisson_gaussian,
-    stabilised,
-    unstabilised,
+    stabilise,
+    unstabilise,
 )
 from pairfree.methods.base import Needs
 from pairfree.methods.parts.untrained import Untrained
@@ -185,7 +185,7 @@ def denoise_stabilised(image: np.ndarray) -> np.ndarray:
 def _make_even(plane: np.ndarray, noise: PoissonGaussian) -> np.ndarray:
     """A plane whose noise has a deviation of 1 everywhere."""
     if noise.gain > 0:
-        return stabilised(plane, noise)
+        return stabilise(plane, noise)
     scaled: np.ndarray = plane / noise.floor**0.5
     return scaled
 
@@ -193,7 +193,7 @@ def _make_even(plane: np.ndarray, noise: PoissonGaussian) -> np.ndarray:
 def _undo_even(plane: np.ndarray, noise: PoissonGaussian) -> np.ndarray:
     """The inverse of ``_make_even``, for a plane that is denoised."""
     if noise.gain > 0:
-        return unstabilised(plane, noise)
+        return unstabilise(plane, noise)
     scaled: np.ndarray = plane * noise.floor**0.5
     return scaled
 

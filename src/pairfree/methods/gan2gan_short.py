@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData, symmetric
 from pairfree.measure.smooth_areas import NoisePatches
-from pairfree.measure.variance_in_patches import growth
+from pairfree.measure.variance_in_patches import measure_growth
 from pairfree.methods import gan2gan
 from pairfree.methods.base import At, Stage, check_positive
 from pairfree.methods.gan2gan import GAN2GAN, GAN2GANConfig, g2g_loss
@@ -160,7 +160,7 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
 
     def measure_growth(self, data: TrainingData, found: NoisePatches) -> None:
         """Set the transform by how the noise grows with the brightness; it stays off where it does not."""
-        grows = growth(data.noisy.arrays(), found)
+        grows = measure_growth(data.noisy.arrays(), found)
         gain = np.array([one.gain for one in grows.noise])
         floor = np.array([one.floor for one in grows.noise])
         self.even_noise.set_variance(gain, floor, grows.dark, grows.typical, grows.ends)

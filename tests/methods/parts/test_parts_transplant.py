@@ -12,7 +12,7 @@ from scipy import stats
 
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
-from pairfree.measure.two_sets import Difference, level
+from pairfree.measure.two_sets import Difference, noise_level
 from pairfree.methods.base import At
 from pairfree.methods.parts import transplant as module
 from pairfree.methods.parts.transplant import Transplant
@@ -57,7 +57,7 @@ def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small)
     made.exponent.fill_(1.0)
     y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.02 * torch.randn(1, 1, 8, 8)
     found = dataclasses.replace(made.measured.difference, exponent=1.0, size=made.size.numpy().ravel())
-    weights = level(((y + 1) / 2).numpy(), found)
+    weights = noise_level(((y + 1) / 2).numpy(), found)
     expected = torch.clamp(
         y + 2 * torch.from_numpy(weights).float() * n, made(-torch.ones(1, 1, 1)), made(torch.ones(1, 1, 1))
     )
@@ -83,7 +83,7 @@ def counts(made: Transplant) -> Difference:
 def skewed(y: np.ndarray, noise: np.ndarray, found: Difference, strength: float) -> np.ndarray:
     """Wilson & Hilferty's formula in NumPy, one channel."""
     power, size, dark = float(found.power[0]), float(found.size[0]), float(found.dark[0])
-    a, s = strength**2 * power / size**2, strength * level(y, found) * np.sqrt(power)
+    a, s = strength**2 * power / size**2, strength * noise_level(y, found) * np.sqrt(power)
     g = np.clip(a**2 * (y + min(dark, 0.0)) / s**3, 1e-3, 2.0)
     return 2 * s / g * ((1 - g**2 / 36 + g * noise / (6 * s)) ** 3 - 1)
 
@@ -94,7 +94,7 @@ def test_noise_of_counts_is_put_on_by_the_model(small, strength):
     found = counts(made)
     y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.05 * torch.randn(1, 1, 8, 8)
     unit = ((y + 1) / 2).double().numpy()
-    noised = unit + skewed(unit, strength * level(unit, found) * n.double().numpy(), found, strength)
+    noised = unit + skewed(unit, strength * noise_level(unit, found) * n.double().numpy(), found, strength)
     low, high = (float(made(torch.full((1, 1, 1), end))) for end in (-1.0, 1.0))
     np.testing.assert_allclose(
         made.add_noise(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5
@@ -105,7 +105,9 @@ def drawn(made: Transplant, found: Difference, y: float) -> tuple[np.ndarray, np
     """Gaussian noise at a brightness, and what is made of it, network units."""
     image = np.full((60, 1, 256, 256), y)
     gaussian = (
-        level(image, found) * np.sqrt(found.power[0]) * np.random.default_rng(5).standard_normal(image.shape)
+        noise_level(image, found)
+        * np.sqrt(found.power[0])
+        * np.random.default_rng(5).standard_normal(image.shape)
     )
     return gaussian, made._skew(torch.from_numpy(2 * image - 1), torch.from_numpy(gaussian), 1.0).numpy()
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from pairfree.config import architecture
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
+from pairfree.measure.noise_doubts import list_doubts
 from pairfree.measure.smooth_areas import (
     GCBD_SUB_PX,
     LEAST_PATCH_PX,
     MOST,
     RULES,
     NoisePatches,
-    doubts,
-    extract,
+    extract_noise,
 )
 from pairfree.methods.base import At, check_positive, set_rate, update
 from pairfree.methods.parts.single import SingleConfig, SingleNetwork
@@ -176,7 +176,7 @@ class Imitation(SingleNetwork):
     def cut_noise(self, noisy: PatchPool) -> NoisePatches:
         """The noise of the smooth areas of ``noisy``, found by the config's rule."""
         config = self.config
-        return extract(
+        return extract_noise(
             noisy.arrays(),
             config.noise_patch_px,
             most=self.most_patches,
@@ -206,7 +206,7 @@ class Imitation(SingleNetwork):
         """Keep a few patches to show, and warn of what is doubtful about them."""
         shown = found.pixels[spaced_indices(len(found.pixels), SHOWN)]
         self.found = torch.from_numpy(shown).to(self.place)
-        for line in doubts(found, grown):
+        for line in list_doubts(found, grown):
             _say.warning("%s", line)
 
     def noise_patches(self, count: int, at: At) -> Tensor:

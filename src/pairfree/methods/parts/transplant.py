@@ -17,7 +17,8 @@ from pairfree.data import processes
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
-from pairfree.measure.two_sets import DARKEST, Difference, fields, measure, restored
+from pairfree.measure.spectra import draw_fields, restore_spectrum
+from pairfree.measure.two_sets import DARKEST, Difference, measure_difference
 from pairfree.methods.base import At, Needs, follow, require
 from pairfree.methods.parts.unpaired import clip_signed, from_signed, to_signed
 from pairfree.nets.traits import total_stride
@@ -130,7 +131,7 @@ class Transplant(nn.Module):
         """Measure the difference between the noisy and the clean pool."""
         noisy = _clipped_planes(data.noisy)
         clean = _clipped_planes(require(data.clean, Needs.CLEAN.value))
-        difference = measure(noisy, clean, seed)
+        difference = measure_difference(noisy, clean, seed)
         self.set_difference(difference)
         self.measured = Measured(difference, data.noisy, seed)
         self.bank = None
@@ -238,7 +239,7 @@ class Transplant(nn.Module):
         return self.measured
 
     def _size_at(self, y: Tensor) -> Tensor:
-        """level(y): how strong noise is at each brightness, of n; as ``measure.two_sets.level``."""
+        """level(y): how strong noise is at each brightness, of n; as ``measure.two_sets.noise_level``."""
         brightness = torch.maximum(from_signed(y) + self.dark, self.darkest)
         return brightness**self.exponent / self.size
 
@@ -271,10 +272,10 @@ class Transplant(nn.Module):
         if int(self.renewals) == 0 or not difference.even:
             spectral = generator(seed, 0, "spectral noise")
             rng = np.random.default_rng(spectral.initial_seed())
-            planes = list(fields(difference.spectrum, FIELDS, rng))
+            planes = list(draw_fields(difference.spectrum, FIELDS, rng))
         else:
             extracted = [self._extract_noise(block) for block in _cut_blocks(noisy)]
-            planes = restored(extracted, difference.spectrum)
+            planes = restore_spectrum(extracted, difference.spectrum)
         single = [plane.astype(np.float32) for plane in planes]
         return PatchPool(single, noisy.device, noisy.patch_px)
 
