@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.traits import total_stride
 from pairfree.training.order import Order
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 no_bm3d = pytest.mark.skipif(
     importlib.util.find_spec("bm3d") is None, reason="the optional package bm3d is not installed"
 )
@@ -317,3 +319,23 @@ def test_the_help_of_method_names_every_method_and_what_it_needs():
     said, _, _ = field_docs(Order)["method"].partition("From Python")
     assert sorted(re.findall(r"[\w-]+", said)) == sorted(re.findall(r"[\w-]+", describe_methods()))
     assert set(METHODS) <= set(re.findall(r"[\w-]+", said))
+
+
+def config_types(key: str) -> list[type]:
+    """Of the paper's method, and of what a preset adds to it."""
+    methods = [METHODS[key], *([EXTENDED[key]] if key in EXTENDED else [])]
+    return [method.config_type for method in methods]
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_setting_has_its_meaning_beneath_it(key):
+    """In the class that declares it; a class that only changes the default need not repeat it."""
+    for config_type in config_types(key):
+        silent = [name for name, words in field_docs(config_type).items() if not words.strip()]
+        assert silent == [], f"{config_type.__name__}: say beneath these what they mean"
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_has_a_docs_page_that_lists_its_settings(key):
+    page = DOCS / "methods" / f"{key}.md"
+    assert f"<!-- pairfree: settings {key} -->" in page.read_text(encoding="utf-8")
