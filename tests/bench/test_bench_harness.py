@@ -776,7 +776,7 @@ def test_made_noise_is_compared_with_the_truth():
 
 def test_noise_patches_are_summed_up_beside_the_truth():
     rng = np.random.default_rng(0)
-    found = patches.extract([128 + rng.normal(0, 25, (1, 400, 400))])
+    found = patches.extract_noise([128 + rng.normal(0, 25, (1, 400, 400))])
     numbers = patches.summary(found, 25.0)
     assert numbers["median std"] == pytest.approx(25.0, rel=0.02)
     assert numbers["5th percentile"] < numbers["median std"] < numbers["95th percentile"]

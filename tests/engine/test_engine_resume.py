@@ -76,7 +76,7 @@ def test_resumed_equals_uninterrupted(method, tmp_path):
     parts = stopped_and_resumed(method, tmp_path / "parts", [1, 5])
     assert_same(whole, parts)
     assert (tmp_path / "whole/events.jsonl").read_bytes() == (tmp_path / "parts/events.jsonl").read_bytes()
-    assert [event["step"] for event in RunFolder(tmp_path / "parts").events()] == list(range(STEPS))
+    assert [event["step"] for event in RunFolder(tmp_path / "parts").read_events()] == list(range(STEPS))
 
 
 def test_the_stage_boundary_is_where_iddp_was_stopped(tmp_path):
@@ -125,7 +125,7 @@ def test_resume_falls_back_over_a_damaged_checkpoint_and_says_so(tmp_path, caplo
     newest.write_bytes(newest.read_bytes()[:-1])
     pf.train(**data_for("nb2nb"), out=run, resume=True, report=False)
     assert str(newest) in caplog.text
-    assert any(event.get("event") == "damaged checkpoint" for event in RunFolder(run).events())
+    assert any(event.get("event") == "damaged checkpoint" for event in RunFolder(run).read_events())
     assert_same(whole, checkpoint.load_latest(run / "checkpoints")[0])
 
 
@@ -190,7 +190,7 @@ def test_resume_refuses_other_images(tmp_path):
 def test_resume_without_a_run(tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         pf.train(out=tmp_path / "none", resume=True)
-    with pytest.raises(ConfigError, match="give out"):
+    with pytest.raises(ConfigError, match="give `out`"):
         pf.train(images(), resume=True)
 
 
@@ -203,7 +203,7 @@ def test_a_run_killed_before_its_first_checkpoint_can_be_begun_again(tmp_path):
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
         pf.train(images(), out=run, resume=True, report=False)
     uninterrupted("n2v", run)
-    assert len(RunFolder(run).events()) == STEPS
+    assert len(RunFolder(run).read_events()) == STEPS
 
 
 def test_events_of_repeated_steps_are_forgotten(tmp_path):

@@ -206,7 +206,7 @@ def test_an_absurd_rate_diverges_and_leaves_a_good_checkpoint(method, tmp_path):
     assert str(checkpoint.listing(run / "checkpoints")[-1]) in str(refused.value)
     assert "network 'net'" in str(refused.value)
     assert all(torch.isfinite(tensor).all() for tensor in found.tensors.values())
-    assert RunFolder(run).events()[-1]["event"] == "diverged"
+    assert RunFolder(run).read_events()[-1]["event"] == "diverged"
     assert np.isfinite(pf.load(run).denoise(images()[0].astype(np.float32))).all()
 
 

@@ -147,7 +147,7 @@ def kill_and_resume(files, tmp_path, kills, seed, slow_write):
         before = checkpoint.load_latest(out / "checkpoints")[0].step
         wait_for(
             lambda before=before: (
-                (RunFolder(out).events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3)
+                (RunFolder(out).read_events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3)
             ),
             process,
         )
@@ -162,7 +162,7 @@ def kill_and_resume(files, tmp_path, kills, seed, slow_write):
         inside += any(".partial-" in path.name for path in (out / "checkpoints").iterdir())
         found, problems = checkpoint.load_latest(out / "checkpoints")
         assert problems == []
-        lost = max(event["step"] for event in RunFolder(out).events()) + 1 - found.step
+        lost = max(event["step"] for event in RunFolder(out).read_events()) + 1 - found.step
         assert lost <= INTERVAL_SECONDS / STEP_SECONDS + 2
         process = start(["train", "--out", out, "--resume"], log, slow_write=slow_write)
     code, words = finish(process, log)
@@ -210,7 +210,7 @@ def test_a_signal_saves_and_exits_130(number, files, tmp_path):
     """Within seconds, one line that says how to go on; and going on gives the undisturbed result."""
     out, log = tmp_path / "run", tmp_path / "log"
     process = start(train_arguments(files, out), log)
-    wait_for(lambda: len(RunFolder(out).events()) > 3, process)
+    wait_for(lambda: len(RunFolder(out).read_events()) > 3, process)
     os.kill(process.pid, number)
     began = time.monotonic()
     code, words = finish(process, log)
@@ -313,7 +313,7 @@ def test_a_full_disk_in_the_log_is_one_line_and_the_checkpoint_stands(files, tmp
     size = max(path.stat().st_size for path in (out / "checkpoints").iterdir())
     grown = tmp_path / "grown"
     process = start(train_arguments(files, grown), log)
-    wait_for(lambda: len(RunFolder(grown).events()) > 3, process)
+    wait_for(lambda: len(RunFolder(grown).read_events()) > 3, process)
     os.kill(process.pid, signal.SIGTERM)
     process.join()
     with (grown / "events.jsonl").open("a") as file:
