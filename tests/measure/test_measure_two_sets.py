@@ -231,7 +231,7 @@ def test_uneven_images_are_compared_where_they_are_calm():
     rng = np.random.default_rng(0)
     clean = [scene + 0.01 * rng.standard_normal(scene.shape) for scene in uneven_scenes(4, 1)]
     noisy = [scene + 0.05 * coloured(rng, scene.shape, 0.8) for scene in uneven_scenes(4, 2)]
-    assert module.uneven(clean)
+    assert module.is_uneven(clean)
     found = measure_difference(noisy, clean)
     assert not found.even
     assert found.gain.tolist() == [1.0]
@@ -245,7 +245,7 @@ def test_uneven_images_are_compared_where_they_are_calm():
 
 
 def test_even_images_are_not_taken_for_uneven():
-    assert not module.uneven(scenes(3, 1))
+    assert not module.is_uneven(scenes(3, 1))
     assert measure_difference(noisy_set(0.0), scenes(8, 1)).even
 
 
@@ -257,7 +257,7 @@ def test_what_is_clipped_is_not_calm():
         image = scene + 0.05 * rng.standard_normal(scene.shape)
         image[:, :, :128] = 0.0
         noisy.append(image)
-    calm = module._calmest(noisy)
+    calm = module._calmest_windows(noisy)
     assert len(calm) >= module.LEAST_CALM
     assert min(float(window.std()) for window in calm) > 0.03
 
