@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
+from pairfree.evidence.examples import display_window
 from pairfree.evidence.plots import to_uint8
-from pairfree.evidence.report import display_window
 from pairfree.files.formats.table import open_image
 
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"

@@ -46,9 +46,9 @@ from pairfree.bench.ct_dose import EXPERIMENT as CT_DOSE
 from pairfree.bench.ct_dose import PHANTOM
 from pairfree.bench.em import EXPERIMENT as EM
 from pairfree.bench.em_real import EXPERIMENT as EM_REAL
-from pairfree.bench.harness import heat_map
 from pairfree.bench.noisy_n2n import CLEAN_ROW, ESTIMATES
 from pairfree.bench.patches import EXPERIMENT as PATCHES
+from pairfree.bench.pictures import heat_map
 from pairfree.bench.tables import read_results
 from pairfree.bench.wf import EXPERIMENT as WF
 from pairfree.engine.run import RunFolder

@@ -21,6 +21,7 @@ from pairfree.bench import (
     harness,
     noisy_n2n,
     patches,
+    pictures,
     tables,
     wf,
 )
@@ -163,7 +164,7 @@ def test_errors_are_drawn_beside_the_images(bench, tmp_path):
     kept = open_image(tmp_path / f"runs/tiny/{slug}/denoised/im0.tif").pixels
     error = np.abs(kept - tiny_task(None, CELLS[1]).test[0].clean[0])
     np.testing.assert_allclose(drawn.astype(float).sum(-1), np.minimum(error * 12, 765), atol=2)
-    colours = harness.heat_map(np.array([[[0.0, -21.25, 42.5, 63.75]]]), 255.0)[0]
+    colours = pictures.heat_map(np.array([[[0.0, -21.25, 42.5, 63.75]]]), 255.0)[0]
     assert colours.tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255]]
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from pairfree.errors import InputError
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula, power_lost_with_planes
-from pairfree.measure.smooth_areas import subtract_planes
+from pairfree.measure.noise_patches import subtract_planes
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.noise.simulate import add_noise
 

@@ -34,6 +34,7 @@ from pairfree.bench import (
 from pairfree.bench.base import Cell, Experiment, Scored, Task
 from pairfree.bench.baselines import BASELINES
 from pairfree.bench.cache import cache_key, holds, revision_of, settings_of
+from pairfree.bench.pictures import keep_pictures, samples_last
 from pairfree.config import choose
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
@@ -42,8 +43,6 @@ from pairfree.engine.trainer import Stopped
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
 from pairfree.evidence.metrics import score
 from pairfree.files.atomic import atomic_path, write_text
-from pairfree.files.formats.table import save_image
-from pairfree.files.image import Image
 from pairfree.files.lock import Lock
 from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import Needs
@@ -248,7 +247,7 @@ def measure(
             outputs = _apply(model, task.test)
             elapsed = now() - started
     pixels = sum(image.noisy[0].size for image in task.test)
-    _keep(outputs, task.test, folder / "denoised")
+    keep_pictures(outputs, task.test, folder / "denoised")
     evidence = dict(experiment.evidence(task.test, outputs)) if experiment.evidence else {}
     if experiment.statistics is not None:
         evidence |= experiment.statistics(task, cell)
@@ -384,7 +383,7 @@ def score_groups(
             if image.clean is None:
                 continue
             one = score(
-                _samples_last(image.clean), _samples_last(output), image.data_range, image.low, luma=luma
+                samples_last(image.clean), samples_last(output), image.data_range, image.low, luma=luma
             )
             for group in {image.group, "all"} if one_window and not experiment.luma else {image.group}:
                 each.setdefault(group, []).append((one.psnr_db, one.ssim))
@@ -393,33 +392,3 @@ def score_groups(
             psnr, ssim = np.mean(values, axis=0)
             found[name] = {"psnr_db": round(float(psnr), 4), "ssim": round(float(ssim), 5), "n": len(values)}
     return dict(sorted(found.items()))
-
-
-def _keep(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder: Path) -> None:
-    """Denoised images as float32 TIFF, so that any other script can score them, one folder a group; beside them heat maps of the errors."""
-    groups = len({image.group for image in test}) > 1 and len({image.name for image in test}) < len(test)
-    for image, output in zip(test, outputs, strict=True):
-        path = folder / (_safe(image.group) if groups else "") / f"{image.name}.tif"
-        pixels = _samples_last(output).astype(np.float32)
-        save_image(Image(pixels, "YX" if pixels.ndim == 2 else "YXS", family="tiff"), path, overwrite=True)
-        if image.clean is not None:
-            heat = Image(heat_map(output - image.clean, image.data_range), "YXS", family="png")
-            save_image(
-                heat, folder.parent / "errors" / path.relative_to(folder).with_suffix(".png"), overwrite=True
-            )
-
-
-def heat_map(error: np.ndarray, data_range: float) -> np.ndarray:
-    """|error| of (C, H, W), mean over channels, as (H, W, 3) colours: black at 0, red, yellow, white from a quarter of the range on."""
-    height = np.abs(error).mean(0) * (4.0 * 3.0 / data_range)
-    return np.stack([np.clip(np.rint(255.0 * (height - step)), 0, 255) for step in range(3)], -1).astype(
-        np.uint8
-    )
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in text)
-
-
-def _samples_last(array: np.ndarray) -> np.ndarray:
-    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)

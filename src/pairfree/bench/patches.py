@@ -15,7 +15,8 @@ import torch
 from pairfree.bench.base import Cell, Experiment, Task, make_noisy, read_planes
 from pairfree.evidence.residual import autocorrelation
 from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula
-from pairfree.measure.smooth_areas import NoisePatches, extract_noise
+from pairfree.measure.noise_patches import NoisePatches
+from pairfree.measure.smooth_areas import extract_noise
 from pairfree.methods.parts.measured_noise import COPULA_PATCHES
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.sampling import spaced_indices

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,66 +41,100 @@ class Score:
 def psnr(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = True) -> float:
     r"""Peak signal-to-noise ratio in dB.
 
-    Equation      10 log10(R^2 / mean (x - y)^2), the mean over all pixels and channels
-    clean         x, (H, W) or (H, W, 3), units of data_range; so is denoised, y
-    data_range    R: the distance of black from white, never guessed
-    clip          both images to [0, R] before, as for files that cannot hold other values
-    Source        the usual definition; equal to skimage.metrics.peak_signal_noise_ratio but finite for equal images
+    Parameters
+    ----------
+    clean, denoised
+        x and y, (H, W) or (H, W, 3), units of data_range.
+    data_range
+        R: the distance of black from white, never guessed.
+    clip
+        Both images to [0, R] before, as for files that cannot hold other values.
+
+    Notes
+    -----
+    10 log10(R^2 / mean (x - y)^2), the mean over all pixels and channels.
+
+    References
+    ----------
+    The usual definition; equal to skimage.metrics.peak_signal_noise_ratio but finite for equal images.
     """
-    x, y = _pair(clean, denoised, data_range, clip)
-    return float(10 * np.log10(data_range**2 / max(float(np.mean((x - y) ** 2)), MSE_FLOOR)))
+    x, y = _check_pair(clean, denoised, data_range, clip)
+    mse = max(float(np.mean((x - y) ** 2)), MSE_FLOOR)
+    return float(10 * np.log10(data_range**2 / mse))
 
 
 def ssim(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = True) -> float:
     """Structural similarity, from -1 to 1, without unit.
 
-    Window        Gaussian of 1.5 px, population covariance, K1 = 0.01, K2 = 0.03; the channels of a colour image are averaged
-    Tiny images   a side under 11 px: a uniform window of about half the side (at least 3 px) and sample covariance
-    clip          both images to [0, data_range] before
-    Source        Wang et al., IEEE TIP 2004, with the window of the paper
+    Parameters
+    ----------
+    clean, denoised
+        (H, W) or (H, W, 3), units of data_range; sides of at least 3 px.
+    data_range
+        The distance of black from white.
+    clip
+        Both images to [0, data_range] before.
+
+    Notes
+    -----
+    Window: Gaussian of 1.5 px, population covariance, K1 = 0.01, K2 = 0.03; the channels of a colour image
+    are averaged.
+
+    Tiny images, a side under 11 px: a uniform window of about half the side (at least 3 px) and sample
+    covariance.
+
+    References
+    ----------
+    Wang et al., IEEE TIP 2004, with the window of the paper.
     """
-    x, y = _pair(clean, denoised, data_range, clip)
-    side = min(x.shape[:2])
+    x, y = _check_pair(clean, denoised, data_range, clip)
+    height, width = x.shape[:2]
+    side = min(height, width)
     if side < 3:
         raise InputError(
-            f"SSIM needs at least 3 pixels a side, got an image of {x.shape[0]} x {x.shape[1]}: leave it out or score PSNR alone"
+            f"SSIM needs at least 3 pixels a side, got an image of {height} x {width}: leave it out or score "
+            "PSNR alone"
         )
-    axis = -1 if x.ndim == 3 else None
+    given: dict[str, Any] = {"data_range": data_range, "channel_axis": -1 if x.ndim == 3 else None}
     if side >= SSIM_SIDE_PX:
-        value = structural_similarity(
-            x,
-            y,
-            data_range=data_range,
-            channel_axis=axis,
-            gaussian_weights=True,
-            sigma=SSIM_SIGMA_PX,
-            use_sample_covariance=False,
-        )
+        given |= {"gaussian_weights": True, "sigma": SSIM_SIGMA_PX, "use_sample_covariance": False}
     else:
-        value = structural_similarity(
-            x, y, data_range=data_range, channel_axis=axis, win_size=max(3, (side - 1) // 2 * 2 + 1)
-        )
-    return float(value)
+        half_and_odd = (side - 1) // 2 * 2 + 1
+        given["win_size"] = max(3, half_and_odd)
+    return float(structural_similarity(x, y, **given))
 
 
 def nrmse(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = True) -> float:
     """Root mean square error over the standard deviation of the clean image, without unit.
 
-    Why           the deviation, not the norm: an offset of the detector or of the HU scale must not flatter the score
-    clip          both images to [0, data_range] before; data_range serves nothing else here
-    Flat clean    0 where the images are equal, infinity otherwise
+    Parameters
+    ----------
+    clean, denoised
+        (H, W) or (H, W, 3), units of data_range.
+    data_range
+        The distance of black from white; serves nothing but the clipping here.
+    clip
+        Both images to [0, data_range] before.
+
+    Returns
+    -------
+    float
+        Of a flat clean image 0 where the images are equal, infinity otherwise.
+
+    Notes
+    -----
+    The deviation, not the norm: an offset of the detector or of the HU scale must not flatter the score.
     """
-    x, y = _pair(clean, denoised, data_range, clip)
-    error, contrast = float(np.sqrt(np.mean((x - y) ** 2))), float(np.std(x))
+    x, y = _check_pair(clean, denoised, data_range, clip)
+    error = float(np.sqrt(np.mean((x - y) ** 2)))
+    contrast = float(np.std(x))
     if contrast == 0:
         return 0.0 if error == 0 else float("inf")
     return error / contrast
 
 
 def luma(rgb: ArrayLike) -> FloatArray:
-    """Luma of an (H, W, 3) image by ITU-R BT.601, full swing: 0.299 R + 0.587 G + 0.114 B, in the units of
-    the input.
-    """
+    """Luma of an (H, W, 3) image, in its units: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601, full swing)."""
     a = np.asarray(rgb, dtype=np.float64)
     if a.ndim != 3 or a.shape[-1] != 3:
         raise InputError(f"luma needs an (H, W, 3) colour image, got an array of shape {a.shape}")
@@ -112,8 +147,7 @@ def fit_gain_offset(clean: ArrayLike, denoised: ArrayLike) -> tuple[float, float
     For outputs whose grey scale is free, as after unpaired training. A score after this fit says so: it is
     kinder. A flat denoised image has gain 0.
     """
-    x, y = _finite(clean, "clean"), _finite(denoised, "denoised")
-    _same_shape(x, y)
+    x, y = _check_alike(clean, denoised)
     mean_x, mean_y = x.mean(), y.mean()
     variance = np.mean((y - mean_y) ** 2)
     if variance <= np.finfo(np.float64).eps * max(1.0, mean_y**2):
@@ -146,14 +180,22 @@ def score(
 ) -> Score:
     """PSNR, SSIM and NRMSE of an image, or their means over the planes of a stack.
 
-    data_range    distance of black from white, in units of the file
-    low           the value of black, subtracted first (CT abdomen window [-160, 240] HU: low -160, data_range 400)
-    clip          to [low, low + data_range], after the fit
-    fit           first fit gain and offset of the whole denoised array (a stack has one fit), see ``fit_gain_offset``
-    luma          score the BT.601 luma of colour images instead of averaging over the channels
+    Parameters
+    ----------
+    clean, denoised
+        (..., H, W) or (..., H, W, 3), units of the file.
+    data_range
+        Distance of black from white, in units of the file.
+    low
+        The value of black, subtracted first (CT abdomen window [-160, 240] HU: low -160, data_range 400).
+    clip
+        To [low, low + data_range], after the fit.
+    fit
+        First fit gain and offset of the whole denoised array (a stack has one fit), see ``fit_gain_offset``.
+    luma
+        Score the BT.601 luma of colour images instead of averaging over the channels.
     """
-    x, y = _finite(clean, "clean"), _finite(denoised, "denoised")
-    _same_shape(x, y)
+    x, y = _check_alike(clean, denoised)
     if fit:
         gain, offset = fit_gain_offset(x, y)
         y = gain * y + offset
@@ -180,36 +222,45 @@ def _score_plane(x: FloatArray, y: FloatArray, data_range: float, clip: bool, as
     )
 
 
-def _pair(
+def _check_pair(
     clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool
 ) -> tuple[FloatArray, FloatArray]:
-    x, y = _finite(clean, "clean"), _finite(denoised, "denoised")
-    _same_shape(x, y)
+    """Both images as float64, clipped where asked for; InputError for what cannot be scored."""
+    x, y = _check_alike(clean, denoised)
     if not (np.isfinite(data_range) and data_range > 0):
         raise InputError(
-            f"data_range must be a positive number in the units of the image (255 for 8-bit files), got {data_range}"
+            "data_range must be a positive number in the units of the image (255 for 8-bit files), got "
+            f"{data_range}"
         )
-    if x.ndim != 2 and not (x.ndim == 3 and x.shape[-1] == 3):
+    colour = x.ndim == 3 and x.shape[-1] == 3
+    if x.ndim != 2 and not colour:
         raise InputError(
             f"expected an (H, W) or (H, W, 3) image, got an array of shape {x.shape}; use score() for stacks"
         )
-    return (np.clip(x, 0, data_range), np.clip(y, 0, data_range)) if clip else (x, y)
+    if not clip:
+        return x, y
+    return np.clip(x, 0, data_range), np.clip(y, 0, data_range)
 
 
-def _finite(image: ArrayLike, name: str) -> FloatArray:
+def _check_alike(clean: ArrayLike, denoised: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both as float64, of one shape."""
+    x, y = _check_finite(clean, "clean"), _check_finite(denoised, "denoised")
+    if x.shape != y.shape:
+        raise InputError(
+            f"clean and denoised image differ in shape: {x.shape} against {y.shape}; score only images of "
+            "one size"
+        )
+    return x, y
+
+
+def _check_finite(image: ArrayLike, name: str) -> FloatArray:
     a = np.asarray(image, dtype=np.float64)
     if a.size == 0:
         raise InputError(f"the {name} image is empty (shape {a.shape})")
     bad = int(a.size - np.count_nonzero(np.isfinite(a)))
     if bad:
         raise InputError(
-            f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them before scoring"
+            f"the {name} image has {bad} of {a.size} pixels that are NaN or infinite: replace or crop them "
+            "before scoring"
         )
     return a
-
-
-def _same_shape(x: FloatArray, y: FloatArray) -> None:
-    if x.shape != y.shape:
-        raise InputError(
-            f"clean and denoised image differ in shape: {x.shape} against {y.shape}; score only images of one size"
-        )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.errors import InputError
-from pairfree.measure.smooth_areas import subtract_planes
+from pairfree.measure.noise_patches import subtract_planes
 
 FloatArray = NDArray[np.float64]
 

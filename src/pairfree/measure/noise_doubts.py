@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import skew
 
-from pairfree.measure.smooth_areas import NoisePatches, Passed
+from pairfree.measure.noise_patches import NoisePatches, Passed
 from pairfree.sampling import spaced_indices
 
 FloatArray = NDArray[np.float64]

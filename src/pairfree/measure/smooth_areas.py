@@ -14,16 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pairfree.errors import ConfigError, InputError
 from pairfree.measure.local_moments import haar, plane_variance, window_moments
+from pairfree.measure.noise_patches import NoisePatches, Passed, Places, cut_patches, measure_deviations
 from pairfree.sampling import spaced_indices
 
 FloatArray = NDArray[np.float64]
-Places = NDArray[np.int64]
-"""(N, 3) image, top, left."""
 
 PATCH_PX = 96
 """GAN2GAN's patch side."""
@@ -36,7 +34,6 @@ MOST_BYTES = 2**30
 """Of the patches; those of many channels are fewer."""
 STRIP_PX = 2**24
 """Pixels that are judged at once, at about 60 bytes each."""
-CUT_AT_ONCE = 256
 FEWEST = 64
 """Fewer smooth patches say nothing about a distribution."""
 WORST_UNEVENNESS = 0.6
@@ -60,45 +57,6 @@ GCBD_SUB_PX, GCBD_MEAN, GCBD_VARIANCE = 16, 0.1, 0.25
 GCBD_STRIDES_PX = (2, 4, 8, 16)
 """With them, sub-patches lie on the grid of the candidates."""
 RULES = ("wavelet", "gcbd")
-
-
-@dataclass(frozen=True)
-class Passed:
-    """Places that the rule took for smooth, whatever the level of their noise."""
-
-    places: Places
-    means: FloatArray
-    """(M,) over pixels and channels."""
-    deviations: FloatArray
-    """(M,) intensity units, planes taken off."""
-
-    def count_apart(self, side: int) -> int:
-        """Of the squares of that side that images fall into, how many hold some: patches that overlap say the
-        same.
-        """
-        return len(np.unique(self.places // [1, side, side], axis=0))
-
-
-@dataclass(frozen=True)
-class NoisePatches:
-    """What was cut out."""
-
-    pixels: NDArray[np.float32]
-    """(N, C, P, P), intensity units, each channel minus the plane that fits it best."""
-    places: Places
-    unevenness: FloatArray
-    """(N,) how far each is from noise of the sub-bands' proportions, eq. (4); 0 under rule (3)."""
-    gains: FloatArray
-    """(4,) those proportions; all 1 for white noise."""
-    threshold: float
-    """lambda: the largest unevenness that was accepted."""
-    passed: Passed
-    """All that the rule took for smooth; under rule (4) the patches are those of one level among them."""
-
-    @property
-    def deviations(self) -> FloatArray:
-        """(N,) standard deviation of each patch, intensity units."""
-        return _deviations(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -378,7 +336,7 @@ def _extract_by_gcbd(
     means = np.empty(len(places))
     for number, (index, top, left) in enumerate(places.tolist()):
         means[number] = images[index][:, top : top + patch_px, left : left + patch_px].mean()
-    passed = Passed(places, means, _deviations(pixels))
+    passed = Passed(places, means, measure_deviations(pixels))
     return NoisePatches(pixels, places, np.zeros(len(places)), np.ones(4), 0.0, passed)
 
 
@@ -404,33 +362,3 @@ def find_uniform(image: FloatArray, patch_px: int, stride_px: int) -> NDArray[np
             good &= np.abs(sub_mean[part] - mean) <= GCBD_MEAN * np.abs(mean)
             good &= np.abs(sub_variance[part] - variance) <= GCBD_VARIANCE * variance
     return np.asarray(good.all(axis=0))
-
-
-# -- the patches themselves ------------------------------------------------------------------------
-
-
-def cut_patches(images: Sequence[np.ndarray], places: Places, patch_px: int) -> NDArray[np.float32]:
-    """(N, C, P, P), each without its plane."""
-    pixels = np.empty((len(places), len(images[0]), patch_px, patch_px), np.float32)
-    for index in np.unique(places[:, 0]):
-        windows = sliding_window_view(np.asarray(images[index]), (patch_px, patch_px), axis=(1, 2))
-        of_image = np.flatnonzero(places[:, 0] == index)
-        for some in np.array_split(of_image, math.ceil(len(of_image) / CUT_AT_ONCE)):
-            cut = windows[:, places[some, 1], places[some, 2]].astype(np.float64)
-            pixels[some] = subtract_planes(np.moveaxis(cut, 0, 1))
-    return pixels
-
-
-def subtract_planes(patches: FloatArray) -> FloatArray:
-    """Each of (..., P, P) minus its mean and its slopes along both axes (least squares)."""
-    side = patches.shape[-1]
-    ramp = np.arange(side) - (side - 1) / 2.0
-    ramp /= math.sqrt(side * float(np.sum(ramp**2)))  # of unit power over a patch
-    left = patches - patches.mean(axis=(-2, -1), keepdims=True)
-    down = np.einsum("...ij,i->...", left, ramp)[..., None, None]
-    right = np.einsum("...ij,j->...", left, ramp)[..., None, None]
-    return np.asarray(left - down * ramp[:, None] - right * ramp)
-
-
-def _deviations(pixels: NDArray[np.float32]) -> FloatArray:
-    return np.array([patch.std(dtype=np.float64) for patch in pixels])

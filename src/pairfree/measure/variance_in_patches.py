@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.smooth_areas import NoisePatches, cut_patches
+from pairfree.measure.noise_patches import NoisePatches, cut_patches
 from pairfree.measure.variance_line import PoissonGaussian, fit_robust_line
 from pairfree.sampling import spaced_indices
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, TrainingData, symmetric
-from pairfree.measure.smooth_areas import NoisePatches
+from pairfree.measure.noise_patches import NoisePatches
 from pairfree.measure.variance_in_patches import measure_growth
 from pairfree.methods import gan2gan
 from pairfree.methods.base import At, Stage, check_positive

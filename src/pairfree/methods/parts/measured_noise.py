@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pairfree.measure.copula import REACH_PX, TABLE_END, fit_copula
-from pairfree.measure.smooth_areas import NoisePatches
+from pairfree.measure.noise_patches import NoisePatches
 from pairfree.methods.parts.imitation import Imitation, ImitationConfig
 from pairfree.nets.gan2gan import CopulaNoise, NoiseGenerator
 
