@@ -49,7 +49,8 @@ def before_and_after(demo: Path) -> np.ndarray:
     )
     low, high = display_window(denoised.astype(np.float64))
     first, second = (
-        np.kron(to_uint8(one, low, high), np.ones((TIMES, TIMES), np.uint8)) for one in (noisy, denoised)
+        np.kron(to_uint8(one, low, high), np.ones((TIMES, TIMES), np.uint8))
+        for one in (noisy, denoised)
     )
     return np.hstack([first, np.full((len(first), GAP_PX), 255, np.uint8), second])
 

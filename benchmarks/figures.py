@@ -115,9 +115,13 @@ def patch_deviations(data: Path) -> str:
     """SVG: deviations of the patches of ``bench patches`` at sigma 25, rule (4) filled, rule (3) as a line."""
     images = PATCHES.task(data, cell_of(PATCHES, "gaussian:sigma=25/rule (4)/cpu/seed0")).noisy
     ours, theirs = (
-        np.clip(extract_noise(images, rule=rule).deviations, 24.0, 30.0) for rule in ("wavelet", "gcbd")
+        np.clip(extract_noise(images, rule=rule).deviations, 24.0, 30.0)
+        for rule in ("wavelet", "gcbd")
     )
-    words = "deviations of noise patches by rule", "deviation of a patch, grey levels (30: and more)"
+    words = (
+        "deviations of noise patches by rule",
+        "deviation of a patch, grey levels (30: and more)",
+    )
     return standalone(histogram_pair(ours, theirs, ("rule (4)", "rule (3)"), *words))
 
 
@@ -136,17 +140,26 @@ def convergence(results: Path) -> str:
             for one in result["training"]["scores_on_the_way"]
         ]
         points.append((result["training"]["seconds"], result["scores"]["all"]["psnr_db"]))
-        series[result["row"]] = ([seconds / 60 for seconds, _ in points], [psnr for _, psnr in points])
+        series[result["row"]] = (
+            [seconds / 60 for seconds, _ in points],
+            [psnr for _, psnr in points],
+        )
     return standalone(
         curves(
-            series, "PSNR of F(x) while it trains, film noise", "minutes of training, 2 CPU cores", "PSNR, dB"
+            series,
+            "PSNR of F(x) while it trains, film noise",
+            "minutes of training, 2 CPU cores",
+            "PSNR, dB",
         )
     )
 
 
 def noisy_n2n(results: Path) -> str:
     """SVG: cells of ``bench noisy-n2n``; round 0 is the PSNR of the estimates that training begins with."""
-    found = {result["row"]: after_rounds(result) for result in read_results(results / "noisy-n2n").values()}
+    found = {
+        result["row"]: after_rounds(result)
+        for result in read_results(results / "noisy-n2n").values()
+    }
     series = {"clean images": ([0.0, 3.0], found[CLEAN_ROW] * 2)}
     for row, sigma in ESTIMATES.items():
         if sigma in (5.0, 15.0, 25.0):
@@ -175,13 +188,20 @@ def after_rounds(result: Mapping[str, Any]) -> list[float]:
 
 def micrograph(data: Path) -> np.ndarray:
     """(256, 256) grey levels."""
-    return open_image(data / "em" / "sem_rat_axon" / MICROGRAPH).pixels[MICROGRAPH_PART].astype(np.float64)
+    return (
+        open_image(data / "em" / "sem_rat_axon" / MICROGRAPH)
+        .pixels[MICROGRAPH_PART]
+        .astype(np.float64)
+    )
 
 
 def noise_micrographs(data: Path) -> np.ndarray:
     """(256, 3 * 256) grey levels."""
     clean = micrograph(data)
-    panels = [clean, *(add_noise(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge"))]
+    panels = [
+        clean,
+        *(add_noise(clean, spec, image_rng(0, spec))[0] for spec in ("film", "charge")),
+    ]
     return eight_bit(np.hstack(panels), 0.0, 255.0)
 
 
@@ -191,7 +211,9 @@ def noise_ct(data: Path) -> np.ndarray:
     panels = [image.pixels.astype(np.float64)]
     for dose in (0.5, 0.25, 0.1):
         panels.append(
-            simulate_pixels(image, panels[0], parse_noise(f"lowdose-ct:dose={dose}"), image_rng(0, "ct"))[0]
+            simulate_pixels(
+                image, panels[0], parse_noise(f"lowdose-ct:dose={dose}"), image_rng(0, "ct")
+            )[0]
         )
     return eight_bit(np.hstack([panel[130:386, 130:386] for panel in panels]), -160.0, 240.0)
 
@@ -202,7 +224,11 @@ def ct_errors(data: Path, runs: Path) -> np.ndarray:
     clean = open_image(data / "ct" / "covid_ny_sbu" / SLICE).pixels[middle].astype(np.float64)
     names = [f"{FOLDS[0]}/{row}/cpu/seed0" for row in ERROR_ROWS]
     return above_errors(
-        [denoised_by(cell_of(CT, name), runs, SLICE.removesuffix(".dcm"))[middle] for name in names], clean
+        [
+            denoised_by(cell_of(CT, name), runs, SLICE.removesuffix(".dcm"))[middle]
+            for name in names
+        ],
+        clean,
     )
 
 
@@ -245,14 +271,18 @@ def colour_errors(runs: Path) -> np.ndarray:
     clean = chelsea()[COLOUR_PHOTOGRAPH].astype(np.float64)
     column = "gaussian, clipped"
     noisy = eight_bit(add_noise(clean, "gaussian:sigma=25", image_rng(0, column))[0], 0.0, 255.0)
-    return above_errors([noisy, *applied(BSD300, column, COLOUR_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+    return above_errors(
+        [noisy, *applied(BSD300, column, COLOUR_ROWS[1:], runs, noisy)], clean, 0.0, 255.0
+    )
 
 
 def em_errors(data: Path, runs: Path) -> np.ndarray:
     """(2 * 256, methods * 256, 3) colours."""
     clean = micrograph(data)
     noisy = eight_bit(add_noise(clean, "film", image_rng(0, "film"))[0], 0.0, 255.0)
-    return above_errors([noisy, *applied(EM, "film, fold 0", EM_ROWS[1:], runs, noisy)], clean, 0.0, 255.0)
+    return above_errors(
+        [noisy, *applied(EM, "film, fold 0", EM_ROWS[1:], runs, noisy)], clean, 0.0, 255.0
+    )
 
 
 def applied(
@@ -275,7 +305,10 @@ def above_errors(
             shown, error = np.stack([shown] * 3, -1), error[..., None]
         columns.append(
             np.vstack(
-                [eight_bit(shown, low, low + data_range), heat_map(np.moveaxis(error, -1, 0), data_range)]
+                [
+                    eight_bit(shown, low, low + data_range),
+                    heat_map(np.moveaxis(error, -1, 0), data_range),
+                ]
             )
         )
     return np.hstack(columns)
@@ -300,7 +333,10 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
-        "--runs", type=Path, default=ROOT / "benchmarks" / "runs", help="where pairfree bench trained"
+        "--runs",
+        type=Path,
+        default=ROOT / "benchmarks" / "runs",
+        help="where pairfree bench trained",
     )
     parser.add_argument("--only", nargs="+", default=[], help="names of pictures, without suffix")
     given = parser.parse_args()
@@ -316,7 +352,9 @@ def main() -> None:
         "phantom_errors.png": lambda: phantom_errors(given.data, given.runs / "ct-dose"),
         "white_errors.png": lambda: natural_errors(given.runs / "bsd68", "gaussian:sigma=25"),
         "stop_gradient.png": lambda: stop_gradient(given.runs / "bsd68"),
-        "correlated_errors.png": lambda: natural_errors(given.runs / "bsd68", "correlated:sigma=25"),
+        "correlated_errors.png": lambda: natural_errors(
+            given.runs / "bsd68", "correlated:sigma=25"
+        ),
         "colour_errors.png": lambda: colour_errors(given.runs / "bsd300"),
         "noisy_n2n.svg": lambda: noisy_n2n(results),
         "gan2gan_rounds.svg": lambda: rounds(EXPERIMENT, "correlated:sigma=25", results),
@@ -333,7 +371,9 @@ def main() -> None:
             (folder / name).write_text(made, encoding="utf-8")
         else:
             save_image(
-                Image(made, "YX" if made.ndim == 2 else "YXS", family="png"), folder / name, overwrite=True
+                Image(made, "YX" if made.ndim == 2 else "YXS", family="png"),
+                folder / name,
+                overwrite=True,
             )
 
 

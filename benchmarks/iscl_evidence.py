@@ -42,7 +42,9 @@ def with_raw_weights(method: ISCL) -> ISCL:
 def block_means(image: np.ndarray) -> np.ndarray:
     rows, columns = (side // BLOCK_PX for side in image.shape)
     return (
-        image[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX).mean((1, 3))
+        image[: rows * BLOCK_PX, : columns * BLOCK_PX]
+        .reshape(rows, BLOCK_PX, columns, BLOCK_PX)
+        .mean((1, 3))
     )
 
 
@@ -62,14 +64,19 @@ def evidence(data: Path, run: Path, cell: em.Cell) -> dict[str, Any]:
         coarse.append((block_means(apart).ravel(), block_means(error).ravel()))
     raw = Predictor(with_raw_weights(method), model.predictor.normalizer, model.predictor.channels)
     scores["raw"] = [
-        psnr(image.clean[0], raw.predict(image.noisy)[0], 255.0) for image in test if image.clean is not None
+        psnr(image.clean[0], raw.predict(image.noisy)[0], 255.0)
+        for image in test
+        if image.clean is not None
     ]
     pooled = {
-        name: np.concatenate(found, axis=1) for name, found in (("pixels", fine), ("blocks of 8 px", coarse))
+        name: np.concatenate(found, axis=1)
+        for name, found in (("pixels", fine), ("blocks of 8 px", coarse))
     }
     return {
         "psnr_db": {name: float(np.mean(values)) for name, values in scores.items()},
-        "rank_correlation": {name: float(spearmanr(*values).statistic) for name, values in pooled.items()},
+        "rank_correlation": {
+            name: float(spearmanr(*values).statistic) for name, values in pooled.items()
+        },
         "images": len(test),
     }
 
@@ -80,7 +87,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "benchmarks" / "runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "iscl_evidence.json")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "iscl_evidence.json"
+    )
     given = parser.parse_args()
     found = (
         json.loads(given.out.read_text(encoding="utf-8"))["cells"] if given.out.is_file() else {}

@@ -138,7 +138,9 @@ def page() -> str:
             f"[{picture.file.partition('.')[0]}](figures/{picture.file})"
         )
     shown_at = {item: "; ".join(found) for item, found in links.items()}
-    parts.append("## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", shown_at))
+    parts.append(
+        "## The papers' tables and figures\n\n" + index(ROOT / "benchmarks" / "results", shown_at)
+    )
     for name, experiment in EXPERIMENTS.items():
         results = read_results(ROOT / "benchmarks" / "results" / name)
         for preset in BENCH_PRESETS:
@@ -147,7 +149,8 @@ def page() -> str:
                 parts.append(markdown(experiment, preset, cells, results))
         shown = [picture for picture in PICTURES if picture.experiment == name]
         parts += [
-            f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}" for picture in shown
+            f"![After {picture.after}](figures/{picture.file})\n\n{picture.caption}"
+            for picture in shown
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/networks.json"))
     given = parser.parse_args()
-    done = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {"rows": {}}
+    done = (
+        json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {"rows": {}}
+    )
     for name, settings in ROWS.items():
         stored = done["rows"].get(name, {})
         if stored.get("settings") != settings or stored.get("minutes") != given.minutes:

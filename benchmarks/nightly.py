@@ -52,7 +52,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="as pytest's -k")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nightly.json")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "nightly.json"
+    )
     given = parser.parse_args()
     before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
     found = run(given.only)

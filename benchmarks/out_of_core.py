@@ -49,7 +49,9 @@ def write_stack(path: Path, gb: float) -> int:
     for index in range(planes):
         array[index] = rng.integers(0, 4096, (PLANE_PX, PLANE_PX), dtype=np.uint16)
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 0.1, 0.1]}]}]
+    datasets = [
+        {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 0.1, 0.1]}]}
+    ]
     root.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     return planes * 2 * PLANE_PX**2
 
@@ -59,7 +61,11 @@ def predict(run: Path, path: Path, out: Path, max_memory: float, pipe: Any) -> N
     started, process, files = time.perf_counter(), psutil.Process(), [0]
     model = pf.load(run, max_bytes=network_bytes(max_memory), net=TwoLayers())
     pf.denoise(
-        model, path, out, max_bytes=max_memory, on_pixels=lambda pixels: files.append(process.num_fds())
+        model,
+        path,
+        out,
+        max_bytes=max_memory,
+        on_pixels=lambda pixels: files.append(process.num_fds()),
     )
     pipe.send({**_spent(started), "open_files": max(files)})
 
@@ -106,16 +112,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gb", type=float, nargs="+", default=[1.0, 20.0])
     parser.add_argument("--max-memory", type=float, default=2e9)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "out_of_core.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "out_of_core.json"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     images = [
-        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)
+        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16)
+        for seed in range(4)
     ]
-    pf.train(images, method="n2v", steps=20, out=given.folder / "run", net=TwoLayers(), report=False)
+    pf.train(
+        images, method="n2v", steps=20, out=given.folder / "run", net=TwoLayers(), report=False
+    )
     found = [measure(given.folder, gb, given.max_memory) for gb in given.gb]
     facts = environment(torch.device("cpu"), "float32")
-    text = json.dumps({"max_memory_bytes": given.max_memory, "runs": found, "environment": facts}, indent=1)
+    text = json.dumps(
+        {"max_memory_bytes": given.max_memory, "runs": found, "environment": facts}, indent=1
+    )
     given.out.write_text(text + "\n", encoding="utf-8")
     print(text)
     shutil.rmtree(given.folder / "run")

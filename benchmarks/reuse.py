@@ -78,12 +78,17 @@ def compare(batch_size: int, steps: int) -> dict[str, float]:
     for step in range(steps + 1):
         at, batch = At(0, step, GENERATIVE, step, 1000), data.batch(0, step, batch_size)
         logged = []
-        for name, method, act in (("reuse", ours, GAN2GAN.step), ("literal", literal, literal_step)):
+        for name, method, act in (
+            ("reuse", ours, GAN2GAN.step),
+            ("literal", literal, literal_step),
+        ):
             began = time.perf_counter()
             logged.append(act(method, batch, at))
             if step:  # the first one warms up
                 seconds[name].append(time.perf_counter() - began)
-        apart = max(apart, *(abs(float(logged[0][key] - logged[1][key])) for key in ("loss", "critics")))
+        apart = max(
+            apart, *(abs(float(logged[0][key] - logged[1][key])) for key in ("loss", "critics"))
+        )
         literal.load_tensors({key: value.clone() for key, value in ours.tensors().items()})
         print(
             f"step {step}: "
@@ -91,7 +96,9 @@ def compare(batch_size: int, steps: int) -> dict[str, float]:
             flush=True,
         )
     if apart > ALLOWED:
-        raise SystemExit(f"the two forms differ by {apart:.1e} in a loss: reuse changed the mathematics")
+        raise SystemExit(
+            f"the two forms differ by {apart:.1e} in a loss: reuse changed the mathematics"
+        )
     found = {f"{name}, seconds a step": round(median(each), 3) for name, each in seconds.items()}
     return found | {"largest difference of a loss": apart, "batch": batch_size, "steps": steps}
 
@@ -102,11 +109,14 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "reuse.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "reuse.json"
+    )
     given = parser.parse_args()
     found = compare(given.batch, given.steps)
     given.out.write_text(
-        json.dumps({**found, "environment": environment(torch.device("cpu"), "float32")}, indent=1) + "\n",
+        json.dumps({**found, "environment": environment(torch.device("cpu"), "float32")}, indent=1)
+        + "\n",
         encoding="utf-8",
     )
     print(json.dumps(found, indent=1))

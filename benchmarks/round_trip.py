@@ -65,7 +65,9 @@ class Smoothing(nn.Module):
         channels = x.shape[1]
         kernel = self.get_buffer("kernel").expand(channels, 1, 3, 3)
         return (
-            functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+            functional.conv2d(
+                functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels
+            )
             + 0.0 * self.weight
         )
 
@@ -83,7 +85,9 @@ def chosen(data: Path) -> list[Path]:
 def written(folder: Path) -> list[Path]:
     """Formats that the data sets lack."""
     rng = np.random.default_rng(0)
-    stack = rng.poisson(np.kron(rng.integers(20, 200, (3, 12, 12)), np.ones((1, 8, 8)))).astype(np.uint16)
+    stack = rng.poisson(np.kron(rng.integers(20, 200, (3, 12, 12)), np.ones((1, 8, 8)))).astype(
+        np.uint16
+    )
     folder.mkdir(parents=True)
     volume = nibabel.Nifti1Image(stack.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
     volume.header.set_xyzt_units("mm")
@@ -103,7 +107,10 @@ def written(folder: Path) -> list[Path]:
         photometric="minisblack",
     )
     tifffile.imwrite(
-        folder / "rgb.tif", np.moveaxis(stack, 0, -1).astype(np.uint8), photometric="rgb", compression="lzw"
+        folder / "rgb.tif",
+        np.moveaxis(stack, 0, -1).astype(np.uint8),
+        photometric="rgb",
+        compression="lzw",
     )
     Picture.fromarray(stack[0].astype(np.uint8)).save(folder / "grey.bmp")
     np.save(folder / "float.npy", stack.astype(np.float32))
@@ -119,7 +126,12 @@ def round_trip(path: Path, name: str, folder: Path) -> dict[str, Any]:
         "pixels": f"{image.dtype.name} {'x'.join(map(str, image.shape))} {image.axes}",
     }
     if image.size > MOST_PX:
-        return {**row, "checks": 0, "lost": [], "said": f"left out: {image.size / 1e6:.0f} megapixels"}
+        return {
+            **row,
+            "checks": 0,
+            "lost": [],
+            "said": f"left out: {image.size / 1e6:.0f} megapixels",
+        }
     model = pf.train([path], method="n2v", steps=1, net=Smoothing(), device="cpu", report=False)
     (entry,) = find_images([path])
     with tempfile.TemporaryDirectory(dir=folder) as out:
@@ -128,7 +140,13 @@ def round_trip(path: Path, name: str, folder: Path) -> dict[str, Any]:
         row["written as"] = open_image(result.written).family
     lost = [f"{one.name}: {one.before} -> {one.after}" for one in checks if one.kept is False]
     kept = [one.name for one in checks if one.kept and one.before not in ("none", "not stated")]
-    return {**row, "checks": len(checks), "kept": kept, "lost": lost, "said": "; ".join(result.warnings)}
+    return {
+        **row,
+        "checks": len(checks),
+        "kept": kept,
+        "lost": lost,
+        "said": "; ".join(result.warnings),
+    }
 
 
 def by_pair(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -141,7 +159,9 @@ def by_pair(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for (read, made), found in sorted(pairs.items()):
         lost = {words.partition(":")[0] for row in found for words in row["lost"]}
         kept = [
-            name for name in dict.fromkeys(name for row in found for name in row["kept"]) if name not in lost
+            name
+            for name in dict.fromkeys(name for row in found for name in row["kept"])
+            if name not in lost
         ]
         lines.append(
             f"| {read} | {made} | {len(found)} | {', '.join(kept)} | {', '.join(sorted(lost)) or 'nothing'} |"
@@ -179,7 +199,8 @@ def main() -> None:
     )
     went = [row for row in rows if row["checks"]]
     totals = Counter(
-        checks=sum(int(str(row["checks"])) for row in went), lost=sum(bool(row["lost"]) for row in went)
+        checks=sum(int(str(row["checks"])) for row in went),
+        lost=sum(bool(row["lost"]) for row in went),
     )
     head = HEAD.format(
         files=len(went), checks=totals["checks"], lost=totals["lost"], rest=len(rows) - len(went)

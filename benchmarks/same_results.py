@@ -48,7 +48,12 @@ ONE_IMAGE: dict[str, Any] = {"steps": STEPS, "minutes": 0.0, "predictions": 2}
 WGAN: dict[str, Any] = {"generator": "wgan", "start": "g2", "start_share": 0.4}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "iscl": {
-        "from random weights": {"start": 0.0, "agreement": 1.0, "grid_weight": 0.0, "critics_ramp": 0.0},
+        "from random weights": {
+            "start": 0.0,
+            "agreement": 1.0,
+            "grid_weight": 0.0,
+            "critics_ramp": 0.0,
+        },
         "the start alone": {"start": 1.0},
         "separate passes": {"share_passes": False},
         "the paper's networks": {"nets": "iscl", "optimizer": "radam", "critic_norm": True},
@@ -74,7 +79,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "iddp": {
         "no warm start": {"warm_share": 0.0, "alpha": 0.001},
-        "no stop-gradient": {"warm_share": 0.0, "turnovers": 0.0, "leverage": 0.0, "stop_gradient": False},
+        "no stop-gradient": {
+            "warm_share": 0.0,
+            "turnovers": 0.0,
+            "leverage": 0.0,
+            "stop_gradient": False,
+        },
         "scheduled rate, no clipping": {"constant_lr": 0.0, "clip": False},
         "no average": {"window": 0.0, "turnovers": 0.0, "leverage": 0.5},
     },
@@ -93,7 +103,9 @@ def drawn(seed: int, noise: float) -> list[np.ndarray]:
     found = []
     for k in range(4):
         rows, columns = np.mgrid[:96, :80] / (6 + 2 * k)
-        scene = 0.45 + 0.2 * np.sin(rows + k) * np.cos(columns - k) * (rows > 5) + 0.2 * (columns > 6)
+        scene = (
+            0.45 + 0.2 * np.sin(rows + k) * np.cos(columns - k) * (rows > 5) + 0.2 * (columns > 6)
+        )
         found.append((scene + noise * np.sqrt(scene) * rng.normal(size=scene.shape))[None])
     return found
 
@@ -142,7 +154,9 @@ def after_steps(key: str, preset: str, changes: dict[str, Any]) -> dict[str, str
         step = 0
         for stage, count in zip(stages, counts, strict=True):
             for k in range(count):
-                method.step(data.batch(0, step, method.batch_size), At(0, step, stage.name, k, count))
+                method.step(
+                    data.batch(0, step, method.batch_size), At(0, step, stage.name, k, count)
+                )
                 step += 1
         method.finish(data, 0)
         found["state"] = digest_of(method.tensors())
@@ -180,7 +194,10 @@ class Smoothing(torch.nn.Module):
 def written_files(folder: Path) -> list[Path]:
     """A file of each format that is easily written, as other programs write them."""
     rng = np.random.default_rng(5)
-    grey, colour = rng.integers(0, 60_000, (40, 48), np.uint16), rng.integers(0, 250, (40, 48, 3), np.uint8)
+    grey, colour = (
+        rng.integers(0, 60_000, (40, 48), np.uint16),
+        rng.integers(0, 250, (40, 48, 3), np.uint8),
+    )
     stack = rng.integers(-900, 2_000, (3, 40, 48), np.int16)
     found = {
         name: folder / name
@@ -222,7 +239,9 @@ def written_files(folder: Path) -> list[Path]:
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(stack), str(found[name]))
     for version in (2, 3):
         found[f"z{version}.zarr"] = folder / f"z{version}.zarr"
-        zarr.create_array(str(found[f"z{version}.zarr"]), data=stack, chunks=(1, 16, 48), zarr_format=version)
+        zarr.create_array(
+            str(found[f"z{version}.zarr"]), data=stack, chunks=(1, 16, 48), zarr_format=version
+        )
     return list(found.values())
 
 
@@ -255,7 +274,9 @@ def files_digests(inputs: list[Path]) -> dict[str, str]:
                     )
                     found[f"{source.name}, {channels} channels"] = words
                     continue
-                written = sorted(path for path in (Path(folder) / "out").rglob("*") if path.is_file())
+                written = sorted(
+                    path for path in (Path(folder) / "out").rglob("*") if path.is_file()
+                )
                 for path in written:
                     name = f"{source.name}, {channels} channels: {path.relative_to(Path(folder) / 'out')}"
                     found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -284,8 +305,12 @@ def measured(data: Path | None, log: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="write the digests; gone on with where the file exists")
-    parser.add_argument("--compare", type=Path, help="compare with digests that were written before")
+    parser.add_argument(
+        "--write", type=Path, help="write the digests; gone on with where the file exists"
+    )
+    parser.add_argument(
+        "--compare", type=Path, help="compare with digests that were written before"
+    )
     parser.add_argument("--data", type=Path, help="folder of files of several formats")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -302,7 +327,9 @@ def main() -> None:
         }
         for side in (before, found)
     ]
-    other = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
+    other = sorted(
+        name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name)
+    )
     print(f"{len(flat[0].keys() | flat[1].keys()) - len(other)} the same, {len(other)} differ")
     for name in other:
         print(f"  {name}: {flat[0].get(name)} -> {flat[1].get(name)}")

@@ -77,7 +77,9 @@ FULL = Effort(
     {"512x512": (1, 512, 512), "2048x2048": (1, 2048, 2048), "16x512x512": (16, 512, 512)},
     (256, 512, 1024),
 )
-QUICK = Effort(2, 1, (TRAINING[0], TRAINING[-1]), {"200x200": (1, 200, 200), "3x96x96": (3, 96, 96)}, (128,))
+QUICK = Effort(
+    2, 1, (TRAINING[0], TRAINING[-1]), {"200x200": (1, 200, 200), "3x96x96": (3, 96, 96)}, (128,)
+)
 
 
 # -- what both sides share ---------------------------------------------------------------------------------------------------------------
@@ -148,7 +150,15 @@ def engine_loop(key: str, position: float, device: torch.device, folder: Path) -
     run = RunFolder(folder)
     run.create()
     record = replace(Record.untrained(key, UNITS, 1), config=asdict(method.config))
-    return Loop(method, data, plan_steps(method, PLAN_STEPS), 0, run, record, done=int(position * PLAN_STEPS))
+    return Loop(
+        method,
+        data,
+        plan_steps(method, PLAN_STEPS),
+        0,
+        run,
+        record,
+        done=int(position * PLAN_STEPS),
+    )
 
 
 def engine_slice(loop: Loop, steps: int) -> None:
@@ -202,10 +212,14 @@ class Bare:
     def crop(self, images: Tensor, places: list[tuple[int, int, int, int]]) -> Tensor:
         side = self.config.patch_px
         patches = (
-            torch.rot90(images[i, :, y : y + side, x : x + side], k % 4, (1, 2)) for i, y, x, k in places
+            torch.rot90(images[i, :, y : y + side, x : x + side], k % 4, (1, 2))
+            for i, y, x, k in places
         )
         return torch.stack(
-            [patch.flip(2) if k > 3 else patch for patch, (_, _, _, k) in zip(patches, places, strict=True)]
+            [
+                patch.flip(2) if k > 3 else patch
+                for patch, (_, _, _, k) in zip(patches, places, strict=True)
+            ]
         )
 
     def f(self, x: Tensor, net: nn.Module | None = None) -> Tensor:
@@ -227,7 +241,10 @@ class Bare:
         if gamma > 0:
             with torch.no_grad():
                 full = self.f(y)
-            loss = loss + gamma * (error - (self.sub(full, first) - self.sub(full, second))).square().mean()
+            loss = (
+                loss
+                + gamma * (error - (self.sub(full, first) - self.sub(full, second))).square().mean()
+            )
         return loss
 
     def draw_cells(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,25 +263,35 @@ class Bare:
         with torch.no_grad():
             raw = self.f(y, self.prior)
             prior = raw.clamp(-0.5, 1.5)
-            sign, probe = (torch.randint(2, y.shape, device=y.device).float() * 2 - 1 for _ in range(2))
+            sign, probe = (
+                torch.randint(2, y.shape, device=y.device).float() * 2 - 1 for _ in range(2)
+            )
             probe = probe * 0.25 * (y - raw).std((1, 2, 3), keepdim=True)
             kept = (probe * (self.f(y + probe, self.prior) - raw)).mean(
                 (1, 2, 3), keepdim=True
             ) / probe.square().mean((1, 2, 3), keepdim=True)
             size = (1 - kept.clamp(0, 0.7)) ** (-0.5 * self.config.leverage)
             again = (prior + size * sign * (y - prior)).clamp(-0.5, 1.5)
-        assert self.config.alpha == 0, "the blurred image has no part in the preset that is timed here"
+        assert self.config.alpha == 0, (
+            "the blurred image has no part in the preset that is timed here"
+        )
         return self.config.beta * F.mse_loss(self.f(again), prior)
 
     @torch.no_grad()
     def follow(self) -> None:
         if self.at.stage == "iddp":
             steps, learned = self.at.stage_steps, list(self.net.parameters())
-            torch._foreach_lerp_(list(self.prior.parameters()), learned, self.config.turnovers / steps)
-            torch._foreach_lerp_(list(self.average.parameters()), learned, 1.0 / (self.config.window * steps))
+            torch._foreach_lerp_(
+                list(self.prior.parameters()), learned, self.config.turnovers / steps
+            )
+            torch._foreach_lerp_(
+                list(self.average.parameters()), learned, 1.0 / (self.config.window * steps)
+            )
 
 
-def measure_training(key: str, position: float, effort: Effort, device: torch.device) -> dict[str, Any]:
+def measure_training(
+    key: str, position: float, effort: Effort, device: torch.device
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         loop = engine_loop(key, position, device, Path(folder) / "run")
         at = loop.plan.at(0, loop.done)
@@ -276,7 +303,9 @@ def measure_training(key: str, position: float, effort: Effort, device: torch.de
         taken = alternate(works, effort.repeats, device)
         saving = median(seconds(partial(save, loop), device) for _ in range(3))
     rate = {name: effort.steps / median(spent) for name, spent in taken.items()}
-    pairs = sorted(100.0 * (a / b - 1.0) for a, b in zip(taken["engine"], taken["bare"], strict=True))
+    pairs = sorted(
+        100.0 * (a / b - 1.0) for a, b in zip(taken["engine"], taken["bare"], strict=True)
+    )
     return {
         "method": key,
         "stage": at.stage,
@@ -313,14 +342,18 @@ def prediction(variant: str, images: np.ndarray, device: torch.device) -> Callab
 
         return plain
     core_px = max(images.shape[2:]) if variant == "whole" else int(variant)
-    predictor = Predictor(method, Normalizer(0.0, 1.0), 1, max_bytes=UNBOUNDED_BYTES, core_px=core_px)
+    predictor = Predictor(
+        method, Normalizer(0.0, 1.0), 1, max_bytes=UNBOUNDED_BYTES, core_px=core_px
+    )
     return lambda: [predictor.predict(plane) for plane in images][-1] - images[-1]
 
 
 def measure_prediction(name: str, effort: Effort, device: torch.device) -> list[dict[str, Any]]:
     planes, height, width = effort.pictures[name]
     images, _ = make_images(planes, height, width)
-    works = {variant: prediction(variant, images, device) for variant in variants(effort, height, width)}
+    works = {
+        variant: prediction(variant, images, device) for variant in variants(effort, height, width)
+    }
     reference = works["plain"]()
     apart = {variant: float(np.abs(work() - reference).max()) for variant, work in works.items()}
     taken = alternate(works, effort.repeats, device)
@@ -346,7 +379,9 @@ def memory_of(work: Callable[[], object], device: torch.device) -> dict[str, int
     work()
     wait(device)
     # Linux counts kilobytes here, macOS bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     found = {"before_bytes": before, "peak_bytes": peak}
     if device.type == "cuda":
         found["gpu_peak_bytes"] = torch.cuda.max_memory_allocated(device)
@@ -382,7 +417,10 @@ def measure_memory(effort: Effort, device: torch.device) -> list[dict[str, Any]]
 
 def run_worker(case: dict[str, Any]) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, __file__, "--worker", json.dumps(case)], capture_output=True, text=True, check=False
+        [sys.executable, __file__, "--worker", json.dumps(case)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"speed: case {case} failed:\n{done.stderr}")
@@ -408,11 +446,21 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
 def training_row(one: dict[str, Any]) -> list[str]:
     rates = [f"{one[name]:.2f}" for name in ("engine_steps_per_s", "bare_steps_per_s")]
     costs = [f"{one['overhead_percent']:+.1f}", f"{one['checkpoint_percent']:.2f}"]
-    return [f"{one['method']} at {one['position']:g}", f"{one['stage']}, {one['precision']}", *rates, *costs]
+    return [
+        f"{one['method']} at {one['position']:g}",
+        f"{one['stage']}, {one['precision']}",
+        *rates,
+        *costs,
+    ]
 
 
 def prediction_row(one: dict[str, Any]) -> list[str]:
-    return [one["picture"], one["core"], f"{one['mpix_per_s']:.2f}", f"{one['overhead_percent']:+.1f}"]
+    return [
+        one["picture"],
+        one["core"],
+        f"{one['mpix_per_s']:.2f}",
+        f"{one['overhead_percent']:+.1f}",
+    ]
 
 
 def memory_row(one: dict[str, Any]) -> list[str]:
@@ -423,7 +471,10 @@ def memory_row(one: dict[str, Any]) -> list[str]:
     )
     return [
         *case,
-        *(f"{size / 2**20:.0f}" for size in (one["peak_bytes"], one["peak_bytes"] - one["before_bytes"])),
+        *(
+            f"{size / 2**20:.0f}"
+            for size in (one["peak_bytes"], one["peak_bytes"] - one["before_bytes"])
+        ),
     ]
 
 
@@ -444,18 +495,30 @@ def print_results(found: dict[str, Any]) -> None:
 
 def measure(effort: Effort, device: torch.device) -> dict[str, Any]:
     facts = environment(device, make_method("n2c", device).precision)
-    facts |= {"steps_a_slice": effort.steps, "repeats": effort.repeats, "default_core_px": DEFAULT_CORE_PX}
+    facts |= {
+        "steps_a_slice": effort.steps,
+        "repeats": effort.repeats,
+        "default_core_px": DEFAULT_CORE_PX,
+    }
     # First: Linux counts the memory of the process that starts another into the other's peak, so this one must still be small.
     memory = measure_memory(effort, device)
-    training = [measure_training(key, position, effort, device) for key, position in effort.training]
-    predicted = [row for name in effort.pictures for row in measure_prediction(name, effort, device)]
+    training = [
+        measure_training(key, position, effort, device) for key, position in effort.training
+    ]
+    predicted = [
+        row for name in effort.pictures for row in measure_prediction(name, effort, device)
+    ]
     return {"environment": facts, "training": training, "prediction": predicted, "memory": memory}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and memory of pairfree beside bare PyTorch.")
+    parser = argparse.ArgumentParser(
+        description="Speed and memory of pairfree beside bare PyTorch."
+    )
     parser.add_argument(
-        "--out", type=Path, help="JSON file to write; benchmarks/results/speed.json, and nothing with --quick"
+        "--out",
+        type=Path,
+        help="JSON file to write; benchmarks/results/speed.json, and nothing with --quick",
     )
     parser.add_argument(
         "--quick",
@@ -468,7 +531,9 @@ def main() -> None:
     if asked.worker:
         print(json.dumps(memory_worker(json.loads(asked.worker))))
         return
-    found = {"quick": asked.quick} | measure(QUICK if asked.quick else FULL, torch.device(asked.device))
+    found = {"quick": asked.quick} | measure(
+        QUICK if asked.quick else FULL, torch.device(asked.device)
+    )
     print_results(found)
     out = asked.out or (None if asked.quick else Path(__file__).parent / "results" / "speed.json")
     if out is not None:

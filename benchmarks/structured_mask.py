@@ -48,7 +48,8 @@ def measured(data: Path, minutes: float, seed: int) -> dict[str, Any]:
     every = read_planes(data / "natural" / "bsd400", 1)
     held_out = sorted(every)[::EVERY][:HELD_OUT]
     train, test = (
-        {name: image for name, image in every.items() if (name in held_out) == held} for held in (False, True)
+        {name: image for name, image in every.items() if (name in held_out) == held}
+        for held in (False, True)
     )
     found: dict[str, Any] = {}
     for kind in ("white", "correlated"):
@@ -77,7 +78,10 @@ def measured(data: Path, minutes: float, seed: int) -> dict[str, Any]:
 def mean_psnr(found: Mapping[str, np.ndarray], clean: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {
         "psnr_db": round(
-            float(np.mean([score(clean[name][0], found[name][0], 255.0).psnr_db for name in clean])), 2
+            float(
+                np.mean([score(clean[name][0], found[name][0], 255.0).psnr_db for name in clean])
+            ),
+            2,
         )
     }
 
@@ -90,11 +94,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).resolve().parent / "results" / "structured_mask.json"
+        "--out",
+        type=Path,
+        default=Path(__file__).resolve().parent / "results" / "structured_mask.json",
     )
     given = parser.parse_args()
     given.out.write_text(
-        json.dumps(measured(given.data, given.minutes, given.seed), indent=1) + "\n", encoding="utf-8"
+        json.dumps(measured(given.data, given.minutes, given.seed), indent=1) + "\n",
+        encoding="utf-8",
     )
 
 

@@ -48,23 +48,29 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gb", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "workers.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "workers.json"
+    )
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # of a task
     torch.set_num_threads(1)
     given.folder.mkdir(parents=True, exist_ok=True)
     run, path = given.folder / "run", given.folder / "in.ome.zarr"
     images = [
-        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16) for seed in range(4)
+        np.random.default_rng(seed).integers(0, 4096, (128, 128)).astype(np.uint16)
+        for seed in range(4)
     ]
     pf.train(images, method="nb2nb", steps=20, out=run, report=False)
     size = write_stack(path, given.gb)
     found = [
-        measure(run, path, given.folder / "out", workers) for _ in range(given.rounds) for workers in WORKERS
+        measure(run, path, given.folder / "out", workers)
+        for _ in range(given.rounds)
+        for workers in WORKERS
     ]
     medians = {
         key: [
-            statistics.median(one[key] for one in found if one["workers"] == workers) for workers in WORKERS
+            statistics.median(one[key] for one in found if one["workers"] == workers)
+            for workers in WORKERS
         ]
         for key in ("seconds", "from the first result to the last")
     }

@@ -32,7 +32,9 @@ myst_heading_anchors = 4
 myst_dmath_double_inline = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # signatures stay short enough to be read; the docstring names each type in words
+autodoc_typehints = (
+    "none"  # signatures stay short enough to be read; the docstring names each type in words
+)
 add_module_names = False
 python_maximum_signature_line_length = 80
 

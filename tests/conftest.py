@@ -58,11 +58,17 @@ class SmallRuns:
         names = {field.name for field in dataclasses.fields(base)}
         brief = {"steps": 3, "minutes": 0.0} if METHODS[key].one_image else {}
         return dataclasses.replace(
-            base, **{name: value for name, value in (SMALL | brief | changes).items() if name in names}
+            base,
+            **{name: value for name, value in (SMALL | brief | changes).items() if name in names},
         )
 
     def method(
-        self, key: str, channels: int = 1, seed: int = 0, net: torch.nn.Module | None = None, **changes
+        self,
+        key: str,
+        channels: int = 1,
+        seed: int = 0,
+        net: torch.nn.Module | None = None,
+        **changes,
     ) -> Method:
         torch.manual_seed(seed)
         return build_method(key, self.config(key, **changes), channels, "cpu", net)
@@ -77,7 +83,9 @@ class SmallRuns:
         ]
 
         def pool(sigma: float) -> PatchPool:
-            return PatchPool([scene + rng.normal(0, sigma, scene.shape) for scene in scenes], "cpu", patch_px)
+            return PatchPool(
+                [scene + rng.normal(0, sigma, scene.shape) for scene in scenes], "cpu", patch_px
+            )
 
         return TrainingData(pool(0.1), pool(0.1), pool(0.0), pool(0.2))
 
@@ -94,9 +102,13 @@ class SmallRuns:
         ]
         return [method.step(data.batch(seed, at.step, 2), at) for at in ats[first:]]
 
-    def last_stage_step(self, method: Method, data: TrainingData, step: int = 50, seed: int = 0) -> dict:
+    def last_stage_step(
+        self, method: Method, data: TrainingData, step: int = 50, seed: int = 0
+    ) -> dict:
         """One step halfway through the last stage."""
-        return method.step(data.batch(seed, step, 2), At(seed, step, method.stages()[-1].name, 5, 10))
+        return method.step(
+            data.batch(seed, step, 2), At(seed, step, method.stages()[-1].name, 5, 10)
+        )
 
     def copied(self, method: Method) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in method.tensors().items()}

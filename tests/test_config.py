@@ -127,7 +127,9 @@ values = st.one_of(
 keys = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 
 
-@given(st.dictionaries(keys, st.one_of(values, st.dictionaries(keys, values, max_size=3)), max_size=5))
+@given(
+    st.dictionaries(keys, st.one_of(values, st.dictionaries(keys, values, max_size=3)), max_size=5)
+)
 def test_toml_reads_back_the_same(mapping):
     found = tomllib.loads(to_toml(mapping))
     assert found == mapping

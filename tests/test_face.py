@@ -36,11 +36,20 @@ def test_a_model_that_is_loaded_to_denoise_has_no_optimisers(key, tmp_path):
     """Making one imports PyTorch's compiler, 2,759 modules, which crashes a worker thread of a Qt viewer."""
     image = np.random.default_rng(0).normal(0.5, 0.1, (96, 96)).astype(np.float32)
     settings = {"patch_px": 32, "batch_size": 1, "width": 4, "noise_patch_px": 32}
-    settings = {name: value for name, value in settings.items() if hasattr(PRESETS[key]["cpu"], name)}
+    settings = {
+        name: value for name, value in settings.items() if hasattr(PRESETS[key]["cpu"], name)
+    }
     pf.train(
-        [image, image.T.copy()], method=key, out=tmp_path / "run", steps=4, settings=settings, report=False
+        [image, image.T.copy()],
+        method=key,
+        out=tmp_path / "run",
+        steps=4,
+        settings=settings,
+        report=False,
     )
     code = "import sys, numpy as np, pairfree as pf\n"
     code += f"model = pf.load({str(tmp_path / 'run')!r})\nmodel.denoise(np.zeros((20, 24), np.float32))\n"
-    code += "assert 'torch._dynamo' not in sys.modules\nassert 'optimizers' not in vars(model.method)"
+    code += (
+        "assert 'torch._dynamo' not in sys.modules\nassert 'optimizers' not in vars(model.method)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

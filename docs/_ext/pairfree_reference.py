@@ -28,7 +28,17 @@ from pairfree.methods import PRESETS
 from pairfree.training.settings import Setting, list_settings
 
 MARK = re.compile(r"^<!-- pairfree: (commands|settings|evidence|face) ?([\w-]*) -->$", re.MULTILINE)
-FIRST = ("train", "load", "denoise", "evaluate", "verify", "simulate", "info", "open_image", "save_image")
+FIRST = (
+    "train",
+    "load",
+    "denoise",
+    "evaluate",
+    "verify",
+    "simulate",
+    "info",
+    "open_image",
+    "save_image",
+)
 """Functions of the package, in the order in which they are needed."""
 ERRORS = "Every error of pairfree is a `PairfreeError` with a message of one line: what, where, and what to do next."
 BAR = re.compile(r"(?<!\\)\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
@@ -54,7 +64,9 @@ def fill_page(sphinx: Any, name: str, source: list[str]) -> None:
     source[0] = fill(source[0])
 
 
-def tidy_docstring(sphinx: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+def tidy_docstring(
+    sphinx: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
     """What Sphinx calls with the lines of a docstring: bars are absolute values, columns are a list."""
     lines[:] = [OPTION.sub(r"``\1``", BAR.sub(r"\\|", line)) for line in list_columns(lines)]
 
@@ -102,14 +114,21 @@ def commands() -> str:
 def describe_command(name: str, command: Any) -> str:
     """The verb's help text, its call and its parameters."""
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+    options = [
+        one
+        for one in command.params
+        if one.param_type_name == "option" and "--help" not in one.opts
+    ]
     words = " ".join(["pairfree", name, *(argument_name(one) for one in arguments), "[OPTIONS]"])
     parts = [prose(command.help or ""), f"```text\n{words}\n```"]
     if arguments:
         rows = [f"| `{argument_name(one)}` | {cell(one.help or '')} |" for one in arguments]
         parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
     if options:
-        rows = [f"| {option_name(one)} | {cell(one.help or '')} | {default_of(one)} |" for one in options]
+        rows = [
+            f"| {option_name(one)} | {cell(one.help or '')} | {default_of(one)} |"
+            for one in options
+        ]
         parts.append("\n".join(["| option | meaning | default |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
 
@@ -126,7 +145,9 @@ def option_name(parameter: Any) -> str:
     """``--out PATH``, with a note where it may be repeated."""
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
     kind = value_kind(parameter)
-    return f"`{names} {kind}`".replace(" `", "`") + (", may be repeated" if parameter.multiple else "")
+    return f"`{names} {kind}`".replace(" `", "`") + (
+        ", may be repeated" if parameter.multiple else ""
+    )
 
 
 def value_kind(parameter: Any) -> str:
@@ -162,24 +183,30 @@ def settings(key: str) -> str:
         (shared if setting.name in common else own).append(settings_row(setting))
     parts = [settings_table(own, key)] if own else []
     if shared:
-        heading = "Shared with other methods" if own else "Shared with other methods, which are all it has"
+        heading = (
+            "Shared with other methods"
+            if own
+            else "Shared with other methods, which are all it has"
+        )
         parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, key)}\n:::")
-    words = (
-        f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
-    )
+    words = f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
     return "\n\n".join([words, *parts])
 
 
 def shared_names(key: str) -> set[str]:
     """Settings that a class of several methods declares."""
     kinds = {kind for preset in PRESETS[key].values() for kind in type(preset).__mro__}
-    return {name for kind in kinds if kind.__name__ in SHARED for name in inspect.get_annotations(kind)}
+    return {
+        name for kind in kinds if kind.__name__ in SHARED for name in inspect.get_annotations(kind)
+    }
 
 
 def settings_table(rows: list[str], key: str) -> str:
     """Rows under the names of the presets."""
     names = "".join(f" `{name}` |" for name in PRESETS[key])
-    return "\n".join([f"| setting |{names} meaning |", "|---|" + "---|" * len(PRESETS[key]) + "---|", *rows])
+    return "\n".join(
+        [f"| setting |{names} meaning |", "|---|" + "---|" * len(PRESETS[key]) + "---|", *rows]
+    )
 
 
 def settings_row(setting: Setting) -> str:
@@ -211,11 +238,17 @@ def evidence() -> str:
 
 def face() -> str:
     """Every public name of the package: functions in the order of a day's work, then classes, then errors."""
-    things = {name: getattr(pairfree, name) for name in pairfree.__all__ if not name.startswith("_")}
+    things = {
+        name: getattr(pairfree, name) for name in pairfree.__all__ if not name.startswith("_")
+    }
     errors = [
-        name for name, thing in things.items() if isinstance(thing, type) and issubclass(thing, Exception)
+        name
+        for name, thing in things.items()
+        if isinstance(thing, type) and issubclass(thing, Exception)
     ]
-    classes = [name for name, thing in things.items() if isinstance(thing, type) and name not in errors]
+    classes = [
+        name for name, thing in things.items() if isinstance(thing, type) and name not in errors
+    ]
     functions = [name for name, thing in things.items() if inspect.isroutine(thing)]
     functions.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     parts = [
@@ -229,7 +262,9 @@ def face() -> str:
 def section(title: str, directives: list[str], words: str = "") -> str:
     """Directives of autodoc under a heading."""
     body = "\n\n".join(directives)
-    return "\n\n".join([f"## {title}", *([words] if words else []), f"```{{eval-rst}}\n{body}\n```"])
+    return "\n\n".join(
+        [f"## {title}", *([words] if words else []), f"```{{eval-rst}}\n{body}\n```"]
+    )
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -242,5 +277,7 @@ def prose(text: str) -> str:
 
 def cell(text: str) -> str:
     """Text for a cell of a table: nothing in it may end the cell or be read as markup."""
-    plain = prose(text).replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("$", r"\$")
+    plain = (
+        prose(text).replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("$", r"\$")
+    )
     return OPTION.sub(r"`\1`", plain)

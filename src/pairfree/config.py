@@ -75,7 +75,11 @@ def option(
 @cache
 def options_of(owner: type) -> dict[str, Option]:
     """How the fields of a dataclass are said on the command line, those that are, in order."""
-    return {one.name: one.metadata[OPTION] for one in dataclasses.fields(owner) if OPTION in one.metadata}
+    return {
+        one.name: one.metadata[OPTION]
+        for one in dataclasses.fields(owner)
+        if OPTION in one.metadata
+    }
 
 
 @cache
@@ -102,7 +106,9 @@ def with_fields_of(owner: type, *first: str) -> Callable[[Work], Work]:
 
     def listed(work: Work) -> Work:
         own = inspect.signature(work).parameters.values()
-        parameters = [_as_parameter(field, field.name in first) for field in dataclasses.fields(owner)]
+        parameters = [
+            _as_parameter(field, field.name in first) for field in dataclasses.fields(owner)
+        ]
         parameters += [one for one in own if one.kind is one.KEYWORD_ONLY]
         parameters.sort(key=lambda one: one.kind)
         work.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -127,7 +133,9 @@ def _as_parameter(field: dataclasses.Field[Any], by_place: bool) -> inspect.Para
 def check_names(owner: type, given: Iterable[str], what: str) -> None:
     """ConfigError for names that are no fields of a dataclass, with a suggestion."""
     names = field_docs(owner)
-    unknown = [f"no option {name!r}{did_you_mean(name, names)}" for name in given if name not in names]
+    unknown = [
+        f"no option {name!r}{did_you_mean(name, names)}" for name in given if name not in names
+    ]
     if unknown:
         raise ConfigError(f"{what}: " + " | ".join(unknown))
 
@@ -143,7 +151,11 @@ def _docs_in_source(owner: type) -> dict[str, str]:
     body = getattr(declared, "body", [])
     for statement, following in pairwise(body):
         is_field = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        if is_field and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+        if (
+            is_field
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
             found[statement.target.id] = inspect.cleandoc(str(following.value.value))
     return found
 
@@ -258,7 +270,9 @@ def _as_number(value: Any, kind: type) -> Any:
     try:
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("expected a whole number" if kind is int else "expected a number") from None
+        raise ValueError(
+            "expected a whole number" if kind is int else "expected a number"
+        ) from None
     if kind is int and isinstance(value, float) and value != number:
         raise ValueError("expected a whole number")
     if kind is float and not math.isfinite(number):
@@ -315,7 +329,9 @@ def to_toml(values: Mapping[str, Any]) -> str:
     for key, table in values.items():
         if isinstance(table, Mapping):
             lines += ["", f"[{key}]"] + [
-                f"{name} = {_toml_value(value)}" for name, value in table.items() if value is not None
+                f"{name} = {_toml_value(value)}"
+                for name, value in table.items()
+                if value is not None
             ]
     return "\n".join(lines) + "\n"
 

@@ -51,9 +51,13 @@ def run(
             f"{out}: cannot be written ({error.strerror}); name a folder you may write to with --out"
         ) from None
     count = len(list(noisy.glob("*.tif")))
-    say(f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})")
+    say(
+        f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})"
+    )
     say(f"training for {minutes:g} minutes in {out / RUN} ...")
-    command = command_line(["train", str(noisy), "--out", str(out / RUN), "--minutes", f"{minutes:g}"])
+    command = command_line(
+        ["train", str(noisy), "--out", str(out / RUN), "--minutes", f"{minutes:g}"]
+    )
     model = api.train(noisy, out=out / RUN, minutes=minutes, command=command, on_step=on_step)
     results = api.denoise(model, noisy, out / DENOISED)
     drawn, report = out / RUN / "report.html", out / "report.html"

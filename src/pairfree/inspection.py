@@ -120,7 +120,9 @@ def _describe_intensity(image: Image) -> str:
 def _file_system(path: Path) -> str:
     """Kind of file system: locks and renames are weaker on network ones."""
     real = path.resolve()
-    mounts = [part for part in psutil.disk_partitions(all=True) if real.is_relative_to(part.mountpoint)]
+    mounts = [
+        part for part in psutil.disk_partitions(all=True) if real.is_relative_to(part.mountpoint)
+    ]
     if not mounts:
         return "unknown"
     return str(max(mounts, key=lambda part: len(part.mountpoint)).fstype)

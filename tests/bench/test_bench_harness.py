@@ -49,11 +49,14 @@ MINUTES = 0.005
 def tiny_task(data, cell):
     rng = np.random.default_rng(5)
     clean = [
-        rng.uniform(50, 200, (1, 1, 1)) + np.cumsum(rng.normal(0, 4, (1, 40, 33)), axis=2) for _ in range(2)
+        rng.uniform(50, 200, (1, 1, 1)) + np.cumsum(rng.normal(0, 4, (1, 40, 33)), axis=2)
+        for _ in range(2)
     ]
     noisy = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
     second = [(image + rng.normal(0, 25, image.shape)).astype(np.float32) for image in clean]
-    test = [Scored(f"im{number}", noisy[number], clean[number], "ab"[number]) for number in range(2)]
+    test = [
+        Scored(f"im{number}", noisy[number], clean[number], "ab"[number]) for number in range(2)
+    ]
     return Task(noisy, test, [image.astype(np.float32) for image in clean], second)
 
 
@@ -100,7 +103,14 @@ def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
     assert one["scores"]["all"]["psnr_db"] == pytest.approx(
         (one["scores"]["a"]["psnr_db"] + one["scores"]["b"]["psnr_db"]) / 2, abs=1e-3
     )
-    assert one["environment"].keys() >= {"torch", "processor", "threads", "device", "precision", "date"}
+    assert one["environment"].keys() >= {
+        "torch",
+        "processor",
+        "threads",
+        "device",
+        "precision",
+        "date",
+    }
     assert [name for name, _ in one["training"]["steps"]] == ["warm start", "iddp"]
     assert one["training"]["scores_after"]["warm start"].keys() == one["scores"].keys()
     assert one["training"]["config"]["width"] == 4
@@ -197,7 +207,9 @@ def test_a_result_holds_while_its_config_is_what_it_was():
     assert cache.same_settings(stored, cell)
     older = {name: value for name, value in stored.items() if name != "max_norm"}
     assert cache.same_settings(older, cell)
-    assert not cache.same_settings(older, replace(cell, settings={**cell.settings, "max_norm": 7.0}))
+    assert not cache.same_settings(
+        older, replace(cell, settings={**cell.settings, "max_norm": 7.0})
+    )
     assert not cache.same_settings({**stored, "lr": 0.5}, cell)
     assert not cache.same_settings({**stored, "gone": 1}, cell)
     task = tiny_task(None, cell)
@@ -218,7 +230,9 @@ def test_a_result_holds_while_its_config_is_what_it_was():
 def test_a_method_that_gives_other_numbers_is_measured_anew(place, monkeypatch):
     cell, task = CELLS[place], tiny_task(None, CELLS[place])
     trained = (
-        {"training": {"config": cache.settings_of(cell)}} if cell.method in METHODS else {"training": {}}
+        {"training": {"config": cache.settings_of(cell)}}
+        if cell.method in METHODS
+        else {"training": {}}
     )
     result = {"key": cache.cache_key(task, cell), **trained}
     assert cache.holds(result, task, cell)
@@ -276,8 +290,12 @@ def test_a_trained_row_with_wrong_settings_is_an_error(bench, monkeypatch):
 
 @pytest.mark.parametrize("name", harness.EXPERIMENTS)
 def test_what_trains_nothing_is_one_cell_for_all_presets(name):
-    short, paper = (harness.cells_of(harness.EXPERIMENTS[name], preset) for preset in ("cpu", "paper"))
-    assert {cell.name for cell in paper if cell.method in BASELINES} <= {cell.name for cell in short}
+    short, paper = (
+        harness.cells_of(harness.EXPERIMENTS[name], preset) for preset in ("cpu", "paper")
+    )
+    assert {cell.name for cell in paper if cell.method in BASELINES} <= {
+        cell.name for cell in short
+    }
     assert {cell.preset for cell in paper if cell.method not in BASELINES} <= {"paper"}
 
 
@@ -316,7 +334,8 @@ def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monke
     (result,) = results(tmp_path).values()
     task = tiny_task(None, CELLS[6])
     assert [
-        np.array_equal(one, task.test[number].noisy) for one, number in zip(seen, (0, 1, 1), strict=True)
+        np.array_equal(one, task.test[number].noisy)
+        for one, number in zip(seen, (0, 1, 1), strict=True)
     ] == [True] * 3
     assert 0.3 <= result["training"]["seconds_an_image"] < 10
     assert result["scores"]["all"]["n"] == 2
@@ -346,7 +365,9 @@ def test_a_killed_cell_goes_on(bench, tmp_path):
     bench("n2c", on_step=lambda done, total, stage, loss: firsts.append(done))
     assert firsts[0] == 1  # the checkpoint of step 0 stood
     (one,) = results(tmp_path).values()
-    assert 0 < one["training"]["seconds"] < 10  # by the run's clock, which a resumed process goes on with
+    assert (
+        0 < one["training"]["seconds"] < 10
+    )  # by the run's clock, which a resumed process goes on with
 
 
 def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
@@ -370,14 +391,21 @@ def stored(seed, psnr, groups=("all",), threads=2, steps=1200):
     return cell.name, {
         "cell": cell.name,
         "scores": {group: {"psnr_db": psnr, "ssim": 0.5, "n": 2} for group in groups},
-        "training": {"seconds": 60.0, "steps": [["train", steps]], "config": cache.settings_of(cell)},
+        "training": {
+            "seconds": 60.0,
+            "steps": [["train", steps]],
+            "config": cache.settings_of(cell),
+        },
         "environment": {"processor": "P", "threads": threads},
     }
 
 
 def test_seeds_are_averaged_with_their_spread():
     table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0), stored(1, 28.2)]))
-    assert "| iddp | 99.99 | 28.10 ± 0.14 / 0.5000 | 2 | 1.0 min, 1,200 steps | P, 2 threads |" in table
+    assert (
+        "| iddp | 99.99 | 28.10 ± 0.14 / 0.5000 | 2 | 1.0 min, 1,200 steps | P, 2 threads |"
+        in table
+    )
 
 
 def test_a_row_names_every_device_that_its_seeds_were_measured_on():
@@ -396,7 +424,12 @@ def test_a_row_tells_the_least_and_the_most_steps_of_its_seeds():
 
 @pytest.mark.parametrize(
     ("groups", "shown"),
-    [(("all",), "all"), (("all", "a"), "a"), (("a", "all", "b"), "a | all | b"), (("x", "y"), "x | y")],
+    [
+        (("all",), "all"),
+        (("all", "a"), "a"),
+        (("a", "all", "b"), "a | all | b"),
+        (("x", "y"), "x | y"),
+    ],
 )
 def test_the_mean_of_all_is_shown_unless_it_is_that_of_the_only_group(groups, shown):
     table = tables.markdown(TINY_EXPERIMENT, "cpu", CELLS, dict([stored(0, 28.0, groups)]))
@@ -416,9 +449,12 @@ def test_every_cell_of_every_experiment_can_be_built(name, preset):
 
 def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
     cells = harness.cells_of(harness.EXPERIMENTS["wf"], "cpu")
-    assert {cache.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES} == {5.0}
+    assert {
+        cache.settings_of(cell)["minutes"] for cell in cells if cell.method not in BASELINES
+    } == {5.0}
     assert all(
-        "minutes" not in cell.settings for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper")
+        "minutes" not in cell.settings
+        for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper")
     )
     assert {
         cache.settings_of(cell)["minutes"]
@@ -440,7 +476,9 @@ def data(tmp_path):
         for number in range(count):
             beginning = ("WideField_" if number else "Confocal_") if folder.endswith("raw") else ""
             pixels = rng.integers(0, 255, (40, 50)).astype(np.uint8)
-            save_image(Image(pixels, "YX", family="png"), tmp_path / folder / f"{beginning}{number}.png")
+            save_image(
+                Image(pixels, "YX", family="png"), tmp_path / folder / f"{beginning}{number}.png"
+            )
     for raw, averaged in (("fluo/w2s/avg1", "fluo/w2s/avg400"), ("fluo/fmd/raw", "fluo/fmd/gt")):
         for path in (tmp_path / raw).iterdir():
             half = (open_image(path).pixels // 2 + 10).astype(np.uint8)
@@ -455,17 +493,26 @@ def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
         bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu"))
         for method in ("gcbd", "quan", "iscl", "n2v")
     )
-    assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (2, 2, 4, 0)
+    assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (
+        2,
+        2,
+        4,
+        0,
+    )
     for noisy, partner in zip(gcbd.noisy, gcbd.clean, strict=True):
         assert np.std(noisy - partner) == pytest.approx(25, rel=0.05)
         assert not any(np.array_equal(partner, other) for other in gcbd.unpaired)
     for unpaired in (quan, iscl):
-        np.testing.assert_equal([*unpaired.noisy, *unpaired.unpaired], [*gcbd.noisy, *gcbd.unpaired])
+        np.testing.assert_equal(
+            [*unpaired.noisy, *unpaired.unpaired], [*gcbd.noisy, *gcbd.unpaired]
+        )
     assert [len(task.noise_images) for task in (gcbd, quan, iscl, alone)] == [0, 2, 0, 0]
     assert np.std(quan.noise_images) == pytest.approx(25, rel=0.05)
     assert not np.array_equal(quan.noise_images[0] - bsd68.MID_GREY, quan.noisy[0] - quan.clean[0])
     assert {image.name for image in alone.test} == {"0", "1"}
-    assert not any(np.array_equal(image.clean, one) for image in alone.test for one in clean.values())
+    assert not any(
+        np.array_equal(image.clean, one) for image in alone.test for one in clean.values()
+    )
 
 
 def test_the_first_estimates_of_noisy_n2n_have_the_noise_their_row_says(data):
@@ -481,7 +528,9 @@ def test_the_first_estimates_of_noisy_n2n_have_the_noise_their_row_says(data):
         )
         assert errors.std() == pytest.approx(noisy_n2n.ESTIMATES[cell.row], rel=0.05)
         assert np.std(task.noise_images) == pytest.approx(25, rel=0.05)
-        assert cache.settings_of(cell)["iterations"] == (1 if cell.row == noisy_n2n.CLEAN_ROW else 3)
+        assert cache.settings_of(cell)["iterations"] == (
+            1 if cell.row == noisy_n2n.CLEAN_ROW else 3
+        )
 
 
 def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data):
@@ -494,7 +543,9 @@ def test_only_the_set_whose_sides_were_scaled_apart_is_brought_to_one_scale(data
 
 
 def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
-    cells = [Cell(column, "iddp", "cpu") for column in ("film, fold 0", "film, fold 1", "charge, fold 0")]
+    cells = [
+        Cell(column, "iddp", "cpu") for column in ("film, fold 0", "film, fold 1", "charge, fold 0")
+    ]
     cells.append(Cell("film, fold 0", "n2v", "cpu"))
     texts = {
         "iddp": {"film": "30.0", "charge": "20.0"},
@@ -522,31 +573,42 @@ def test_published_numbers_without_a_measured_one_have_a_table_of_their_own():
     every = {cell.name: measured for cell in cells}
     assert "not measured here" not in tables.markdown(experiment, "cpu", cells, every)
     further = replace(experiment, no_cell={"s2s": {"film": "22.0"}})
-    assert "| method | film |\n|---|---|\n| s2s | 22.0 |\n" in tables.markdown(further, "cpu", cells, every)
+    assert "| method | film |\n|---|---|\n| s2s | 22.0 |\n" in tables.markdown(
+        further, "cpu", cells, every
+    )
 
 
 def test_published_rows_and_columns_are_rows_and_columns_of_the_table():
     for experiment in harness.EXPERIMENTS.values():
         cells = experiment.cells("cpu")
-        columns = {cell.column for cell in cells} | {cell.column.partition(",")[0] for cell in cells}
+        columns = {cell.column for cell in cells} | {
+            cell.column.partition(",")[0] for cell in cells
+        }
         for row, texts in experiment.published.items():
             assert row.partition(": after its ")[0] in {cell.row for cell in cells}
             assert texts.keys() <= columns
         measured = {
-            (cell.row, column) for cell in cells for column in (cell.column, cell.column.partition(",")[0])
+            (cell.row, column)
+            for cell in cells
+            for column in (cell.column, cell.column.partition(",")[0])
         }
-        assert not measured & {(row, column) for row, texts in experiment.no_cell.items() for column in texts}
+        assert not measured & {
+            (row, column) for row, texts in experiment.no_cell.items() for column in texts
+        }
 
 
 def test_noise_is_drawn_once_and_copies_are_independent():
     clean = {"a": np.full((1, 64, 64), 100.0), "b": np.full((1, 64, 64), 100.0)}
     first, again, second = (
-        make_noisy(clean, "gaussian:sigma=25", purpose) for purpose in ("train", "train", "second copy")
+        make_noisy(clean, "gaussian:sigma=25", purpose)
+        for purpose in ("train", "train", "second copy")
     )
     np.testing.assert_array_equal(first["a"], again["a"])
     draws = [image.ravel() - 100 for image in (first["a"], first["b"], second["a"])]
     assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.06
-    stored = make_noisy({"a": np.full((1, 64, 64), 5.0)}, "gaussian:sigma=25", "train", clip=True)["a"]
+    stored = make_noisy({"a": np.full((1, 64, 64), 5.0)}, "gaussian:sigma=25", "train", clip=True)[
+        "a"
+    ]
     assert stored.dtype == np.uint8
     assert (stored == 0).mean() > 0.3
 
@@ -568,9 +630,12 @@ def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_sc
             name = f"Confocal_BPAE_{channel}_{number}.png"
             save_image(Image(scene, "YX", family="png"), tmp_path / "fluo/fmd/gt" / name)
             save_image(
-                Image(scene // 2 + np.uint8(number), "YX", family="png"), tmp_path / "fluo/fmd/raw" / name
+                Image(scene // 2 + np.uint8(number), "YX", family="png"),
+                tmp_path / "fluo/fmd/raw" / name,
             )
-    raw, truth = (list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt"))
+    raw, truth = (
+        list(read_planes(tmp_path / "fluo/fmd" / side, 1).values()) for side in ("raw", "gt")
+    )
     tested, others = [0, 1, 2, 6, 7, 8], [3, 4, 5]
     for method, learned in {"iscl": tested, "iddp": tested, "n2c": others}.items():
         task = fmd.task(tmp_path, Cell(fmd.HALF, method, "cpu"))
@@ -578,7 +643,9 @@ def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_sc
         np.testing.assert_equal(task.clean, [truth[one] for one in learned])
         np.testing.assert_equal([task.unpaired, len(task.second_noisy)], [[truth[3]], 0])
         np.testing.assert_equal([image.noisy for image in task.test], [raw[one] for one in tested])
-        np.testing.assert_equal([image.clean for image in task.test], [truth[one] for one in tested])
+        np.testing.assert_equal(
+            [image.clean for image in task.test], [truth[one] for one in tested]
+        )
     whole = fmd.task(tmp_path, Cell(fmd.COLUMNS[0], "n2n", "cpu"))
     np.testing.assert_equal(whole.second_noisy, [raw[one] for one in (1, 2, 0, 4, 5, 3, 7, 8, 6)])
     assert len(whole.test) == 9
@@ -594,7 +661,9 @@ def test_fmd_scenes_that_are_tested_are_in_no_clean_set_and_copies_are_of_one_sc
     ],
 )
 def test_a_data_set_that_is_not_there_is_named(experiment, column, missing, tmp_path):
-    with pytest.raises(InputError, match=rf"{missing}.*: holds no .*; this experiment needs that data set"):
+    with pytest.raises(
+        InputError, match=rf"{missing}.*: holds no .*; this experiment needs that data set"
+    ):
         experiment.task(tmp_path, Cell(column, "iscl", "cpu"))
 
 
@@ -625,9 +694,15 @@ def test_grey_images_are_refused_where_colour_is_needed(tmp_path):
 
 
 def test_ablations_stand_beside_a_row_that_differs_in_one_thing():
-    cells = {cell.row: dict(cell.settings) for cell in bsd68.cells("cpu") if cell.row.startswith("iddp, ")}
+    cells = {
+        cell.row: dict(cell.settings)
+        for cell in bsd68.cells("cpu")
+        if cell.row.startswith("iddp, ")
+    }
     with_stop, without = cells["iddp, the paper's eq. 11"], cells["iddp, no stop-gradient"]
-    assert {key for key in with_stop | without if with_stop.get(key) != without.get(key)} == {"stop_gradient"}
+    assert {key for key in with_stop | without if with_stop.get(key) != without.get(key)} == {
+        "stop_gradient"
+    }
 
 
 @pytest.mark.parametrize("preset", harness.BENCH_PRESETS)
@@ -642,7 +717,9 @@ def test_no_two_rows_of_a_table_of_iddp_are_the_same_training(preset):
 
 
 def test_a_preset_that_no_method_of_a_table_has_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="ablation: none of its methods has the preset 'paper-200k'"):
+    with pytest.raises(
+        ConfigError, match="ablation: none of its methods has the preset 'paper-200k'"
+    ):
         harness.run("ablation", preset="paper-200k", data=tmp_path, out=tmp_path / "results")
 
 
@@ -654,7 +731,9 @@ def test_folds_of_sections_do_not_overlap_and_their_halves_take_turns(count, fol
     assert 0 <= len(noisy) - len(clean) <= em.TURN
     assert test == list(range(test[0], test[-1] + 1))
     rest = sorted([*noisy, *clean])
-    assert [index in noisy for index in rest] == [place // em.TURN % 2 == 0 for place in range(len(rest))]
+    assert [index in noisy for index in rest] == [
+        place // em.TURN % 2 == 0 for place in range(len(rest))
+    ]
 
 
 def test_every_section_is_tested_in_one_fold():
@@ -701,7 +780,9 @@ def test_evidence_stands_where_there_is_no_ground_truth(bench, tmp_path, monkeyp
             )
         }
 
-    monkeypatch.setitem(harness.EXPERIMENTS, "tiny", replace(TINY_EXPERIMENT, task=task, evidence=evidence))
+    monkeypatch.setitem(
+        harness.EXPERIMENTS, "tiny", replace(TINY_EXPERIMENT, task=task, evidence=evidence)
+    )
     table, said = bench("gaussian")
     (one,) = results(tmp_path).values()
     assert one["scores"] == {}
@@ -715,17 +796,25 @@ def test_evidence_stands_where_there_is_no_ground_truth(bench, tmp_path, monkeyp
 def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
     cell = CELLS[0]
     plain = tiny_task(None, cell)
-    windowed = replace(plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test])
+    windowed = replace(
+        plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test]
+    )
     assert cache.cache_key(plain, cell) != cache.cache_key(windowed, cell)
-    found = harness.score_groups(TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test])
+    found = harness.score_groups(
+        TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test]
+    )
     clipped = [
         (np.clip(one - 60, 0, 100) for one in (image.clean[0], image.noisy[0].astype(float)))
         for image in windowed.test
     ]
-    expected = np.mean([peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped])
+    expected = np.mean(
+        [peak_signal_noise_ratio(clean, noisy, data_range=100) for clean, noisy in clipped]
+    )
     assert found["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
     mixed = [windowed.test[0], plain.test[1]]
-    assert harness.score_groups(TINY_EXPERIMENT, mixed, [image.noisy for image in mixed]).keys() == {"a", "b"}
+    assert harness.score_groups(
+        TINY_EXPERIMENT, mixed, [image.noisy for image in mixed]
+    ).keys() == {"a", "b"}
 
 
 def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
@@ -737,12 +826,17 @@ def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
 
 
 def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkeypatch):
-    cells = [Cell("hum", "noisy", "cpu", settings={"rule": rule}, label=f"rule {rule}") for rule in "ab"]
+    cells = [
+        Cell("hum", "noisy", "cpu", settings={"rule": rule}, label=f"rule {rule}") for rule in "ab"
+    ]
     counted = replace(
         TINY_EXPERIMENT,
         cells=lambda preset: cells,
         task=lambda data, cell: replace(tiny_task(data, cell), test=[]),
-        statistics=lambda task, cell: {"images": len(task.noisy), "is b": cell.settings["rule"] == "b"},
+        statistics=lambda task, cell: {
+            "images": len(task.noisy),
+            "is b": cell.settings["rule"] == "b",
+        },
     )
     monkeypatch.setitem(harness.EXPERIMENTS, "tiny", counted)
     said = []
@@ -758,7 +852,13 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [([], ""), ([0.12345], "0.123"), ([20000.0], "20,000"), ([-1234.4], "-1,234"), ([1.0, 2.0], "1.5 ± 0.7")],
+    [
+        ([], ""),
+        ([0.12345], "0.123"),
+        ([20000.0], "20,000"),
+        ([-1234.4], "-1,234"),
+        ([1.0, 2.0], "1.5 ± 0.7"),
+    ],
 )
 def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
     assert tables._value(values) == text
@@ -792,7 +892,9 @@ def test_averages_are_brought_to_the_scale_of_their_noisy_images():
 
 
 def test_windows_of_ct_are_those_that_are_scored():
-    windows = {cell.column: cell.settings["intensity"] for cell in ct.cells("cpu") if cell.method == "iscl"}
+    windows = {
+        cell.column: cell.settings["intensity"] for cell in ct.cells("cpu") if cell.method == "iscl"
+    }
     assert windows == dict.fromkeys(ct.FOLDS, "-400,1000") | {ct.MAYO: "-160,240"}
 
 
@@ -817,7 +919,9 @@ def test_faint_inserts_of_the_phantom_are_measured_on_the_mean_of_the_draws():
     truth = np.zeros((1, 128, 128))
     for number, contrast in enumerate(ct_dose.INSERTS_HU):
         truth[0, 20 + 24 * number : 26 + 24 * number, 60:66] = contrast
-    draws = [Scored(str(n), truth.astype(np.float32), truth, ct_dose.PHANTOM_GROUP) for n in range(2)]
+    draws = [
+        Scored(str(n), truth.astype(np.float32), truth, ct_dose.PHANTOM_GROUP) for n in range(2)
+    ]
     rough = np.random.default_rng(0).normal(0, 3, truth.shape)
     kept = ct_dose.inserts(draws, [truth + rough + 5, truth - rough + 5])
     assert list(kept.values()) == pytest.approx([14, 7, 5, 3], abs=1e-9)

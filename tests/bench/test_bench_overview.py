@@ -74,7 +74,10 @@ def test_a_state_tells_results_of_older_settings():
 
 def test_missing_rows_are_named_by_column():
     results = {cell.name: result(cell) for cell in CELLS[:2]}
-    assert overview.missing(CELLS, results) == ["hum: missing iddp (seeds 1, 2)", "buzz: missing all 1"]
+    assert overview.missing(CELLS, results) == [
+        "hum: missing iddp (seeds 1, 2)",
+        "buzz: missing all 1",
+    ]
     assert overview.missing(CELLS, {}) == []
     assert overview.missing(CELLS, {cell.name: result(cell) for cell in CELLS}) == []
 
@@ -109,10 +112,21 @@ def test_an_experiment_without_results_has_no_link(tiny):
 def test_every_table_and_figure_of_the_papers_has_cells_of_the_short_preset():
     items = {item for experiment in EXPERIMENTS.values() for item in experiment.after}
     assert items == {
-        *(f"ISCL {one}" for one in ("Table I", "Table III", "Figure 4", "Figure 5", "Figure 6", "Figure 7")),
+        *(
+            f"ISCL {one}"
+            for one in ("Table I", "Table III", "Figure 4", "Figure 5", "Figure 6", "Figure 7")
+        ),
         *(
             f"GAN2GAN {one}"
-            for one in ("Table 2", "Table 3", "Figure 1", "Figure 2", "Figure 4", "Figure 5", "Figure 6")
+            for one in (
+                "Table 2",
+                "Table 3",
+                "Figure 1",
+                "Figure 2",
+                "Figure 4",
+                "Figure 5",
+                "Figure 6",
+            )
         ),
         *(f"IDDP {one}" for one in ("Table 1", "Table 2", "Table 3", "Figure 4", "Figure 7")),
     }
@@ -138,4 +152,7 @@ def test_the_page_of_results_is_what_the_committed_json_gives():
     assert page == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), (
         "run python benchmarks/make_results.py"
     )
-    assert all((ROOT / "docs" / picture).is_file() for picture in re.findall(r"\]\((figures/[^)]+)\)", page))
+    assert all(
+        (ROOT / "docs" / picture).is_file()
+        for picture in re.findall(r"\]\((figures/[^)]+)\)", page)
+    )

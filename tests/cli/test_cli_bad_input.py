@@ -164,7 +164,9 @@ def test_pixels_that_cannot_be_learned_from_are_refused(refused, folder):
 def test_partners_must_match(refused, folder):
     (folder / "clean").mkdir()
     tifffile.imwrite(folder / "clean/0.tif", picture(5))
-    assert "no partner" in refused("train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run")
+    assert "no partner" in refused(
+        "train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run"
+    )
     tifffile.imwrite(folder / "clean/1.tif", picture(6, (9, 9)))
     assert "must be registered" in refused(
         "train", "noisy", "--target", "clean", "--method", "n2c", "--out", "run"
@@ -173,7 +175,14 @@ def test_partners_must_match(refused, folder):
 
 def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
     code, out, err = pairfree(
-        "train", "noisy", "--out", "run", *FAST[:-2], "--method=nb2nb", "--steps=40", "--set=lr=1e20"
+        "train",
+        "noisy",
+        "--out",
+        "run",
+        *FAST[:-2],
+        "--method=nb2nb",
+        "--steps=40",
+        "--set=lr=1e20",
     )
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
@@ -223,13 +232,19 @@ def test_denoise_refuses(run, refused, folder):
     assert "is an input" in refused("denoise", run, "noisy", "--out", "noisy", "--overwrite")
     assert "inside the output folder" in refused("denoise", run, "noisy", "--out", ".")
     assert "is a file" in refused("denoise", run, "noisy", "--out", "noisy/0.tif")
-    assert "--max-memory" in refused("denoise", run, "noisy", "--out", "out", "--max-memory", "lots")
+    assert "--max-memory" in refused(
+        "denoise", run, "noisy", "--out", "out", "--max-memory", "lots"
+    )
     tifffile.imwrite(folder / "rgb.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
     assert "trained on 1" in refused("denoise", run, "rgb.tif", "--out", "out")
-    assert "one denoiser" in refused("denoise", run, "noisy", "--out", "out", "--disagreement", "maps")
+    assert "one denoiser" in refused(
+        "denoise", run, "noisy", "--out", "out", "--disagreement", "maps"
+    )
     (folder / "sub").mkdir()
     tifffile.imwrite(folder / "sub/0.tif", picture())
-    assert "would both be written" in refused("denoise", run, "noisy/0.tif", "sub/0.tif", "--out", "out")
+    assert "would both be written" in refused(
+        "denoise", run, "noisy/0.tif", "sub/0.tif", "--out", "out"
+    )
 
 
 def test_existing_outputs_are_kept_without_overwrite(run, refused, pairfree, folder):
@@ -288,7 +303,10 @@ def test_progress_is_silent_when_not_a_terminal(pairfree):
     [
         (["--method=nb2nb"], "--method nb2nb (the run has n2v)"),
         (["--seed=4"], "--seed 4 (the run has 0)"),
-        (["--steps=9", "--set=width=8"], "--steps 9 (the run has 2), --set width=8 (the run has 4)"),
+        (
+            ["--steps=9", "--set=width=8"],
+            "--steps 9 (the run has 2), --set width=8 (the run has 4)",
+        ),
         (["--minutes=3"], "--minutes 3"),
         (["--max-memory=4GB"], "--max-memory 4000000000.0 (the run has None)"),
         (["--dry-run"], "exclude each other"),
@@ -339,7 +357,9 @@ def test_one_bad_file_of_many_is_refused_before_the_first_is_written(pairfree, r
     bad = picture(0, dtype=np.float32)
     bad[3, 4] = np.nan
     tifffile.imwrite(folder / "noisy/5.tif", bad)
-    assert "5.tif: 1 of 600 pixels are NaN" in refused("denoise", "run", "noisy", "--out", "denoised")
+    assert "5.tif: 1 of 600 pixels are NaN" in refused(
+        "denoise", "run", "noisy", "--out", "denoised"
+    )
     tifffile.imwrite(folder / "noisy/5.tif", np.zeros((20, 20, 3), np.uint8), photometric="rgb")
     assert "5.tif: has 3 channels, the model was trained on 1" in refused(
         "denoise", "run", "noisy", "--out", "denoised"
@@ -399,7 +419,9 @@ def test_names_that_are_too_long_are_one_line(refused, arguments):
 def test_a_file_name_that_is_no_text_is_refused_before_training(refused, pairfree, folder):
     name = os.fsdecode(b"caf\xe9.tif")
     (folder / "noisy/0.tif").rename(folder / name)
-    assert "caf\\udce9.tif: its name is no UTF-8 text" in refused("train", name, "--out", "run", *FAST)
+    assert "caf\\udce9.tif: its name is no UTF-8 text" in refused(
+        "train", name, "--out", "run", *FAST
+    )
     code, out, _ = pairfree("info", name)
     assert code == 0
     assert "uint16" in out
@@ -414,7 +436,9 @@ def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
     )
     tifffile.imwrite(folder / "stripes/a.tif", stripes.astype(np.uint16))
     arguments = [one for one in FAST if not one.startswith(("--method", "--steps"))] + ["--steps=6"]
-    assert "no smooth area" in refused("train", "stripes", "--out", "run", "--method", "gan2gan", *arguments)
+    assert "no smooth area" in refused(
+        "train", "stripes", "--out", "run", "--method", "gan2gan", *arguments
+    )
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch):
@@ -426,12 +450,16 @@ def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch
     monkeypatch.setattr("pairfree.methods.n2v.N2V.step", allocate)
     code, _, err = pairfree("train", "noisy", "--out", "run", *FAST)
     assert code == 2
-    assert err.startswith("pairfree: out of memory: a training step does not fit; give a smaller batch_size")
+    assert err.startswith(
+        "pairfree: out of memory: a training step does not fit; give a smaller batch_size"
+    )
 
 
 def test_too_little_memory_for_one_tile_is_said(refused, pairfree):
     assert pairfree("train", "noisy", "--out", "run", *FAST)[0] == 0
-    assert "smallest tile" in refused("denoise", "run", "noisy", "--out", "out", "--max-memory", "10kB")
+    assert "smallest tile" in refused(
+        "denoise", "run", "noisy", "--out", "out", "--max-memory", "10kB"
+    )
 
 
 def test_scores_say_where_black_is_and_how_much_is_clipped(pairfree, folder, caplog):
@@ -455,5 +483,7 @@ def test_four_samples_are_scored_one_by_one(folder):
             np.clip(pixels.astype(int) + change, 0, 255).astype(np.uint8),
             planarconfig="contig",
         )
-    each = [psnr(pixels[..., k], tifffile.imread(folder / "b/0.tif")[..., k], 255.0) for k in range(5)]
+    each = [
+        psnr(pixels[..., k], tifffile.imread(folder / "b/0.tif")[..., k], 255.0) for k in range(5)
+    ]
     assert evaluate(folder / "b", folder / "a", 255.0)["0"].psnr_db == pytest.approx(np.mean(each))

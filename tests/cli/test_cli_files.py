@@ -20,18 +20,26 @@ def _there(monkeypatch, tmp_path):
 def scene(seed, shape=(3, 120, 130)):
     rng = np.random.default_rng(seed)
     clean = gaussian_filter(rng.normal(0, 1, shape), (0, 5, 5))
-    return (2000 + 600 * clean / clean.std() + rng.normal(0, 100, shape)).clip(0, 65535).astype(np.uint16)
+    return (
+        (2000 + 600 * clean / clean.std() + rng.normal(0, 100, shape))
+        .clip(0, 65535)
+        .astype(np.uint16)
+    )
 
 
 @pytest.fixture
 def files(tmp_path, pairfree):
     """A folder with an OME-TIFF, an OME-Zarr, an MRC and a PNG, and a run that was trained on them for a moment."""
     save_image(
-        Image(scene(0), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="tiff"),
+        Image(
+            scene(0), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="tiff"
+        ),
         tmp_path / "in/a.ome.tif",
     )
     save_image(
-        Image(scene(1), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"),
+        Image(
+            scene(1), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"
+        ),
         tmp_path / "in/b.ome.zarr",
     )
     save_image(
@@ -103,7 +111,9 @@ def test_a_loss_is_exit_code_1(pairfree, files, tmp_path):
     assert "--any-scale only states it" in said
     code, said, _ = pairfree("verify", "in/a.ome.tif", "out/a.ome.tif", "--any-scale")
     assert code == 1
-    assert [line.split("│")[4].strip() for line in said.splitlines() if "gain by" in line] == ["stated"] * 2
+    assert [line.split("│")[4].strip() for line in said.splitlines() if "gain by" in line] == [
+        "stated"
+    ] * 2
 
 
 def test_verify_refuses_what_is_not_there(pairfree, files):
@@ -123,12 +133,15 @@ def test_an_image_larger_than_its_share_of_memory_is_denoised_as_the_same_in_mem
     pairfree("denoise", "run", "in", "--out", "stays")
     for name in ("a.ome.tif", "b.ome.zarr", "c.mrc", "deep/d.png"):
         np.testing.assert_array_equal(
-            open_image(tmp_path / "stays" / name).pixels, open_image(tmp_path / "loaded" / name).pixels
+            open_image(tmp_path / "stays" / name).pixels,
+            open_image(tmp_path / "loaded" / name).pixels,
         )
     assert not list((tmp_path / "stays").glob(".*"))
 
 
-def test_nan_in_an_image_that_stays_in_its_file_names_its_place(pairfree, files, tmp_path, monkeypatch):
+def test_nan_in_an_image_that_stays_in_its_file_names_its_place(
+    pairfree, files, tmp_path, monkeypatch
+):
     pixels = scene(5).astype(np.float32)
     pixels[1, 77, 33] = np.nan
     (tmp_path / "nan").mkdir()
@@ -157,7 +170,9 @@ def test_the_companion_of_a_set_comes_along(pairfree, files, tmp_path):
 def test_skip_done_leaves_what_stands_and_does_the_rest(pairfree, files, tmp_path):
     """A folder that grew since: without the option it is refused, with it the new file alone is done."""
     assert pairfree("denoise", "run", "in", "--out", "out")[0] == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
     save_image(Image(scene(4)[0], "YX", family="png"), tmp_path / "in/new.png")
     code, _, err = pairfree("denoise", "run", "in", "--out", "out")
     assert code == 2

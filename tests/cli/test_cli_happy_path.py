@@ -16,7 +16,13 @@ from pairfree.cli import main as cli
 from pairfree.config import parse_bytes
 from pairfree.errors import InputError
 
-FAST = ["--set=width=4", "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]
+FAST = [
+    "--set=width=4",
+    "--set=patch_px=16",
+    "--set=batch_size=2",
+    "--set=precision=float32",
+    "--steps=3",
+]
 
 
 @pytest.fixture
@@ -52,16 +58,25 @@ def test_from_clean_files_to_scores(pairfree, tmp_path):
         "simulate", "clean", "--noise", "gaussian:sigma=25", "--out", "noisy", "--seed", "3"
     )
     resolved = tomllib.loads(
-        pairfree("train", "noisy", "--out", "run", "--method", "nb2nb", "--seed", "7", "--dry-run", *FAST)
+        pairfree(
+            "train", "noisy", "--out", "run", "--method", "nb2nb", "--seed", "7", "--dry-run", *FAST
+        )
     )
-    assert (resolved["method"], resolved["seed"], resolved["steps"], resolved["data"]["images"]) == (
+    assert (
+        resolved["method"],
+        resolved["seed"],
+        resolved["steps"],
+        resolved["data"]["images"],
+    ) == (
         "nb2nb",
         7,
         3,
         2,
     )
     assert not (tmp_path / "run").exists()
-    assert "report: run/report.html" in pairfree("train", "noisy", "--out", "run", "--method", "nb2nb", *FAST)
+    assert "report: run/report.html" in pairfree(
+        "train", "noisy", "--out", "run", "--method", "nb2nb", *FAST
+    )
     assert "<html" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "2 files" in pairfree("denoise", "run", "noisy", "--out", "out")
     told = pairfree(
@@ -113,8 +128,16 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
         "--set=critic_width=4",
         "--set=blocks=1",
     ]
-    fast = [*small, "--set=patch_px=16", "--set=batch_size=2", "--set=precision=float32", "--steps=3"]
-    plan = tomllib.loads(pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", "--dry-run", *fast))
+    fast = [
+        *small,
+        "--set=patch_px=16",
+        "--set=batch_size=2",
+        "--set=precision=float32",
+        "--steps=3",
+    ]
+    plan = tomllib.loads(
+        pairfree("train", "noisy", "--clean", "a", "b", "--out", "run", "--dry-run", *fast)
+    )
     assert plan["method"] == "iscl"
     assert plan["clean"]["images"] == 2
     assert plan["clean"]["scale"] == plan["data"]["scale"]
@@ -122,19 +145,27 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
     pairfree("denoise", "run", "noisy", "--out", "denoised", "--disagreement", "apart")
     apart = tifffile.imread(tmp_path / "apart/1.tif")
     model, image = pf.load("run"), tifffile.imread(tmp_path / "noisy/1.tif")
-    inside = torch.from_numpy(2 * model.predictor.normalizer.apply(image)[None, None] - 1).clamp(-1, 1)
+    inside = torch.from_numpy(2 * model.predictor.normalizer.apply(image)[None, None] - 1).clamp(
+        -1, 1
+    )
     with torch.no_grad():
         seen = model.method.transplant(inside)
         first, noise = model.method.ensemble.denoise(seen), model.method.ensemble.extract(seen)
     expected = (
-        (first - (seen - noise).clamp(-1, 1)).abs()[0, 0].numpy() / 2 * model.predictor.normalizer.scale
+        (first - (seen - noise).clamp(-1, 1)).abs()[0, 0].numpy()
+        / 2
+        * model.predictor.normalizer.scale
     )
     assert (apart.dtype, apart.shape) == (np.float32, image.shape)
     np.testing.assert_allclose(apart, expected, rtol=1e-3, atol=1e-3 * expected.max())
     found = re.search(r"weights\W+([\d,]+)", pairfree("info", "run"))
     assert found
-    assert int(found[1].replace(",", "")) == sum(p.numel() for p in model.method.denoiser.parameters())
-    assert "2 clean images of other scenes" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert int(found[1].replace(",", "")) == sum(
+        p.numel() for p in model.method.denoiser.parameters()
+    )
+    assert "2 clean images of other scenes" in (tmp_path / "run/report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
@@ -143,9 +174,22 @@ def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
         (tmp_path / name).mkdir()
         tifffile.imwrite(
             tmp_path / name / "a.tif",
-            scene(0, dtype=np.uint16) + np.random.default_rng(offset).integers(0, 99, (48, 56), np.uint16),
+            scene(0, dtype=np.uint16)
+            + np.random.default_rng(offset).integers(0, 99, (48, 56), np.uint16),
         )
-    pairfree("train", "noisy", "--target", "clean", "--method", "n2n", "--seed", "5", "--out", "first", *FAST)
+    pairfree(
+        "train",
+        "noisy",
+        "--target",
+        "clean",
+        "--method",
+        "n2n",
+        "--seed",
+        "5",
+        "--out",
+        "first",
+        *FAST,
+    )
     pairfree("train", "--config", "first/config.toml", "--out", "second")
     pairfree(
         "train",
@@ -171,8 +215,12 @@ def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):
     (tmp_path / "in/sub").mkdir(parents=True)
     stack = np.stack([scene(k, dtype=np.uint16) for k in range(3)])
     how = {"axes": "ZYX", "unit": "um", "spacing": 0.5}
-    tifffile.imwrite(tmp_path / "in/stack.tif", stack, imagej=True, resolution=(10.0, 10.0), metadata=how)
-    grey_alpha = np.stack([scene(1), np.random.default_rng(0).integers(0, 256, (48, 56), np.uint8)], -1)
+    tifffile.imwrite(
+        tmp_path / "in/stack.tif", stack, imagej=True, resolution=(10.0, 10.0), metadata=how
+    )
+    grey_alpha = np.stack(
+        [scene(1), np.random.default_rng(0).integers(0, 256, (48, 56), np.uint8)], -1
+    )
     Pillow.fromarray(grey_alpha).save(tmp_path / "in/sub/alpha.png")
     Pillow.fromarray(scene(2)).save(tmp_path / "in/photo.jpg")
     np.save(tmp_path / "in/sub/values.npy", scene(4).astype(np.float64) / 7)
@@ -203,7 +251,9 @@ def test_colour_files(pairfree, no_report, tmp_path):
     pairfree("train", "in", "--out", "run", "--method", "iddp", *FAST)
     pairfree("denoise", "run", "in/*.png", "--out", "out")
     assert np.asarray(Pillow.open(tmp_path / "out/rgb.png")).shape == colour.shape
-    np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out/rgba.png"))[..., 3], scene(3))
+    np.testing.assert_array_equal(
+        np.asarray(Pillow.open(tmp_path / "out/rgba.png"))[..., 3], scene(3)
+    )
 
 
 def test_warnings_and_clipping_are_told_on_stderr(pairfree, no_report, tmp_path, capsys):
@@ -280,23 +330,37 @@ def test_transparency_is_not_scored(pairfree, tmp_path):
         (tmp_path / folder).mkdir()
         Pillow.fromarray(pixels).save(tmp_path / folder / "im.png")
     first, second = (
-        pf.evaluate(tmp_path / one, tmp_path / two, 255)["im"] for one, two in (("d", "c"), ("e", "b"))
+        pf.evaluate(tmp_path / one, tmp_path / two, 255)["im"]
+        for one, two in (("d", "c"), ("e", "b"))
     )
     assert first == second
     assert pf.evaluate(tmp_path / "a", tmp_path / "b", 255)["im"].nrmse == 0
 
 
-def test_a_runs_config_with_another_method_or_preset_takes_those_settings(pairfree, tmp_path, no_report):
+def test_a_runs_config_with_another_method_or_preset_takes_those_settings(
+    pairfree, tmp_path, no_report
+):
     (tmp_path / "noisy").mkdir()
     Pillow.fromarray(scene(0)).save(tmp_path / "noisy/a.png")
     pairfree("train", "noisy", "--out", "run", "--method", "iddp", *FAST)
     said = tomllib.loads(
-        pairfree("train", "--config", "run/config.toml", "--method", "n2v", "--out", "run2", "--dry-run")
+        pairfree(
+            "train", "--config", "run/config.toml", "--method", "n2v", "--out", "run2", "--dry-run"
+        )
     )
     assert said["method"] == "n2v"
     assert "alpha" not in said["settings"]
     said = tomllib.loads(
-        pairfree("train", "--config", "run/config.toml", "--preset", "paper", "--out", "run2", "--dry-run")
+        pairfree(
+            "train",
+            "--config",
+            "run/config.toml",
+            "--preset",
+            "paper",
+            "--out",
+            "run2",
+            "--dry-run",
+        )
     )
     assert said["settings"]["net"] == "unet"
 

@@ -26,11 +26,21 @@ def test_version(pairfree):
 
 
 @pytest.mark.parametrize(
-    ("flags", "warns", "tells"), [([], True, False), (["--quiet"], False, False), (["--verbose"], True, True)]
+    ("flags", "warns", "tells"),
+    [([], True, False), (["--quiet"], False, False), (["--verbose"], True, True)],
 )
 def test_how_much_is_said(pairfree, noisy, tmp_path, flags, warns, tells):
     code, out, err = pairfree(
-        "train", noisy, "--out", tmp_path / "run", "--method", "n2v", "--steps", 2, *SETTINGS, *flags
+        "train",
+        noisy,
+        "--out",
+        tmp_path / "run",
+        "--method",
+        "n2v",
+        "--steps",
+        2,
+        *SETTINGS,
+        *flags,
     )
     assert code == 0
     assert ("warning: b.npy: all pixels are 0" in err) == warns

@@ -13,7 +13,14 @@ import torch
 
 from pairfree.config import field_docs
 from pairfree.errors import ConfigError, DivergedError
-from pairfree.methods import DEFAULT_NOISY_ONLY, EXTENDED, METHODS, PRESETS, build_method, describe_methods
+from pairfree.methods import (
+    DEFAULT_NOISY_ONLY,
+    EXTENDED,
+    METHODS,
+    PRESETS,
+    build_method,
+    describe_methods,
+)
 from pairfree.methods.base import At, Method, Needs
 from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.nets.traits import total_stride
@@ -31,9 +38,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-PROMISED = (
-    "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s gcbd cyclegan quan uidnet dncnn-b bm3d"
-)
+PROMISED = "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s gcbd cyclegan quan uidnet dncnn-b bm3d"
 
 
 def test_tables_agree():
@@ -98,7 +103,9 @@ def test_steps_run_and_denoise_keeps_shape_and_type(key, channels, small):
     method, data = small.method(key, channels), small.data(channels)
     for logged in small.run(method, data):
         assert "loss" in logged
-        assert all(math.isfinite(value.item()) and not value.requires_grad for value in logged.values())
+        assert all(
+            math.isfinite(value.item()) and not value.requires_grad for value in logged.values()
+        )
     side = -(-16 // total_stride(method.denoiser)) * total_stride(method.denoiser)
     x = torch.rand(2, channels, side, 2 * side)
     with torch.no_grad():
@@ -133,9 +140,9 @@ def test_every_stage_changes_weights_and_all_networks_change(key, small):
         for k in range(steps):
             at = At(0, number * steps + k, stage.name, k, steps)
             method.step(data.batch(0, at.step, 2), at)
-        assert any(not torch.equal(before[name], value) for name, value in learned(method).items()), (
-            stage.name
-        )
+        assert any(
+            not torch.equal(before[name], value) for name, value in learned(method).items()
+        ), stage.name
     after, copied = learned(method), small.copied(method)
     for network in method.networks:
         names = [name for name in after if name.startswith(f"{network}/")]
@@ -256,7 +263,9 @@ def test_the_receptive_field_does_not_hang_on_the_gradient_of_clamp(key, small, 
     monkeypatch.setattr(
         torch.Tensor, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max)
     )
-    monkeypatch.setattr(torch, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max))
+    monkeypatch.setattr(
+        torch, "clamp", lambda x, min=-math.inf, max=math.inf: ClampOf215.apply(x, min, max)
+    )
     assert measured_receptive_field_px(denoiser, 1) == expected > 0
 
 
@@ -274,7 +283,9 @@ def test_missing_partners_are_asked_for(key, small):
 
 
 @pytest.mark.parametrize("key", TRAINED)
-@pytest.mark.parametrize("poison", ["NaN in the batch", "Inf in the batch", "NaN gradient", "Inf gradient"])
+@pytest.mark.parametrize(
+    "poison", ["NaN in the batch", "Inf in the batch", "NaN gradient", "Inf gradient"]
+)
 def test_divergence_is_refused_before_anything_changes(key, poison, small):
     """In each network of each method: DivergedError names step and network; weights and moments stay those of the step before.
 
@@ -290,8 +301,12 @@ def test_divergence_is_refused_before_anything_changes(key, poison, small):
             for image in (batch.noisy, batch.target, batch.clean, batch.noise):
                 image[0, 0] = value
         else:
-            parameter = next(p for p in method.networks[name.split(", ")[0]].parameters() if p.requires_grad)
-            hooks.append(parameter.register_hook(lambda gradient, value=value: gradient * 0 + value))
+            parameter = next(
+                p for p in method.networks[name.split(", ")[0]].parameters() if p.requires_grad
+            )
+            hooks.append(
+                parameter.register_hook(lambda gradient, value=value: gradient * 0 + value)
+            )
         at = At(0, 50, method.stages()[-1].name, 5, 10)
         with pytest.raises(DivergedError, match=f"(?s)step 50.*{name if hooks else ''}") as caught:
             method.step(batch, at)

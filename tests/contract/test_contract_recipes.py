@@ -31,12 +31,16 @@ def read_recipes() -> dict[str, list[list[str]]]:
     for recipe in part.split("\n### ")[1:]:
         name, _, body = recipe.partition("\n")
         steps = re.split(r"^\d+\. ", body, flags=re.MULTILINE)[1:]
-        found[name] = [re.findall(r"`(test_\w+)`", step.partition("*Tells you:")[2]) for step in steps]
+        found[name] = [
+            re.findall(r"`(test_\w+)`", step.partition("*Tells you:")[2]) for step in steps
+        ]
     return found
 
 
 RECIPES = read_recipes()
-CASES = [(name, number) for name, steps in RECIPES.items() for number, named in enumerate(steps) if named]
+CASES = [
+    (name, number) for name, steps in RECIPES.items() for number, named in enumerate(steps) if named
+]
 
 
 # -- the steps --------------------------------------------------------------------------------------------
@@ -77,9 +81,13 @@ def mark_architecture(house: Path) -> None:
 def list_format(house: Path) -> None:
     table = house / SOURCE / "files/formats/table.py"
     put_before(
-        table, "from pairfree.files.formats.npy", "from pairfree.files.formats.pgm import read_pgm, write_pgm"
+        table,
+        "from pairfree.files.formats.npy",
+        "from pairfree.files.formats.pgm import read_pgm, write_pgm",
     )
-    put_before(table, '    "npy": Format', '    "pgm": Format("pgm", (".pgm",), read_pgm, write_pgm),')
+    put_before(
+        table, '    "npy": Format', '    "pgm": Format("pgm", (".pgm",), read_pgm, write_pgm),'
+    )
 
 
 CHECK_PGM = """
@@ -112,7 +120,9 @@ def compare_format(house: Path) -> None:
 def damage_format(house: Path) -> None:
     tests = house / "tests/files/test_files_hostile.py"
     put_before(
-        tests, '    "a.mrc": ', '    "a.pgm": lambda p: PIL.Image.fromarray(_pixels((40, 30))).save(p),'
+        tests,
+        '    "a.mrc": ',
+        '    "a.pgm": lambda p: PIL.Image.fromarray(_pixels((40, 30))).save(p),',
     )
     replace(tests, '(".png", ".jpg", ".bmp")', '(".png", ".jpg", ".bmp", ".pgm")')
 
@@ -170,7 +180,9 @@ STEPS: dict[str, list[Step]] = {
         copy_toy("median.py", f"{SOURCE}/methods"),
         list_method,
         mark_architecture,
-        lambda house: replace(house / SOURCE / "training/order.py", "nb2nb, n2v,", "nb2nb, median, n2v,"),
+        lambda house: replace(
+            house / SOURCE / "training/order.py", "nb2nb, n2v,", "nb2nb, median, n2v,"
+        ),
         copy_toy("median.md", "docs/methods"),
     ],
     "A format": [
@@ -178,7 +190,9 @@ STEPS: dict[str, list[Step]] = {
         list_format,
         compare_format,
         damage_format,
-        lambda house: put_before(house / "docs/files.md", "| PNG, NPY", "| PGM | the same | 16 bits |"),
+        lambda house: put_before(
+            house / "docs/files.md", "| PNG, NPY", "| PGM | the same | 16 bits |"
+        ),
     ],
     "A noise model": [
         copy_toy("salt.py", f"{SOURCE}/noise"),
@@ -206,10 +220,23 @@ def run_tests(house: Path, wanted: Iterable[str], *options: str) -> Outcomes:
     """Whether each test passed, those with parameters as one; what was not found did not pass."""
     results = house / "results.xml"
     results.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={results}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(house / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [*command, *wanted, *options], cwd=house, env=environment, capture_output=True, text=True, check=False
+        [*command, *wanted, *options],
+        cwd=house,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert results.is_file(), done.stdout + done.stderr
     outcomes: Outcomes = {}
@@ -269,7 +296,9 @@ def test_a_step_is_asked_for_until_it_is_done(recipe: str, number: int, outcomes
 
 def test_what_is_in_its_table_is_tested_by_itself(outcomes: list[Outcomes], house: Path):
     assert outcomes
-    found = run_tests(house, AT_THE_END, "-k", " or ".join(f"({one})" for one in AT_THE_END.values()))
+    found = run_tests(
+        house, AT_THE_END, "-k", " or ".join(f"({one})" for one in AT_THE_END.values())
+    )
     assert len(found) > 20
     assert all(found.values()), [name for name, passed in found.items() if not passed]
 

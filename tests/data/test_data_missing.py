@@ -33,7 +33,9 @@ def test_what_is_missing_is_the_mean_of_what_is_near() -> None:
     np.testing.assert_array_equal(made[there], image[there])
     for row, column in ((40, 50), (70, 3), (100, 100), (39, 44)):
         around = image[
-            0, max(0, row - REACH_PX) : row + REACH_PX + 1, max(0, column - REACH_PX) : column + REACH_PX + 1
+            0,
+            max(0, row - REACH_PX) : row + REACH_PX + 1,
+            max(0, column - REACH_PX) : column + REACH_PX + 1,
         ]
         assert made[0, row, column] == pytest.approx(around[np.isfinite(around)].mean(), rel=1e-5)
     assert made[0, 0, 0] == -1.0
@@ -52,9 +54,17 @@ def test_a_huge_value_far_away_does_not_spoil_what_is_made_up() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with pytest.raises(InputError, match="--nan mask"):
-        pf.train([holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False)
+        pf.train(
+            [holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False
+        )
     pf.train(
-        [holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False, nan="mask"
+        [holed()],
+        method="n2v",
+        steps=3,
+        out=folder / "run",
+        settings=SETTINGS,
+        report=False,
+        nan="mask",
     )
     return folder / "run"
 
@@ -72,7 +82,9 @@ def test_only_missing_pixels_are_missing_in_the_result(run: Path, max_bytes: flo
         done, pf.load(run, nan="mask").denoise(image), rtol=0, atol=1e-3
     )  # in tiles as whole
     full = RNG.normal(100, 10, (50, 50)).astype(np.float32)
-    np.testing.assert_array_equal(model.denoise(full), pf.load(run, max_bytes=max_bytes).denoise(full))
+    np.testing.assert_array_equal(
+        model.denoise(full), pf.load(run, max_bytes=max_bytes).denoise(full)
+    )
 
 
 def test_files_keep_their_holes(run: Path, tmp_path: Path) -> None:
@@ -81,7 +93,8 @@ def test_files_keep_their_holes(run: Path, tmp_path: Path) -> None:
         pf.denoise(run, tmp_path / "a.tif", tmp_path / "out")
     pf.denoise(run, tmp_path / "a.tif", tmp_path / "out", nan="mask")
     np.testing.assert_array_equal(
-        np.isfinite(tifffile.imread(tmp_path / "out/a.tif")), np.isfinite(tifffile.imread(tmp_path / "a.tif"))
+        np.isfinite(tifffile.imread(tmp_path / "out/a.tif")),
+        np.isfinite(tifffile.imread(tmp_path / "a.tif")),
     )
 
 

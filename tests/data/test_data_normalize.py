@@ -94,7 +94,8 @@ def test_constant_images_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("offset", "scale"), [(0.0, 0.0), (0.0, -1.0), (np.nan, 1.0), (0.0, np.inf), (np.inf, 1.0), (0.0, np.nan)]
+    ("offset", "scale"),
+    [(0.0, 0.0), (0.0, -1.0), (np.nan, 1.0), (0.0, np.inf), (np.inf, 1.0), (0.0, np.nan)],
 )
 def test_a_map_that_cannot_be_inverted_is_refused(offset, scale):
     with pytest.raises(CheckpointError, match="not a usable intensity map"):

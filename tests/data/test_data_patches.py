@@ -56,7 +56,10 @@ def test_gather_equals_slicing_at_every_place_of_every_image(augment):
 def test_the_eight_augmentations_are_the_eight_symmetries_of_the_square():
     """All different, and each one of the rotations and mirrored rotations."""
     pool = PatchPool([np.arange(9, dtype=np.float32).reshape(1, 3, 3)], "cpu", 3)
-    found = {tuple(p.flatten().tolist()) for p in pool.gather(torch.tensor([(0, 0, 0, k) for k in range(8)]))}
+    found = {
+        tuple(p.flatten().tolist())
+        for p in pool.gather(torch.tensor([(0, 0, 0, k) for k in range(8)]))
+    }
     square = np.arange(9).reshape(3, 3)
     group = {tuple(np.rot90(s, k).flatten().tolist()) for s in (square, square.T) for k in range(4)}
     assert len(group) == 8
@@ -65,7 +68,9 @@ def test_the_eight_augmentations_are_the_eight_symmetries_of_the_square():
 
 def test_channels_and_target_move_together():
     noisy = planes()
-    data = TrainingData(PatchPool(noisy, "cpu", 4), PatchPool([plane + 1000 for plane in noisy], "cpu", 4))
+    data = TrainingData(
+        PatchPool(noisy, "cpu", 4), PatchPool([plane + 1000 for plane in noisy], "cpu", 4)
+    )
     batch = data.batch(3, 5, 64)
     assert torch.equal(batch.target, batch.noisy + 1000)
     areas = np.cumsum([plane.size for plane in noisy])
@@ -106,7 +111,9 @@ def test_another_process_draws_the_same():
         "pool = PatchPool([np.zeros((1, 30, 40))], 'cpu', 8); print(pool.draw(7, 123, 5).flatten().tolist())"
     )
     here = PatchPool([np.zeros((1, 30, 40))], "cpu", 8).draw(7, 123, 5).flatten().tolist()
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert there.strip() == str(here)
 
 
@@ -115,7 +122,8 @@ def test_counted_seeds_never_change():
     assert counted_seed(0, 0, "patches") == 5821640704074881243
     assert counted_seed(1, 23, "mask") == 60517840441932769
     assert (
-        torch.rand(1, generator=generator(0, 0, "patches"), dtype=torch.float64).item() == 0.13214078109768967
+        torch.rand(1, generator=generator(0, 0, "patches"), dtype=torch.float64).item()
+        == 0.13214078109768967
     )
 
 
@@ -136,7 +144,10 @@ def test_every_place_and_symmetry_is_equally_likely():
     places = pool.draw(0, 0, draws).numpy()
     keys, counts = np.unique(places[:, :3], axis=0, return_counts=True)
     expected = {
-        (i, top, left) for i, (_, h, w) in enumerate(SHAPES) for top in range(h - 3) for left in range(w - 3)
+        (i, top, left)
+        for i, (_, h, w) in enumerate(SHAPES)
+        for top in range(h - 3)
+        for left in range(w - 3)
     }
     assert {tuple(key) for key in keys} == expected
     for found in (counts, np.bincount(places[:, 3], minlength=8)):
@@ -179,7 +190,11 @@ def test_pools_are_float32_in_the_order_given():
     pool = PatchPool([np.full((1, 4, 4), k, np.float64) for k in range(3)], "cpu", 4)
     assert pool.flat.dtype == torch.float32
     assert len(pool) == 3
-    assert pool.gather(torch.tensor([(k, 0, 0, 0) for k in range(3)]))[:, 0, 0, 0].tolist() == [0.0, 1.0, 2.0]
+    assert pool.gather(torch.tensor([(k, 0, 0, 0) for k in range(3)]))[:, 0, 0, 0].tolist() == [
+        0.0,
+        1.0,
+        2.0,
+    ]
 
 
 def test_pools_refuse_nothing_and_mixed_channels():

@@ -52,12 +52,24 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def words_of(*arguments: str | int | float | Path, together: int = 2) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(together)]
-    return [sys.executable, *(torchrun if together > 1 else []), "-m", "pairfree", *map(str, arguments)]
+    return [
+        sys.executable,
+        *(torchrun if together > 1 else []),
+        "-m",
+        "pairfree",
+        *map(str, arguments),
+    ]
 
 
-def command(*arguments: str | int | float | Path, together: int = 2) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str | int | float | Path, together: int = 2
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words_of(*arguments, together=together), capture_output=True, text=True, timeout=240, check=False
+        words_of(*arguments, together=together),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
@@ -130,7 +142,9 @@ def test_minutes_are_counted_by_the_first(folder: Path, tmp_path: Path) -> None:
     done = command(*given, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert steps_of(tmp_path / "run")
-    applied = command("denoise", tmp_path / "run", folder / "noisy", "--out", tmp_path / "out", together=1)
+    applied = command(
+        "denoise", tmp_path / "run", folder / "noisy", "--out", tmp_path / "out", together=1
+    )
     assert applied.returncode == 0, applied.stderr
 
 
@@ -145,7 +159,15 @@ def test_what_cannot_be_shared_is_one_line(
     folder: Path, tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
     refused = command(
-        "train", folder / "noisy", "--steps", 4, "--device", "cpu", "--out", tmp_path / "run", *options
+        "train",
+        folder / "noisy",
+        "--steps",
+        4,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+        *options,
     )
     assert refused.returncode != 0
     assert words in refused.stderr

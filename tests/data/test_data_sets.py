@@ -10,7 +10,14 @@ import pytest
 import torch
 
 import pairfree as pf
-from pairfree.data.sets import ImageSet, array_set, check_finite, match_partners, read_set, to_channels_first
+from pairfree.data.sets import (
+    ImageSet,
+    array_set,
+    check_finite,
+    match_partners,
+    read_set,
+    to_channels_first,
+)
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
 from pairfree.files.formats.table import save_image
@@ -46,7 +53,9 @@ def test_alpha_is_left_out(samples, channels, alpha):
     """And where the file says that the last sample is none, it stays."""
     image = Image(ramp(4, 5, samples), "YXS", alpha=alpha)
     found = to_channels_first(image.plane(()), image.colours)
-    np.testing.assert_array_equal(found, np.moveaxis(image.pixels, -1, 0)[: channels if alpha else samples])
+    np.testing.assert_array_equal(
+        found, np.moveaxis(image.pixels, -1, 0)[: channels if alpha else samples]
+    )
     assert to_channels_first(image.pixels[..., 0], 1).shape == (1, 4, 5)
 
 
@@ -83,7 +92,8 @@ def test_whole_numbers_and_finite_values_pass():
 
 def test_grey_and_colour_in_one_set_are_refused_by_name():
     with pytest.raises(
-        InputError, match=r"b\.tif: is colour, but a\.tif is grey; train grey and colour images apart"
+        InputError,
+        match=r"b\.tif: is colour, but a\.tif is grey; train grey and colour images apart",
     ):
         image_set(a=ramp(4, 4), b=ramp(4, 4, 3))
     with pytest.raises(InputError, match=r"b\.tif: is grey, but a\.tif is colour"):
@@ -142,7 +152,9 @@ def test_partners_are_put_in_the_order_of_the_noisy_set():
 
 
 def test_a_missing_partner_is_named():
-    with pytest.raises(InputError, match=r"b\.tif: no partner with the same name .*\(for example a\.tif"):
+    with pytest.raises(
+        InputError, match=r"b\.tif: no partner with the same name .*\(for example a\.tif"
+    ):
         match_partners(image_set(a=ramp(4, 4), b=ramp(4, 4)), image_set(a=ramp(4, 4)))
 
 
@@ -188,16 +200,22 @@ def test_a_set_larger_than_memory_is_trained_on_crops_of_all_of_it(tmp_path, mon
         np.save(tmp_path / name / "stack.npy", pixels + (name == "target"))
         np.save(tmp_path / name / "small.npy", pixels[0, :40, :50])
     budget = pixels.size * 4 // 3
-    found, target = (read_set(find_images([tmp_path / name]), budget) for name in ("noisy", "target"))
+    found, target = (
+        read_set(find_images([tmp_path / name]), budget) for name in ("noisy", "target")
+    )
     held = sum(plane.nbytes for plane in found.planes) * 2
     assert 0.5 * budget < held < 1.5 * budget
-    assert {name.partition("]")[0] for name in found.names} >= {f"stack.npy[{number}" for number in range(6)}
+    assert {name.partition("]")[0] for name in found.names} >= {
+        f"stack.npy[{number}" for number in range(6)
+    }
     assert "crops spread over all of them" in found.warnings[-1]
     for plane, name in zip(found.planes, found.names, strict=True):
         if "small" in name:
             continue
         index, row, column = (int(number) for number in re.findall(r"\d+", name))
-        np.testing.assert_array_equal(plane[0], pixels[index, row : row + 128, column : column + 128])
+        np.testing.assert_array_equal(
+            plane[0], pixels[index, row : row + 128, column : column + 128]
+        )
     partners = match_partners(found, target)
     for first, second in zip(found.planes, partners.planes, strict=True):
         np.testing.assert_array_equal(first + np.uint16(1), second)
@@ -218,7 +236,9 @@ def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path
     for number in range(4):
         plane = rng.integers(0, 200, (1024, 1024)).astype(np.uint8)
         save_image(Image(plane, "YX", family="tiff"), tmp_path / f"noisy/{number}.tif")
-        save_image(Image(plane + np.uint8(10), "YX", family="tiff"), tmp_path / f"target/{number}.tif")
+        save_image(
+            Image(plane + np.uint8(10), "YX", family="tiff"), tmp_path / f"target/{number}.tif"
+        )
     settings = {"net": "dncnn", "width": 4, "patch_px": 16, "batch_size": 2}
     bound = 1e6 + 2 / 0.4 * 4 * 2**20  # 2**20 pixels of each set as float32
     common = {"target": tmp_path / "target", "method": "n2c", "settings": settings}

@@ -42,7 +42,9 @@ def test_a_slice_with_those_around_it(
     axes: str, shape: tuple[int, ...], index: tuple[int, ...], expected: list[int]
 ) -> None:
     image = numbered(axes, *shape)
-    found = stack_slices(lambda place: image.plane(place)[None], image, index, stack_axis(image, 2, "a"), 2)
+    found = stack_slices(
+        lambda place: image.plane(place)[None], image, index, stack_axis(image, 2, "a"), 2
+    )
     assert found[:, 0, 0].tolist() == expected
 
 
@@ -50,13 +52,17 @@ def test_training_sees_whole_windows_only(tmp_path: Path) -> None:
     image = numbered("TZYX", 2, 5)
     assert list(inner_slices(image, 1, 2)) == [(0, 2), (1, 2)]
     tifffile.imwrite(
-        tmp_path / "a.tif", RNG.integers(0, 99, (5, 20, 30)).astype(np.uint8), metadata={"axes": "ZYX"}
+        tmp_path / "a.tif",
+        RNG.integers(0, 99, (5, 20, 30)).astype(np.uint8),
+        metadata={"axes": "ZYX"},
     )
     found = read_set(find_images([tmp_path]), reading=Reading(slices_around=1))
     assert [plane.shape for plane in found.planes] == [(3, 20, 30)] * 3
     assert found.names == ["a.tif[1]", "a.tif[2]", "a.tif[3]"]
     np.testing.assert_array_equal(found.planes[1], tifffile.imread(tmp_path / "a.tif")[1:4])
-    assert len(array_set([RNG.normal(0, 1, (4, 8, 8))], reading=Reading(slices_around=1)).planes) == 2
+    assert (
+        len(array_set([RNG.normal(0, 1, (4, 8, 8))], reading=Reading(slices_around=1)).planes) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,9 +135,13 @@ def test_files_reports_and_resumed_runs(tmp_path: Path) -> None:
     pf.train(out=tmp_path / "run", resume=True)
     assert "Slices around each" in (tmp_path / "run/report.html").read_text()
     assert (
-        api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels == 5 * 64 * 64
+        api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out").left.pixels
+        == 5 * 64 * 64
     )
-    assert seconds_needed(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out"))[0] > 0
+    assert (
+        seconds_needed(api.plan_denoising(tmp_path / "run", [tmp_path / "in"], tmp_path / "out"))[0]
+        > 0
+    )
     pf.denoise(tmp_path / "run", tmp_path / "in", tmp_path / "out")
     with pytest.raises(ConfigError, match="trained with 1 slices around each, not 0"):
         pf.train(tmp_path / "in", method="iddp", steps=1, settings=SETTINGS, init=tmp_path / "run")

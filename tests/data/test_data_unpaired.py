@@ -70,7 +70,9 @@ def test_the_map_does_not_know_which_image_goes_with_which():
     assert fit_unpaired(array_set([i[:64, :64] for i in images]), array_set(small)) == fit_unpaired(
         array_set([i[:64, :64] for i in images[::-1]]), array_set(small[::-1])
     )
-    whole, mixed = (fit_unpaired(array_set(found), array_set(clean))[0] for found in (images, shuffled))
+    whole, mixed = (
+        fit_unpaired(array_set(found), array_set(clean))[0] for found in (images, shuffled)
+    )
     assert whole.offset == pytest.approx(mixed.offset, abs=3.0)
     assert whole.scale == pytest.approx(mixed.scale, rel=0.02)
 
@@ -95,7 +97,8 @@ def test_images_of_other_sizes_blank_ones_and_tiny_ones_are_not_compared():
     assert shared_scenes(array_set([image]), array_set([image[:128]])) == []
     assert (
         shared_scenes(
-            array_set([image, np.full_like(image, 7)]), array_set([np.full_like(image, 7), scenes(1, 3)[0]])
+            array_set([image, np.full_like(image, 7)]),
+            array_set([np.full_like(image, 7), scenes(1, 3)[0]]),
         )
         == []
     )

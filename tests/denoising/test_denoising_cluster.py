@@ -49,7 +49,9 @@ def files(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(
-        tmp_path / "in/a.tif", rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16), compression="zlib"
+        tmp_path / "in/a.tif",
+        rng.integers(0, 2**16, (2, 400, 300)).astype(np.uint16),
+        compression="zlib",
     )
     array = zarr.create_array(
         str(tmp_path / "in/b.zarr"), shape=(500, 450), chunks=(128, 128), dtype="uint16"
@@ -78,34 +80,55 @@ def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: P
     counted: list[int] = []
     alone = pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
     together = pf.denoise(
-        run, files, tmp_path / "together", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=counted.append
+        run,
+        files,
+        tmp_path / "together",
+        max_bytes=TILE_BYTES,
+        scheduler="local:2",
+        on_pixels=counted.append,
     )
     assert sum(counted) == 2 * 400 * 300 + 500 * 450 + 300 * 500 + 5 * 300 * 260
-    assert [(one.pixels, one.clipped) for one in alone] == [(one.pixels, one.clipped) for one in together]
+    assert [(one.pixels, one.clipped) for one in alone] == [
+        (one.pixels, one.clipped) for one in together
+    ]
     for name in ("a.tif", "b.zarr", "c.npy", "d.zarr"):
         np.testing.assert_array_equal(
-            open_image(tmp_path / "together" / name).pixels, open_image(tmp_path / "alone" / name).pixels
+            open_image(tmp_path / "together" / name).pixels,
+            open_image(tmp_path / "alone" / name).pixels,
         )
 
 
 def test_tasks_share_the_cores_of_their_machine() -> None:
     """Not those of all workers anywhere."""
     assert (
-        cluster.count_on_busiest({"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}) == 3
+        cluster.count_on_busiest(
+            {"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}
+        )
+        == 3
     )
     assert cluster.count_on_busiest({}) == 1
 
 
-@pytest.mark.parametrize(("beside", "most", "expected"), [(1, 0, 6), (4, 0, 1), (2, 2, 2), (9, 0, 1)])
+@pytest.mark.parametrize(
+    ("beside", "most", "expected"), [(1, 0, 6), (4, 0, 1), (2, 2, 2), (9, 0, 1)]
+)
 def test_a_task_takes_its_share_of_threads(
     beside: int, most: int, expected: int, run: Path, files: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.setattr(
+        cluster.os, "sched_getaffinity", lambda process: set(range(6)), raising=False
+    )
     threads = torch.get_num_threads()
     model = pf.load(run)
     try:
         parts = cluster.do_task(
-            model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500)), beside, most
+            model,
+            str(files / "c.npy"),
+            DEFAULT,
+            [()],
+            list(model.predictor.cores(300, 500)),
+            beside,
+            most,
         )
         assert torch.get_num_threads() == expected
     finally:
@@ -113,16 +136,22 @@ def test_a_task_takes_its_share_of_threads(
     assert sum(block.size for _, _, _, block, _ in parts) == 300 * 500
 
 
-def test_threads_of_a_worker_do_not_share_what_changes(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_of_a_worker_do_not_share_what_changes(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as
     one after the other."""
     net = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
+        nn.Conv2d(1, 4, 3, padding=1),
+        BatchInstanceNorm(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 1, 3, padding=1),
     )
     nn.init.zeros_(net[1].rho)  # instance statistics alone
     units = Normalizer(0.0, 1.0)
     model = Model(
-        Predictor(small.method("n2v", net=net), units, 1, core_px=64), Record.untrained("n2v", units, 1)
+        Predictor(small.method("n2v", net=net), units, 1, core_px=64),
+        Record.untrained("n2v", units, 1),
     )
     assert model.predictor.instance_layers
     rng = np.random.default_rng(0)
@@ -200,7 +229,9 @@ def test_stopped_work_goes_on_by_one_process(run: Path, files: Path, tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=stop)
+        pf.denoise(
+            run, files, tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2", on_pixels=stop
+        )
     assert list((tmp_path / "out").glob(".*.unfinished"))
     pf.denoise(run, files, tmp_path / "out", max_bytes=TILE_BYTES)
     pf.denoise(run, files, tmp_path / "alone", max_bytes=TILE_BYTES)
@@ -216,7 +247,9 @@ def test_what_a_worker_refuses_is_one_line_here(run: Path, tmp_path: Path) -> No
     pixels[250, 99] = np.inf
     np.save(tmp_path / "inf.npy", pixels)
     with pytest.raises(InputError, match=r"inf\.npy: 1 of .* row 250, column 99"):
-        pf.denoise(run, tmp_path / "inf.npy", tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2")
+        pf.denoise(
+            run, tmp_path / "inf.npy", tmp_path / "out", max_bytes=TILE_BYTES, scheduler="local:2"
+        )
     assert not (tmp_path / "out/inf.npy").exists()
 
 

@@ -26,7 +26,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder; each page works in a copy."""
     root = tmp_path_factory.mktemp("pages") / "sample"
     root.mkdir()
-    first, second, other = (demo_parts(name) for name in ("train_0001.tif", "train_0002.tif", "val_0001.tif"))
+    first, second, other = (
+        demo_parts(name) for name in ("train_0001.tif", "train_0002.tif", "val_0001.tif")
+    )
     clean = [smoothed(part) for part in second]
     write(root / "my_noisy_folder", "cells", first)
     write(root / "new_folder", "new", second)
@@ -38,7 +40,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "my_rough_folder", "cells", clean)
     blank = [part - smoothed(part).astype(np.int32) + 300 for part in other]
     for name in ("my_blank_frames", "my_empty_films"):
-        write(root / name, "blank", [np.clip(part, 0, 2**16 - 1).astype(np.uint16) for part in blank])
+        write(
+            root / name, "blank", [np.clip(part, 0, 2**16 - 1).astype(np.uint16) for part in blank]
+        )
     write(root / "low_dose", "slice", [as_ct(part) for part in first])
     write(root / "full_dose_of_others", "slice", [as_ct(smoothed(part)) for part in other])
     tifffile.imwrite(root / "stack.tif", np.stack(first), metadata={"axes": "ZYX"}, imagej=True)

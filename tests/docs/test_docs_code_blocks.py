@@ -30,7 +30,12 @@ from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED, PRESETS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("methods/*.md"), *DOCS.glob("reference/*.md")]
+    [
+        ROOT / "README.md",
+        *DOCS.glob("*.md"),
+        *DOCS.glob("methods/*.md"),
+        *DOCS.glob("reference/*.md"),
+    ]
 )
 FENCE = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>python|bash|console)\n(?P<text>.*?)^```$",
@@ -103,7 +108,11 @@ def folders_written(words: list[str]) -> list[str]:
     if KEEPS_OUT & set(words):
         return []
     default = [DEMO] if words[1] == "demo" else []
-    named = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--out", "--disagreement")]
+    named = [
+        words[place + 1]
+        for place, word in enumerate(words[:-1])
+        if word in ("--out", "--disagreement")
+    ]
     return named or default
 
 
@@ -174,7 +183,10 @@ def test_extras_that_pages_install_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for page in PAGES:
         for extra in re.findall(r"'\.\[([\w,-]+)\]'", page.read_text(encoding="utf-8")):
-            assert set(extra.split(",")) <= project["optional-dependencies"].keys(), (page.name, extra)
+            assert set(extra.split(",")) <= project["optional-dependencies"].keys(), (
+                page.name,
+                extra,
+            )
 
 
 def test_blocks_are_found_with_their_reasons():
@@ -187,7 +199,9 @@ def test_blocks_are_found_with_their_reasons():
 
 def test_commands_are_read_as_a_shell_reads_them():
     block = Block(
-        "bash", "pip install .\npairfree train a \\\n  --out 'b c'  # comment\n\n# only a comment\n", ""
+        "bash",
+        "pip install .\npairfree train a \\\n  --out 'b c'  # comment\n\n# only a comment\n",
+        "",
     )
     assert read_commands(block) == [["pairfree", "train", "a", "--out", "b c"]]
     assert read_commands(Block("console", "$ pairfree info run\nmethod: iddp\n", "")) == [

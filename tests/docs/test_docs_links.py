@@ -67,7 +67,9 @@ def names_in_source() -> set[str]:
                 found.add(node.name)
             if isinstance(node, ast.ClassDef):
                 found |= {
-                    f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)
+                    f"{node.name}.{part.name}"
+                    for part in node.body
+                    if isinstance(part, ast.FunctionDef)
                 }
     return found
 
@@ -75,7 +77,9 @@ def names_in_source() -> set[str]:
 def test_functions_that_stand_beside_equations_exist():
     known = names_in_source()
     for page in DOCS.glob("methods/*.md"):
-        table = page.read_text(encoding="utf-8").partition("**In the code:**")[2].partition("\n## ")[0]
+        table = (
+            page.read_text(encoding="utf-8").partition("**In the code:**")[2].partition("\n## ")[0]
+        )
         rows = [line.rsplit("|", 2)[1] for line in table.splitlines() if line.startswith("|")]
         names = {name for row in rows for name in re.findall(r"`([A-Za-z_][\w.]*)`", row)}
         assert {name for name in names if not name.endswith(".py")} <= known, page.name
@@ -99,7 +103,9 @@ def test_every_setting_of_a_method_is_on_its_page_with_its_meaning(key):
     page = reference.fill((DOCS / "methods" / f"{key}.md").read_text(encoding="utf-8"))
     for preset in PRESETS[key].values():
         for field in vars(preset):
-            row = next((line for line in page.splitlines() if line.startswith(f"| `{field}` |")), "")
+            row = next(
+                (line for line in page.splitlines() if line.startswith(f"| `{field}` |")), ""
+            )
             assert row, field
             assert row.split("|")[-2].strip(), f"{field}: no meaning"
 
@@ -113,4 +119,6 @@ def test_every_public_name_is_in_the_reference():
 
 def test_the_evidence_names_every_number():
     page = reference.fill((DOCS / "evidence.md").read_text(encoding="utf-8"))
-    assert all(f"| `{name}` |" in page for name in ("noise_left", "detail_support", "unsupported_sites"))
+    assert all(
+        f"| `{name}` |" in page for name in ("noise_left", "detail_support", "unsupported_sites")
+    )

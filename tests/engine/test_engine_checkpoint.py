@@ -38,7 +38,9 @@ def record(step):
 
 def test_weights_that_share_memory_are_saved(tmp_path):
     weight = torch.ones(4, 3)
-    words = checkpoint.save(tmp_path, record(1), {"net/net/first": weight, "net/net/second": weight})
+    words = checkpoint.save(
+        tmp_path, record(1), {"net/net/first": weight, "net/net/second": weight}
+    )
     found = checkpoint.load(words).tensors
     assert torch.equal(found["net/net/first"], found["net/net/second"])
 
@@ -182,7 +184,15 @@ def test_crafted_facts_are_refused(changes, tmp_path):
 
 def test_deep_json_and_other_encodings_are_refused(tmp_path):
     words = save(tmp_path, 1)
-    for text in (b"[" * 100_000, b"\xff\xfe{}", b"null", b"[]", b'{"digest": 1}', b"", b'{"a": NaN}'):
+    for text in (
+        b"[" * 100_000,
+        b"\xff\xfe{}",
+        b"null",
+        b"[]",
+        b'{"digest": 1}',
+        b"",
+        b'{"a": NaN}',
+    ):
         words.write_bytes(text)
         assert_refused_by_name(words, words)
 
@@ -197,7 +207,9 @@ def header_of(size, header):
         b"",
         header_of(100_000_000, {}),
         header_of(2**63, {}),
-        header_of(120, {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"})
+        header_of(
+            120, {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}
+        )
         + b" " * 40
         + b"\0" * 8,
         b"\x80\x04\x95" + b"\0" * 30,  # the start of a pickle

@@ -24,9 +24,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str, **more: str) -> int:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_"))
+    }
     done = subprocess.run(
-        [sys.executable, "-c", FAULTS, how], env={**kept, **more}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", FAULTS, how],
+        env={**kept, **more},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout)
 

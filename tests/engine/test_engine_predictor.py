@@ -67,7 +67,9 @@ def random_weights(net, seed):
             parameter.copy_(torch.randn(parameter.shape, generator=rng) * (1.5 / fan) ** 0.5)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=rng) * 0.3)
+                module.running_mean.copy_(
+                    torch.randn(module.running_mean.shape, generator=rng) * 0.3
+                )
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=rng) + 0.5)
                 module.weight.copy_(torch.rand(module.weight.shape, generator=rng) + 0.5)
     return net
@@ -79,7 +81,9 @@ def model_of(net, channels=1, normalizer=None, **how):
 
 def untrained(predictor):
     """A model that no run made."""
-    return Model(predictor, Record.untrained(predictor.method.key, predictor.normalizer, predictor.channels))
+    return Model(
+        predictor, Record.untrained(predictor.method.key, predictor.normalizer, predictor.channels)
+    )
 
 
 # -- the arithmetic of tiles -------------------------------------------------------------------------------------------
@@ -87,7 +91,13 @@ def untrained(predictor):
 sides = st.integers(1, 300)
 
 
-@given(height=sides, width=sides, core=st.integers(1, 200), halo=st.integers(0, 90), power=st.integers(0, 5))
+@given(
+    height=sides,
+    width=sides,
+    core=st.integers(1, 200),
+    halo=st.integers(0, 90),
+    power=st.integers(0, 5),
+)
 @settings(max_examples=150, deadline=None)
 def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core, halo, power):
     """Every pixel is written by exactly one tile, which saw all its surroundings up to the halo or the image's border."""
@@ -143,9 +153,13 @@ def assert_tiling_is_invisible(name, height, width, core, seed, kind=Exact, tole
     tiled = Predictor(kind(net), Normalizer(0.0, 1.0), 1, core_px=core)
     assert tiled.core_px <= max(core, tiled.stride_px) < whole.core_px
     change = whole.predict(image) - image
-    if min(height, width) >= 4:  # with statistics of a pixel or two, a network may do next to nothing
+    if (
+        min(height, width) >= 4
+    ):  # with statistics of a pixel or two, a network may do next to nothing
         assert np.abs(change).max() > 1e-3
-    assert np.abs(tiled.predict(image) - image - change).max() <= tolerance * max(1.0, np.abs(change).max())
+    assert np.abs(tiled.predict(image) - image - change).max() <= tolerance * max(
+        1.0, np.abs(change).max()
+    )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -189,14 +203,18 @@ def test_statistics_come_from_a_sample_where_the_image_does_not_fit(max_px):
     """Tiles of any size then still agree: they are given the same statistics."""
     net = random_weights(NETS["iscl"](), 3)
     image = np.random.default_rng(3).normal(0, 1, (1, 301, 402))
-    first, second = (Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=core) for core in (64, 100))
+    first, second = (
+        Predictor(Plain(net), Normalizer(0.0, 1.0), 1, core_px=core) for core in (64, 100)
+    )
     for predictor in (first, second):
         predictor.max_bytes = max_px * predictor.bytes_per_px
     np.testing.assert_allclose(first.predict(image), second.predict(image), atol=1e-5)
     taken = sample_places(304, 404, max_px, 4)
     assert sum((bottom - top) * (right - left) for top, bottom, left, right in taken) <= max_px
     assert all(number % 4 == 0 for place in taken for number in place)
-    assert all(0 <= top < bottom <= 304 and 0 <= left < right <= 404 for top, bottom, left, right in taken)
+    assert all(
+        0 <= top < bottom <= 304 and 0 <= left < right <= 404 for top, bottom, left, right in taken
+    )
     assert taken == sample_places(304, 404, max_px, 4)
 
 
@@ -211,7 +229,8 @@ def test_progress_counts_every_pixel_once():
 
 def test_less_memory_means_smaller_tiles():
     big, small = (
-        Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, max_bytes=size) for size in (2e9, 5e6)
+        Predictor(Plain(ShuffleUNet(1, 4)), Normalizer(0.0, 1.0), 1, max_bytes=size)
+        for size in (2e9, 5e6)
     )
     assert small.core_px < big.core_px
 
@@ -219,9 +238,13 @@ def test_less_memory_means_smaller_tiles():
 def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch):
     """Instance norm has no receptive field: tiles would change the result, so the network must say that it wants the whole image."""
     monkeypatch.setattr(
-        predictor_module, "measured_receptive_field_px", partial(measured_receptive_field_px, limit_px=64)
+        predictor_module,
+        "measured_receptive_field_px",
+        partial(measured_receptive_field_px, limit_px=64),
     )  # for speed
-    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1))
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1)
+    )
     with pytest.raises(ConfigError, match="whole_image"):
         model_of(net)
     net.whole_image = True
@@ -415,7 +438,10 @@ def test_statistics_of_a_plane_are_taken_from_fewer_pixels_when_memory_runs_out(
             return super().denoise(x)
 
     net = random_weights(
-        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.Conv2d(4, 1, 3, padding=1)), 0
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), BatchInstanceNorm(4), nn.Conv2d(4, 1, 3, padding=1)
+        ),
+        0,
     )
     image = np.random.default_rng(0).normal(size=(1, 600, 500))
     predictor = Predictor(Scarce(net), Normalizer(0.0, 1.0), 1, core_px=128, max_bytes=2e7)
@@ -483,7 +509,8 @@ def test_tiled_equals_whole_with_axes(shape, axes, small):
     random_weights(method.denoiser, 2)
     pixels = np.random.default_rng(0).normal(0.5, 0.2, shape).astype(np.float32)
     whole, tiled = (
-        untrained(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core)) for core in (4096, 32)
+        untrained(Predictor(method, Normalizer(0.0, 1.0), channels, core_px=core))
+        for core in (4096, 32)
     )
     expected = whole.denoise(pixels, axes)
     assert np.abs(tiled.denoise(pixels, axes) - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -60,11 +60,16 @@ def test_a_watch_without_signs_is_not_written():
 
 
 def test_counts_of_signs_that_are_none_are_passed_over():
-    assert "watch" not in Record.from_facts({**OLDEST, "watch": {"no such sign": 3}}, "here").as_facts()
+    assert (
+        "watch"
+        not in Record.from_facts({**OLDEST, "watch": {"no such sign": 3}}, "here").as_facts()
+    )
 
 
 def test_what_is_no_fact_of_a_record_is_passed_over():
-    assert Record.from_facts({**FULL, "format": 1, "tensors_sha256": "b2"}, "here").as_facts() == FULL
+    assert (
+        Record.from_facts({**FULL, "format": 1, "tensors_sha256": "b2"}, "here").as_facts() == FULL
+    )
 
 
 @pytest.mark.parametrize("key", sorted({*OPTIONAL, "clean_normalizer"}))

@@ -37,7 +37,15 @@ def stop_after(step):
 
 
 def uninterrupted(method, out, seed=3):
-    pf.train(**data_for(method), method=method, steps=STEPS, settings=TINY, seed=seed, out=out, report=False)
+    pf.train(
+        **data_for(method),
+        method=method,
+        steps=STEPS,
+        settings=TINY,
+        seed=seed,
+        out=out,
+        report=False,
+    )
     return checkpoint.load_latest(Path(out) / "checkpoints")[0]
 
 
@@ -56,7 +64,9 @@ def stopped_and_resumed(method, out, stops, seed=3):
     assert stopped.value.exit_code == 130
     for stop in stops[1:]:
         with pytest.raises(Stopped):
-            pf.train(**data_for(method), out=out, resume=True, report=False, on_step=stop_after(stop))
+            pf.train(
+                **data_for(method), out=out, resume=True, report=False, on_step=stop_after(stop)
+            )
     pf.train(**data_for(method), out=out, resume=True, report=False)
     return checkpoint.load_latest(Path(out) / "checkpoints")[0]
 
@@ -75,8 +85,12 @@ def test_resumed_equals_uninterrupted(method, tmp_path):
     whole = uninterrupted(method, tmp_path / "whole")
     parts = stopped_and_resumed(method, tmp_path / "parts", [1, 5])
     assert_same(whole, parts)
-    assert (tmp_path / "whole/events.jsonl").read_bytes() == (tmp_path / "parts/events.jsonl").read_bytes()
-    assert [event["step"] for event in RunFolder(tmp_path / "parts").read_events()] == list(range(STEPS))
+    assert (tmp_path / "whole/events.jsonl").read_bytes() == (
+        tmp_path / "parts/events.jsonl"
+    ).read_bytes()
+    assert [event["step"] for event in RunFolder(tmp_path / "parts").read_events()] == list(
+        range(STEPS)
+    )
 
 
 def test_the_stage_boundary_is_where_iddp_was_stopped(tmp_path):

@@ -30,7 +30,9 @@ def images(seed=0):
 
 
 def train(method="n2v", **how):
-    return pf.train(images(), method=method, **{"settings": TINY, "report": False, "seed": 1, **how})
+    return pf.train(
+        images(), method=method, **{"settings": TINY, "report": False, "seed": 1, **how}
+    )
 
 
 class Stages(Method):
@@ -80,7 +82,9 @@ def test_timing_leaves_the_method_untouched(key):
     """The timing happens on a copy: weights and optimiser are bit-identical before and after."""
     config = type(PRESETS[key]["cpu"])(**{**vars(PRESETS[key]["cpu"]), **TINY})
     method = build_method(key, config, 1)
-    data = TrainingData(PatchPool([np.random.default_rng(0).random((1, 40, 40), np.float32)], "cpu", 16))
+    data = TrainingData(
+        PatchPool([np.random.default_rng(0).random((1, 40, 40), np.float32)], "cpu", 16)
+    )
     method.prepare(data, 0)
     before = {name: tensor.clone() for name, tensor in method.tensors().items()}
     plan = Clock.start(method, data, 0.02, 0).plan(method)
@@ -97,7 +101,9 @@ def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
     """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and swings, and was ``busy`` with
     other things when the second stage was timed. Ends within 2 %."""
     method = build_method("iddp", PRESETS["iddp"]["cpu"], 1)
-    clock = Clock(600.0, [0.45, 0.55], [[0.057, 0.116], [0.086 * busy, 0.086 * busy]], planned_s=4.0)
+    clock = Clock(
+        600.0, [0.45, 0.55], [[0.057, 0.116], [0.086 * busy, 0.086 * busy]], planned_s=4.0
+    )
     plan, true = clock.plan(method), [[0.057, 0.116], [0.086, 0.086]]
     done, first_ends, progress = 0, 0.0, 0.0
     while done < plan.total:
@@ -218,7 +224,9 @@ class Poisoned(METHODS["nb2nb"]):
 
     def __init__(self, channels, device):
         super().__init__(
-            type(PRESETS["nb2nb"]["cpu"])(**{**vars(PRESETS["nb2nb"]["cpu"]), **TINY}), channels, device
+            type(PRESETS["nb2nb"]["cpu"])(**{**vars(PRESETS["nb2nb"]["cpu"]), **TINY}),
+            channels,
+            device,
         )
 
     def step(self, batch, at):
@@ -243,7 +251,9 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(poison, monkeypat
     method = Poisoned(1, torch.device("cpu"))
     with pytest.raises(DivergedError, match=f"non-finite {poison} at step 3"):
         pf.train(images(), method=method, steps=6, out=tmp_path / "run", report=False)
-    assert all(torch.equal(tensor, method.before[name]) for name, tensor in method.tensors().items())
+    assert all(
+        torch.equal(tensor, method.before[name]) for name, tensor in method.tensors().items()
+    )
 
 
 # -- R17 ---------------------------------------------------------------------------------------------------------------
@@ -270,7 +280,10 @@ DEGENERATE = {
     "smaller than a patch": [np.random.default_rng(0).integers(0, 99, (5, 7))],
     "two-valued": [np.indices((21, 19)).sum(0) % 2 * 200],
     "3 slices": np.random.default_rng(0).integers(0, 99, (3, 18, 20)),
-    "one blank among good": [np.zeros((20, 20)), np.random.default_rng(0).integers(0, 99, (20, 20))],
+    "one blank among good": [
+        np.zeros((20, 20)),
+        np.random.default_rng(0).integers(0, 99, (20, 20)),
+    ],
     "mixed shapes": [
         np.random.default_rng(0).integers(0, 99, (20, 20)),
         np.random.default_rng(1).integers(0, 99, (33, 9)),
@@ -323,7 +336,9 @@ def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("pairfree.training.report.write_run_report", broken)
     model = train(steps=3, out=tmp_path / "run", report=True)
     assert "no report (ZeroDivisionError: no picture)" in caplog.text
-    np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(images()[0]), model.denoise(images()[0]))
+    np.testing.assert_array_equal(
+        pf.load(tmp_path / "run").denoise(images()[0]), model.denoise(images()[0])
+    )
 
 
 # -- signals, logs -----------------------------------------------------------------------------------------------------
@@ -364,7 +379,10 @@ def test_checkpoints_come_at_the_set_interval(tmp_path, monkeypatch):
         on_step=lambda *_: seen.append(int(checkpoint.listing(run / "checkpoints")[-1].stem[5:])),
     )
     assert seen == [0, 1, 2, 3]
-    assert [path.stem[5:] for path in checkpoint.listing(run / "checkpoints")] == ["000000003", "000000004"]
+    assert [path.stem[5:] for path in checkpoint.listing(run / "checkpoints")] == [
+        "000000003",
+        "000000004",
+    ]
 
 
 def test_environment_and_config_say_what_a_number_needs(tmp_path):

@@ -55,7 +55,8 @@ def images(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     rng = np.random.default_rng(seed)
     scenes = [np.kron(rng.integers(40, 210, (16, 16)), np.ones((8, 8))) for _ in range(4)]
     noisy = [
-        (scene * rng.lognormal(0, 0.2, scene.shape)).clip(0, 255).astype(np.uint8) for scene in scenes[:2]
+        (scene * rng.lognormal(0, 0.2, scene.shape)).clip(0, 255).astype(np.uint8)
+        for scene in scenes[:2]
     ]
     return noisy, [scene.astype(np.uint8) for scene in scenes[2:]]
 

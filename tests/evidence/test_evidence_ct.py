@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from pairfree.errors import InputError
-from pairfree.evidence.ct import detectability, flat_regions, laguerre_gauss, noise_power, squared_index
+from pairfree.evidence.ct import (
+    detectability,
+    flat_regions,
+    laguerre_gauss,
+    noise_power,
+    squared_index,
+)
 
 SIDE = 33
 
@@ -35,7 +41,9 @@ def test_white_noise_has_a_flat_spectrum_of_variance_times_pixel_area():
 
 def test_what_all_draws_share_is_no_noise():
     scene = 300 * disc(9.0)
-    assert noise_power(white(5, 3.0, 1) + scene).std == pytest.approx(noise_power(white(5, 3.0, 1)).std)
+    assert noise_power(white(5, 3.0, 1) + scene).std == pytest.approx(
+        noise_power(white(5, 3.0, 1)).std
+    )
 
 
 def test_few_draws_estimate_the_deviation_without_bias():
@@ -56,7 +64,8 @@ def test_identical_draws_have_no_noise_and_no_frequency():
 
 
 @pytest.mark.parametrize(
-    "draws", [np.zeros((1, 8, 8)), np.zeros((4, 8, 9)), np.zeros((8, 8)), np.full((3, 8, 8), np.nan)]
+    "draws",
+    [np.zeros((1, 8, 8)), np.zeros((4, 8, 9)), np.zeros((8, 8)), np.full((3, 8, 8), np.nan)],
 )
 def test_draws_that_are_no_stack_of_squares_are_refused(draws):
     with pytest.raises(InputError, match="draws"):
@@ -83,7 +92,8 @@ def test_squared_index_of_few_draws_has_no_bias(shift):
 def test_standard_error_is_the_scatter_over_draws():
     lesion = 10.0 * disc(4.0)
     found = [
-        detectability(white(10, 20.0, 2 * t) + lesion, white(10, 20.0, 2 * t + 1), 4.0) for t in range(300)
+        detectability(white(10, 20.0, 2 * t) + lesion, white(10, 20.0, 2 * t + 1), 4.0)
+        for t in range(300)
     ]
     assert np.std([one.index for one in found]) == pytest.approx(
         np.median([one.se for one in found]), rel=0.25
@@ -93,7 +103,9 @@ def test_standard_error_is_the_scatter_over_draws():
 def test_area_under_the_curve_counts_the_right_choices_of_a_reader():
     found = detectability(white(2000, 20.0, 5) + 6 * disc(4.0), white(2000, 20.0, 6), 4.0)
     responses = np.random.default_rng(0).standard_normal((2, 200_000))
-    assert found.area == pytest.approx(np.mean(responses[0] + found.index > responses[1]), abs=0.005)
+    assert found.area == pytest.approx(
+        np.mean(responses[0] + found.index > responses[1]), abs=0.005
+    )
 
 
 def test_the_level_of_the_background_is_no_sign_of_a_lesion():

@@ -22,13 +22,24 @@ def folders(tmp_path):
     for number in range(2):
         scene = 120 + 60 * np.sin(rows / (6 + number)) * np.cos(columns / 9)
         for name, spread in (("clean", 0), ("noisy", 20), ("denoised", 3)):
-            image = np.clip(np.rint(scene + rng.normal(0, spread, scene.shape)), 0, 255).astype(np.uint8)
+            image = np.clip(np.rint(scene + rng.normal(0, spread, scene.shape)), 0, 255).astype(
+                np.uint8
+            )
             tifffile.imwrite(tmp_path / name / f"{number}.tif", image)
     return tmp_path
 
 
 def test_the_function_finds_what_the_verb_prints_and_writes(pairfree, folders):
-    names = ("--denoised", "denoised", "--clean", "clean", "--noisy", "noisy", "--data-range", "255")
+    names = (
+        "--denoised",
+        "denoised",
+        "--clean",
+        "clean",
+        "--noisy",
+        "noisy",
+        "--data-range",
+        "255",
+    )
     arguments = [folders / name if (folders / name).is_dir() else name for name in names]
     code, out, _ = pairfree("evaluate", *arguments, "--json", folders / "numbers.json")
     assert code == 0
@@ -51,10 +62,14 @@ def test_an_evaluation_is_the_mapping_of_its_scores(folders):
     assert list(found) == ["0", "1"]
     assert len(found) == 2
     for name, one in found.items():
-        images = [tifffile.imread(folders / folder / f"{name}.tif") for folder in ("clean", "denoised")]
+        images = [
+            tifffile.imread(folders / folder / f"{name}.tif") for folder in ("clean", "denoised")
+        ]
         assert one == score(*images, 255.0, 10.0)
     assert found.mean_score == mean_score(list(found.values()))
-    assert found.mean_score.psnr_db == pytest.approx(np.mean([one.psnr_db for one in found.values()]))
+    assert found.mean_score.psnr_db == pytest.approx(
+        np.mean([one.psnr_db for one in found.values()])
+    )
     assert not found.evidence
     assert not found.sentences
     assert "clipped to 10 .. 265" in found.scores_statement

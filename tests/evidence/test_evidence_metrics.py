@@ -29,7 +29,13 @@ def pair(
 
 
 def reference(
-    x: np.ndarray, y: np.ndarray, data_range: float, low: float, clip: bool, fit: bool, as_luma: bool
+    x: np.ndarray,
+    y: np.ndarray,
+    data_range: float,
+    low: float,
+    clip: bool,
+    fit: bool,
+    as_luma: bool,
 ) -> np.ndarray:
     """PSNR and SSIM written out again, plane by plane."""
     if fit:
@@ -51,7 +57,9 @@ def reference(
         )
         axis = -1 if u.ndim == 3 else None
         db = 10 * np.log10(data_range**2 / max(np.mean((u - v) ** 2), 1e-12))
-        rows.append((db, structural_similarity(u, v, data_range=data_range, channel_axis=axis, **window)))
+        rows.append(
+            (db, structural_similarity(u, v, data_range=data_range, channel_axis=axis, **window))
+        )
     return np.mean(rows, axis=0)
 
 

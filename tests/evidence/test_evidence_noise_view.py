@@ -46,7 +46,10 @@ def test_noise_that_is_alike_has_like_numbers():
 
 def test_a_wrong_generator_is_seen_in_the_numbers():
     streaked = ndimage.uniform_filter1d(white(), 5, axis=3)
-    rows = {name: (found, made) for name, found, made in noise_view(NoiseSamples(streaked, white()))["rows"]}
+    rows = {
+        name: (found, made)
+        for name, found, made in noise_view(NoiseSamples(streaked, white()))["rows"]
+    }
     found, made = (float(one.replace("−", "-")) for one in rows["Correlation at 1 px along rows"])
     assert found > 0.6
     assert abs(made) < 0.05
@@ -57,7 +60,9 @@ def test_the_curves_reach_farther_than_the_table(monkeypatch):
     """Clouds of 10 px that the generator misses."""
     seen = {}
     monkeypatch.setattr(
-        sys.modules[noise_view.__module__], "curves", lambda series, *words, **how: seen.update(series) or ""
+        sys.modules[noise_view.__module__],
+        "curves",
+        lambda series, *words, **how: seen.update(series) or "",
     )
     clouds = ndimage.uniform_filter(white(40, 96, 250.0), (0, 0, 10, 10))
     noise_view(NoiseSamples(clouds, white(40, 96)))
@@ -103,7 +108,13 @@ def test_the_report_shows_it_where_there_is_any():
 def test_a_run_that_imitates_noise_reports_it(tmp_path):
     rng = np.random.default_rng(3)
     images = [(120 + rng.normal(0, 20, (96, 96))).astype(np.float32) for _ in range(3)]
-    settings = {"width": 4, "patch_px": 32, "batch_size": 2, "noise_patch_px": 32, "precision": "float32"}
+    settings = {
+        "width": 4,
+        "patch_px": 32,
+        "batch_size": 2,
+        "noise_patch_px": 32,
+        "precision": "float32",
+    }
     pf.train(images, method="gan2gan", out=tmp_path / "run", steps=6, settings=settings)
     assert "The noise, found and made" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert pf.load(tmp_path / "run").method.noise_samples() is None

@@ -119,7 +119,9 @@ def test_texture_that_was_taken_for_noise_is_flagged(scene: np.ndarray) -> None:
     assert found.level == "warning"
     assert "Texture was taken for noise" in found.text
     pooled = pool([e, residual_evidence(noisy(scene, seed=1), scene)])
-    assert pooled.uneven_power == pytest.approx((e.uneven_power + e.uneven_power_chance) / 2, rel=0.1)
+    assert pooled.uneven_power == pytest.approx(
+        (e.uneven_power + e.uneven_power_chance) / 2, rel=0.1
+    )
     assert math.isnan(residual_evidence(noisy(scene)[:32, :32], scene[:32, :32]).uneven_power)
 
 
@@ -143,13 +145,17 @@ def test_noise_left_needs_blocks_with_noise(scene: np.ndarray) -> None:
     assert math.isnan(residual_evidence(noisy(scene)[small, small], scene[small, small]).noise_left)
     y, f = dark * noisy(scene), dark * (noisy(scene) * 0.9 + scene * 0.1)
     assert residual_evidence(y, f).noise_left > 0.85  # blocks without noise say nothing
-    assert math.isnan(pool([residual_evidence(noisy(scene)[small, small], scene[small, small])]).noise_left)
+    assert math.isnan(
+        pool([residual_evidence(noisy(scene)[small, small], scene[small, small])]).noise_left
+    )
 
 
 def test_sharpening_is_flagged(scene: np.ndarray) -> None:
     e = residual_evidence(noisy(scene), scene + 2 * (scene - gaussian_filter(scene, 2)))
     assert e.detail_support < 0.8
-    assert any("sharpened or invented" in text for text in write_sentences(e) if text.startswith("Warning"))
+    assert any(
+        "sharpened or invented" in text for text in write_sentences(e) if text.startswith("Warning")
+    )
 
 
 def test_invented_vesicles_are_found_where_they_are(scene: np.ndarray) -> None:
@@ -159,7 +165,9 @@ def test_invented_vesicles_are_found_where_they_are(scene: np.ndarray) -> None:
     e, sites = residual_evidence(noisy(scene), invented), site_map(noisy(scene), invented)
     assert e.unsupported_sites == len(sites.unsupported) >= 3
     for top, left, height, width in sites.unsupported:
-        assert min(math.hypot(top + height / 2 - cy, left + width / 2 - cx) for cy, cx in spots) < 16
+        assert (
+            min(math.hypot(top + height / 2 - cy, left + width / 2 - cx) for cy, cx in spots) < 16
+        )
     for cy, cx in spots:
         assert any(math.hypot(b[0] + 4 - cy, b[1] + 4 - cx) < 12 for b in sites.unsupported)
     assert write_sentences(e)[0].startswith("Warning: ")
@@ -192,7 +200,10 @@ def test_what_is_made_up_is_told_and_nothing_else(scene: np.ndarray) -> None:
 
 def test_shift_of_brightness_and_identity_are_named(scene: np.ndarray) -> None:
     y = noisy(scene)
-    assert any(t.startswith("Warning: brightness") for t in write_sentences(residual_evidence(y, scene - 5)))
+    assert any(
+        t.startswith("Warning: brightness")
+        for t in write_sentences(residual_evidence(y, scene - 5))
+    )
     assert write_sentences(residual_evidence(y, y)) == [
         "Warning: the output equals the input: nothing was removed."
     ]
@@ -212,7 +223,9 @@ def test_pool_of_tiles_agrees_with_the_whole_and_nests(scene: np.ndarray) -> Non
     assert pooled.autocorr_x == pytest.approx(whole.autocorr_x, abs=0.01)
     assert pooled.detail_support == pytest.approx(whole.detail_support, abs=0.03)
     nested = pool([pool(tiles[:2]), pool(tiles[2:])])
-    assert (nested.mean, nested.std, nested.gain) == pytest.approx((pooled.mean, pooled.std, pooled.gain))
+    assert (nested.mean, nested.std, nested.gain) == pytest.approx(
+        (pooled.mean, pooled.std, pooled.gain)
+    )
     assert pool(tiles[:1]).edge_power == pytest.approx(tiles[0].edge_power)
 
 
@@ -235,7 +248,10 @@ def test_outliers_are_named_although_the_pool_hides_them(scene: np.ndarray) -> N
 
 def test_unusable_pairs_are_refused() -> None:
     a = np.zeros((16, 16))
-    for bad, message in [(np.zeros((16, 15)), "shape"), (np.full((16, 16), np.inf), "NaN or infinite")]:
+    for bad, message in [
+        (np.zeros((16, 15)), "shape"),
+        (np.full((16, 16), np.inf), "NaN or infinite"),
+    ]:
         with pytest.raises(InputError, match=message):
             residual_evidence(a, bad)
     with pytest.raises(InputError, match="one by one"):
@@ -248,7 +264,9 @@ def test_unusable_pairs_are_refused() -> None:
 
 def test_evidence_is_plain_numbers(scene: np.ndarray) -> None:
     for value in dataclasses.asdict(residual_evidence(noisy(scene), scene)).values():
-        assert all(type(v) in (int, float) for v in (value if isinstance(value, tuple) else (value,)))
+        assert all(
+            type(v) in (int, float) for v in (value if isinstance(value, tuple) else (value,))
+        )
 
 
 @pytest.mark.parametrize(
@@ -269,6 +287,7 @@ def test_numbers_read_well(value: float, text: str) -> None:
 def test_white_band_holds_95_per_cent_of_white_noise() -> None:
     rng = np.random.default_rng(4)
     lags = [
-        residual_evidence(rng.normal(0, 1, (48, 48)), np.zeros((48, 48))).autocorr_x[0] for _ in range(200)
+        residual_evidence(rng.normal(0, 1, (48, 48)), np.zeros((48, 48))).autocorr_x[0]
+        for _ in range(200)
     ]
     assert 0.9 < np.mean(np.abs(lags) < white_band(48 * 48)) < 0.99

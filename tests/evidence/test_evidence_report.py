@@ -117,10 +117,14 @@ def test_page_is_well_formed_and_in_order(html: str) -> None:
     page = Page(html)
     assert [a["id"] for a in page.all("section")] == SECTIONS
     assert len(page.all("article")) == 4
-    assert len([a for a in page.all("input") if a.get("type") == "range" and a.get("aria-label")]) == 4
+    assert (
+        len([a for a in page.all("input") if a.get("type") == "range" and a.get("aria-label")]) == 4
+    )
     assert all(a.get("alt") for a in page.all("img"))
     assert all(
-        a.get("role") == "img" and a.get("aria-label") for a in page.all("svg") if a.get("class") == "plot"
+        a.get("role") == "img" and a.get("aria-label")
+        for a in page.all("svg")
+        if a.get("class") == "plot"
     )
 
 
@@ -131,7 +135,10 @@ def test_nothing_is_loaded_from_outside(html: str) -> None:
     for tag, attrs in page.found:
         for name in ("src", "srcset", "href", "data", "poster", "xlink:href", "action"):
             value = attrs.get(name)
-            assert value is None or tag == "a" or value.startswith("data:image/png;base64,"), (tag, name)
+            assert value is None or tag == "a" or value.startswith("data:image/png;base64,"), (
+                tag,
+                name,
+            )
         assert not any(name.startswith("on") for name in attrs)
     assert not re.search(r"url\(|@import|javascript:(?!alert\(1\)</li>)", html)
     assert not page.all("link")
@@ -146,7 +153,9 @@ def test_every_string_of_the_user_is_escaped(html: str) -> None:
 
 def test_page_of_nothing_but_a_title_renders() -> None:
     html = render_report(
-        ReportData(title="Empty", command="pairfree demo", method_key="n2v", method_title="Noise2Void")
+        ReportData(
+            title="Empty", command="pairfree demo", method_key="n2v", method_title="Noise2Void"
+        )
     )
     assert [a["id"] for a in Page(html).all("section")] == ["limits", "reproduce"]
     assert "Not examined" in html
@@ -164,7 +173,9 @@ def test_scores_without_their_terms_and_unequal_shapes_are_refused() -> None:
         render_report(ReportData("t", "c", "k", "m", scores=[("a", s)]))
     with pytest.raises(InputError, match="shape"):
         render_report(
-            ReportData("t", "c", "k", "m", examples=[Example("a", np.zeros((8, 8)), np.zeros((8, 9)))])
+            ReportData(
+                "t", "c", "k", "m", examples=[Example("a", np.zeros((8, 8)), np.zeros((8, 9)))]
+            )
         )
 
 
@@ -236,7 +247,9 @@ def test_zoom_lies_inside_and_finds_the_detail() -> None:
         assert 0 < width <= shape[1] - x
 
 
-@pytest.mark.parametrize("y", [[], [float("nan")] * 3, [-1.0, 0.0, 1.0], [1e-30, 1e30, 5.0], [3.0, 3.0, 3.0]])
+@pytest.mark.parametrize(
+    "y", [[], [float("nan")] * 3, [-1.0, 0.0, 1.0], [1e-30, 1e30, 5.0], [3.0, 3.0, 3.0]]
+)
 @pytest.mark.parametrize("log_y", [False, True])
 def test_plots_survive_any_numbers(y: list[float], log_y: bool) -> None:
     svg = line_plot(list(range(len(y))), y, "loss", log_y=log_y)
@@ -302,7 +315,9 @@ def test_slider_moves_in_a_browser_without_a_console_message(html: str, tmp_path
         'loaded="true"',
         'wide="false"',
     ):
-        assert expected in body.group() or expected.replace("0px)", "0px 0px 0px 0%)") in body.group(), (
+        assert (
+            expected in body.group() or expected.replace("0px)", "0px 0px 0px 0%)") in body.group()
+        ), (
             expected,
             body.group(),
         )
@@ -311,7 +326,10 @@ def test_slider_moves_in_a_browser_without_a_console_message(html: str, tmp_path
 
 def test_curves_lie_over_one_pair_of_axes() -> None:
     svg = curves(
-        {"first <": ([1.0, 2.0], [10.0, 20.0]), "second": ([0.5, 4.0], [20.0, 10.0])}, "l", "minutes", "dB"
+        {"first <": ([1.0, 2.0], [10.0, 20.0]), "second": ([0.5, 4.0], [20.0, 10.0])},
+        "l",
+        "minutes",
+        "dB",
     )
     root = ElementTree.fromstring(svg)
     lines = [

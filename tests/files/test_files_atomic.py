@@ -148,7 +148,8 @@ def test_existing_files_and_folders_are_not_replaced_unasked(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["a" * 255, "ä" * 127, "a\nb", "-rf", "CON", "🔬.tif", "a\0b", "a" * 256, "x/" * 2000 + "y"]
+    "name",
+    ["a" * 255, "ä" * 127, "a\nb", "-rf", "CON", "🔬.tif", "a\0b", "a" * 256, "x/" * 2000 + "y"],
 )
 def test_strange_names_work_or_are_refused(tmp_path: Path, name: str) -> None:
     message = ""
@@ -208,7 +209,9 @@ def _die_while_writing(folder: str) -> None:
 
 @pytest.mark.posix
 def test_killed_writer_leaves_only_a_stale_file_that_the_next_start_removes(tmp_path: Path) -> None:
-    child = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(str(tmp_path),))
+    child = multiprocessing.get_context("fork").Process(
+        target=_die_while_writing, args=(str(tmp_path),)
+    )
     child.start()
     child.join(10)
     left = list(tmp_path.iterdir())

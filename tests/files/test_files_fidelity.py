@@ -88,7 +88,9 @@ def make(path: Path, pixels: np.ndarray) -> Path:
         made.SetMetaData("ScannerName", "7")
         SimpleITK.WriteImage(made, str(path))
     elif kind == "ome.zarr":
-        image = Image(pixels, "TYX", {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr")
+        image = Image(
+            pixels, "TYX", {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"
+        )
         save_image(image, path)
     elif kind == "dcm":
         write_dicom(path, pixels[0])
@@ -126,14 +128,24 @@ def write_dicom(path: Path, pixels: np.ndarray) -> None:
     )
     made.PatientID, made.Modality, made.ImageType = "someone", "CT", ["ORIGINAL", "PRIMARY"]
     made.Rows, made.Columns = pixels.shape
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = (
+    (
+        made.BitsAllocated,
+        made.BitsStored,
+        made.HighBit,
+        made.PixelRepresentation,
+        made.SamplesPerPixel,
+    ) = (
         16,
         16,
         15,
         0,
         1,
     )
-    made.PhotometricInterpretation, made.RescaleSlope, made.RescaleIntercept = "MONOCHROME2", 1, -1024
+    made.PhotometricInterpretation, made.RescaleSlope, made.RescaleIntercept = (
+        "MONOCHROME2",
+        1,
+        -1024,
+    )
     made.PixelSpacing, made.SliceThickness, made.ImagePositionPatient = [0.7, 0.7], 3, [1, 2, 3]
     made.AcquisitionTime, made.PixelData = "101112", pixels.tobytes()
     made.save_as(path, enforce_file_format=True)
@@ -237,17 +249,23 @@ def wrapped(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("kind", ["ome.tif", "npy"])
-def test_changed_intensities_and_frames_are_found(tmp_path: Path, plant: Any, name: str, kind: str) -> None:
+def test_changed_intensities_and_frames_are_found(
+    tmp_path: Path, plant: Any, name: str, kind: str
+) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / f"a.{kind}", noisy)
-    assert name in lost(compare(path, result(path, plant(noisy, smooth), tmp_path / f"out/a.{kind}")))
+    assert name in lost(
+        compare(path, result(path, plant(noisy, smooth), tmp_path / f"out/a.{kind}"))
+    )
 
 
 @pytest.mark.parametrize("plant", [scaled, one_frame_scaled, stretched])
 def test_a_scale_that_was_restored_is_stated(tmp_path: Path, plant: Any) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / "a.npy", noisy)
-    checks = compare(path, result(path, plant(noisy, smooth), tmp_path / "out/a.npy"), any_scale=True)
+    checks = compare(
+        path, result(path, plant(noisy, smooth), tmp_path / "out/a.npy"), any_scale=True
+    )
     assert {one.name: one.kept for one in checks if one.name in GAINS} == dict.fromkeys(GAINS)
     assert not lost(checks)
 
@@ -256,7 +274,9 @@ def test_blank_frames_and_tiles_are_lost_at_any_scale() -> None:
     noisy, smooth = scenes(2, 1100)
     smooth[0, 512:768, 256:512] = 100
     smooth[1] = 100
-    assert lost(check_intensities(Image(noisy, "QYX"), Image(smooth, "QYX"), any_scale=True)) == list(GAINS)
+    assert lost(
+        check_intensities(Image(noisy, "QYX"), Image(smooth, "QYX"), any_scale=True)
+    ) == list(GAINS)
 
 
 @pytest.mark.parametrize("fault", ["blank", "scaled", "lifted"])
@@ -283,17 +303,23 @@ METADATA_LOSSES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "changes", "name"), METADATA_LOSSES)
-def test_lost_metadata_is_found(tmp_path: Path, kind: str, changes: dict[str, Any], name: str) -> None:
+def test_lost_metadata_is_found(
+    tmp_path: Path, kind: str, changes: dict[str, Any], name: str
+) -> None:
     noisy, smooth = scenes(4)
     path = make(tmp_path / f"a.{kind}", noisy)
-    assert name in lost(compare(path, result(path, smooth, tmp_path / "out" / named_after(kind), **changes)))
+    assert name in lost(
+        compare(path, result(path, smooth, tmp_path / "out" / named_after(kind), **changes))
+    )
 
 
 def test_one_of_several_lines_of_text_is_missed(tmp_path: Path) -> None:
     noisy, smooth = scenes(1)
     path = make(tmp_path / "a.png", noisy)
     chunks = [
-        (name, content) for name, content in open_image(path).metadata["chunks"] if b"Title" not in content
+        (name, content)
+        for name, content in open_image(path).metadata["chunks"]
+        if b"Title" not in content
     ]
     out = result(path, smooth, tmp_path / "out/a.png", metadata={"chunks": chunks})
     assert lost(compare(path, out)) == ["chunks"]
@@ -351,10 +377,14 @@ def test_a_lost_affine_of_nifti_is_found(tmp_path: Path) -> None:
     path = make(tmp_path / "a.nii", noisy)
     made = nibabel.Nifti1Image(smooth.T.astype(np.int16), np.eye(4))
     nibabel.save(made, tmp_path / "b.nii")
-    assert {"affine", "intensity scale", "pixel size"} <= set(lost(compare(path, tmp_path / "b.nii")))
+    assert {"affine", "intensity scale", "pixel size"} <= set(
+        lost(compare(path, tmp_path / "b.nii"))
+    )
 
 
-@pytest.mark.parametrize(("line", "name"), [("ScannerName = 7", "header"), ("Offset = 0 0 0", "header")])
+@pytest.mark.parametrize(
+    ("line", "name"), [("ScannerName = 7", "header"), ("Offset = 0 0 0", "header")]
+)
 def test_a_lost_line_of_a_metaimage_is_found(tmp_path: Path, line: str, name: str) -> None:
     noisy, smooth = scenes(2)
     path = make(tmp_path / "a.mhd", noisy)
@@ -370,8 +400,12 @@ def test_a_lost_resolution_of_zarr_is_found(tmp_path: Path) -> None:
     path = make(tmp_path / "a.ome.zarr", noisy)
     root = zarr.open_group(str(path), mode="a")
     words = json.loads(json.dumps(root.attrs["ome"]))
-    words["multiscales"][0]["datasets"].append({**words["multiscales"][0]["datasets"][0], "path": "1"})
-    root.create_array("1", shape=(4, 80, 80), chunks=(1, 80, 80), dtype="uint16")[...] = noisy[:, ::2, ::2]
+    words["multiscales"][0]["datasets"].append(
+        {**words["multiscales"][0]["datasets"][0], "path": "1"}
+    )
+    root.create_array("1", shape=(4, 80, 80), chunks=(1, 80, 80), dtype="uint16")[...] = noisy[
+        :, ::2, ::2
+    ]
     root.attrs["ome"] = words
     out = result(path, smooth, tmp_path / "out/a.ome.zarr")
     assert not lost(compare(path, out))
@@ -438,6 +472,8 @@ def test_missing_pixels_do_not_hide_a_changed_scale() -> None:
 
 def test_what_cannot_be_measured_is_not_said_to_be_kept() -> None:
     tiny = np.random.default_rng(0).normal(100, 20, (5, 5)).astype(np.float32)
-    checks = {check.name: check for check in check_intensities(Image(tiny, "YX"), Image(5 * tiny, "YX"))}
+    checks = {
+        check.name: check for check in check_intensities(Image(tiny, "YX"), Image(5 * tiny, "YX"))
+    }
     assert checks[GAINS[0]].kept is None
     assert "not measured" in checks[GAINS[0]].after

@@ -55,7 +55,11 @@ def refused(
 
 
 def tiff(
-    path: Path, tags: list[tuple[int, int, int, int]], size: int = 1024, next_page: int = 0, big: bool = False
+    path: Path,
+    tags: list[tuple[int, int, int, int]],
+    size: int = 1024,
+    next_page: int = 0,
+    big: bool = False,
 ) -> Path:
     """A little-endian TIFF of ``size`` bytes with one page of (code, type, count, inline value) tags."""
     if big:
@@ -63,7 +67,9 @@ def tiff(
         body += b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + struct.pack("<Q", next_page)
     else:
         body = (
-            b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+            b"II*\0"
+            + struct.pack("<IH", 8, len(tags))
+            + b"".join(struct.pack("<HHII", *tag) for tag in tags)
         )
         body += struct.pack("<I", next_page)
     path.write_bytes(body.ljust(size, b"\0"))
@@ -71,7 +77,12 @@ def tiff(
 
 
 def page(
-    width: int, height: int, compression: int = 1, offset: int = 500, count: int = 500, bits: int = 16
+    width: int,
+    height: int,
+    compression: int = 1,
+    offset: int = 500,
+    count: int = 500,
+    bits: int = 16,
 ) -> list[tuple[int, int, int, int]]:
     values = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, compression), (262, 3, 1)]
     values += [(273, 4, offset), (277, 3, 1), (278, 4, height), (279, 4, count)]
@@ -83,13 +94,19 @@ def page(
     [(65536, 32768), (65536, 65536), (2**31, 2**31 - 1), (2**32 - 1, 2**32 - 1), (0, 0), (0, 5)],
 )
 @pytest.mark.parametrize("compression", [1, 5, 7, 8, 32773, 50000])
-def test_tiff_declares_more_than_it_has(tmp_path: Path, width: int, height: int, compression: int) -> None:
+def test_tiff_declares_more_than_it_has(
+    tmp_path: Path, width: int, height: int, compression: int
+) -> None:
     message = refused(tiff(tmp_path / "lie.tif", page(width, height, compression)))
     assert "declares" in message
 
 
 def test_bigtiff_of_2_to_62_bytes(tmp_path: Path) -> None:
-    refused(tiff(tmp_path / "lie.tif", [(a, b, 1, d) for a, b, _, d in page(2**31 - 1, 2**30)], big=True))
+    refused(
+        tiff(
+            tmp_path / "lie.tif", [(a, b, 1, d) for a, b, _, d in page(2**31 - 1, 2**30)], big=True
+        )
+    )
 
 
 def test_huge_tile_around_one_pixel(tmp_path: Path) -> None:
@@ -128,15 +145,19 @@ def test_a_million_pages(tmp_path: Path) -> None:
     ids=["ome", "imagej", "shaped"],
 )
 def test_text_that_declares_planes_that_are_not_there(tmp_path: Path, description: str) -> None:
-    tifffile.imwrite(tmp_path / "lie.tif", np.ones((4, 4), np.uint8), description=description, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "lie.tif", np.ones((4, 4), np.uint8), description=description, metadata=None
+    )
     refused(tmp_path / "lie.tif")
 
 
 def bomb(codec: str, n_bytes: int) -> bytes:
     return bytes(
-        {"deflate": imagecodecs.zlib_encode, "lzw": imagecodecs.lzw_encode, "zstd": imagecodecs.zstd_encode}[
-            codec
-        ](bytes(n_bytes))
+        {
+            "deflate": imagecodecs.zlib_encode,
+            "lzw": imagecodecs.lzw_encode,
+            "zstd": imagecodecs.zstd_encode,
+        }[codec](bytes(n_bytes))
     )
 
 
@@ -170,11 +191,16 @@ def png(path: Path, width: int, height: int, stream: bytes, text: bytes = b"") -
 
 def test_png_bombs_and_lies(tmp_path: Path) -> None:
     stream = zlib.compress(bytes(200 * 2**20), 1)
-    assert "inflate" in refused(png(tmp_path / "a.png", 64, 64, stream), seconds=2.0, extra=8 * 2**20)
+    assert "inflate" in refused(
+        png(tmp_path / "a.png", 64, 64, stream), seconds=2.0, extra=8 * 2**20
+    )
     assert "declares" in refused(png(tmp_path / "b.png", 2**31 - 1, 2**31 - 1, b"x"))
     assert "end early" in refused(png(tmp_path / "c.png", 1000, 1000, zlib.compress(bytes(50))))
     good = zlib.compress(bytes(4 * 5))
-    refused(png(tmp_path / "d.png", 4, 4, good, b"note\0\0" + zlib.compress(bytes(100 * 2**20))), seconds=2.0)
+    refused(
+        png(tmp_path / "d.png", 4, 4, good, b"note\0\0" + zlib.compress(bytes(100 * 2**20))),
+        seconds=2.0,
+    )
 
 
 def test_limits_apply_to_honest_files_too(tmp_path: Path) -> None:
@@ -189,7 +215,10 @@ def test_limits_apply_to_honest_files_too(tmp_path: Path) -> None:
 
 def test_npy_of_8_tb(tmp_path: Path) -> None:
     for shape in ("(1000000, 1000000)", "(-5, 5)", "(4, 99999999999999999999)", "(" * 5000):
-        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
+        header = (
+            f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118)
+            + b"\n"
+        )
         (tmp_path / "lie.npy").write_bytes(
             b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(900)
         )
@@ -197,7 +226,8 @@ def test_npy_of_8_tb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "rows", "sections"), [(30000, 30000, 30000), (2**31 - 1,) * 3, (-5, 4, 4), (0, 4, 4)]
+    ("columns", "rows", "sections"),
+    [(30000, 30000, 30000), (2**31 - 1,) * 3, (-5, 4, 4), (0, 4, 4)],
 )
 def test_mrc_header_that_lies(tmp_path: Path, columns: int, rows: int, sections: int) -> None:
     _mrc(tmp_path / "lie.mrc")
@@ -233,7 +263,9 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
     data = (tmp_path / "a.nii").read_bytes()
     packer = zlib.compressobj(9, wbits=31)
     packed = (
-        packer.compress(data) + b"".join(packer.compress(bytes(2**24)) for _ in range(8)) + packer.flush()
+        packer.compress(data)
+        + b"".join(packer.compress(bytes(2**24)) for _ in range(8))
+        + packer.flush()
     )
     (tmp_path / "b.nii.gz").write_bytes(packed)
     tracemalloc.start()
@@ -245,7 +277,9 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz", "a.mha"])
+@pytest.mark.parametrize(
+    "name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz", "a.mha"]
+)
 def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
     path = tmp_path / name
     SEEDS[name](path)
@@ -306,7 +340,12 @@ SEEDS: dict[str, Callable[[Path], None]] = {
         p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7
     ),
     "b.tif": lambda p: tifffile.imwrite(
-        p, _pixels((2, 40, 30)), byteorder=">", photometric="minisblack", metadata={"axes": "CYX"}, ome=True
+        p,
+        _pixels((2, 40, 30)),
+        byteorder=">",
+        photometric="minisblack",
+        metadata={"axes": "CYX"},
+        ome=True,
     ),
     "c.tif": _imagej,
     "d.tif": lambda p: tifffile.imwrite(
@@ -320,8 +359,12 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.mha": _metaimage,
     "a.dcm": _dicom,
     "rle.dcm": _dicom,
-    "a.jpg": lambda p: p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None,
-    "a.bmp": lambda p: p.write_bytes(imagecodecs.bmp_encode(_pixels((40, 30)).astype(np.uint8))) and None,
+    "a.jpg": lambda p: (
+        p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None
+    ),
+    "a.bmp": lambda p: (
+        p.write_bytes(imagecodecs.bmp_encode(_pixels((40, 30)).astype(np.uint8))) and None
+    ),
 }
 
 

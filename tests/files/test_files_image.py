@@ -63,10 +63,19 @@ def test_with_pixels_keeps_the_meaning_and_refuses_another_shape() -> None:
 
 
 def test_differences_name_each_loss() -> None:
-    a = Image(np.zeros((2, 4, 5), np.uint16), "CYX", {"X": (1.0, "nm"), "Y": (1.0, "nm")}, ("a", "b"))
+    a = Image(
+        np.zeros((2, 4, 5), np.uint16), "CYX", {"X": (1.0, "nm"), "Y": (1.0, "nm")}, ("a", "b")
+    )
     b = Image(np.zeros((2, 4, 5), np.uint8), "ZYX", {"X": (1.0, "µm")}, family="png")
     text = "\n".join(differences(a, b))
-    for word in ("family", "pixel type", "axes", "channel names", "unit along X", "spacing along Y"):
+    for word in (
+        "family",
+        "pixel type",
+        "axes",
+        "channel names",
+        "unit along X",
+        "spacing along Y",
+    ):
         assert word in text
     assert "shape" not in text
 
@@ -86,7 +95,9 @@ def test_to_dtype_rounds_and_clips_and_counts(values: np.ndarray, dtype: str) ->
 
 
 @given(
-    values=hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=False)),
+    values=hnp.arrays(
+        np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=False)
+    ),
     dtype=st.sampled_from(INTEGERS),
 )
 @settings(max_examples=100, deadline=None)
@@ -94,7 +105,9 @@ def test_to_dtype_never_wraps_float32(values: np.ndarray, dtype: str) -> None:
     out, clipped = to_dtype(values, dtype)
     bounds = np.iinfo(dtype)
     inside = (values >= bounds.min) & (values <= bounds.max)
-    np.testing.assert_array_less(np.abs(out[inside] - values[inside].astype(np.float64)), 0.5 + 1e-9)
+    np.testing.assert_array_less(
+        np.abs(out[inside] - values[inside].astype(np.float64)), 0.5 + 1e-9
+    )
     assert np.all(out[values > bounds.max] == bounds.max)
     assert np.all(out[values < bounds.min] == bounds.min)
     assert clipped <= int(np.count_nonzero(~inside))
@@ -118,7 +131,9 @@ def test_to_dtype_ends_of_the_range_survive_and_nan_is_refused() -> None:
 @pytest.mark.parametrize("family", ["tiff", "npy"])
 def test_sink_writes_planes_in_any_order_and_only_on_commit(tmp_path: Path, family: str) -> None:
     like = Image(
-        np.random.default_rng(0).integers(0, 99, (2, 3, 8, 9), dtype=np.uint16), "TZYX", family=family
+        np.random.default_rng(0).integers(0, 99, (2, 3, 8, 9), dtype=np.uint16),
+        "TZYX",
+        family=family,
     )
     path = tmp_path / f"o{'.tif' if family == 'tiff' else '.npy'}"
     with open_sink(like, path) as sink:

@@ -17,7 +17,10 @@ def dicom(dtype: str = "int32", **elements: str) -> Image:
     for name, value in elements.items():
         setattr(dataset, name, value)
     return Image(
-        np.zeros((4, 4), dtype), "YX", family="dicom", metadata={"dicom": SimpleNamespace(dataset=dataset)}
+        np.zeros((4, 4), dtype),
+        "YX",
+        family="dicom",
+        metadata={"dicom": SimpleNamespace(dataset=dataset)},
     )
 
 
@@ -38,7 +41,11 @@ def test_a_dicom_file_states_its_unit(elements, unit):
 
 
 def test_eight_bits_are_grey_levels_and_more_bits_could_be_anything():
-    for dtype, unit in (("uint8", "grey levels"), ("uint16", UNKNOWN_UNIT), ("float32", UNKNOWN_UNIT)):
+    for dtype, unit in (
+        ("uint8", "grey levels"),
+        ("uint16", UNKNOWN_UNIT),
+        ("float32", UNKNOWN_UNIT),
+    ):
         assert intensity_unit(Image(np.zeros((4, 4), dtype), "YX")) == unit
     assert intensity_unit(dicom("uint8", Modality="US")) == "grey levels"
     assert intensity_unit(dicom("uint8", Modality="CT")) == "HU"

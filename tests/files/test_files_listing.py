@@ -39,7 +39,10 @@ def test_folders_files_and_globs(tree: Path, monkeypatch: pytest.MonkeyPatch) ->
     everything = ["a.PNG", "b.tif", "sub/c.npy", "sub/d.jpg", "sub/deep/e.ome.tiff"]
     assert relatives(find_images([tree])) == everything
     assert relatives(find_images([str(tree / "**/*.n*")])) == ["sub/c.npy"]
-    assert relatives(find_images([str(tree / "*.tif"), tree / "sub" / "c.npy"])) == ["b.tif", "c.npy"]
+    assert relatives(find_images([str(tree / "*.tif"), tree / "sub" / "c.npy"])) == [
+        "b.tif",
+        "c.npy",
+    ]
     assert relatives(find_images([tree, tree / "b.tif"])) == everything
     monkeypatch.chdir(tree)
     assert relatives(find_images(["*"])) == everything
@@ -60,7 +63,9 @@ def test_links_that_loop(tree: Path) -> None:
 
 
 def test_missing_inputs_suggest_a_neighbour(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file or folder: .*bb\.tif; did you mean .*b\.tif\?"):
+    with pytest.raises(
+        InputError, match=r"no such file or folder: .*bb\.tif; did you mean .*b\.tif\?"
+    ):
         find_images([tree / "bb.tif"])
     with pytest.raises(InputError, match="exists, check the rest"):
         find_images([tree / "no" / "such" / "folder"])
@@ -83,7 +88,9 @@ def test_relative_paths_that_climb_out_are_refused(tmp_path: Path, relative: str
 
 def test_outputs_mirror_inputs_and_jpeg_becomes_png(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    targets = [target.relative_to(out).as_posix() for _, target in plan_outputs(find_images([tree]), out)]
+    targets = [
+        target.relative_to(out).as_posix() for _, target in plan_outputs(find_images([tree]), out)
+    ]
     assert targets == ["a.PNG", "b.tif", "sub/c.npy", "sub/d.png", "sub/deep/e.ome.tiff"]
     assert not out.exists()
 
@@ -146,7 +153,10 @@ def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -
             path.parent.mkdir(parents=True)
             path.touch()
     found = partners(tmp_path / "noisy", tmp_path / "denoised")
-    assert {name: second.parent.name for name, (_, second) in found.items()} == {"a/1": "a", "b/1": "b"}
+    assert {name: second.parent.name for name, (_, second) in found.items()} == {
+        "a/1": "a",
+        "b/1": "b",
+    }
     (tmp_path / "noisy/b/1.tif").rename(tmp_path / "noisy/b/2.tif")
     for name in ("1.png", "2.png", "3.png"):
         (tmp_path / "flat").mkdir(exist_ok=True)

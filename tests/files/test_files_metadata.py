@@ -25,7 +25,9 @@ from pairfree.files import differences, open_image, save_image
 from pairfree.files.fidelity import compare
 
 STEPS = st.floats(1e-4, 1e4).map(lambda step: float(f"{step:.6g}"))
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12
+)
 TYPES = st.sampled_from(["uint8", "uint16", "int16", "float32"])
 SIZES = st.tuples(st.integers(3, 9), st.integers(3, 9))
 
@@ -153,25 +155,34 @@ def test_ome_zarr(
     path = folder / f"a{version}.ome.zarr"
     kinds = {"t": "time", "c": "channel"}
     described = [
-        {"name": name, "type": kinds.get(name, "space"), **({"unit": unit} if unit and name in "zyx" else {})}
+        {
+            "name": name,
+            "type": kinds.get(name, "space"),
+            **({"unit": unit} if unit and name in "zyx" else {}),
+        }
         for name in axes
     ]
     root = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
     datasets = []
     for level in range(levels):
         shape = (*(2 for _ in axes[:-2]), *(max(1, n // 2**level) for n in size))
-        root.create_array(str(level), shape=shape, dtype=dtype, chunks=shape)[...] = pixels(shape, dtype)
+        root.create_array(str(level), shape=shape, dtype=dtype, chunks=shape)[...] = pixels(
+            shape, dtype
+        )
         scale = [step * (2**level if name in "yx" else 1) for name, step in zip(axes, steps)]
         datasets.append(
             {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         )
     ome: dict[str, Any] = {
-        "multiscales": [{"version": version, "axes": described, "datasets": datasets, "name": extra}]
+        "multiscales": [
+            {"version": version, "axes": described, "datasets": datasets, "name": extra}
+        ]
     }
     if "c" in axes:
         ome["omero"] = {
             "channels": [
-                {"label": name, "color": "FF00FF", "window": {"start": 0, "end": 99}} for name in names
+                {"label": name, "color": "FF00FF", "window": {"start": 0, "end": 99}}
+                for name in names
             ]
         }
     root.attrs.put(ome if version == "0.4" else {"ome": {"version": "0.5", **ome}})
@@ -208,7 +219,10 @@ def test_nifti(
     for key in before.header:
         if key not in ("cal_max", "cal_min", "scl_slope", "scl_inter"):
             np.testing.assert_array_equal(before.header[key], after.header[key], err_msg=key)
-    assert (before.dataobj.slope, before.dataobj.inter) == (after.dataobj.slope, after.dataobj.inter)
+    assert (before.dataobj.slope, before.dataobj.inter) == (
+        after.dataobj.slope,
+        after.dataobj.inter,
+    )
 
 
 @given(
@@ -288,7 +302,9 @@ def test_metaimage(
         before.GetDirection(),
     )
     assert after.GetMetaData("ScannerName") == before.GetMetaData("ScannerName")
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(after), SimpleITK.GetArrayFromImage(before) + 1)
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(after), SimpleITK.GetArrayFromImage(before) + 1
+    )
 
 
 @given(
@@ -304,7 +320,9 @@ def test_dicom(
 ) -> None:  # fmt: skip
     made, shape = Dataset(), (frames, *size) if frames > 1 else size
     made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    made.file_meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    )
     made.SpecificCharacterSet = "ISO_IR 192"
     made.Modality, made.SOPClassUID, made.ImageType = *kind, ["ORIGINAL", "PRIMARY"]
     made.SOPInstanceUID, made.SeriesInstanceUID, made.StudyInstanceUID, made.FrameOfReferenceUID = (
@@ -364,7 +382,9 @@ def test_png(
     time: bool,
 ) -> None:
     """Density, text and times; 16 bits of grey, the only ones that Pillow writes."""
-    stored = pixels((*size, samples) if samples > 1 else size, "uint16" if deep and samples == 1 else "uint8")
+    stored = pixels(
+        (*size, samples) if samples > 1 else size, "uint16" if deep and samples == 1 else "uint8"
+    )
     text = PIL.PngImagePlugin.PngInfo()
     text.add_itxt(key or "Title", word)
     text.add_text("Comment", "made by hand", zip=True)

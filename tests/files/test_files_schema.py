@@ -26,7 +26,13 @@ def stack() -> Image:
 def test_ome_tiff_follows_the_schema(stack: Image, tmp_path: Path) -> None:
     save_image(stack, tmp_path / "a.ome.tif")
     pixels = ome_types.from_tiff(tmp_path / "a.ome.tif").images[0].pixels
-    assert (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x) == stack.shape
+    assert (
+        pixels.size_t,
+        pixels.size_c,
+        pixels.size_z,
+        pixels.size_y,
+        pixels.size_x,
+    ) == stack.shape
     assert (pixels.physical_size_x, pixels.physical_size_x_unit.value, pixels.time_increment) == (
         0.1,
         "µm",
@@ -37,7 +43,9 @@ def test_ome_tiff_follows_the_schema(stack: Image, tmp_path: Path) -> None:
 
 def test_ome_zarr_follows_the_specification(stack: Image, tmp_path: Path) -> None:
     save_image(replace(stack, family="zarr"), tmp_path / "a.ome.zarr")
-    found: Any = ome_zarr_models.open_ome_zarr(zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="r"))
+    found: Any = ome_zarr_models.open_ome_zarr(
+        zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="r")
+    )
     assert type(found).__module__.startswith("ome_zarr_models.v05")
     (multiscale,) = found.attributes.ome.multiscales
     assert [axis.name for axis in multiscale.axes] == list("tczyx")
@@ -54,14 +62,16 @@ def test_ome_zarr_follows_the_specification(stack: Image, tmp_path: Path) -> Non
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_a_pyramid_of_either_version_comes_back_as_one(version: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 999, (2, 96, 80)).astype(np.uint16)
-    root = zarr.open_group(str(tmp_path / "in.zarr"), mode="w", zarr_format=2 if version == "0.4" else 3)
+    root = zarr.open_group(
+        str(tmp_path / "in.zarr"), mode="w", zarr_format=2 if version == "0.4" else 3
+    )
     datasets = []
     for level in range(3):
         small = pixels[:, :: 2**level, :: 2**level]
         names = {} if version == "0.4" else {"dimension_names": ("c", "y", "x")}
-        root.create_array(str(level), shape=small.shape, chunks=(1, 32, 32), dtype="uint16", **names)[...] = (
-            small
-        )
+        root.create_array(
+            str(level), shape=small.shape, chunks=(1, 32, 32), dtype="uint16", **names
+        )[...] = small
         scale = [1.0, 0.2 * 2**level, 0.2 * 2**level]
         datasets.append(
             {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
@@ -82,9 +92,11 @@ def test_a_pyramid_of_either_version_comes_back_as_one(version: str, tmp_path: P
         kinds.append(type(found))
         assert (
             len(
-                (found.attributes.multiscales if version == "0.4" else found.attributes.ome.multiscales)[
-                    0
-                ].datasets
+                (
+                    found.attributes.multiscales
+                    if version == "0.4"
+                    else found.attributes.ome.multiscales
+                )[0].datasets
             )
             == 3
         )

@@ -25,7 +25,9 @@ WHAT = {"model": "a"}
 
 def image(axes: str = "ZYX", family: str = "tiff") -> Image:
     shape = (2, 37, 51) + ((3,) if axes.endswith("S") else ())
-    return Image(np.random.default_rng(0).integers(0, 2**16, shape).astype(np.uint16), axes, family=family)
+    return Image(
+        np.random.default_rng(0).integers(0, 2**16, shape).astype(np.uint16), axes, family=family
+    )
 
 
 def fill(sink: Any, like: Image, parts: Any) -> None:
@@ -150,7 +152,9 @@ def test_the_journal_of_an_image_that_stays_in_its_file(tmp_path: Path) -> None:
     with open_sink(stays, tmp_path / "o.tif", of_what=WHAT) as sink:
         assert isinstance(sink, JournalSink)
         fill(sink, stays, parts_of(stays))
-        head = json.loads((unfinished(tmp_path / "o.tif") / "journal.jsonl").read_text().splitlines()[0])
+        head = json.loads(
+            (unfinished(tmp_path / "o.tif") / "journal.jsonl").read_text().splitlines()[0]
+        )
         assert head["model"] == "a"
         sink.commit()
     np.testing.assert_array_equal(open_image(tmp_path / "o.tif").pixels, like.pixels)

@@ -38,7 +38,10 @@ TIFFS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "imagej": ((5, 37, 51), {"imagej": True}),
     "ome": (
         (2, 3, 37, 51),
-        {"ome": True, "metadata": {"axes": "ZCYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm"}},
+        {
+            "ome": True,
+            "metadata": {"axes": "ZCYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm"},
+        },
     ),
     "big, big-endian": ((37, 51), {"bigtiff": True, "byteorder": ">"}),
 }
@@ -46,11 +49,18 @@ TIFFS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 
 def tiff(path: Path, name: str, dtype: str) -> Path:
     shape, options = TIFFS[name]
-    options = {**options, "predictor": 3 if dtype == "float32" else 2} if "predictor" in options else options
-    writer = {key: options[key] for key in ("imagej", "ome", "bigtiff", "byteorder") if key in options}
+    options = (
+        {**options, "predictor": 3 if dtype == "float32" else 2}
+        if "predictor" in options
+        else options
+    )
+    writer = {
+        key: options[key] for key in ("imagej", "ome", "bigtiff", "byteorder") if key in options
+    }
     with tifffile.TiffWriter(path, **writer) as made:
         made.write(
-            (RNG.random(shape) * 200).astype(dtype), **{k: v for k, v in options.items() if k not in writer}
+            (RNG.random(shape) * 200).astype(dtype),
+            **{k: v for k, v in options.items() if k not in writer},
         )
     return path
 
@@ -94,7 +104,8 @@ def test_tiff_whose_planes_are_large_is_written_in_tiles(
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((5, 6), "<f4"), ((4, 5, 6), ">i2"), ((9, 8, 3), "u1"), ((2, 3, 9, 8), "<f8")]
+    ("shape", "dtype"),
+    [((5, 6), "<f4"), ((4, 5, 6), ">i2"), ((9, 8, 3), "u1"), ((2, 3, 9, 8), "<f8")],
 )
 def test_npy(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     np.save(tmp_path / "a.npy", (RNG.random(shape) * 100).astype(dtype))
@@ -103,7 +114,8 @@ def test_npy(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((5, 6), "i2"), ((4, 5, 6), "f4"), ((3, 4, 5, 6), "u2"), ((4, 5, 6), ">f4")]
+    ("shape", "dtype"),
+    [((5, 6), "i2"), ((4, 5, 6), "f4"), ((3, 4, 5, 6), "u2"), ((4, 5, 6), ">f4")],
 )
 def test_mrc(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     with mrcfile.new(tmp_path / "a.mrc") as made:
@@ -114,13 +126,17 @@ def test_mrc(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     with mrcfile.open(tmp_path / "b.mrc") as again, mrcfile.open(tmp_path / "a.mrc") as first:
         assert again.extended_header.tobytes() == b"kept" * 7
         for name in ("dmin", "dmax", "dmean", "rms"):
-            np.testing.assert_allclose(float(again.header[name]), float(first.header[name]), rtol=1e-5)
+            np.testing.assert_allclose(
+                float(again.header[name]), float(first.header[name]), rtol=1e-5
+            )
     assert mrcfile.validate(tmp_path / "b.mrc")
 
 
 @pytest.mark.parametrize("scale", [None, (0.5, -3.0)])
 def test_nifti(tmp_path: Path, scale: tuple[float, float] | None) -> None:
-    made = nibabel.Nifti1Image((RNG.random((6, 5, 4)) * 100).astype("i2"), np.diag([1.0, 2.0, 3.0, 1.0]))
+    made = nibabel.Nifti1Image(
+        (RNG.random((6, 5, 4)) * 100).astype("i2"), np.diag([1.0, 2.0, 3.0, 1.0])
+    )
     made.header.set_xyzt_units("mm")
     if scale is not None:
         made.header.set_slope_inter(*scale)

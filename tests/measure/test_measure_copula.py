@@ -8,7 +8,13 @@ import torch
 from scipy import stats
 
 from pairfree.errors import InputError
-from pairfree.measure.copula import TABLE_END, Copula, autocovariance, fit_copula, power_lost_with_planes
+from pairfree.measure.copula import (
+    TABLE_END,
+    Copula,
+    autocovariance,
+    fit_copula,
+    power_lost_with_planes,
+)
 from pairfree.measure.noise_patches import subtract_planes
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.noise.simulate import add_noise
@@ -18,9 +24,9 @@ SPECS = ("gaussian:sigma=25", "correlated:sigma=25", "mixture-a:s=25", "mixture-
 
 def fields(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([add_noise(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)])[
-        :, None
-    ].astype(np.float32)
+    return np.stack(
+        [add_noise(np.full((side, side), 128.0), spec, rng)[0] - 128 for _ in range(count)]
+    )[:, None].astype(np.float32)
 
 
 def patches(spec: str, count: int = 150, side: int = 96) -> np.ndarray:
@@ -45,7 +51,8 @@ def test_deviation_distribution_and_correlation_come_back(spec):
     )
     assert stats.ks_2samp(made.ravel()[::50], given.ravel()[::50]).statistic < 0.02
     ours, theirs = (
-        autocovariance(field.astype(np.float64), 6)[0, 0] / field.var() for field in (made, fields(spec))
+        autocovariance(field.astype(np.float64), 6)[0, 0] / field.var()
+        for field in (made, fields(spec))
     )
     assert np.abs(ours - theirs).max() < 0.02
 
@@ -65,7 +72,9 @@ def test_lags_beyond_the_neighbours_come_back():
 
 def test_what_planes_take_off_is_added():
     """Of white noise, three parts of P^2; of noise that reaches far, much more: the covariance comes back at every lag."""
-    assert power_lost_with_planes(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(3 / (96**2 - 3))
+    assert power_lost_with_planes(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(
+        3 / (96**2 - 3)
+    )
     whole = fields("correlated:sigma=25", 1200)
     found = autocovariance(subtract_planes(whole).astype(np.float64), 16)
     mended = (found + power_lost_with_planes(found, 96))[0, 0, 16]
@@ -75,7 +84,9 @@ def test_what_planes_take_off_is_added():
 
 
 def test_a_blank_channel_gets_no_noise():
-    given = np.concatenate([patches("gaussian:sigma=25", 40), np.zeros((40, 1, 96, 96), np.float32)], axis=1)
+    given = np.concatenate(
+        [patches("gaussian:sigma=25", 40), np.zeros((40, 1, 96, 96), np.float32)], axis=1
+    )
     made = sample(fit_copula(given), (4, 128, 128))
     assert not made[:, 1].any()
     assert made[:, 0].std() == pytest.approx(25, rel=0.03)
@@ -97,7 +108,9 @@ def test_channels_share_noise_as_given():
     given = (np.concatenate([common, 0.5 * common], 1) + own).astype(np.float32)
     made = sample(fit_copula(given))
     expected = np.corrcoef(given[:, 0].ravel(), given[:, 1].ravel())[0, 1]
-    assert np.corrcoef(made[:, 0].ravel(), made[:, 1].ravel())[0, 1] == pytest.approx(expected, abs=0.03)
+    assert np.corrcoef(made[:, 0].ravel(), made[:, 1].ravel())[0, 1] == pytest.approx(
+        expected, abs=0.03
+    )
     np.testing.assert_allclose(made.std((0, 2, 3)), given.std((0, 2, 3)), rtol=0.03)
 
 
@@ -105,8 +118,12 @@ def test_channels_share_noise_as_given():
 def test_noise_that_moves_from_channel_to_channel_moves_the_same_way(shift):
     """The second channel is the first one, moved: so it is in what is made."""
     first = np.random.default_rng(0).normal(0, 10, (100, 1, 64, 64))
-    made = sample(fit_copula(np.concatenate([first, np.roll(first, shift, (2, 3))], 1).astype(np.float32)))
-    there, opposite = (np.roll(made[:, 0], (sign * shift[0], sign * shift[1]), (1, 2)) for sign in (1, -1))
+    made = sample(
+        fit_copula(np.concatenate([first, np.roll(first, shift, (2, 3))], 1).astype(np.float32))
+    )
+    there, opposite = (
+        np.roll(made[:, 0], (sign * shift[0], sign * shift[1]), (1, 2)) for sign in (1, -1)
+    )
     assert np.corrcoef(there.ravel(), made[:, 1].ravel())[0, 1] > 0.8
     assert abs(np.corrcoef(opposite.ravel(), made[:, 1].ravel())[0, 1]) < 0.2
 

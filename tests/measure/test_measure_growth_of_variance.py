@@ -60,12 +60,21 @@ def test_each_fit_answers_as_the_page_says(correlated):
     fine = np.mean((noise - gaussian_filter(noise, 1)) ** 2)
     assert WHITE * law.gain / fine == pytest.approx(GAIN, rel=0.2)
 
-    oracle = [fit_variance_line(image - truth, truth) for image, truth in zip(noisy, clean, strict=True)]
+    oracle = [
+        fit_variance_line(image - truth, truth) for image, truth in zip(noisy, clean, strict=True)
+    ]
     assert np.mean([line.gain for line in oracle]) == pytest.approx(GAIN, rel=0.02)
 
 
 def test_the_page_names_functions_that_exist():
-    homes = (noise_doubts, smooth_areas, two_sets, variance_in_patches, variance_in_sets, variance_line)
+    homes = (
+        noise_doubts,
+        smooth_areas,
+        two_sets,
+        variance_in_patches,
+        variance_in_sets,
+        variance_line,
+    )
     for home in homes:
         assert home.__name__.rsplit(".", 1)[-1] in measure.__doc__
     for name, home in (

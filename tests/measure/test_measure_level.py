@@ -30,7 +30,9 @@ def real_images(folder: str, every: int) -> list[tuple[str, np.ndarray]]:
     """Name and grey levels (H, W) of every so many images of ``folder``; the calling test is skipped where the folder is absent."""
     if not (DATA / folder).is_dir():
         pytest.skip(f"no {folder} in the data folder (PAIRFREE_DATA)")
-    paths = sorted(path for path in (DATA / folder).iterdir() if path.suffix in (".jpg", ".png"))[::every]
+    paths = sorted(path for path in (DATA / folder).iterdir() if path.suffix in (".jpg", ".png"))[
+        ::every
+    ]
     images = [(path.stem, io.imread(path).astype(np.float64)) for path in paths]
     return [(name, pixels @ GREY if pixels.ndim == 3 else pixels) for name, pixels in images]
 
@@ -89,7 +91,9 @@ def test_clipping_at_black_leaves_58_percent_of_the_spread() -> None:
     assert estimate_sigma(np.maximum(half_black + 20.0 * noise, 0.0)) == pytest.approx(
         20.0 * expected, rel=0.1
     )
-    assert estimate_sigma(np.clip(np.round(128.0 + 20.0 * noise), 0, 255)) == pytest.approx(20.0, rel=0.03)
+    assert estimate_sigma(np.clip(np.round(128.0 + 20.0 * noise), 0, 255)) == pytest.approx(
+        20.0, rel=0.03
+    )
 
 
 def test_a_constant_image_has_no_noise():

@@ -44,7 +44,9 @@ def without_plane(image: np.ndarray) -> np.ndarray:
     """(H, W) minus its least squares plane."""
     rows, columns = np.indices(image.shape)
     design = np.stack([np.ones(image.size), rows.ravel(), columns.ravel()], axis=1)
-    return image - (design @ np.linalg.lstsq(design, image.ravel(), rcond=None)[0]).reshape(image.shape)
+    return image - (design @ np.linalg.lstsq(design, image.ravel(), rcond=None)[0]).reshape(
+        image.shape
+    )
 
 
 def literal_unevenness(patch: np.ndarray) -> float:
@@ -191,11 +193,14 @@ def test_what_passed_is_described(rule):
 def test_colour_images_give_colour_noise():
     rng = np.random.default_rng(0)
     images = [
-        np.concatenate([scene(seed)] * 3) + rng.normal(0, [[[5.0]], [[10.0]], [[20.0]]], (3, 240, 320))
+        np.concatenate([scene(seed)] * 3)
+        + rng.normal(0, [[[5.0]], [[10.0]], [[20.0]]], (3, 240, 320))
         for seed in range(4)
     ]
     found = extract_noise(images)
-    np.testing.assert_allclose(np.median(found.pixels.std(axis=(2, 3)), axis=0), [5, 10, 20], rtol=0.04)
+    np.testing.assert_allclose(
+        np.median(found.pixels.std(axis=(2, 3)), axis=0), [5, 10, 20], rtol=0.04
+    )
 
 
 def test_the_same_images_give_the_same_patches():
@@ -206,7 +211,9 @@ def test_the_same_images_give_the_same_patches():
 def test_images_without_a_smooth_area_are_refused():
     rng = np.random.default_rng(0)
     stripes = [
-        (100 * np.sign(np.sin(np.arange(200) / rng.uniform(2, 4))) + rng.normal(0, 5, (200, 200)))[None]
+        (100 * np.sign(np.sin(np.arange(200) / rng.uniform(2, 4))) + rng.normal(0, 5, (200, 200)))[
+            None
+        ]
         for _ in range(3)
     ]
     with pytest.raises(InputError, match="no smooth area"):
@@ -216,7 +223,9 @@ def test_images_without_a_smooth_area_are_refused():
 
 
 def test_a_blank_channel_does_not_hide_the_noise_of_the_others():
-    images = [np.concatenate([image, np.full_like(image, 7.0)]) for image in noisy(3, "gaussian:sigma=25")]
+    images = [
+        np.concatenate([image, np.full_like(image, 7.0)]) for image in noisy(3, "gaussian:sigma=25")
+    ]
     found = extract_noise(images)
     assert np.median(found.pixels[:, 0].std(axis=(1, 2))) == pytest.approx(25, rel=0.03)
     assert not found.pixels[:, 1].any()
@@ -244,12 +253,15 @@ def test_images_smaller_than_a_patch_are_passed_over_or_refused():
     assert set(found.places[:, 0]) == {1}
     with pytest.raises(InputError, match="no image is as large as a noise patch"):
         extract_noise([image[:, :50] for image in images])
-    with pytest.raises(InputError, match=r"have 9 places .* larger or more images, or smaller patches"):
+    with pytest.raises(
+        InputError, match=r"have 9 places .* larger or more images, or smaller patches"
+    ):
         extract_noise([images[0][:, :100, :100]])
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rule": "wave"}, {"patch_px": 33}, {"patch_px": 16}, {"patch_px": 40, "rule": "gcbd"}]
+    "wrong",
+    [{"rule": "wave"}, {"patch_px": 33}, {"patch_px": 16}, {"patch_px": 40, "rule": "gcbd"}],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
@@ -269,14 +281,18 @@ def test_texture_that_looks_like_noise_is_told():
     rng = np.random.default_rng(0)
     textures = [ndimage.gaussian_filter(rng.standard_normal((240, 320)), 1.5) for _ in range(6)]
     (line,) = list_doubts(
-        extract_noise([(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures])
+        extract_noise(
+            [(128 + 20 * one / one.std() + rng.normal(0, 10, one.shape))[None] for one in textures]
+        )
     )
     assert "strongly correlated" in line
     assert "texture" in line
 
 
 def test_a_single_small_spot_is_told():
-    (line,) = list_doubts(extract_noise([128 + np.random.default_rng(0).normal(0, 25, (1, 120, 120))]))
+    (line,) = list_doubts(
+        extract_noise([128 + np.random.default_rng(0).normal(0, 25, (1, 120, 120))])
+    )
     assert "same few smooth spots" in line
 
 

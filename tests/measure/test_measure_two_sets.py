@@ -46,7 +46,9 @@ def noisy_set(
     made = []
     for scene in scenes(8, seed):
         weight = scene**exponent
-        noise = deviation * (0.8 * coloured(rng, scene.shape, 0.6) + 0.6 * coloured(rng, scene.shape, 6.0))
+        noise = deviation * (
+            0.8 * coloured(rng, scene.shape, 0.6) + 0.6 * coloured(rng, scene.shape, 6.0)
+        )
         made.append(gain * (scene + weight / np.sqrt(np.mean(weight**2)) * noise) + offset)
     return made
 
@@ -65,7 +67,11 @@ def test_the_spectrum_of_correlated_noise_has_its_shape():
     found = measure_difference(noisy_set(0.0), scenes(8, 1))
     truth = (
         power_spectrum(
-            [image - 0.7 * scene for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)], 256
+            [
+                image - 0.7 * scene
+                for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)
+            ],
+            256,
         )[0]
         / 0.49
     )
@@ -80,7 +86,8 @@ def test_the_spectrum_of_correlated_noise_has_its_shape():
 
 def test_images_whose_brightness_scatters_have_a_spread():
     shifted = [
-        image + shift for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)
+        image + shift
+        for image, shift in zip(noisy_set(0.0), np.linspace(-0.14, 0.14, 8), strict=True)
     ]
     assert measure_difference(shifted, scenes(8, 1)).spread == pytest.approx(
         [np.std(np.linspace(-0.14, 0.14, 8)) / 0.7], rel=0.1
@@ -108,7 +115,9 @@ def test_sets_without_a_difference_have_no_noise():
 def test_small_and_uneven_images_are_measured():
     rng = np.random.default_rng(0)
     clean = [scene[:, :90, :70] for scene in scenes(5, 1)]
-    noisy = [scene[:, :64, :200] + 0.1 * rng.standard_normal((1, 64, 200)) for scene in scenes(5, 2)]
+    noisy = [
+        scene[:, :64, :200] + 0.1 * rng.standard_normal((1, 64, 200)) for scene in scenes(5, 2)
+    ]
     found = measure_difference(noisy, clean)
     assert found.spectrum.shape == (1, 64, 64)
     assert np.sqrt(found.spectrum.mean()) == pytest.approx(0.1, rel=0.25)
@@ -129,7 +138,9 @@ def test_a_channel_that_shows_nothing_gets_no_noise(blank_in_both):
         for scene in scenes(6, 2, channels=2)
     ]
     clean = (
-        clean if blank_in_both else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
+        clean
+        if blank_in_both
+        else [scene + np.pad(scene[:1], ((2, 0), (0, 0), (0, 0))) for scene in clean]
     )
     found = measure_difference(noisy, clean)
     assert np.sqrt(found.spectrum.mean((1, 2))) == pytest.approx([0.05, 0.05, 0.0], rel=0.25)
@@ -172,14 +183,18 @@ def test_restored_noise_has_the_power_back_and_stays_what_it_is():
     rng = np.random.default_rng(3)
     truth = []
     for _ in range(12):
-        streaks = ndimage.gaussian_filter1d(rng.standard_normal((1, 256, 256)), 12.0, axis=2, mode="wrap")
+        streaks = ndimage.gaussian_filter1d(
+            rng.standard_normal((1, 256, 256)), 12.0, axis=2, mode="wrap"
+        )
         truth.append(np.sign(streaks) * np.maximum(np.abs(streaks) / streaks.std() - 1.0, 0.0))
     spectrum = power_spectrum(truth, 256)
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     damping = 1.0 - 0.5 * np.exp(-((radius / 0.3) ** 2))
     extracted = [np.fft.ifft2(np.fft.fft2(plane) * damping).real for plane in truth]
     back = restore_spectrum(extracted, spectrum)
-    assert np.mean([plane.var() for plane in extracted]) < 0.75 * np.mean([plane.var() for plane in truth])
+    assert np.mean([plane.var() for plane in extracted]) < 0.75 * np.mean(
+        [plane.var() for plane in truth]
+    )
     assert np.mean([plane.var() for plane in back]) == pytest.approx(
         np.mean([plane.var() for plane in truth]), rel=0.07
     )
@@ -201,7 +216,9 @@ def test_energy_distance_is_its_definition_and_tells_distributions_apart():
     rng = np.random.default_rng(6)
     a, b = rng.standard_normal((40, 3)), rng.standard_normal((30, 3)) + 0.5
     pairs = lambda p, q: np.mean([[np.sqrt(((one - two) ** 2).sum()) for two in q] for one in p])  # noqa: E731
-    np.testing.assert_allclose(energy_distance(a, b), 2 * pairs(a, b) - pairs(a, a) - pairs(b, b), rtol=1e-10)
+    np.testing.assert_allclose(
+        energy_distance(a, b), 2 * pairs(a, b) - pairs(a, a) - pairs(b, b), rtol=1e-10
+    )
     assert energy_distance(a, a) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -220,9 +237,10 @@ def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
     for _ in range(count):
         image = np.full((256, 256), 0.4)
         for _ in range(int(rng.integers(3, 9))):
-            image[np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(10, 50)] = (
-                rng.uniform(0.2, 0.8)
-            )
+            image[
+                np.hypot(rows - rng.integers(256), columns - rng.integers(256))
+                < rng.integers(10, 50)
+            ] = rng.uniform(0.2, 0.8)
         found.append(ndimage.gaussian_filter(image, 1.0)[None])
     return found
 
@@ -271,7 +289,9 @@ def lit_scenes(count: int, seed: int) -> list[np.ndarray]:
     for _ in range(count):
         image = np.full((256, 256), 0.04)
         for _ in range(int(rng.integers(6, 16))):
-            disc = np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(8, 40)
+            disc = np.hypot(rows - rng.integers(256), columns - rng.integers(256)) < rng.integers(
+                8, 40
+            )
             image += rng.uniform(0.05, 0.5) * ndimage.gaussian_filter(
                 disc.astype(float), rng.uniform(1.0, 8.0)
             )
@@ -284,7 +304,9 @@ GAIN, READ_OUT = 0.02, 0.01
 
 def counted(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each photon adds GAIN; read-out noise of deviation READ_OUT; cut off at 0 and 1 as files are."""
-    return np.clip(GAIN * rng.poisson(scene / GAIN) + READ_OUT * rng.standard_normal(scene.shape), 0.0, 1.0)
+    return np.clip(
+        GAIN * rng.poisson(scene / GAIN) + READ_OUT * rng.standard_normal(scene.shape), 0.0, 1.0
+    )
 
 
 @pytest.mark.parametrize("brighter", [0.8, 1.2])
@@ -292,12 +314,15 @@ def test_noise_of_counts_is_measured_at_all_brightnesses(brighter):
     """Of a clean set that is brighter or darker, too."""
     rng = np.random.default_rng(3)
     found = measure_difference(
-        [counted(scene, rng) for scene in lit_scenes(6, 7)], [brighter * scene for scene in lit_scenes(4, 8)]
+        [counted(scene, rng) for scene in lit_scenes(6, 7)],
+        [brighter * scene for scene in lit_scenes(4, 8)],
     )
     assert found.counts
     assert not found.even
     for y in (0.1, 0.3, 0.6):
-        deviation = float(noise_level(np.full((1, 1, 1), y), found)[0, 0, 0]) * np.sqrt(found.power[0])
+        deviation = float(noise_level(np.full((1, 1, 1), y), found)[0, 0, 0]) * np.sqrt(
+            found.power[0]
+        )
         assert deviation == pytest.approx(np.sqrt(GAIN * y + READ_OUT**2), rel=0.15)
 
 

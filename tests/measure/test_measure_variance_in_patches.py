@@ -20,9 +20,13 @@ def measured(
         if textured:
             scene[:, 150:] += 15 * ndimage.gaussian_filter(rng.normal(size=(300, 150)), 1.5) / 0.19
         white = rng.normal(size=(channels, 300, 301))
-        noise = (white[..., 1:] + 0.5 * white[..., :-1]) / 1.25**0.5 if correlated else white[..., 1:]
+        noise = (
+            (white[..., 1:] + 0.5 * white[..., :-1]) / 1.25**0.5 if correlated else white[..., 1:]
+        )
         spread = np.sqrt(np.maximum(gain * scene + sigma**2, 0))
-        images.append((scene + noise * spread * np.arange(1, channels + 1)[:, None, None]).astype(np.float32))
+        images.append(
+            (scene + noise * spread * np.arange(1, channels + 1)[:, None, None]).astype(np.float32)
+        )
     return measure_growth(images, extract_noise(images, 48))
 
 
@@ -32,7 +36,9 @@ def measured(
 def test_gain_and_floor_come_back(gain, sigma, correlated, textured):
     found = measured(gain, sigma, correlated, textured=textured)
     assert found.noise[0].gain == pytest.approx(gain, rel=0.15)
-    assert gain * 100 + sigma**2 == pytest.approx(found.noise[0].gain * 100 + found.noise[0].floor, rel=0.1)
+    assert gain * 100 + sigma**2 == pytest.approx(
+        found.noise[0].gain * 100 + found.noise[0].floor, rel=0.1
+    )
     assert 5 < found.dark[0] < found.typical[0] < 200
 
 
@@ -46,4 +52,7 @@ def test_even_noise_has_no_gain_and_its_variance_for_floor(correlated):
 def test_each_channel_has_its_own():
     """Noise of twice the deviation has four times the gain."""
     found = measured(1.0, 4.0, False, channels=2)
-    assert [one.gain for one in found.noise] == [pytest.approx(1.0, rel=0.15), pytest.approx(4.0, rel=0.15)]
+    assert [one.gain for one in found.noise] == [
+        pytest.approx(1.0, rel=0.15),
+        pytest.approx(4.0, rel=0.15),
+    ]

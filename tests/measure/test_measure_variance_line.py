@@ -40,7 +40,9 @@ def noisy(x: np.ndarray, gain: float, floor: float, seed: int = 0) -> np.ndarray
 def test_gain_and_floor_are_found(gain, floor):
     """On the mean of four draws: one draw of 256 x 256 px scatters by 2 to 5 %, 15 % where the floor hides the gain."""
     found = [estimate_poisson_gaussian(noisy(scene(), gain, floor, seed)) for seed in range(4)]
-    assert np.mean([one.gain for one in found]) == pytest.approx(gain, rel=0.1 if floor < 100 else 0.25)
+    assert np.mean([one.gain for one in found]) == pytest.approx(
+        gain, rel=0.1 if floor < 100 else 0.25
+    )
     for level in (40.0, 128.0, 210.0):
         variance = np.mean([one.variance(np.array(level)) for one in found])
         assert variance == pytest.approx(gain * level + floor, rel=0.1)
@@ -77,9 +79,9 @@ def test_a_flat_image_and_a_small_one_have_no_line():
 
 
 def test_a_ramp_without_noise_has_none():
-    assert estimate_poisson_gaussian(np.add.outer(np.arange(128.0), np.zeros(128))) == PoissonGaussian(
-        0.0, 0.0
-    )
+    assert estimate_poisson_gaussian(
+        np.add.outer(np.arange(128.0), np.zeros(128))
+    ) == PoissonGaussian(0.0, 0.0)
 
 
 @pytest.mark.parametrize(("gain", "floor"), [(1.0, 0.0), (3.0, 90.0), (0.01, 0.0002), (2.0, -40.0)])
@@ -115,7 +117,8 @@ def test_bm3d_of_stabilised_noise_is_better_where_noise_follows_the_signal():
     x = scene(128, 2.0, 200.0)
     y = noisy(x, 6.0, 0.0)
     plain, even = (
-        np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2)) for denoise in (denoise_image, denoise_stabilised)
+        np.sqrt(np.mean((denoise(y[None])[0] - x) ** 2))
+        for denoise in (denoise_image, denoise_stabilised)
     )
     assert even < 0.95 * plain
 
@@ -135,7 +138,9 @@ def test_what_is_made_even_is_denoised_at_the_unit_level_that_it_has(monkeypatch
 @needs_bm3d
 def test_constant_and_flat_channels_come_through():
     x = scene(128, 20.0, 200.0)
-    image = np.stack([noisy(x, 4.0, 0.0), np.full(x.shape, 7.0), noisy(np.full(x.shape, 90.0), 0.0, 25.0)])
+    image = np.stack(
+        [noisy(x, 4.0, 0.0), np.full(x.shape, 7.0), noisy(np.full(x.shape, 90.0), 0.0, 25.0)]
+    )
     found = denoise_stabilised(image)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[1], 7.0, atol=0.5)

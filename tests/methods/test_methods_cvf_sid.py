@@ -43,7 +43,9 @@ def test_an_image_is_put_together_from_its_parts():
 
 def test_terms_are_their_equations():
     own, of_c, of_d, of_i = (parts(seed) for seed in range(4))
-    (c, d, i), (c1, d1, i1), (c2, d2, i2), (c3, _, i3) = (arrays(one) for one in (own, of_c, of_d, of_i))
+    (c, d, i), (c1, d1, i1), (c2, d2, i2), (c3, _, i3) = (
+        arrays(one) for one in (own, of_c, of_d, of_i)
+    )
     assert identity_loss(own, of_c, of_d, of_i).item() == pytest.approx(
         mse(c1, c) + mse(c2, c) + mse(d2, d) + mse(i3, i), rel=1e-10
     )

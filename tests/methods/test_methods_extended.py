@@ -44,7 +44,12 @@ def test_the_defaults_of_what_is_added_add_nothing(key, small):
         logged = small.run(method, data)
         method.finish(data, 0)
         ends.append(
-            (type(method), logged, method.tensors(), method.denoise(data.noisy.plane(0)[None, :, :32, :32]))
+            (
+                type(method),
+                logged,
+                method.tensors(),
+                method.denoise(data.noisy.plane(0)[None, :, :32, :32]),
+            )
         )
     (paper, *ours), (extended, *theirs) = ends
     assert (paper, extended) == (METHODS[key], EXTENDED[key])

@@ -45,7 +45,8 @@ def made(small, **changes):
 def noisy_data(patch_px=64, sigma=0.1):
     rng = np.random.default_rng(3)
     planes = [
-        (0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None] + rng.normal(0, sigma, (1, 120, 130))
+        (0.5 + 0.1 * np.sin(np.mgrid[:120, :130][0] / 40))[None]
+        + rng.normal(0, sigma, (1, 120, 130))
         for _ in range(3)
     ]
     return TrainingData(PatchPool(planes, "cpu", patch_px))
@@ -73,8 +74,12 @@ def test_losses_are_the_equations():
         real.numpy().mean() - fake.numpy().mean(), rel=1e-10
     )
     z, again = tensors((2, 1, 6, 5), (2, 1, 6, 5))
-    assert cycle_loss(z, again).item() == pytest.approx(np.abs(z.numpy() - again.numpy()).mean(), rel=1e-10)
-    assert g2g_loss(z, again).item() == pytest.approx(((z.numpy() - again.numpy()) ** 2).mean(), rel=1e-10)
+    assert cycle_loss(z, again).item() == pytest.approx(
+        np.abs(z.numpy() - again.numpy()).mean(), rel=1e-10
+    )
+    assert g2g_loss(z, again).item() == pytest.approx(
+        ((z.numpy() - again.numpy()) ** 2).mean(), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("loss", [wasserstein_distance, cycle_loss, g2g_loss])
@@ -87,7 +92,8 @@ def test_gradients_are_right(loss):
 def test_recorrupted_views_keep_the_image_and_have_uncorrelated_noise(alpha):
     x = torch.full((200_000,), 3.0, dtype=torch.float64)
     noise, again = (
-        4.0 * torch.randn(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        4.0
+        * torch.randn(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         for seed in (0, 1)
     )
     first, second = recorrupted_pair(x + noise, again, alpha)
@@ -103,14 +109,18 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(2, (400_000,), generator=rng).double()
     noise, again = (
-        torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[torch.randint(3, x.shape, generator=rng)]
+        torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[
+            torch.randint(3, x.shape, generator=rng)
+        ]
         for _ in range(2)
     )
     seen, target = recorrupted_pair(x + noise, again, 1.0)
     for value in seen.unique():
         where = seen == value
         tolerance = (
-            5 * float(target[where].std(correction=0) + x[where].std(correction=0)) / int(where.sum()) ** 0.5
+            5
+            * float(target[where].std(correction=0) + x[where].std(correction=0))
+            / int(where.sum()) ** 0.5
             + 1e-12
         )
         assert float(target[where].mean()) == pytest.approx(float(x[where].mean()), abs=tolerance)
@@ -131,7 +141,10 @@ def test_reuse_during_the_critic_steps_changes_nothing(generative):
     for _ in range(5):
         fake, rough = twin.g1(r), twin.g2(z)
         objective = (
-            twin.f1(noise).mean() - twin.f1(fake).mean() + twin.f2(z).mean() - twin.f2(rough + fake).mean()
+            twin.f1(noise).mean()
+            - twin.f1(fake).mean()
+            + twin.f2(z).mean()
+            - twin.f2(rough + fake).mean()
         )
         twin.optimizers["f1, f2"].zero_grad()
         (-objective).backward()
@@ -148,7 +161,9 @@ def test_reuse_during_the_critic_steps_changes_nothing(generative):
     with torch.no_grad():
         fake, rough = twin.g1(r), twin.g2(z)
         expected = (
-            -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+            -5 * twin.f1(fake).mean()
+            - twin.f2(rough + fake).mean()
+            + 10 * (z - twin.g3(rough)).abs().mean()
         )
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
 
@@ -164,12 +179,18 @@ def test_the_generators_descend_equation_8_after_the_critics(generative):
         z, fake = upright(data, 0), twin.g1(torch.randn(4, 128, generator=at.rng("latent")))
         rough = twin.g2(z)
         expected = (
-            -5 * twin.f1(fake).mean() - twin.f2(rough + fake).mean() + 10 * (z - twin.g3(rough)).abs().mean()
+            -5 * twin.f1(fake).mean()
+            - twin.f2(rough + fake).mean()
+            + 10 * (z - twin.g3(rough)).abs().mean()
         )
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
     assert all(parameter.grad is None for parameter in twin.f1.parameters())
     assert (
-        max(parameter.abs().max() for parameter in (*method.f1.parameters(), *method.f2.parameters())) <= 0.02
+        max(
+            parameter.abs().max()
+            for parameter in (*method.f1.parameters(), *method.f2.parameters())
+        )
+        <= 0.02
     )
 
 
@@ -180,13 +201,17 @@ def test_ablations_leave_their_network_alone(changes, idle, small):
     before = copy.deepcopy(list(method.networks[idle].parameters()))
     method.step(data.batch(0, 0, 4), At(0, 0, "generative", 0, 10))
     after = [parameter.clamp(-0.02, 0.02) if idle == "f2" else parameter for parameter in before]
-    assert all(torch.equal(a, b) for a, b in zip(method.networks[idle].parameters(), after, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(method.networks[idle].parameters(), after, strict=True)
+    )
 
 
 def test_scan_lines_keep_their_direction(small):
     """Noise made of rows: what is put on a transposed patch is made of columns, and the critics see patches as they lie in the images."""
     rng = np.random.default_rng(0)
-    planes = [0.5 + rng.normal(0, 0.05, (1, 160, 160)) + rng.normal(0, 0.1, (1, 160, 1)) for _ in range(3)]
+    planes = [
+        0.5 + rng.normal(0, 0.05, (1, 160, 160)) + rng.normal(0, 0.1, (1, 160, 1)) for _ in range(3)
+    ]
     data = TrainingData(PatchPool(planes, "cpu", 32))
     method = small.method("gan2gan", batch_size=32)
     method.prepare(data, 0)
@@ -209,7 +234,9 @@ def test_the_sigmoid_of_g2_spans_what_is_brighter_than_the_units_end(small):
     assert method.g2.ends.tolist() == pytest.approx(
         [0.0, float(bright.noisy.flat.quantile(0.9999))], abs=1e-4
     )
-    method.prepare(TrainingData(PatchPool([np.clip(data.noisy.plane(0).numpy(), 0, 1)], "cpu", 64)), 0)
+    method.prepare(
+        TrainingData(PatchPool([np.clip(data.noisy.plane(0).numpy(), 0, 1)], "cpu", 64)), 0
+    )
     assert method.g2.ends.tolist() == [0.0, 1.0]
 
 
@@ -329,9 +356,9 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 def test_images_without_smooth_areas_are_refused(small):
     method = small.method("gan2gan", smooth_limit=0.0)
-    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(0).normal(
-        0, 0.02, (1, 200, 200)
-    )
+    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(
+        0
+    ).normal(0, 0.02, (1, 200, 200))
     with pytest.raises(InputError, match="no smooth area"):
         method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
 
@@ -343,7 +370,13 @@ def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
     images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
     settings = {"net": "dncnn", "width": 4, "patch_px": 64, "batch_size": 2, "precision": "float32"}
     first = pf.train(
-        images, target=images, method="n2c", steps=2, settings=settings, out=tmp_path / "run", report=False
+        images,
+        target=images,
+        method="n2c",
+        steps=2,
+        settings=settings,
+        out=tmp_path / "run",
+        report=False,
     )
     job = resolve(
         Order(
@@ -368,9 +401,13 @@ def test_another_runs_progress_is_not_taken_over(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
     settings = {**WGAN, "width": 4, "precision": "float32"}
-    model = pf.train(images, method="gan2gan", steps=6, settings=settings, out=tmp_path / "run", report=False)
+    model = pf.train(
+        images, method="gan2gan", steps=6, settings=settings, out=tmp_path / "run", report=False
+    )
     assert bool(model.method.chosen.refined.value)
-    job = resolve(Order(images, method="gan2gan", init=tmp_path / "run", steps=4, settings=settings))
+    job = resolve(
+        Order(images, method="gan2gan", init=tmp_path / "run", steps=4, settings=settings)
+    )
     assert not bool(job.method.chosen.refined.value)
 
 
@@ -396,7 +433,9 @@ def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
 def test_gcbds_generator_descends_equation_5_alone(small):
     torch.manual_seed(0)
     method = build_method(
-        "gcbd", small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64), 1
+        "gcbd",
+        small.config("gcbd", "paper", batch_size=4, generative_batch=4, noise_patch_px=64),
+        1,
     )
     data = noisy_data(32)
     data = TrainingData(data.noisy, clean=data.noisy)
@@ -450,15 +489,25 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
     """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back its image but for the bias of
     the square root, gain / 4; the checkpoint keeps it all."""
     images = photons(3.0, 4.0)
-    model = pf.train(images, method="gan2gan", steps=4, out=tmp_path / "run", settings=SHORT, report=False)
-    method, scale, offset = model.method, model.predictor.normalizer.scale, model.predictor.normalizer.offset
+    model = pf.train(
+        images, method="gan2gan", steps=4, out=tmp_path / "run", settings=SHORT, report=False
+    )
+    method, scale, offset = (
+        model.method,
+        model.predictor.normalizer.scale,
+        model.predictor.normalizer.offset,
+    )
     assert method.stabilised
     assert "depends on the brightness" in caplog.text
     assert "iddp and nb2nb take it as it is" in caplog.text
     gain = float(method.even_noise.gain) * scale
     assert gain == pytest.approx(3.0, rel=0.1)
-    assert float(method.even_noise.floor) * scale**2 - gain * offset == pytest.approx(16.0, abs=12.0)
-    noise = method.noise_like(torch.zeros(16, 1, 128, 128), "test", At(0, 0, "report", 0, 1)) * scale
+    assert float(method.even_noise.floor) * scale**2 - gain * offset == pytest.approx(
+        16.0, abs=12.0
+    )
+    noise = (
+        method.noise_like(torch.zeros(16, 1, 128, 128), "test", At(0, 0, "report", 0, 1)) * scale
+    )
     middle = float(method.even_noise.middle) * scale + offset
     assert float(noise.std()) == pytest.approx((3.0 * middle + 16.0) ** 0.5, rel=0.1)
     x = torch.linspace(0.1, 0.9, 200).expand(1, 1, 16, 200)
@@ -471,7 +520,10 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
 def test_the_trained_generator_learns_from_even_images_too(small):
     """Its patches, its first estimate's range and its batches are all those of the images after the transform."""
     planes = [image[None] / 255 for image in photons(3.0, 4.0)]
-    method, data = made(small, stabilise=True, noise_patch_px=64), TrainingData(PatchPool(planes, "cpu", 64))
+    method, data = (
+        made(small, stabilise=True, noise_patch_px=64),
+        TrainingData(PatchPool(planes, "cpu", 64)),
+    )
     method.prepare(data, 0)
     assert method.stabilised
     even = method.even_noise(data.noisy.flat.view(1, 1, 1, -1)).flatten()

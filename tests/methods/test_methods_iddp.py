@@ -22,7 +22,9 @@ def gradient(net: nn.Module, loss: torch.Tensor) -> torch.Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
 
 
-def by_hand(net, y, stop: bool, alpha: float, scale: float, low: float, high: float) -> torch.Tensor:
+def by_hand(
+    net, y, stop: bool, alpha: float, scale: float, low: float, high: float
+) -> torch.Tensor:
     """Equation 11 with y2 and the prior constant (stop) or not; 3x3 mean with mirrored borders."""
     blurred = nn.functional.conv2d(
         nn.functional.pad(y, (1, 1, 1, 1), mode="reflect"), torch.full((1, 1, 3, 3), 1 / 9)
@@ -93,7 +95,9 @@ def test_an_average_gets_no_gradient_and_follows_after_the_step(name, small):
     """Of 10 steps: the prior moves turnovers/10 of the way, the average 1/(10 window)."""
     data, method = (
         small.data(),
-        small.method("iddp", turnovers=0.25 * AT.stage_steps, window=4.0 / AT.stage_steps, predict="image"),
+        small.method(
+            "iddp", turnovers=0.25 * AT.stage_steps, window=4.0 / AT.stage_steps, predict="image"
+        ),
     )
     method.prepare(data, 0)
     slow = getattr(method, name)
@@ -104,7 +108,9 @@ def test_an_average_gets_no_gradient_and_follows_after_the_step(name, small):
     start = [p.clone() for p in method.net.parameters()]
     method.step(data.batch(3, 11, 2), AT)
     assert all(p.grad is None and not p.requires_grad for p in slow.parameters())
-    for old, mine, theirs, was in zip(before, slow.parameters(), method.net.parameters(), start, strict=True):
+    for old, mine, theirs, was in zip(
+        before, slow.parameters(), method.net.parameters(), start, strict=True
+    ):
         torch.testing.assert_close(mine, old + 0.25 * (theirs - old))
         assert not torch.equal(theirs, was)
 
@@ -137,7 +143,13 @@ def test_leverage_makes_the_renoising_larger(power, small):
     """A prior that keeps the share 0.6 of whatever comes in has leverage 0.6 exactly."""
     data = small.data()
     method = small.method(
-        "iddp", net=tiny_net(), turnovers=2.0, leverage=power, alpha=0.0, clip=False, precision="float32"
+        "iddp",
+        net=tiny_net(),
+        turnovers=2.0,
+        leverage=power,
+        alpha=0.0,
+        clip=False,
+        precision="float32",
     )
     method.prepare(data, 0)
     method.prior = nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)

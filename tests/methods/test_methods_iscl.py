@@ -52,7 +52,9 @@ EQUATIONS = [
     (
         critic_loss,
         2,
-        lambda real, fake: np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean(),
+        lambda real, fake: (
+            np.where(real < 1, 1 - real, 0).mean() + np.where(fake > 0, fake, 0).mean()
+        ),
     ),
     (boosting_loss, 2, lambda a, b: np.where(a > 0, a, 0).mean() + np.where(b > 0, b, 0).mean()),
     (
@@ -82,7 +84,10 @@ def test_gradients_of_the_losses(loss, count):
 def test_generator_loss_is_equation_1():
     (d_y, d_x), nested = draw(2, (4, 1, 1, 1)), 0.37
     found = generator_loss(
-        torch.from_numpy(d_y), torch.from_numpy(d_x), torch.tensor(nested, dtype=torch.float64), 30.0
+        torch.from_numpy(d_y),
+        torch.from_numpy(d_x),
+        torch.tensor(nested, dtype=torch.float64),
+        30.0,
     )
     np.testing.assert_allclose(found.item(), -d_y.mean() - d_x.mean() + 30.0 * nested, rtol=1e-10)
 
@@ -173,10 +178,16 @@ def test_the_order_of_algorithm_1(share, published, small, monkeypatch):
     _, _, seen, _ = stepped(small, monkeypatch, **changes)
     assert [network for network, *_ in seen] == ["F, G", "D_X, D_Y", "H"]
     after_generators = {"F", "G", "F_swa", "G_swa"}  # not averaged yet: the averages follow
-    assert [changed for *_, changed in seen] == [set(), after_generators, after_generators | {"D_X", "D_Y"}]
+    assert [changed for *_, changed in seen] == [
+        set(),
+        after_generators,
+        after_generators | {"D_X", "D_Y"},
+    ]
 
 
-@pytest.mark.parametrize("switches", [{}, {"noise_consistency": False}, {"boost": False}, {"bypass": False}])
+@pytest.mark.parametrize(
+    "switches", [{}, {"noise_consistency": False}, {"boost": False}, {"bypass": False}]
+)
 @pytest.mark.parametrize("share", [True, False])
 def test_the_losses_of_a_step_are_the_equations(share, switches, published, small, monkeypatch):
     """Recomputed by hand from copies of the networks, in the order of Algorithm 1."""
@@ -192,14 +203,21 @@ def test_the_losses_of_a_step_are_the_equations(share, switches, published, smal
     monkeypatch.setattr(
         module,
         "update",
-        lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)),
+        lambda o, loss, at, name, *rest: (
+            found.append(loss.item()),
+            real(o, loss, at, name, *rest),
+        ),
     )
     batch = data.batch(0, 0, 2)
     F, G, H, D_X, D_Y = (copies[name] for name in ("F", "G", "H", "D_X", "D_Y"))
     x, y = (2 * batch.noisy - 1).clamp(-1, 1), (2 * batch.clean - 1).clamp(-1, 1)
     with torch.no_grad():
         fx, gy, hx = F(x), G(y), H(x)
-        loss = -D_Y(fx).mean() - D_X(gy).mean() + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        loss = (
+            -D_Y(fx).mean()
+            - D_X(gy).mean()
+            + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        )
         if method.config.bypass:
             loss += 30 * ((fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(y + hx)).abs().mean())
     method.step(batch, At(0, 0, "train", 0, 100))
@@ -230,9 +248,15 @@ def test_critics_get_no_gradient_from_the_generators(published, small):
     passes = method.run_networks(batch, At(0, 0, "train", 0, 100))
     loss = method.generators_loss(passes, At(0, 0, "train", 0, 100))
     loss.backward()
-    assert all(p.grad is None for name in ("D_X", "D_Y", "H") for p in method.networks[name].parameters())
-    assert all(p.grad is not None for name in ("F", "G") for p in method.networks[name].parameters())
-    assert all(p.requires_grad for name in ("D_X", "D_Y") for p in method.networks[name].parameters())
+    assert all(
+        p.grad is None for name in ("D_X", "D_Y", "H") for p in method.networks[name].parameters()
+    )
+    assert all(
+        p.grad is not None for name in ("F", "G") for p in method.networks[name].parameters()
+    )
+    assert all(
+        p.requires_grad for name in ("D_X", "D_Y") for p in method.networks[name].parameters()
+    )
 
 
 def test_averages_begin_once_at_their_share_of_the_steps(published, small):
@@ -269,9 +293,9 @@ def test_the_rate_falls_linearly(published, small):
     method, data = small.method("iscl", **published, lr=1e-3, lr_end=1e-4), small.data()
     for step, rate in ((0, 1e-3), (5, 5.5e-4), (9, 1.9e-4)):
         method.step(data.batch(0, step, 2), At(0, step, "train", step, 10))
-        assert [group["lr"] for o in method.optimizers.values() for group in o.param_groups] == pytest.approx(
-            [rate] * 3
-        )
+        assert [
+            group["lr"] for o in method.optimizers.values() for group in o.param_groups
+        ] == pytest.approx([rate] * 3)
 
 
 def test_cyclegan_keeps_what_is_in_the_domain_already(small, monkeypatch):
@@ -279,14 +303,20 @@ def test_cyclegan_keeps_what_is_in_the_domain_already(small, monkeypatch):
     found = []
     real = module.update
     monkeypatch.setattr(
-        module, "update", lambda o, loss, at, name: (found.append(loss.item()), real(o, loss, at, name))
+        module,
+        "update",
+        lambda o, loss, at, name: (found.append(loss.item()), real(o, loss, at, name)),
     )
     F, G, D_X, D_Y = (method.networks[name] for name in ("F", "G", "D_X", "D_Y"))
     batch = data.batch(0, 0, 2)
     x, y = (2 * batch.noisy - 1).clamp(-1, 1), (2 * batch.clean - 1).clamp(-1, 1)
     with torch.no_grad():
         fx, gy = F(x), G(y)
-        loss = -D_Y(fx).mean() - D_X(gy).mean() + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        loss = (
+            -D_Y(fx).mean()
+            - D_X(gy).mean()
+            + 30 * ((x - G(fx)).abs().mean() + (y - F(gy)).abs().mean())
+        )
         loss += 15 * ((F(y) - y).abs().mean() + (G(x) - x).abs().mean())
     method.step(batch, At(0, 0, "train", 0, 100))
     torch.testing.assert_close(found[0], loss.item(), rtol=1e-5, atol=1e-6)
@@ -301,8 +331,20 @@ def test_cyclegan_has_no_extractor(small):
 
 def test_the_paper_preset_is_the_paper():
     paper = PRESETS["iscl"]["paper"]
-    networks = {"width": 32, "blocks": 3, "extractor_width": 32, "extractor_depth": 20, "critic_width": 32}
-    patches = {"patch_px": 64, "batch_size": 64, "precision": "float32", "minutes": 0.0, "steps": 20 * 400}
+    networks = {
+        "width": 32,
+        "blocks": 3,
+        "extractor_width": 32,
+        "extractor_depth": 20,
+        "critic_width": 32,
+    }
+    patches = {
+        "patch_px": 64,
+        "batch_size": 64,
+        "precision": "float32",
+        "minutes": 0.0,
+        "steps": 20 * 400,
+    }
     rates = {"lr": 1e-4, "lr_end": 1e-6, "critic_lr": 0.0, "optimizer": "radam"}
     weights = {"nested_weight": 30.0, "gamma": 0.5, "agreement": 1.0, "critics_ramp": 0.0}
     switches = {
@@ -345,7 +387,13 @@ def test_the_paper_preset_is_the_paper():
         ({"lr": float("nan")}, "lr"),
         ({"start": 1.5}, "start"),
         (
-            {"start": 0.5, "extract": False, "bypass": False, "boost": False, "noise_consistency": False},
+            {
+                "start": 0.5,
+                "extract": False,
+                "bypass": False,
+                "boost": False,
+                "noise_consistency": False,
+            },
             "what the extractor finds",
         ),
         ({"optimizer": "sgd"}, "optimizer"),
@@ -383,7 +431,9 @@ def test_the_start_trains_f_and_h_on_transplanted_noise(small, monkeypatch):
         )
     method.step(batch, at)
     assert [name for name, _ in found] == ["F", "H"]
-    assert [value for _, value in found] == pytest.approx([value.item() for value in expected], rel=1e-5)
+    assert [value for _, value in found] == pytest.approx(
+        [value.item() for value in expected], rel=1e-5
+    )
     now = method.tensors()
     changed = {
         key.split("/")[1]
@@ -404,7 +454,10 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
     monkeypatch.setattr(
         module,
         "update",
-        lambda o, loss, at, name, *rest: (found.append(loss.item()), real(o, loss, at, name, *rest)),
+        lambda o, loss, at, name, *rest: (
+            found.append(loss.item()),
+            real(o, loss, at, name, *rest),
+        ),
     )
     batch = data.batch(0, 3, 2)
     F, G, H, D_X, D_Y = (method.networks[name] for name in ("F", "G", "H", "D_X", "D_Y"))
@@ -419,11 +472,15 @@ def test_after_the_start_the_losses_use_transplanted_noise(small, monkeypatch):
         loss += 30 * (0.1 * (fx - (x - hx).clamp(-1, 1)).abs().mean() + (y - F(made)).abs().mean())
         loss += 300 * grid_loss(x - fx, 8)
         learned = (
-            (hx - (x - fx)).abs().mean() + (gy - y - H(gy)).abs().mean() + (made - y - H(made)).abs().mean()
+            (hx - (x - fx)).abs().mean()
+            + (gy - y - H(gy)).abs().mean()
+            + (made - y - H(made)).abs().mean()
         )
         learned += 300 * grid_loss(hx, 8)
     method.step(batch, at)
-    torch.testing.assert_close([found[0], found[2]], [loss.item(), learned.item()], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        [found[0], found[2]], [loss.item(), learned.item()], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
@@ -446,15 +503,17 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
     # at progress 0 the critics have no say, so G learns from the cycle of x alone and F does not learn from
     # it
     other = torch.rand_like(x)
-    assert all(torch.equal(a, b) for a, b in zip(gradient("G"), gradient("G", y=other), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(gradient("G"), gradient("G", y=other), strict=True)
+    )
     fixed = method._run(method.G, made).detach()
     before = gradient("F", made_noisy=fixed)
     with torch.no_grad():
-        method.G.last.bias += (
-            0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
-        )
+        method.G.last.bias += 0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
         method.G.last.weight *= 1.5
-    assert all(torch.equal(a, b) for a, b in zip(before, gradient("F", made_noisy=fixed), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, gradient("F", made_noisy=fixed), strict=True)
+    )
     assert not all(torch.equal(a, b) for a, b in zip(before, gradient("F"), strict=True))
 
 
@@ -478,7 +537,8 @@ def test_of_calibrated_sets_the_critics_see_no_brightness(small):
     torch.testing.assert_close(local_mean(shade, side)[..., inner], shade[..., inner])
     expected = ndimage.uniform_filter(image[0, 0].double().numpy(), side)
     torch.testing.assert_close(
-        local_mean(image.double(), side)[0, 0, inner, inner], torch.from_numpy(expected)[inner, inner]
+        local_mean(image.double(), side)[0, 0, inner, inner],
+        torch.from_numpy(expected)[inner, inner],
     )
 
 
@@ -501,7 +561,9 @@ def test_the_denoiser_sees_the_matched_image(small):
     first, second = method.F_swa.net(shown), (shown - method.leashes["H"].net(shown)).clamp(-1, 1)
     expected = ((first + second) / 2 + 1) / 2 + (x - x.clamp(0, 1))
     torch.testing.assert_close(method.denoise(x), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(method.disagreement(x), (first - second).abs() / 2, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        method.disagreement(x), (first - second).abs() / 2, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_grid_loss_is_the_variance_of_the_means_of_places():

@@ -40,7 +40,9 @@ def mean_square(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_supervised_loss_is_the_mean_squared_error(shape):
     f, t = some(*shape), some(*shape, seed=1)
-    np.testing.assert_allclose(supervised_loss(f, t).item(), mean_square(f.numpy(), t.numpy()), rtol=RTOL)
+    np.testing.assert_allclose(
+        supervised_loss(f, t).item(), mean_square(f.numpy(), t.numpy()), rtol=RTOL
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -55,7 +57,9 @@ def test_neighbor_loss_is_equation_7(shape, gamma):
         neighbor_loss(tensors[0], tensors[1], gamma, *tensors[2:]).item(), expected, rtol=RTOL
     )
     if gamma == 0:
-        np.testing.assert_allclose(neighbor_loss(tensors[0], tensors[1]).item(), expected, rtol=RTOL)
+        np.testing.assert_allclose(
+            neighbor_loss(tensors[0], tensors[1]).item(), expected, rtol=RTOL
+        )
 
 
 def test_neighbor_loss_with_gamma_refuses_to_guess_the_full_image():
@@ -68,7 +72,9 @@ def test_masked_loss_counts_masked_pixels_only(shape):
     f, y = some(*shape).numpy(), some(*shape, seed=1).numpy()
     mask = np.random.default_rng(2).random((shape[0], 1, *shape[2:])) < 0.4
     mask[0, 0, 0, 0] = True
-    total = sum((f[b, c, i, j] - y[b, c, i, j]) ** 2 for b, c, i, j in pixels(shape) if mask[b, 0, i, j])
+    total = sum(
+        (f[b, c, i, j] - y[b, c, i, j]) ** 2 for b, c, i, j in pixels(shape) if mask[b, 0, i, j]
+    )
     found = masked_loss(torch.from_numpy(f), torch.from_numpy(y), torch.from_numpy(mask))
     np.testing.assert_allclose(found.item(), total / (shape[1] * mask.sum()), rtol=RTOL)
 
@@ -108,7 +114,9 @@ def test_blur_is_the_mean_of_the_window_with_mirrored_borders(kernel_px):
     for b, c, i, j in pixels(y.shape):
         for di, dj in itertools.product(range(-reach, reach + 1), repeat=2):
             expected[b, c, i, j] += y[b, c, mirrored(i + di, 9), mirrored(j + dj, 8)] / kernel_px**2
-    np.testing.assert_allclose(blur(torch.from_numpy(y), kernel_px).numpy(), expected, rtol=RTOL, atol=1e-14)
+    np.testing.assert_allclose(
+        blur(torch.from_numpy(y), kernel_px).numpy(), expected, rtol=RTOL, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -141,7 +149,9 @@ def test_subsample_takes_the_named_pixel_of_each_block(shape):
 
 
 def test_neighbours_are_the_eight_ordered_adjacent_pairs():
-    adjacent = {(a, b) for a in range(4) for b in range(4) if abs(a // 2 - b // 2) + abs(a % 2 - b % 2) == 1}
+    adjacent = {
+        (a, b) for a in range(4) for b in range(4) if abs(a // 2 - b // 2) + abs(a % 2 - b % 2) == 1
+    }
     assert {tuple(pair) for pair in NEIGHBOURS.tolist()} == adjacent
     assert len(NEIGHBOURS) == len(adjacent) == 8
 
@@ -157,9 +167,13 @@ def test_draw_neighbours_makes_each_pair_equally_likely():
 
 @pytest.mark.parametrize(("spacing_px", "height", "width"), [(2, 4, 8), (4, 8, 16), (8, 16, 8)])
 def test_stratified_mask_has_one_pixel_in_every_cell(spacing_px, height, width):
-    mask = stratified_mask(torch.Size((3, 2, height, width)), spacing_px, rng(), torch.device("cpu"))
+    mask = stratified_mask(
+        torch.Size((3, 2, height, width)), spacing_px, rng(), torch.device("cpu")
+    )
     assert (mask.shape, mask.dtype) == ((3, 1, height, width), torch.bool)
-    for b, i, j in itertools.product(range(3), range(0, height, spacing_px), range(0, width, spacing_px)):
+    for b, i, j in itertools.product(
+        range(3), range(0, height, spacing_px), range(0, width, spacing_px)
+    ):
         assert mask[b, 0, i : i + spacing_px, j : j + spacing_px].sum() == 1
 
 
@@ -169,7 +183,9 @@ def test_stratified_mask_places_are_equally_likely():
     assert ((counts - 400).abs() < 5 * 20).all()
 
 
-def replaced_by_loops(y: np.ndarray, mask: np.ndarray, radius: int, generator: torch.Generator) -> np.ndarray:
+def replaced_by_loops(
+    y: np.ndarray, mask: np.ndarray, radius: int, generator: torch.Generator
+) -> np.ndarray:
     """The same draws, one pixel at a time."""
     batch, _, height, width = y.shape
     side = 2 * radius + 1
@@ -251,4 +267,6 @@ GRADCHECKS = {
 @pytest.mark.parametrize("name", GRADCHECKS)
 def test_gradients_match_finite_differences(name):
     function, count = GRADCHECKS[name]
-    assert torch.autograd.gradcheck(function, [some(*SMALL, seed=s).requires_grad_() for s in range(count)])
+    assert torch.autograd.gradcheck(
+        function, [some(*SMALL, seed=s).requires_grad_() for s in range(count)]
+    )

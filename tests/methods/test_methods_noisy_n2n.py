@@ -53,7 +53,9 @@ def test_a_dark_level_of_the_noise_images_is_not_learned(small):
         method = small.method("noisy-n2n")
         shifted = TrainingData(data.noisy, data.target, noise=noise)
         method.prepare(shifted, 0)
-        losses.append(method.step(shifted.batch(0, 0, 2), At(0, 0, "Noisy N2N 1", 0, 10))["loss"].item())
+        losses.append(
+            method.step(shifted.batch(0, 0, 2), At(0, 0, "Noisy N2N 1", 0, 10))["loss"].item()
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -62,7 +64,10 @@ def test_the_dark_level_is_that_of_each_channel(small):
     levels = torch.tensor([0.1, 0.4, -0.2])
     noise = data.noise.like(
         torch.cat(
-            [(data.noise.plane(index) + levels.view(-1, 1, 1)).flatten() for index in range(len(data.noise))]
+            [
+                (data.noise.plane(index) + levels.view(-1, 1, 1)).flatten()
+                for index in range(len(data.noise))
+            ]
         )
     )
     method.prepare(TrainingData(data.noisy, data.target, noise=data.noise), 0)
@@ -88,7 +93,9 @@ def test_it_approaches_the_wiener_gain_of_theorem_1(small):
 
     given = pool(x + rng.normal(0, y**0.5, x.shape))
     data = TrainingData(
-        pool(x + rng.normal(0, noise**0.5, x.shape)), given, noise=pool(rng.normal(0, noise**0.5, x.shape))
+        pool(x + rng.normal(0, noise**0.5, x.shape)),
+        given,
+        noise=pool(rng.normal(0, noise**0.5, x.shape)),
     )
 
     class Gain(torch.nn.Module):

@@ -35,7 +35,9 @@ EQUATIONS = [
     (
         three_way_cycle_loss,
         6,
-        lambda x, x2, y, y2, n, n2: np.abs(x - x2).mean() + np.abs(y - y2).mean() + np.abs(n - n2).mean(),
+        lambda x, x2, y, y2, n, n2: (
+            np.abs(x - x2).mean() + np.abs(y - y2).mean() + np.abs(n - n2).mean()
+        ),
     ),
 ]
 
@@ -61,7 +63,9 @@ def test_sharpened_stacks_the_image_and_what_a_mean_filter_takes_away():
     np.testing.assert_array_equal(found[:, :3], x)
     inside = (x - ndimage.uniform_filter(x, (1, 1, 3, 3)))[..., 1:-1, 1:-1]
     np.testing.assert_allclose(found[:, 3:, 1:-1, 1:-1], inside, atol=1e-12)
-    np.testing.assert_allclose(found[0, 3, 0, 0], x[0, 0, 0, 0] - x[0, 0, :2, :2].mean(), atol=1e-12)
+    np.testing.assert_allclose(
+        found[0, 3, 0, 0], x[0, 0, 0, 0] - x[0, 0, :2, :2].mean(), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,9 @@ def test_sharpened_stacks_the_image_and_what_a_mean_filter_takes_away():
 def test_order_of_the_updates(key, module, order, changes, small, monkeypatch):
     method, data, seen, real = small.method(key, **changes), small.data(), [], module.update
     monkeypatch.setattr(
-        module, "update", lambda o, loss, at, name, *rest: (seen.append(name), real(o, loss, at, name, *rest))
+        module,
+        "update",
+        lambda o, loss, at, name, *rest: (seen.append(name), real(o, loss, at, name, *rest)),
     )
     method.step(data.batch(0, 0, 2), At(0, 0, "train", 0, 10))
     assert seen == order
@@ -101,12 +107,18 @@ def test_each_loss_reaches_the_weights_of_its_own_networks_only(key, module, sma
 
     def checked(optimizer, loss, at, names, *rest):
         trained = {
-            name: [p for p in net.parameters() if p.requires_grad] for name, net in method.networks.items()
+            name: [p for p in net.parameters() if p.requires_grad]
+            for name, net in method.networks.items()
         }
         everything = [p for parameters in trained.values() for p in parameters]
-        gradients = iter(torch.autograd.grad(loss, everything, retain_graph=True, allow_unused=True))
+        gradients = iter(
+            torch.autograd.grad(loss, everything, retain_graph=True, allow_unused=True)
+        )
         reached = {
-            name for name, parameters in trained.items() for _ in parameters if next(gradients) is not None
+            name
+            for name, parameters in trained.items()
+            for _ in parameters
+            if next(gradients) is not None
         }
         assert reached == set(names.split(", "))
         real(optimizer, loss, at, names, *rest)

@@ -38,7 +38,9 @@ def test_update_scales_the_joint_gradient_down_to_max_norm():
     """Gradient (3, -4) has norm 5; with max_norm 1 the step has length 1 and the same direction. A small gradient is left alone."""
     w, optimizer = linear(0.0, 0.0)
     update(optimizer, (w * torch.tensor([3.0, -4.0])).sum(), AT, "net", max_norm=1.0)
-    torch.testing.assert_close(w.detach(), torch.tensor([-0.6, 0.8], dtype=torch.float64), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        w.detach(), torch.tensor([-0.6, 0.8], dtype=torch.float64), rtol=1e-5, atol=0
+    )
     w, optimizer = linear(0.0, 0.0)
     update(optimizer, (w * torch.tensor([0.3, -0.4])).sum(), AT, "net", max_norm=1.0)
     torch.testing.assert_close(w.detach(), torch.tensor([-0.3, 0.4], dtype=torch.float64))
@@ -48,7 +50,9 @@ def test_update_scales_the_joint_gradient_down_to_max_norm():
 @pytest.mark.parametrize("max_norm", [math.inf, 1.0])
 def test_update_refuses_a_non_finite_loss(value, max_norm):
     w, optimizer = linear(1.0, 2.0)
-    with pytest.raises(DivergedError, match=r"non-finite loss at step 7 \(train\) in network 'critic'"):
+    with pytest.raises(
+        DivergedError, match=r"non-finite loss at step 7 \(train\) in network 'critic'"
+    ):
         update(optimizer, w.sum() * 0 + value, AT, "critic", max_norm)
     assert w.tolist() == [1.0, 2.0]
 
@@ -88,9 +92,9 @@ def test_the_scheduled_rate_reaches_the_optimiser(schedule, small):
     method, data = small.method("n2c", schedule=schedule), small.data()
     for k in (0, 5, 9):
         method.step(data.batch(0, k, 2), At(0, k, "train", k, 10))
-        assert method.optimizers["net"].param_groups[0]["lr"] == method.config.lr * SCHEDULES[schedule](
-            k / 10
-        )
+        assert method.optimizers["net"].param_groups[0]["lr"] == method.config.lr * SCHEDULES[
+            schedule
+        ](k / 10)
 
 
 @pytest.mark.parametrize(("constant_lr", "factor"), [(0.25, 0.25), (0.0, warm_cosine(0.5))])
@@ -145,13 +149,18 @@ def test_n2c_is_supervised_by_the_partner(small):
 @pytest.mark.parametrize(("step", "gamma"), [(0, 0.0), (2, 0.0), (4, 0.8), (6, 1.2), (9, 1.8)])
 def test_nb2nb_weight_grows_linearly_once_it_is_let_in(step, gamma, small):
     """gamma = gamma_end * progress from gamma_from on, 0 before it."""
-    method, data = small.method("nb2nb", gamma_end=2.0, gamma_from=0.4, predict="image"), small.data()
+    method, data = (
+        small.method("nb2nb", gamma_end=2.0, gamma_from=0.4, predict="image"),
+        small.data(),
+    )
     batch, at = data.batch(0, step, 2), At(0, step, "train", step, 10)
     expected = neighbor_risk(method, batch.noisy, gamma, at).item()
     assert method.step(batch, at)["loss"].item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("key", "preset"), [(key, preset) for key in PRESETS for preset in PRESETS[key]])
+@pytest.mark.parametrize(
+    ("key", "preset"), [(key, preset) for key in PRESETS for preset in PRESETS[key]]
+)
 def test_every_preset_constructs(key, preset):
     if key == "bm3d":
         pytest.importorskip("bm3d")
@@ -193,7 +202,10 @@ def test_paper_preset_of_iddp_has_the_papers_numbers():
 
 
 def test_the_short_paper_preset_differs_in_length_only():
-    assert dataclasses.replace(PRESETS["iddp"]["paper-200k"], steps=2_000_000) == PRESETS["iddp"]["paper"]
+    assert (
+        dataclasses.replace(PRESETS["iddp"]["paper-200k"], steps=2_000_000)
+        == PRESETS["iddp"]["paper"]
+    )
 
 
 BAD = [
@@ -240,7 +252,9 @@ def test_settings_without_a_meaning_are_refused(config, changes, named):
     ("key", "patch_px", "multiple"),
     [("n2c", 20, 8), ("n2v", 20, 8), ("nb2nb", 24, 16), ("nb2nb", 40, 16), ("iddp", 24, 16)],
 )
-def test_patches_that_do_not_fit_the_network_are_refused_at_the_start(key, patch_px, multiple, small):
+def test_patches_that_do_not_fit_the_network_are_refused_at_the_start(
+    key, patch_px, multiple, small
+):
     """Neighbor2Neighbor's sub-images are half a patch wide, so its patches must fit twice the stride."""
     with pytest.raises(
         ConfigError,

@@ -51,7 +51,11 @@ def by_hand(
     rho, gain, bias, mean_b, var_b = (np.asarray(one).reshape(1, -1, 1, 1) for one in numbers)
     mean_i, var_i = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     return (
-        gain * (rho * (x - mean_b) / np.sqrt(var_b + EPS) + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS))
+        gain
+        * (
+            rho * (x - mean_b) / np.sqrt(var_b + EPS)
+            + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS)
+        )
         + bias
     )
 
@@ -61,7 +65,10 @@ def test_training_uses_statistics_of_batch_and_sample():
     values = x.numpy()
     found = layer(x).detach().numpy()
     np.testing.assert_allclose(
-        found, by_hand(values, layer, values.mean((0, 2, 3)), values.var((0, 2, 3))), rtol=1e-10, atol=1e-12
+        found,
+        by_hand(values, layer, values.mean((0, 2, 3)), values.var((0, 2, 3))),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
@@ -83,7 +90,10 @@ def test_evaluation_uses_running_statistics_and_those_of_each_sample():
     layer, x = made().eval(), images()
     found = layer(x).detach().numpy()
     np.testing.assert_allclose(
-        found, by_hand(x.numpy(), layer, layer.running_mean, layer.running_var), rtol=1e-10, atol=1e-12
+        found,
+        by_hand(x.numpy(), layer, layer.running_mean, layer.running_var),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 
@@ -99,14 +109,18 @@ def test_gradients():
 
 def test_a_batch_of_one_equals_a_batch_of_many():
     layer, x = made().eval(), images()
-    torch.testing.assert_close(torch.cat([layer(one[None]) for one in x]), layer(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([layer(one[None]) for one in x]), layer(x), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_held_statistics_are_those_of_the_whole_and_end_with_the_block():
     layer, x = made().eval(), images()
     whole = layer(x[:1])
     with hold_statistics(layer, lambda: layer(x[:1])):
-        torch.testing.assert_close(layer(x[:1, :, :2, :3]), whole[..., :2, :3], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            layer(x[:1, :, :2, :3]), whole[..., :2, :3], rtol=1e-12, atol=1e-12
+        )
     assert (layer(x[:1, :, :2, :3]) - whole[..., :2, :3]).abs().max() > 1e-3
     with hold_statistics(layer, lambda: layer(x)):
         found = layer(x).detach().numpy()

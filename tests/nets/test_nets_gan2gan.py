@@ -58,7 +58,9 @@ def test_nothing_repeats(large):
     assert not np.array_equal(large[0], large[1])
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (20, 64), (64, 65), (100, 7), (1, 1), (97, 113)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (20, 64), (64, 65), (100, 7), (1, 1), (97, 113)]
+)
 def test_every_size_is_made_and_follows_the_seed(height, width):
     torch.manual_seed(0)
     generator = placed(NoiseGenerator(3), "cpu").eval()  # in the memory order that methods use

@@ -11,7 +11,9 @@ from pairfree.nets.iscl import Critic, Extractor, Generator, pad_symmetrically
 from pairfree.nets.receptive_field import measured_receptive_field_px
 
 
-@pytest.mark.parametrize(("made", "millions"), [(Generator, 1.15), (Extractor, 0.17), (Critic, 2.8)])
+@pytest.mark.parametrize(
+    ("made", "millions"), [(Generator, 1.15), (Extractor, 0.17), (Critic, 2.8)]
+)
 def test_sizes_are_those_of_the_authors(made, millions):
     assert parameter_count(made()) / 1e6 == pytest.approx(millions, rel=0.03)
 

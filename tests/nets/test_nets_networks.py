@@ -102,7 +102,10 @@ def test_stride_is_stated_and_needed_at_most(name):
 def test_stride_of_shuffle_unet_doubles_with_each_level(levels):
     net = ShuffleUNet(1, 2, levels=levels)
     assert net.stride == 2**levels
-    assert net(torch.rand(1, 1, net.stride, 2 * net.stride)).shape[-2:] == (net.stride, 2 * net.stride)
+    assert net(torch.rand(1, 1, net.stride, 2 * net.stride)).shape[-2:] == (
+        net.stride,
+        2 * net.stride,
+    )
 
 
 def test_plain_modules_have_stride_1():
@@ -128,13 +131,17 @@ def test_parameter_count_of_shuffle_unet():
     """Width 32, three levels: residual blocks of two 3x3 (two at 32, two at 64, one at 128), 2x2 down and up, 3x3 first and last."""
     blocks = sum(count * 2 * (9 * w * w + w) for w, count in [(32, 2), (64, 2), (128, 1)])
     downs_and_ups = sum(2 * 4 * a * b + a + b for a, b in [(32, 64), (64, 128)])
-    assert parameter_count(ShuffleUNet()) == blocks + downs_and_ups + (9 * 4 * 32 + 32) + (9 * 32 * 4 + 4)
+    assert parameter_count(ShuffleUNet()) == blocks + downs_and_ups + (9 * 4 * 32 + 32) + (
+        9 * 32 * 4 + 4
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5, 12])
 @pytest.mark.parametrize("kernel_px", [1, 3, 5])
 def test_receptive_field_of_a_stack_is_the_sum_of_the_reaches(layers, kernel_px):
-    stack = nn.Sequential(*(nn.Conv2d(1, 1, kernel_px, padding=kernel_px // 2) for _ in range(layers)))
+    stack = nn.Sequential(
+        *(nn.Conv2d(1, 1, kernel_px, padding=kernel_px // 2) for _ in range(layers))
+    )
     assert measured_receptive_field_px(stack, 1) == layers * (kernel_px // 2)
 
 
@@ -170,12 +177,16 @@ def test_measuring_leaves_the_network_alone():
 
 
 def test_a_network_that_mixes_the_whole_image_is_refused():
-    mixes = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1))
+    mixes = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1)
+    )
     with pytest.raises(ValueError, match="larger than 64 px"):
         measured_receptive_field_px(mixes, 1, limit_px=64)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 0.25), (torch.tensor(0.2), torch.tensor(0.8))])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-1.0, 0.25), (torch.tensor(0.2), torch.tensor(0.8))]
+)
 def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
     """The gradient of torch.clamp at its bounds changed with PyTorch 2.15; a saturated pixel, which lies there, must train as before."""
     inner = torch.linspace(-2, 2, 41)
@@ -189,7 +200,9 @@ def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
 
 
 @pytest.mark.parametrize(
-    "make", [ShuffleUNet, UNet, lambda *a: DnCNN(*a, depth=6)], ids=["shuffle-unet", "unet", "dncnn"]
+    "make",
+    [ShuffleUNet, UNet, lambda *a: DnCNN(*a, depth=6)],
+    ids=["shuffle-unet", "unet", "dncnn"],
 )
 def test_nothing_beyond_the_measured_field_matters_and_its_rim_does(make):
     """Change every pixel farther than the field: one stride cell of outputs stays bit for bit. Change its rim alone: the cell changes."""

@@ -5,7 +5,14 @@ import warnings
 import numpy as np
 import pytest
 
-from pairfree.noise.ct import MU_WATER_PER_MM, LowDoseCT, attenuation, back_project, measure, project
+from pairfree.noise.ct import (
+    MU_WATER_PER_MM,
+    LowDoseCT,
+    attenuation,
+    back_project,
+    measure,
+    project,
+)
 
 ANGLES_DEG = np.arange(90) * 2.0
 
@@ -50,7 +57,9 @@ def reconstructed(dose: float, **fields: float) -> np.ndarray:
     clean = disc(48, 20.0, 102.0)
     model = LowDoseCT(dose=dose, electronic=0.0, views=60.0, **fields)
     inside = disc(48, 12.0, 1.0) > 0
-    return np.stack([(model.add(clean, np.random.default_rng(scan)) - clean)[inside] for scan in range(12)])
+    return np.stack(
+        [(model.add(clean, np.random.default_rng(scan)) - clean)[inside] for scan in range(12)]
+    )
 
 
 def test_noise_variance_is_inverse_to_the_dose_and_the_mean_is_kept():

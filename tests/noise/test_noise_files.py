@@ -28,22 +28,34 @@ def clean(tmp_path):
 
 def test_the_function_and_the_verb_write_the_same_files(pairfree, clean, tmp_path):
     made = simulate(clean, SPEC, tmp_path / "python", seed=3)
-    assert pairfree("simulate", clean, "--noise", SPEC, "--out", tmp_path / "verb", "--seed", "3")[0] == 0
+    assert (
+        pairfree("simulate", clean, "--noise", SPEC, "--out", tmp_path / "verb", "--seed", "3")[0]
+        == 0
+    )
     assert sorted(one.written.name for one in made) == ["one.tif", "stack.tif"]
     for path in (tmp_path / "python").iterdir():
         assert path.read_bytes() == (tmp_path / "verb" / path.name).read_bytes()
 
 
 def test_one_file_a_list_and_a_folder_are_all_inputs(clean, tmp_path):
-    for name, inputs in (("file", clean / "one.tif"), ("text", str(clean / "one.tif")), ("folder", clean)):
+    for name, inputs in (
+        ("file", clean / "one.tif"),
+        ("text", str(clean / "one.tif")),
+        ("folder", clean),
+    ):
         simulate(inputs, SPEC, tmp_path / name)
     simulate([clean / "one.tif", clean / "stack.tif"], SPEC, tmp_path / "list")
-    written = {(tmp_path / name / "one.tif").read_bytes() for name in ("file", "text", "folder", "list")}
+    written = {
+        (tmp_path / name / "one.tif").read_bytes() for name in ("file", "text", "folder", "list")
+    }
     assert len(written) == 1
 
 
 def test_each_plane_has_noise_of_its_own_and_the_record_repeats_it(clean, tmp_path):
-    made = {one.written.name: one for one in simulate(clean, SPEC, tmp_path / "noisy", seed=1, as_float=True)}
+    made = {
+        one.written.name: one
+        for one in simulate(clean, SPEC, tmp_path / "noisy", seed=1, as_float=True)
+    }
     drawn = json.loads((tmp_path / "noisy/noise.json").read_text())["drawn"]
     assert list(drawn) == ["one", "stack[0]", "stack[1]", "stack[2]"]
     assert made["stack.tif"].spec == drawn["stack[2]"]

@@ -77,7 +77,9 @@ def test_mixture_shares_are_70_20_10(model):
     for point in (-20.0, -1.0, -0.05, 0.02, 0.5, 12.0, 24.0):
         uniform_share = uniform.cdf(point, -model.s, 2 * model.s)
         expected = (
-            0.7 * norm.cdf(point, 0, sigmas[0]) + 0.2 * norm.cdf(point, 0, sigmas[1]) + 0.1 * uniform_share
+            0.7 * norm.cdf(point, 0, sigmas[0])
+            + 0.2 * norm.cdf(point, 0, sigmas[1])
+            + 0.1 * uniform_share
         )
         assert abs((noise <= point).mean() - expected) < 5 * np.sqrt(0.25 / noise.size)
 

@@ -40,7 +40,9 @@ def models(draw: st.DrawFn) -> NoiseModel:
     for field in dataclasses.fields(kind):
         low = max(field.metadata["least"], field.metadata["above"], -1e6)
         high = min(field.metadata["most"], 1e6)
-        inside = st.floats(low, high, exclude_min=field.metadata["above"] > -math.inf, allow_nan=False)
+        inside = st.floats(
+            low, high, exclude_min=field.metadata["above"] > -math.inf, allow_nan=False
+        )
         ends = sorted((draw(inside), draw(inside)))
         values[field.name] = Range(*ends) if ends[0] < ends[1] and draw(st.booleans()) else ends[0]
     return kind(**values)
@@ -62,7 +64,9 @@ def test_every_documented_spec_parses_and_simulates(spec):
     assert noisy.shape == clean.shape
     assert noisy.dtype == np.float64
     np.testing.assert_array_equal(noisy, again)
-    assert not any(isinstance(getattr(drawn, field.name), Range) for field in dataclasses.fields(drawn))
+    assert not any(
+        isinstance(getattr(drawn, field.name), Range) for field in dataclasses.fields(drawn)
+    )
     assert parse_noise(spec_of(drawn)) == drawn
 
 
@@ -160,19 +164,28 @@ def test_a_model_without_ranges_is_its_own_draw_and_takes_no_randomness():
 def test_noise_is_a_function_of_seed_and_name_not_of_order():
     names = ["a", "b", "scan_10"]
     clean = np.full((8, 8), 100.0)
-    forward = {name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in names}
+    forward = {
+        name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in names
+    }
     backward = {
-        name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0] for name in reversed(names)
+        name: add_noise(clean, "gaussian:sigma=0..50", image_rng(7, name))[0]
+        for name in reversed(names)
     }
     for name in names:
         np.testing.assert_array_equal(forward[name], backward[name])
     assert not np.array_equal(forward["a"], forward["b"])
-    assert not np.array_equal(forward["a"], add_noise(clean, "gaussian:sigma=0..50", image_rng(8, "a"))[0])
+    assert not np.array_equal(
+        forward["a"], add_noise(clean, "gaussian:sigma=0..50", image_rng(8, "a"))[0]
+    )
 
 
 def test_image_rng_is_frozen_across_versions():
     """A change here would silently redraw the noise of every stored noisy set."""
-    assert image_rng(0, "test001").integers(0, 2**32, 3).tolist() == [4116455201, 3524009090, 2960784044]
+    assert image_rng(0, "test001").integers(0, 2**32, 3).tolist() == [
+        4116455201,
+        3524009090,
+        2960784044,
+    ]
 
 
 def test_big_seeds_and_odd_names():
@@ -186,7 +199,9 @@ def test_big_seeds_and_odd_names():
 
 def test_the_page_of_the_noise_models_names_each_with_its_defaults():
     page = (Path(__file__).parents[2] / "docs/noise.md").read_text(encoding="utf-8")
-    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    rows = {
+        line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")
+    }
     assert rows.keys() == MODELS.keys()
     for key, model in MODELS.items():
         for field in dataclasses.fields(model):

@@ -37,7 +37,9 @@ def test_correlated_noise_equals_the_equation_written_as_a_loop():
         for column in range(7):
             neighbours = white[row : row + 16, column : column + 16].copy()
             own, neighbours[8, 8] = neighbours[8, 8], 0.0
-            slow[row, column] = own / np.sqrt(2) + (1 - 1 / np.sqrt(2)) * neighbours.sum() / np.sqrt(255)
+            slow[row, column] = own / np.sqrt(2) + (
+                1 - 1 / np.sqrt(2)
+            ) * neighbours.sum() / np.sqrt(255)
     np.testing.assert_allclose(correlate(white), slow, atol=1e-12)
 
 
@@ -48,7 +50,19 @@ def test_correlated_variance_is_the_documented_one_not_sigma_squared():
 
 def test_correlated_noise_has_the_closed_form_covariance():
     """Spread of each lag's estimate over independent draws gives its own standard error."""
-    lags = [(0, 0), (0, 1), (1, 0), (3, 2), (-3, 2), (0, 7), (8, 0), (8, 8), (12, 5), (15, 15), (20, 0)]
+    lags = [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (3, 2),
+        (-3, 2),
+        (0, 7),
+        (8, 0),
+        (8, 8),
+        (12, 5),
+        (15, 15),
+        (20, 0),
+    ]
     estimates = np.zeros((24, len(lags)))
     for draw in range(len(estimates)):
         noise = Correlated(25.0).add(np.full((160, 160), 50.0), np.random.default_rng(draw)) - 50.0
@@ -72,7 +86,10 @@ def test_smooth_field_is_standard_normal_with_the_documented_correlation(scale_p
     lags = [lag for lag in {round(scale_px), round(2 * scale_px)} if lag > 0]
     width = 1 + max(lags, default=1)
     fields = np.stack(
-        [smooth_field((3, width), (scale_px, scale_px), np.random.default_rng(draw)) for draw in range(draws)]
+        [
+            smooth_field((3, width), (scale_px, scale_px), np.random.default_rng(draw))
+            for draw in range(draws)
+        ]
     )
     assert (np.abs(fields.mean(axis=0)) < 5 / np.sqrt(draws)).all()
     assert (np.abs(fields.var(axis=0) - 1.0) < 5 * np.sqrt(2 / draws)).all()
@@ -104,13 +121,17 @@ def assert_moments(values: np.ndarray, mean: float, variance: float) -> None:
     count = len(values)
     assert (np.abs(values.mean(axis=0) - mean) <= 5 * np.sqrt(variance / count)).all()
     squares = (values - values.mean(axis=0)) ** 2
-    assert (np.abs(squares.mean(axis=0) - variance) <= 5 * squares.std(axis=0) / np.sqrt(count)).all()
+    assert (
+        np.abs(squares.mean(axis=0) - variance) <= 5 * squares.std(axis=0) / np.sqrt(count)
+    ).all()
 
 
 @pytest.mark.parametrize("level", [0.0, 40.0, 200.0])
 def test_film_loses_the_documented_brightness_and_scales_with_the_signal(level):
     strength = 0.15**2 * 3
-    assert_moments(over_draws(Film(), level), 0.65 * level, 0.65**2 * (np.exp(strength) - 1) * level**2)
+    assert_moments(
+        over_draws(Film(), level), 0.65 * level, 0.65**2 * (np.exp(strength) - 1) * level**2
+    )
 
 
 @pytest.mark.parametrize("level", [0.0, 200.0])
@@ -122,7 +143,10 @@ def test_film_multiplies_and_charge_adds():
     clean = np.random.default_rng(3).uniform(10, 250, (40, 50))
     film = [Film().add(scale * clean, np.random.default_rng(4)) for scale in (1.0, 2.0)]
     np.testing.assert_allclose(film[1], 2.0 * film[0])
-    charge = [Charge().add(scale * clean, np.random.default_rng(4)) - scale * clean for scale in (1.0, 2.0)]
+    charge = [
+        Charge().add(scale * clean, np.random.default_rng(4)) - scale * clean
+        for scale in (1.0, 2.0)
+    ]
     np.testing.assert_allclose(charge[0], charge[1], atol=1e-10)
 
 

@@ -44,7 +44,9 @@ def noisy(side_px: int, seed: int) -> np.ndarray:
 def files(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     for number in range(3):
-        tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(SIDE_PX, number), compression="zlib")
+        tifffile.imwrite(
+            tmp_path / "in" / f"{number}.tif", noisy(SIDE_PX, number), compression="zlib"
+        )
     return tmp_path / "in"
 
 
@@ -54,10 +56,15 @@ def journalled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
 
 
-def denoise(run: Path, files: Path, out: Path, stop_after: int = -1, **options: Any) -> tuple[int, list[Any]]:
+def denoise(
+    run: Path, files: Path, out: Path, stop_after: int = -1, **options: Any
+) -> tuple[int, list[Any]]:
     """Number of tiles that were done here, and the results; stopped as by Ctrl-C after ``stop_after`` tiles."""
     count = 0
 
@@ -92,14 +99,18 @@ def test_a_stopped_call_made_again_goes_on(
         _, again = denoise(run, files, out)
         assert digests(out) == expected  # and nothing else lies there
         assert {path: path.stat().st_mtime_ns for path in before} == before
-        assert [result.before for result in again] == [out / result.source.name in before for result in again]
+        assert [result.before for result in again] == [
+            out / result.source.name in before for result in again
+        ]
         assert [(r.pixels, r.clipped, r.warnings) for r in again] == [
             (r.pixels, r.clipped, r.warnings) for r in results
         ]
 
 
 def digests_of_finals(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tif")}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tif")
+    }
 
 
 @pytest.mark.usefixtures("journalled")
@@ -129,18 +140,27 @@ def test_what_another_model_or_another_file_left_is_not_taken_over(
     with pytest.raises(KeyboardInterrupt):
         stop_after_file(run, files, tmp_path / "out")
     settings = {"width": 4, "patch_px": 32, "batch_size": 2}
-    pf.train([noisy(64, 9)], method="n2v", steps=4, out=tmp_path / "other", settings=settings, report=False)
+    pf.train(
+        [noisy(64, 9)],
+        method="n2v",
+        steps=4,
+        out=tmp_path / "other",
+        settings=settings,
+        report=False,
+    )
     with pytest.raises(OutputError, match="exist already"):
         denoise(tmp_path / "other", files, tmp_path / "out")
     tifffile.imwrite(files / "0.tif", noisy(SIDE_PX, 7))
-    assert [result.before for result in denoise(run, files, tmp_path / "out", overwrite=True)[1]] == [
-        False
-    ] * 3
+    assert [
+        result.before for result in denoise(run, files, tmp_path / "out", overwrite=True)[1]
+    ] == [False] * 3
     with pytest.raises(OutputError, match="exist already"):
         denoise(run, files, tmp_path / "out")
 
 
-def killed_over_the_name(run: Path, inputs: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_over_the_name(
+    run: Path, inputs: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a process leaves that ends between the first output's rename and the line about it."""
 
     def killed(*words: Any) -> None:
@@ -196,7 +216,9 @@ def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(
     run: Path, tmp_path: Path, monkeypatch
 ) -> None:
     Memory = namedtuple("Memory", "available")
-    monkeypatch.setattr("pairfree.denoising.plan.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4))
+    monkeypatch.setattr(
+        "pairfree.denoising.plan.psutil.virtual_memory", lambda: Memory(4 * SIDE_PX**2 - 4)
+    )
     np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
     with pytest.raises(InputError, match="read whole"):
         pf.denoise(run, tmp_path / "a.npy", tmp_path / "out", max_bytes=1e12)
@@ -241,7 +263,9 @@ def test_killed_at_random_moments(run: Path, files: Path, tmp_path: Path) -> Non
                 assert expected[name] == digest
         if digests_of_finals(out).keys() != expected.keys() or (out / ".unfinished.jsonl").exists():
             denoise(run, files, out)
-        assert {name: digest for name, digest in digests(out).items() if not name.startswith(".")} == expected
+        assert {
+            name: digest for name, digest in digests(out).items() if not name.startswith(".")
+        } == expected
 
 
 @pytest.fixture
@@ -250,7 +274,10 @@ def small_disk(tmp_path: Path) -> Any:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
         pytest.skip("needs the right to mount a tmpfs")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -267,7 +294,9 @@ def test_a_disk_that_is_full_from_the_start_or_on_the_way(
         tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(1550, number))
     out = small_disk / "out"
     started = time.monotonic()
-    with pytest.raises(OutputError, match=r"not enough space in .*out: needed .* bytes\), free .* bytes\)"):
+    with pytest.raises(
+        OutputError, match=r"not enough space in .*out: needed .* bytes\), free .* bytes\)"
+    ):
         denoise(run, tmp_path / "in", out)
     assert time.monotonic() - started < 5
     assert list(small_disk.iterdir()) == []

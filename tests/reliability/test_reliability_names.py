@@ -149,7 +149,9 @@ def test_a_companion_outside_of_the_folder_is_not_fetched(
 
 
 @pytest.mark.parametrize("named", ["../../w/in/b", "/etc", "..", "a/../../b"])
-def test_a_zarr_group_that_names_pixels_outside_of_itself_is_refused(folder: Path, named: str) -> None:
+def test_a_zarr_group_that_names_pixels_outside_of_itself_is_refused(
+    folder: Path, named: str
+) -> None:
     save_image(Image(PIXELS, "YX", family="zarr"), folder / "in/a.ome.zarr")
     path = folder / "in/a.ome.zarr/zarr.json"
     words = json.loads(path.read_text())

@@ -54,6 +54,12 @@ def test_an_old_run_is_a_start_for_another(run, tmp_path):
     """Its settings keep their meaning, whatever class they are read into."""
     key = pf.load(run).method.key
     clean = {"clean": OLD / "clean"} if key == "iscl" else {}
-    settings = {"patch_px": 32, "batch_size": 1, **({"noise_patch_px": 32} if key == "gan2gan" else {})}
-    model = pf.train(OLD / "noisy", method=key, init=run, steps=4, settings=settings, report=False, **clean)
+    settings = {
+        "patch_px": 32,
+        "batch_size": 1,
+        **({"noise_patch_px": 32} if key == "gan2gan" else {}),
+    }
+    model = pf.train(
+        OLD / "noisy", method=key, init=run, steps=4, settings=settings, report=False, **clean
+    )
     assert model.method.config.width == 4 != PRESETS[key]["cpu"].width

@@ -15,7 +15,8 @@ import pytest
 
 if sys.platform == "win32":
     pytest.skip(
-        "needs POSIX: kills processes, sends signals, bounds what they may write", allow_module_level=True
+        "needs POSIX: kills processes, sends signals, bounds what they may write",
+        allow_module_level=True,
     )
 import resource
 
@@ -23,9 +24,13 @@ from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pairfree.api", "pairfree.cli.main", "pairfree.training.report", "pytest"])
+CONTEXT.set_forkserver_preload(
+    ["pairfree.api", "pairfree.cli.main", "pairfree.training.report", "pytest"]
+)
 STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 30
-SETTINGS = [f"--set={one}" for one in ("width=4", "patch_px=16", "batch_size=2", "precision=float32")]
+SETTINGS = [
+    f"--set={one}" for one in ("width=4", "patch_px=16", "batch_size=2", "precision=float32")
+]
 
 
 def pairfree(argv, log, slow_write=0.0, file_bytes=0):
@@ -147,13 +152,15 @@ def kill_and_resume(files, tmp_path, kills, seed, slow_write):
         before = checkpoint.load_latest(out / "checkpoints")[0].step
         wait_for(
             lambda before=before: (
-                (RunFolder(out).read_events() or [{"step": 0}])[-1]["step"] >= min(before + 2, STEPS - 3)
+                (RunFolder(out).read_events() or [{"step": 0}])[-1]["step"]
+                >= min(before + 2, STEPS - 3)
             ),
             process,
         )
         if number == 0:
             wait_for(
-                lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process
+                lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()),
+                process,
             )
         else:
             time.sleep(rng.uniform(0, 2.5 * slow_write + 0.05))
@@ -193,7 +200,9 @@ def test_a_kill_inside_a_checkpoint_write_is_survived(files, tmp_path):
     out, log = tmp_path / "run", tmp_path / "log"
     process = start(train_arguments(files, out), log, slow_write=0.5)
     wait_for(lambda: checkpoints(out) == 1, process)
-    wait_for(lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process)
+    wait_for(
+        lambda: any(".partial-" in path.name for path in (out / "checkpoints").iterdir()), process
+    )
     process.kill()
     process.join()
     assert checkpoint.load_latest(out / "checkpoints")[0].step == 0
@@ -330,7 +339,9 @@ def test_a_full_disk_in_prediction_leaves_no_half_file(files, tmp_path):
     before = hashlib.sha256((tmp_path / "big.npy").read_bytes()).hexdigest()
     out = tmp_path / "out"
     code, words = run(
-        ["denoise", files / "whole", tmp_path / "big.npy", "--out", out], tmp_path / "log", file_bytes=50_000
+        ["denoise", files / "whole", tmp_path / "big.npy", "--out", out],
+        tmp_path / "log",
+        file_bytes=50_000,
     )
     assert code == 2
     assert words.count("\n") == 1

@@ -124,12 +124,19 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=15)
     asked = parser.parse_args()
     files = {
-        path: density_of(path.read_text(encoding="utf-8")) for path in sorted(asked.folder.rglob("*.py"))
+        path: density_of(path.read_text(encoding="utf-8"))
+        for path in sorted(asked.folder.rglob("*.py"))
     }
     for path, one in sorted(files.items(), key=lambda item: -item[1].tokens_a_line)[: asked.worst]:
-        print(f"{one.tokens_a_line:6.2f}  {one.code_lines:5d} lines  {path.relative_to(asked.folder)}")
+        print(
+            f"{one.tokens_a_line:6.2f}  {one.code_lines:5d} lines  {path.relative_to(asked.folder)}"
+        )
     worst = sorted(
-        ((name, number, path) for path, one in files.items() for name, number in one.complex_functions),
+        (
+            (name, number, path)
+            for path, one in files.items()
+            for name, number in one.complex_functions
+        ),
         key=lambda item: -item[1],
     )
     for name, number, path in worst[: asked.worst]:

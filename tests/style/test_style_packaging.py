@@ -25,10 +25,16 @@ SRC = ROOT / "src" / "pairfree"
 WRITTEN = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = WRITTEN["project"]
 EXTRAS = {
-    name: [Requirement(one) for one in wanted] for name, wanted in PROJECT["optional-dependencies"].items()
+    name: [Requirement(one) for one in wanted]
+    for name, wanted in PROJECT["optional-dependencies"].items()
 }
 BASE = [Requirement(one) for one in PROJECT["dependencies"]]
-PACKAGE_OF = {"PIL": "pillow", "skimage": "scikit-image", "rsciio": "rosettasciio", "yaml": "pyyaml"}
+PACKAGE_OF = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "rsciio": "rosettasciio",
+    "yaml": "pyyaml",
+}
 """Packages whose import has another name."""
 ONLY_INSTALLED = {"h5py"}
 """Declared, not imported by us: RosettaSciIO needs it for EMD."""
@@ -123,10 +129,15 @@ def test_continuous_integration_pins_every_requirement_at_or_above_its_floor():
 def test_the_version_stands_in_one_place():
     assert pairfree.__version__ == version.__version__
     assert PROJECT["dynamic"] == ["version"]
-    assert WRITTEN["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "pairfree.version.__version__"
+    assert (
+        WRITTEN["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+        == "pairfree.version.__version__"
+    )
     for path in SRC.rglob("*.py"):
         if path.name != "version.py":
-            assert not re.search(r"^__version__ *=", path.read_text(encoding="utf-8"), re.MULTILINE), path
+            assert not re.search(
+                r"^__version__ *=", path.read_text(encoding="utf-8"), re.MULTILINE
+            ), path
 
 
 def test_the_changelog_and_the_citation_name_this_version():
@@ -154,24 +165,32 @@ def test_all_pages_name_one_address():
     for page in PAGES:
         if not page.is_file():
             continue
-        for link in re.findall(rf"https://github\.com/{owner}[\w./-]*", page.read_text(encoding="utf-8")):
+        for link in re.findall(
+            rf"https://github\.com/{owner}[\w./-]*", page.read_text(encoding="utf-8")
+        ):
             assert link.rstrip("./") == home or link.startswith(f"{home}/"), (page, link)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_are_readable_and_their_actions_pinned(path):
     workflow = read_yaml(path)
-    assert workflow["permissions"] in ({}, {"contents": "read"}), "a job that needs more says so itself"
+    assert workflow["permissions"] in ({}, {"contents": "read"}), (
+        "a job that needs more says so itself"
+    )
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] > 0
         for step in job["steps"]:
             if "uses" in step:
-                assert re.fullmatch(r"[\w.-]+/[\w./-]+@(v\d+|release/v\d+)", step["uses"]), step["uses"]
+                assert re.fullmatch(r"[\w.-]+/[\w./-]+@(v\d+|release/v\d+)", step["uses"]), step[
+                    "uses"
+                ]
 
 
 def test_the_workflows_test_the_pythons_that_are_promised():
     promised = set(re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"])))
-    matrix = read_yaml(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    matrix = read_yaml(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["tests"]["strategy"][
+        "matrix"
+    ]
     assert {str(one) for one in matrix["python"]} == promised
     assert f">={min(promised, key=Version)}" == PROJECT["requires-python"]
     assert set(matrix["system"]) == {"ubuntu-latest", "macos-latest", "windows-latest"}
@@ -191,5 +210,7 @@ def test_tests_that_a_page_names_exist(page):
 
 
 def test_imports_within_functions_are_told_from_those_above():
-    tree = ast.parse("import zarr.codecs\ndef f():\n    from bm3d import bm3d\n    import os.path\n")
+    tree = ast.parse(
+        "import zarr.codecs\ndef f():\n    from bm3d import bm3d\n    import os.path\n"
+    )
     assert list(packages_imported(tree)) == [("zarr", False), ("bm3d", True), ("os", True)]

@@ -43,10 +43,12 @@ ARROWS = {
     "training": EVERYONE | {"files", "data", "measure", "nets", "methods", "engine", "evidence"},
     "denoising": EVERYONE | {"files", "engine"},
     "inspection": EVERYONE | {"files", "engine"},
-    "api": EVERYONE | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
+    "api": EVERYONE
+    | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
     "demo": EVERYONE | {"files", "training", "api"},
     # users of the public face
-    "bench": EVERYONE | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
+    "bench": EVERYONE
+    | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
 }
 TOP = {"pairfree", "__main__", "cli"}
 WITHOUT_TORCH = ("files", "noise", "measure", "evidence")
@@ -94,7 +96,8 @@ def imported(tree: ast.AST, modules: set[str] = MODULES) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             found |= {
-                f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base
+                for alias in node.names
             }
     return found
 
@@ -108,7 +111,9 @@ def wrong_arrows(room: str, tree: ast.AST) -> list[str]:
         if module.split(".")[0] != "pairfree" or room_of(module) == room:
             continue
         inside = module.removeprefix("pairfree.")
-        if not any(inside == allowed or inside.startswith(allowed + ".") for allowed in ARROWS[room]):
+        if not any(
+            inside == allowed or inside.startswith(allowed + ".") for allowed in ARROWS[room]
+        ):
             wrong.append(module)
     return wrong
 
@@ -131,7 +136,10 @@ def dangers(tree: ast.AST) -> list[str]:
             ]
         if isinstance(node, ast.Call):
             called = dotted(node.func)
-            if called in RUNS_CODE_CALLS or called.rsplit(".", 1)[-1] in ("import_module", "__import__"):
+            if called in RUNS_CODE_CALLS or called.rsplit(".", 1)[-1] in (
+                "import_module",
+                "__import__",
+            ):
                 found.append(called)
             found += [
                 "allow_pickle"
@@ -176,7 +184,9 @@ def plain(text: str) -> str:
 
 
 def long_functions(tree: ast.AST) -> list[str]:
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     return [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > MAX_FUNCTION_LINES]
 
 
@@ -197,7 +207,11 @@ def test_imports_point_one_way(path):
     "path", [path for path in FILES if path.relative_to(SRC).parts[0] in WITHOUT_TORCH], ids=name_of
 )
 def test_no_torch_where_none_is_needed(path):
-    assert not {module for module in imported(ast.parse(path.read_text())) if module.split(".")[0] == "torch"}
+    assert not {
+        module
+        for module in imported(ast.parse(path.read_text()))
+        if module.split(".")[0] == "torch"
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -224,7 +238,9 @@ def test_files_and_functions_stay_short(path):
     assert long_functions(ast.parse(source)) == []
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda path: path.stem
+)
 def test_departures_from_the_paper_in_source_and_docs_are_the_same(page):
     found = [text for path in sources_of(page.stem) for text in departures(path.read_text())]
     assert sorted(found) == sorted(bullets(page.read_text(), "## Departures from the paper"))
@@ -244,7 +260,11 @@ def test_every_method_has_a_docs_page():
         ("data", "import pairfree.noise.ct", ["pairfree.noise.ct"]),
         ("noise", "from pairfree.data.seeding import generator", ["pairfree.data.seeding"]),
         ("nets", "from pairfree.methods.base import At", ["pairfree.methods.base"]),
-        ("engine", "def f():\n    from pairfree.methods.iddp import IDDP", ["pairfree.methods.iddp"]),
+        (
+            "engine",
+            "def f():\n    from pairfree.methods.iddp import IDDP",
+            ["pairfree.methods.iddp"],
+        ),
         ("engine", "from pairfree.methods import METHODS", ["pairfree.methods"]),
         ("engine", "from pairfree.methods.base import Method", []),
         ("evidence", "from pairfree.engine import tiles", ["pairfree.engine.tiles"]),
@@ -256,7 +276,11 @@ def test_every_method_has_a_docs_page():
         ("methods", "from pairfree import api", ["pairfree.api"]),
         ("config", "from pairfree.files.messages import shown", ["pairfree.files.messages"]),
         ("files", "from . import png", ["."]),
-        ("files", "from pairfree.config import choose\nfrom pairfree.version import __version__", []),
+        (
+            "files",
+            "from pairfree.config import choose\nfrom pairfree.version import __version__",
+            [],
+        ),
         ("files", "from pairfree import __version__", ["pairfree"]),
         ("bench", "import pairfree", ["pairfree"]),
         ("cli", "from pairfree.bench import harness", []),
@@ -289,7 +313,12 @@ def test_the_danger_check_sees_dangers(line):
 
 @pytest.mark.parametrize(
     "line",
-    ["net.eval()", "safetensors.torch.load_file(p)", "np.load(p, allow_pickle=False)", "re.compile('a')"],
+    [
+        "net.eval()",
+        "safetensors.torch.load_file(p)",
+        "np.load(p, allow_pickle=False)",
+        "re.compile('a')",
+    ],
 )
 def test_the_danger_check_lets_harmless_calls_pass(line):
     assert dangers(ast.parse(line)) == []

@@ -129,20 +129,26 @@ def row_of_jacobian(out: Tensor, y: Tensor, i: int, j: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "predict"), [("shuffle-unet", "residual"), ("shuffle-unet", "image"), ("unet", "image")]
+    ("name", "predict"),
+    [("shuffle-unet", "residual"), ("shuffle-unet", "image"), ("unet", "image")],
 )
 @pytest.mark.parametrize("spacing_px", [2, 4])
 def test_noise2void_is_blind_at_the_masked_pixels(name, predict, spacing_px):
     """d output[i] / d input[i] is exactly 0 at masked pixels i; without the mask the same network does see itself there."""
     net, y = lively(name, predict), noise(1.0, 1, 1, 16, 16).requires_grad_()
     mask = stratified_mask(y.shape, spacing_px, torch.Generator().manual_seed(2), CPU)
-    blind, open_eyed = net(replace_by_neighbours(y, mask, 5, torch.Generator().manual_seed(3))), net(y)
+    blind, open_eyed = (
+        net(replace_by_neighbours(y, mask, 5, torch.Generator().manual_seed(3))),
+        net(y),
+    )
     places = torch.nonzero(mask[0, 0]).tolist()
     seen = sum(row_of_jacobian(blind, y, i, j).abs() for i, j in places)
     assert [row_of_jacobian(blind, y, i, j)[i, j].item() for i, j in places] == [0.0] * len(places)
     assert (seen[mask[0, 0]] == 0).all()  # nor do masked pixels see one another
     assert (seen[~mask[0, 0]] > 0).float().mean() > 0.9  # but the rest is seen
-    assert sum(row_of_jacobian(open_eyed, y, i, j)[i, j].item() != 0 for i, j in places) > 0.9 * len(places)
+    assert sum(
+        row_of_jacobian(open_eyed, y, i, j)[i, j].item() != 0 for i, j in places
+    ) > 0.9 * len(places)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
@@ -158,11 +164,15 @@ def test_renoised_image_has_the_denoised_one_as_mean_and_its_residual_as_spread(
 
 
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("net", [Scale(1.0), Oracle(0.4), Oracle(0.0)], ids=["identity", "grey", "black"])
+@pytest.mark.parametrize(
+    "net", [Scale(1.0), Oracle(0.4), Oracle(0.0)], ids=["identity", "grey", "black"]
+)
 def test_identity_and_blank_are_fixed_points_of_iddp(net, clip, small):
     """Without alpha the loss and its gradient are exactly 0 there, so a start at either never leaves it."""
     data = small.data()
-    method = small.method("iddp", net=net, alpha=0.0, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=clip)
+    method = small.method(
+        "iddp", net=net, alpha=0.0, warm_share=0.0, turnovers=0.0, leverage=0.0, clip=clip
+    )
     method.prepare(data, 0)
     loss = method.risk(data.batch(0, 0, 2).noisy, AT)
     (gradient,) = torch.autograd.grad(loss, list(net.parameters()))

@@ -32,7 +32,8 @@ def test_upper_fixed_point_is_stable_and_lower_one_is_not(c, ratio):
     for point in (lower, upper):
         assert share_after(point, c, ratio) == pytest.approx(point, rel=1e-12)
     slopes = [
-        (share_after(p + 1e-6, c, ratio) - share_after(p - 1e-6, c, ratio)) / 2e-6 for p in (lower, upper)
+        (share_after(p + 1e-6, c, ratio) - share_after(p - 1e-6, c, ratio)) / 2e-6
+        for p in (lower, upper)
     ]
     assert slopes[0] > 1 > slopes[1] > 0
     ends = []
@@ -57,7 +58,9 @@ def measured_gain(s: float, c: float, amplitude: float, side: int = 48, draws: i
     spectrum = np.zeros((side, side))
     spectrum[3, 5] = 1.0
     wave = torch.from_numpy(idctn(spectrum, norm="ortho"))
-    y = amplitude * wave + torch.from_numpy(np.random.default_rng(0).normal(0, 1, (draws, 1, side, side)))
+    y = amplitude * wave + torch.from_numpy(
+        np.random.default_rng(0).normal(0, 1, (draws, 1, side, side))
+    )
     detail = (y * wave).sum((2, 3), keepdim=True)
     denoised = s * detail * wave  # keeps the share s of the detail and nothing else
     y2 = renoise(y, denoised, sign_mask(y, torch.Generator().manual_seed(1)), c)
@@ -72,7 +75,9 @@ def test_simulated_wiener_gain_follows_the_map(s, c):
 
     The coefficient carries a^2 + sigma^2 of power, of which the detail is all but 1.5 %.
     """
-    assert measured_gain(s, c, 8.0) == pytest.approx(share_after(s, c, 8.0), rel=0.12 if s < 0.2 else 0.05)
+    assert measured_gain(s, c, 8.0) == pytest.approx(
+        share_after(s, c, 8.0), rel=0.12 if s < 0.2 else 0.05
+    )
 
 
 @pytest.mark.parametrize("s", [0.1, 0.4, 0.6, 0.9])
@@ -96,7 +101,8 @@ def test_the_residual_is_weaker_than_the_noise_and_the_leverage_tells_by_how_muc
     row = torch.fft.fftfreq(side, dtype=torch.float64)
     power = 0.05 / (row[:, None] ** 2 + row**2 + 1e-3)
     signal = torch.fft.ifft2(
-        torch.fft.fft2(torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)) * power.sqrt()
+        torch.fft.fft2(torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64))
+        * power.sqrt()
     ).real
     y = signal + torch.randn(8, 1, side, side, generator=rng, dtype=torch.float64)
     denoised = wiener(y, power)

@@ -35,7 +35,8 @@ def scenes(count: int, seed: int, sigma: float) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     smooth = [ndimage.gaussian_filter(rng.standard_normal((70, 80)), 12) for _ in range(count)]
     return [
-        (1000 + 300 * one / one.std() + rng.normal(0, sigma, one.shape)).astype(np.float32) for one in smooth
+        (1000 + 300 * one / one.std() + rng.normal(0, sigma, one.shape)).astype(np.float32)
+        for one in smooth
     ]
 
 
@@ -82,7 +83,9 @@ def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_never_stopped(name,
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():
         np.testing.assert_array_equal(value.numpy(), theirs[key].numpy(), key)
-    assert (tmp_path / "whole/events.jsonl").read_bytes() == (tmp_path / "parts/events.jsonl").read_bytes()
+    assert (tmp_path / "whole/events.jsonl").read_bytes() == (
+        tmp_path / "parts/events.jsonl"
+    ).read_bytes()
 
 
 def test_rounds_need_an_estimate_and_the_noise():

@@ -93,7 +93,9 @@ def test_fields_of_files_and_of_resuming_are_fields():
 
 
 def test_what_is_given_wins_over_the_file(tmp_path):
-    path = written(tmp_path, method="n2v", seed=4, minutes=3.0, noisy=["a"], settings={"lr": 0.1, "width": 8})
+    path = written(
+        tmp_path, method="n2v", seed=4, minutes=3.0, noisy=["a"], settings={"lr": 0.1, "width": 8}
+    )
     order = place_order({"seed": 5, "settings": {"lr": 0.2}}, path)
     assert (order.method, order.seed, order.minutes, order.noisy) == ("n2v", 5, 3.0, ["a"])
     assert order.settings == {"lr": 0.2, "width": 8}
@@ -136,7 +138,9 @@ def test_python_takes_a_runs_config_as_the_command_line_does(tmp_path):
     for k in range(2):
         np.save(tmp_path / f"{k}.npy", rng.normal(100, 10, (40, 40)).astype(np.float32))
     settings = {"patch_px": 16, "batch_size": 1, "width": 4}
-    first = pf.train(tmp_path, method="n2v", steps=3, settings=settings, out=tmp_path / "run", report=False)
+    first = pf.train(
+        tmp_path, method="n2v", steps=3, settings=settings, out=tmp_path / "run", report=False
+    )
     config = tmp_path / "run" / "config.toml"
     again = pf.train(config=config, out=tmp_path / "again", report=False)
     fewer = pf.train(config=config, steps=2, report=False)
@@ -148,7 +152,13 @@ def test_python_takes_a_runs_config_as_the_command_line_does(tmp_path):
 def test_resuming_refuses_another_choice_from_python_too(tmp_path):
     images = [np.random.default_rng(0).normal(100, 10, (40, 40)).astype(np.float32)] * 2
     settings = {"patch_px": 16, "batch_size": 1, "width": 4}
-    given = {"method": "n2v", "steps": 2, "settings": settings, "out": tmp_path / "run", "report": False}
+    given = {
+        "method": "n2v",
+        "steps": 2,
+        "settings": settings,
+        "out": tmp_path / "run",
+        "report": False,
+    }
     pf.train(images, **given)
     pf.train(images, **given, resume=True)
     with pytest.raises(ConfigError, match=r"`seed` 3 \(the run has 0\)"):

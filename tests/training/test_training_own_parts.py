@@ -69,7 +69,9 @@ class OwnNet(nn.Module):
         return x - self.up(torch.relu(self.down(x)))
 
 
-@pytest.mark.parametrize("own", [Own, lambda: Own(1, torch.device("cpu"))], ids=["class", "instance"])
+@pytest.mark.parametrize(
+    "own", [Own, lambda: Own(1, torch.device("cpu"))], ids=["class", "instance"]
+)
 def test_your_own_method(own, tmp_path):
     """Trains, reports, is stopped and resumed, and is loaded by passing it again; without it, the run says what to pass."""
     noisy, target, run = images(), images(seed=1), tmp_path / "run"
@@ -79,7 +81,12 @@ def test_your_own_method(own, tmp_path):
     for path in checkpoint.listing(run / "checkpoints")[-1:]:
         path.unlink()  # back to step 0
     again = pf.train(
-        noisy, target=target, method=own if own is Own else own(), out=run, resume=True, report=False
+        noisy,
+        target=target,
+        method=own if own is Own else own(),
+        out=run,
+        resume=True,
+        report=False,
     )
     loaded = pf.load(run, method=Own)
     assert (model.denoise(noisy[0]) != noisy[0]).any()
@@ -100,7 +107,13 @@ def test_your_own_network(tmp_path):
     """Any size is denoised (odd ones are padded to its stride); loading needs the network, and says so."""
     noisy = images(shape=(23, 35))
     model = pf.train(
-        noisy, method="n2v", net=OwnNet(), settings={**TINY}, steps=3, out=tmp_path / "run", report=False
+        noisy,
+        method="n2v",
+        net=OwnNet(),
+        settings={**TINY},
+        steps=3,
+        out=tmp_path / "run",
+        report=False,
     )
     loaded = pf.load(tmp_path / "run", net=OwnNet())
     np.testing.assert_array_equal(loaded.denoise(noisy[0]), model.denoise(noisy[0]))
@@ -110,16 +123,22 @@ def test_your_own_network(tmp_path):
 
 def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
     """A rate so small that nothing moves: the fine-tuned model is the model it began with; the normaliser is kept."""
-    first = pf.train(images(), method="nb2nb", settings=TINY, steps=5, out=tmp_path / "first", report=False)
+    first = pf.train(
+        images(), method="nb2nb", settings=TINY, steps=5, out=tmp_path / "first", report=False
+    )
     other = [image // 2 for image in images(seed=4)]
-    second = pf.train(other, init=tmp_path / "first", settings={**TINY, "lr": 1e-30}, steps=1, report=False)
+    second = pf.train(
+        other, init=tmp_path / "first", settings={**TINY, "lr": 1e-30}, steps=1, report=False
+    )
     assert second.method.key == "nb2nb"
     assert second.record.normalizer == first.record.normalizer
     for name, value in first.method.networks["net"].state_dict().items():
-        assert torch.allclose(value, second.method.networks["net"].state_dict()[name], rtol=0, atol=1e-25), (
-            name
-        )
-    third = pf.train(other, method="iddp", init=tmp_path / "first", settings=TINY, steps=2, report=False)
+        assert torch.allclose(
+            value, second.method.networks["net"].state_dict()[name], rtol=0, atol=1e-25
+        ), name
+    third = pf.train(
+        other, method="iddp", init=tmp_path / "first", settings=TINY, steps=2, report=False
+    )
     assert third.record.config["width"] == 4
     colour = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24)).astype(np.uint8)
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -141,7 +160,14 @@ def test_one_array_is_an_image_or_a_stack(array, planes):
 
 @pytest.mark.parametrize(
     "bad",
-    [[], np.zeros(5), [np.zeros((2, 2, 2, 2))], "nowhere", [np.zeros((4, 4), complex)], [np.zeros((0, 3))]],
+    [
+        [],
+        np.zeros(5),
+        [np.zeros((2, 2, 2, 2))],
+        "nowhere",
+        [np.zeros((4, 4), complex)],
+        [np.zeros((0, 3))],
+    ],
 )
 def test_what_is_no_image_set_is_refused(bad):
     with pytest.raises(InputError):
@@ -171,19 +197,29 @@ def test_fine_tuning_starts_from_what_denoised(tmp_path):
     first = pf.train(
         images(), method="iddp", out=tmp_path / "first", steps=6, settings=settings, report=False
     )
-    assert not torch.equal(next(first.method.denoiser.parameters()), next(first.method.net.parameters()))
+    assert not torch.equal(
+        next(first.method.denoiser.parameters()), next(first.method.net.parameters())
+    )
     for method in ("nb2nb", "iddp"):
         second = resolve(
             Order(images(), method=method, init=tmp_path / "first", steps=2, settings=TINY)
         ).method
-        for mine, theirs in zip(second.net.parameters(), first.method.denoiser.parameters(), strict=True):
+        for mine, theirs in zip(
+            second.net.parameters(), first.method.denoiser.parameters(), strict=True
+        ):
             assert torch.equal(mine, theirs)
 
 
 def test_resume_refuses_other_target_images(tmp_path):
     pairs = images(), images(seed=1)
     pf.train(
-        pairs[0], target=pairs[1], method="n2c", out=tmp_path / "run", steps=2, settings=TINY, report=False
+        pairs[0],
+        target=pairs[1],
+        method="n2c",
+        out=tmp_path / "run",
+        steps=2,
+        settings=TINY,
+        report=False,
     )
     again = pf.train(
         pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False
@@ -199,7 +235,10 @@ def test_channels_last_arrays_are_refused_with_the_remedy():
         with pytest.raises(InputError, match=r"np\.moveaxis"):
             resolve(Order(given, method="n2v", steps=1, settings=TINY))
     assert (
-        resolve(Order([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY)).noisy.channels == 3
+        resolve(
+            Order([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY)
+        ).noisy.channels
+        == 3
     )
 
 
@@ -222,7 +261,10 @@ def test_a_network_that_has_been_applied_is_trained_again_in_training_mode(tmp_p
 
 
 def test_a_method_of_ours_given_as_its_class_is_that_method():
-    assert resolve(Order(images(), method=pf.METHODS["n2v"], steps=1, settings=TINY)).method.key == "n2v"
+    assert (
+        resolve(Order(images(), method=pf.METHODS["n2v"], steps=1, settings=TINY)).method.key
+        == "n2v"
+    )
 
 
 def test_a_network_whose_stride_is_not_stated_is_refused_with_the_remedy():
@@ -254,7 +296,8 @@ def test_divergence_without_a_folder_names_none():
 def test_signs_of_invention_are_said_when_training_ends(tmp_path, monkeypatch, caplog):
     """Not in the report alone, which nobody may open."""
     monkeypatch.setattr(
-        "pairfree.training.report.warn_of_invention", lambda evidence: ["The output shows a second nucleus."]
+        "pairfree.training.report.warn_of_invention",
+        lambda evidence: ["The output shows a second nucleus."],
     )
     image = np.random.default_rng(0).normal(100, 10, (64, 64)).astype(np.float32)
     pf.train(

@@ -24,11 +24,15 @@ TINY = {
 RIVALS = {
     "cyclegan": TINY,
     "uidnet": {
-        **{key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "critic_width")},
+        **{
+            key: TINY[key]
+            for key in ("width", "patch_px", "batch_size", "precision", "critic_width")
+        },
         "generator_width": 4,
     },
     "quan": {
-        key: TINY[key] for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")
+        key: TINY[key]
+        for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")
     },
 }
 
@@ -36,9 +40,13 @@ RIVALS = {
 def scenes(count: int, seed: int, sigma: float = 0.0, dtype: type = np.float32) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.standard_normal((96, 104)), 4) for _ in range(count)]
-    made = [np.interp(f, (f.min(), f.max()), (40, 210)) + rng.normal(0, sigma, f.shape) for f in fields]
+    made = [
+        np.interp(f, (f.min(), f.max()), (40, 210)) + rng.normal(0, sigma, f.shape) for f in fields
+    ]
     return [
-        np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype is np.uint8 else image.astype(dtype)
+        np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        if dtype is np.uint8
+        else image.astype(dtype)
         for image in made
     ]
 
@@ -54,7 +62,9 @@ def test_a_clean_set_means_iscl():
 def test_it_trains_and_denoises(key, tmp_path):
     given = {"clean": scenes(2, 1), **({"noise_images": scenes(2, 5, 20)} if key == "quan" else {})}
     settings = RIVALS.get(key, TINY)
-    model = pf.train(scenes(2, 0, 20), method=key, out=tmp_path / "run", steps=8, settings=settings, **given)
+    model = pf.train(
+        scenes(2, 0, 20), method=key, out=tmp_path / "run", steps=8, settings=settings, **given
+    )
     image = scenes(1, 3, 20)[0]
     found = model.denoise(image)
     assert found.shape == image.shape
@@ -71,7 +81,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(key, tmp_path):
     noisy, given = scenes(2, 0, 20, np.uint8), {"clean": [image * 100 for image in scenes(2, 1)]}
     if key == "quan":
         given["noise_images"] = scenes(2, 5, 20)
-    options = {"method": key, "steps": 10, "settings": RIVALS.get(key, TINY), "report": False, **given}
+    options = {
+        "method": key,
+        "steps": 10,
+        "settings": RIVALS.get(key, TINY),
+        "report": False,
+        **given,
+    }
     whole = pf.train(noisy, out=tmp_path / "whole", **options)
 
     class Enough(Exception):
@@ -94,10 +110,18 @@ def test_resume_refuses_other_images(which, tmp_path):
     given = {"clean": scenes(2, 1), "noise_images": scenes(2, 5, 20)}
     noisy = scenes(2, 0, 20)
     pf.train(
-        noisy, method="quan", out=tmp_path / "run", steps=2, settings=RIVALS["quan"], report=False, **given
+        noisy,
+        method="quan",
+        out=tmp_path / "run",
+        steps=2,
+        settings=RIVALS["quan"],
+        report=False,
+        **given,
     )
     with pytest.raises(InputError, match="not those the run began with"):
-        pf.train(noisy, out=tmp_path / "run", resume=True, report=False, **{**given, which: scenes(2, 9)})
+        pf.train(
+            noisy, out=tmp_path / "run", resume=True, report=False, **{**given, which: scenes(2, 9)}
+        )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +131,11 @@ def test_resume_refuses_other_images(which, tmp_path):
         ("quan", {"clean": scenes(2, 1)}, "images of the noise alone"),
         ("quan", {"noise_images": scenes(2, 5)}, "needs an unpaired clean set"),
         ("iddp", {"clean": scenes(2, 1)}, "no use of `clean`; leave it out, or use `method` iscl"),
-        ("iscl", {"clean": scenes(2, 1), "noise_images": scenes(2, 5)}, "no use of `noise_images`.*quan"),
+        (
+            "iscl",
+            {"clean": scenes(2, 1), "noise_images": scenes(2, 5)},
+            "no use of `noise_images`.*quan",
+        ),
         ("iscl", {"clean": scenes(2, 1), "target": scenes(2, 5)}, "no use of `target`"),
     ],
 )
@@ -159,7 +187,8 @@ def test_noise_that_takes_contrast_away_raises_no_alarm():
     """Film: the estimate of fine noise falls with the contrast, below that of a clean set with grain of its own."""
     rng = np.random.default_rng(3)
     noisy = [
-        (0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32) for image in scenes(2, 0, 5)
+        (0.3 * image + 70 + rng.normal(0, 3.2, image.shape)).astype(np.float32)
+        for image in scenes(2, 0, 5)
     ]
     clean = scenes(2, 1, 5)
     job = resolve(Order(noisy, clean=clean, steps=2, settings=TINY))
@@ -175,7 +204,12 @@ def test_channels_must_agree():
 
 def test_fine_tuning_keeps_both_intensity_maps(tmp_path):
     first = pf.train(
-        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=4, settings=TINY, report=False
+        scenes(2, 0, 20),
+        clean=scenes(2, 1),
+        out=tmp_path / "first",
+        steps=4,
+        settings=TINY,
+        report=False,
     )
     job = resolve(
         Order(
@@ -226,7 +260,10 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
         report=False,
     )
     assert not np.array_equal(
-        *(next(net.parameters()).detach().numpy() for net in (first.method.F, first.method.F_swa.net))
+        *(
+            next(net.parameters()).detach().numpy()
+            for net in (first.method.F, first.method.F_swa.net)
+        )
     )
     job = resolve(
         Order(
@@ -237,7 +274,9 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
             settings={"precision": "float32"},
         )
     )
-    for mine, theirs in zip(job.method.F.parameters(), first.method.F_swa.net.parameters(), strict=True):
+    for mine, theirs in zip(
+        job.method.F.parameters(), first.method.F_swa.net.parameters(), strict=True
+    ):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
 
 
@@ -285,7 +324,11 @@ def test_a_setting_of_the_short_preset_can_be_set_beside_the_paper_preset():
     paper = resolve(Order(scenes(2, 0, 20), settings=TINY, **given)).method
     assert type(paper) is pf.METHODS["iscl"]
     ours = resolve(Order(scenes(2, 0, 20), settings={**TINY, "grid_weight": "3"}, **given)).method
-    assert (ours.config.grid_weight, ours.config.lr, ours.config.start) == (3.0, paper.config.lr, 0.0)
+    assert (ours.config.grid_weight, ours.config.lr, ours.config.start) == (
+        3.0,
+        paper.config.lr,
+        0.0,
+    )
     with pytest.raises(ConfigError, match="did you mean 'critics_ramp'"):
         resolve(Order(scenes(2, 0, 20), settings={"critic_ramp": 1.0}, **given))
 
@@ -310,7 +353,9 @@ def test_a_cycle_can_be_given_an_extractor(tmp_path):
             settings=TINY,
         )
     )
-    for mine, theirs in zip(job.method.G.parameters(), first.method.G_swa.net.parameters(), strict=True):
+    for mine, theirs in zip(
+        job.method.G.parameters(), first.method.G_swa.net.parameters(), strict=True
+    ):
         assert np.array_equal(mine.detach().numpy(), theirs.detach().numpy())
     with pytest.raises(CheckpointError, match="no network that n2c could begin with"):
         resolve(
@@ -327,11 +372,18 @@ def test_a_cycle_can_be_given_an_extractor(tmp_path):
 
 def test_fine_tuning_measures_the_noise_of_its_own_images(tmp_path):
     first = pf.train(
-        scenes(2, 0, 20), clean=scenes(2, 1), out=tmp_path / "first", steps=10, settings=TINY, report=False
+        scenes(2, 0, 20),
+        clean=scenes(2, 1),
+        out=tmp_path / "first",
+        steps=10,
+        settings=TINY,
+        report=False,
     )
     assert int(first.method.transplant.renewals) == 3
     job = resolve(
-        Order(scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY)
+        Order(
+            scenes(2, 2, 20), clean=scenes(2, 3), init=tmp_path / "first", steps=10, settings=TINY
+        )
     )
     assert int(job.method.transplant.renewals) == 0
 
@@ -352,7 +404,10 @@ def test_a_map_each_for_two_sets_of_bytes():
             ["--out", "run", "noisy", "--clean", "a", "b"],
             ["--out", "run", "noisy", "--clean", "a", "--clean", "b"],
         ),
-        (["--dry-run", "noisy", "--clean", "a", "b"], ["--dry-run", "noisy", "--clean", "a", "--clean", "b"]),
+        (
+            ["--dry-run", "noisy", "--clean", "a", "b"],
+            ["--dry-run", "noisy", "--clean", "a", "--clean", "b"],
+        ),
         (
             ["--minutes", "-1", "noisy", "--clean", "a", "b"],
             ["--minutes", "-1", "noisy", "--clean", "a", "--clean", "b"],
@@ -387,7 +442,9 @@ def test_a_map_that_is_stopped_goes_on_tile_by_tile(tmp_path, monkeypatch):
     pf.denoise(model, tmp_path / "in", tmp_path / "out", disagreement=tmp_path / "maps")
     assert applied[0] == 2 * 12 + 1  # of 96 x 104 px; the one that was stopped is done again
     for first, second in (("whole", "out"), ("whole-maps", "maps")):
-        assert (tmp_path / first / "a.tif").read_bytes() == (tmp_path / second / "a.tif").read_bytes()
+        assert (tmp_path / first / "a.tif").read_bytes() == (
+            tmp_path / second / "a.tif"
+        ).read_bytes()
         assert [path.name for path in (tmp_path / second).iterdir()] == ["a.tif"]
 
 
@@ -395,7 +452,9 @@ def test_a_map_and_a_result_never_share_a_file(tmp_path):
     model = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings=TINY)
     save_image(Image(scenes(1, 3, 20)[0], "YX", family="tiff"), tmp_path / "in/a.tif")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"a\.tif: would be a denoised image and a disagreement map"):
+        with pytest.raises(
+            OutputError, match=r"a\.tif: would be a denoised image and a disagreement map"
+        ):
             pf.denoise(
                 model,
                 tmp_path / "in",
@@ -415,7 +474,9 @@ def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
     assert (model.predictor.normalizer.offset, model.predictor.normalizer.scale) == (80.0, 40.0)
     image = scenes(1, 3, 20)[0].astype(np.float64)
     beyond = image - image.clip(80, 120)
-    np.testing.assert_allclose(model.denoise(image) - model.denoise(image.clip(80, 120)), beyond, atol=1e-3)
+    np.testing.assert_allclose(
+        model.denoise(image) - model.denoise(image.clip(80, 120)), beyond, atol=1e-3
+    )
     assert model.warn_of_intensities(Image(image - 500, "YX")) == []
 
 
@@ -423,7 +484,12 @@ def test_a_window_that_is_none_is_refused():
     for text in ("240,-160", "1,2,3", "a,b", "nan,1", "wide"):
         with pytest.raises(ConfigError, match='or a window "LOW,HIGH"'):
             resolve(
-                Order(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings={**TINY, "intensity": text})
+                Order(
+                    scenes(2, 0, 20),
+                    clean=scenes(2, 1),
+                    steps=2,
+                    settings={**TINY, "intensity": text},
+                )
             )
 
 
@@ -431,8 +497,15 @@ def test_a_window_that_is_none_is_refused():
 @pytest.mark.parametrize("text", ["comon", "240,-160", "1,2,3", ""])
 def test_an_intensity_that_means_nothing_is_refused(key, text):
     with pytest.raises(
-        ConfigError, match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"'
+        ConfigError,
+        match=r'intensity = .* must be one of auto, common, separate, or a window "LOW,HIGH"',
     ):
         resolve(
-            Order(scenes(2, 0, 5), clean=scenes(2, 1), method=key, steps=10, settings={"intensity": text})
+            Order(
+                scenes(2, 0, 5),
+                clean=scenes(2, 1),
+                method=key,
+                steps=10,
+                settings={"intensity": text},
+            )
         )

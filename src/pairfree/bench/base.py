@@ -117,11 +117,15 @@ class Experiment:
     cpu_minutes: float | None = None
 
 
-def filter_cells(column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True) -> list[Cell]:
+def filter_cells(
+    column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True
+) -> list[Cell]:
     """The rows that nothing is trained for: the noisy images, Gaussian filters, and BM3D with an estimated level."""
     found = [Cell(column, "noisy", preset)]
     found += [
-        Cell(column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px")
+        Cell(
+            column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px"
+        )
         for px in gaussians_px
     ]
     return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
@@ -131,7 +135,11 @@ def trained(column: str, method: str, preset: str, seed: int = 0) -> Cell:
     """The row of a method as it comes. Those that put noise on images have grey levels as units: rule (3) and the levels up to 55 speak of
     them, and the range of noisy float images would stretch them."""
     return Cell(
-        column, method, preset, seed, settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {}
+        column,
+        method,
+        preset,
+        seed,
+        settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {},
     )
 
 
@@ -141,7 +149,9 @@ def later_noise2void(column: str, preset: str) -> list[Cell]:
         "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
         "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
     }
-    return [Cell(column, "n2v", preset, settings=change, label=row) for row, change in changes.items()]
+    return [
+        Cell(column, "n2v", preset, settings=change, label=row) for row, change in changes.items()
+    ]
 
 
 def files_of(folder: Path, pattern: str) -> list[Path]:
@@ -175,9 +185,13 @@ def make_noisy(
     """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
     noisy = {}
     for name, image in clean.items():
-        made, _ = add_noise(np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}"))
+        made, _ = add_noise(
+            np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}")
+        )
         planes = np.moveaxis(made, -1, 0)
-        noisy[name] = np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
+        noisy[name] = (
+            np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
+        )
     return noisy
 
 

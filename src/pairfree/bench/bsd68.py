@@ -65,11 +65,14 @@ def cells(preset: str) -> list[Cell]:
             )
         for method in (*METHODS, *(UNPAIRED if column in FULL else ())):
             found += [
-                trained(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))
+                trained(column, method, preset, seed)
+                for seed in range(SEEDED.get((column, method), 1))
             ]
         by_rule_3 = trained(column, "gcbd", preset)
         found.append(
-            replace(by_rule_3, settings={**by_rule_3.settings, "rule": "wavelet"}, label="n2c (rule 4)")
+            replace(
+                by_rule_3, settings={**by_rule_3.settings, "rule": "wavelet"}, label="n2c (rule 4)"
+            )
         )
     later = [cell for column in FULL for cell in later_noise2void(column, preset)]
     return found + later + _ablations(preset) + _generators(preset)
@@ -114,7 +117,9 @@ def _ablations(preset: str) -> list[Cell]:
         **{f"alpha 0.001, blur {px} px": {"alpha": 0.001, "blur_px": px} for px in (3, 5, 7)},
     }
     whole = Cell("gaussian:sigma=25", "iddp", preset)
-    found = [replace(whole, settings=change, label=f"iddp, {name}") for name, change in changes.items()]
+    found = [
+        replace(whole, settings=change, label=f"iddp, {name}") for name, change in changes.items()
+    ]
     return [cell for cell in found if settings_of(cell) != settings_of(whole)]
 
 
@@ -125,7 +130,10 @@ def task(data: Path, cell: Cell) -> Task:
     method = methods.METHODS.get(cell.method)
     unpaired = list(train)[1::2] if method is not None and method.needs.clean else []
     ours = {name: image for name, image in train.items() if name not in unpaired}
-    noisy, noisy_test = make_noisy(ours, cell.column, "train"), make_noisy(test, cell.column, "test")
+    noisy, noisy_test = (
+        make_noisy(ours, cell.column, "train"),
+        make_noisy(test, cell.column, "test"),
+    )
     second = make_noisy(train, cell.column, "second copy") if cell.method == "n2n" else {}
     blank = {name: image.shape for name, image in ours.items()} if cell.method == "quan" else {}
     return Task(

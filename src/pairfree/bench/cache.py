@@ -28,7 +28,14 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
         [image.noisy for image in task.test],
         [image.clean for image in task.test if image.clean is not None],
     )
-    for group in (task.noisy, task.clean, task.second_noisy, task.unpaired, task.noise_images, *scored):
+    for group in (
+        task.noisy,
+        task.clean,
+        task.second_noisy,
+        task.unpaired,
+        task.noise_images,
+        *scored,
+    ):
         for array in group:
             digest.update(np.ascontiguousarray(array).data)
     settings = sorted(
@@ -67,9 +74,9 @@ def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:
     does what was done before there was the option."""
     config = extend_config(cell.method, _config(cell), stored)
     defaults = {field.name: field.default for field in fields(config)}
-    return set(stored) <= set(defaults) and json.dumps({**defaults, **stored}, sort_keys=True) == json.dumps(
-        asdict(config), sort_keys=True
-    )
+    return set(stored) <= set(defaults) and json.dumps(
+        {**defaults, **stored}, sort_keys=True
+    ) == json.dumps(asdict(config), sort_keys=True)
 
 
 def settings_of(cell: Cell) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def cells(preset: str) -> list[Cell]:
         window = {"intensity": f"{low:g},{low + width:g}"}
         for method in METHODS:
             if column != MAYO or method != "n2c":
-                found.append(Cell(column, method, preset, settings=window if method in WINDOWED else {}))
+                found.append(
+                    Cell(column, method, preset, settings=window if method in WINDOWED else {})
+                )
     return found
 
 
@@ -96,14 +98,19 @@ def _low_dose(folder: Path, name: str) -> np.ndarray:
     """The slice at a quarter of its dose, drawn once; (1, H, W) float32 HU, whole numbers as a scanner stores."""
     image = open_image(folder / f"{name}.dcm")
     noisy, _ = simulate_pixels(
-        image, image.pixels.astype(np.float64), parse_noise(DOSE), image_rng(NOISE_SEED, f"ct/{name}")
+        image,
+        image.pixels.astype(np.float64),
+        parse_noise(DOSE),
+        image_rng(NOISE_SEED, f"ct/{name}"),
     )
     return np.rint(noisy).astype(np.float32)[None]
 
 
 def mayo(data: Path) -> list[Scored]:
     """The quarter-dose slices and their partners at full dose, HU."""
-    sides = {side: files_of(data / "ct" / "mayo_L506" / side, "*.npy") for side in ("quarter", "full")}
+    sides = {
+        side: files_of(data / "ct" / "mayo_L506" / side, "*.npy") for side in ("quarter", "full")
+    }
     low, width = ABDOMEN_HU
     return [
         Scored(quarter.stem, _hu(quarter), _hu(full).astype(np.float64), "Mayo abdomen", low, width)

@@ -34,7 +34,9 @@ def task(data: Path, cell: Cell) -> Task:
     test = ct.mayo(data) if cell.column == ct.MAYO else _phantom(data, PHANTOM[cell.column])
     truths = [image.clean for image in test if image.clean is not None]
     return Task(
-        noisy=[image.noisy for image in test], clean=[truth.astype(np.float32) for truth in truths], test=test
+        noisy=[image.noisy for image in test],
+        clean=[truth.astype(np.float32) for truth in truths],
+        test=test,
     )
 
 
@@ -45,7 +47,9 @@ def _phantom(data: Path, dose: str) -> list[Scored]:
     truth = np.fromfile(whole, "<u2").reshape(1, 256, 256).astype(np.float64) - ct.PHANTOM_OFFSET
     low, width = ct.ABDOMEN_HU
     draws = files_of(folder / dose / "signal_present", "*.raw")
-    return [Scored(path.stem, ct.phantom_draw(path), truth, PHANTOM_GROUP, low, width) for path in draws]
+    return [
+        Scored(path.stem, ct.phantom_draw(path), truth, PHANTOM_GROUP, low, width) for path in draws
+    ]
 
 
 def inserts(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:
@@ -55,7 +59,9 @@ def inserts(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, 
         return {}
     truth, mean = first.clean[0], np.mean(outputs, axis=0)[0]
     near = np.isin(
-        np.rint(ndimage.maximum_filter(np.where(np.abs(truth) <= INSERTS_HU[0], truth, 0.0), NEAR_PX)),
+        np.rint(
+            ndimage.maximum_filter(np.where(np.abs(truth) <= INSERTS_HU[0], truth, 0.0), NEAR_PX)
+        ),
         INSERTS_HU,
     )
     water = float(mean[near & (truth == 0)].mean())

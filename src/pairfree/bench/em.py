@@ -52,7 +52,8 @@ def cells(preset: str) -> list[Cell]:
             found += filter_cells(column, preset, GAUSSIANS_PX)
             for method in METHODS:
                 found += [
-                    Cell(column, method, preset, seed) for seed in range(SEEDED.get((column, method), 1))
+                    Cell(column, method, preset, seed)
+                    for seed in range(SEEDED.get((column, method), 1))
                 ]
             found.append(Cell(column, "n2c", preset, settings={"net": "dncnn"}, label="n2c, DnCNN"))
     return found
@@ -76,7 +77,9 @@ def ablation_cells(preset: str) -> list[Cell]:
     ]
     if preset != "cpu":
         return rows
-    rows.append(Cell("film, fold 0", "iscl", preset, settings={"start": 1.0}, label="the start alone"))
+    rows.append(
+        Cell("film, fold 0", "iscl", preset, settings={"start": 1.0}, label="the start alone")
+    )
     rows.append(Cell("film, fold 0", "iscl", preset, label="the start and Algorithm 1"))
     for share, label in ((True, "shared passes"), (False, "separate passes")):
         settings = scratch | {"share_passes": share, "minutes": 0.0, "steps": PASSES_STEPS}
@@ -101,7 +104,13 @@ def convergence_cells(preset: str) -> list[Cell]:
     ]
     if preset == "cpu":
         rows.append(
-            Cell("film, fold 0", "iscl", preset, settings=alone, label="iscl with its start, F(x) alone")
+            Cell(
+                "film, fold 0",
+                "iscl",
+                preset,
+                settings=alone,
+                label="iscl with its start, F(x) alone",
+            )
         )
     return rows
 
@@ -126,7 +135,10 @@ def task(data: Path, cell: Cell) -> Task:
     case, _, fold = cell.column.partition(", fold ")
     clean = read_planes(data / "em" / CASES[case], 1)
     names = sorted(clean)
-    noisy = {name: image.astype(np.uint8) for name, image in make_noisy(clean, case, "em", clip=True).items()}
+    noisy = {
+        name: image.astype(np.uint8)
+        for name, image in make_noisy(clean, case, "em", clip=True).items()
+    }
     ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
     blank = (
         {f"blank {index}": clean[names[0]].shape for index in range(len(ours))}

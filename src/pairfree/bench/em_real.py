@@ -11,7 +11,10 @@ from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, re
 from pairfree.evidence.noref import pool, residual_evidence
 from pairfree.measure.level import estimate_sigma
 
-COLUMNS = {"nanoparticles": ("emps/noisy", "emps/clean"), "charging": ("sem_charging_yeast", "vnc_sstem")}
+COLUMNS = {
+    "nanoparticles": ("emps/noisy", "emps/clean"),
+    "charging": ("sem_charging_yeast", "vnc_sstem"),
+}
 """Noisy folder and clean folder. Nanoparticles: TEM and SEM figures, grain. Charging: one SEM image of yeast with a dark halo around a
 charged particle; the clean set shows stained neurons, so it is as far from the noisy one as a clean set can be and still be tissue."""
 CHARGED = "SEM_yeast"
@@ -31,10 +34,15 @@ def cells(preset: str) -> list[Cell]:
 
 def task(data: Path, cell: Cell) -> Task:
     noisy, clean = (
-        {name: image.astype(np.uint8) for name, image in read_planes(data / "em" / folder, 1).items()}
+        {
+            name: image.astype(np.uint8)
+            for name, image in read_planes(data / "em" / folder, 1).items()
+        }
         for folder in COLUMNS[cell.column]
     )
-    noisy = {name: image for name, image in noisy.items() if cell.column != "charging" or name == CHARGED}
+    noisy = {
+        name: image for name, image in noisy.items() if cell.column != "charging" or name == CHARGED
+    }
     return Task(
         noisy=list(noisy.values()),
         unpaired=list(clean.values()),

@@ -61,7 +61,9 @@ def task(data: Path, cell: Cell) -> Task:
     test = [name for frames in ours for name in frames]
     seen = others if others and cell.method == "n2c" else ours
     learned = [name for frames in seen for name in frames]
-    noisy, clean = ({name: image.astype(np.uint8) for name, image in side.items()} for side in (raw, truth))
+    noisy, clean = (
+        {name: image.astype(np.uint8) for name, image in side.items()} for side in (raw, truth)
+    )
     return Task(
         noisy=[noisy[name] for name in learned],
         clean=[clean[name] for name in learned],

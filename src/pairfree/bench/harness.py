@@ -127,10 +127,14 @@ def run(
             f"{group} {values['psnr_db']:.2f} dB {values['ssim']:.4f}"
             for group, values in result["scores"].items()
         ]
-        found += [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
+        found += (
+            [f"refused: {result['training']['refused']}"] if "refused" in result["training"] else []
+        )
         say(
             f"{label}: "
-            + ", ".join([*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())])
+            + ", ".join(
+                [*found, *(f"{value:.4g} {name}" for name, value in result["evidence"].items())]
+            )
         )
     if diverged:
         raise DivergedError(
@@ -148,7 +152,9 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"bench: {minutes:g} minutes is no budget; give --minutes above 0")
     budget = (
-        {"minutes": experiment.cpu_minutes} if preset == "cpu" and experiment.cpu_minutes is not None else {}
+        {"minutes": experiment.cpu_minutes}
+        if preset == "cpu" and experiment.cpu_minutes is not None
+        else {}
     )
     found = []
     for cell in experiment.cells(preset):
@@ -218,11 +224,18 @@ def measure(
         facts: dict[str, Any] = environment(torch.device("cpu"), "float64")
     else:
         try:
-            model, seconds, on_the_way = _trained(experiment, cell, task, folder, device, key, on_step)
+            model, seconds, on_the_way = _trained(
+                experiment, cell, task, folder, device, key, on_step
+            )
         except InputError as error:
             refused = {"refused": str(error), "config": settings_of(cell)}
             facts = environment(torch.device("cpu"), "none")
-            return result | {"scores": {}, "evidence": {}, "training": refused, "environment": facts}
+            return result | {
+                "scores": {},
+                "evidence": {},
+                "training": refused,
+                "environment": facts,
+            }
         run = RunFolder(folder / "run")
         facts = run.read_environment()
         training = {
@@ -233,7 +246,9 @@ def measure(
         }
         training["scores_after"] = {
             stage: score_groups(
-                experiment, task.test, _apply(api.load(run.stage_path(stage), device=device), task.test)
+                experiment,
+                task.test,
+                _apply(api.load(run.stage_path(stage), device=device), task.test),
             )
             for stage, _ in model.record.plan.stages[:-1]
         }
@@ -301,7 +316,9 @@ def _trained(
     def train(on_step: api.OnStep | None) -> Model:
         arrays = _training_arrays(cell, task)
         if checkpoint.listing(run / "checkpoints"):
-            return api.train(out=run, resume=True, device=device, report=False, on_step=on_step, **arrays)
+            return api.train(
+                out=run, resume=True, device=device, report=False, on_step=on_step, **arrays
+            )
         return api.train(
             out=run, method=cell.method, preset=cell.preset, minutes=cell.minutes, seed=cell.seed, device=device, settings=cell.settings,
             report=False, command=f"pairfree bench, cell {cell.name}", on_step=on_step, **arrays,
@@ -327,7 +344,9 @@ def _probe(
 ) -> list[dict[str, Any]]:
     """Train up to each probe in turn, stop, score. What was found stands on disk, for a run that is killed and goes on."""
     path = folder / "probes.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    found: list[dict[str, Any]] = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    )
     for number in range(len(found) + 1, experiment.probes + 1):
         reached = False
 
@@ -383,12 +402,22 @@ def score_groups(
             if image.clean is None:
                 continue
             one = score(
-                samples_last(image.clean), samples_last(output), image.data_range, image.low, luma=luma
+                samples_last(image.clean),
+                samples_last(output),
+                image.data_range,
+                image.low,
+                luma=luma,
             )
-            for group in {image.group, "all"} if one_window and not experiment.luma else {image.group}:
+            for group in (
+                {image.group, "all"} if one_window and not experiment.luma else {image.group}
+            ):
                 each.setdefault(group, []).append((one.psnr_db, one.ssim))
         for group, values in each.items():
             name = f"{group} {space}".strip()
             psnr, ssim = np.mean(values, axis=0)
-            found[name] = {"psnr_db": round(float(psnr), 4), "ssim": round(float(ssim), 5), "n": len(values)}
+            found[name] = {
+                "psnr_db": round(float(psnr), 4),
+                "ssim": round(float(ssim), 5),
+                "n": len(values),
+            }
     return dict(sorted(found.items()))

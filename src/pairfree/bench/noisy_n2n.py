@@ -29,7 +29,9 @@ def cells(preset: str) -> list[Cell]:
 def task(data: Path, cell: Cell) -> Task:
     train, test = (read_planes(data / "natural" / folder, 1) for folder in ("bsd400", "bsd68"))
     sigma = ESTIMATES[cell.row]
-    estimates = make_noisy(train, f"gaussian:sigma={sigma:g}", f"estimate {sigma:g}") if sigma else train
+    estimates = (
+        make_noisy(train, f"gaussian:sigma={sigma:g}", f"estimate {sigma:g}") if sigma else train
+    )
     noisy_test = make_noisy(test, NOISE, "test")
     return Task(
         noisy=list(make_noisy(train, NOISE, "train").values()),

@@ -34,6 +34,9 @@ EXPERIMENT = Experiment(
     "noise drawn once, neither clipped nor rounded; budgets are those of each image",
     cells=cells,
     task=task,
-    published={"dip": {COLUMN: "29.99 / 0.850 (BSD300)"}, "s2s": {COLUMN: "30.63 / 0.882 (BSD300)"}},
+    published={
+        "dip": {COLUMN: "29.99 / 0.850 (BSD300)"},
+        "s2s": {COLUMN: "30.63 / 0.882 (BSD300)"},
+    },
     after={"IDDP Table 1": "/(dip|s2s)"},
 )

@@ -21,7 +21,9 @@ def overview(out: Path) -> str:
     """Every experiment and preset: how many cells are measured, where and when, and which are missing."""
     lines = []
     for name, experiment in EXPERIMENTS.items():
-        lines.append(f"{name}: {experiment.title}{f' ({of_papers(experiment)})' if experiment.after else ''}")
+        lines.append(
+            f"{name}: {experiment.title}{f' ({of_papers(experiment)})' if experiment.after else ''}"
+        )
         results = tables.read_results(out / name)
         for preset in BENCH_PRESETS:
             if cells := own_cells(experiment, preset):
@@ -46,7 +48,11 @@ def state(cells: Iterable[Cell], results: Results) -> str:
     facts = [results[cell.name]["environment"] for cell in every if cell.name in results]
     dates = sorted({one["date"].split()[0] for one in facts})
     devices = sorted({one.get("gpu", one["processor"]) for one in facts})
-    when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, on {', '.join(devices)}" if facts else ""
+    when = (
+        f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, on {', '.join(devices)}"
+        if facts
+        else ""
+    )
     older = sum(not up_to_date(results[cell.name], cell) for cell in every if cell.name in results)
     return f"{len(facts)} of {len(every)} cells measured{f' ({older} with older settings)' if older else ''}{when}"
 
@@ -71,7 +77,9 @@ def missing(cells: Iterable[Cell], results: Results) -> list[str]:
                 for row, seeds in rows.items()
             ]
             nothing = sum(map(len, rows.values())) == len(every)
-            lines.append(f"{column}: missing {f'all {len(every)}' if nothing else '; '.join(named)}")
+            lines.append(
+                f"{column}: missing {f'all {len(every)}' if nothing else '; '.join(named)}"
+            )
     return lines
 
 
@@ -107,7 +115,9 @@ def index(root: Path, pictures: Mapping[str, str]) -> str:
         "|---" * 6 + "|",
     ]
     for item in sorted(entries, key=place):
-        links = "; ".join(link(experiment, results[experiment.name]) for experiment, _ in entries[item])
+        links = "; ".join(
+            link(experiment, results[experiment.name]) for experiment, _ in entries[item]
+        )
         numbers = [
             counted(entries[item], results, BENCH_PRESETS[:1]),
             counted(entries[item], results, BENCH_PRESETS[:1], beside=True),

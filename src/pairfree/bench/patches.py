@@ -37,10 +37,17 @@ def cells(preset: str) -> list[Cell]:
     found = []
     for column in TRUE_STD:
         found += [
-            Cell(column, "noisy", preset, settings={"rule": rule}, label=row) for row, rule in RULES.items()
+            Cell(column, "noisy", preset, settings={"rule": rule}, label=row)
+            for row, rule in RULES.items()
         ]
         found.append(
-            Cell(column, "noisy", preset, settings={"rule": "wavelet", "most": COPULA_PATCHES}, label=MADE)
+            Cell(
+                column,
+                "noisy",
+                preset,
+                settings={"rule": "wavelet", "most": COPULA_PATCHES},
+                label=MADE,
+            )
         )
     return found
 
@@ -48,7 +55,9 @@ def cells(preset: str) -> list[Cell]:
 def task(data: Path, cell: Cell) -> Task:
     noisy: dict[str, np.ndarray] = {}
     for folder in FOLDERS:
-        noisy |= make_noisy(read_planes(data / "natural" / folder, 1), cell.column, f"patches/{folder}")
+        noisy |= make_noisy(
+            read_planes(data / "natural" / folder, 1), cell.column, f"patches/{folder}"
+        )
     return Task(noisy=list(noisy.values()), test=[])
 
 
@@ -56,14 +65,19 @@ def statistics(task: Task, cell: Cell) -> Mapping[str, float]:
     started = time.perf_counter()
     rule = str(cell.settings["rule"])
     if cell.row == MADE:
-        copula = fit_copula(extract_noise(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels)
+        copula = fit_copula(
+            extract_noise(task.noisy, most=int(cell.settings["most"]), rule=rule).pixels
+        )
         return likeness(copula, cell.column) | {
             "seconds": time.perf_counter() - started,
             "images": float(len(task.noisy)),
         }
     found = extract_noise(task.noisy, rule=rule)
     seconds = time.perf_counter() - started
-    return summary(found, TRUE_STD[cell.column]) | {"seconds": seconds, "images": float(len(task.noisy))}
+    return summary(found, TRUE_STD[cell.column]) | {
+        "seconds": seconds,
+        "images": float(len(task.noisy)),
+    }
 
 
 def likeness(copula: Copula, column: str) -> dict[str, float]:
@@ -75,10 +89,12 @@ def likeness(copula: Copula, column: str) -> dict[str, float]:
         .numpy()
     )
     blank = {str(number): np.zeros((1, MADE_PX, MADE_PX)) for number in range(MADE_COUNT)}
-    true = np.stack([field[0] for field in make_noisy(blank, column, "the noise alone").values()]).astype(
-        np.float64
-    )
-    errors = [np.subtract(autocorrelation(made, axis), autocorrelation(true, axis)) for axis in (1, 2)]
+    true = np.stack(
+        [field[0] for field in make_noisy(blank, column, "the noise alone").values()]
+    ).astype(np.float64)
+    errors = [
+        np.subtract(autocorrelation(made, axis), autocorrelation(true, axis)) for axis in (1, 2)
+    ]
     return {
         "true std": TRUE_STD[column],
         "std made": float(made.std()),
@@ -89,9 +105,9 @@ def likeness(copula: Copula, column: str) -> dict[str, float]:
 def summary(found: NoisePatches, true_std: float) -> dict[str, float]:
     """Deviations of the patches beside the truth, their spread, and what is left of structure: the correlation of neighbours."""
     low, middle, high = np.quantile(found.deviations, [0.05, 0.5, 0.95])
-    covariance = autocovariance(found.pixels[spaced_indices(len(found.pixels), 2000)].astype(np.float64), 1)[
-        0, 0
-    ]
+    covariance = autocovariance(
+        found.pixels[spaced_indices(len(found.pixels), 2000)].astype(np.float64), 1
+    )[0, 0]
     return {
         "patches": float(len(found.pixels)),
         "true std": true_std,

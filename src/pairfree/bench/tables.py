@@ -71,7 +71,8 @@ def _published_alone(
     for cell in cells:
         measured = results.get(cell.name, {})
         stages = [
-            stage_row(cell.row, stage) for stage in measured.get("training", {}).get("scores_after", {})
+            stage_row(cell.row, stage)
+            for stage in measured.get("training", {}).get("scores_after", {})
         ]
         for row in (
             cell.row,
@@ -79,10 +80,14 @@ def _published_alone(
         ):
             place = row, _stated_for(experiment, row, cell.column)
             here = bool(measured) and row in (cell.row, *stages)
-            wanted[place] = wanted.get(place, True) and not here and bool(published(experiment, *place))
+            wanted[place] = (
+                wanted.get(place, True) and not here and bool(published(experiment, *place))
+            )
     alone = {place: published(experiment, *place) for place, nowhere in wanted.items() if nowhere}
     alone |= {
-        (row, column): text for row, texts in experiment.no_cell.items() for column, text in texts.items()
+        (row, column): text
+        for row, texts in experiment.no_cell.items()
+        for column, text in texts.items()
     }
     if not alone:
         return []
@@ -100,12 +105,19 @@ def _published_alone(
 def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     groups = list(dict.fromkeys(group for found in rows.values() for group in found[0]["scores"]))
     if len(groups) == 2:
-        groups = [group for group in groups if group != "all"]  # the same images as those of the only group
-    further = list(dict.fromkeys(name for found in rows.values() for name in found[0].get("evidence", {})))
+        groups = [
+            group for group in groups if group != "all"
+        ]  # the same images as those of the only group
+    further = list(
+        dict.fromkeys(name for found in rows.values() for name in found[0].get("evidence", {}))
+    )
     heads = ["method", "published", *groups, *further, "seeds", "training", "device"]
     lines = [f"### {column}", "", _line(*heads), "|---" * len(heads) + "|"]
     for row, found in rows.items():
-        cells = [_mean([one["scores"][group] for one in found if group in one["scores"]]) for group in groups]
+        cells = [
+            _mean([one["scores"][group] for one in found if group in one["scores"]])
+            for group in groups
+        ]
         cells += [
             _value([one["evidence"][name] for one in found if name in one.get("evidence", {})])
             for name in further
@@ -117,24 +129,37 @@ def _table(experiment: Experiment, column: str, rows: dict[str, list[dict[str, A
         device = "; ".join(dict.fromkeys(_device(one["environment"]) for one in found))
         for stage in first["training"].get("scores_after", {}):
             before = [one["training"].get("scores_after", {}).get(stage, {}) for one in found]
-            cells_before = [_mean([one[group] for one in before if group in one]) for group in groups] + [
-                ""
-            ] * len(further)
+            cells_before = [
+                _mean([one[group] for one in before if group in one]) for group in groups
+            ] + [""] * len(further)
             name = stage_row(row, stage)
             lines.append(
                 _line(
-                    name, published(experiment, name, column) or "-", *cells_before, str(len(found)), "", ""
+                    name,
+                    published(experiment, name, column) or "-",
+                    *cells_before,
+                    str(len(found)),
+                    "",
+                    "",
                 )
             )
         lines.append(
-            _line(row, published(experiment, row, column) or "-", *cells, str(len(found)), budget, device)
+            _line(
+                row,
+                published(experiment, row, column) or "-",
+                *cells,
+                str(len(found)),
+                budget,
+                device,
+            )
         )
     return [*lines, ""]
 
 
 def _device(facts: dict[str, Any]) -> str:
     return str(
-        facts.get("gpu") or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+        facts.get("gpu")
+        or f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}"
     )
 
 

@@ -8,7 +8,10 @@ import numpy as np
 
 from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 
-COLUMNS = {"FMD wide-field": ("fmd", "raw", "gt", "WideField"), "W2S": ("w2s", "avg1", "avg400", "")}
+COLUMNS = {
+    "FMD wide-field": ("fmd", "raw", "gt", "WideField"),
+    "W2S": ("w2s", "avg1", "avg400", ""),
+}
 """Set, folder of the noisy and of the averaged files, and how the names of its wide-field files begin."""
 SCALED_APART = "W2S"
 """The two sides of that set were scaled to 8 bits each by itself."""
@@ -21,16 +24,24 @@ def cells(preset: str) -> list[Cell]:
     for column in COLUMNS:
         found += filter_cells(column, preset, GAUSSIANS_PX)
         found += [Cell(column, method, preset) for method in METHODS]
-        found += [Cell(column, "gan2gan", preset, settings={"start": "z"}, label="gan2gan, started from Z")]
+        found += [
+            Cell(
+                column, "gan2gan", preset, settings={"start": "z"}, label="gan2gan, started from Z"
+            )
+        ]
     return found
 
 
 def task(data: Path, cell: Cell) -> Task:
     folder, noisy_side, clean_side, beginning = COLUMNS[cell.column]
-    raw, averaged = (read_planes(data / "fluo" / folder / side, 1) for side in (noisy_side, clean_side))
+    raw, averaged = (
+        read_planes(data / "fluo" / folder / side, 1) for side in (noisy_side, clean_side)
+    )
     names = [name for name in raw if name.startswith(beginning)]
     apart = cell.column == SCALED_APART
-    truth = {name: on_its_scale(averaged[name], raw[name]) if apart else averaged[name] for name in names}
+    truth = {
+        name: on_its_scale(averaged[name], raw[name]) if apart else averaged[name] for name in names
+    }
     return Task(
         noisy=[raw[name].astype(np.uint8) for name in names],
         clean=[truth[name].astype(np.float32) for name in names],

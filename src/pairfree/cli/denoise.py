@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def denoise(
     given: dict[str, Any],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check everything, tell what it will take, write nothing."),
     ] = False,
 ) -> None:
     """Denoise files; each comes back in its own format with its metadata.
@@ -56,14 +57,18 @@ def denoise(
                 markup=False,
             )
     words = f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}"
-    before, clipped = sum(result.before for result in results), sum(result.clipped for result in results)
+    before, clipped = (
+        sum(result.before for result in results),
+        sum(result.clipped for result in results),
+    )
     further = [
         f"{time.monotonic() - started:.0f} s",
         *([f"{before} done before"] if before else []),
         f"{clipped:,} pixels clipped",
     ]
     out.print(
-        f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)", markup=False
+        f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)",
+        markup=False,
     )
 
 
@@ -74,7 +79,10 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     from pairfree.files.messages import size_text
 
     for entry, path, _ in planned.files:
-        out.print(f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}", markup=False)
+        out.print(
+            f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}",
+            markup=False,
+        )
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
@@ -84,7 +92,8 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
         markup=False,
     )
     out.print(
-        f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}", markup=False
+        f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}",
+        markup=False,
     )
     gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
     out.print(

@@ -15,16 +15,24 @@ from pairfree.cli.terminal import nulls, out
 
 def evaluate(
     denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
-    clean: Annotated[Path | None, typer.Option(help="Folder of clean files of the same names.")] = None,
+    clean: Annotated[
+        Path | None, typer.Option(help="Folder of clean files of the same names.")
+    ] = None,
     noisy: Annotated[
         Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")
     ] = None,
     data_range: Annotated[
         float | None,
-        typer.Option(help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean."),
+        typer.Option(
+            help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean."
+        ),
     ] = None,
-    low: Annotated[float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")] = 0.0,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers there too.")] = None,
+    low: Annotated[
+        float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")
+    ] = 0.0,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the numbers there too.")
+    ] = None,
 ) -> None:
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
     from pairfree.evidence.folders import evaluate as evaluate_folders
@@ -43,18 +51,28 @@ def evaluate(
         from pairfree.files.atomic import write_text
 
         write_text(
-            json_path, json.dumps(nulls(found.as_dict()), indent=1, allow_nan=False) + "\n", overwrite=True
+            json_path,
+            json.dumps(nulls(found.as_dict()), indent=1, allow_nan=False) + "\n",
+            overwrite=True,
         )
 
 
 def verify(
     given: Annotated[
-        Path, typer.Argument(metavar="IN", help="An input file, or the folder of all.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="IN", help="An input file, or the folder of all.", show_default=False
+        ),
     ],
     result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Its result, or the folder of results.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Its result, or the folder of results.", show_default=False
+        ),
     ],
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the checks there too.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the checks there too.")
+    ] = None,
     any_scale: Annotated[
         bool,
         typer.Option(
@@ -96,7 +114,9 @@ def verify(
 
         write_text(
             json_path,
-            json.dumps({name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1)
+            json.dumps(
+                {name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1
+            )
             + "\n",
             True,
         )

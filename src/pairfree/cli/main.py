@@ -46,7 +46,9 @@ def print_version(asked: bool) -> None:
 def before_any_verb(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and stop.", callback=print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Train an image denoiser without clean/noisy pairs."""

@@ -25,10 +25,15 @@ Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 
 EVERYWHERE = {
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and results.")],
-    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done on the way.")],
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and results.")
+    ],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is done on the way.")
+    ],
     "log_file": Annotated[
-        Path | None, typer.Option(help="Write all messages there too, with their times.", show_default=False)
+        Path | None,
+        typer.Option(help="Write all messages there too, with their times.", show_default=False),
     ],
 }
 """Options of every verb, and nothing that a verb must know of."""
@@ -44,7 +49,9 @@ def verb(work: Callable[..., None]) -> Callable[..., None]:
         work(**given)
 
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=kind)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=kind
+        )
         for name, kind in EVERYWHERE.items()
     ]
     _set_signature(with_messages, [*_parameters(work), *added])
@@ -118,7 +125,9 @@ def note_flags(parameters: Sequence[inspect.Parameter]) -> None:
     for one in parameters:
         said = one.annotation.__metadata__[0]
         if isinstance(said, OptionInfo):
-            declared = [word for word in (said.default, *(said.param_decls or ())) if isinstance(word, str)]
+            declared = [
+                word for word in (said.default, *(said.param_decls or ())) if isinstance(word, str)
+            ]
             name = OTHER_NAMES.get(one.name, one.name.rstrip("_"))
             FLAGS.setdefault(name, declared[0] if declared else f"--{one.name.replace('_', '-')}")
 
@@ -171,7 +180,9 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
 def _parameters(work: Callable[..., None]) -> list[inspect.Parameter]:
     """Of a function, keyword-only and with its annotations evaluated."""
     signature = inspect.signature(work, eval_str=True)
-    return [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+    return [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()
+    ]
 
 
 def _set_signature(work: Callable[..., None], parameters: list[inspect.Parameter]) -> None:

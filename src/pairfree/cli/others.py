@@ -21,12 +21,16 @@ def simulate(
             show_default=False,
         ),
     ],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)],
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for the noisy files.", show_default=False)
+    ],
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_float: Annotated[
         bool,
-        typer.Option("--float", help="Write unclipped float32 TIFF instead of the input's format and type."),
+        typer.Option(
+            "--float", help="Write unclipped float32 TIFF instead of the input's format and type."
+        ),
     ] = False,
 ) -> None:
     """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
@@ -37,13 +41,15 @@ def simulate(
     out.print(f"{len(done)} files -> {out_dir}", markup=False)
     if clipped:
         err.print(
-            f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them", markup=False
+            f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them",
+            markup=False,
         )
 
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False)
+        Path,
+        typer.Argument(help="A run folder, a checkpoint or an image file.", show_default=False),
     ],
 ) -> None:
     """Tell what a run, a checkpoint or an image file holds."""
@@ -54,7 +60,9 @@ def info(
 
 
 def demo(
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("pairfree-demo"),
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path(
+        "pairfree-demo"
+    ),
     minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 2.0,
 ) -> None:
     """Train on real noisy images that come with pairfree, denoise them, write a report."""
@@ -75,17 +83,24 @@ def demo(
 
 def bench(
     name: Annotated[
-        str | None, typer.Argument(help="Experiment; without it, the tables and which cells are measured.")
+        str | None,
+        typer.Argument(help="Experiment; without it, the tables and which cells are measured."),
     ] = None,
     preset: Annotated[str, typer.Option(help="cpu, paper or paper-200k.")] = "cpu",
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only cells whose name holds this text; may be repeated, all must hold."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")] = None,
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path("benchmarks/results"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of data sets; default $PAIRFREE_DATA.")
+    ] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of results.")] = Path(
+        "benchmarks/results"
+    ),
     device: Device = "auto",
-    minutes: Annotated[float | None, typer.Option(help="Another training budget than the preset's.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Another training budget than the preset's.")
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Comma-separated: only these of the experiment's seeds.")
     ] = None,
@@ -99,7 +114,9 @@ def bench(
     try:
         chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers and commas, such as 0,1,2") from None
+        raise ConfigError(
+            f"--seeds {seeds!r}: expected whole numbers and commas, such as 0,1,2"
+        ) from None
     with progress(f"bench {name}") as bar:
         table = harness.run(
             name, preset=preset, only=only or [], data=data, out=out_dir, device=device, minutes=minutes, seeds=chosen,

@@ -26,17 +26,22 @@ def train(
     given: dict[str, Any],
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file; a run's config.toml repeats that run. Options given beside it win."),
+        typer.Option(
+            help="TOML file; a run's config.toml repeats that run. Options given beside it win."
+        ),
     ] = None,
     settings_: Annotated[
         bool,
         typer.Option(
-            "--settings", help="Print every setting of --method and its value in each preset, and stop."
+            "--settings",
+            help="Print every setting of --method and its value in each preset, and stop.",
         ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Read and check everything, print the settings, train nothing."),
+        typer.Option(
+            "--dry-run", help="Read and check everything, print the settings, train nothing."
+        ),
     ] = False,
 ) -> None:
     """Train a denoiser on noisy files."""

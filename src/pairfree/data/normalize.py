@@ -55,7 +55,11 @@ def fit_normalizer(planes: Iterable[np.ndarray], dtypes: Sequence[np.dtype]) -> 
     8-bit files keep their natural scale, 0..255 -> 0..1, so that published sigmas mean what they say. Any other type maps the pooled
     0.5 and 99.5 percentiles to 0 and 1.
     """
-    return EIGHT_BIT if is_eight_bit(dtypes) else fit_percentiles(planes, (LOW_PERCENTILE, HIGH_PERCENTILE))
+    return (
+        EIGHT_BIT
+        if is_eight_bit(dtypes)
+        else fit_percentiles(planes, (LOW_PERCENTILE, HIGH_PERCENTILE))
+    )
 
 
 def fit_percentiles(planes: Iterable[np.ndarray], percentiles: tuple[float, float]) -> Normalizer:

@@ -99,7 +99,10 @@ class PatchPool:
         Of several processes each gets its own rows of what one alone would draw for all of them.
         """
         u = torch.rand(
-            batch * processes.count(), 4, generator=generator(seed, step, purpose), dtype=torch.float64
+            batch * processes.count(),
+            4,
+            generator=generator(seed, step, purpose),
+            dtype=torch.float64,
         )
         u = u[batch * processes.rank() :][:batch]
         image = torch.searchsorted(self.cumulative, u[:, 0].contiguous(), right=True).clamp_(
@@ -111,7 +114,11 @@ class PatchPool:
 
     def gather(self, places: Tensor, augment: bool = True) -> Tensor:
         """Patches (B, C, P, P) at ``places``: one index computation on a GPU; slices on a CPU, where they take a tenth of the time."""
-        return self._slices(places, augment) if self.device.type == "cpu" else self._indexed(places, augment)
+        return (
+            self._slices(places, augment)
+            if self.device.type == "cpu"
+            else self._indexed(places, augment)
+        )
 
     def _slices(self, places: Tensor, augment: bool) -> Tensor:
         out = torch.empty(len(places), self.channels, self.patch_px, self.patch_px)
@@ -176,7 +183,9 @@ class TrainingData:
 
     @property
     def pools(self) -> list[PatchPool]:
-        return [pool for pool in (self.noisy, self.target, self.clean, self.noise) if pool is not None]
+        return [
+            pool for pool in (self.noisy, self.target, self.clean, self.noise) if pool is not None
+        ]
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         places = self.noisy.draw(seed, step, size)

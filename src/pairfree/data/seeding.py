@@ -16,7 +16,9 @@ def counted_seed(seed: int, step: int, purpose: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(seed: int, step: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(
+    seed: int, step: int, purpose: str, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A fresh generator for one purpose of one step. CPU and CUDA give different, each reproducible, streams."""
     made = torch.Generator(device=device)
     made.manual_seed(counted_seed(seed, step, purpose))

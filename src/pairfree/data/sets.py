@@ -133,14 +133,18 @@ class ImageSet:
             for rows, columns in _draw_crops(stem + place, image.height, image.width, share):
                 read = partial(_read_part, image, rows=rows, columns=columns)
                 plane = stack_slices(read, image, index, axis, around) if around else read(index)
-                cut = f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
+                cut = (
+                    f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
+                )
                 self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
 
     def note_unit(self, unit: str) -> None:
         """Of an image whose planes come next."""
         self.unit = common_unit([self.unit, unit]) if self.planes else unit
 
-    def append(self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)) -> None:
+    def append(
+        self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)
+    ) -> None:
         """Append one plane.
 
         Parameters
@@ -169,7 +173,9 @@ class ImageSet:
                 "and colour images apart"
             )
         if plane.min() == plane.max():
-            self.warnings.append(f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it")
+            self.warnings.append(
+                f"{label}: all pixels are {plane.flat[0]}; nothing to learn from it"
+            )
         self.planes.append(plane)
         self.names.append(label)
         self.stems.append(stem)
@@ -218,7 +224,9 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     )
 
 
-def read_set(entries: Sequence[Entry], most_bytes: int = MOST_BYTES, reading: Reading = USUAL) -> ImageSet:
+def read_set(
+    entries: Sequence[Entry], most_bytes: int = MOST_BYTES, reading: Reading = USUAL
+) -> ImageSet:
     """Read every file of a set.
 
     Of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes are read. The crops of
@@ -283,7 +291,9 @@ def _draw_crops(name: str, height: int, width: int, share: float) -> Iterator[tu
         yield slice(top, top + high), slice(left, left + wide)
 
 
-def array_set(arrays: Sequence[np.ndarray], what: str = "array", reading: Reading = USUAL) -> ImageSet:
+def array_set(
+    arrays: Sequence[np.ndarray], what: str = "array", reading: Reading = USUAL
+) -> ImageSet:
     """A set from arrays in memory.
 
     Parameters
@@ -316,13 +326,17 @@ def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> No
     if values.ndim not in (2, 3):
         raise InputError(f"{name} has shape {values.shape}; expected (H, W) or (C, H, W)")
     if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
-        raise InputError(f"{name} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)")
+        raise InputError(
+            f"{name} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)"
+        )
     if values.ndim == 2:
         images.add(Image(values, "YX"), name, stem)
         return
     image = Image(np.moveaxis(values, 0, -1), "YXS")
     images.note_unit(intensity_unit(image))
-    images.append(values, name, stem)  # channels of an array are all meant: nothing is taken for alpha
+    images.append(
+        values, name, stem
+    )  # channels of an array are all meant: nothing is taken for alpha
 
 
 def _check_not_blank(images: ImageSet) -> None:

@@ -34,10 +34,15 @@ def stack_axis(image: Image, around: int, label: str) -> int:
         For colour, and where no axis is longer than ``around``.
     """
     if image.colours != 1:
-        raise InputError(f"{label}: has {image.colours} colours; slices are put together of grey stacks only")
+        raise InputError(
+            f"{label}: has {image.colours} colours; slices are put together of grey stacks only"
+        )
     axis = _preferred_axis(image)
     if axis is None or image.leading[axis] <= around:
-        sizes = ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading)) or "a single plane"
+        sizes = (
+            ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading))
+            or "a single plane"
+        )
         needed = f"a stack of more than {around} slices along {' or '.join(AXES)}"
         raise InputError(
             f"{label}: is not {needed} (it has {sizes}); leave it out, or use fewer slices around"
@@ -54,7 +59,9 @@ def _preferred_axis(image: Image) -> int | None:
     return None
 
 
-def stack_slices(read: Read, image: Image, index: tuple[int, ...], axis: int, around: int) -> np.ndarray:
+def stack_slices(
+    read: Read, image: Image, index: tuple[int, ...], axis: int, around: int
+) -> np.ndarray:
     """A slice with those around it, as channels; beyond the ends of the stack it is mirrored.
 
     Parameters

@@ -26,7 +26,9 @@ WIDE_PERCENTILES = (0.05, 99.95)
 INTENSITIES = ("auto", "common", "separate")
 
 
-def fit_unpaired(noisy: ImageSet, clean: ImageSet, intensity: str = "auto") -> tuple[Normalizer, Normalizer]:
+def fit_unpaired(
+    noisy: ImageSet, clean: ImageSet, intensity: str = "auto"
+) -> tuple[Normalizer, Normalizer]:
     """The intensity maps of the two domains. They see histograms only, never which noisy image is like which clean one.
 
     "common"    one map for both, so that a difference of brightness between the sets is a thing to learn (film, charge, CT):
@@ -62,13 +64,19 @@ def window(text: str) -> Normalizer | None:
         low, high = (float(one) for one in text.split(","))
     except ValueError:
         return None
-    return Normalizer(low, high - low) if math.isfinite(low) and math.isfinite(high) and low < high else None
+    return (
+        Normalizer(low, high - low)
+        if math.isfinite(low) and math.isfinite(high) and low < high
+        else None
+    )
 
 
 def _comparable(first: Normalizer, second: Normalizer) -> bool:
     """Ranges that differ by less than ``MOST_RATIO`` in size and share half of the smaller one."""
     small, large = sorted((first.scale, second.scale))
-    shared = min(first.offset + first.scale, second.offset + second.scale) - max(first.offset, second.offset)
+    shared = min(first.offset + first.scale, second.offset + second.scale) - max(
+        first.offset, second.offset
+    )
     return large <= MOST_RATIO * small and shared >= small / 2.0
 
 
@@ -104,12 +112,18 @@ def scene(plane: np.ndarray) -> np.ndarray:
     grey = plane.astype(np.float64).mean(0)
     height, width = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
     blocks = (
-        grey[:height, :width].reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX).mean((1, 3))
+        grey[:height, :width]
+        .reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX)
+        .mean((1, 3))
     )
     detail = blocks - ndimage.gaussian_filter(blocks, SHADING_BLOCKS)
     half = detail.shape[0] // 2, detail.shape[1] // 2
     quarters = np.stack(
-        [detail[r : r + half[0], c : c + half[1]].ravel() for r in (0, half[0]) for c in (0, half[1])]
+        [
+            detail[r : r + half[0], c : c + half[1]].ravel()
+            for r in (0, half[0])
+            for c in (0, half[1])
+        ]
     )
     quarters -= quarters.mean(1, keepdims=True)
     sizes = np.linalg.norm(quarters, axis=1, keepdims=True)

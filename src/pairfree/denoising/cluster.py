@@ -183,7 +183,9 @@ def denoise_on(
     dask = _import_dask()
     model.check(image)
     if image.source is None:
-        raise ConfigError("only images of files are denoised on a cluster: workers read them by themselves")
+        raise ConfigError(
+            "only images of files are denoised on a cluster: workers read them by themselves"
+        )
     if not client.nthreads():
         raise ConfigError("the Dask scheduler has no workers: start some with dask worker ADDRESS")
     waiting = tasks(model, image, sink, on_pixels)
@@ -350,7 +352,9 @@ def do_task(
         image = _open_once(source, limits, _changed_ns(source))
         own.denoise_into(image, part, planes=planes, within=within)
     except BaseException:
-        _of_thread.given = None  # a shortage of memory left it with smaller tiles, of which none is wanted
+        _of_thread.given = (
+            None  # a shortage of memory left it with smaller tiles, of which none is wanted
+        )
         raise
     return part.found
 
@@ -388,7 +392,9 @@ class _Tiles:
         self.wanted = {_corners(*tile) for tile in wanted}
         self.found: list[Part] = []
 
-    def write(self, index: Index, block: np.ndarray, rows: slice, columns: slice, clipped: int = 0) -> None:
+    def write(
+        self, index: Index, block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+    ) -> None:
         self.found.append(Part(index, rows, columns, block, clipped))
 
     def finished(self, index: Index, rows: slice, columns: slice) -> bool:

@@ -62,12 +62,16 @@ def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: 
     image = open_image(one.entry.path, planned.limits)
     of_what = {**model.identity, "source": fingerprint(one.entry.path)}
     with ExitStack() as held:
-        sink = held.enter_context(open_sink(model.describe_result(image), one.path, overwrite, of_what))
+        sink = held.enter_context(
+            open_sink(model.describe_result(image), one.path, overwrite, of_what)
+        )
         sinks = [sink]
         if one.map_path is not None:
             of_map = {**of_what, "result": "disagreement"}
             sinks.append(
-                held.enter_context(open_sink(model.describe_map(image), one.map_path, overwrite, of_map))
+                held.enter_context(
+                    open_sink(model.describe_map(image), one.map_path, overwrite, of_map)
+                )
             )
         if client is None:
             model.denoise_into(image, sink, on_pixels)

@@ -89,10 +89,16 @@ class Ledger:
     def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
         """What an earlier process made of a file; None for nothing, and where input or map have changed."""
         words = self._lines.get(path)
-        if words is None or words["source"] != fingerprint(entry.path) or words["map"] != _map_text(map_path):
+        if (
+            words is None
+            or words["source"] != fingerprint(entry.path)
+            or words["map"] != _map_text(map_path)
+        ):
             return None
         warnings = tuple(words["warnings"])
-        return FileResult(entry.path, path, words["pixels"], words["clipped"], warnings, before=True)
+        return FileResult(
+            entry.path, path, words["pixels"], words["clipped"], warnings, before=True
+        )
 
     def add(self, entry: Entry, done: FileResult, map_path: Path | None) -> None:
         """A file is done.

@@ -26,7 +26,9 @@ class DenoisingOrder:
     From Python also a Model, which keeps the tiles, device and treatment of missing pixels that it has.
     """
 
-    inputs: Sequence[str | Path] | str | Path = option(None, list[str], argument=True, required=True)
+    inputs: Sequence[str | Path] | str | Path = option(
+        None, list[str], argument=True, required=True
+    )
     """Files, folders or globs."""
 
     out: str | Path = option(None, Path, required=True)

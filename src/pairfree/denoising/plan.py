@@ -48,7 +48,9 @@ def resident_limits(max_bytes: float) -> Limits:
     """
     free = psutil.virtual_memory().available
     resident = int(RESIDENT_SHARE * max_bytes)
-    return replace(DEFAULT, resident_bytes=resident, max_bytes=min(DEFAULT.max_bytes, free // WHOLE))
+    return replace(
+        DEFAULT, resident_bytes=resident, max_bytes=min(DEFAULT.max_bytes, free // WHOLE)
+    )
 
 
 def memory_of_whole(image: Image) -> int:

@@ -84,9 +84,15 @@ def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
     blob = safetensors.torch.save(own)
     with atomic_path(numbers, overwrite=True, bytes_needed=len(blob)) as temporary:
         temporary.write_bytes(blob)
-    facts = {"format": FORMAT, **record.as_facts(), "tensors_sha256": hashlib.sha256(blob).hexdigest()}
+    facts = {
+        "format": FORMAT,
+        **record.as_facts(),
+        "tensors_sha256": hashlib.sha256(blob).hexdigest(),
+    }
     write_text(words, _text({**facts, "digest": _digest(facts)}), overwrite=True)
-    with contextlib.suppress(OSError):  # the new one stands; what cannot be dropped now is dropped next time
+    with contextlib.suppress(
+        OSError
+    ):  # the new one stands; what cannot be dropped now is dropped next time
         _drop_old(folder)
     return words
 
@@ -139,7 +145,9 @@ def load(words: Path) -> Checkpoint:
         raise CheckpointError(f"{numbers}: not a safetensors file: {error}") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{numbers}: tensor {name!r} holds NaN or Inf; use an earlier checkpoint")
+            raise CheckpointError(
+                f"{numbers}: tensor {name!r} holds NaN or Inf; use an earlier checkpoint"
+            )
     return Checkpoint(record, tensors)
 
 
@@ -191,7 +199,9 @@ def _read_json(words: Path) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise CheckpointError(f"{words}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{words}: damaged: not JSON ({error}); use an earlier checkpoint") from None
+        raise CheckpointError(
+            f"{words}: damaged: not JSON ({error}); use an earlier checkpoint"
+        ) from None
     if not isinstance(facts, dict) or "digest" not in facts:
         raise CheckpointError(f"{words}: not a checkpoint of pairfree: field 'digest' is missing")
     return text, facts
@@ -222,7 +232,9 @@ def check_fits(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], whe
         if name not in theirs:
             raise CheckpointError(f"{where}: tensor {name!r} is missing; {own}")
         if name not in mine:
-            raise CheckpointError(f"{where}: tensor {name!r} does not belong to this network; {own}")
+            raise CheckpointError(
+                f"{where}: tensor {name!r} does not belong to this network; {own}"
+            )
         have, want = theirs[name], mine[name]
         if have.shape != want.shape or have.dtype != want.dtype:
             raise CheckpointError(

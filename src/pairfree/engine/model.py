@@ -359,7 +359,9 @@ class Model:
         if image.stored or self.masked:
             return
         for index in image.planes():
-            check_finite(to_channels_first(image.plane(index), image.colours), label_of(image, index))
+            check_finite(
+                to_channels_first(image.plane(index), image.colours), label_of(image, index)
+            )
 
     def open_plane(self, image: Image, index: tuple[int, ...]) -> Plane:
         """A plane as the network sees it, with the slices around it, and what is missing filled."""

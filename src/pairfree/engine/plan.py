@@ -153,7 +153,9 @@ class Clock:
             for stage in stages:
                 trial = copy.deepcopy(method)
                 paces.append(_time_step(trial, data, seed, stage.name, measure, patches))
-        return cls(minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started)
+        return cls(
+            minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started
+        )
 
     def plan(self, method: Method) -> Plan:
         """The first plan, at the paces as timed."""
@@ -176,7 +178,9 @@ class Clock:
         for share in REFITS:
             if before < share * self.budget_s <= self.spent_s:
                 return True
-        return any(at.stage_step < share * at.stage_steps <= at.stage_step + 1 for share in STAGE_REFITS)
+        return any(
+            at.stage_step < share * at.stage_steps <= at.stage_step + 1 for share in STAGE_REFITS
+        )
 
     def _slowness(self, stage: int) -> float:
         """Real over foretold time, of a stage as far as it has run, else of the whole."""
@@ -246,10 +250,18 @@ class Clock:
     def _is_sound(self) -> bool:
         """Whether all is what it should be; TypeError where lists are none."""
         pairs = (*self.paces, *self.stages_s)
-        numbers: list[object] = [self.budget_s, self.planned_s, self.spent_s, self.foretold_s, *self.shares]
+        numbers: list[object] = [
+            self.budget_s,
+            self.planned_s,
+            self.spent_s,
+            self.foretold_s,
+            *self.shares,
+        ]
         for pair in pairs:
             numbers += [*pair]
-        if not all(_is_amount(number) for number in numbers) or any(len(pair) != 2 for pair in pairs):
+        if not all(_is_amount(number) for number in numbers) or any(
+            len(pair) != 2 for pair in pairs
+        ):
             return False
         if self.budget_s <= 0 or min(map(min, self.paces), default=1) <= 0:
             return False

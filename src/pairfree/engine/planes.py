@@ -30,7 +30,11 @@ class Plane:
     @classmethod
     def of(cls, intensity: np.ndarray) -> Plane:
         """Of an array (C, H, W)."""
-        return cls(intensity.shape[1], intensity.shape[2], lambda rows, columns: intensity[:, rows, columns])
+        return cls(
+            intensity.shape[1],
+            intensity.shape[2],
+            lambda rows, columns: intensity[:, rows, columns],
+        )
 
     def read_padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """A part (C, h, w) of the plane, which is mirrored at its bottom and right edges, also one of 1 x 1 px."""

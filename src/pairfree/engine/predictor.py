@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 
 from pairfree.data.normalize import Normalizer
-from pairfree.engine.memory import activation_bytes_per_px, is_shortage, keep_freed_blocks, shortage_error
+from pairfree.engine.memory import (
+    activation_bytes_per_px,
+    is_shortage,
+    keep_freed_blocks,
+    shortage_error,
+)
 from pairfree.engine.planes import Plane, Write, read_ahead, sample_places, write_into
 from pairfree.engine.progress import OnPixels, PixelCount, tell_progress
 from pairfree.engine.tiles import (
@@ -31,7 +36,12 @@ from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.batch_instance_norm import find_norms, hold_statistics
 from pairfree.nets.receptive_field import measured_receptive_field_px
-from pairfree.nets.traits import seconds_for_image, sees_whole_image, total_stride, whole_image_bytes
+from pairfree.nets.traits import (
+    seconds_for_image,
+    sees_whole_image,
+    total_stride,
+    whole_image_bytes,
+)
 
 DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
@@ -153,7 +163,8 @@ class Predictor:
     ) -> None:
         """``predict_tiles``, and in smaller tiles where memory runs out."""
         self.fit_into_memory(
-            lambda tell: self.predict_tiles(plane, write, on_pixels=tell, within=within), on_pixels=on_pixels
+            lambda tell: self.predict_tiles(plane, write, on_pixels=tell, within=within),
+            on_pixels=on_pixels,
         )
 
     def predict_tiles(
@@ -284,7 +295,9 @@ class Predictor:
 
     def _out_of_memory(self) -> ConfigError:
         what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
-        return shortage_error(f"{what} not fit; free some memory, crop the image, or use another device")
+        return shortage_error(
+            f"{what} not fit; free some memory, crop the image, or use another device"
+        )
 
     @cached_property
     def _whole_bytes(self) -> tuple[float, float]:
@@ -334,7 +347,9 @@ class Predictor:
         """Rows and columns of the tiles of a plane, a partition of it."""
         return ((tile.rows, tile.columns) for tile in self._place_tiles(height, width))
 
-    def _place_tiles(self, height: int, width: int, within: Region | None = None) -> Iterator[PlacedTile]:
+    def _place_tiles(
+        self, height: int, width: int, within: Region | None = None
+    ) -> Iterator[PlacedTile]:
         """The tiles of a plane, or of a part of it."""
         core_px = self.core_px or max(self._padded_sides(height, width))
         return place_tiles(height, width, core_px, self.halo_px, self.stride_px, within)

@@ -11,7 +11,12 @@ class Receiver(Protocol):
     """Takes a result part by part: a ``files.sinks.Sink``."""
 
     def write(
-        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+        self,
+        index: tuple[int, ...],
+        block: np.ndarray,
+        rows: slice,
+        columns: slice,
+        clipped: int = 0,
     ) -> None:
         """A part of the plane at ``index``, of whose pixels so many were clipped."""
 
@@ -35,7 +40,12 @@ class ArrayReceiver:
         return sum(self._clipped.values())
 
     def write(
-        self, index: tuple[int, ...], block: np.ndarray, rows: slice, columns: slice, clipped: int = 0
+        self,
+        index: tuple[int, ...],
+        block: np.ndarray,
+        rows: slice,
+        columns: slice,
+        clipped: int = 0,
     ) -> None:
         """A part of the plane at ``index``."""
         self.pixels[index][rows, columns] = block

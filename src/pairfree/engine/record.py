@@ -73,7 +73,9 @@ class Record:
     @classmethod
     def untrained(cls, method: str, normalizer: Normalizer, channels: int) -> Record:
         """Of a model that no run made: no settings, no steps."""
-        return cls(method, {}, "", normalizer, channels, 0, Plan(()), 0, "", "float32", current_versions())
+        return cls(
+            method, {}, "", normalizer, channels, 0, Plan(()), 0, "", "float32", current_versions()
+        )
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], where: Path | str) -> Record:
@@ -149,7 +151,9 @@ def current_versions() -> dict[str, str]:
     return {"pairfree": __version__, "torch": torch.__version__}
 
 
-def check_types(facts: Mapping[str, Any], where: Path | str, more: Mapping[str, type] | None = None) -> None:
+def check_types(
+    facts: Mapping[str, Any], where: Path | str, more: Mapping[str, type] | None = None
+) -> None:
     """CheckpointError naming the first field that is missing or of the wrong type.
 
     ``more`` are required beside those of a record.
@@ -161,7 +165,9 @@ def check_types(facts: Mapping[str, Any], where: Path | str, more: Mapping[str, 
                 raise CheckpointError(f"{where}: field {key!r} is missing")
             continue
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            raise CheckpointError(f"{where}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}")
+            raise CheckpointError(
+                f"{where}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}"
+            )
 
 
 def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
@@ -173,7 +179,9 @@ def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
             )
     plan = facts["plan"]
     if not plan or not all(_is_stage(stage) for stage in plan):
-        raise CheckpointError(f"{where}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage")
+        raise CheckpointError(
+            f"{where}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage"
+        )
     if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
         raise CheckpointError(
             f"{where}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range"

@@ -133,7 +133,9 @@ class RunFolder:
     def note_resumed(self, step: int, facts: Mapping[str, Any]) -> None:
         """Add to environment.json where and when the run went on."""
         begun = self.read_environment()
-        where = ", ".join(str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts)
+        where = ", ".join(
+            str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts
+        )
         earlier = f"{begun['resumed']}; " if "resumed" in begun else ""
         self.write_environment({**begun, "resumed": f"{earlier}at step {step:,}: {where}"})
 

@@ -92,7 +92,12 @@ class PlacedTile:
 
 
 def place_tiles(
-    height: int, width: int, core_px: int, halo_px: int, stride_px: int, within: Region | None = None
+    height: int,
+    width: int,
+    core_px: int,
+    halo_px: int,
+    stride_px: int,
+    within: Region | None = None,
 ) -> Iterator[PlacedTile]:
     """Tiles of an image of any size, or of a part of it.
 

@@ -128,7 +128,9 @@ class _Training:
             at = loop.plan.at(loop.seed, loop.done)
             logged = loop.method.step(loop.data.batch(loop.seed, at.step, patches), at)
             loop.done += 1
-            refit, stop, overdue = processes.any_of(self._tick(at), self.asked.is_set(), self._is_overdue())
+            refit, stop, overdue = processes.any_of(
+                self._tick(at), self.asked.is_set(), self._is_overdue()
+            )
             if refit:
                 self._refit()
             self._log(at, logged)
@@ -214,7 +216,9 @@ def save(loop: Loop, folder: Path | None = None) -> None:
     processes.agree(loop.method.networks.values())
     if not processes.first():
         return
-    record = replace(loop.record, step=loop.done, plan=loop.plan, clock=loop.clock, watch=loop.watch)
+    record = replace(
+        loop.record, step=loop.done, plan=loop.plan, clock=loop.clock, watch=loop.watch
+    )
     checkpoint.save(folder or loop.run.checkpoints, record, loop.method.tensors())
 
 

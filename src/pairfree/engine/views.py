@@ -53,7 +53,11 @@ class PlaneView:
 
         def read_stack(rows: slice, columns: slice) -> np.ndarray:
             return stack_slices(
-                lambda index: self._read_one(index, rows, columns), image, self.index, axis, self.around
+                lambda index: self._read_one(index, rows, columns),
+                image,
+                self.index,
+                axis,
+                self.around,
             )
 
         return Plane(image.height, image.width, read_stack, slow=image.stored)

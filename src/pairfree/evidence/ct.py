@@ -133,7 +133,9 @@ def detectability(present: ArrayLike, absent: ArrayLike, radius_px: float) -> De
             f"{n} + {m} draws are too few for {CHANNELS} channels: give at least {CHANNELS + 6} in all"
         )
     channels = laguerre_gauss(with_lesion.shape[1], radius_px)
-    outputs = [np.tensordot(images, channels, axes=((1, 2), (1, 2))) for images in (with_lesion, without)]
+    outputs = [
+        np.tensordot(images, channels, axes=((1, 2), (1, 2))) for images in (with_lesion, without)
+    ]
     squared = max(0.0, squared_index(*outputs))
     index = math.sqrt(squared)
     return Detectability(
@@ -162,7 +164,9 @@ def laguerre_gauss(side: int, radius_px: float) -> FloatArray:
     along = np.arange(side) - (side - 1) / 2
     square = along[:, None] ** 2 + along[None, :] ** 2
     scaled = 2 * math.pi * square / (WIDTH_OF_RADIUS * radius_px) ** 2
-    channels = np.stack([np.exp(-scaled / 2) * eval_laguerre(order, scaled) for order in range(CHANNELS)])
+    channels = np.stack(
+        [np.exp(-scaled / 2) * eval_laguerre(order, scaled) for order in range(CHANNELS)]
+    )
     channels -= channels.mean(axis=(1, 2), keepdims=True)
     power = np.sum(channels**2, axis=(1, 2), keepdims=True)
     return np.asarray(channels / np.sqrt(power))
@@ -175,7 +179,9 @@ def _index_se(squared: float, each: float, free: int) -> float:
     """
     far = free - CHANNELS + 1
     noncentral = squared / each
-    spread = 2 * ((CHANNELS + noncentral) ** 2 + (CHANNELS + 2 * noncentral) * (far - 2)) / (far - 4)
+    spread = (
+        2 * ((CHANNELS + noncentral) ** 2 + (CHANNELS + 2 * noncentral) * (far - 2)) / (far - 4)
+    )
     return each * math.sqrt(spread) / (2 * math.sqrt(max(squared, each * CHANNELS)))
 
 
@@ -207,7 +213,9 @@ def flat_regions(
     image = np.asarray(reference, dtype=np.float64)
     rows, columns = (side // side_px for side in image.shape)
     whole = image[: rows * side_px, : columns * side_px]
-    blocks = whole.reshape(rows, side_px, columns, side_px).swapaxes(1, 2).reshape(rows, columns, -1)
+    blocks = (
+        whole.reshape(rows, side_px, columns, side_px).swapaxes(1, 2).reshape(rows, columns, -1)
+    )
     inside = (blocks.min(axis=2) >= low) & (blocks.max(axis=2) <= high)
     if not inside.any():
         raise InputError(
@@ -231,5 +239,7 @@ def _stack(images: ArrayLike, name: str, least: int) -> FloatArray:
             f"{name}: expected at least {least} square regions (N, S, S), got an array of shape {stack.shape}"
         )
     if not np.isfinite(stack).all():
-        raise InputError(f"{name}: holds values that are NaN or infinite; replace or crop them first")
+        raise InputError(
+            f"{name}: holds values that are NaN or infinite; replace or crop them first"
+        )
     return stack

@@ -67,7 +67,9 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
     low, high = display_window(denoised)
     outside = 100 * float(np.mean((noisy < low) | (noisy > high)))
     zoom = zoom_box(denoised)
-    zooms = [(name, png_uri(to_uint8(_cut(image, zoom), low, high))) for name, image in versions.items()]
+    zooms = [
+        (name, png_uri(to_uint8(_cut(image, zoom), low, high))) for name, image in versions.items()
+    ]
     height, width = denoised.shape[:2]
     view = {
         "name": example.name,

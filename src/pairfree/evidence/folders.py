@@ -208,10 +208,14 @@ def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, 
 def missing_alike(noisy: np.ndarray, denoised: np.ndarray) -> bool:
     """Whether the same pixels of both, some and not all, are NaN or Inf, as ``nan="mask"`` leaves them."""
     missing = ~np.isfinite(noisy)
-    return bool(missing.any() and not missing.all() and np.array_equal(missing, ~np.isfinite(denoised)))
+    return bool(
+        missing.any() and not missing.all() and np.array_equal(missing, ~np.isfinite(denoised))
+    )
 
 
-def examine_channels(name: str, noisy: np.ndarray, denoised: np.ndarray) -> list[tuple[str, Evidence]]:
+def examine_channels(
+    name: str, noisy: np.ndarray, denoised: np.ndarray
+) -> list[tuple[str, Evidence]]:
     """Residual evidence of each channel of (C, H, W) with its label, each apart: channels have noise of their
     own.
 

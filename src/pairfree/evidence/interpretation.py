@@ -139,7 +139,9 @@ def _judge_invention(e: Evidence) -> Finding:
         )
     share = f"{e.tested_sites:,} of {e.sites:,} sites of 8 × 8 px, those whose detail stands out of the noise"
     if e.unsupported_sites == 0:
-        return Finding("ok", f"No invented detail found in {share}; fainter detail cannot be tested.")
+        return Finding(
+            "ok", f"No invented detail found in {share}; fainter detail cannot be tested."
+        )
     count = "site shows" if e.unsupported_sites == 1 else "sites show"
     return Finding(
         _note_or_warning(e.unsupported_sites > 1),
@@ -161,7 +163,8 @@ def _judge_removal(e: Evidence) -> Finding:
         level = _note_or_warning(share > 2)
     at = f"{e.removed_sites:,} of {e.sites:,} sites ({format_number(share, 2)} %)"
     return Finding(
-        level, f"The residual holds structure at {at}: detail, edges or hot pixels were removed there."
+        level,
+        f"The residual holds structure at {at}: detail, edges or hot pixels were removed there.",
     )
 
 
@@ -219,7 +222,8 @@ def _judge_contrast(e: Evidence) -> Finding:
     level = _note_or_warning(abs(correlation) > 0.2)
     if correlation > 0:
         return Finding(
-            level, f"Residual follows the image {value}: structure may have been removed, or noise remains."
+            level,
+            f"Residual follows the image {value}: structure may have been removed, or noise remains.",
         )
     return Finding(
         level,
@@ -287,6 +291,9 @@ def _describe_removed(e: Evidence, unit: str) -> Finding:
     line = f"variance ≈ {format_number(e.gain)} × output {sign} {format_number(abs(e.offset))}"
     if e.gain > 0:
         return Finding(
-            "ok", f"{removed}; its variance grows with the brightness ({line}), as counting noise does."
+            "ok",
+            f"{removed}; its variance grows with the brightness ({line}), as counting noise does.",
         )
-    return Finding("note", f"{removed}; its variance falls with the brightness ({line}), as with saturation.")
+    return Finding(
+        "note", f"{removed}; its variance falls with the brightness ({line}), as with saturation."
+    )

@@ -163,7 +163,9 @@ def planes(image: FloatArray) -> Iterator[FloatArray]:
     if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3):
         yield image
     elif image.ndim < 2:
-        raise InputError(f"a score needs an image of two or more axes, got an array of shape {image.shape}")
+        raise InputError(
+            f"a score needs an image of two or more axes, got an array of shape {image.shape}"
+        )
     else:
         for part in image:
             yield from planes(part)
@@ -199,7 +201,9 @@ def score(
     if fit:
         gain, offset = fit_gain_offset(x, y)
         y = gain * y + offset
-    rows = [_score_plane(u - low, v - low, data_range, clip, luma) for u, v in zip(planes(x), planes(y))]
+    rows = [
+        _score_plane(u - low, v - low, data_range, clip, luma) for u, v in zip(planes(x), planes(y))
+    ]
     if not rows:
         raise InputError(f"nothing to score in an array of shape {x.shape}")
     return mean_score(rows)
@@ -212,7 +216,9 @@ def mean_score(scores: Sequence[Score]) -> Score:
     return Score(psnr_db=float(means[0]), ssim=float(means[1]), nrmse=float(means[2]))
 
 
-def _score_plane(x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool) -> Score:
+def _score_plane(
+    x: FloatArray, y: FloatArray, data_range: float, clip: bool, as_luma: bool
+) -> Score:
     if as_luma and x.ndim == 3:
         x, y = luma(x), luma(y)
     return Score(

@@ -56,8 +56,12 @@ def noise_view(samples: NoiseSamples, unit: str = UNKNOWN_UNIT) -> dict[str, Any
     for axis, name in AXES:
         of_found, of_made = autocorrelation(found, axis), autocorrelation(made, axis)
         for lag, first, second in zip(LAGS_PX, of_found, of_made, strict=True):
-            rows.append((f"Correlation at {lag} px {name}", format_fixed(first, 2), format_fixed(second, 2)))
-    histogram = histogram_pair(found, made, ("found", "made"), "noise found and noise made", f"noise, {unit}")
+            rows.append(
+                (f"Correlation at {lag} px {name}", format_fixed(first, 2), format_fixed(second, 2))
+            )
+    histogram = histogram_pair(
+        found, made, ("found", "made"), "noise found and noise made", f"noise, {unit}"
+    )
     return {
         "found": png_uri(to_uint8(contact_sheet(found, window), -window, window)),
         "made": png_uri(to_uint8(contact_sheet(made, window), -window, window)),

@@ -32,7 +32,9 @@ def png_uri(pixels: NDArray[np.uint8]) -> str:
     """An (H, W) grey or (H, W, 3) colour 8-bit image as a PNG data URI."""
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels).reshape(height, -1)
-    unfiltered = np.zeros((height, 1), np.uint8)  # every row of a PNG begins with the kind of its filter
+    unfiltered = np.zeros(
+        (height, 1), np.uint8
+    )  # every row of a PNG begins with the kind of its filter
     raw = np.concatenate([unfiltered, rows], axis=1).tobytes()
     colour_type = 2 if pixels.ndim == 3 else 0
     chunks = (
@@ -100,7 +102,9 @@ def line_plot(
     return _frame(f"{label}: {first} at first, {last} at last", shapes)
 
 
-def _plottable(x: Sequence[float], y: Sequence[float], log_y: bool) -> tuple[FloatArray, FloatArray]:
+def _plottable(
+    x: Sequence[float], y: Sequence[float], log_y: bool
+) -> tuple[FloatArray, FloatArray]:
     """The points that can be drawn."""
     xs = np.asarray(x, dtype=np.float64).ravel()
     ys = np.asarray(y, dtype=np.float64).ravel()
@@ -138,7 +142,9 @@ def curves(
     shapes = [axes.draw(x_label, whole_x=all(x == round(x) for x in xs))]
     keys = []
     for number, (name, (x, y)) in enumerate(series.items()):
-        shapes.append(_line(axes, np.asarray(x, np.float64), np.asarray(y, np.float64), f"line-{number}"))
+        shapes.append(
+            _line(axes, np.asarray(x, np.float64), np.asarray(y, np.float64), f"line-{number}")
+        )
         for a, b in zip(x, y):
             shapes.append(
                 f'<circle class="mark-{number}" cx="{axes.x_px(a):.1f}" cy="{axes.y_px(b):.1f}" r="2"/>'
@@ -247,5 +253,7 @@ def _frame(label: str, shapes: Sequence[str]) -> str:
 
 def _empty(label: str) -> str:
     words = "nothing to plot"
-    text = f'<text class="tick" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{words}</text>'
+    text = (
+        f'<text class="tick" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{words}</text>'
+    )
     return _frame(f"{label}: {words}", [text])

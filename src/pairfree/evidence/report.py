@@ -142,8 +142,12 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> Path:
     """
     target = Path(path)
     page = render_report(data)
-    if not target.parent.is_dir():  # a run folder that was removed is not made again for its report alone
-        raise OutputError(f"cannot write the report {target}: no such folder; choose another with `out`")
+    if (
+        not target.parent.is_dir()
+    ):  # a run folder that was removed is not made again for its report alone
+        raise OutputError(
+            f"cannot write the report {target}: no such folder; choose another with `out`"
+        )
     write_text(target, page, overwrite=True)
     return target
 
@@ -190,7 +194,9 @@ def give_verdict(
         stand = "stands" if len(apart) == 1 else "stand"
         return Verdict("warning", f"{len(apart)} of {images} {stand} out", f"{name}: {first.text}")
     if level == "ok" and warnings:
-        return Verdict("note", "Worth a look", f"{warnings[0]} The residuals of {images} raised no concern.")
+        return Verdict(
+            "note", "Worth a look", f"{warnings[0]} The residuals of {images} raised no concern."
+        )
     if level == "ok":
         text = found[0].text if found else ""
         text = f"Residuals of {images}: {text[:1].lower()}{text[1:]}"
@@ -199,7 +205,9 @@ def give_verdict(
     text = serious[0].text
     if len(serious) > 1:
         text += f" And {len(serious) - 1} more, below."
-    return Verdict(level, "Look before you rely on it" if level == "warning" else "Worth a look", text)
+    return Verdict(
+        level, "Look before you rely on it" if level == "warning" else "Worth a look", text
+    )
 
 
 def safe_link(url: str) -> str:

@@ -88,7 +88,9 @@ def white_band(n_pixels: int) -> float:
     return 2 / math.sqrt(max(n_pixels, 1))
 
 
-def autocorrelation(residual: FloatArray, axis: int, lags: Sequence[int] = LAGS_PX) -> tuple[float, ...]:
+def autocorrelation(
+    residual: FloatArray, axis: int, lags: Sequence[int] = LAGS_PX
+) -> tuple[float, ...]:
     """Autocorrelation at lags of 1, 2, ... px along an axis, after the mean is subtracted; 0 for a flat
     residual.
 
@@ -163,7 +165,9 @@ def fit_variance_line(residual: FloatArray, denoised: FloatArray) -> VarianceLin
         model = design @ coefficients
     scatter = float(np.sum(weight * (variance - model) ** 2) / (bins - 2))
     errors = np.sqrt(np.diag(covariance) * max(1.0, scatter))
-    return VarianceLine(float(coefficients[0]), float(errors[0]), float(coefficients[1]), float(errors[1]))
+    return VarianceLine(
+        float(coefficients[0]), float(errors[0]), float(coefficients[1]), float(errors[1])
+    )
 
 
 def predict_variance(denoised: FloatArray, line: VarianceLine, total: float) -> FloatArray:
@@ -177,7 +181,9 @@ def predict_variance(denoised: FloatArray, line: VarianceLine, total: float) -> 
     return np.maximum(line.gain * denoised + line.offset, total / 4)
 
 
-def edge_power(residual: FloatArray, denoised: FloatArray, line: VarianceLine) -> tuple[float, float]:
+def edge_power(
+    residual: FloatArray, denoised: FloatArray, line: VarianceLine
+) -> tuple[float, float]:
     """Residual power at the strongest tenth of the output's edges, over the power that the variance line
     predicts there.
 
@@ -226,7 +232,9 @@ def uneven_power_by_chance(along_x: tuple[float, ...], along_y: tuple[float, ...
 
 def take_detail(image: FloatArray) -> FloatArray:
     """What is finer than a Gaussian of 4 px."""
-    return np.asarray(image - gaussian_filter(image, DETAIL_SIGMA_PX, mode="reflect"), dtype=np.float64)
+    return np.asarray(
+        image - gaussian_filter(image, DETAIL_SIGMA_PX, mode="reflect"), dtype=np.float64
+    )
 
 
 def detail_support(noisy: FloatArray, denoised: FloatArray) -> tuple[float, float]:

@@ -61,10 +61,14 @@ def site_map(noisy: ArrayLike, denoised: ArrayLike) -> Sites:
     r = y - f
     inflation = variance_inflation(autocorrelation(r, axis=1), autocorrelation(r, axis=0))
     verdicts = judge_sites(y, f, fit_variance_line(r, f), inflation)
-    return Sites(unsupported=_boxes(verdicts.unsupported, y.shape), removed=_boxes(verdicts.removed, y.shape))
+    return Sites(
+        unsupported=_boxes(verdicts.unsupported, y.shape), removed=_boxes(verdicts.removed, y.shape)
+    )
 
 
-def judge_sites(noisy: FloatArray, denoised: FloatArray, line: VarianceLine, inflation: float) -> Verdicts:
+def judge_sites(
+    noisy: FloatArray, denoised: FloatArray, line: VarianceLine, inflation: float
+) -> Verdicts:
     """Local means of noisy and denoised detail, compared in standard errors of the noise.
 
     Parameters
@@ -106,7 +110,9 @@ def variance_inflation(along_x: tuple[float, ...], along_y: tuple[float, ...]) -
 
 def _local_detail(image: FloatArray) -> FloatArray:
     local = gaussian_filter(image, SITE_SIGMA_PX, mode="reflect")
-    return np.asarray(local - gaussian_filter(image, SHADING_SIGMA_PX, mode="reflect"), dtype=np.float64)
+    return np.asarray(
+        local - gaussian_filter(image, SHADING_SIGMA_PX, mode="reflect"), dtype=np.float64
+    )
 
 
 def _any_in_sites(flags: BoolArray) -> BoolArray:

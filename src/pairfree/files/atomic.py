@@ -39,12 +39,17 @@ _CAUSES = {
         "the disk reports an input/output error",
         "check the disk and its connection, then run again",
     ),
-    errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter folder or file name"),
+    errno.ENAMETOOLONG: (
+        "the name is too long for the file system",
+        "choose a shorter folder or file name",
+    ),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
     errno.EISDIR: ("it is a folder", "choose another name"),
     errno.ENOENT: ("the folder does not exist any more", "create it, then run again"),
 }
-_PARTIAL = re.compile(r"^\..*\.partial-(?P<pid>\d+)-(?P<host>[A-Za-z0-9_-]*)-[0-9a-f]{8}$", re.DOTALL)
+_PARTIAL = re.compile(
+    r"^\..*\.partial-(?P<pid>\d+)-(?P<host>[A-Za-z0-9_-]*)-[0-9a-f]{8}$", re.DOTALL
+)
 
 
 def _host() -> str:
@@ -53,7 +58,9 @@ def _host() -> str:
 
 def output_error(error: OSError, path: Path, bytes_needed: int | None = None) -> OutputError:
     """One line for a failed write: what, path, bytes needed where known, bytes free, what to do."""
-    cause, remedy = _CAUSES.get(error.errno or 0, (reason(error), "check the folder, then run again"))
+    cause, remedy = _CAUSES.get(
+        error.errno or 0, (reason(error), "check the folder, then run again")
+    )
     needed = "" if bytes_needed is None else f"; needed {size_text(bytes_needed)}"
     free = free_bytes(path.parent)
     free_text = "" if free is None else f"; free {size_text(free)}"
@@ -90,7 +97,9 @@ def require_space(folder: Path, bytes_needed: int) -> None:
 
 def _temporary(final: Path) -> Path:
     # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does.
-    return final.with_name(f".{final.name[:40]}.partial-{os.getpid()}-{_host()}-{secrets.token_hex(4)}")
+    return final.with_name(
+        f".{final.name[:40]}.partial-{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
+    )
 
 
 def _fsync(path: Path, flags: int) -> None:
@@ -129,7 +138,9 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
+def atomic_path(
+    final: Path, overwrite: bool = False, bytes_needed: int | None = None
+) -> Iterator[Path]:
     """A temporary path beside ``final``; on leaving, its file is flushed to disk and renamed to ``final``.
 
     On any exception the temporary file is removed and ``final`` is as it was before. Missing parent folders
@@ -184,7 +195,9 @@ def _announce(temporary: Path, final: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(final: Path, overwrite: bool = False, bytes_needed: int | None = None) -> Iterator[Path]:
+def atomic_folder(
+    final: Path, overwrite: bool = False, bytes_needed: int | None = None
+) -> Iterator[Path]:
     """``atomic_path`` for a folder of files: all of it is flushed to disk, then it is renamed; an older one
     is removed after that."""
     final = Path(final)

@@ -92,7 +92,9 @@ def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Ve
     if not result.is_dir():
         wanted = "file" if len(entries) == 1 else "folder of results"
         raise InputError(f"{shown(result)}: no such {wanted}; name what was written")
-    return Verification({str(entry.relative): _compare_entry(entry, result, any_scale) for entry in entries})
+    return Verification(
+        {str(entry.relative): _compare_entry(entry, result, any_scale) for entry in entries}
+    )
 
 
 def _is_image(path: Path) -> bool:

@@ -325,7 +325,9 @@ def check_dtype(dtype: DType, where: str) -> None:
     if dtype.newbyteorder("=").name in DTYPES:
         return
     remedy = _REMEDIES.get(dtype.kind, "save it as plain numbers")
-    raise InputError(f"{where}: pixel type {dtype.name} is not supported ({', '.join(DTYPES)} are); {remedy}")
+    raise InputError(
+        f"{where}: pixel type {dtype.name} is not supported ({', '.join(DTYPES)} are); {remedy}"
+    )
 
 
 def _check_axes(shape: Shape, axes: str, where: str) -> None:

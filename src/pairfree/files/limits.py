@@ -72,7 +72,9 @@ def check_declared(
         )
     pixels = math.prod(sizes)
     n_bytes = pixels * dtype.itemsize
-    declared = f"{shown(path)}: declares {'x'.join(map(str, sizes))} {dtype.name} = {size_text(n_bytes)}"
+    declared = (
+        f"{shown(path)}: declares {'x'.join(map(str, sizes))} {dtype.name} = {size_text(n_bytes)}"
+    )
     if n_bytes > max(file_size * max_ratio, 0 if max_ratio == UNCOMPRESSED else _RATIO_FLOOR_BYTES):
         kind = "truncated" if max_ratio == UNCOMPRESSED else "damaged or truncated"
         raise InputError(

@@ -12,7 +12,14 @@ from pathlib import Path
 from pairfree.config import find_closest
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats.table import SUFFIXES, format_of, is_supported, read_from, suffix_of, written_to
+from pairfree.files.formats.table import (
+    SUFFIXES,
+    format_of,
+    is_supported,
+    read_from,
+    suffix_of,
+    written_to,
+)
 from pairfree.files.messages import shown
 
 
@@ -65,7 +72,9 @@ def _find(one: str | Path) -> list[Entry]:
         OSError,
         ValueError,
     ) as error:  # a NUL in the name, a name longer than the file system allows, no permission
-        raise InputError(f"{shown(one)}: cannot be looked up ({_why(error)}); check the name") from error
+        raise InputError(
+            f"{shown(one)}: cannot be looked up ({_why(error)}); check the name"
+        ) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
 
 
@@ -101,7 +110,11 @@ def _images_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in visible if name not in images]
         for name in sorted([*names, *images]):
             path = Path(root, name)
-            if not name.startswith(".") and (path.is_file() or name in images) and is_supported(path):
+            if (
+                not name.startswith(".")
+                and (path.is_file() or name in images)
+                and is_supported(path)
+            ):
                 found.append(path)
     return found
 
@@ -177,7 +190,9 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(f"{shown(path)}: cannot be looked up ({_why(error)}); check the name") from error
+        raise InputError(
+            f"{shown(path)}: cannot be looked up ({_why(error)}); check the name"
+        ) from error
 
 
 def check_folder(out_dir: Path) -> None:
@@ -195,7 +210,9 @@ def check_folder(out_dir: Path) -> None:
                 f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; choose another place"
             )
     except (OSError, ValueError) as error:
-        raise OutputError(f"output folder {shown(out_dir)}: {_why(error)}; choose another name") from error
+        raise OutputError(
+            f"output folder {shown(out_dir)}: {_why(error)}; choose another name"
+        ) from error
 
 
 def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
@@ -224,15 +241,21 @@ def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
 
 def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
     folder = os.path.realpath(out_dir)
-    sources = {entry: {os.path.realpath(file) for file in read_from(entry.path)} for entry, _ in plan}
+    sources = {
+        entry: {os.path.realpath(file) for file in read_from(entry.path)} for entry, _ in plan
+    }
     everything = set().union(*sources.values())
     for entry, target in plan:
-        replaced = next((file for file in written_to(target) if os.path.realpath(file) in everything), None)
+        replaced = next(
+            (file for file in written_to(target) if os.path.realpath(file) in everything), None
+        )
         if replaced is not None or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
             raise OutputError(
                 f"{shown(replaced or target)} is an input and would be replaced by its result; choose another output folder"
             )
-        inside = next((file for file in sorted(sources[entry]) if Path(file).is_relative_to(folder)), None)
+        inside = next(
+            (file for file in sorted(sources[entry]) if Path(file).is_relative_to(folder)), None
+        )
         if inside is not None:
             raise OutputError(
                 f"input {shown(Path(inside))} lies inside the output folder {shown(out_dir)}; choose another output folder"

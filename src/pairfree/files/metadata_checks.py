@@ -49,7 +49,9 @@ def _tags_of_first_page(carried: tiff_carried.Carried) -> dict[int, tuple[int, i
     return {tag[0]: _tag_value(tag, carried) for tag in carried.tags}
 
 
-def _tags_of_later_pages(carried: tiff_carried.Carried) -> dict[tuple[int, int], tuple[int, int, bytes]]:
+def _tags_of_later_pages(
+    carried: tiff_carried.Carried,
+) -> dict[tuple[int, int], tuple[int, int, bytes]]:
     found = {}
     for page, tags in enumerate(carried.page_tags):
         for tag in tags:
@@ -199,7 +201,9 @@ def _times_of_dicom(elements: dict[str, Any]) -> dict[str, Any]:
 
 def _other_elements(elements: dict[str, Any]) -> dict[str, Any]:
     looked_at = (*GEOMETRY, *IDENTITY, *OF_THE_RESULT)
-    return {key: value for key, value in elements.items() if key not in looked_at and not _is_time(key)}
+    return {
+        key: value for key, value in elements.items() if key not in looked_at and not _is_time(key)
+    }
 
 
 def _is_time(keyword: str) -> bool:
@@ -227,7 +231,10 @@ def _check_mrc(a: Image, b: Image) -> list[Check]:
     second: mrc.Carried = b.metadata["mrc"]
     left_out = (*mrc.OF_THE_PIXELS, "label", "nlabl")
     names = first.header.dtype.names
-    header = _header_fields(first.header, names, left_out), _header_fields(second.header, names, left_out)
+    header = (
+        _header_fields(first.header, names, left_out),
+        _header_fields(second.header, names, left_out),
+    )
     labels = _labels(first), _labels(second)
     extended = first.extended, second.extended
     still_there = labels[1][: len(labels[0])] == labels[0]
@@ -255,10 +262,20 @@ def _check_nifti(a: Image, b: Image) -> list[Check]:
     after = _header_fields(second.header, second.header.keys(), left_out)
     extensions = _extensions(first), _extensions(second)
     return [
-        Check("affine", _affine_text(first), _affine_text(second), _same_affine(first.affine, second.affine)),
+        Check(
+            "affine",
+            _affine_text(first),
+            _affine_text(second),
+            _same_affine(first.affine, second.affine),
+        ),
         check_same("intensity scale", first.scaling, second.scaling),
         check_entries("header", before, after),
-        Check("extensions", str(len(extensions[0])), str(len(extensions[1])), extensions[0] == extensions[1]),
+        Check(
+            "extensions",
+            str(len(extensions[0])),
+            str(len(extensions[1])),
+            extensions[0] == extensions[1],
+        ),
     ]
 
 
@@ -326,7 +343,9 @@ def _chunks(image: Image) -> dict[str, bytes]:
     counts: dict[bytes, int] = {}
     for name, content in image.metadata["chunks"]:
         counts[name] = counts.get(name, 0) + 1
-        found[f"{name.decode('ascii')} {counts[name]}"] = _profile(content) if name == b"iCCP" else content
+        found[f"{name.decode('ascii')} {counts[name]}"] = (
+            _profile(content) if name == b"iCCP" else content
+        )
     return found
 
 

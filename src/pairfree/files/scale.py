@@ -139,7 +139,9 @@ def _frames(a: Image, b: Image) -> Iterator[tuple[str, FloatArray, FloatArray]]:
             yield f"{name}, sample {sample}" if a.colours > 1 else name, x, y
 
 
-def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+def _blocks(
+    a: Image, b: Image, index: tuple[int, ...]
+) -> Iterator[tuple[int, FloatArray, FloatArray]]:
     """(sample, means of the input's blocks, of the result's); blocks at the end may be smaller.
 
     Read in bands of rows.
@@ -159,7 +161,9 @@ def _blocks(a: Image, b: Image, index: tuple[int, ...]) -> Iterator[tuple[int, F
         yield sample, _filled(x[sample], known), _filled(y[sample], known)
 
 
-def _band_means(image: Image, index: tuple[int, ...], band: slice, side: int, colours: int) -> FloatArray:
+def _band_means(
+    image: Image, index: tuple[int, ...], band: slice, side: int, colours: int
+) -> FloatArray:
     """Means of the blocks of a band of rows: (samples, blocks down, blocks across)."""
     values = image.region(index, band, slice(0, image.width)).astype(np.float64)
     values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)[:colours]
@@ -272,7 +276,9 @@ def _find_strangers(pairs: list[tuple[FloatArray, FloatArray]]) -> str:
     visible = (np.linalg.norm(x, axis=1) > 0) & (np.linalg.norm(y, axis=1) > 0)
     alike = np.einsum("ij,ij->i", x, y)
     for start in range(0, len(x), AT_ONCE):
-        apart = 1 - y[start : start + AT_ONCE] @ x.T  # half the squared distance of vectors of unit length
+        apart = (
+            1 - y[start : start + AT_ONCE] @ x.T
+        )  # half the squared distance of vectors of unit length
         for frame, distances in enumerate(apart, start):
             nearest = int(distances.argmin())
             nearer = distances[nearest] < NEARER * distances[frame]

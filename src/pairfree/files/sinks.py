@@ -61,7 +61,11 @@ class Sink(ABC):
         check_index(index, self.like.leading)
         rows, columns = rows or slice(0, self.like.height), columns or slice(0, self.like.width)
         shape, dtype = (
-            (rows.stop - rows.start, columns.stop - columns.start, *self.like.shape[len(index) + 2 :]),
+            (
+                rows.stop - rows.start,
+                columns.stop - columns.start,
+                *self.like.shape[len(index) + 2 :],
+            ),
             self.like.dtype,
         )
         if block.shape != shape or block.dtype != dtype:
@@ -69,7 +73,14 @@ class Sink(ABC):
                 f"plane {tuple(index)} is {block.dtype} {block.shape}, expected {dtype} {shape}; convert it first"
             )
         self._store(
-            Block(tuple(int(i) for i in index), rows.start, rows.stop, columns.start, columns.stop, clipped),
+            Block(
+                tuple(int(i) for i in index),
+                rows.start,
+                rows.stop,
+                columns.start,
+                columns.stop,
+                clipped,
+            ),
             block,
         )
         self.clipped += clipped
@@ -99,7 +110,9 @@ class Sink(ABC):
         plane_px, total = self.like.height * self.like.width, math.prod(self.like.leading)
         done = sum(pixels >= plane_px for pixels in self._written().values())
         if done != total:
-            raise OutputError(f"{shown(self.path)}: {done} of {total} planes were written; nothing is saved")
+            raise OutputError(
+                f"{shown(self.path)}: {done} of {total} planes were written; nothing is saved"
+            )
         save_image(self._result(), self.path, self.overwrite)
         self._close(done=True)
 
@@ -115,7 +128,10 @@ class Sink(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.abort()
 
@@ -173,7 +189,9 @@ class MemorySink(Sink):
         return self.like.with_pixels(self._pixels)
 
     def forget(self, index: tuple[int, ...]) -> None:
-        self._blocks = {place: block for place, block in self._blocks.items() if block.index != tuple(index)}
+        self._blocks = {
+            place: block for place, block in self._blocks.items() if block.index != tuple(index)
+        }
         self.clipped = sum(block.clipped for block in self._blocks.values())
 
     def _close(self, done: bool) -> None:
@@ -196,7 +214,12 @@ class JournalSink(Sink):
         """
         super().__init__(like, path, overwrite)
         self.folder = unfinished(path)
-        self._head = {"format": FORMAT, "shape": list(like.shape), "dtype": like.dtype.name, **of_what}
+        self._head = {
+            "format": FORMAT,
+            "shape": list(like.shape),
+            "dtype": like.dtype.name,
+            **of_what,
+        }
         self._places: dict[tuple[Any, ...], tuple[Block, int]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +260,8 @@ class JournalSink(Sink):
                     block = Block.of(words)
                     data = file.read(block.pixels * self._bytes_per_px)
                     whole = (
-                        len(data) == block.pixels * self._bytes_per_px and zlib.crc32(data) == words["crc32"]
+                        len(data) == block.pixels * self._bytes_per_px
+                        and zlib.crc32(data) == words["crc32"]
                     )
                 except (ValueError, TypeError, KeyError):
                     break
@@ -280,14 +304,19 @@ class JournalSink(Sink):
         )
 
     def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
-        return Block(tuple(index), rows.start, rows.stop, columns.start, columns.stop).place in self._places
+        return (
+            Block(tuple(index), rows.start, rows.stop, columns.start, columns.stop).place
+            in self._places
+        )
 
     def forget(self, index: tuple[int, ...]) -> None:
         self._drop(tuple(index))
         self._note({"forget": list(index)})
 
     def _drop(self, index: tuple[int, ...]) -> None:
-        self._places = {place: found for place, found in self._places.items() if found[0].index != index}
+        self._places = {
+            place: found for place, found in self._places.items() if found[0].index != index
+        }
         self.clipped = sum(block.clipped for block, _ in self._places.values())
 
     def _note(self, words: dict[str, Any]) -> None:
@@ -322,9 +351,9 @@ class _Blocks(Stored):
         """Blocks of a plane by their rows: a plane may have a hundred thousand, of which a region needs a
         few."""
         for block, place in places:
-            self._of_plane.setdefault(block.index, {}).setdefault((block.top, block.bottom), []).append(
-                (block, place)
-            )
+            self._of_plane.setdefault(block.index, {}).setdefault(
+                (block.top, block.bottom), []
+            ).append((block, place))
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         samples = self.shape[len(index) + 2 :]
@@ -345,9 +374,10 @@ class _Blocks(Stored):
                     y[1] - y[0], row_px, *samples
                 )
                 inside = data[:, x[0] - block.left : x[1] - block.left]
-                out[y[0] - rows.start : y[1] - rows.start, x[0] - columns.start : x[1] - columns.start] = (
-                    inside
-                )
+                out[
+                    y[0] - rows.start : y[1] - rows.start,
+                    x[0] - columns.start : x[1] - columns.start,
+                ] = inside
         return out
 
 

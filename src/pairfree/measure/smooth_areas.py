@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from pairfree.errors import ConfigError, InputError
 from pairfree.measure.local_moments import haar, plane_variance, window_moments
-from pairfree.measure.noise_patches import NoisePatches, Passed, Places, cut_patches, measure_deviations
+from pairfree.measure.noise_patches import (
+    NoisePatches,
+    Passed,
+    Places,
+    cut_patches,
+    measure_deviations,
+)
 from pairfree.sampling import spaced_indices
 
 FloatArray = NDArray[np.float64]
@@ -165,7 +171,9 @@ def _extract_by_wavelets(
 ) -> NoisePatches:
     candidates = _measure_candidates(images, usable, patch_px, stride)
     gains = np.ones(4)
-    _check_smooth(_mean_unevenness(candidates.bands, gains), patch_px, threshold or WORST_UNEVENNESS)
+    _check_smooth(
+        _mean_unevenness(candidates.bands, gains), patch_px, threshold or WORST_UNEVENNESS
+    )
     if not threshold:
         for _ in range(GAIN_ROUNDS):
             order = np.argsort(_mean_unevenness(candidates.bands, gains), kind="stable")
@@ -187,7 +195,9 @@ def _extract_by_wavelets(
         unevenness=uneven[kept],
         gains=gains,
         threshold=float(uneven[kept[-1]]),
-        passed=Passed(candidates.places[passed], candidates.means[passed], candidates.levels[passed]),
+        passed=Passed(
+            candidates.places[passed], candidates.means[passed], candidates.levels[passed]
+        ),
     )
 
 

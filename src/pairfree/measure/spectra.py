@@ -80,7 +80,9 @@ def resample_spectrum(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArra
     side = spectrum.shape[-1]
     along = [np.fft.fftfreq(length) * side % side for length in shape]
     places = np.meshgrid(*along, indexing="ij")
-    return np.stack([ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum])
+    return np.stack(
+        [ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum]
+    )
 
 
 def sum_octaves(power: FloatArray) -> FloatArray:

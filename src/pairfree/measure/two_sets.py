@@ -102,7 +102,9 @@ class Difference:
         return self.even and bool(moved > DIRECTED * np.sum(self.spectrum + turned))
 
 
-def measure_difference(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0) -> Difference:
+def measure_difference(
+    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0
+) -> Difference:
     r"""The difference between two sets.
 
     Parameters
@@ -165,7 +167,9 @@ def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> flo
     where a set is blank.
     """
     side = window_px(noisy, clean)
-    power_x, power_y = (sum_octaves(power_spectrum(planes, side)).sum(0) for planes in (noisy, clean))
+    power_x, power_y = (
+        sum_octaves(power_spectrum(planes, side)).sum(0) for planes in (noisy, clean)
+    )
     if not (power_x.all() and power_y.all()):
         return 0.0
     ratios = power_x / power_y
@@ -229,7 +233,9 @@ def _compare_calm_windows(
     spectrum = resample_spectrum(excess, (side, side))
     one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
     models = [
-        Difference(one, nought, spectrum, nought, exponent, _rms_level(calm_y, exponent), even=False)
+        Difference(
+            one, nought, spectrum, nought, exponent, _rms_level(calm_y, exponent), even=False
+        )
         for exponent in EXPONENTS
     ]
     laws = []
@@ -242,12 +248,16 @@ def _compare_calm_windows(
     return models
 
 
-def follow_counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndarray]) -> Difference:
+def follow_counts(
+    base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndarray]
+) -> Difference:
     """``base`` with noise that follows a law in each channel; the middle one of the noisy images has strength
     1.
     """
     side = base.spectrum.shape[-1]
-    strengths = np.stack([law.strengths(noisy, side, channel) for channel, law in enumerate(laws)], axis=1)
+    strengths = np.stack(
+        [law.strengths(noisy, side, channel) for channel, law in enumerate(laws)], axis=1
+    )
     middle = np.median(strengths, axis=0)
     gain, dark, darkest = np.array([(law.gain, law.dark, law.darkest) for law in laws]).T
     fields = draw_fields(base.spectrum, DRAWN, np.random.default_rng(0))
@@ -257,7 +267,13 @@ def follow_counts(base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[n
         contrasts.append(np.quantile(of_fields, CALM_SHARE))
     size = np.sqrt(np.array(contrasts) / gain) / middle
     return replace(
-        base, exponent=0.5, size=size, counts=True, dark=dark, darkest=darkest, strengths=strengths / middle
+        base,
+        exponent=0.5,
+        size=size,
+        counts=True,
+        dark=dark,
+        darkest=darkest,
+        strengths=strengths / middle,
     )
 
 
@@ -306,7 +322,9 @@ def _distances_to_noisy(
     rng, first = np.random.default_rng(seed), models[0]
     gain, offset = first.gain[:, None, None], first.offset[:, None, None]
     black, white = -offset / gain, (1.0 - offset) / gain
-    real = np.concatenate([_block_features((one - offset) / gain) for one in cut_windows(noisy, side)])
+    real = np.concatenate(
+        [_block_features((one - offset) / gain) for one in cut_windows(noisy, side)]
+    )
     made: list[list[FloatArray]] = [[] for _ in models]
     for window in cut_windows(clean, side):
         field_of_noise = draw_fields(first.spectrum, 1, rng)[0]
@@ -347,5 +365,7 @@ def energy_distance(a: FloatArray, b: FloatArray) -> float:
     ----------
     Szekely & Rizzo, Energy statistics, J. Stat. Plan. Inference 2013
     """
-    between, within_a, within_b = (cdist(first, second).mean() for first, second in ((a, b), (a, a), (b, b)))
+    between, within_a, within_b = (
+        cdist(first, second).mean() for first, second in ((a, b), (a, a), (b, b))
+    )
     return float(2.0 * between - within_a - within_b)

@@ -93,7 +93,9 @@ def _brightness_range(images: Sequence[np.ndarray]) -> FloatArray:
     return np.asarray(high - low)
 
 
-def _fit_channel(means: FloatArray, variances: FloatArray, overlap: float, reach: float) -> PoissonGaussian:
+def _fit_channel(
+    means: FloatArray, variances: FloatArray, overlap: float, reach: float
+) -> PoissonGaussian:
     """Gain and floor from patches of one channel.
 
     Parameters

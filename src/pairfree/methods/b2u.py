@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask, mask_problems
+from pairfree.methods.parts.hidden_pixels import (
+    Hidden,
+    draw_phases,
+    fill_hidden,
+    grid_mask,
+    mask_problems,
+)
 from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
@@ -101,7 +107,9 @@ class B2UConfig(SingleConfig):
                 "give predict=image, and --init of a run that has it"
             )
         if min(self.weight, self.weight_end, self.eta) < 0 or not 0 <= self.ramp_from < 1:
-            problems.append("weight, weight_end and eta must not be negative, ramp_from must lie in [0, 1)")
+            problems.append(
+                "weight, weight_end and eta must not be negative, ramp_from must lie in [0, 1)"
+            )
         if problems:
             raise ConfigError("b2u: " + "; ".join(problems))
 
@@ -113,7 +121,9 @@ PRESETS = {
     # Departs from the paper: `paper`: the U-Net is the one of the IDDP tables, Adam has no weight decay, and
     # the rate falls linearly over the second half instead of halving every 20 epochs; pixels at the border
     # are filled from a mirrored image, not one framed with zeros.
-    "paper": B2UConfig(**PUBLISHED, predict="image", patch_px=128, batch_size=4, lr=3e-4, steps=500_000),
+    "paper": B2UConfig(
+        **PUBLISHED, predict="image", patch_px=128, batch_size=4, lr=3e-4, steps=500_000
+    ),
 }
 
 

@@ -23,7 +23,9 @@ from pairfree.measure.variance_line import (
 from pairfree.methods.base import Needs
 from pairfree.methods.parts.untrained import Untrained
 
-CHEN = "Chen, Zhu & Heng, An efficient statistical method for image noise level estimation, ICCV 2015"
+CHEN = (
+    "Chen, Zhu & Heng, An efficient statistical method for image noise level estimation, ICCV 2015"
+)
 MAKITALO = (
     "Makitalo & Foi, A closed-form approximation of the exact unbiased inverse of the Anscombe "
     "variance-stabilizing transformation, IEEE TIP 20(9), 2011"

@@ -20,7 +20,13 @@ from pairfree.config import architecture
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs, check_positive
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork, autocast, make_optimizer
+from pairfree.methods.parts.single import (
+    PUBLISHED,
+    SingleConfig,
+    SingleNetwork,
+    autocast,
+    make_optimizer,
+)
 from pairfree.nets.blocks import placed
 from pairfree.nets.cvf_sid import NoiseParts
 
@@ -48,7 +54,9 @@ def compose(parts: Parts, first: float = 1.0, second: float = 1.0) -> Tensor:
     return parts.clean + first * parts.clean * parts.dependent + second * parts.independent
 
 
-def identity_loss(parts: Parts, of_clean: Parts, of_dependent: Parts, of_independent: Parts) -> Tensor:
+def identity_loss(
+    parts: Parts, of_clean: Parts, of_dependent: Parts, of_independent: Parts
+) -> Tensor:
     r"""What is put in alone must come out.
 
     |C(c) - c|^2 + |C(c + c d) - c|^2 + |D(c + c d) - d|^2 + |I(i) - i|^2, means over pixels.
@@ -275,7 +283,9 @@ class CVFSID(SingleNetwork):
         "Neshatavar et al., CVF-SID: cyclic multi-variate function for self-supervised image denoising by "
         "disentangling noise from image, CVPR 2022, arXiv:2203.13009"
     )
-    assumption = "noise is zero-mean and independent between pixels; a part of it may follow the signal"
+    assumption = (
+        "noise is zero-mean and independent between pixels; a part of it may follow the signal"
+    )
     config_type = CVFSIDConfig
     config: CVFSIDConfig
 

@@ -13,7 +13,9 @@ from pairfree.methods.iscl_short import SCRATCH, ShortISCL, ShortISCLConfig
 
 def without_extractor(config: ISCLConfig) -> ISCLConfig:
     """What makes ISCL a CycleGAN: no H, nothing that H takes part in, and an identity loss."""
-    return replace(config, extract=False, bypass=False, boost=False, noise_consistency=False, identity=0.5)
+    return replace(
+        config, extract=False, bypass=False, boost=False, noise_consistency=False, identity=0.5
+    )
 
 
 # Departs from the paper: Networks, hinge loss, RAdam, SWA, Lookahead and the weight of the cycle (30, not 10)

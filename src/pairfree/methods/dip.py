@@ -113,7 +113,9 @@ class DIPConfig(OneImageConfig):
         """What is wrong with these settings."""
         problems = []
         if min(self.levels, self.inputs) < 1 or min(self.jitter, self.discrepancy) < 0:
-            problems.append("levels and inputs must be at least 1, jitter and discrepancy not negative")
+            problems.append(
+                "levels and inputs must be at least 1, jitter and discrepancy not negative"
+            )
         if not 0 < self.smoothing <= 1:
             problems.append(f"smoothing = {self.smoothing} must lie in (0, 1]")
         return problems
@@ -149,7 +151,9 @@ class DIPFit(Fit):
 
     def __init__(self, y: Tensor, seed: int, config: DIPConfig) -> None:
         channels, height, width = y.shape[1:]
-        net = make_seeded(lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed)
+        net = make_seeded(
+            lambda: SkipNet(config.inputs, channels, config.width, config.levels), seed
+        )
         super().__init__(y, seed, config, placed(net, y.device))
         rng = self.rng(0, "input")
         self.z = 0.1 * torch.rand(1, config.inputs, height, width, generator=rng, device=y.device)
@@ -205,7 +209,9 @@ class DIP(OneImageMethod):
         device: torch.device | str = "cpu",
         net: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, 2**config.levels, lambda y, seed: DIPFit(y, seed, config), device, net)
+        super().__init__(
+            config, 2**config.levels, lambda y, seed: DIPFit(y, seed, config), device, net
+        )
 
     @property
     def sources(self) -> tuple[str, ...]:

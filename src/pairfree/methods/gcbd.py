@@ -90,7 +90,9 @@ class GCBD(MeasuredNoise):
         noise = self.noise_patches(count, at)
         made = self.g1(self.latent(count, "latent", at))
         fixed = made.detach()
-        judged = self.teach_critics(lambda: wasserstein_distance(self.f1(noise), self.f1(fixed)), at)
+        judged = self.teach_critics(
+            lambda: wasserstein_distance(self.f1(noise), self.f1(fixed)), at
+        )
         with frozen(self.f1):
             loss = -torch.mean(self.f1(made))
         self.teach_generators(loss, at)

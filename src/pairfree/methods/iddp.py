@@ -164,7 +164,9 @@ class IDDP(SingleNetwork):
         "Lin et al., Self-supervised image denoising using implicit deep denoiser prior, AAAI 2023, "
         "doi:10.1609/aaai.v37i2.25249"
     )
-    assumption = "noise is zero-mean and independent between pixels; its size may depend on the signal"
+    assumption = (
+        "noise is zero-mean and independent between pixels; its size may depend on the signal"
+    )
     config_type = IDDPConfig
     config: IDDPConfig
 

@@ -229,9 +229,7 @@ class ISCL(Cooperation):
         "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, "
         "IEEE TMI 2021, arXiv:2102.09858"
     )
-    assumption = (
-        "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
-    )
+    assumption = "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
     config_type = ISCLConfig
     config: ISCLConfig
 

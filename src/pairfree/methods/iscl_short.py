@@ -154,7 +154,9 @@ class MatchedEnsemble(Ensemble):
         Applied to the image first, (B, C, H, W) in [-1, 1] -> same.
     """
 
-    def __init__(self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module) -> None:
+    def __init__(
+        self, denoise: nn.Module, extract: nn.Module | None, gamma: float, match: nn.Module
+    ) -> None:
         super().__init__(denoise, extract, gamma)
         self.match = match
 
@@ -303,7 +305,9 @@ class ShortISCL(ISCL):
         """The first term weighs less: F need not agree with an H that is no better."""
         y_again = self._run(self.F, passes.pseudo_noisy)
         agreement = self.config.agreement
-        return weighted_bypass_loss(passes.denoised, passes.pseudo_clean, passes.y, y_again, agreement)
+        return weighted_bypass_loss(
+            passes.denoised, passes.pseudo_clean, passes.y, y_again, agreement
+        )
 
     def score_translations(self, passes: Passes, at: At) -> tuple[Tensor, Tensor]:
         """They count little at first."""

@@ -33,7 +33,9 @@ class N2N(SingleNetwork):
         "Lehtinen et al., Noise2Noise: learning image restoration without clean data, ICML 2018, "
         "arXiv:1803.04189"
     )
-    assumption = "two copies of each scene whose noise is independent between the copies and zero-mean"
+    assumption = (
+        "two copies of each scene whose noise is independent between the copies and zero-mean"
+    )
     config_type = N2NConfig
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

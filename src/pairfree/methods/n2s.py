@@ -14,7 +14,13 @@ from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
 from pairfree.methods.n2v import masked_loss
-from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask, mask_problems
+from pairfree.methods.parts.hidden_pixels import (
+    Hidden,
+    draw_phases,
+    fill_hidden,
+    grid_mask,
+    mask_problems,
+)
 from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
 
 
@@ -63,9 +69,7 @@ class N2S(SingleNetwork):
     title = "Noise2Self"
     needs = Needs.NOISY
     citation = "Batson & Royer, Noise2Self: blind denoising by self-supervision, ICML 2019, arXiv:1901.11365"
-    assumption = (
-        "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
-    )
+    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
     config_type = N2SConfig
     config: N2SConfig
 

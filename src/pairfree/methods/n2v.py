@@ -18,7 +18,9 @@ SHAPES = ("cross", "square")
 """Of what is hidden around a masked pixel."""
 
 
-def stratified_mask(shape: torch.Size, spacing_px: int, rng: torch.Generator, device: torch.device) -> Tensor:
+def stratified_mask(
+    shape: torch.Size, spacing_px: int, rng: torch.Generator, device: torch.device
+) -> Tensor:
     """Draw one pixel of every spacing x spacing cell.
 
     Parameters
@@ -389,9 +391,7 @@ class N2V(SingleNetwork):
         "Krull, Buchholz & Jug, Noise2Void: learning denoising from single noisy images, CVPR 2019, "
         "arXiv:1811.10980"
     )
-    assumption = (
-        "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
-    )
+    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
     config_type = N2VConfig
     config: N2VConfig
 

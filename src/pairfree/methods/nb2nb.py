@@ -17,7 +17,9 @@ NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3
 """The ordered pairs of adjacent cells of a 2x2 block (0 1 / 2 3)."""
 
 
-def draw_neighbours(shape: torch.Size, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+def draw_neighbours(
+    shape: torch.Size, rng: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """For each 2x2 block one ordered pair of adjacent pixels, the same in all channels.
 
     Parameters

@@ -151,7 +151,9 @@ class Quan(UnpairedMethod):
         "Quan et al., Removing imaging artifacts in electron microscopy using an asymmetrically cyclic "
         "adversarial network without paired training data, ICCV workshops 2019, doi:10.1109/ICCVW.2019.00473"
     )
-    assumption = "images of the noise alone can be taken; both sets show the same kind of structures"
+    assumption = (
+        "images of the noise alone can be taken; both sets show the same kind of structures"
+    )
     config_type = QuanConfig
     config: QuanConfig
 
@@ -164,9 +166,14 @@ class Quan(UnpairedMethod):
     ) -> None:
         super().__init__(config, device, net)
         self.F = placed(Apart(channels, config.width, config.blocks), self.place)
-        self.G = placed(Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place)
+        self.G = placed(
+            Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place
+        )
         self.critics = [
-            placed(Critic(channels, config.critic_width, config.patch_px, config.critic_norm), self.place)
+            placed(
+                Critic(channels, config.critic_width, config.patch_px, config.critic_norm),
+                self.place,
+            )
             for _ in range(3)
         ]
         self.networks = {
@@ -181,15 +188,20 @@ class Quan(UnpairedMethod):
 
     def _adam(self, *names: str) -> torch.optim.Optimizer:
         parameters = [p for name in names for p in self.networks[name].parameters()]
-        return torch.optim.Adam(parameters, lr=self.config.lr, betas=(self.config.beta1, 0.999), foreach=True)
+        return torch.optim.Adam(
+            parameters, lr=self.config.lr, betas=(self.config.beta1, 0.999), foreach=True
+        )
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Both generators, then the three critics on what was generated."""
         x, y, n = (
-            clip_signed(require(one, self.needs.value)) for one in (batch.noisy, batch.clean, batch.noise)
+            clip_signed(require(one, self.needs.value))
+            for one in (batch.noisy, batch.clean, batch.noise)
         )
         for optimizer in self.optimizers.values():
-            set_rate(optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress)
+            set_rate(
+                optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress
+            )
         drop_statistics(*self.networks.values())
         y_made, n_made = self._apart(x)
         x_made = self._run(self.G, torch.cat([y, n], 1))

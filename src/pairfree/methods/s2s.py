@@ -99,7 +99,9 @@ class S2SConfig(OneImageConfig):
         if self.width < 3:
             problems.append("width must be at least 3")
         if self.patch_px < 0 or self.patch_px % PartialUNet.stride:
-            problems.append(f"patch_px = {self.patch_px} must be 0 or a multiple of {PartialUNet.stride}")
+            problems.append(
+                f"patch_px = {self.patch_px} must be 0 or a multiple of {PartialUNet.stride}"
+            )
         if not 0 < self.average <= 1:
             problems.append(f"average = {self.average} must lie in (0, 1]")
         return problems
@@ -145,7 +147,9 @@ class S2SFit(Fit):
 
     def __init__(self, y: Tensor, seed: int, config: S2SConfig) -> None:
         channels, height, width = y.shape[1:]
-        net = make_seeded(lambda: PartialUNet(channels, config.width, config.dropout, config.fill), seed)
+        net = make_seeded(
+            lambda: PartialUNet(channels, config.width, config.dropout, config.fill), seed
+        )
         super().__init__(y, seed, config, placed(net, y.device))
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.piece_height = min(config.patch_px or height, height)
@@ -215,9 +219,7 @@ class S2S(OneImageMethod):
     key = "s2s"
     title = "Self2Self with dropout"
     needs = Needs.NOISY
-    citation = (
-        "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
-    )
+    citation = "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
     assumption = (
         "noise is zero-mean and independent between pixels; each image is learned by itself, "
         "which takes minutes to hours"
@@ -232,7 +234,9 @@ class S2S(OneImageMethod):
         device: torch.device | str = "cpu",
         net: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, PartialUNet.stride, lambda y, seed: S2SFit(y, seed, config), device, net)
+        super().__init__(
+            config, PartialUNet.stride, lambda y, seed: S2SFit(y, seed, config), device, net
+        )
 
     @property
     def sources(self) -> tuple[str, ...]:

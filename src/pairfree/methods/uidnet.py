@@ -172,7 +172,9 @@ class UIDNet(UnpairedMethod):
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         betas = (self.config.beta1, 0.999)
         return {
-            name: torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=betas, foreach=True)
+            name: torch.optim.Adam(
+                self.networks[name].parameters(), lr=rate, betas=betas, foreach=True
+            )
             for name, rate in self.rates.items()
         }
 
@@ -207,7 +209,9 @@ class UIDNet(UnpairedMethod):
         return y + torch.tanh(self._run(self.G, torch.cat([z, y], 1)))
 
     def _penalty(self, x: Tensor, fake: Tensor, at: At, turn: int) -> Tensor:
-        share = torch.rand((len(x), 1, 1, 1), generator=at.rng(f"between {turn}", x.device), device=x.device)
+        share = torch.rand(
+            (len(x), 1, 1, 1), generator=at.rng(f"between {turn}", x.device), device=x.device
+        )
         between = sharpened(share * x + (1.0 - share) * fake).requires_grad_()
         (slopes,) = torch.autograd.grad(self.D(between).sum(), between, create_graph=True)
         return gradient_penalty(slopes)

@@ -24,17 +24,27 @@ class Net(NamedTuple):
 
 NETS = {
     "shuffle-unet": Net(
-        32, "residual", lambda channels, width, predict: ShuffleUNet(channels, width, predict=predict)
+        32,
+        "residual",
+        lambda channels, width, predict: ShuffleUNet(channels, width, predict=predict),
     ),
-    "unet": Net(32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict)),
+    "unet": Net(
+        32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict)
+    ),
     "blur-unet": Net(
-        32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict, blurred=True)
+        32,
+        "image",
+        lambda channels, width, predict: UNet(channels, width, predict=predict, blurred=True),
     ),
     "plain-dncnn": Net(
-        64, "image", lambda channels, width, predict: DnCNN(channels, width, predict=predict, normed=False)
+        64,
+        "image",
+        lambda channels, width, predict: DnCNN(channels, width, predict=predict, normed=False),
     ),
     "dncnn": Net(
-        64, "residual", lambda channels, width, predict: DnCNN(channels, width, depth=17, predict=predict)
+        64,
+        "residual",
+        lambda channels, width, predict: DnCNN(channels, width, depth=17, predict=predict),
     ),
 }
 

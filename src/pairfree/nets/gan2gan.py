@@ -162,7 +162,9 @@ class RoughDenoiser(nn.Module):
 
     stride = 1
 
-    def __init__(self, channels: int = 1, width: int = 64, depth: int = 15, bounded: bool = True) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 64, depth: int = 15, bounded: bool = True
+    ) -> None:
         super().__init__()
         self.body = DnCNN(channels, width, depth)
         self.bounded = bounded

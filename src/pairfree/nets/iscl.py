@@ -56,7 +56,13 @@ class SymmetricConv(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = True, active: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        norm: bool = True,
+        active: bool = True,
     ) -> None:
         super().__init__()
         self.reach = (kernel - stride + 1) // 2
@@ -86,7 +92,9 @@ class UpConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+        self.conv = nn.ConvTranspose2d(
+            inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False
+        )
         self.norm = BatchInstanceNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +134,9 @@ class Generator(nn.Module):
 
     stride = 4
 
-    def __init__(self, channels: int = 1, width: int = 32, blocks: int = 3, outputs: int = 0) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 32, blocks: int = 3, outputs: int = 0
+    ) -> None:
         super().__init__()
         half, quarter = 2 * width, 4 * width
         self.body = nn.Sequential(
@@ -196,7 +206,9 @@ class Critic(nn.Module):
         For patches of another side.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, patch_px: int = 64, norm: bool = True) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 32, patch_px: int = 64, norm: bool = True
+    ) -> None:
         super().__init__()
         downs = round(math.log2(patch_px / 4))
         if patch_px != 4 * 2**downs or downs < 1:

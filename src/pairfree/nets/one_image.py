@@ -39,7 +39,9 @@ class SkipNet(nn.Module):
         How often the resolution is halved.
     """
 
-    def __init__(self, inputs: int = 32, channels: int = 1, width: int = 128, levels: int = 5) -> None:
+    def __init__(
+        self, inputs: int = 32, channels: int = 1, width: int = 128, levels: int = 5
+    ) -> None:
         super().__init__()
         self.stride = 2**levels
         widths = [inputs] + [width] * (levels - 1)
@@ -80,7 +82,9 @@ def _up_block(width: int) -> nn.Sequential:
 def _conv_block(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Sequential:
     if kernel_px > 1:
         padding = kernel_px // 2
-        convolution = nn.Conv2d(inputs, outputs, kernel_px, stride, padding, padding_mode="replicate")
+        convolution = nn.Conv2d(
+            inputs, outputs, kernel_px, stride, padding, padding_mode="replicate"
+        )
     else:
         convolution = nn.Conv2d(inputs, outputs, 1, stride)
     return nn.Sequential(
@@ -178,7 +182,9 @@ class PartialUNet(nn.Module):
 
     stride = 32
 
-    def __init__(self, channels: int = 1, width: int = 48, dropout: float = 0.3, fill: bool = False) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 48, dropout: float = 0.3, fill: bool = False
+    ) -> None:
         super().__init__()
         self.dropout = dropout
         self.fill = fill

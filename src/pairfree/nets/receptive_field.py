@@ -76,7 +76,9 @@ def _positive_copy(net: nn.Module) -> nn.Module:
     for layer in probe.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             layer.reset_running_stats()
-        if isinstance(layer, BatchInstanceNorm):  # rho becomes 0 below: held statistics are all it uses
+        if isinstance(
+            layer, BatchInstanceNorm
+        ):  # rho becomes 0 below: held statistics are all it uses
             layer.held = torch.ones_like(layer.rho)[None], torch.zeros_like(layer.rho)[None]
     for name, parameter in probe.named_parameters():
         parameter.requires_grad_(False)
@@ -94,7 +96,9 @@ def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:
     """Which pixels of a canvas change the outputs of one cell of it: (size, size) bool."""
     touched = torch.zeros(size, size, dtype=torch.bool)
     for level in PROBE_LEVELS:
-        canvas = torch.full((1, channels, size, size), level, dtype=torch.float64, requires_grad=True)
+        canvas = torch.full(
+            (1, channels, size, size), level, dtype=torch.float64, requires_grad=True
+        )
         outputs = probe(canvas)[..., cell, cell]
         (gradient,) = torch.autograd.grad(outputs.sum(), canvas)
         touched |= (gradient != 0).any(dim=1)[0]

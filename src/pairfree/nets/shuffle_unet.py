@@ -24,7 +24,12 @@ class ShuffleUNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, width: int = 32, levels: int = 3, blocks: int = 1, predict: str = "residual"
+        self,
+        channels: int = 1,
+        width: int = 32,
+        levels: int = 3,
+        blocks: int = 1,
+        predict: str = "residual",
     ) -> None:
         super().__init__()
         self.stride = 2**levels

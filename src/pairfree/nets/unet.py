@@ -62,7 +62,9 @@ class UNet(nn.Module):
         largest = F.max_pool2d(F.pad(h, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
         kernel = torch.tensor([0.25, 0.5, 0.25], dtype=h.dtype, device=h.device)
         blur = torch.outer(kernel, kernel).expand(h.shape[1], 1, 3, 3)
-        return F.conv2d(F.pad(largest, (1, 1, 1, 1), mode="replicate"), blur, stride=2, groups=h.shape[1])
+        return F.conv2d(
+            F.pad(largest, (1, 1, 1, 1), mode="replicate"), blur, stride=2, groups=h.shape[1]
+        )
 
 
 def _double(inputs: int, outputs: int) -> nn.Sequential:

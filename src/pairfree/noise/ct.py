@@ -116,7 +116,9 @@ def measure(
     return np.log(photons / np.maximum(counts, 1.0))
 
 
-def back_project(sinogram: np.ndarray, angles_deg: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def back_project(
+    sinogram: np.ndarray, angles_deg: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
     """Filtered back projection of (bins, views), cut to the (H, W) that ``project`` was given; per pixel."""
     side = _canvas_side(shape)
     canvas = iradon(sinogram, theta=angles_deg, filter_name=FILTER, circle=True, output_size=side)

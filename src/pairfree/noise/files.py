@@ -83,7 +83,9 @@ def simulate(
     planned = plan_outputs(entries, folder, overwrite, ".tif" if as_float else None)
     notes = folder / "noise.json"
     if notes.exists() and not overwrite:
-        raise OutputError(f"{notes}: exists already; add `overwrite` to replace it, or name another folder")
+        raise OutputError(
+            f"{notes}: exists already; add `overwrite` to replace it, or name another folder"
+        )
     done = []
     drawn: dict[str, str] = {}
     for entry, path in planned:
@@ -132,7 +134,9 @@ def simulate_image(
     for index in image.planes():
         label = f"{name}{list(index)}" if index else name
         plane = image.plane(index).astype(np.float64)
-        colours = plane[..., : image.colours] if plane.ndim == 3 else plane  # a view: transparency stays
+        colours = (
+            plane[..., : image.colours] if plane.ndim == 3 else plane
+        )  # a view: transparency stays
         colours[...], acting = simulate_pixels(image, colours, model, image_rng(seed, label))
         pixels[index], count = to_dtype(plane, pixels.dtype, limits)
         clipped += count
@@ -167,7 +171,9 @@ def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, 
     if not isinstance(model, LowDoseCT):
         return model, 1.0, 0.0
     step_mm, _ = image.spacing.get("X", (model.pixel_mm, "mm"))
-    acting = replace(model, level=CT_LOW_HU + CT_WIDTH_HU / 2.0, width=CT_WIDTH_HU, pixel_mm=step_mm)
+    acting = replace(
+        model, level=CT_LOW_HU + CT_WIDTH_HU / 2.0, width=CT_WIDTH_HU, pixel_mm=step_mm
+    )
     return acting, CT_WIDTH_HU / GREY_MAX, CT_LOW_HU
 
 

@@ -49,7 +49,9 @@ class Range:
 Number = float | Range
 
 
-def within(*, least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> dict[str, float]:
+def within(
+    *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+) -> dict[str, float]:
     """The domain of a field, for its metadata: least <= value <= most and value > above."""
     return {"least": least, "most": most, "above": above}
 
@@ -110,7 +112,9 @@ class NoiseModel(ABC):
         A model without ranges takes nothing from ``rng``.
         """
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
-        drawn = {name: value.draw(rng) for name, value in values.items() if isinstance(value, Range)}
+        drawn = {
+            name: value.draw(rng) for name, value in values.items() if isinstance(value, Range)
+        }
         return dataclasses.replace(self, **drawn)
 
     @abstractmethod

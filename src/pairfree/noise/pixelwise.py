@@ -108,7 +108,11 @@ class MixtureB(NoiseModel):
 
 
 def mixture_noise(
-    shape: tuple[int, ...], sigma_common: float, sigma_rare: float, s: float, rng: np.random.Generator
+    shape: tuple[int, ...],
+    sigma_common: float,
+    sigma_rare: float,
+    s: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Noise of ``shape``: 70 % N(0, sigma_common^2), 20 % N(0, sigma_rare^2), 10 % uniform on [-s, s]; all in grey levels."""
     chance = rng.random(shape)

@@ -45,7 +45,9 @@ def parse_noise(spec: str) -> NoiseModel:
             f"noise {spec!r}: no model {key!r}{_meant(key, list(MODELS))}; there are: {', '.join(MODELS)}"
         )
     if colon and not rest.strip():
-        raise ConfigError(f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone")
+        raise ConfigError(
+            f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone"
+        )
     names = [field.name for field in dataclasses.fields(MODELS[key])]
     values: dict[str, Number] = {}
     for part in rest.split(",") if colon else ():
@@ -104,11 +106,15 @@ def image_rng(seed: int, name: str) -> np.random.Generator:
 
 def _parse_value(spec: str, name: str, text: str) -> Number:
     if "..." in text:
-        raise ConfigError(f"noise {spec!r}: {name}={text} has three dots, a range is LOW..HIGH with two")
+        raise ConfigError(
+            f"noise {spec!r}: {name}={text} has three dots, a range is LOW..HIGH with two"
+        )
     low, dots, high = text.partition("..")
     for piece in (low, high) if dots else (low,):
         if not _NUMBER.fullmatch(piece.strip()):
-            raise ConfigError(f"noise {spec!r}: {name}={text!r} is neither a number nor a range LOW..HIGH")
+            raise ConfigError(
+                f"noise {spec!r}: {name}={text!r} is neither a number nor a range LOW..HIGH"
+            )
     return Range(float(low), float(high)) if dots else float(low)
 
 

@@ -13,7 +13,16 @@ from typing import ClassVar
 import numpy as np
 from scipy import sparse
 
-from pairfree.noise.model import ANY, NOT_NEGATIVE, POSITIVE, SHARE, NoiseModel, Number, as_image, fixed
+from pairfree.noise.model import (
+    ANY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    NoiseModel,
+    Number,
+    as_image,
+    fixed,
+)
 
 ETA = 1.0 / math.sqrt(2.0)
 """GAN2GAN's share of a pixel's own white noise in correlated noise."""
@@ -108,11 +117,17 @@ class Film(NoiseModel):
 
     def add(self, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = as_image(clean)
-        parts = ((self.shading, self.shading_px), (self.blotch, self.blotch_px), (self.grain, self.grain_px))
+        parts = (
+            (self.shading, self.shading_px),
+            (self.blotch, self.blotch_px),
+            (self.grain, self.grain_px),
+        )
         log_t = np.zeros(image.shape[:2])
         variance = 0.0
         for strength, scale_px in parts:
-            log_t += fixed(strength) * smooth_field(image.shape[:2], (fixed(scale_px), fixed(scale_px)), rng)
+            log_t += fixed(strength) * smooth_field(
+                image.shape[:2], (fixed(scale_px), fixed(scale_px)), rng
+            )
             variance += fixed(strength) ** 2
         transmission = (1.0 - fixed(self.loss)) * np.exp(log_t - variance / 2.0)
         return image * _over_samples(transmission, image)
@@ -178,7 +193,9 @@ def smooth_field(
     White noise on a lattice, smoothed by a Gaussian kernel of ``scale_px``. The lattice is as coarse as the kernel allows
     (half its width, at least a pixel), so the cost a pixel does not grow with the scale.
     """
-    rows, columns = (_smoothing(length, scale) for length, scale in zip(shape, scale_px, strict=True))
+    rows, columns = (
+        _smoothing(length, scale) for length, scale in zip(shape, scale_px, strict=True)
+    )
     white = rng.standard_normal((rows.shape[1], columns.shape[1]))
     return np.asarray((columns @ (rows @ white).T).T)
 

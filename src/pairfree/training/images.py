@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.data.sets import MOST_BYTES, USUAL, ImageSet, Reading, array_set, match_partners, read_set
+from pairfree.data.sets import (
+    MOST_BYTES,
+    USUAL,
+    ImageSet,
+    Reading,
+    array_set,
+    match_partners,
+    read_set,
+)
 from pairfree.data.unpaired import shared_scenes
 from pairfree.errors import InputError
 from pairfree.files.listing import find_images
@@ -97,7 +105,9 @@ def read_images(
         return array_set([np.asarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
     planes = read_set(find_images(paths), most_bytes, reading)
-    return planes, [_storable(path.resolve() if path.exists() else path.absolute()) for path in paths]
+    return planes, [
+        _storable(path.resolve() if path.exists() else path.absolute()) for path in paths
+    ]
 
 
 def _as_list(array: np.ndarray, what: str, reading: Reading) -> list[np.ndarray]:
@@ -105,7 +115,9 @@ def _as_list(array: np.ndarray, what: str, reading: Reading) -> list[np.ndarray]
     if reading.slices_around and array.ndim == 3:
         return [array]
     if array.ndim not in (2, 3, 4):
-        raise InputError(f"{what} has shape {array.shape}; expected (H, W), (N, H, W) or (N, C, H, W)")
+        raise InputError(
+            f"{what} has shape {array.shape}; expected (H, W), (N, H, W) or (N, C, H, W)"
+        )
     if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:
         raise InputError(
             f"{what} has shape {array.shape}: a colour image is given as [array], channels first: "
@@ -187,7 +199,9 @@ def compare_types(noisy: ImageSet, others: Mapping[str, ImageSet]) -> list[str]:
     for name, other in others.items():
         if name != "clean" and set(other.dtypes) != set(noisy.dtypes):
             kinds = f"{name} images are {other.dtypes[0]} ({other.names[0]}), noisy ones {noisy.dtypes[0]}"
-            lines.append(f"{kinds}: one intensity scale is assumed for both; convert them if that is wrong")
+            lines.append(
+                f"{kinds}: one intensity scale is assumed for both; convert them if that is wrong"
+            )
     return lines
 
 

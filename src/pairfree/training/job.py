@@ -201,7 +201,10 @@ def _budget(made: Method, values: Mapping[str, Any], order: Order) -> tuple[floa
 
 
 def settings_of(
-    method: Any, preset: str, settings: Mapping[str, Any] | None, start: checkpoint.Checkpoint | None
+    method: Any,
+    preset: str,
+    settings: Mapping[str, Any] | None,
+    start: checkpoint.Checkpoint | None,
 ) -> tuple[Needs, Any]:
     """What the method needs, and its config.
 
@@ -216,7 +219,9 @@ def settings_of(
     if start is not None:
         base = _shaped_as_before(method, base, start)
     settings = settings or {}
-    return chosen.needs, updated(extend_config(method, base, settings), settings, f"settings of {method}")
+    return chosen.needs, updated(
+        extend_config(method, base, settings), settings, f"settings of {method}"
+    )
 
 
 def _shaped_as_before(method: str, base: Any, start: checkpoint.Checkpoint) -> Any:
@@ -275,7 +280,9 @@ def make_method(
 def _check_needs(method: Any, needs: Needs, order: Order) -> None:
     """ConfigError for images that the method needs and was not given, and for those it makes no use of."""
     key = method if isinstance(method, str) else method.key
-    clean, target, noise = (one is not None for one in (order.clean, order.target, order.noise_images))
+    clean, target, noise = (
+        one is not None for one in (order.clean, order.target, order.noise_images)
+    )
     if needs.target and not target:
         raise ConfigError(
             f"method {key} needs {needs.value}; without partners use a noisy-only method such as "
@@ -295,5 +302,7 @@ def _check_needs(method: Any, needs: Needs, order: Order) -> None:
             )
 
 
-def _pool(images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int) -> PatchPool:
+def _pool(
+    images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
+) -> PatchPool:
     return PatchPool(images.planes, device, patch_px, normalizer.apply)

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairfree.config import check_names, did_you_mean, option, options_of, parse_bytes, parse_set, read_toml
+from pairfree.config import (
+    check_names,
+    did_you_mean,
+    option,
+    options_of,
+    parse_bytes,
+    parse_set,
+    read_toml,
+)
 from pairfree.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +82,9 @@ class Order:
     init: str | Path | None = option(None, Path, toml=(str,), fixed=True)
     """Run folder to fine-tune from."""
 
-    settings: Mapping[str, Any] | None = option(None, list[str], flag="--set", read=parse_set, toml=(dict,))
+    settings: Mapping[str, Any] | None = option(
+        None, list[str], flag="--set", read=parse_set, toml=(dict,)
+    )
     """KEY=VALUE, changes one setting of the method; may be repeated.
 
     From Python a mapping.
@@ -165,7 +175,8 @@ def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> O
         stored = {name: value for name, value in stored.items() if name not in ("minutes", "steps")}
     settings = dict(asked.get("settings", {}))
     if not any(
-        name in asked and asked[name] != stored.get(name, asked[name]) for name in ("method", "preset")
+        name in asked and asked[name] != stored.get(name, asked[name])
+        for name in ("method", "preset")
     ):
         settings = {**stored.get("settings", {}), **settings}
     return Order(**{**stored, **asked, "settings": settings})
@@ -185,7 +196,9 @@ def read_order(path: Path) -> dict[str, Any]:
     problems = _problems_of(values)
     if problems:
         raise ConfigError(f"{path}: " + " | ".join(problems))
-    stored = {key: value for key, value in values.items() if key in STORED and value not in ([], "")}
+    stored = {
+        key: value for key, value in values.items() if key in STORED and value not in ([], "")
+    }
     if not stored.get("minutes"):
         stored.pop("minutes", None)
         lengths = values.get("stage_steps")

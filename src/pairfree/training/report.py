@@ -30,7 +30,11 @@ CROP_PX = 320
 
 
 def write_run_report(
-    run: RunFolder, model: Model, noisy: ImageSet, warnings: Sequence[str] = (), clean_planes: int = 0
+    run: RunFolder,
+    model: Model,
+    noisy: ImageSet,
+    warnings: Sequence[str] = (),
+    clean_planes: int = 0,
 ) -> list[str]:
     """Denoise a few training images and write ``report.html`` into the run folder.
 
@@ -89,7 +93,8 @@ def run_report(
         environment=environment,
         methods_paragraph=_paragraph(model, noisy, clean_planes),
         citations=[
-            _citation(text, method.key if number == 0 else "") for number, text in enumerate(method.sources)
+            _citation(text, method.key if number == 0 else "")
+            for number, text in enumerate(method.sources)
         ],
     )
 
@@ -107,7 +112,9 @@ def _looked_at(
         denoised = model.predictor.predict(plane)
         own = plane[model.own_channels]
         evidence += examine_channels(name, own, denoised[model.own_channels])
-        levels += [estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX]
+        levels += [
+            estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX
+        ]
         if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
             examples.append(_example(model, name, plane, denoised))
     return examples, evidence, levels
@@ -116,7 +123,8 @@ def _looked_at(
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
     (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
     first, second = (
-        _samples_last(array[model.own_channels, rows, columns].copy()) for array in (noisy, denoised)
+        _samples_last(array[model.own_channels, rows, columns].copy())
+        for array in (noisy, denoised)
     )
     apart = (
         _samples_last(model.predictor.disagreement(noisy)[model.own_channels, rows, columns].copy())
@@ -138,7 +146,8 @@ def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
 
 def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
     rows, columns = (
-        slice(start, start + side) for start in (max(0, (length - side) // 2) for length in plane.shape[1:])
+        slice(start, start + side)
+        for start in (max(0, (length - side) // 2) for length in plane.shape[1:])
     )
     return rows, columns
 
@@ -160,11 +169,15 @@ def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
             xs.append(event["step"])
             ys.append(float(value))
     return [
-        Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0) for name, (xs, ys) in series.items() if len(xs) > 1
+        Curve(name, *_smoothed(xs, ys), log_y=min(ys) > 0)
+        for name, (xs, ys) in series.items()
+        if len(xs) > 1
     ]
 
 
-def _smoothed(xs: list[float], ys: list[float], points: int = 120) -> tuple[list[float], list[float]]:
+def _smoothed(
+    xs: list[float], ys: list[float], points: int = 120
+) -> tuple[list[float], list[float]]:
     """Means over runs of equal length: a step's loss alone is mostly the luck of its patches."""
     width = max(1, len(xs) // points)
     groups = range(0, len(xs) - width + 1, width)
@@ -185,11 +198,16 @@ def _noise(
         median = format_number(float(np.median(levels)))
         spread = f"{format_number(min(levels))} to {format_number(max(levels))}"
         found.append(
-            ("Level of the noisy images, if the noise were white", f"median {median}, {spread} {unit}")
+            (
+                "Level of the noisy images, if the noise were white",
+                f"median {median}, {spread} {unit}",
+            )
         )
     if evidence:
         pooled = pool([one for _, one in evidence])
-        found.append(("Standard deviation of what was removed", f"{format_number(pooled.std)} {unit}"))
+        found.append(
+            ("Standard deviation of what was removed", f"{format_number(pooled.std)} {unit}")
+        )
         if np.isfinite(pooled.gain):
             slope = f"{format_number(pooled.gain)} ± {format_number(pooled.gain_se)}"
             line = f"{slope} times the intensity, plus {format_number(pooled.offset)}"
@@ -210,7 +228,11 @@ def _noise_samples(model: Model) -> NoiseSamples | None:
 
 
 def _summary(
-    model: Model, noisy: ImageSet, environment: dict[str, str], config: dict[str, Any], clean_planes: int
+    model: Model,
+    noisy: ImageSet,
+    environment: dict[str, str],
+    config: dict[str, Any],
+    clean_planes: int,
 ) -> list[tuple[str, str]]:
     record, clock = model.record, model.record.clock
     budget = f"{config['minutes']:g} minutes" if config.get("minutes") else "counted in steps"
@@ -222,7 +244,9 @@ def _summary(
         budget += f", {(clock.planned_s + clock.spent_s) / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in record.plan.stages)
     normalizer = model.predictor.normalizer
-    threads = f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"
+    threads = (
+        f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"
+    )
     return [
         ("Method", f"{model.method.title} ({model.method.key}, preset {record.preset})"),
         ("Budget", budget),
@@ -233,7 +257,10 @@ def _summary(
         ),
         *([("Clean images of other scenes", _planes(clean_planes))] if clean_planes else []),
         *([("Slices around each", str(model.around))] if model.around else []),
-        ("Intensity map", f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
+        (
+            "Intensity map",
+            f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}",
+        ),
         ("Device", f"{environment.get('device', '')}, {threads}, {record.precision} convolutions"),
         ("Seed", str(record.seed)),
     ]
@@ -246,11 +273,10 @@ def _planes(count: int) -> str:
 def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     record, config, method = model.record, model.record.config, model.method
     cited = "; ".join(
-        _citation(text, method.key if number == 0 else "").key for number, text in enumerate(method.sources)
+        _citation(text, method.key if number == 0 else "").key
+        for number, text in enumerate(method.sources)
     )
-    opening = (
-        f"Images were denoised with pairfree {record.versions['pairfree']} using {method.title} [{cited}]"
-    )
+    opening = f"Images were denoised with pairfree {record.versions['pairfree']} using {method.title} [{cited}]"
     if method.one_image:
         return (
             f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset "
@@ -294,13 +320,19 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
 
 def image_budget(config: Mapping[str, Any]) -> str:
     """What a method that learns each image spends on one."""
-    return f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
+    return (
+        f"{config['minutes']:g} minutes" if config.get("minutes") else f"{config['steps']:,} steps"
+    )
 
 
 def _citation(text: str, key: str = "") -> Citation:
     """A work with its address; its key in brackets is the method's, or the first author's name."""
     link, shown = "", text
-    for mark, prefix in ((", doi:", ""), (", arXiv:", "https://arxiv.org/abs/"), (", https://", "https://")):
+    for mark, prefix in (
+        (", doi:", ""),
+        (", arXiv:", "https://arxiv.org/abs/"),
+        (", https://", "https://"),
+    ):
         if mark in text:
             shown, address = text.rsplit(mark, 1)
             link = prefix + address.strip()

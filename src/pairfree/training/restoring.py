@@ -33,14 +33,18 @@ def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
     """The newest whole checkpoint of a run folder; damaged ones are passed over and named."""
     folder = Path(run)
     if not is_folder(folder):
-        raise InputError(f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote")
+        raise InputError(
+            f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote"
+        )
     last, problems = checkpoint.load_latest(folder / "checkpoints")
     for line in problems:
         _say.warning("%s; using that of step %d", line, last.step)
     return last
 
 
-def load_weights(method: Method, stored: checkpoint.Checkpoint, where: Path, optimizers: bool = True) -> None:
+def load_weights(
+    method: Method, stored: checkpoint.Checkpoint, where: Path, optimizers: bool = True
+) -> None:
     """Load the numbers of a checkpoint into a method. CheckpointError where they do not fit."""
     checkpoint.check_fits(stored.tensors, method.weights(), where)
     try:
@@ -115,7 +119,9 @@ def _weights_for(
 def _alike(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether ``weights`` are those of such a network: the same names and shapes."""
     ours = net.state_dict()
-    return ours.keys() == weights.keys() and all(ours[name].shape == weights[name].shape for name in ours)
+    return ours.keys() == weights.keys() and all(
+        ours[name].shape == weights[name].shape for name in ours
+    )
 
 
 def check_own_parts(record: Record, run: str | Path, method: Any, net: nn.Module | None) -> None:
@@ -127,9 +133,13 @@ def check_own_parts(record: Record, run: str | Path, method: Any, net: nn.Module
         return
     key, network = record.method, record.config.get("net")
     if key not in METHODS:
-        raise CheckpointError(f"{run}: trained with a method of your own, {key!r}; pass it as method=")
+        raise CheckpointError(
+            f"{run}: trained with a method of your own, {key!r}; pass it as method="
+        )
     if net is None and isinstance(network, str) and network not in NETS:
-        raise CheckpointError(f"{run}: trained with a network of your own, {network!r}; pass it as net=")
+        raise CheckpointError(
+            f"{run}: trained with a network of your own, {network!r}; pass it as net="
+        )
 
 
 def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

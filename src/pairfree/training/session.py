@@ -63,7 +63,9 @@ def begin(order: Order, on_step: OnStep | None) -> Model:
     job = resolve(order)
     _check_processes(job.method)
     with processes.alone():
-        job.method.prepare(job.data, job.seed)  # before anything is written: a method may refuse the images
+        job.method.prepare(
+            job.data, job.seed
+        )  # before anything is written: a method may refuse the images
     for line in job.warnings[:SHOWN_WARNINGS]:
         _say.warning("%s", line)
     _say.info("%s: %s, on %s", job.method.key, _counted(len(job.noisy.planes), "plane"), job.device)
@@ -90,9 +92,13 @@ def _plan(job: Job) -> tuple[Clock | None, Plan]:
     with explain_shortage(TOO_LARGE):
         if job.minutes > 0:
             clock = Clock.start(job.method, job.data, job.minutes, job.seed)
-    plan = clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
+    plan = (
+        clock.plan(job.method) if clock is not None else plan_steps(job.method, max(1, job.steps))
+    )
     plan = Plan.of(processes.shared(plan.as_list()))
-    _say.info("planned: %s", ", ".join(f"{name} {_counted(count, 'step')}" for name, count in plan.stages))
+    _say.info(
+        "planned: %s", ", ".join(f"{name} {_counted(count, 'step')}" for name, count in plan.stages)
+    )
     return clock, plan
 
 
@@ -217,7 +223,17 @@ def _loop_again(run: RunFolder, job: Job, last: checkpoint.Checkpoint) -> Loop:
     """The loop where the checkpoint left it."""
     record = last.record
     watch = record.watch or Watch()
-    return Loop(job.method, job.data, record.plan, record.seed, run, record, record.step, record.clock, watch)
+    return Loop(
+        job.method,
+        job.data,
+        record.plan,
+        record.seed,
+        run,
+        record,
+        record.step,
+        record.clock,
+        watch,
+    )
 
 
 def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
@@ -236,7 +252,9 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
     with explain_shortage(TOO_LARGE):
         run_loop(loop, on_step)
     _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
-    record = dataclasses.replace(loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock)
+    record = dataclasses.replace(
+        loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock
+    )
     model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), record)
     if report and processes.first():
         _write_report(loop, job, model)
@@ -250,9 +268,13 @@ def _write_report(loop: Loop, job: Job, model: Model) -> None:
     clean_planes = len(job.data.clean) if job.data.clean else 0
     try:
         for line in write_run_report(loop.run, model, job.noisy, job.warnings, clean_planes):
-            _say.warning("on the training images: %s See the report before you use this model.", line)
+            _say.warning(
+                "on the training images: %s See the report before you use this model.", line
+            )
     except Exception as error:
-        reason = str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
+        )
         words = " ".join(reason.split())
         _say.warning("no report (%s); the model is trained and saved in %s", words, loop.run.path)
 

@@ -40,7 +40,9 @@ def list_settings(method: str) -> list[Setting]:
     """
     choose(method, METHODS, "method")
     presets = PRESETS[method]
-    fields = {field.name: field for config in presets.values() for field in dataclasses.fields(config)}
+    fields = {
+        field.name: field for config in presets.values() for field in dataclasses.fields(config)
+    }
     docs: dict[str, str] = {}
     for config in presets.values():
         kind: Any = type(config)

@@ -25,7 +25,9 @@ def read_pgm(path: Path, limits: Limits) -> Image:
         width, height = int(header[1]), int(header[2])
         left = path.stat().st_size - header.end()
         if check_declared(path, (height, width), TYPE, limits, left) != left:
-            raise InputError(f"{shown(path)}: {left} bytes of pixels where its header says otherwise")
+            raise InputError(
+                f"{shown(path)}: {left} bytes of pixels where its header says otherwise"
+            )
         file.seek(header.end())
         pixels = np.frombuffer(file.read(), TYPE).reshape(height, width)
     metadata = {"header": header[0]}

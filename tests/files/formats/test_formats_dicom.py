@@ -31,7 +31,12 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def written(
-    path: Path, stored: np.ndarray, bits: int = 0, big: bool = False, implicit: bool = False, **elements: Any
+    path: Path,
+    stored: np.ndarray,
+    bits: int = 0,
+    big: bool = False,
+    implicit: bool = False,
+    **elements: Any,
 ) -> Path:
     """A CT object with these stored values, (H, W) or (frames, H, W); elements by keyword, None leaves one out."""
     dataset = Dataset()
@@ -61,7 +66,11 @@ def written(
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes()
     dataset["PixelData"].VR = "OW"
     dataset.file_meta.TransferSyntaxUID = (
-        ImplicitVRLittleEndian if implicit else ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+        ImplicitVRLittleEndian
+        if implicit
+        else ExplicitVRBigEndian
+        if big
+        else ExplicitVRLittleEndian
     )
     dataset.save_as(path, implicit_vr=implicit, little_endian=not big, enforce_file_format=True)
     return path
@@ -98,19 +107,32 @@ def test_intensities_and_stored_values_come_back(tmp_path, dtype, bits, rescale,
     stored = values(low=low, high=low + 2**bits, dtype=dtype)
     stored[0, :2] = low, low + 2**bits - 1
     path = written(
-        tmp_path / "in.dcm", stored, bits, RescaleSlope=rescale[0], RescaleIntercept=rescale[1], Modality="MR"
+        tmp_path / "in.dcm",
+        stored,
+        bits,
+        RescaleSlope=rescale[0],
+        RescaleIntercept=rescale[1],
+        Modality="MR",
     )
     image, before, after = round_trip(path)
     assert image.dtype == kind
-    np.testing.assert_allclose(image.pixels, stored.astype(np.float64) * rescale[0] + rescale[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        image.pixels, stored.astype(np.float64) * rescale[0] + rescale[1], rtol=1e-6
+    )
     np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
-    assert (image.axes, image.spacing, image.bit_depth) == ("YX", {"Y": (0.7, "mm"), "X": (0.6, "mm")}, bits)
+    assert (image.axes, image.spacing, image.bit_depth) == (
+        "YX",
+        {"Y": (0.7, "mm"), "X": (0.6, "mm")},
+        bits,
+    )
 
 
 @pytest.mark.parametrize(("big", "implicit"), [(False, True), (True, False)])
 def test_other_native_transfer_syntaxes(tmp_path, big, implicit):
     stored = values()
-    image, _, after = round_trip(written(tmp_path / "in.dcm", stored, 12, big=big, implicit=implicit))
+    image, _, after = round_trip(
+        written(tmp_path / "in.dcm", stored, 12, big=big, implicit=implicit)
+    )
     np.testing.assert_array_equal(image.pixels, stored.astype(np.int32) - 1024)
     np.testing.assert_array_equal(after.pixel_array, stored)
 
@@ -234,17 +256,28 @@ def test_rescale_and_spacing_of_functional_groups(tmp_path):
     stored = values((2, 9, 11))
     bare = {"RescaleSlope": None, "RescaleIntercept": None, "PixelSpacing": None}
     image = open_image(
-        written(tmp_path / "in.dcm", stored, 12, SharedFunctionalGroupsSequence=Sequence([shared]), **bare)
+        written(
+            tmp_path / "in.dcm",
+            stored,
+            12,
+            SharedFunctionalGroupsSequence=Sequence([shared]),
+            **bare,
+        )
     )
     np.testing.assert_allclose(image.pixels, stored * 2.0 - 50)
     assert image.spacing == {"Y": (0.3, "mm"), "X": (0.2, "mm"), "Z": (1.5, "mm")}
     frames = [
-        group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0) for slope in (1, 2)
+        group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=0)
+        for slope in (1, 2)
     ]
     with pytest.raises(InputError, match="2 different rescales"):
         open_image(
             written(
-                tmp_path / "in2.dcm", stored, 12, PerFrameFunctionalGroupsSequence=Sequence(frames), **bare
+                tmp_path / "in2.dcm",
+                stored,
+                12,
+                PerFrameFunctionalGroupsSequence=Sequence(frames),
+                **bare,
             )
         )
 
@@ -253,7 +286,11 @@ def test_colour(tmp_path):
     colours = values((9, 11, 3), high=256, dtype="uint8")
     path = written(tmp_path / "in.dcm", colours[..., 0], 8, Modality="OT")
     dataset = pydicom.dcmread(path)
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 1
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = (
+        3,
+        "RGB",
+        1,
+    )
     dataset.RescaleIntercept = 0
     dataset.PixelData = np.moveaxis(colours, -1, 0).tobytes() + b"\0"
     dataset.save_as(path)
@@ -306,11 +343,15 @@ def test_truncated_files_are_refused(tmp_path, share):
 
 def test_the_range_of_the_stored_bits_is_known(tmp_path):
     """12 bits at slope -2 and intercept 100: 100 down to 100 - 2 * 4095."""
-    image = open_image(written(tmp_path / "in.dcm", values(), 12, RescaleSlope=-2, RescaleIntercept=100))
+    image = open_image(
+        written(tmp_path / "in.dcm", values(), 12, RescaleSlope=-2, RescaleIntercept=100)
+    )
     assert image.limits == (100 - 2 * 4095, 100)
     assert to_dtype(np.array([101.0, 100.4, -8090.0, -8091.0]), np.float32, image.limits)[1] == 3
     whole = open_image(written(tmp_path / "whole.dcm", values(), 12))
-    found, clipped = to_dtype(np.array([-1024.4, -1024.6, 3071.4, 3072.0]), whole.dtype, whole.limits)
+    found, clipped = to_dtype(
+        np.array([-1024.4, -1024.6, 3071.4, 3072.0]), whole.dtype, whole.limits
+    )
     assert found.tolist() == [-1024, -1024, 3071, 3071]
     assert clipped == 2
 
@@ -326,7 +367,8 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("spec", "low", "high"), [("gaussian:sigma=25", 23.0, 27.0), ("lowdose-ct:dose=0.02", 5.0, 50.0)]
+    ("spec", "low", "high"),
+    [("gaussian:sigma=25", 23.0, 27.0), ("lowdose-ct:dose=0.02", 5.0, 50.0)],
 )
 def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
     """24 cm of water in air; marked as noisy, not as denoised, and another seed is another object."""
@@ -365,7 +407,9 @@ def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
         "noise.json",
     ]
     assert open_image(tmp_path / "noisy/1.2.840.2").family == "dicom"
-    assert [target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")] == [
+    assert [
+        target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")
+    ] == [
         "1.2.840.1.tif",
         "1.2.840.2.tif",
     ]

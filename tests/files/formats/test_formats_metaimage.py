@@ -58,7 +58,9 @@ def test_there_and_back(tmp_path: Path, name: str, dtype: str, compress: bool) -
     before, after = seen_by_itk(tmp_path / name), seen_by_itk(tmp_path / "out" / name)
     np.testing.assert_array_equal(after[0], data + 1)
     assert after[1:] == before[1:]
-    assert [one for one in compare(tmp_path / name, tmp_path / "out" / name) if one.kept is False] == []
+    assert [
+        one for one in compare(tmp_path / name, tmp_path / "out" / name) if one.kept is False
+    ] == []
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         {name, "a.raw"} if name == "a.mhd" else {name}
     )
@@ -131,9 +133,9 @@ def test_a_header_before_the_pixels_and_the_other_byte_order(tmp_path: Path) -> 
         assert differences(image, open_image(tmp_path / "b.mhd")) == []
     assert (
         "after the pixels"
-        in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata["warnings"][
-            0
-        ]
+        in open_image(header(tmp_path / "c.mhd", data, "ElementDataFile = pixels.bin")).metadata[
+            "warnings"
+        ][0]
     )
 
 
@@ -195,7 +197,8 @@ def test_planes_of_a_series_in_files_of_their_own(tmp_path: Path) -> None:
         data.reshape(6, 6, 5)[number].tofile(tmp_path / f"{number}.raw")
     listed = "\n".join(f"{number}.raw" for number in range(6))
     image = open_image(
-        header(tmp_path / "a.mhd", data, f"ElementDataFile = LIST 2\n{listed}"), Limits(resident_bytes=10)
+        header(tmp_path / "a.mhd", data, f"ElementDataFile = LIST 2\n{listed}"),
+        Limits(resident_bytes=10),
     )
     np.testing.assert_array_equal(image.pixels, data)
 
@@ -217,7 +220,9 @@ def test_both_of_two_channels_are_intensities(tmp_path: Path) -> None:
 def test_statistics_of_the_old_pixels_are_gone(tmp_path: Path) -> None:
     data = values((6, 5)).astype("<i2")
     data.tofile(tmp_path / "a.raw")
-    path = header(tmp_path / "a.mhd", data, "ElementMin = 0", "ElementMax = 119", "ElementDataFile = a.raw")
+    path = header(
+        tmp_path / "a.mhd", data, "ElementMin = 0", "ElementMax = 119", "ElementDataFile = a.raw"
+    )
     save_image(open_image(path).with_pixels(data + 7), tmp_path / "out/a.mhd")
     assert "ElementM" not in (tmp_path / "out/a.mhd").read_text()
     assert [one.name for one in compare(path, tmp_path / "out/a.mhd") if one.kept is False] == []
@@ -252,7 +257,9 @@ def test_a_header_that_cannot_be_renamed_leaves_no_pixels(
     monkeypatch.setattr(
         os,
         "replace",
-        lambda a, b: kept(a, b) if str(b).endswith(".raw") else (_ for _ in ()).throw(OSError(5, "no")),
+        lambda a, b: (
+            kept(a, b) if str(b).endswith(".raw") else (_ for _ in ()).throw(OSError(5, "no"))
+        ),
     )
     with pytest.raises(OutputError):
         save_image(image, tmp_path / "out/a.mhd")
@@ -264,7 +271,9 @@ def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
         data = itk(tmp_path / name, values((3, 9, 12)))
         image = open_image(tmp_path / name, Limits(resident_bytes=10))
         assert image.stored
-        np.testing.assert_array_equal(image.region((1,), slice(2, 5), slice(3, 9)), data[1, 2:5, 3:9])
+        np.testing.assert_array_equal(
+            image.region((1,), slice(2, 5), slice(3, 9)), data[1, 2:5, 3:9]
+        )
 
 
 @pytest.mark.parametrize(

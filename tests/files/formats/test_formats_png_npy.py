@@ -18,7 +18,9 @@ from pairfree.files import Image, differences, open_image, save_image
 
 
 def noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    return np.random.default_rng(1).integers(
+        0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 4])
@@ -30,7 +32,9 @@ def test_png_of_every_kind(tmp_path: Path, samples: int, dtype: str) -> None:
     np.testing.assert_array_equal(image.pixels, pixels)
     save_image(image, tmp_path / "out.png")
     assert differences(image, open_image(tmp_path / "out.png")) == []
-    np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "out.png").read_bytes()), pixels)
+    np.testing.assert_array_equal(
+        imagecodecs.png_decode((tmp_path / "out.png").read_bytes()), pixels
+    )
 
 
 def test_png_density_text_and_profile_are_kept(tmp_path: Path) -> None:
@@ -60,7 +64,9 @@ def test_png_print_density_is_kept_but_is_no_pixel_size(tmp_path: Path) -> None:
 
 
 def test_new_pixel_size_reaches_the_png(tmp_path: Path) -> None:
-    image = Image(noise((9, 8), "uint8"), "YX", {"Y": (20.0, "nm"), "X": (10.0, "nm")}, family="png")
+    image = Image(
+        noise((9, 8), "uint8"), "YX", {"Y": (20.0, "nm"), "X": (10.0, "nm")}, family="png"
+    )
     save_image(image, tmp_path / "out.png")
     assert open_image(tmp_path / "out.png").spacing == {
         "Y": (pytest.approx(0.02), "µm"),
@@ -81,7 +87,11 @@ def test_palette_becomes_rgb_with_a_note_and_masks_are_refused(tmp_path: Path) -
 def test_interlaced_png(tmp_path: Path) -> None:
     """One pixel of Adam7: Pillow cannot write interlaced files, so the smallest is made by hand; larger ones only differ in passes."""
     stream = zlib.compress(b"\0\x7b")
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)), (b"IDAT", stream), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)),
+        (b"IDAT", stream),
+        (b"IEND", b""),
+    ]
     body = b"".join(
         struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks
     )
@@ -116,7 +126,13 @@ def test_png_refuses_floats_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
     ("shape", "axes"),
-    [((7, 9), "YX"), ((3, 7, 9), "QYX"), ((7, 9, 3), "YXS"), ((4, 4, 4), "QYX"), ((2, 3, 7, 9), "QQYX")],
+    [
+        ((7, 9), "YX"),
+        ((3, 7, 9), "QYX"),
+        ((7, 9, 3), "YXS"),
+        ((4, 4, 4), "QYX"),
+        ((2, 3, 7, 9), "QQYX"),
+    ],
 )
 def test_npy(tmp_path: Path, dtype: str, order: str, shape: tuple[int, ...], axes: str) -> None:
     pixels = np.asarray(np.random.default_rng(0).integers(0, 100, shape), dtype=dtype, order=order)
@@ -141,7 +157,8 @@ def test_npy_with_objects_runs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros(5, "u1"), np.zeros((0, 5), "u1"), np.zeros((5, 5), bool), np.zeros((5, 5), "i8")]
+    "array",
+    [np.zeros(5, "u1"), np.zeros((0, 5), "u1"), np.zeros((5, 5), bool), np.zeros((5, 5), "i8")],
 )
 def test_npy_that_are_no_images(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "in.npy", array)

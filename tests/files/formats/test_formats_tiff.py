@@ -46,7 +46,9 @@ def round_trip(path: Path) -> tuple[Image, Image, Path]:
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_plain_pages_of_every_type_and_byte_order(tmp_path: Path, dtype: str, byteorder: str) -> None:
+def test_plain_pages_of_every_type_and_byte_order(
+    tmp_path: Path, dtype: str, byteorder: str
+) -> None:
     pixels = noise((3, 13, 17), dtype)
     tifffile.imwrite(
         tmp_path / "in.tif", pixels, byteorder=byteorder, metadata=None, photometric="minisblack"
@@ -111,7 +113,12 @@ def test_compression_predictor_tiles(
     ],
 )
 def test_colour_and_alpha(
-    tmp_path: Path, samples: int, photometric: str, extra: list[str] | None, colours: int, planar: str
+    tmp_path: Path,
+    samples: int,
+    photometric: str,
+    extra: list[str] | None,
+    colours: int,
+    planar: str,
 ) -> None:
     pixels = noise((19, 23, samples), "uint16")
     stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
@@ -133,7 +140,9 @@ def test_colour_and_alpha(
 
 def test_jpeg_compressed_rgb_becomes_deflate_with_the_same_pixels(tmp_path: Path) -> None:
     smooth = np.repeat(np.linspace(0, 255, 64)[None, :, None], 48, 0).repeat(3, 2).astype(np.uint8)
-    tifffile.imwrite(tmp_path / "in.tif", smooth, photometric="rgb", compression="jpeg", tile=(32, 32))
+    tifffile.imwrite(
+        tmp_path / "in.tif", smooth, photometric="rgb", compression="jpeg", tile=(32, 32)
+    )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert any("JPEG" in line for line in image.metadata["warnings"])
     with tifffile.TiffFile(out) as tiff:
@@ -166,7 +175,11 @@ def test_imagej_hyperstack_keeps_everything(
     metadata["Labels"] = [f"slice {i}" for i in range(int(np.prod(shape[:-2])))]
     metadata["Ranges"] = (0.0, 100.0)
     tifffile.imwrite(
-        tmp_path / "in.tif", noise(shape, dtype), imagej=True, resolution=(4.0, 5.0), metadata=metadata
+        tmp_path / "in.tif",
+        noise(shape, dtype),
+        imagej=True,
+        resolution=(4.0, 5.0),
+        metadata=metadata,
     )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert image.axes == axes
@@ -208,11 +221,20 @@ def test_ome_tiff_keeps_its_xml(tmp_path: Path, axes: str, shape: tuple[int, ...
         metadata["Channel"] = {"Name": ["DAPI", "Zürich <488>"]}
     photometric = "rgb" if "S" in axes else "minisblack"
     tifffile.imwrite(
-        tmp_path / "in.ome.tif", noise(shape, "uint16"), ome=True, photometric=photometric, metadata=metadata
+        tmp_path / "in.ome.tif",
+        noise(shape, "uint16"),
+        ome=True,
+        photometric=photometric,
+        metadata=metadata,
     )
     image, _, out = round_trip(tmp_path / "in.ome.tif")
     assert image.axes == axes
-    assert image.spacing == {"X": (0.29, "nm"), "Y": (0.31, "nm"), "Z": (1.5, "µm"), "T": (0.1, "s")}
+    assert image.spacing == {
+        "X": (0.29, "nm"),
+        "Y": (0.31, "nm"),
+        "Z": (1.5, "µm"),
+        "T": (0.1, "s"),
+    }
     assert image.channel_names == (("DAPI", "Zürich <488>") if "C" in axes else ())
     assert image.bit_depth == 12
     with tifffile.TiffFile(tmp_path / "in.ome.tif") as a, tifffile.TiffFile(out) as b:
@@ -250,13 +272,25 @@ def test_changed_spacing_is_written_and_not_the_old_one(tmp_path: Path) -> None:
         min_size=7,
     ),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_arrays_with_metadata_survive(
-    tmp_path: Path, axes: str, dtype: str, sizes: list[int], step: float, unit: str, names: list[str]
+    tmp_path: Path,
+    axes: str,
+    dtype: str,
+    sizes: list[int],
+    step: float,
+    unit: str,
+    names: list[str],
 ) -> None:
     shape = tuple(3 if a == "S" else n for a, n in zip(axes, sizes))
     spacing = {a: (step * (i + 1), unit) for i, a in enumerate(axes) if a in "ZYX"}
-    channels = tuple(name.strip() or "x" for name in names[: shape[axes.index("C")]]) if "C" in axes else ()
+    channels = (
+        tuple(name.strip() or "x" for name in names[: shape[axes.index("C")]])
+        if "C" in axes
+        else ()
+    )
     if (
         dtype == "float16"
     ):  # OME has no half floats: pixel size goes to the resolution tags, names have no place
@@ -265,7 +299,9 @@ def test_arrays_with_metadata_survive(
     save_image(image, tmp_path / "a.tif", overwrite=True)
     again = open_image(tmp_path / "a.tif")
     assert [
-        line for line in differences(image, again) if not (dtype == "float16" and line.startswith("axes"))
+        line
+        for line in differences(image, again)
+        if not (dtype == "float16" and line.startswith("axes"))
     ] == []
     np.testing.assert_array_equal(image.pixels, again.pixels)
 
@@ -295,7 +331,9 @@ def test_resolution_tags_software_and_private_tags_are_kept(tmp_path: Path) -> N
 
 
 def test_print_density_is_no_pixel_size(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "in.tif", noise((9, 11), "uint8"), resolution=(72, 72), resolutionunit="INCH")
+    tifffile.imwrite(
+        tmp_path / "in.tif", noise((9, 11), "uint8"), resolution=(72, 72), resolutionunit="INCH"
+    )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert image.spacing == {}
     with tifffile.TiffFile(out) as tiff:
@@ -315,12 +353,22 @@ def test_pages_with_their_own_text_keep_it(tmp_path: Path) -> None:
             )
     _, _, out = round_trip(tmp_path / "in.tif")
     with tifffile.TiffFile(out) as tiff:
-        assert [page.aspage().description for page in tiff.pages] == ["plane 0", "plane 1", "plane 2"]
-        assert [page.aspage().tags[51123].value for page in tiff.pages] == [{"i": 0}, {"i": 1}, {"i": 2}]
+        assert [page.aspage().description for page in tiff.pages] == [
+            "plane 0",
+            "plane 1",
+            "plane 2",
+        ]
+        assert [page.aspage().tags[51123].value for page in tiff.pages] == [
+            {"i": 0},
+            {"i": 1},
+            {"i": 2},
+        ]
 
 
 def test_bigtiff_stays_bigtiff(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "in.tif", noise((2, 9, 11), "uint16"), bigtiff=True, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "in.tif", noise((2, 9, 11), "uint16"), bigtiff=True, photometric="minisblack"
+    )
     _, _, out = round_trip(tmp_path / "in.tif")
     with tifffile.TiffFile(out) as tiff:
         assert tiff.is_bigtiff
@@ -338,7 +386,9 @@ def test_pages_of_several_sizes_use_the_first_and_say_so(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", ["bool", "complex64", "int64", "uint64"])
-def test_types_that_are_no_intensities_are_refused_with_a_remedy(tmp_path: Path, dtype: str) -> None:
+def test_types_that_are_no_intensities_are_refused_with_a_remedy(
+    tmp_path: Path, dtype: str
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tifffile.imwrite(tmp_path / "in.tif", np.ones((9, 11), dtype))
@@ -377,7 +427,9 @@ def test_an_ome_text_that_claims_a_billion_planes_is_refused_at_once(tmp_path, i
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
         f'Type="uint8" SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1">{inside}</Pixels></Image></OME>'
     )
-    tifffile.imwrite(tmp_path / "liar.ome.tif", np.zeros((4, 4), np.uint8), description=text, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "liar.ome.tif", np.zeros((4, 4), np.uint8), description=text, metadata=None
+    )
     tracemalloc.start()
     with pytest.raises(InputError, match=r"liar\.ome\.tif: declares at least \d+ pages"):
         open_image(tmp_path / "liar.ome.tif")
@@ -421,7 +473,10 @@ def ome_set(folder: Path) -> np.ndarray:
             f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
         )
         tifffile.imwrite(
-            folder / f"s{number}.ome.tif", pixels[2 * number : 2 * number + 2], description=xml, metadata=None
+            folder / f"s{number}.ome.tif",
+            pixels[2 * number : 2 * number + 2],
+            description=xml,
+            metadata=None,
         )
     return pixels
 
@@ -437,13 +492,19 @@ def test_a_set_of_ome_files_comes_back_as_one(tmp_path: Path) -> None:
         assert image.metadata["warnings"] == [
             f"is one file of a set (s{1 - number}.ome.tif): keep their results together"
         ]
-        save_image(image.with_pixels(image.pixels + np.uint16(1)), tmp_path / f"out/s{number}.ome.tif")
+        save_image(
+            image.with_pixels(image.pixels + np.uint16(1)), tmp_path / f"out/s{number}.ome.tif"
+        )
     for number in range(2):
-        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"out/s{number}.ome.tif"), pixels + 1)
+        np.testing.assert_array_equal(
+            tifffile.imread(tmp_path / f"out/s{number}.ome.tif"), pixels + 1
+        )
 
 
 def test_a_renamed_ome_file_is_no_set(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((3, 8, 9), np.uint16), metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", np.zeros((3, 8, 9), np.uint16), metadata={"axes": "ZYX"}
+    )
     (tmp_path / "a.ome.tif").rename(tmp_path / "b.ome.tif")
     image = open_image(tmp_path / "b.ome.tif")
     assert (image.axes, image.metadata["warnings"]) == ("ZYX", [])
@@ -459,7 +520,9 @@ def test_levels_of_any_factor_show_the_whole_image(tmp_path):
     with tifffile.TiffFile(tmp_path / "b.ome.tif") as file:
         for level in file.series[0].levels[1:]:
             row, factor = level.asarray()[0].astype(float), 300 / level.shape[1]
-            np.testing.assert_allclose(row, (np.arange(level.shape[1]) + 0.5) * factor - 0.5, atol=1.01)
+            np.testing.assert_allclose(
+                row, (np.arange(level.shape[1]) + 0.5) * factor - 0.5, atol=1.01
+            )
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -488,9 +551,9 @@ def test_a_pyramid_comes_back_with_its_levels_made_anew(tmp_path, shape, axes, o
     assert [level.shape[y : y + 2] for level in levels] == [(60, 90), (30, 45), (20, 30)]
     np.testing.assert_array_equal(levels[0], data)
     for factor, level in ((2, levels[1]), (3, levels[2])):
-        blocks = data.reshape(*shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]).astype(
-            float
-        )
+        blocks = data.reshape(
+            *shape[:y], 60 // factor, factor, 90 // factor, factor, *shape[y + 2 :]
+        ).astype(float)
         np.testing.assert_array_equal(level, np.rint(blocks.mean((y + 1, y + 3))))
     assert differences(image, open_image(tmp_path / "b.ome.tif")) == []
 
@@ -522,7 +585,8 @@ def two_images(path: Path) -> np.ndarray:
         }
         writer.write(stack, metadata=described)
         writer.write(
-            rng.integers(0, 900, (40, 50)).astype(np.uint16), metadata={"axes": "YX", "Name": "second"}
+            rng.integers(0, 900, (40, 50)).astype(np.uint16),
+            metadata={"axes": "YX", "Name": "second"},
         )
     return stack
 
@@ -533,7 +597,9 @@ def test_of_two_images_the_first_keeps_its_description(tmp_path: Path) -> None:
     assert "only the first is used" in image.metadata["warnings"][0]
     save_image(image, tmp_path / "out.ome.tif")
     assert not [
-        check for check in compare(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif") if check.kept is False
+        check
+        for check in compare(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif")
+        if check.kept is False
     ]
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
         assert len(tiff.series) == 1
@@ -553,7 +619,9 @@ def test_overviews_as_further_images_leave_the_first_as_it_was(tmp_path: Path) -
         )
         writer.write(rng.integers(0, 255, (48, 40), np.uint8), tile=(32, 32), metadata=None)
     save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
-    assert not [check for check in compare(tmp_path / "in.tif", tmp_path / "out.tif") if check.kept is False]
+    assert not [
+        check for check in compare(tmp_path / "in.tif", tmp_path / "out.tif") if check.kept is False
+    ]
     with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
         assert tiff.pages[0].description == "scanner X, 20x"
 
@@ -564,7 +632,10 @@ def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
         for number, frame in enumerate(frames):
             writer.write(
-                frame, description=f"frameTimestamps_sec = {number / 30:.6f}", metadata=None, contiguous=False
+                frame,
+                description=f"frameTimestamps_sec = {number / 30:.6f}",
+                metadata=None,
+                contiguous=False,
             )
     save_image(open_image(tmp_path / "in.tif"), tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
@@ -572,7 +643,8 @@ def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "words"), [((0,) * 6, ""), ((420, 0, 420, 420, 420, 300), "strip 2 is missing or cut off")]
+    ("counts", "words"),
+    [((0,) * 6, ""), ((420, 0, 420, 420, 420, 300), "strip 2 is missing or cut off")],
 )
 def test_sizes_of_uncompressed_strips_that_are_not_stated(
     tmp_path: Path, counts: tuple[int, ...], words: str

@@ -28,7 +28,11 @@ def czi(tmp_path: Path) -> tuple[Path, np.ndarray]:
             for z in range(3):
                 document.write(pixels[channel, z, :, :, None], plane={"C": channel, "Z": z, "T": 0})
         document.write_metadata(
-            document_name="a", channel_names={0: "DAPI", 1: "GFP"}, scale_x=1e-7, scale_y=1e-7, scale_z=5e-7
+            document_name="a",
+            channel_names={0: "DAPI", 1: "GFP"},
+            scale_x=1e-7,
+            scale_y=1e-7,
+            scale_z=5e-7,
         )
     return tmp_path / "a.czi", pixels
 
@@ -37,12 +41,18 @@ def czi(tmp_path: Path) -> tuple[Path, np.ndarray]:
 def test_czi(czi: tuple[Path, np.ndarray], tmp_path: Path, resident_bytes: int) -> None:
     path, pixels = czi
     image = open_image(path, Limits(resident_bytes=resident_bytes))
-    assert (image.axes, image.channel_names, image.stored) == ("CZYX", ("DAPI", "GFP"), resident_bytes == 10)
+    assert (image.axes, image.channel_names, image.stored) == (
+        "CZYX",
+        ("DAPI", "GFP"),
+        resident_bytes == 10,
+    )
     assert {axis: (round(step, 9), unit) for axis, (step, unit) in image.spacing.items()} == {
         "Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm"),
     }  # fmt: skip
     np.testing.assert_array_equal(image.pixels, pixels)
-    np.testing.assert_array_equal(image.region((1, 2), slice(3, 9), slice(40, 50)), pixels[1, 2, 3:9, 40:50])
+    np.testing.assert_array_equal(
+        image.region((1, 2), slice(3, 9), slice(40, 50)), pixels[1, 2, 3:9, 40:50]
+    )
     save_image(image, tmp_path / "out/a.tif")
     with tifffile.TiffFile(tmp_path / "out/a.tif") as file:
         assert file.is_ome
@@ -80,15 +90,26 @@ def test_emd(tmp_path: Path) -> None:
     }
     emd.file_writer(tmp_path / "a.emd", signal)
     image = open_image(tmp_path / "a.emd")
-    assert (image.axes, image.spacing) == ("ZYX", {"Z": (2.0, "nm"), "Y": (0.5, "nm"), "X": (0.5, "nm")})
+    assert (image.axes, image.spacing) == (
+        "ZYX",
+        {"Z": (2.0, "nm"), "Y": (0.5, "nm"), "X": (0.5, "nm")},
+    )
     np.testing.assert_array_equal(image.pixels, pixels)
     save_image(image, tmp_path / "out/a.tif")
-    assert [one for one in compare(tmp_path / "a.emd", tmp_path / "out/a.tif") if one.kept is False] == []
+    assert [
+        one for one in compare(tmp_path / "a.emd", tmp_path / "out/a.tif") if one.kept is False
+    ] == []
 
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("a.czi", "bioio"), ("a.nd2", "bioio"), ("a.lif", "bioio"), ("a.dm4", "rsciio"), ("a.emd", "rsciio")],
+    [
+        ("a.czi", "bioio"),
+        ("a.nd2", "bioio"),
+        ("a.lif", "bioio"),
+        ("a.dm4", "rsciio"),
+        ("a.emd", "rsciio"),
+    ],
 )
 def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str

@@ -68,7 +68,10 @@ def test_mrc_there_and_back(tmp_path, dtype, shape, kind, axes):
                 continue
             assert before.header[name].tobytes() == after.header[name].tobytes(), name
         assert float(after.header.dmean) == pytest.approx(expected.mean(), rel=1e-6)
-        assert (float(after.header.dmin), float(after.header.dmax)) == (expected.min(), expected.max())
+        assert (float(after.header.dmin), float(after.header.dmax)) == (
+            expected.min(),
+            expected.max(),
+        )
     if dtype != "float16":  # mrcfile computes the deviation of float16 in float16, which overflows
         assert mrcfile.validate(tmp_path / "b.mrc", print_file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
 
@@ -134,7 +137,8 @@ def test_odd_axis_orders_are_kept_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [(3, "complex integers"), (4, "a transform"), (101, "4-bit"), (77, "no pixel type")]
+    ("mode", "words"),
+    [(3, "complex integers"), (4, "a transform"), (101, "4-bit"), (77, "no pixel type")],
 )
 def test_mrc_pixels_that_are_no_intensities_are_refused(tmp_path, mode, words):
     mrc(tmp_path / "a.mrc", values((3, 9, 12), "int16"))
@@ -181,7 +185,9 @@ def nifti(
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("scaling", [None, (0.37, -12.5), (-2.0, 1000.0)])
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64", ">i2"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64", ">i2"]
+)
 def test_nifti_there_and_back_bit_by_bit(tmp_path, dtype, scaling, suffix, kind):
     """Stored values and every header field: what is only read and written must not change at all (scaled floats: to rounding)."""
     stored = values((7, 9, 5), dtype)
@@ -253,7 +259,11 @@ def test_the_longest_suffix_counts(tmp_path):
     assert without_suffix(Path(".nii.gz")) == Path(".nii.gz")
     for name in ("a.nii.gz", "b.NII", "c.MRC", "d.gz"):
         (tmp_path / name).write_bytes(b"x")
-    assert [entry.relative.name for entry in find_images([tmp_path])] == ["a.nii.gz", "b.NII", "c.MRC"]
+    assert [entry.relative.name for entry in find_images([tmp_path])] == [
+        "a.nii.gz",
+        "b.NII",
+        "c.MRC",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.mrc", "a.nii.gz"])
@@ -266,7 +276,14 @@ def test_volumes_are_trained_on_denoised_and_keep_what_they_were(tmp_path, name)
     else:
         nifti(tmp_path / "in" / name, noisy.T)
     settings = {"width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
-    pf.train(tmp_path / "in", method="nb2nb", steps=3, settings=settings, out=tmp_path / "run", report=False)
+    pf.train(
+        tmp_path / "in",
+        method="nb2nb",
+        steps=3,
+        settings=settings,
+        out=tmp_path / "run",
+        report=False,
+    )
     pf.denoise(tmp_path / "run", [tmp_path / "in"], tmp_path / "out")
     before, after = (open_image(tmp_path / folder / name) for folder in ("in", "out"))
     assert differences(before, after) == []

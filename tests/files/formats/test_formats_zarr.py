@@ -48,16 +48,24 @@ DISPLAY = {
 
 
 def pyramid(
-    path: Path, version: str, chunks: tuple[int, ...] = (1, 1, 2, 32, 40), levels: int = 3, **options: Any
+    path: Path,
+    version: str,
+    chunks: tuple[int, ...] = (1, 1, 2, 32, 40),
+    levels: int = 3,
+    **options: Any,
 ) -> np.ndarray:
     """A multiscale image of random pixels."""
-    pixels = np.random.default_rng(0).integers(0, 2**16, SHAPE).astype(options.pop("dtype", "uint16"))
+    pixels = (
+        np.random.default_rng(0).integers(0, 2**16, SHAPE).astype(options.pop("dtype", "uint16"))
+    )
     zarr_format: Any = 3 if version == "0.5" else 2
     root = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
     datasets = []
     for level in range(levels):
         part = pixels[..., :: 2**level, :: 2**level]
-        made = root.create_array(str(level), shape=part.shape, chunks=chunks, dtype=part.dtype, **options)
+        made = root.create_array(
+            str(level), shape=part.shape, chunks=chunks, dtype=part.dtype, **options
+        )
         made[...] = part
         scale = [2.5, 1.0, 0.8, 0.1 * 2**level, 0.2 * 2**level]
         datasets.append(
@@ -95,13 +103,19 @@ def test_round_trip(tmp_path: Path, version: str, options: dict[str, Any], stays
     assert image.channel_names == ("DAPI", "GFP", "RFP")
     np.testing.assert_array_equal(image.pixels, pixels)
     rows, columns = slice(11, 50), slice(33, 90)
-    np.testing.assert_array_equal(image.region((1, 2, 3), rows, columns), pixels[1, 2, 3, rows, columns])
+    np.testing.assert_array_equal(
+        image.region((1, 2, 3), rows, columns), pixels[1, 2, 3, rows, columns]
+    )
     save_image(image, tmp_path / "b.ome.zarr")
     again = open_image(tmp_path / "b.ome.zarr")
     assert not differences(image, again)
     np.testing.assert_array_equal(again.pixels, pixels)
-    before, after = (zarr.open_group(str(tmp_path / name), mode="r") for name in ("a.ome.zarr", "b.ome.zarr"))
-    assert {key: value for key, value in after.attrs.items() if key != "pairfree"} == dict(before.attrs)
+    before, after = (
+        zarr.open_group(str(tmp_path / name), mode="r") for name in ("a.ome.zarr", "b.ome.zarr")
+    )
+    assert {key: value for key, value in after.attrs.items() if key != "pairfree"} == dict(
+        before.attrs
+    )
     for name, old in before.arrays():
         new = after[name]
         assert isinstance(new, zarr.Array)
@@ -126,7 +140,9 @@ def test_coarser_levels_are_means_of_the_denoised_one(tmp_path: Path) -> None:
         np.asarray(zarr.open_array(str(tmp_path / "b.zarr" / name), mode="r")[...]).astype(float)
         for name in "01"
     )
-    np.testing.assert_allclose(coarse[..., 10, 20], fine[..., 20:22, 40:42].mean((-1, -2)), atol=0.5)
+    np.testing.assert_allclose(
+        coarse[..., 10, 20], fine[..., 20:22, 40:42].mean((-1, -2)), atol=0.5
+    )
     np.testing.assert_allclose(
         coarse[..., -1, -1], fine[..., 68:70, 90].mean(-1), atol=0.5
     )  # 91 columns: the last stands alone
@@ -134,7 +150,9 @@ def test_coarser_levels_are_means_of_the_denoised_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(tmp_path: Path, version: str, empty: bool) -> None:
+def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(
+    tmp_path: Path, version: str, empty: bool
+) -> None:
     """R16. A bit of a codec's header may mean nothing; then the pixels are the same."""
     pyramid(tmp_path / "a.zarr", version, levels=1)
     image = open_image(tmp_path / "a.zarr")
@@ -164,7 +182,8 @@ def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(tmp_path: Path, versi
         data = chunk.read_bytes()
         chunk.unlink()
         with pytest.raises(
-            InputError, match=f"chunk 0/{chunk.relative_to(tmp_path / 'b.zarr/0').as_posix()} is missing"
+            InputError,
+            match=f"chunk 0/{chunk.relative_to(tmp_path / 'b.zarr/0').as_posix()} is missing",
         ):
             open_image(tmp_path / "b.zarr")
         chunk.write_bytes(data)
@@ -193,22 +212,34 @@ def test_plain_arrays_and_images_of_other_origin(tmp_path: Path) -> None:
     image = open_image(tmp_path / "plain.zarr")
     assert image.axes == "QYX"
     save_image(image, tmp_path / "again.zarr")
-    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "again.zarr"), mode="r")[...], pixels)
-    made = Image(pixels, "ZYX", {"Z": (2.0, "µm"), "Y": (0.5, "nm"), "X": (0.5, "nm")}, family="zarr")
+    np.testing.assert_array_equal(
+        zarr.open_array(str(tmp_path / "again.zarr"), mode="r")[...], pixels
+    )
+    made = Image(
+        pixels, "ZYX", {"Z": (2.0, "µm"), "Y": (0.5, "nm"), "X": (0.5, "nm")}, family="zarr"
+    )
     save_image(made, tmp_path / "made.ome.zarr")
     assert not differences(made, open_image(tmp_path / "made.ome.zarr"))
     with pytest.raises(OutputError, match="samples"):
-        save_image(Image(np.zeros((4, 5, 3), np.uint8), "YXS", family="zarr"), tmp_path / "rgb.zarr")
+        save_image(
+            Image(np.zeros((4, 5, 3), np.uint8), "YXS", family="zarr"), tmp_path / "rgb.zarr"
+        )
 
 
 def test_folders_of_images_are_listed_as_one_image_each(tmp_path: Path) -> None:
     pyramid(tmp_path / "in/a.ome.zarr", "0.5", levels=1)
     np.save(tmp_path / "in/b.npy", np.zeros((4, 5)))
-    assert [(entry.relative.as_posix(), entry.stem) for entry in find_images([tmp_path / "in"])] == [
+    assert [
+        (entry.relative.as_posix(), entry.stem) for entry in find_images([tmp_path / "in"])
+    ] == [
         ("a.ome.zarr", "a"),
         ("b.npy", "b"),
     ]
-    for given in (tmp_path / "in/a.ome.zarr", str(tmp_path / "in/*.zarr"), tmp_path / "in/a.ome.zarr/0"):
+    for given in (
+        tmp_path / "in/a.ome.zarr",
+        str(tmp_path / "in/*.zarr"),
+        tmp_path / "in/a.ome.zarr/0",
+    ):
         assert len(find_images([given])) == 1
     assert is_zarr(tmp_path / "in/a.ome.zarr")
     assert not is_zarr(tmp_path / "in")
@@ -220,22 +251,33 @@ def test_folders_of_images_are_listed_as_one_image_each(tmp_path: Path) -> None:
         (lambda root: (root / "zarr.json").unlink(), "no Zarr folder"),
         (lambda root: (root / "zarr.json").write_text("{"), "cannot be read|damaged|Expecting"),
         (
-            lambda root: edit(root, lambda words: words["attributes"]["ome"].update(multiscales=[])),
+            lambda root: edit(
+                root, lambda words: words["attributes"]["ome"].update(multiscales=[])
+            ),
             "without image metadata",
         ),
         (
             lambda root: edit(
-                root, lambda words: words["attributes"].update(ome={"plate": {"wells": [{"path": "B/2"}]}})
+                root,
+                lambda words: words["attributes"].update(
+                    ome={"plate": {"wells": [{"path": "B/2"}]}}
+                ),
             ),
             "plate .*B/2/0",
         ),
         (lambda root: edit(root, lambda words: axes_of(words).pop()), "names 4 axes"),
-        (lambda root: edit(root, lambda words: axes_of(words).reverse()), "do not end with y and x"),
+        (
+            lambda root: edit(root, lambda words: axes_of(words).reverse()),
+            "do not end with y and x",
+        ),
         (
             lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="7")),
             "resolution 7 is missing",
         ),
-        (lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="../../x")), "outside"),
+        (
+            lambda root: edit(root, lambda words: datasets_of(words)[0].update(path="../../x")),
+            "outside",
+        ),
         (
             lambda root: edit(root / "0", lambda words: words.update(data_type="complex64")),
             "complex64|cannot",
@@ -278,7 +320,9 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine.zarr/thesis.txt").write_text("all of it")
     with pytest.raises(OutputError, match="something else"):
         save_image(
-            Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"), tmp_path / "mine.zarr", overwrite=True
+            Image(np.zeros((4, 5), np.uint8), "YX", family="zarr"),
+            tmp_path / "mine.zarr",
+            overwrite=True,
         )
     assert (tmp_path / "mine.zarr/thesis.txt").read_text() == "all of it"
 
@@ -301,7 +345,9 @@ def survives(folder: Path) -> None:
     started = time.monotonic()
     try:
         image = open_image(folder, Limits(max_bytes=2**26, max_pixels=2**26, resident_bytes=2**20))
-        image.region(next(image.planes()), slice(0, min(8, image.height)), slice(0, min(8, image.width)))
+        image.region(
+            next(image.planes()), slice(0, min(8, image.height)), slice(0, min(8, image.width))
+        )
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either of two things is right
     assert time.monotonic() - started < 10
@@ -345,7 +391,16 @@ def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
                 )
                 bad[found.start() : found.end()] = value
         else:
-            others = [b'"bytes"', b'"zarr_format"', b'"../x"', b'"\\u0000"', b"null", b"{}", b"[[]]", b"3"]
+            others = [
+                b'"bytes"',
+                b'"zarr_format"',
+                b'"../x"',
+                b'"\\u0000"',
+                b"null",
+                b"{}",
+                b"[[]]",
+                b"3",
+            ]
             words = list(re.finditer(rb'"[a-z_]+"', bytes(bad)))
             if words:
                 found = rng.choice(words)
@@ -371,18 +426,23 @@ def test_labels_beside_the_image_are_kept(tmp_path):
     """Segmentations belong to the scene, not to its noise; without them the result would be less than its input."""
     pixels = np.random.default_rng(0).integers(0, 4000, (60, 70)).astype(np.uint16)
     save_image(
-        Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"), tmp_path / "a.ome.zarr"
+        Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"),
+        tmp_path / "a.ome.zarr",
     )
     labels = zarr.open_group(str(tmp_path / "a.ome.zarr")).create_group(
         "labels", attributes={"ome": {"labels": ["cells"]}}
     )
-    labels.create_group("cells").create_array("0", shape=(60, 70), chunks=(32, 32), dtype="uint32")[...] = 7
+    labels.create_group("cells").create_array("0", shape=(60, 70), chunks=(32, 32), dtype="uint32")[
+        ...
+    ] = 7
     save_image(open_image(tmp_path / "a.ome.zarr"), tmp_path / "b.ome.zarr")
     copied = zarr.open_group(str(tmp_path / "b.ome.zarr"), mode="r")["labels"]
     assert copied.attrs["ome"] == {"labels": ["cells"]}
     assert (copied["cells/0"][...] == 7).all()
     assert not [
-        check for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr") if check.kept is False
+        check
+        for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr")
+        if check.kept is False
     ]
     shutil.rmtree(tmp_path / "b.ome.zarr/labels")
     lost = [
@@ -401,7 +461,9 @@ def model_of(small) -> Model:
     for parameter in method.net.parameters():
         parameter.data.normal_(0.0, 0.1)
     normalizer = Normalizer(0.0, 4000.0)
-    return Model(Predictor(method, normalizer, 1, core_px=64), Record.untrained("n2v", normalizer, 1))
+    return Model(
+        Predictor(method, normalizer, 1, core_px=64), Record.untrained("n2v", normalizer, 1)
+    )
 
 
 @pytest.mark.parametrize("chunks", [(8, 32, 32), (1, 32, 32), (1, 256, 256), (4, 300, 64)])
@@ -410,7 +472,9 @@ def test_prediction_decodes_every_chunk_once(chunks, tmp_path, small, monkeypatc
     from pairfree.files.formats import zarr_bounds
 
     pixels = np.random.default_rng(0).integers(0, 4000, (16, 300, 280)).astype(np.uint16)
-    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=chunks, dtype="uint16")
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=chunks, dtype="uint16"
+    )
     array[...] = pixels
     decoded = []
     real = zarr_bounds._undo
@@ -559,7 +623,9 @@ def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path
         shutil.copyfile(bomb / inside, path / inside)
     written_with(tmp_path / "good.zarr", zarr_format, compressors(zarr_format)["zstd"])
     paths = [str(tmp_path / f"{name}.zarr") for name in ("good", *names)]
-    done = subprocess.run([sys.executable, "-c", PEAK, *paths], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *paths], capture_output=True, text=True, check=True
+    )
     for name, line in zip(names, done.stdout.splitlines(), strict=True):
         said, grown_kb = line.rsplit(" ", 1)
         assert said == "refused", f"{name}: {line}"
@@ -567,7 +633,9 @@ def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path
 
 
 @pytest.mark.parametrize(("zarr_format", "shards"), [(2, None), (3, None), (3, (32, 64))])
-def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(zarr_format, shards, tmp_path):
+def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(
+    zarr_format, shards, tmp_path
+):
     """16 GB long, nothing on disk. A shard may be as long as all of its chunks."""
     pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
     array = zarr.create_array(

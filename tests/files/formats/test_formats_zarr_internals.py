@@ -40,21 +40,29 @@ def private_imports(path: Path) -> list[str]:
 
 def test_private_modules_of_zarr_are_imported_in_one_file() -> None:
     users = {path.name for path in SRC.rglob("*.py") if private_imports(path)}
-    assert users == {"zarr_internals.py"}, "ask for it there, behind a function, and add a test here"
+    assert users == {"zarr_internals.py"}, (
+        "ask for it there, behind a function, and add a test here"
+    )
 
 
 def test_the_pipeline_is_zarrs_own_and_has_what_ours_uses() -> None:
     pipeline = zarr_internals.batched_pipeline()
     name = f"{pipeline.__module__}.{pipeline.__qualname__}"
-    assert zarr.config.get("codec_pipeline.path") == name, f"another pipeline is zarr's default now: {HERE}"
+    assert zarr.config.get("codec_pipeline.path") == name, (
+        f"another pipeline is zarr's default now: {HERE}"
+    )
     fields = {field.name for field in dataclasses.fields(pipeline)}
     assert {"array_array_codecs", "array_bytes_codec", "bytes_bytes_codecs"} <= fields, HERE
-    assert asyncio.iscoroutinefunction(pipeline.decode_batch), f"decode_batch is another function now: {HERE}"
+    assert asyncio.iscoroutinefunction(pipeline.decode_batch), (
+        f"decode_batch is another function now: {HERE}"
+    )
     assert callable(pipeline.from_codecs), HERE
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_arrays_are_decoded_by_our_pipeline(zarr_format: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_arrays_are_decoded_by_our_pipeline(
+    zarr_format: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     """Else nothing bounds what a chunk inflates to, and no error says so."""
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 4), dtype="u2", zarr_format=zarr_format
@@ -77,7 +85,9 @@ def test_arrays_are_decoded_by_our_pipeline(zarr_format: Any, tmp_path: Path, mo
 def test_the_codec_of_format_2_is_what_arrays_have(tmp_path: Path, monkeypatch: Any) -> None:
     codec = zarr_internals.zarr_2_codec()
     assert {"filters", "compressor"} <= {field.name for field in dataclasses.fields(codec)}, HERE
-    array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 4), dtype="u2", zarr_format=2)
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 4), dtype="u2", zarr_format=2
+    )
     array[...] = 7
     met = []
     true = BoundedPipeline.decode_batch
@@ -90,11 +100,17 @@ def test_the_codec_of_format_2_is_what_arrays_have(tmp_path: Path, monkeypatch: 
     with bounded_chunks():
         zarr.open_array(tmp_path / "a.zarr", mode="r")[...]
     assert met, HERE
-    assert all(isinstance(one, codec) for one in met), f"format 2 is decoded by another codec now: {HERE}"
+    assert all(isinstance(one, codec) for one in met), (
+        f"format 2 is decoded by another codec now: {HERE}"
+    )
 
 
-def test_the_size_of_a_chunk_is_read_from_its_specification(monkeypatch: Any, tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 2), dtype="u2", zarr_format=3)
+def test_the_size_of_a_chunk_is_read_from_its_specification(
+    monkeypatch: Any, tmp_path: Path
+) -> None:
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 2), dtype="u2", zarr_format=3
+    )
     array[...] = 7
     sizes = []
     true = BoundedPipeline.decode_batch
@@ -122,7 +138,9 @@ def test_the_file_of_a_chunk_is_found(zarr_format: Any, shards: Any, tmp_path: P
     array[...] = 7
     opened = zarr.open_group(tmp_path / "a.zarr", mode="r")["deep/0"]
     file = zarr_internals.file_of_chunk(opened, (1, 0))
-    assert file.is_file(), f"chunks have other names now, or an array tells otherwise where it lies: {HERE}"
+    assert file.is_file(), (
+        f"chunks have other names now, or an array tells otherwise where it lies: {HERE}"
+    )
     assert str(file).endswith(zarr_internals.name_of_chunk(opened, (1, 0)))
 
 

@@ -37,9 +37,9 @@ def test_the_equation_and_its_units_at_the_middle(even):
     expected = 0.3 + 2 * np.sqrt(middle) * (np.sqrt(v) - np.sqrt(middle)) / GAIN[0]
     both = torch.from_numpy(np.stack([x, x]))[None, :, None].double()
     np.testing.assert_allclose(even(both)[0, 0, 0].numpy(), expected, rtol=1e-6, atol=1e-6)
-    around = even(torch.tensor([0.3 - 1e-3, 0.3, 0.3 + 1e-3], dtype=torch.float64).expand(1, 2, 1, 3))[
-        0, 0, 0
-    ]
+    around = even(
+        torch.tensor([0.3 - 1e-3, 0.3, 0.3 + 1e-3], dtype=torch.float64).expand(1, 2, 1, 3)
+    )[0, 0, 0]
     assert float(around[1]) == pytest.approx(0.3, abs=1e-7)
     assert float(around[2] - around[0]) == pytest.approx(2e-3, rel=1e-4)
     below = even(torch.linspace(-3, 0.05, 100).expand(1, 2, 1, 100))[0, 0, 0]
@@ -52,7 +52,9 @@ def test_level_and_mean(even, brightness):
     below), and the mean of many comes back within
     0.2 % of the range; the plain inverse would be gain / 4 = 0.8 % too dark."""
     rng = np.random.default_rng(0)
-    counts = rng.poisson(brightness / GAIN[0], 400_000) * GAIN[0] + rng.normal(0, np.sqrt(FLOOR[0]), 400_000)
+    counts = rng.poisson(brightness / GAIN[0], 400_000) * GAIN[0] + rng.normal(
+        0, np.sqrt(FLOOR[0]), 400_000
+    )
     z = torch.from_numpy(np.stack([counts, counts]))[None, :, None]
     made = even(z)[0, 0, 0]
     assert float(made.std()) == pytest.approx(
@@ -67,7 +69,9 @@ def test_level_and_mean(even, brightness):
 def test_pixels_far_beyond_all_others_take_no_precision(brightest, darkest):
     """Hot and dead pixels: E[f(x + N)] of normal noise comes back as x, within 0.1 % of the range."""
     made = EvenNoise(2)
-    made.set_variance(GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (darkest, brightest))
+    made.set_variance(
+        GAIN, FLOOR, np.array([0.05, 0.05]), np.array([0.3, 0.3]), (darkest, brightest)
+    )
     for x in (0.06, 0.1, 0.3, 0.6, 1.0):
         noise = np.sqrt(GAIN[0] * x + FLOOR[0]) * np.random.default_rng(1).standard_normal(500_000)
         z = torch.from_numpy(x + np.concatenate([noise, -noise])).expand(1, 2, 1, 1_000_000)

@@ -59,8 +59,12 @@ def test_the_phases_of_the_grid_are_a_partition(width):
     masks = grid_mask(shape, width, torch.arange(width**2))
     assert masks.shape == (width**2, 1, 13, 10)
     assert (masks.sum(0) == 1).all()
-    for phase, (i, j) in itertools.product(range(width**2), itertools.product(range(13), range(10))):
-        assert bool(masks[phase, 0, i, j]) == (i % width == phase // width and j % width == phase % width)
+    for phase, (i, j) in itertools.product(
+        range(width**2), itertools.product(range(13), range(10))
+    ):
+        assert bool(masks[phase, 0, i, j]) == (
+            i % width == phase // width and j % width == phase % width
+        )
 
 
 def test_phases_are_different_and_evenly_drawn():
@@ -153,7 +157,10 @@ class Flat(nn.Module):
 def flat_noise(small, sigma: float, batch: int = 64):
     from pairfree.data.patches import Batch
 
-    y = 0.5 + torch.from_numpy(np.random.default_rng(0).normal(0, sigma, (batch, 1, 64, 64))).float()
+    y = (
+        0.5
+        + torch.from_numpy(np.random.default_rng(0).normal(0, sigma, (batch, 1, 64, 64))).float()
+    )
     return Batch(y)
 
 
@@ -166,7 +173,9 @@ def test_noise2self_oracle_pays_the_noise_variance(small):
 
 def test_noise2self_denoises_with_hidden_pixels_or_in_one_pass(small):
     x = torch.rand(1, 1, 16, 16)
-    hidden, shown = (small.method("n2s", j_invariant=flag, predict="image") for flag in (True, False))
+    hidden, shown = (
+        small.method("n2s", j_invariant=flag, predict="image") for flag in (True, False)
+    )
     for method in (hidden, shown):
         for parameter in method.net.parameters():
             parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=rng(1)))
@@ -235,7 +244,8 @@ def test_the_visible_pass_is_a_constant(small):
     mask = grid_mask(many.shape, 4, phases)
     h = method.net(fill_hidden(many, mask))
     expected = torch.autograd.grad(
-        (((h + 2 * seen - 3 * many) ** 2 + (h - many) ** 2)[mask]).mean(), list(method.net.parameters())
+        (((h + 2 * seen - 3 * many) ** 2 + (h - many) ** 2)[mask]).mean(),
+        list(method.net.parameters()),
     )
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
@@ -269,11 +279,16 @@ def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
         if not mask[b, 0, i, j]:
             continue
         rows, columns = (
-            [abs(k) if abs(k) < n else 2 * (n - 1) - abs(k) for k in range(at - radius, at + radius + 1)]
+            [
+                abs(k) if abs(k) < n else 2 * (n - 1) - abs(k)
+                for k in range(at - radius, at + radius + 1)
+            ]
             for at, n in ((i, 12), (j, 8))
         )
         for c in range(3):
-            values = sorted(y[b, c, r, q].item() for r in rows for q in columns if not mask[b, 0, r, q])
+            values = sorted(
+                y[b, c, r, q].item() for r in rows for q in columns if not mask[b, 0, r, q]
+            )
             expected[b, c, i, j] = values[
                 (len(values) - 1) // 2
             ]  # the lower of the two middle ones, as PyTorch has it
@@ -292,7 +307,10 @@ def test_structured_masks_hide_what_lies_near(shape):
 
 
 def test_hidden_pixels_take_the_mean_of_shown_ones():
-    y, hidden = some(1, 2, 9, 9), torch.from_numpy(np.random.default_rng(3).random((1, 1, 9, 9)) < 0.4)
+    y, hidden = (
+        some(1, 2, 9, 9),
+        torch.from_numpy(np.random.default_rng(3).random((1, 1, 9, 9)) < 0.4),
+    )
     found = replace_by_mean(y, hidden, 2)
     for c, i, j in itertools.product(range(2), range(9), range(9)):
         window = np.s_[max(0, i - 2) : i + 3, max(0, j - 2) : j + 3]
@@ -305,7 +323,9 @@ def test_hidden_pixels_take_the_mean_of_shown_ones():
     assert replace_by_mean(y, everything_near, 1)[0, 0, 0, 0] == y[0, 0, 8, 8]
 
 
-@pytest.mark.parametrize(("shape", "reach", "radius"), [("cross", 1, 3), ("square", 1, 5), ("cross", 2, 5)])
+@pytest.mark.parametrize(
+    ("shape", "reach", "radius"), [("cross", 1, 3), ("square", 1, 5), ("cross", 2, 5)]
+)
 def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
     y, mask = some(3, 2, 21, 20), torch.zeros(3, 1, 21, 20, dtype=torch.bool)
     mask[:, 0, 10, 9] = True
@@ -323,7 +343,9 @@ def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
         fitting = [
             one
             for one in places
-            if torch.equal(y[b].roll((-one[0], -one[1]), (1, 2))[:, hidden[b, 0]], found[b][:, hidden[b, 0]])
+            if torch.equal(
+                y[b].roll((-one[0], -one[1]), (1, 2))[:, hidden[b, 0]], found[b][:, hidden[b, 0]]
+            )
         ]
         assert len(fitting) == 1
         offsets.update(fitting)
@@ -331,7 +353,10 @@ def test_all_that_is_hidden_is_moved_as_one_piece(shape, reach, radius):
 
 
 def test_pieces_that_meet_hidden_pixels_take_the_mean_of_shown_ones():
-    y, mask = some(1, 1, 16, 16), stratified_mask(torch.Size((1, 1, 16, 16)), 8, rng(4), torch.device("cpu"))
+    y, mask = (
+        some(1, 1, 16, 16),
+        stratified_mask(torch.Size((1, 1, 16, 16)), 8, rng(4), torch.device("cpu")),
+    )
     hidden = find_greatest_within(mask.double(), "square", 1) > 0
     means, shown = replace_by_mean(y, hidden, 5), set(y[~hidden].tolist())
     found = [replace_by_block(y, mask, "square", 1, 5, rng(seed)) for seed in range(40)]
@@ -402,7 +427,9 @@ def test_networks_that_predict_the_image_may_see_the_pixel(key, changes):
 
 
 def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path):
-    images = [np.random.default_rng(seed).normal(100, 9, (40, 40)).astype(np.float32) for seed in range(2)]
+    images = [
+        np.random.default_rng(seed).normal(100, 9, (40, 40)).astype(np.float32) for seed in range(2)
+    ]
     tiny = {"width": 4, "patch_px": 16, "batch_size": 2}
     pf.train(images, method="nb2nb", settings=tiny, steps=1, out=tmp_path / "run", report=False)
     with pytest.raises(ConfigError, match="give predict=image, and --init of a run that has it"):

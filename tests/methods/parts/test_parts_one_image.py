@@ -70,7 +70,10 @@ def test_losses_are_their_equations():
 
 
 def test_self2self_oracle_pays_the_noise_variance():
-    x, n = torch.full((4, 1, 64, 64), 0.5, dtype=torch.float64), 0.2 * some(4, 1, 64, 64).sub(0.3).div(1.5)
+    x, n = (
+        torch.full((4, 1, 64, 64), 0.5, dtype=torch.float64),
+        0.2 * some(4, 1, 64, 64).sub(0.3).div(1.5),
+    )
     shown = (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.7).double()
     count = float((1 - shown).sum())
     assert abs(hidden_pixel_loss(x, x + n, shown).item() - 0.04) < 5 * 0.04 * (2 / count) ** 0.5
@@ -92,9 +95,14 @@ def test_a_partial_convolution_counts_shown_values_only():
     torch.manual_seed(0)
     layer = PartialConv(2, 3).double()
     x, mask = some(1, 2, 5, 6), torch.zeros(1, 2, 5, 6, dtype=torch.float64)
-    mask[:, :, :, :3] = torch.from_numpy((np.random.default_rng(1).random((1, 2, 5, 3)) < 0.6).astype(float))
+    mask[:, :, :, :3] = torch.from_numpy(
+        (np.random.default_rng(1).random((1, 2, 5, 3)) < 0.6).astype(float)
+    )
     found, known = layer(x, mask)
-    weight, bias = layer.convolution.weight.detach().numpy(), layer.convolution.bias.detach().numpy()
+    weight, bias = (
+        layer.convolution.weight.detach().numpy(),
+        layer.convolution.bias.detach().numpy(),
+    )
     shown_x = np.pad((x * mask).numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge")
     counted = np.pad(mask.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=1.0)
     for o, i, j in itertools.product(range(3), range(5), range(6)):
@@ -114,7 +122,11 @@ def test_networks_are_the_published_ones():
     assert parameter_count(PartialUNet(3, 48)) == pytest.approx(1.0e6, rel=0.02)
     for net in (SkipNet(4, 2, 8, 3), PartialUNet(2, 6)):
         x = torch.rand(1, 2, 2 * net.stride, net.stride)
-        made = net(torch.rand(1, 4, *x.shape[2:])) if isinstance(net, SkipNet) else net(x, torch.ones_like(x))
+        made = (
+            net(torch.rand(1, 4, *x.shape[2:]))
+            if isinstance(net, SkipNet)
+            else net(x, torch.ones_like(x))
+        )
         assert made.shape == x.shape
 
 
@@ -125,7 +137,9 @@ def test_hidden_values_are_filled_with_the_mean_of_those_shown_around_them():
     )
     mask[0, 0, :3, :3] = 0.0
     found = fill_hidden(x, mask).numpy()
-    values, shown = (np.pad(one.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge") for one in (x, mask))
+    values, shown = (
+        np.pad(one.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge") for one in (x, mask)
+    )
     for c, i, j in itertools.product(range(2), range(7), range(6)):
         window = np.s_[0, c, i : i + 3, j : j + 3]
         count = shown[window].sum()
@@ -168,7 +182,9 @@ def test_it_repeats_by_seed_and_steps(key, tmp_path):
     ).denoise(noisy)
     torch.manual_seed(99)
     np.testing.assert_array_equal(pf.load(tmp_path / "run").denoise(noisy), first)
-    other = pf.train([noisy], method=key, steps=4, settings=TINY[key], seed=2, report=False).denoise(noisy)
+    other = pf.train(
+        [noisy], method=key, steps=4, settings=TINY[key], seed=2, report=False
+    ).denoise(noisy)
     assert not np.array_equal(first, other)
 
 
@@ -261,9 +277,13 @@ def test_the_rate_falls_over_the_second_half_where_the_preset_says_so(key, fit):
 @pytest.mark.parametrize(("key", "fit"), [("s2s", S2SFit), ("dip", DIPFit)])
 def test_muon_learns_where_the_settings_give_it_a_rate(key, fit):
     for ratio, kind in ((2.0, MuonAdam), (0.0, torch.optim.Adam)):
-        one = fit(torch.rand(1, 1, 32, 32), 0, replace(PRESETS[key]["cpu"], **TINY[key], muon_ratio=ratio))
+        one = fit(
+            torch.rand(1, 1, 32, 32), 0, replace(PRESETS[key]["cpu"], **TINY[key], muon_ratio=ratio)
+        )
         assert type(one.optimizer) is kind
-        learned = {id(parameter) for group in one.optimizer.param_groups for parameter in group["params"]}
+        learned = {
+            id(parameter) for group in one.optimizer.param_groups for parameter in group["params"]
+        }
         assert learned == {id(parameter) for parameter in one.net.parameters()}
 
 
@@ -285,7 +305,9 @@ def test_learning_ends_when_what_is_taken_off_is_as_strong_as_the_noise():
     """Its output comes nearer to the noisy image step by step, and would end at it."""
     config = replace(PRESETS["dip"]["cpu"], **TINY["dip"], smoothing=1.0, discrepancy=0.8)
     clean, noisy = (torch.from_numpy(image)[None, None] for image in scene(0.1, 128))
-    images = [noisy + distance * torch.randn(noisy.shape) for distance in np.linspace(0.3, 0.0, 301)]
+    images = [
+        noisy + distance * torch.randn(noisy.shape) for distance in np.linspace(0.3, 0.0, 301)
+    ]
 
     def taught(config, steps=300):
         fit = DIPFit(noisy, 0, config)
@@ -304,7 +326,9 @@ def test_learning_ends_when_what_is_taken_off_is_as_strong_as_the_noise():
     whole = taught(replace(config, discrepancy=0.0))
     assert not whole.settled
     assert whole.net.step == 300
-    assert not taught(replace(config, discrepancy=10.0), steps=50).settled  # the first outputs are no result
+    assert not taught(
+        replace(config, discrepancy=10.0), steps=50
+    ).settled  # the first outputs are no result
 
 
 # -- budgets and progress ----------------------------------------------------------------------------------------------------------------
@@ -402,7 +426,8 @@ def test_the_time_of_steps_holds_that_of_the_result(clock):
     net.progress = told.append
     net(torch.rand(1, 1, 8, 12))
     assert told == pytest.approx(
-        [(number + 1) / 100 for number in range(50)] + [0.5 + (number + 1) / 200 for number in range(100)]
+        [(number + 1) / 100 for number in range(50)]
+        + [0.5 + (number + 1) / 200 for number in range(100)]
     )
 
 
@@ -449,7 +474,10 @@ print(fixed + each * side**2, 1024 * (most_kib() - before))
 )
 def test_the_memory_it_says_is_what_it_takes_and_not_much_more(key, preset, side):
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, key, preset, str(side)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURED, key, preset, str(side)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     said, took = map(float, done.stdout.split())
     assert 0.3 * said <= took <= said
@@ -469,9 +497,13 @@ def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
     timed = OneImage(OneImageConfig(minutes=0.002, steps=0), 4, Counting)
     timed.progress = told.append
     assert torch.equal(timed(x[:1]), x[:1])
-    steps = np.arange(len(told))[20:]  # each stands where the time stood that the steps before it took
+    steps = np.arange(len(told))[
+        20:
+    ]  # each stands where the time stood that the steps before it took
     assert Counting.progress[0] == 0.0
-    assert Counting.progress[20:] == pytest.approx(np.minimum(told[19:-1], steps / (steps + 1)), rel=0.03)
+    assert Counting.progress[20:] == pytest.approx(
+        np.minimum(told[19:-1], steps / (steps + 1)), rel=0.03
+    )
     assert Counting.steps > 100
 
 
@@ -508,7 +540,9 @@ def test_an_image_that_memory_cannot_learn_is_refused_at_once():
     model = pf.train([noisy], method="dip", steps=2, settings=TINY["dip"], report=False)
     fixed, each = model.method.denoiser.whole_bytes(1)
     assert 200 < each < 5000
-    tight = Predictor(model.method, model.predictor.normalizer, 1, max_bytes=fixed + 1.01 * each * 64 * 64)
+    tight = Predictor(
+        model.method, model.predictor.normalizer, 1, max_bytes=fixed + 1.01 * each * 64 * 64
+    )
     tight.predict(noisy[None])
     with pytest.raises(
         ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"
@@ -550,7 +584,9 @@ def test_one_image_of_many_that_memory_cannot_learn_is_refused_before_the_first(
 def test_the_time_it_will_take_is_told_without_learning(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 41, 51), np.float32))  # no multiples of the stride
     for budget, least, most in (({"minutes": 2.0}, 360.0, 360.0), ({"steps": 500}, 0.5, 300.0)):
-        model = pf.train([scene(0.1, 40)[1]], method="dip", settings=TINY["dip"], report=False, **budget)
+        model = pf.train(
+            [scene(0.1, 40)[1]], method="dip", settings=TINY["dip"], report=False, **budget
+        )
         seconds, why = seconds_needed(plan_denoising(model, tmp_path, tmp_path / "out"))
         assert least <= seconds <= most
         assert "for each of 3 planes" in why
@@ -570,7 +606,9 @@ def test_what_was_done_with_other_settings_is_not_gone_on_with():
 def test_divergence_names_the_image(tmp_path):
     _, noisy = scene(0.1, 40)
     np.save(tmp_path / "a.npy", noisy)
-    model = pf.train([noisy], method="dip", steps=30, settings={**TINY["dip"], "lr": 1e30}, report=False)
+    model = pf.train(
+        [noisy], method="dip", steps=30, settings={**TINY["dip"], "lr": 1e30}, report=False
+    )
     with pytest.raises(DivergedError, match=r"a\.npy: non-finite .* lower rate"):
         model.denoise_image(open_image(tmp_path / "a.npy"))
 

@@ -21,14 +21,18 @@ def descend(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 4) ->
     """Gradients that differ from step to step and in size by 1000."""
     for step in range(steps):
         for index, parameter in enumerate(net.parameters()):
-            parameter.grad = some(*parameter.shape, seed=100 * step + index) * 10.0 ** (index % 4 - 2)
+            parameter.grad = some(*parameter.shape, seed=100 * step + index) * 10.0 ** (
+                index % 4 - 2
+            )
         optimizer.step()
 
 
 def test_without_wide_kernels_it_is_adam():
     """Biases, norms and narrow layers: the same weights as torch.optim.Adam's."""
     torch.manual_seed(0)
-    make = nn.Sequential(nn.Conv2d(1, 40, 3), nn.BatchNorm2d(40), nn.Conv2d(40, MIN_CHANNELS - 1, 3)).double()
+    make = nn.Sequential(
+        nn.Conv2d(1, 40, 3), nn.BatchNorm2d(40), nn.Conv2d(40, MIN_CHANNELS - 1, 3)
+    ).double()
     weights = {key: value.clone() for key, value in make.state_dict().items()}
     ends = []
     for optimizer in (
@@ -38,12 +42,16 @@ def test_without_wide_kernels_it_is_adam():
         make.load_state_dict(weights)
         descend(make, optimizer(make.parameters()))
         ends.append([parameter.detach().clone() for parameter in make.parameters()])
-    for mine, theirs, start in zip(*ends, (weights[key] for key, _ in make.named_parameters()), strict=True):
+    for mine, theirs, start in zip(
+        *ends, (weights[key] for key, _ in make.named_parameters()), strict=True
+    ):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
         assert not torch.equal(mine, start)
 
 
-def muon_by_hand(weight: np.ndarray, gradients: list[np.ndarray], rate: float, beta: float) -> np.ndarray:
+def muon_by_hand(
+    weight: np.ndarray, gradients: list[np.ndarray], rate: float, beta: float
+) -> np.ndarray:
     rows = weight.shape[0]
     weight, momentum = weight.reshape(rows, -1).copy(), np.zeros((rows, weight.size // rows))
     for gradient in gradients:

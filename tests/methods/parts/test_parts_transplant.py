@@ -28,7 +28,9 @@ class Blurred(torch.nn.Module):
     def forward(self, x):
         return self.share * (
             x
-            - torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            - torch.nn.functional.avg_pool2d(
+                torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1
+            )
         )
 
 
@@ -56,10 +58,14 @@ def test_noise_is_put_on_by_the_model_and_ends_where_the_noisy_images_end(small)
     made, _ = prepared(small)
     made.exponent.fill_(1.0)
     y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.02 * torch.randn(1, 1, 8, 8)
-    found = dataclasses.replace(made.measured.difference, exponent=1.0, size=made.size.numpy().ravel())
+    found = dataclasses.replace(
+        made.measured.difference, exponent=1.0, size=made.size.numpy().ravel()
+    )
     weights = noise_level(((y + 1) / 2).numpy(), found)
     expected = torch.clamp(
-        y + 2 * torch.from_numpy(weights).float() * n, made(-torch.ones(1, 1, 1)), made(torch.ones(1, 1, 1))
+        y + 2 * torch.from_numpy(weights).float() * n,
+        made(-torch.ones(1, 1, 1)),
+        made(torch.ones(1, 1, 1)),
     )
     torch.testing.assert_close(made.add_noise(y, n), expected)
     beyond = made.add_noise(y, torch.full_like(n, 50.0))
@@ -94,7 +100,9 @@ def test_noise_of_counts_is_put_on_by_the_model(small, strength):
     found = counts(made)
     y, n = 2 * torch.rand(1, 1, 8, 8) - 1, 0.05 * torch.randn(1, 1, 8, 8)
     unit = ((y + 1) / 2).double().numpy()
-    noised = unit + skewed(unit, strength * noise_level(unit, found) * n.double().numpy(), found, strength)
+    noised = unit + skewed(
+        unit, strength * noise_level(unit, found) * n.double().numpy(), found, strength
+    )
     low, high = (float(made(torch.full((1, 1, 1), end))) for end in (-1.0, 1.0))
     np.testing.assert_allclose(
         made.add_noise(y, n, strength).numpy(), np.clip(2 * noised - 1, low, high), atol=1e-5
@@ -109,7 +117,9 @@ def drawn(made: Transplant, found: Difference, y: float) -> tuple[np.ndarray, np
         * np.sqrt(found.power[0])
         * np.random.default_rng(5).standard_normal(image.shape)
     )
-    return gaussian, made._skew(torch.from_numpy(2 * image - 1), torch.from_numpy(gaussian), 1.0).numpy()
+    return gaussian, made._skew(
+        torch.from_numpy(2 * image - 1), torch.from_numpy(gaussian), 1.0
+    ).numpy()
 
 
 def law(small, gain: float, dark: float) -> tuple[Transplant, Difference]:
@@ -121,7 +131,9 @@ def law(small, gain: float, dark: float) -> tuple[Transplant, Difference]:
         "darkest": np.array([1e-3]),
         "size": np.sqrt(np.array([0.05**2 / gain])),
     }
-    found = dataclasses.replace(made.measured.difference, exponent=0.5, counts=True, spectrum=power, **values)
+    found = dataclasses.replace(
+        made.measured.difference, exponent=0.5, counts=True, spectrum=power, **values
+    )
     made.set_difference(found)
     return made, found
 
@@ -178,7 +190,9 @@ def test_the_gaussian_noise_has_the_measured_power(small):
     made, _ = prepared(small)
     made.spread.zero_()
     drawn = torch.cat([made.draw_noise(16, at(step)) for step in range(20)])
-    assert float(drawn.var()) == pytest.approx(float(made.measured.difference.spectrum.mean()), rel=0.1)
+    assert float(drawn.var()) == pytest.approx(
+        float(made.measured.difference.spectrum.mean()), rel=0.1
+    )
 
 
 def test_a_spread_moves_whole_patches(small):
@@ -216,7 +230,9 @@ def test_few_of_many_images_are_compared(monkeypatch):
     pool = PatchPool(
         [np.full((1, 32, 32), value, np.float32) for value in (-0.5, 0.2, 0.5, 0.8, 1.5)], "cpu", 32
     )
-    assert [float(plane.mean()) for plane in module._clipped_planes(pool)] == pytest.approx([0.0, 0.5, 1.0])
+    assert [float(plane.mean()) for plane in module._clipped_planes(pool)] == pytest.approx(
+        [0.0, 0.5, 1.0]
+    )
 
 
 def test_extracted_noise_is_that_of_the_images_at_their_level(small):
@@ -226,7 +242,9 @@ def test_extracted_noise_is_that_of_the_images_at_their_level(small):
     x = made((2 * block[None] - 1).clamp(-1, 1))
     noise = Blurred()(x).detach()
     expected = noise / 2 / ((((x - noise) + 1) / 2).clamp(min=module.DARKEST) / made.size)
-    np.testing.assert_allclose(made._extract_noise(block), expected[0].numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        made._extract_noise(block), expected[0].numpy(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_resumed_run_draws_the_same_noise(small):
@@ -236,9 +254,13 @@ def test_a_resumed_run_draws_the_same_noise(small):
     again = Transplant(Blurred(), 1, lambda net, x: net(x).detach())
     again.prepare(data, 0)
     again.load_state_dict(kept)
-    torch.testing.assert_close(again.draw_noise(3, at(5)), made.draw_noise(3, at(5)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        again.draw_noise(3, at(5)), made.draw_noise(3, at(5)), rtol=0, atol=0
+    )
     again.renew(Blurred(0.2), 2)  # due and made before the interruption
-    torch.testing.assert_close(again.draw_noise(3, at(5)), made.draw_noise(3, at(5)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        again.draw_noise(3, at(5)), made.draw_noise(3, at(5)), rtol=0, atol=0
+    )
 
 
 def test_a_copy_goes_its_own_way(small):
@@ -252,7 +274,9 @@ def test_a_copy_goes_its_own_way(small):
 
 def test_blocks_cover_images_and_leave_out_slivers(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_PX", 64)
-    noisy = PatchPool([np.zeros((1, 150, 70), np.float32), np.zeros((1, 40, 40), np.float32)], "cpu", 32)
+    noisy = PatchPool(
+        [np.zeros((1, 150, 70), np.float32), np.zeros((1, 40, 40), np.float32)], "cpu", 32
+    )
     shapes = [tuple(block.shape[1:]) for block in module._cut_blocks(noisy)]
     assert shapes == [(64, 64), (64, 64), (40, 40)]
     monkeypatch.setattr(module, "MOST_BLOCKS", 2)
@@ -276,7 +300,9 @@ def streaked(count: int, seed: int, sigma: float) -> list[np.ndarray]:
     rows, columns = np.mgrid[:96, :96] / 8
     scenes = [0.5 + 0.1 * np.sin(rows + k) * np.cos(columns + seed) for k in range(count)]
     return [
-        (s + sigma * rng.standard_normal((96, 1)) + 0.3 * sigma * rng.standard_normal((96, 96)))[None]
+        (s + sigma * rng.standard_normal((96, 1)) + 0.3 * sigma * rng.standard_normal((96, 96)))[
+            None
+        ]
         for s in scenes
     ]
 
@@ -318,4 +344,6 @@ def test_noise_with_a_direction_is_flipped_but_not_turned(directed):
             else torch.equal(patch, other)
         )
     shares = along_rows(made.draw_noise(64, at(3)))[:, 0]
-    assert (shares > 1).float().mean() > 0.95 if directed else 0.2 < (shares > 1).float().mean() < 0.8
+    assert (
+        (shares > 1).float().mean() > 0.95 if directed else 0.2 < (shares > 1).float().mean() < 0.8
+    )

@@ -104,7 +104,13 @@ def read_dicom(path: Path, limits: Limits) -> Image:
         axes = STACKS.get(str(dataset.get("Modality", "")), "Q") + axes
     del dataset.PixelData
     carried = Carried(
-        dataset, slope, intercept, dtype, low, high, None if padded is None else (stored[padded], padded)
+        dataset,
+        slope,
+        intercept,
+        dtype,
+        low,
+        high,
+        None if padded is None else (stored[padded], padded),
     )
     return Image(
         intensity if frames > 1 else intensity[0], axes, _spacing(dataset, axes), bit_depth=bits, source=path, family="dicom",
@@ -119,7 +125,14 @@ def _check(dataset: Any, path: Path) -> float:
     """
     missing = [
         name
-        for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData")
+        for name in (
+            "Rows",
+            "Columns",
+            "BitsAllocated",
+            "BitsStored",
+            "SamplesPerPixel",
+            "PixelData",
+        )
         if name not in dataset
     ]
     if missing:
@@ -186,7 +199,10 @@ def _rescale(dataset: Any, path: Path) -> tuple[float, float]:
         if "RescaleSlope" in dataset or "RescaleIntercept" in dataset
         else _groups(dataset, "PixelValueTransformationSequence")
     )
-    found = {(float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))) for one in sources}
+    found = {
+        (float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0)))
+        for one in sources
+    }
     if len(found) > 1:
         raise InputError(
             f"{shown(path)}: its frames have {len(found)} different rescales; export each frame as a file of its own"
@@ -237,7 +253,9 @@ def _spacing(dataset: Any, axes: str) -> dict[str, tuple[float, str]]:
     for one in measures:
         sides = one.get("PixelSpacing") or one.get("ImagerPixelSpacing")
         if sides is not None and len(sides) == 2:
-            found.update({axis: (float(side), "mm") for axis, side in zip("YX", sides, strict=True)})
+            found.update(
+                {axis: (float(side), "mm") for axis, side in zip("YX", sides, strict=True)}
+            )
         between = one.get("SpacingBetweenSlices")
         if "Z" in axes and between is not None:
             found["Z"] = (abs(float(between)), "mm")
@@ -252,7 +270,12 @@ def write_dicom(image: Image, path: Path) -> None:
     ("derived" in one word, for the series' name); UIDs are a function of it and of the original's, so that
     slices of one series stay in one series.
     """
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+    from pydicom.uid import (
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        generate_uid,
+    )
 
     carried = image.metadata.get("dicom")
     if not isinstance(carried, Carried):
@@ -269,13 +292,20 @@ def write_dicom(image: Image, path: Path) -> None:
         values, mask = carried.padding
         stored[mask if stored.ndim == mask.ndim else mask[0]] = values
     syntax = dataset.file_meta.TransferSyntaxUID
-    syntax = syntax if syntax in (ExplicitVRBigEndian, ImplicitVRLittleEndian) else ExplicitVRLittleEndian
-    big, implicit = syntax == ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
-    dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes() + b"\0" * (
-        stored.nbytes % 2
+    syntax = (
+        syntax
+        if syntax in (ExplicitVRBigEndian, ImplicitVRLittleEndian)
+        else ExplicitVRLittleEndian
     )
+    big, implicit = syntax == ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+    dataset.PixelData = stored.astype(
+        stored.dtype.newbyteorder(">" if big else "<")
+    ).tobytes() + b"\0" * (stored.nbytes % 2)
     dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 and not implicit else "OW"
-    for name, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
+    for name, value in (
+        ("SmallestImagePixelValue", stored.min()),
+        ("LargestImagePixelValue", stored.max()),
+    ):
         if name in dataset:
             dataset[name].value = int(value)
     if "PlanarConfiguration" in dataset:

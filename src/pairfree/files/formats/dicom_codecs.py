@@ -43,7 +43,9 @@ def decode(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Pat
     found = 0
     for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=shape[0])):
         if number < shape[0]:
-            out[number] = _frame(frame, dataset, shape[1:], dtype, f"{shown(path)}: frame {number + 1}")
+            out[number] = _frame(
+                frame, dataset, shape[1:], dtype, f"{shown(path)}: frame {number + 1}"
+            )
         found = number + 1
     if found != shape[0]:
         raise InputError(
@@ -52,7 +54,9 @@ def decode(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Pat
     return out
 
 
-def _frame(data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> np.ndarray:
+def _frame(
+    data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str
+) -> np.ndarray:
     import imagecodecs
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)
@@ -73,7 +77,9 @@ def _frame(data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[An
             f"{where} decodes to {values.dtype} {values.shape}, expected {shape}; export it again"
         )
     return (
-        _signed(values, int(dataset.BitsStored)).astype(dtype) if dtype.kind == "i" else values.astype(dtype)
+        _signed(values, int(dataset.BitsStored)).astype(dtype)
+        if dtype.kind == "i"
+        else values.astype(dtype)
     )
 
 

@@ -52,7 +52,11 @@ class Carried:
     @property
     def kept(self) -> list[tuple[str, str]]:
         """The fields that say nothing of how the pixels are stored, or of their values."""
-        return [(key, value) for key, value in self.fields if key not in (*OF_THE_STORAGE, *OF_THE_PIXELS)]
+        return [
+            (key, value)
+            for key, value in self.fields
+            if key not in (*OF_THE_STORAGE, *OF_THE_PIXELS)
+        ]
 
 
 class Files(Stored):
@@ -87,7 +91,9 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     dtype = np.dtype(TYPES[kind]).newbyteorder(order)
     check_dtype(dtype, shown(path))
     if not _true(stated, "BinaryData", "True"):
-        raise InputError(f"{shown(path)}: its pixels are text (BinaryData = False); export it as binary")
+        raise InputError(
+            f"{shown(path)}: its pixels are text (BinaryData = False); export it as binary"
+        )
     carried = Carried(tuple(fields), kind, order, _true(stated, "CompressedData", "False"))
     channels = shape[-1] if _channels(stated, path) > 1 else 1
     axes = _axes(len(shape) - (channels > 1)) + ("S" if channels > 1 else "")
@@ -101,9 +107,13 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
     else:
         data = _raw(files, skipped, shape, dtype, 2 + (channels > 1), limits, path, lines)
     spacing = _spacing(stated, axes, path)
-    alpha = channels == 4 and kind == "MET_UCHAR"  # two, or four of other types: vectors and complex numbers
+    alpha = (
+        channels == 4 and kind == "MET_UCHAR"
+    )  # two, or four of other types: vectors and complex numbers
     metadata = {"metaimage": carried, "warnings": lines}
-    return Image(data, axes, spacing, source=path, family="metaimage", metadata=metadata, alpha=alpha)
+    return Image(
+        data, axes, spacing, source=path, family="metaimage", metadata=metadata, alpha=alpha
+    )
 
 
 def _header(path: Path) -> tuple[list[tuple[str, str]], list[str], int]:
@@ -189,10 +199,16 @@ def _spacing(stated: dict[str, str], axes: str, path: Path) -> dict[str, tuple[f
     """Millimetres, as all that read MetaImage take them."""
     steps = _numbers(stated, "ElementSpacing", path) or _numbers(stated, "ElementSize", path)
     pairs = zip(reversed(axes.removesuffix("S")), steps)
-    return {axis: (step, "mm") for axis, step in pairs if axis in "ZYX" and math.isfinite(step) and step > 0}
+    return {
+        axis: (step, "mm")
+        for axis, step in pairs
+        if axis in "ZYX" and math.isfinite(step) and step > 0
+    }
 
 
-def _files(names: list[str], leading: tuple[int, ...], stated: dict[str, str], path: Path) -> list[Path]:
+def _files(
+    names: list[str], leading: tuple[int, ...], stated: dict[str, str], path: Path
+) -> list[Path]:
     """The files with the pixels, the header's own for LOCAL.
 
     InputError where one is missing or outside of the header's folder.
@@ -256,7 +272,11 @@ def _raw(
     lines: list[str],
 ) -> np.ndarray | Stored:  # fmt: skip
     """Uncompressed pixels; left in their files where they are many."""
-    outer = next(n for n in range(len(shape)) if math.prod(shape[:n]) == len(files)) if len(files) > 1 else 0
+    outer = (
+        next(n for n in range(len(shape)) if math.prod(shape[:n]) == len(files))
+        if len(files) > 1
+        else 0
+    )
     of_one = shape[outer:]
     in_one = math.prod(of_one) * dtype.itemsize
     parts = []
@@ -269,7 +289,9 @@ def _raw(
                 f"{shown(path)}: HeaderSize is {skipped} for {shown(file)} of {size} bytes; correct the header"
             )
         if size - offset > in_one:
-            lines.append(f"{file.name}: {size - offset - in_one} bytes after the pixels are not used")
+            lines.append(
+                f"{file.name}: {size - offset - in_one} bytes after the pixels are not used"
+            )
         parts.append(RawFile(file, offset, of_one, dtype, plane_axes))
     total = check_declared(path, shape, dtype, limits, in_one * len(files), may_stay=True)
     data: Stored = parts[0] if len(parts) == 1 else Files(parts, shape[:outer])
@@ -277,10 +299,17 @@ def _raw(
 
 
 def _inflated(
-    files: list[Path], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, path: Path
+    files: list[Path],
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    limits: Limits,
+    path: Path,
 ) -> np.ndarray:
     if len(files) > 1:
-        raise InputError(f"{shown(path)}: its pixels are compressed in {len(files)} files; export it as one")
+        raise InputError(
+            f"{shown(path)}: its pixels are compressed in {len(files)} files; export it as one"
+        )
     n_bytes = check_declared(path, shape, dtype, limits, files[0].stat().st_size - offset, DEFLATE)
     with files[0].open("rb") as file:
         file.seek(offset)
@@ -311,7 +340,9 @@ def pixel_file(path: Path) -> Path | None:
     return path.with_suffix(".raw") if path.suffix.lower() == ".mhd" else None
 
 
-def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels_name: str = "LOCAL") -> None:
+def write_metaimage(
+    image: Image, path: Path, pixels: Path | None = None, pixels_name: str = "LOCAL"
+) -> None:
     """Write header and pixels.
 
     pixels        the file for the pixels; None: they follow the header
@@ -341,14 +372,18 @@ def write_metaimage(image: Image, path: Path, pixels: Path | None = None, pixels
             # the size of compressed pixels stands before them: its place is kept, and filled in afterwards
             place = len(_text(lines)) + len("CompressedDataSize = ")
             sized = [*lines, ("CompressedDataSize", " " * 19)] if carried.compressed else lines
-            file.write(_text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)]))
+            file.write(
+                _text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)])
+            )
             written = _write_pixels(image, file, dtype, carried.compressed)
             if carried.compressed:
                 file.seek(place)
                 file.write(f"{written:<19}".encode())
     if pixels is not None:
         sized = [*lines, ("CompressedDataSize", str(written))] if carried.compressed else lines
-        path.write_bytes(_text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)]))
+        path.write_bytes(
+            _text([*sized, ("ElementType", carried.kind), ("ElementDataFile", pixels_name)])
+        )
 
 
 def _text(lines: list[tuple[str, str]]) -> bytes:
@@ -361,7 +396,9 @@ def _write_pixels(image: Image, file: BinaryIO, dtype: np.dtype[Any], compressed
     step = max(1, WRITTEN_BYTES // max(1, image.width * image.samples * dtype.itemsize))
     for index in image.planes():
         for top in range(0, image.height, step):
-            rows = image.region(index, slice(top, min(top + step, image.height)), slice(0, image.width))
+            rows = image.region(
+                index, slice(top, min(top + step, image.height)), slice(0, image.width)
+            )
             data = np.ascontiguousarray(rows, dtype=dtype).data
             file.write(deflate.compress(data) if compressed else data)
     if compressed:

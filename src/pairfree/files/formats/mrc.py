@@ -34,7 +34,19 @@ STACK_SUFFIXES = (".mrcs", ".st")
 """Of files whose sections are images of their own, whatever the header says."""
 IMOD_STAMP, IMOD_SIGNED = 1146047817, 1
 """Word that IMOD leaves in the header, and its flag for bytes that are signed."""
-OF_THE_PIXELS = ("nx", "ny", "nz", "mode", "nsymbt", "dmin", "dmax", "dmean", "rms", "machst", "map")
+OF_THE_PIXELS = (
+    "nx",
+    "ny",
+    "nz",
+    "mode",
+    "nsymbt",
+    "dmin",
+    "dmax",
+    "dmean",
+    "rms",
+    "machst",
+    "map",
+)
 LABEL_CHARACTERS = 80
 
 
@@ -61,7 +73,9 @@ def read_mrc(path: Path, limits: Limits) -> Image:
                     f"{shown(path)}: holds no pixels ({'; '.join(str(one.message) for one in odd)}); export it again"
                 )
             kind = np.dtype(np.uint8) if unsigned else mrc.data.dtype
-            carried = Carried(mrc.header.copy(), np.asarray(mrc.extended_header).tobytes(), unsigned)
+            carried = Carried(
+                mrc.header.copy(), np.asarray(mrc.extended_header).tobytes(), unsigned
+            )
             axes = _axes(mrc, path)
             size = mrc.voxel_size.copy()
             pixels: np.ndarray | RawFile
@@ -72,7 +86,9 @@ def read_mrc(path: Path, limits: Limits) -> Image:
                     kind.newbyteorder("=")
                 )
     header = carried.header
-    lines = [f"{path.name}: {one.message}" for one in odd if issubclass(one.category, RuntimeWarning)]
+    lines = [
+        f"{path.name}: {one.message}" for one in odd if issubclass(one.category, RuntimeWarning)
+    ]
     usual = tuple(int(header[name]) for name in ("mapc", "mapr", "maps")) in ((1, 2, 3), (0, 0, 0))
     if not usual:
         lines.append(
@@ -84,7 +100,12 @@ def read_mrc(path: Path, limits: Limits) -> Image:
         if axis in axes and usual and float(size[axis.lower()]) > 0
     }
     return Image(
-        pixels, axes, spacing, source=path, family="mrc", metadata={"mrc": carried, "warnings": lines}
+        pixels,
+        axes,
+        spacing,
+        source=path,
+        family="mrc",
+        metadata={"mrc": carried, "warnings": lines},
     )
 
 
@@ -98,7 +119,9 @@ def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
         raise InputError(
             f"{shown(path)}: has {size} bytes, less than an MRC header ({HEADER_BYTES}); it is truncated, copy it again"
         )
-    order = next((o for o in "<>" if struct.unpack(f"{o}i", head[12:16])[0] in (*MODES, *REFUSED)), None)
+    order = next(
+        (o for o in "<>" if struct.unpack(f"{o}i", head[12:16])[0] in (*MODES, *REFUSED)), None
+    )
     if order is None:
         raise InputError(
             f"{shown(path)}: states no pixel type of MRC; it is damaged or another format, export it again"
@@ -122,7 +145,10 @@ def _check_header(path: Path, limits: Limits) -> tuple[bool, bool]:
         may_stay=True,
     )
     stamp, flags = struct.unpack(f"{order}2i", head[152:160])
-    return mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED, n_bytes > limits.resident_bytes
+    return (
+        mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED,
+        n_bytes > limits.resident_bytes,
+    )
 
 
 def _axes(mrc: Any, path: Path) -> str:
@@ -146,7 +172,9 @@ def write_mrc(image: Image, path: Path) -> None:
         )
     mode = next(number for number, name in MODES.items() if name == dtype.name)
     extended = None if carried is None else np.frombuffer(carried.extended, dtype="V1")
-    with mrcfile.new_mmap(path, image.shape, mrc_mode=mode, overwrite=True, extended_header=extended) as mrc:
+    with mrcfile.new_mmap(
+        path, image.shape, mrc_mode=mode, overwrite=True, extended_header=extended
+    ) as mrc:
         if carried is not None:
             for name in carried.header.dtype.names:
                 if name not in OF_THE_PIXELS:
@@ -159,7 +187,9 @@ def write_mrc(image: Image, path: Path) -> None:
             text = str(image.metadata.get("derivation", "processed with pairfree"))
             mrc.add_label(text.encode("ascii", "replace").decode("ascii")[:LABEL_CHARACTERS])
         start, written = HEADER_BYTES + int(mrc.header.nsymbt), mrc.data.dtype
-    with path.open("r+b") as file:  # not through the map: what was written there would count as memory in use
+    with path.open(
+        "r+b"
+    ) as file:  # not through the map: what was written there would count as memory in use
         file.seek(start)
         for part in image.parts():
             file.write(np.ascontiguousarray(part).view(dtype).astype(written, copy=False).data)

@@ -54,10 +54,14 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     check_dtype(dtype, shown(path))
     shape = tuple(int(n) for n in found.shape)
     if not 2 <= len(shape) <= 7:
-        raise InputError(f"{shown(path)}: has {len(shape)} dimension(s) {shape}; an image needs 2 to 7")
+        raise InputError(
+            f"{shown(path)}: has {len(shape)} dimension(s) {shape}; an image needs 2 to 7"
+        )
     packed = path.name.lower().endswith(COMPRESSED)
     ratio = DEFLATE if packed else UNCOMPRESSED
-    n_bytes = check_declared(path, shape, dtype, limits, path.stat().st_size, ratio, may_stay=not packed)
+    n_bytes = check_declared(
+        path, shape, dtype, limits, path.stat().st_size, ratio, may_stay=not packed
+    )
     scaling = _scaling(found.dataobj.slope, found.dataobj.inter, path)
     axes = ("Q" * (len(shape) - 4) + "TZYX")[-len(shape) :]
     data: np.ndarray | Stored
@@ -69,7 +73,9 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     if scaling is not None:
         slope, intercept = scaling
         if dtype.kind in "iu":
-            ends = sorted(end * slope + intercept for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
+            ends = sorted(
+                end * slope + intercept for end in (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            )
             bounds = ends[0], ends[1]
         wide = rescaled_dtype(dtype, slope, intercept)
 
@@ -125,7 +131,9 @@ def write_nifti(image: Image, path: Path) -> None:
     made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))
     with path.open("wb") as file:
         if COMPRESSED in path.name.lower():  # the temporary name of an output contains its own
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
+            with gzip.GzipFile(
+                filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6
+            ) as packed:
                 _write(image, made.header, carried.scaling, packed)
         else:
             _write(image, made.header, carried.scaling, file)

@@ -31,7 +31,10 @@ def read_npy(path: Path, limits: Limits) -> Image:
             raise InputError(
                 f"{shown(path)}: {extra} bytes follow the array; the header is damaged, or save one array per file"
             )
-        metadata: dict[str, Any] = {"byteorder": ">" if dtype.str.startswith(">") else "=", "warnings": []}
+        metadata: dict[str, Any] = {
+            "byteorder": ">" if dtype.str.startswith(">") else "=",
+            "warnings": [],
+        }
         if n_bytes > limits.resident_bytes and not fortran:
             data = RawFile(path, start, shape, dtype, plane_axes=3 if axes.endswith("S") else 2)
             return Image(data, axes, source=path, family="npy", metadata=metadata)
@@ -71,7 +74,11 @@ def write_npy(image: Image, path: Path) -> None:
     """
     dtype = image.dtype.newbyteorder(image.metadata.get("byteorder", "="))
     with path.open("wb") as file:
-        head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": image.shape}
+        head = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": image.shape,
+        }
         np.lib.format.write_array_header_1_0(file, head)
         for part in image.parts():
             file.write(np.ascontiguousarray(part, dtype=dtype).data)

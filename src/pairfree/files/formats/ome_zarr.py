@@ -115,7 +115,9 @@ def _carry_group(root: Any, path: Path, warnings: list[str]) -> tuple[Any, Carri
     place, node = _find_image(root, path, warnings)
     group = plain(node.attrs)
     arrays = [_open_level(node, name, path) for name in _names_of_levels(group, path)]
-    levels = tuple(describe_level(array, str(array.path)[len(place) :].strip("/")) for array in arrays)
+    levels = tuple(
+        describe_level(array, str(array.path)[len(place) :].strip("/")) for array in arrays
+    )
     of_image = {level.path.partition("/")[0] for level in levels}
     beside = sorted({str(name) for name, _ in node.groups()} - of_image)
     zarr_format = int(arrays[0].metadata.zarr_format)
@@ -275,7 +277,9 @@ def _check_all_written(root: Any, path: Path) -> None:
     """InputError naming a chunk that is missing from a folder whose chunks were all written."""
     import zarr
 
-    members = [root] if isinstance(root, zarr.Array) else [one for _, one in root.members(max_depth=None)]
+    members = (
+        [root] if isinstance(root, zarr.Array) else [one for _, one in root.members(max_depth=None)]
+    )
     for array in members:
         if isinstance(array, zarr.Array):
             _check_array_written(array, path)

@@ -28,7 +28,19 @@ from pairfree.files.messages import shown, size_text
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values per pixel
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_KEPT = (b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"eXIf", b"tIME", b"sBIT")
+_KEPT = (
+    b"pHYs",
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+    b"eXIf",
+    b"tIME",
+    b"sBIT",
+)
 # A finer density than this is a pixel size; a coarser one (72, 96, 300 dpi: 350 to 85 µm) is how large to
 # print the picture.
 COARSEST_PIXEL_UM = 20.0
@@ -137,7 +149,12 @@ def _scan(data: bytes, path: Path, limits: Limits) -> _Scan:
             dtype = np.dtype(np.uint16 if head.depth == 16 else np.uint8)
             ratio = DEFLATE * 8 / min(head.depth, 8)
             check_declared(
-                path, (head.height, head.width, _SAMPLES[head.colour]), dtype, limits, len(data), ratio
+                path,
+                (head.height, head.width, _SAMPLES[head.colour]),
+                dtype,
+                limits,
+                len(data),
+                ratio,
             )
         elif name == b"IDAT":
             produced += _inflated(inflater, content, scan.header.stream_bytes - produced, path)
@@ -211,7 +228,9 @@ def read_png(path: Path, limits: Limits) -> Image:
         pixels = _codec().png_decode(data)  # Pillow would drop the low 8 bits
     else:
         palette = "RGBA" if scan.transparent else "RGB"
-        pixels = _pixels_from_pillow(data, path, limits, {"P": palette, "PA": "RGBA"}, scan.warnings)
+        pixels = _pixels_from_pillow(
+            data, path, limits, {"P": palette, "PA": "RGBA"}, scan.warnings
+        )
         if pixels.dtype.kind == "i":
             pixels = pixels.astype(np.uint16)  # Pillow before 11.2 decodes 16-bit grey into int32
     if head.depth < 8 and head.colour == 0:
@@ -225,7 +244,9 @@ def read_png(path: Path, limits: Limits) -> Image:
         scan.warnings.append("the transparent colour was dropped")
     metadata: dict[str, Any] = {"chunks": scan.kept, "warnings": scan.warnings}
     axes = "YX" if pixels.ndim == 2 else "YXS"
-    return Image(pixels, axes, _density_spacing(scan.kept), source=path, family="png", metadata=metadata)
+    return Image(
+        pixels, axes, _density_spacing(scan.kept), source=path, family="png", metadata=metadata
+    )
 
 
 def _density_spacing(chunks: list[tuple[bytes, bytes]]) -> dict[str, tuple[float, str]]:
@@ -259,12 +280,18 @@ def _read_with_pillow(path: Path, limits: Limits, family: str, max_ratio: float)
     check_declared(path, (height, width, bands), np.dtype(np.uint8), limits, len(data), max_ratio)
     warnings: list[str] = []
     pixels = _pixels_from_pillow(
-        data, path, limits, {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}, warnings
+        data,
+        path,
+        limits,
+        {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"},
+        warnings,
     )
     chunks = _chunks_from_info(info)
     axes = "YX" if pixels.ndim == 2 else "YXS"
     metadata: dict[str, Any] = {"chunks": chunks, "warnings": warnings}
-    return Image(pixels, axes, _density_spacing(chunks), source=path, family=family, metadata=metadata)
+    return Image(
+        pixels, axes, _density_spacing(chunks), source=path, family=family, metadata=metadata
+    )
 
 
 def read_jpeg(path: Path, limits: Limits) -> Image:
@@ -296,7 +323,11 @@ def _chunks_from_info(info: dict[str, Any]) -> list[tuple[bytes, bytes]]:
 
 def write_png(image: Image, path: Path) -> None:
     """Write one plane of uint8 or uint16 with 1 to 4 samples; OutputError for what PNG cannot hold."""
-    if image.axes not in ("YX", "YXS") or image.samples > 4 or image.dtype not in (np.uint8, np.uint16):
+    if (
+        image.axes not in ("YX", "YXS")
+        or image.samples > 4
+        or image.dtype not in (np.uint8, np.uint16)
+    ):
         found = f"{image.dtype.name} {image.shape} ({image.axes})"
         raise OutputError(
             f"{shown(path)}: PNG holds one uint8 or uint16 plane of 1 to 4 samples, not {found}; write TIFF or .npy"
@@ -315,8 +346,12 @@ def write_png(image: Image, path: Path) -> None:
 
 def _consistent(image: Image) -> list[tuple[bytes, bytes]]:
     """The kept chunks, with the density replaced where the image states another pixel size."""
-    chunks = [(name, content) for name, content in image.metadata.get("chunks", []) if name in _KEPT]
-    if _density_spacing(chunks) != {axis: image.spacing[axis] for axis in "YX" if axis in image.spacing}:
+    chunks = [
+        (name, content) for name, content in image.metadata.get("chunks", []) if name in _KEPT
+    ]
+    if _density_spacing(chunks) != {
+        axis: image.spacing[axis] for axis in "YX" if axis in image.spacing
+    }:
         chunks = [(name, content) for name, content in chunks if name != b"pHYs"]
         per_metre = [_per_metre(image.spacing.get(axis)) for axis in "XY"]
         if all(0 < n < 2**31 for n in per_metre):

@@ -74,7 +74,9 @@ class Reduced(Stored):
         if too_large and several_rows and (high >= wide or not several_columns):
             return np.concatenate([self.region(index, half, columns) for half in _halves(rows)])
         if too_large and several_columns:
-            return np.concatenate([self.region(index, rows, half) for half in _halves(columns)], axis=1)
+            return np.concatenate(
+                [self.region(index, rows, half) for half in _halves(columns)], axis=1
+            )
         return self._means(index, y, x)
 
     def _means(self, index: Index, y: np.ndarray, x: np.ndarray) -> np.ndarray:

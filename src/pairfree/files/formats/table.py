@@ -67,11 +67,21 @@ FORMATS: dict[str, Format] = {
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
     "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
     "metaimage": Format(
-        "metaimage", (".mhd", ".mha"), read_metaimage, write_metaimage, beside=pixel_file, files=files_of
+        "metaimage",
+        (".mhd", ".mha"),
+        read_metaimage,
+        write_metaimage,
+        beside=pixel_file,
+        files=files_of,
     ),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
     "vendor": Format(
-        "vendor", (*LIGHT, *ELECTRON), read_vendor, write_tiff, output_suffix=".tif", extra="vendors"
+        "vendor",
+        (*LIGHT, *ELECTRON),
+        read_vendor,
+        write_tiff,
+        output_suffix=".tif",
+        extra="vendors",
     ),
     "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
 }
@@ -83,7 +93,9 @@ def suffix_of(path: Path) -> str:
     follows its last dot."""
     name = path.name.lower()
     return max(
-        (one for one in SUFFIXES if name.endswith(one) and name != one), key=len, default=path.suffix.lower()
+        (one for one in SUFFIXES if name.endswith(one) and name != one),
+        key=len,
+        default=path.suffix.lower(),
     )
 
 
@@ -125,7 +137,9 @@ def read_from(path: Path) -> tuple[Path, ...]:
 
 def written_to(path: Path) -> tuple[Path, ...]:
     """All files that an image of that name is written to."""
-    found = next((one.beside(path) for one in FORMATS.values() if suffix_of(path) in one.suffixes), None)
+    found = next(
+        (one.beside(path) for one in FORMATS.values() if suffix_of(path) in one.suffixes), None
+    )
     return (path,) if found is None else (path, found)
 
 
@@ -138,7 +152,9 @@ class _Drop(logging.Filter):
 def _quiet() -> Iterator[None]:
     """Keep the readers' lines about odd files off the terminal: what matters reaches the user as InputError."""
     drop = _Drop()
-    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel", "zarr")]
+    loggers = [
+        logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel", "zarr")
+    ]
     for logger in loggers:
         logger.addFilter(drop)
     try:
@@ -185,7 +201,9 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
             f"{shown(path)}: no permission to read it; change its permissions or copy it"
         ) from error
     except RecursionError as error:
-        raise InputError(f"{shown(path)}: its metadata are nested too deeply; export it again") from error
+        raise InputError(
+            f"{shown(path)}: its metadata are nested too deeply; export it again"
+        ) from error
     # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer to the
     # user.
     except Exception as error:
@@ -272,7 +290,9 @@ def to_dtype(
     """
     values, target = np.asarray(values), np.dtype(dtype)
     if within is not None:
-        half = 0.5 if target.kind in "iu" else 0.0  # what is rounded back into the bounds is not clipped
+        half = (
+            0.5 if target.kind in "iu" else 0.0
+        )  # what is rounded back into the bounds is not clipped
         outside = (values < within[0] - half) | (values > within[1] + half)
         return to_dtype(np.clip(values, *within), target)[0], int(np.count_nonzero(outside))
     if target.kind == "f":
@@ -294,7 +314,9 @@ def to_dtype(
     if values.dtype.kind in "iu":
         outside = (values < bounds.min) | (values > bounds.max)
         return np.clip(
-            values, max(bounds.min, np.iinfo(values.dtype).min), min(bounds.max, np.iinfo(values.dtype).max)
+            values,
+            max(bounds.min, np.iinfo(values.dtype).min),
+            min(bounds.max, np.iinfo(values.dtype).max),
         ).astype(target), int(np.count_nonzero(outside))
     # float32 cannot hold the bounds of 32-bit integers; float64 can
     rounded = np.rint(

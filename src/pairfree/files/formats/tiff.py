@@ -62,10 +62,18 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         stated = Stated(stated.spacing, names, stated.bit_depth, stated.planes)
         carried = carry(tiff, one, kind, stated, axes, pixels, warnings)
     if carried.compression == 7:
-        warnings.append("JPEG compression is replaced by deflate, so that the result gains no new artefacts")
-    metadata: dict[str, Any] = {"tiff": carried, "warnings": warnings, "beside": _companions(path, beside)}
+        warnings.append(
+            "JPEG compression is replaced by deflate, so that the result gains no new artefacts"
+        )
+    metadata: dict[str, Any] = {
+        "tiff": carried,
+        "warnings": warnings,
+        "beside": _companions(path, beside),
+    }
     alpha = any(kind in ALPHA for kind in carried.extrasamples)
-    return Image(pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha)
+    return Image(
+        pixels, axes, dict(stated.spacing), names, stated.bit_depth, path, "tiff", metadata, alpha
+    )
 
 
 def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str]]:
@@ -73,7 +81,9 @@ def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str
     pages, in their order."""
     tiff = tifffile.TiffFile(path)
     first = tiff.pages[0].aspage()
-    beside = tiff_meta.files_of_ome(first.description or "") - {path.name} if first.is_ome else set()
+    beside = (
+        tiff_meta.files_of_ome(first.description or "") - {path.name} if first.is_ome else set()
+    )
     if not beside:
         return tiff, beside
     tiff.close()
@@ -146,7 +156,9 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
                 f"{shown(path)}: ImageJ text declares {stated.planes} planes, the file has {pages} pages; it is truncated"
             )
         return "imagej", stated
-    maker = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_gatan(first.tags)
+    maker = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata) or tiff_meta.from_gatan(
+        first.tags
+    )
     spacing = maker or tiff_meta.from_resolution(resolution, unit)
     return ("shaped" if first.is_shaped else "plain"), Stated(spacing)
 
@@ -154,7 +166,8 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float]:
     """Pixels per unit along x and y; 0 where the file does not say."""
     x, y = (
-        (r[0] / r[1] if r is not None and r[1] else 0.0) for r in (rational(page, 282), rational(page, 283))
+        (r[0] / r[1] if r is not None and r[1] else 0.0)
+        for r in (rational(page, 282), rational(page, 283))
     )
     return x, y
 
@@ -167,7 +180,9 @@ def _check_series(
     check_dtype(series.dtype, shown(path))
     key = series.keyframe
     ratio = RATIOS.get(int(key.compression), 1e6)
-    check_declared(path, series.shape, series.dtype, limits, tiff.filehandle.size, ratio, _may_stay(key))
+    check_declared(
+        path, series.shape, series.dtype, limits, tiff.filehandle.size, ratio, _may_stay(key)
+    )
     if any(page is None for page in series.pages):
         raise InputError(
             f"{shown(path)}: some planes that the file declares are missing; export it again as one file"
@@ -184,19 +199,29 @@ def _pixels(
     """Pixels of a series in native byte order, shape ``series.shape``; as ``Stored``, with S last, where they
     are many."""
     size = tiff.filehandle.size
-    dtype, stored_dtype = np.dtype(series.dtype), np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+    dtype, stored_dtype = (
+        np.dtype(series.dtype),
+        np.dtype(series.dtype).newbyteorder(tiff.byteorder),
+    )
     key = series.keyframe
     large = math.prod(series.shape) * dtype.itemsize > limits.resident_bytes and _may_stay(key)
     shape, plane_axes = _samples_last(series.shape, series.axes), 3 if "S" in series.axes else 2
     if series.dataoffset is not None and series.transform is None and int(key.fillorder) == 1:
         count = math.prod(series.shape)
         if series.dataoffset + count * dtype.itemsize > size:
-            raise InputError(f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again")
+            raise InputError(
+                f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again"
+            )
         if large:
-            return RawFile(path, series.dataoffset, shape, stored_dtype, plane_axes, shape != series.shape)
+            return RawFile(
+                path, series.dataoffset, shape, stored_dtype, plane_axes, shape != series.shape
+            )
         stored = np.fromfile(path, stored_dtype, count=count, offset=series.dataoffset)
         return stored.astype(dtype, copy=False).reshape(series.shape)
-    if len(series.pages) * math.prod(key.shaped) != math.prod(series.shape) or series.transform is not None:
+    if (
+        len(series.pages) * math.prod(key.shaped) != math.prod(series.shape)
+        or series.transform is not None
+    ):
         raise InputError(
             f"{shown(path)}: {len(series.pages)} pages of {key.shape} do not make the declared {series.shape}; export it again"
         )
@@ -244,6 +269,6 @@ def _axes(pixels: np.ndarray | Stored, axes: str, path: Path) -> tuple[np.ndarra
             f"{shown(path)}: its axes {axes} do not end with height and width; save it as a stack of pages"
         )
     leading = "".join(c if c in AXES and body.count(c) == 1 else "Q" for c in body[:-2])
-    return np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels, leading + "YX" + axes[
-        len(body) :
-    ]
+    return np.ascontiguousarray(pixels) if isinstance(
+        pixels, np.ndarray
+    ) else pixels, leading + "YX" + axes[len(body) :]

@@ -128,7 +128,9 @@ def _later_pages(
     tags = tuple(_raw_tags(page, tiff) for page in full)
     descriptions = tuple(_description(page, tiff) for page in full)
     # Software and date on each page are noise; anything more makes the pages worth describing one by one.
-    worth = any(code not in (305, 306, 274) for page in tags for code, *_ in page) or any(descriptions)
+    worth = any(code not in (305, 306, 274) for page in tags for code, *_ in page) or any(
+        descriptions
+    )
     return (tags, descriptions) if worth else ((), ())
 
 
@@ -162,7 +164,9 @@ def carry(
         colormap=np.array(colormap.value, np.uint16) if colormap is not None else None,
         resolution=(x, y) if x is not None and y is not None else None,
         resolution_unit=tag_int(first, 296, 2),
-        description=_of_first_image(_description(first, tiff)) if tiff.is_ome else _description(first, tiff),
+        description=_of_first_image(_description(first, tiff))
+        if tiff.is_ome
+        else _description(first, tiff),
         tags=_raw_tags(first, tiff),
         page_tags=page_tags,
         page_descriptions=page_descriptions,
@@ -188,4 +192,6 @@ def _levels(
     if (not first.subifds or len(first.subifds) < len(lower)) and len(present_pages(series)) > 1:
         warnings.append(f"{len(lower)} lower resolutions beside the image are left out")
         return ()
-    return tuple((int(one.shape[one.axes.index("Y")]), int(one.shape[one.axes.index("X")])) for one in lower)
+    return tuple(
+        (int(one.shape[one.axes.index("Y")]), int(one.shape[one.axes.index("X")])) for one in lower
+    )

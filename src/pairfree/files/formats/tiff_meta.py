@@ -80,7 +80,10 @@ def from_ome(xml: str) -> Stated:
     if pixels is None:
         return Stated()
     get = pixels.attrib.get
-    steps = {a: _step(get(f"PhysicalSize{a}"), unit_name(get(f"PhysicalSize{a}Unit", "µm"))) for a in "ZYX"}
+    steps = {
+        a: _step(get(f"PhysicalSize{a}"), unit_name(get(f"PhysicalSize{a}Unit", "µm")))
+        for a in "ZYX"
+    }
     steps["T"] = _step(get("TimeIncrement"), unit_name(get("TimeIncrementUnit", "s")))
     names = [channel.attrib.get("Name", "") for channel in pixels.findall("./{*}Channel")]
     planes = max(_declared_planes(root), default=1)
@@ -150,7 +153,11 @@ def from_resolution(resolution: tuple[float, float], unit: int) -> Spacing:
     a print density."""
     unit_um = {2: 25400.0, 3: 10000.0}.get(unit)
     x, y = resolution
-    if unit_um is None or not (x > 0 and y > 0) or max(unit_um / x, unit_um / y) > COARSEST_PIXEL_UM:
+    if (
+        unit_um is None
+        or not (x > 0 and y > 0)
+        or max(unit_um / x, unit_um / y) > COARSEST_PIXEL_UM
+    ):
         return {}
     return {"Y": (unit_um / y, "µm"), "X": (unit_um / x, "µm")}
 
@@ -167,7 +174,10 @@ def from_sem(sem: dict[str, Any] | None, fei: dict[str, Any] | None) -> Spacing:
     scan = (fei or {}).get("Scan")
     if isinstance(scan, dict):
         # FEI states metres; micrometres are what people read
-        steps = {axis: _step(scan.get(key), "m") for axis, key in (("Y", "PixelHeight"), ("X", "PixelWidth"))}
+        steps = {
+            axis: _step(scan.get(key), "m")
+            for axis, key in (("Y", "PixelHeight"), ("X", "PixelWidth"))
+        }
         return {axis: (step[0] * 1e6, "µm") for axis, step in steps.items() if step}
     return {}
 
@@ -181,5 +191,7 @@ def from_gatan(tags: Any) -> Spacing:
     stated = {axis: [tags.get(code) for code in codes] for axis, codes in GATAN.items()}
     if any(tag is None for pair in stated.values() for tag in pair):
         return {}
-    steps = {axis: _step(size.value, unit_name(str(unit.value))) for axis, (size, unit) in stated.items()}
+    steps = {
+        axis: _step(size.value, unit_name(str(unit.value))) for axis, (size, unit) in stated.items()
+    }
     return {axis: step for axis, step in steps.items() if step}

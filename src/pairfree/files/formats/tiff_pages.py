@@ -21,7 +21,16 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats.jpeg_header import declared_size
 from pairfree.files.image import Stored
-from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD, Limits, check_pages
+from pairfree.files.limits import (
+    DEFLATE,
+    JPEG,
+    LZW,
+    PACKBITS,
+    UNCOMPRESSED,
+    ZSTD,
+    Limits,
+    check_pages,
+)
 from pairfree.files.messages import shown, size_text
 from pairfree.files.stored import Kept
 
@@ -38,7 +47,12 @@ RATIOS = {
 }
 KEPT_BYTES = 2**26
 """Of decoded strips and tiles, for the next region."""
-_HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+_HEADERS = {
+    b"II*\0": ("<", False),
+    b"MM\0*": (">", False),
+    b"II+\0": ("<", True),
+    b"MM\0+": (">", True),
+}
 
 
 def count_pages(path: Path, limits: Limits) -> int:
@@ -74,7 +88,11 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, byteorder: str, big: bool
         if len(seen) > limits.max_pages:
             check_pages(path, len(seen), limits)
         start = offset + count_field.size
-        end = start + count_field.unpack_from(data, offset)[0] * entry_bytes if start <= size else size
+        end = (
+            start + count_field.unpack_from(data, offset)[0] * entry_bytes
+            if start <= size
+            else size
+        )
         if end + offset_field.size > size:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} lies beyond the end; copy or export it again"
@@ -154,7 +172,9 @@ class PageDecoder:
             or key.shaped[1] != 1
             or (key.is_tiled and int(key.tiledepth) != 1)
         ):
-            detail = f"{key.bitspersample} bits, fill order {int(key.fillorder)}, depth {key.shaped[1]}"
+            detail = (
+                f"{key.bitspersample} bits, fill order {int(key.fillorder)}, depth {key.shaped[1]}"
+            )
             raise InputError(
                 f"{name}: this TIFF layout is not supported ({detail}); save it as plain 8-, 16- or 32-bit TIFF"
             )
@@ -191,7 +211,9 @@ class PageDecoder:
         """
         separate, _, height, _, samples = self.key.shaped
         high, wide, _ = self.segment
-        out = np.empty((separate, rows.stop - rows.start, columns.stop - columns.start, samples), self.dtype)
+        out = np.empty(
+            (separate, rows.stop - rows.start, columns.stop - columns.start, samples), self.dtype
+        )
         for sample in range(separate):
             for down in range(rows.start // high, -(-rows.stop // high)):
                 for across in range(columns.start // wide, -(-columns.stop // wide)):
@@ -223,7 +245,11 @@ class PageDecoder:
         least = row_bytes * (self.segment[0] if self.key.is_tiled else high)
         # Some writers state 0 for all uncompressed strips, or too large counts; a smaller one is a sign of
         # damage.
-        stored = least if self.compression == 1 and (count >= least or not places.counts.any()) else count
+        stored = (
+            least
+            if self.compression == 1 and (count >= least or not places.counts.any())
+            else count
+        )
         if stored <= 0 or offset <= 0 or offset + stored > self.file_size:
             raise InputError(
                 f"{where} is missing or cut off ({size_text(max(stored, 0))} at {offset}); copy or export the file again"
@@ -307,7 +333,9 @@ def _deflate(imagecodecs: Any, data: bytes, bound: int) -> bytes | bytearray | m
         return zlib.decompressobj().decompress(data, bound + 1)
 
 
-def _undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _undo_float_prediction(
+    raw: np.ndarray, width: int, samples: int, dtype: np.dtype[Any]
+) -> np.ndarray:
     """TIFF predictor 3: bytes are differences along the row, most significant bytes of all values first.
     (rows, width, samples)."""
     rows = raw.shape[0]

@@ -19,7 +19,15 @@ from pairfree.files.formats.tiff_carried import Carried, RawTag
 from pairfree.files.image import Image
 from pairfree.files.messages import shown
 
-_COMPRESSIONS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd", 34925: "lzma"}
+_COMPRESSIONS = {
+    1: None,
+    5: "lzw",
+    8: "zlib",
+    32946: "zlib",
+    32773: "packbits",
+    50000: "zstd",
+    34925: "lzma",
+}
 _NEEDS_IMAGECODECS = (5, 32773, 50000, 34925)
 _OME_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 # Above this, offsets may not fit 32 bits; the margin leaves room for tags.
@@ -40,7 +48,11 @@ def write_tiff(image: Image, path: Path) -> None:
 
 def _still_true(image: Image, carried: Carried) -> bool:
     """Whether the carried description still describes ``image``."""
-    same_pixels = (carried.axes, carried.shape, carried.dtype) == (image.axes, image.shape, image.dtype)
+    same_pixels = (carried.axes, carried.shape, carried.dtype) == (
+        image.axes,
+        image.shape,
+        image.dtype,
+    )
     stated = carried.stated
     same_meaning = (stated.spacing, stated.channel_names, stated.bit_depth) == (
         image.spacing,
@@ -72,7 +84,9 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
     predictor = (
-        carried.predictor if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3) else None
+        carried.predictor
+        if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3)
+        else None
     )
     if predictor is not None:  # differences of floats and of integers are stored in different ways
         predictor = 3 if image.dtype.kind == "f" else 2
@@ -97,26 +111,34 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     return layout
 
 
-def _extratags(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -> list[tuple[Any, ...]]:
+def _extratags(
+    tags: tuple[RawTag, ...], carried: Carried, description: bytes
+) -> list[tuple[Any, ...]]:
     """Carried tags in the form tifffile takes.
 
     The description goes here too, as bytes: tifffile takes only ASCII for its own.
     """
-    extra: list[tuple[Any, ...]] = [(code, kind, count, value, True) for code, kind, count, value in tags]
+    extra: list[tuple[Any, ...]] = [
+        (code, kind, count, value, True) for code, kind, count, value in tags
+    ]
     if description:
         stored = description + b"\0"
         extra.append((270, 2, len(stored), stored, True))
     if (
         carried.colormap is not None and carried.photometric != 3
     ):  # ImageJ keeps its lookup table beside grey pixels
-        values = carried.colormap.astype(np.dtype(np.uint16).newbyteorder(carried.byteorder)).tobytes()
+        values = carried.colormap.astype(
+            np.dtype(np.uint16).newbyteorder(carried.byteorder)
+        ).tobytes()
         extra.append((320, 3, carried.colormap.size, values, True))
     return extra
 
 
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
     layout, planes = _layout(image, carried), list(image.planes())
-    with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=carried.byteorder) as writer:
+    with tifffile.TiffWriter(
+        path, bigtiff=_big(image, carried), byteorder=carried.byteorder
+    ) as writer:
         if not carried.page_tags:
             extra = _extratags(carried.tags, carried, carried.description)
             writer.write(
@@ -144,11 +166,15 @@ def _write_levels(
 ) -> None:
     """The lower resolutions of the pages just written, made anew from them."""
     plain = {
-        key: value for key, value in layout.items() if key not in ("resolution", "resolutionunit", "colormap")
+        key: value
+        for key, value in layout.items()
+        if key not in ("resolution", "resolutionunit", "colormap")
     }
     for height, width in carried.levels:
         smaller = replace(image, data=Reduced(image, height, width))
-        writer.write(**_content(smaller, planes, carried.planar, plain), subfiletype=1, contiguous=False)
+        writer.write(
+            **_content(smaller, planes, carried.planar, plain), subfiletype=1, contiguous=False
+        )
 
 
 def _content(
@@ -156,7 +182,11 @@ def _content(
 ) -> dict[str, Any]:
     """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or
     of tiles where planes are large ."""
-    page = (image.height, image.width) if image.samples == 1 else (image.height, image.width, image.samples)
+    page = (
+        (image.height, image.width)
+        if image.samples == 1
+        else (image.height, image.width, image.samples)
+    )
     page = (image.samples, *page[:2]) if planar else page
     if not image.stored:
         pixels = (
@@ -175,7 +205,13 @@ def _content(
         if tile is not None
         else (_planar(image.plane(index), planar) for index in planes)
     )
-    return {"data": parts, "shape": (len(planes), *page), "dtype": image.dtype, **layout, "tile": tile}
+    return {
+        "data": parts,
+        "shape": (len(planes), *page),
+        "dtype": image.dtype,
+        **layout,
+        "tile": tile,
+    }
 
 
 def _planar(plane: np.ndarray, planar: bool) -> np.ndarray:
@@ -215,9 +251,13 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         )
     metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
     arguments = _layout_anew(image, carried)
-    with tifffile.TiffWriter(path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome) as writer:
+    with tifffile.TiffWriter(
+        path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome
+    ) as writer:
         if image.stored:
-            content = _content(image, list(image.planes()), False, arguments) | {"shape": image.shape}
+            content = _content(image, list(image.planes()), False, arguments) | {
+                "shape": image.shape
+            }
         else:
             content = {"data": image.pixels, **arguments}
         writer.write(**content, metadata=metadata)
@@ -240,7 +280,10 @@ def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
     if (
         in_um is not None and max(1e4 / in_um[0], 1e4 / in_um[1]) < 2**32 and max(in_um) < 1e9
     ):  # what the tag's integers can hold
-        arguments |= {"resolution": (1e4 / in_um[0], 1e4 / in_um[1]), "resolutionunit": "CENTIMETER"}
+        arguments |= {
+            "resolution": (1e4 / in_um[0], 1e4 / in_um[1]),
+            "resolutionunit": "CENTIMETER",
+        }
     return arguments
 
 
@@ -257,7 +300,9 @@ def _ome_metadata(image: Image) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": image.axes}
     for axis in "XYZ":
         if axis in image.spacing:
-            metadata[f"PhysicalSize{axis}"], metadata[f"PhysicalSize{axis}Unit"] = image.spacing[axis]
+            metadata[f"PhysicalSize{axis}"], metadata[f"PhysicalSize{axis}Unit"] = image.spacing[
+                axis
+            ]
     if "T" in image.spacing:
         metadata["TimeIncrement"], metadata["TimeIncrementUnit"] = image.spacing["T"]
     if image.bit_depth is not None:

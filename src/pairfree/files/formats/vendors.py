@@ -32,7 +32,10 @@ class Lazy(Stored):
     def __init__(self, array: Any, label: str, plane_axes: int) -> None:
         self.array, self.label, self.plane_axes = array, label, plane_axes
         self._kept = Kept(KEPT_BYTES)
-        self.shape, self.dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype).newbyteorder("=")
+        self.shape, self.dtype = (
+            tuple(int(n) for n in array.shape),
+            np.dtype(array.dtype).newbyteorder("="),
+        )
 
     def region(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
         plane = self._kept.get(index)
@@ -78,7 +81,9 @@ def _light(path: Path, limits: Limits) -> Image:
     names = tuple(map(str, opened.channel_names or ()))
     sizes = opened.physical_pixel_sizes
     spacing = {
-        axis: (float(step), "µm") for axis in "ZYX" if (step := getattr(sizes, axis)) is not None and step > 0
+        axis: (float(step), "µm")
+        for axis in "ZYX"
+        if (step := getattr(sizes, axis)) is not None and step > 0
     }
     interval = opened.time_interval
     seconds = interval.total_seconds() if hasattr(interval, "total_seconds") else interval
@@ -128,7 +133,11 @@ def _electron(path: Path, limits: Limits) -> Image:
         known, step = unit_name(unit), float(axis.get("scale", 0.0))
         if letter in "ZYX" and known in LENGTHS and math.isfinite(step) and step > 0:
             spacing[letter] = (step, known)
-    lines = [f"{path.name}: holds {len(found)} images; only the largest is used"] if len(found) > 1 else []
+    lines = (
+        [f"{path.name}: holds {len(found)} images; only the largest is used"]
+        if len(found) > 1
+        else []
+    )
     return _image(path, limits, one["data"], letters, spacing, (), lines)
 
 
@@ -152,7 +161,9 @@ def _image(
 ) -> Image:
     """Without the axes of length 1 in front of Y; pixels stay in the file where they are many."""
     check_dtype(np.dtype(array.dtype), shown(path))
-    kept = [place for place, letter in enumerate(order) if letter in "YXS" or array.shape[place] > 1]
+    kept = [
+        place for place, letter in enumerate(order) if letter in "YXS" or array.shape[place] > 1
+    ]
     letters = "".join(order[place] if order[place] in AXES else "Q" for place in kept)
     array = array[tuple(slice(None) if place in kept else 0 for place in range(len(order)))]
     n_bytes = check_declared(

@@ -40,7 +40,9 @@ Chunk = tuple[Buffer | None, Any]
 class BoundedPipeline(ZarrPipeline):
     """zarr's pipeline, with a bound for what each chunk inflates to."""
 
-    async def decode_batch(self, chunk_bytes_and_specs: Iterable[Chunk]) -> Iterable[NDBuffer | None]:
+    async def decode_batch(
+        self, chunk_bytes_and_specs: Iterable[Chunk]
+    ) -> Iterable[NDBuffer | None]:
         """As zarr's.
 
         Raises
@@ -50,7 +52,9 @@ class BoundedPipeline(ZarrPipeline):
         """
         given = list(chunk_bytes_and_specs)
         if isinstance(self.array_bytes_codec, Zarr2Codec):
-            return [await _decode_zarr_2(self.array_bytes_codec, data, spec) for data, spec in given]
+            return [
+                await _decode_zarr_2(self.array_bytes_codec, data, spec) for data, spec in given
+            ]
         if not any(_kind_of(codec) for codec in self.bytes_bytes_codecs):
             decoded: Iterable[NDBuffer | None] = await super().decode_batch(given)
             return decoded

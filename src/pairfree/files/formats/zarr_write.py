@@ -143,7 +143,9 @@ def _with_checksum(compressors: Sequence[Any], zarr_format: int) -> Sequence[Any
 def _has_checksum(codec: Any) -> bool:
     """Whether a codec of Zarr format 2 notices a flipped bit: those with a checksum in their stream."""
     words = codec.get_config()
-    return words["id"] in ("zlib", "gzip") or (words["id"] == "zstd" and bool(words.get("checksum")))
+    return words["id"] in ("zlib", "gzip") or (
+        words["id"] == "zstd" and bool(words.get("checksum"))
+    )
 
 
 def _parts(array: Any) -> Iterator[Place]:
@@ -168,9 +170,13 @@ def _fill_array(array: Any, image: Image) -> None:
 
 def _shrink(fine: Any, coarse: Any) -> None:
     """Each value of ``coarse`` is the mean of those of ``fine`` that it covers, rounded."""
-    edges = [find_edges(size, length) for size, length in zip(fine.shape, coarse.shape, strict=True)]
+    edges = [
+        find_edges(size, length) for size, length in zip(fine.shape, coarse.shape, strict=True)
+    ]
     for part in _parts(coarse):
-        wanted = [along[span.start : span.stop + 1] for span, along in zip(part, edges, strict=True)]
+        wanted = [
+            along[span.start : span.stop + 1] for span, along in zip(part, edges, strict=True)
+        ]
         covered = [_covered(along, size) for along, size in zip(wanted, fine.shape, strict=True)]
         block = np.asarray(fine[tuple(covered)])
         for axis, (span, along) in enumerate(zip(covered, wanted, strict=True)):

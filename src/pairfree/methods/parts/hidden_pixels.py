@@ -74,7 +74,9 @@ def fill_hidden(y: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, around, y)
 
 
-def draw_phases(batch: int, many: int, width_px: int, rng: torch.Generator, device: torch.device) -> Tensor:
+def draw_phases(
+    batch: int, many: int, width_px: int, rng: torch.Generator, device: torch.device
+) -> Tensor:
     """Draw ``many`` different phases of the grid for each image of a batch, evenly: (batch, many) int64."""
     keys = torch.rand(batch, width_px**2, generator=rng, device=device)
     order = keys.argsort(dim=1)

@@ -117,7 +117,9 @@ class ImitationConfig(SingleConfig):
         most = min(self.patch_px, self.noise_patch_px)
         if 32 <= px <= most and px & (px - 1) == 0:
             return []
-        return [f"generator_px = {px} must be 32, 64, ... and not larger than patch_px and noise_patch_px"]
+        return [
+            f"generator_px = {px} must be 32, 64, ... and not larger than patch_px and noise_patch_px"
+        ]
 
 
 class Imitation(SingleNetwork):

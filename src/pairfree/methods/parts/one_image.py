@@ -346,7 +346,9 @@ class Spent:
         """One more step was made."""
         self.step += 1
         if self.limit_s:
-            spent_s = max(1e-9, time.monotonic() - self.began)  # a coarse clock may not have moved yet
+            spent_s = max(
+                1e-9, time.monotonic() - self.began
+            )  # a coarse clock may not have moved yet
             self.learning = self._learning_of(self.limit_s * self.step / spent_s)
             self.share = spent_s / (self.learning * self.limit_s)
         else:

@@ -52,7 +52,9 @@ class UnpairedConfig:
             problems.append(f"minutes = {self.minutes}, steps = {self.steps} must not be negative")
         problems += intensity_problems(self.intensity)
         if self.precision not in PRECISIONS:
-            problems.append(f"precision = {self.precision!r} must be one of {', '.join(PRECISIONS)}")
+            problems.append(
+                f"precision = {self.precision!r} must be one of {', '.join(PRECISIONS)}"
+            )
         return problems
 
     def outside_0_to_1(self, *names: str) -> list[str]:
@@ -181,7 +183,9 @@ def local_mean(image: Tensor, side_px: int) -> Tensor:
     """
     for window in ((side_px, 1), (1, side_px)):
         padding = (window[0] // 2, window[1] // 2)
-        image = nn.functional.avg_pool2d(image, window, stride=1, padding=padding, count_include_pad=False)
+        image = nn.functional.avg_pool2d(
+            image, window, stride=1, padding=padding, count_include_pad=False
+        )
     return image
 
 

@@ -25,7 +25,9 @@ class Untrained(Method):
     def refuse_network(self, net: nn.Module | None) -> None:
         """ConfigError for a user's network, which there is no place for."""
         if net is not None:
-            raise ConfigError(f"{self.key}: trains no network before it denoises, and takes no net=")
+            raise ConfigError(
+                f"{self.key}: trains no network before it denoises, and takes no net="
+            )
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Nothing; a loss of 0."""
