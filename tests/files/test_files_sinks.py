@@ -13,7 +13,8 @@ import pytest
 from pairfree.errors import BusyError, OutputError
 from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
-from pairfree.files.sinks import JournalSink, MemorySink, open_sink, unfinished
+from pairfree.files.journal import unfinished
+from pairfree.files.sinks import JournalSink, MemorySink, open_sink
 
 PARTS = [
     (slice(top, min(top + 16, 37)), slice(left, min(left + 20, 51)))
@@ -65,7 +66,7 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path, cut: int, damage: str)
     like, path = image(), tmp_path / "o.tif"
     first = JournalSink(like, path, False, WHAT)
     fill(first, like, parts_of(like)[:cut])
-    first._lock.release()  # the system does it for a process that dies
+    first._journal._lock.release()  # the system does it for a process that dies
     blocks, journal = unfinished(path) / "blocks", unfinished(path) / "journal.jsonl"
     if damage == "half a line":
         journal.write_bytes(journal.read_bytes()[:-7])

@@ -18,10 +18,11 @@ from pairfree.errors import ConfigError, OutputError
 from pairfree.files.atomic import require_space
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
+from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
 from pairfree.files.messages import shown
-from pairfree.files.sinks import is_journalled, journalled_bytes
+from pairfree.files.sinks import is_journalled
 
 RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
 """Of the memory bound, what Python, torch and the files take; the network keeps at least that share."""

@@ -126,7 +126,7 @@ def _refuse_existing(final: Path, overwrite: bool, may_be_folder: bool = False) 
         raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
     if not overwrite and os.path.lexists(final):
         raise OutputError(
-            f"{shown(final)} exists already; pass overwrite (--overwrite) to replace it, or choose another folder"
+            f"{shown(final)} exists already; pass `overwrite` to replace it, or choose another folder"
         )
 
 

@@ -177,7 +177,7 @@ def plan_outputs(
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
-            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass --overwrite or --skip-done, or choose another folder"
+            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass `overwrite` or `skip_done`, or choose another folder"
         )
     return plan
 

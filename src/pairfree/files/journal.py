@@ -1,0 +1,297 @@
+"""Finished parts of a large output, kept beside it: a later process goes on where one was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from pairfree.errors import OutputError
+from pairfree.files.atomic import output_error, require_space
+from pairfree.files.image import Image, Index, Stored
+from pairfree.files.lock import Lock
+from pairfree.files.spans import is_empty, length_of, overlap, relative_to
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a plane."""
+
+    index: Index
+    """Of the plane."""
+    top: int
+    bottom: int
+    """The row after its last one."""
+    left: int
+    right: int
+    """The column after its last one."""
+    clipped: int = 0
+    """How many of its pixels were clipped."""
+
+    @classmethod
+    def at(cls, index: Index, rows: slice, columns: slice, clipped: int = 0) -> Block:
+        """The block with these rows and columns of a plane."""
+        plane = tuple(int(place) for place in index)
+        return cls(plane, rows.start, rows.stop, columns.start, columns.stop, clipped)
+
+    @classmethod
+    def from_json(cls, words: dict[str, Any]) -> Block:
+        """The block that a line of a journal tells of."""
+        rows = words["top"], words["bottom"]
+        columns = words["left"], words["right"]
+        return cls(tuple(words["index"]), *rows, *columns, words["clipped"])
+
+    @property
+    def rows(self) -> slice:
+        """Of the plane."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Of the plane."""
+        return slice(self.left, self.right)
+
+    @property
+    def pixels(self) -> int:
+        """How many it has."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What tells it from all other blocks of an output."""
+        return (self.index, self.top, self.bottom, self.left, self.right)
+
+
+class Part(NamedTuple):
+    """A block that is in a journal."""
+
+    block: Block
+    offset: int
+    """Of its pixels among those of all parts, bytes."""
+
+
+class Journal:
+    """The parts of one output, appended to a file as they are finished, and a line about each.
+
+    ``.NAME.unfinished/blocks`` holds their pixels, one part after the other; ``journal.jsonl`` says what they
+    are parts of and then, line by line, which part comes next, with its checksum. One process at a time.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    like
+        An image with its shape and type.
+    of_what
+        What decides the result, as JSON; parts of anything else are dropped.
+
+    Raises
+    ------
+    OutputError
+        Where the journal cannot be written, or there is no space for it and the output.
+    BusyError
+        While another process has it.
+    """
+
+    def __init__(self, path: Path, like: Image, of_what: dict[str, Any]) -> None:
+        self.path, self.like = path, like
+        self.folder = unfinished(path)
+        self._blocks_path = self.folder / "blocks"
+        self._lines_path = self.folder / "journal.jsonl"
+        made_of = {"format": FORMAT, "shape": list(like.shape), "dtype": like.dtype.name}
+        self._head = {**made_of, **of_what}
+        self._bytes_per_px = like.samples * like.dtype.itemsize
+        self._parts: dict[tuple[Any, ...], Part] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.folder / "lock", path)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            if not self._take_over():
+                self._begin()
+            self._blocks = self._blocks_path.open("ab")
+            self._lines = self._lines_path.open("ab")
+        except OSError as error:
+            self._leave()
+            raise self._failed(error) from error
+        except BaseException:
+            self._leave()
+            raise
+
+    def _failed(self, error: OSError) -> OutputError:
+        return output_error(error, self.path, self.like.nbytes)
+
+    def _take_over(self) -> bool:
+        """Whether an earlier process left parts of the same result.
+
+        They are taken as far as their pixels are whole; the rest is cut off.
+        """
+        try:
+            lines = self._lines_path.read_text(encoding="utf-8").splitlines()
+            if not lines or json.loads(lines[0]) != self._head:
+                return False
+        except (OSError, ValueError):
+            return False
+        kept = [lines[0]]
+        end = 0
+        with self._blocks_path.open("rb") as blocks:
+            for line in lines[1:]:
+                if not self._take_line(line, blocks):
+                    break
+                kept.append(line)
+                end = blocks.tell()
+        os.truncate(self._blocks_path, end)
+        self._lines_path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        return True
+
+    def _take_line(self, line: str, blocks: BinaryIO) -> bool:
+        """Do again what a line tells of; False where it, or the pixels that come next, are not whole."""
+        try:
+            words = json.loads(line)
+            if "forget" in words:
+                self._drop(tuple(words["forget"]))
+                return True
+            part = Part(Block.from_json(words), blocks.tell())
+            expected = part.block.pixels * self._bytes_per_px
+            data = blocks.read(expected)
+            whole = len(data) == expected and zlib.crc32(data) == words["crc32"]
+        except (ValueError, TypeError, KeyError):
+            return False
+        if whole:
+            self._parts[part.block.place] = part
+        return whole
+
+    def _begin(self) -> None:
+        require_space(self.path.parent, 2 * self.like.nbytes)
+        self._blocks_path.write_bytes(b"")
+        self._lines_path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All parts."""
+        return [part.block for part in self._parts.values()]
+
+    def holds(self, block: Block) -> bool:
+        """Whether exactly this part is there."""
+        return block.place in self._parts
+
+    def add(self, block: Block, pixels: np.ndarray) -> None:
+        """One more part, (h, w) or (h, w, S) of the output's type; OutputError where it cannot be written."""
+        data = np.ascontiguousarray(pixels).tobytes()
+        try:
+            offset = self._blocks.tell()
+            self._blocks.write(data)
+            self._blocks.flush()
+            self._note({**asdict(block), "crc32": zlib.crc32(data)})
+        except OSError as error:
+            raise self._failed(error) from error
+        self._parts[block.place] = Part(block, offset)
+
+    def forget(self, index: Index) -> None:
+        """Drop all parts of a plane, for later processes too; OutputError where that cannot be written."""
+        self._drop(index)
+        try:
+            self._note({"forget": list(index)})
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _drop(self, index: Index) -> None:
+        others = {}
+        for place, part in self._parts.items():
+            if part.block.index != index:
+                others[place] = part
+        self._parts = others
+
+    def _note(self, words: dict[str, Any]) -> None:
+        self._lines.write(json.dumps(words).encode() + b"\n")
+        self._lines.flush()
+
+    def whole(self) -> Stored:
+        """The output's pixels, put together from its parts as they are asked for."""
+        return _Assembled(self._blocks_path, self.like, self._parts.values())
+
+    def close(self, done: bool) -> None:
+        """Let others in; what is of no more use, such as the parts of what is ``done``, is removed."""
+        for file in (self._blocks, self._lines):
+            with contextlib.suppress(OSError):
+                file.close()
+        self._leave(done)
+
+    def _leave(self, done: bool = False) -> None:
+        self._lock.release()
+        if done or not self._parts:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Assembled(Stored):
+    """Planes put together from the parts of a journal."""
+
+    def __init__(self, path: Path, like: Image, parts: Iterable[Part]) -> None:
+        self.path = path
+        self.shape, self.dtype = like.shape, like.dtype
+        self.plane_axes = 3 if like.axes.endswith("S") else 2
+        self._bands: dict[Index, dict[tuple[int, int], list[Part]]] = {}
+        """Parts of a plane by their rows: it may have a hundred thousand, of which a region needs a few."""
+        for part in parts:
+            bands = self._bands.setdefault(part.block.index, {})
+            bands.setdefault((part.block.top, part.block.bottom), []).append(part)
+
+    def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
+        """As ``Stored.region``."""
+        samples = self.shape[len(index) + 2 :]
+        out = np.empty((length_of(rows), length_of(columns), *samples), self.dtype)
+        with self.path.open("rb") as file:
+            for part in self._parts_of(tuple(index), rows):
+                down = overlap(rows, part.block.rows)
+                across = overlap(columns, part.block.columns)
+                if is_empty(down) or is_empty(across):
+                    continue
+                band = self._read_rows(file, part, down, samples)
+                target = relative_to(down, rows.start), relative_to(across, columns.start)
+                out[target] = band[:, relative_to(across, part.block.left)]
+        return out
+
+    def _parts_of(self, index: Index, rows: slice) -> Iterator[Part]:
+        """Those of a plane that have any of the rows."""
+        touched = []
+        for (top, bottom), band in self._bands[index].items():
+            if top < rows.stop and bottom > rows.start:
+                touched.append(band)
+        return itertools.chain.from_iterable(touched)
+
+    def _read_rows(
+        self, file: BinaryIO, part: Part, rows: slice, samples: tuple[int, ...]
+    ) -> np.ndarray:
+        """Whole rows of a part; ``rows`` are those of the plane."""
+        row_px = length_of(part.block.columns)
+        row_bytes = row_px * math.prod(samples) * self.dtype.itemsize
+        file.seek(part.offset + (rows.start - part.block.top) * row_bytes)
+        data = file.read(length_of(rows) * row_bytes)
+        return np.frombuffer(data, self.dtype).reshape(length_of(rows), row_px, *samples)
+
+
+def unfinished(path: Path) -> Path:
+    """Folder of what a killed process leaves of an output."""
+    checksum = zlib.crc32(path.name.encode("utf-8", "surrogatepass"))
+    return path.with_name(f".{path.name[:40]}-{checksum:08x}.unfinished")
+
+
+def journalled_bytes(path: Path) -> int:
+    """What of an output lies in the journal of an earlier process already."""
+    try:
+        return (unfinished(path) / "blocks").stat().st_size
+    except OSError:
+        return 0
