@@ -35,6 +35,7 @@ ARROWS = {
     "files": EVERYONE,
     "data": EVERYONE | {"files"},
     "noise": EVERYONE | {"files"},
+    "scenes": EVERYONE,
     "measure": EVERYONE | {"files", "noise"},
     "nets": EVERYONE,
     "methods": EVERYONE | {"files", "data", "measure", "nets"},
@@ -51,7 +52,7 @@ ARROWS = {
     | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
 }
 TOP = {"pairfree", "__main__", "cli"}
-WITHOUT_TORCH = ("files", "noise", "measure", "evidence")
+WITHOUT_TORCH = ("files", "scenes", "noise", "measure", "evidence")
 
 RUNS_CODE = {
     "pickle",
