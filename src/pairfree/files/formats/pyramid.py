@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pairfree.files.image import DType, Image, Index, Stored
-from pairfree.files.spans import length_of
 
 READ_PX = 2**22
 """Pixels of the full image that are read at a time."""
@@ -14,8 +13,15 @@ READ_PX = 2**22
 def find_edges(size: int, length: int) -> np.ndarray:
     """Where the blocks begin that ``length`` pixels are the means of, and where the last one ends.
 
-    Blocks have one size, and the last one what is left, where ``length`` is ``size`` divided by a whole
-    number, rounded either way; else they share ``size`` out.
+    Where ``length`` is ``size`` divided by a whole number, rounded either way, blocks have one size
+    and the last one what is left; else they share ``size`` out.
+
+    Parameters
+    ----------
+    size
+        Pixels of the full image along one axis.
+    length
+        Pixels of the smaller image along it.
 
     Returns
     -------
@@ -23,73 +29,136 @@ def find_edges(size: int, length: int) -> np.ndarray:
         (length + 1,), in pixels of the full image.
     """
     factor = max(1, round(size / length))
+    left_over = size - factor * length
     numbers = np.arange(length + 1)
-    if abs(size - factor * length) < factor:
+    if abs(left_over) < factor:
         return np.minimum(numbers * factor, size)
     return numbers * size // length
 
 
 def block_means(values: np.ndarray, axis: int, edges: np.ndarray) -> np.ndarray:
-    """Means along ``axis`` between successive ``edges``; an empty block has the value that it begins with.
+    """Means along an axis between successive edges; an empty block has the value it begins with.
+
+    Parameters
+    ----------
+    values
+        Any shape and type.
+    axis
+        Along which to take means.
+    edges
+        As from ``find_edges``, counted from the first of the ``values``.
 
     Returns
     -------
     ndarray
         float64, with ``len(edges) - 1`` values along ``axis``.
     """
-    starts = np.minimum(edges[:-1], values.shape[axis] - 1)
-    end = max(int(edges[-1]), int(starts[-1]) + 1)
-    covered = np.take(values, range(end), axis).astype(np.float64)
-    sums: np.ndarray = np.add.reduceat(covered, starts, axis=axis)
-    counts = np.maximum(np.diff(edges), 1)
+    size = values.shape[axis]
+    starts = np.minimum(edges[:-1], size - 1)
+    last_start = int(starts[-1])
+    end = int(edges[-1])
+    end = max(end, last_start + 1)
+    covered = np.take(values, range(end), axis)
+    covered = covered.astype(np.float64)
+    sums = np.add.reduceat(covered, starts, axis=axis)
+    counts = np.diff(edges)
+    counts = np.maximum(counts, 1)
     along = [1] * values.ndim
     along[axis] = -1
-    return sums / counts.reshape(along)
+    counts = counts.reshape(along)
+    means: np.ndarray = sums / counts
+    return means
+
+
+def covered_span(edges: np.ndarray, size: int) -> slice:
+    """What blocks with these edges cover of ``size`` pixels, at least one."""
+    begin = int(edges[0])
+    begin = min(begin, size - 1)
+    end = int(edges[-1])
+    end = max(end, begin + 1)
+    return slice(begin, end)
 
 
 def round_to(dtype: DType, values: np.ndarray) -> np.ndarray:
     """Means as values of an image's type."""
-    whole = np.rint(values) if dtype.kind in "iu" else values
-    return whole.astype(dtype)
+    if dtype.kind in "iu":
+        values = np.rint(values)
+    return values.astype(dtype)
 
 
 class Reduced(Stored):
-    """An image at a lower resolution: each pixel is the mean of the block that it covers."""
+    """An image at a lower resolution: each pixel is the mean of the block that it covers.
+
+    Parameters
+    ----------
+    image
+        The image in full.
+    height, width
+        Of the lower resolution, in pixels.
+    """
 
     def __init__(self, image: Image, height: int, width: int) -> None:
-        self.image, self.dtype = image, image.dtype
-        self.plane_axes = 3 if image.axes.endswith("S") else 2
-        samples = image.shape[len(image.leading) + 2 :]
-        self.shape = (*image.leading, height, width, *samples)
+        self.image = image
+        self.dtype = image.dtype
+        self.shape = (*image.leading, height, width)
+        if image.axes.endswith("S"):
+            self.plane_axes = 3
+            self.shape = (*self.shape, image.samples)
         self.row_edges = find_edges(image.height, height)
         self.column_edges = find_edges(image.width, width)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``; of a large one, each half by itself."""
-        y = self.row_edges[rows.start : rows.stop + 1]
-        x = self.column_edges[columns.start : columns.stop + 1]
-        high, wide = int(y[-1] - y[0]), int(x[-1] - x[0])
-        too_large = high * wide * self.image.samples > READ_PX
-        several_rows, several_columns = length_of(rows) > 1, length_of(columns) > 1
-        if too_large and several_rows and (high >= wide or not several_columns):
-            return np.concatenate([self.region(index, half, columns) for half in _halves(rows)])
-        if too_large and several_columns:
-            return np.concatenate(
-                [self.region(index, rows, half) for half in _halves(columns)], axis=1
-            )
-        return self._means(index, y, x)
+        y = _edges_within(rows, self.row_edges)
+        x = _edges_within(columns, self.column_edges)
+        axis = self._axis_to_halve(y, x)
+        if axis is None:
+            return self._means(index, y, x)
+        halves = []
+        if axis == 0:
+            for half in _halves(rows):
+                part = self.region(index, half, columns)
+                halves.append(part)
+        else:
+            for half in _halves(columns):
+                part = self.region(index, rows, half)
+                halves.append(part)
+        return np.concatenate(halves, axis)
+
+    def _axis_to_halve(self, y: np.ndarray, x: np.ndarray) -> int | None:
+        """Along which to divide the blocks between these edges; None where they are few enough."""
+        high = int(y[-1] - y[0])
+        wide = int(x[-1] - x[0])
+        values = high * wide * self.image.samples
+        if values <= READ_PX:
+            return None
+        has_rows = len(y) > 2
+        has_columns = len(x) > 2
+        if has_rows and has_columns:
+            return 0 if high >= wide else 1
+        if has_rows:
+            return 0
+        if has_columns:
+            return 1
+        return None
 
     def _means(self, index: Index, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Means of the blocks between the edges ``y`` and ``x``."""
-        top = min(int(y[0]), self.image.height - 1)
-        left = min(int(x[0]), self.image.width - 1)
-        rows = slice(top, max(top + 1, int(y[-1])))
-        columns = slice(left, max(left + 1, int(x[-1])))
+        rows = covered_span(y, self.image.height)
+        columns = covered_span(x, self.image.width)
         block = self.image.region(index, rows, columns)
-        means = block_means(block_means(block, 0, y - top), 1, x - left)
+        down = block_means(block, 0, y - rows.start)
+        means = block_means(down, 1, x - columns.start)
         return round_to(self.dtype, means)
 
 
-def _halves(span: slice) -> list[slice]:
+def _edges_within(span: slice, edges: np.ndarray) -> np.ndarray:
+    """Of all edges along an axis, those of the blocks of a span."""
+    return edges[span.start : span.stop + 1]
+
+
+def _halves(span: slice) -> tuple[slice, slice]:
     middle = (span.start + span.stop) // 2
-    return [slice(span.start, middle), slice(middle, span.stop)]
+    first = slice(span.start, middle)
+    second = slice(middle, span.stop)
+    return first, second

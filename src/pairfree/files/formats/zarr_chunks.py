@@ -1,5 +1,7 @@
-"""Pixels of a Zarr array that stay in their folder: chunks are decoded as regions need them, the last ones
-kept."""
+"""Pixels of a Zarr array that stay in their folder.
+
+Chunks are decoded as regions need them, and the last ones kept.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,19 @@ Chunks = dict[Number, np.ndarray]
 
 
 class ZarrPixels(Stored):
-    """An array of chunks; those that were decoded last are kept."""
+    """An array of chunks; those that were decoded last are kept.
+
+    Parameters
+    ----------
+    array
+        zarr's, open for reading.
+    label
+        The folder, as messages name it.
+    """
 
     def __init__(self, array: Any, label: str) -> None:
-        self.array, self.label = array, label
+        self.array = array
+        self.label = label
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.deep = tuple(array.chunks[:-2])
@@ -39,22 +50,34 @@ class ZarrPixels(Stored):
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
-        wanted = (*(slice(i, i + 1) for i in index), rows, columns)
-        sides = zip(wanted, self.array.chunks, strict=True)
-        numbers = itertools.product(*[numbers_of_chunks(span, length) for span, length in sides])
         out = np.empty((length_of(rows), length_of(columns)), self.dtype)
-        for number, chunk in self._decoded(list(numbers)).items():
+        numbers = self._numbers(index, rows, columns)
+        for number, chunk in self._decoded(numbers).items():
             *leading, down, across = self._place(number)
-            plane = chunk[tuple(i - span.start for i, span in zip(index, leading, strict=True))]
-            y, x = overlap(down, rows), overlap(across, columns)
+            along = zip(index, leading, strict=True)
+            plane = chunk[tuple(i - span.start for i, span in along)]
+            y = overlap(down, rows)
+            x = overlap(across, columns)
             inside = plane[relative_to(y, down.start), relative_to(x, across.start)]
             out[relative_to(y, rows.start), relative_to(x, columns.start)] = inside
         return out
 
+    def _numbers(self, index: Index, rows: slice, columns: slice) -> list[Number]:
+        """Of the chunks that hold a part of a plane."""
+        wanted = [slice(i, i + 1) for i in index]
+        wanted += [rows, columns]
+        along = []
+        for span, length in zip(wanted, self.array.chunks, strict=True):
+            along.append(numbers_of_chunks(span, length))
+        return list(itertools.product(*along))
+
     def _place(self, number: Number) -> Place:
         """Where a chunk lies in the array."""
-        sides = zip(number, self.array.chunks, self.shape, strict=True)
-        return tuple(span_at(i * length, length, size) for i, length, size in sides)
+        place = []
+        for i, length, size in zip(number, self.array.chunks, self.shape, strict=True):
+            span = span_at(i * length, length, size)
+            place.append(span)
+        return tuple(place)
 
     def _decoded(self, numbers: list[Number]) -> Chunks:
         found: Chunks = {}
@@ -73,13 +96,19 @@ class ZarrPixels(Stored):
         """Decode chunks, together where they are small, and keep them."""
         self._check_files(missing)
         along = list(zip(*missing, strict=True))
-        first, last = tuple(map(min, along)), tuple(map(max, along))
-        count = math.prod(b - a + 1 for a, b in zip(first, last, strict=True))
+        first = tuple(min(numbers) for numbers in along)
+        last = tuple(max(numbers) for numbers in along)
+        count = 1
+        for a, b in zip(first, last, strict=True):
+            count *= b - a + 1
         each_bytes = math.prod(self.array.chunks) * self.dtype.itemsize
-        if count * each_bytes > AT_ONCE_BYTES:
-            found = {number: self._read(self._place(number)) for number in missing}
-        else:
+        found: Chunks = {}
+        if count * each_bytes <= AT_ONCE_BYTES:
             found = self._read_together(missing, first, last)
+        else:
+            for number in missing:
+                place = self._place(number)
+                found[number] = self._read(place)
         for number, chunk in found.items():
             self._kept.put(number, chunk)
         return found
@@ -88,7 +117,8 @@ class ZarrPixels(Stored):
         """All chunks from ``first`` to ``last`` in one call, and copies of those that are missing."""
         begin = [span.start for span in self._place(first)]
         end = [span.stop for span in self._place(last)]
-        block = self._read(tuple(slice(a, b) for a, b in zip(begin, end, strict=True)))
+        sides = zip(begin, end, strict=True)
+        block = self._read(tuple(slice(a, b) for a, b in sides))
         found = {}
         for number in missing:
             along = zip(self._place(number), begin, strict=True)
@@ -102,10 +132,12 @@ class ZarrPixels(Stored):
         It would be read whole, and may be mostly a hole.
         """
         held = self.array.shards or self.array.chunks
-        most = FILTERED * math.prod(held) * self.dtype.itemsize + SPARE_BYTES
+        held_bytes = math.prod(held) * self.dtype.itemsize
+        most = FILTERED * held_bytes + SPARE_BYTES
         for number in {self._number_of_file(one, held) for one in missing}:
+            file = file_of_chunk(self.array, number)
             try:
-                size = file_of_chunk(self.array, number).stat().st_size
+                size = file.stat().st_size
             except (OSError, ValueError):  # a chunk without a file is all fill value
                 continue
             if size > most:
@@ -123,11 +155,14 @@ class ZarrPixels(Stored):
     def _read(self, place: Place) -> np.ndarray:
         try:
             with quiet_and_bounded():
-                return np.asarray(self.array[place]).astype(self.dtype, copy=False)
+                values = np.asarray(self.array[place])
+                return values.astype(self.dtype, copy=False)
         except MemoryError:
             raise
         except Exception as error:  # codecs raise what they like on damaged chunks
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            said = f"{type(error).__name__}: {error}"
+            words = " ".join(said.split())[:200]
             raise InputError(
-                f"{self.label}: a chunk of {place} cannot be read ({words}); copy or export the folder again"
+                f"{self.label}: a chunk of {place} cannot be read ({words}); "
+                "copy or export the folder again"
             ) from error

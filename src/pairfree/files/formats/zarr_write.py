@@ -1,8 +1,9 @@
-"""Writing of Zarr folders with the layout that they had; an image of another origin becomes OME-Zarr 0.5.
+"""Writing of Zarr folders with the layout that they had; other images become OME-Zarr 0.5.
 
-An image of several resolutions comes back with as many, each made anew from the denoised one before it. Every
-chunk is written, also an empty one, under a codec that notices a flipped bit, and the attributes say so: of
-such a folder, a missing chunk is an error and not a black square. zarr is imported when a folder is written.
+An image of several resolutions comes back with as many, each made anew from the denoised one
+before it. Every chunk is written, also an empty one, under a codec that notices a flipped bit, and
+the attributes say so: of such a folder, a missing chunk is an error and not a black square. zarr is
+imported when a folder is written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import OutputError
-from pairfree.files.formats.pyramid import block_means, find_edges, round_to
+from pairfree.files.formats.pyramid import block_means, covered_span, find_edges, round_to
 from pairfree.files.formats.zarr_layout import ALL_WRITTEN, OURS, Attributes, Carried, Level
 from pairfree.files.image import Image
 from pairfree.files.spans import Place, length_of, split_into_blocks
@@ -42,6 +43,13 @@ SERIES = "OME"
 def write_zarr(image: Image, path: Path) -> None:
     """Write ``image`` as the folder ``path``.
 
+    Parameters
+    ----------
+    image
+        Written with the layout that its folder had, where it was read from one.
+    path
+        Is made.
+
     Raises
     ------
     OutputError
@@ -52,8 +60,9 @@ def write_zarr(image: Image, path: Path) -> None:
     carried = image.metadata.get("zarr")
     if not isinstance(carried, Carried) or carried.kind != (image.shape, image.dtype):
         carried = _lay_out_anew(image)
-    derivation = str(image.metadata.get("derivation", "written with pairfree"))
-    mark = {OURS: {"derivation": derivation, "chunks": ALL_WRITTEN}}
+    derivation = image.metadata.get("derivation", "written with pairfree")
+    said = {"derivation": str(derivation), "chunks": ALL_WRITTEN}
+    mark = {OURS: said}
     with quiet_and_bounded():
         if carried.group or carried.place:
             _write_group(image, path, carried, mark)
@@ -65,17 +74,21 @@ def _write_array(image: Image, path: Path, carried: Carried, mark: Attributes) -
     level = carried.levels[0]
     array = _create_array(str(path), level, carried.zarr_format)
     _fill_array(array, image)
-    array.attrs.put({**level.attributes, **mark})
+    attributes = level.attributes | mark
+    array.attrs.put(attributes)
 
 
 def _write_group(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
     import zarr
 
-    root: Any = zarr.open_group(str(path), mode="w", zarr_format=carried.zarr_format)  # type: ignore[arg-type]
-    node = root.require_group(carried.place) if carried.place else root
+    zarr_format: Any = carried.zarr_format
+    root: Any = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    node = root
+    if carried.place:
+        node = root.require_group(carried.place)
     finer = None
     for level in carried.levels:
-        array = _create_array(node.store_path, level, carried.zarr_format)
+        array = _create_array(node.store_path, level, zarr_format)
         if finer is None:
             _fill_array(array, image)
         else:
@@ -83,19 +96,22 @@ def _write_group(image: Image, path: Path, carried: Carried, mark: Attributes) -
         finer = array
     if carried.place:
         node.attrs.put(carried.group)
-        root.attrs.put({**carried.root, **mark})
+        root.attrs.put(carried.root | mark)
     else:
-        root.attrs.put({**carried.group, **mark})
+        root.attrs.put(carried.group | mark)
     if image.source is not None:
         _copy_beside(image.source, path, carried)
 
 
 def _copy_beside(source: Path, path: Path, carried: Carried) -> None:
     """What the folder holds beside the image, as it is."""
-    if carried.place and (source / SERIES).is_dir():
-        shutil.copytree(source / SERIES, path / SERIES)
+    series = source / SERIES
+    if carried.place and series.is_dir():
+        shutil.copytree(series, path / SERIES)
+    old_group = source / carried.place
+    new_group = path / carried.place
     for name in carried.beside:
-        shutil.copytree(source / carried.place / name, path / carried.place / name)
+        shutil.copytree(old_group / name, new_group / name)
 
 
 def _create_array(store: Any, level: Level, zarr_format: Any) -> Any:
@@ -104,7 +120,8 @@ def _create_array(store: Any, level: Level, zarr_format: Any) -> Any:
 
     of_format_3 = {}
     if zarr_format == 3:
-        of_format_3 = {"serializer": level.serializer, "dimension_names": level.names}
+        of_format_3["serializer"] = level.serializer
+        of_format_3["dimension_names"] = level.names
     encoding: Any = level.encoding
     return zarr.create_array(
         store,
@@ -142,52 +159,57 @@ def _with_checksum(compressors: Sequence[Any], zarr_format: int) -> Sequence[Any
 
 def _has_checksum(codec: Any) -> bool:
     """Whether a codec of Zarr format 2 notices a flipped bit: those with a checksum in their stream."""
-    words = codec.get_config()
-    return words["id"] in ("zlib", "gzip") or (
-        words["id"] == "zstd" and bool(words.get("checksum"))
-    )
+    settings = codec.get_config()
+    kind = settings["id"]
+    if kind == "zstd":
+        return bool(settings.get("checksum"))
+    return kind in ("zlib", "gzip")
 
 
 def _parts(array: Any) -> Iterator[Place]:
-    """The array in pieces of whole chunks, or shards, up to ``WRITTEN_BYTES``; zarr encodes several at once."""
+    """The array in pieces of whole chunks, or shards, up to ``WRITTEN_BYTES``.
+
+    zarr encodes the chunks of a piece at once.
+    """
     sides = list(array.shards or array.chunks)
     for axis in reversed(range(len(sides))):
-        room = WRITTEN_BYTES // (math.prod(sides) * array.dtype.itemsize)
-        chunks = -(-array.shape[axis] // sides[axis])
-        sides[axis] *= max(1, min(room, chunks))
+        piece_bytes = math.prod(sides) * array.dtype.itemsize
+        room = WRITTEN_BYTES // piece_bytes
+        size = array.shape[axis]
+        chunks = -(-size // sides[axis])
+        factor = min(room, chunks)
+        sides[axis] *= max(1, factor)
     return split_into_blocks(array.shape, sides)
 
 
 def _fill_array(array: Any, image: Image) -> None:
     for part in _parts(array):
         *leading, rows, columns = part
-        block = np.empty([length_of(span) for span in part], image.dtype)
-        for place in np.ndindex(*block.shape[:-2]):
-            index = tuple(span.start + i for span, i in zip(leading, place, strict=True))
+        sizes = [length_of(span) for span in part]
+        block = np.empty(sizes, image.dtype)
+        for place in np.ndindex(*sizes[:-2]):
+            along = zip(leading, place, strict=True)
+            index = tuple(span.start + i for span, i in along)
             block[place] = image.region(index, rows, columns)
         array[part] = block
 
 
 def _shrink(fine: Any, coarse: Any) -> None:
     """Each value of ``coarse`` is the mean of those of ``fine`` that it covers, rounded."""
-    edges = [
-        find_edges(size, length) for size, length in zip(fine.shape, coarse.shape, strict=True)
-    ]
+    edges = []
+    for size, length in zip(fine.shape, coarse.shape, strict=True):
+        edges.append(find_edges(size, length))
     for part in _parts(coarse):
-        wanted = [
-            along[span.start : span.stop + 1] for span, along in zip(part, edges, strict=True)
-        ]
-        covered = [_covered(along, size) for along, size in zip(wanted, fine.shape, strict=True)]
+        wanted = []
+        covered = []
+        for span, along, size in zip(part, edges, fine.shape, strict=True):
+            within = along[span.start : span.stop + 1]
+            wanted.append(within)
+            covered.append(covered_span(within, size))
         block = np.asarray(fine[tuple(covered)])
-        for axis, (span, along) in enumerate(zip(covered, wanted, strict=True)):
-            block = block_means(block, axis, along - span.start)
+        for axis, span in enumerate(covered):
+            block = block_means(block, axis, wanted[axis] - span.start)
         coarse[part] = round_to(coarse.dtype, block)
-
-
-def _covered(edges: np.ndarray, size: int) -> slice:
-    """What blocks with these edges cover of ``size`` pixels, at least one."""
-    begin = min(int(edges[0]), size - 1)
-    return slice(begin, max(begin + 1, int(edges[-1])))
 
 
 def _lay_out_anew(image: Image) -> Carried:
@@ -196,20 +218,21 @@ def _lay_out_anew(image: Image) -> Carried:
 
     if image.axes.endswith("S"):
         raise OutputError(
-            "an image with samples (RGB) cannot be written as OME-Zarr, which has channels; write TIFF"
+            "an image with samples (RGB) cannot be written as OME-Zarr, which has channels; "
+            "write TIFF"
         )
     axes = [_describe_axis(number, image) for number in range(len(image.axes))]
-    scale = [image.spacing.get(letter, (1.0, ""))[0] for letter in image.axes]
-    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    ome: Attributes = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+    ome: Attributes = {"version": "0.5", "multiscales": [_describe_image(image, axes)]}
     if image.channel_names:
-        ome["omero"] = {"channels": [{"label": name} for name in image.channel_names]}
+        channels = [{"label": name} for name in image.channel_names]
+        ome["omero"] = {"channels": channels}
     of_plane = min(CHUNK_PX, image.height), min(CHUNK_PX, image.width)
+    one_plane = (1,) * len(image.leading)
     level = Level(
         path="0",
         shape=image.shape,
         dtype=image.dtype,
-        chunks=(*(1,) * len(image.leading), *of_plane),
+        chunks=(*one_plane, *of_plane),
         shards=None,
         fill=0,
         filters=(),
@@ -222,11 +245,25 @@ def _lay_out_anew(image: Image) -> Carried:
     return Carried(3, {}, "", {"ome": ome}, (level,))
 
 
+def _describe_image(image: Image, axes: list[dict[str, str]]) -> Attributes:
+    """OME's words for an image of one resolution."""
+    scale = []
+    for letter in image.axes:
+        step, _ = image.spacing.get(letter, (1.0, ""))
+        scale.append(step)
+    change = {"type": "scale", "scale": scale}
+    dataset = {"path": "0", "coordinateTransformations": [change]}
+    return {"axes": axes, "datasets": [dataset]}
+
+
 def _describe_axis(number: int, image: Image) -> dict[str, str]:
     """Name, type and, where it is known, unit of an axis, as OME has them."""
     letter = image.axes[number]
-    name = f"q{number}" if letter == "Q" else letter.lower()
-    axis = {"name": name, "type": KINDS.get(letter, "space")}
+    name = letter.lower()
+    if letter == "Q":
+        name = f"q{number}"
+    kind = KINDS.get(letter, "space")
+    axis = {"name": name, "type": kind}
     if letter in image.spacing:
         _, unit = image.spacing[letter]
         axis["unit"] = UNITS.get(unit, unit)
