@@ -1,8 +1,11 @@
-"""Writing of TIFF: a file that was read is written back tag for tag; an image that changed, or was never a
-file, is described anew."""
+"""Writing of TIFF: a file that was read is written back tag for tag.
+
+An image that changed, or was never a file, is described anew.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +19,9 @@ import tifffile
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
 from pairfree.files.formats.tiff_carried import Carried, RawTag
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Index
 from pairfree.files.messages import shown
+from pairfree.files.spans import split_into_spans
 
 _COMPRESSIONS = {
     1: None,
@@ -30,17 +34,39 @@ _COMPRESSIONS = {
 }
 _NEEDS_IMAGECODECS = (5, 32773, 50000, 34925)
 _OME_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_WITH_PREDICTOR = ("lzw", "zlib", "zstd")
 # Above this, offsets may not fit 32 bits; the margin leaves room for tags.
 _BIG_FROM_BYTES = 2**32 - 2**25
-STREAMED_TILE, STREAMED_PLANE_BYTES = (512, 512), 2**28
+_MOST_PLANES = 2**17
+STREAMED_PLANE_BYTES = 2**28
 """Planes of more bytes that stay in a file are written in tiles."""
+STREAMED_TILE = (512, 512)
+"""Height and width of those tiles, in pixels."""
+NATIVE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+_UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "Å": 1e-4, "pm": 1e-6}
+# The greatest pixel that the integers of the resolution tag are written for, in µm.
+_COARSEST_UM = 1e9
 
 
 def write_tiff(image: Image, path: Path) -> None:
-    """Write ``image`` to ``path`` with what its file stated. Raises OutputError for what TIFF cannot hold."""
+    """Write ``image`` to ``path`` with what its file stated.
+
+    Parameters
+    ----------
+    image
+        Of any origin.
+    path
+        Is made.
+
+    Raises
+    ------
+    OutputError
+        For what TIFF cannot hold.
+    """
     carried = image.metadata.get("tiff")
-    carried = carried if isinstance(carried, Carried) else None
-    if carried is not None and _still_true(image, carried):
+    if not isinstance(carried, Carried):
+        _write_anew(image, path, None)
+    elif _still_true(image, carried):
         _write_back(image, path, carried)
     else:
         _write_anew(image, path, carried)
@@ -48,26 +74,21 @@ def write_tiff(image: Image, path: Path) -> None:
 
 def _still_true(image: Image, carried: Carried) -> bool:
     """Whether the carried description still describes ``image``."""
-    same_pixels = (carried.axes, carried.shape, carried.dtype) == (
-        image.axes,
-        image.shape,
-        image.dtype,
-    )
+    before = (carried.axes, carried.shape, carried.dtype)
+    same_pixels = before == (image.axes, image.shape, image.dtype)
     stated = carried.stated
-    same_meaning = (stated.spacing, stated.channel_names, stated.bit_depth) == (
-        image.spacing,
-        image.channel_names,
-        image.bit_depth,
-    )
+    meant = (stated.spacing, stated.channel_names, stated.bit_depth)
+    same_meaning = meant == (image.spacing, image.channel_names, image.bit_depth)
     return carried.in_order and same_pixels and same_meaning
 
 
 def _big(image: Image, carried: Carried | None) -> bool:
-    levels = carried.levels if carried is not None else ()
-    with_levels = image.nbytes * (
-        1 + sum(height * width for height, width in levels) / (image.height * image.width)
-    )
-    return (carried is not None and carried.big) or with_levels > _BIG_FROM_BYTES
+    """Whether offsets of 64 bits are needed, or the file had them."""
+    if carried is None:
+        return image.nbytes > _BIG_FROM_BYTES
+    of_levels = sum(height * width for height, width in carried.levels)
+    share = of_levels / (image.height * image.width)
+    return carried.big or image.nbytes * (1 + share) > _BIG_FROM_BYTES
 
 
 def _has_imagecodecs() -> bool:
@@ -83,20 +104,11 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     compression = _COMPRESSIONS.get(carried.compression, "zlib")
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
-    predictor = (
-        carried.predictor
-        if compression in ("lzw", "zlib", "zstd") and carried.predictor in (2, 3)
-        else None
-    )
-    if predictor is not None:  # differences of floats and of integers are stored in different ways
-        predictor = 3 if image.dtype.kind == "f" else 2
     layout: dict[str, Any] = {
         "photometric": carried.photometric,
         "compression": compression,
-        "predictor": predictor,
-        "tile": carried.tile
-        if carried.tile is not None and not any(side % 16 for side in carried.tile)
-        else None,
+        "predictor": _predictor(image, carried, compression),
+        "tile": _tile(carried),
         "software": False,
         "metadata": None,
         "resolutionunit": carried.resolution_unit,
@@ -111,6 +123,23 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     return layout
 
 
+def _predictor(image: Image, carried: Carried, compression: str | None) -> int | None:
+    """2 for differences of integers, 3 for those of floats, where the file had either."""
+    if compression not in _WITH_PREDICTOR or carried.predictor not in (2, 3):
+        return None
+    return 3 if image.dtype.kind == "f" else 2
+
+
+def _tile(carried: Carried) -> tuple[int, int] | None:
+    """The tiles of the file, where they have sides that TIFF allows."""
+    if carried.tile is None:
+        return None
+    height, width = carried.tile
+    if height % 16 or width % 16:
+        return None
+    return carried.tile
+
+
 def _extratags(
     tags: tuple[RawTag, ...], carried: Carried, description: bytes
 ) -> list[tuple[Any, ...]]:
@@ -118,193 +147,204 @@ def _extratags(
 
     The description goes here too, as bytes: tifffile takes only ASCII for its own.
     """
-    extra: list[tuple[Any, ...]] = [
-        (code, kind, count, value, True) for code, kind, count, value in tags
-    ]
+    extra: list[tuple[Any, ...]] = [(*tag, True) for tag in tags]
     if description:
         stored = description + b"\0"
         extra.append((270, 2, len(stored), stored, True))
-    if (
-        carried.colormap is not None and carried.photometric != 3
-    ):  # ImageJ keeps its lookup table beside grey pixels
-        values = carried.colormap.astype(
-            np.dtype(np.uint16).newbyteorder(carried.byteorder)
-        ).tobytes()
+    # ImageJ keeps its lookup table beside grey pixels.
+    if carried.colormap is not None and carried.photometric != 3:
+        in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
+        values = carried.colormap.astype(in_file).tobytes()
         extra.append((320, 3, carried.colormap.size, values, True))
     return extra
 
 
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
-    layout, planes = _layout(image, carried), list(image.planes())
-    with tifffile.TiffWriter(
-        path, bigtiff=_big(image, carried), byteorder=carried.byteorder
-    ) as writer:
-        if not carried.page_tags:
-            extra = _extratags(carried.tags, carried, carried.description)
-            writer.write(
-                **_content(image, planes, carried.planar, layout),
-                extratags=extra,
-                subifds=0 if carried.levels_apart else len(carried.levels),
-            )
-            _write_levels(writer, image, planes, carried, layout)
-            return
-        for i, index in enumerate(planes):
-            tags = carried.tags if i == 0 else carried.page_tags[i - 1]
-            description = carried.description if i == 0 else carried.page_descriptions[i - 1]
-            content = _content(image, [index], carried.planar, layout)
-            extra = _extratags(tags, carried, description)
-            writer.write(**content, extratags=extra, subifds=len(carried.levels), contiguous=False)
-            _write_levels(writer, image, [index], carried, layout)
+    big = _big(image, carried)
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=carried.byteorder) as writer:
+        if carried.page_tags:
+            _write_pages(writer, image, carried)
+        else:
+            _write_series(writer, image, carried)
+
+
+def _write_series(writer: tifffile.TiffWriter, image: Image, carried: Carried) -> None:
+    """All planes at once: only the first page says more than its layout."""
+    layout = _layout(image, carried)
+    planes = list(image.planes())
+    content = _content(image, planes, carried.planar, layout)
+    extra = _extratags(carried.tags, carried, carried.description)
+    below = 0 if carried.levels_apart else len(carried.levels)
+    writer.write(**content, extratags=extra, subifds=below)
+    _write_levels(writer, image, planes, carried, layout)
+
+
+def _write_pages(writer: tifffile.TiffWriter, image: Image, carried: Carried) -> None:
+    """Page after page, each with tags of its own."""
+    layout = _layout(image, carried)
+    all_tags = (carried.tags, *carried.page_tags)
+    descriptions = (carried.description, *carried.page_descriptions)
+    below = len(carried.levels)
+    for index, tags, description in zip(image.planes(), all_tags, descriptions, strict=True):
+        content = _content(image, [index], carried.planar, layout)
+        extra = _extratags(tags, carried, description)
+        writer.write(**content, extratags=extra, subifds=below, contiguous=False)
+        _write_levels(writer, image, [index], carried, layout)
 
 
 def _write_levels(
     writer: tifffile.TiffWriter,
     image: Image,
-    planes: Sequence[tuple[int, ...]],
+    planes: Sequence[Index],
     carried: Carried,
     layout: dict[str, Any],
 ) -> None:
     """The lower resolutions of the pages just written, made anew from them."""
-    plain = {
-        key: value
-        for key, value in layout.items()
-        if key not in ("resolution", "resolutionunit", "colormap")
-    }
+    plain = dict(layout)
+    for name in ("resolution", "resolutionunit", "colormap"):
+        plain.pop(name, None)
     for height, width in carried.levels:
         smaller = replace(image, data=Reduced(image, height, width))
-        writer.write(
-            **_content(smaller, planes, carried.planar, plain), subfiletype=1, contiguous=False
-        )
+        content = _content(smaller, planes, carried.planar, plain)
+        writer.write(**content, subfiletype=1, contiguous=False)
 
 
 def _content(
-    image: Image, planes: Sequence[tuple[int, ...]], planar: bool, layout: dict[str, Any]
+    image: Image, planes: Sequence[Index], planar: bool, layout: dict[str, Any]
 ) -> dict[str, Any]:
-    """``layout`` with the pixels of some planes: an array; of what stays in its file a stream of planes, or
-    of tiles where planes are large ."""
-    page = (
-        (image.height, image.width)
-        if image.samples == 1
-        else (image.height, image.width, image.samples)
-    )
-    page = (image.samples, *page[:2]) if planar else page
+    """``layout`` with the pixels of some planes.
+
+    They are an array; of what stays in its file a stream of planes, or of tiles where planes are
+    large.
+    """
+    page: tuple[int, ...] = (image.height, image.width)
+    if planar:
+        page = (image.samples, *page)
+    elif image.samples > 1:
+        page = (*page, image.samples)
     if not image.stored:
-        pixels = (
-            np.stack([image.plane(index) for index in planes])
-            if len(planes) < math.prod(image.leading)
-            else image.pixels
-        )
-        pixels = np.moveaxis(pixels, -1, -3) if planar else pixels
-        stack = np.ascontiguousarray(pixels).reshape(-1, *page)
+        stack = _stack(image, planes, planar).reshape(-1, *page)
         return {"data": stack if len(stack) > 1 else stack[0], **layout}
-    tile = layout.get("tile") or (
-        STREAMED_TILE if math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES else None
-    )
-    parts = (
-        _tiles(image, planes, planar, tile)
-        if tile is not None
-        else (_planar(image.plane(index), planar) for index in planes)
-    )
-    return {
-        "data": parts,
-        "shape": (len(planes), *page),
-        "dtype": image.dtype,
-        **layout,
-        "tile": tile,
-    }
+    tile = layout.get("tile")
+    if not tile and math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES:
+        tile = STREAMED_TILE
+    parts = _planes(image, planes, planar)
+    if tile:
+        parts = _tiles(image, planes, planar, tile)
+    shape = (len(planes), *page)
+    streamed = {"data": parts, "shape": shape, "dtype": image.dtype, "tile": tile or None}
+    return layout | streamed
 
 
-def _planar(plane: np.ndarray, planar: bool) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(plane, -1, 0) if planar else plane)
+def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
+    """Some planes of an image in memory, one after the other; samples first where ``planar``."""
+    pixels = image.pixels
+    if len(planes) < math.prod(image.leading):
+        pixels = np.stack([image.plane(index) for index in planes])
+    if planar:
+        pixels = np.moveaxis(pixels, -1, -3)
+    return np.ascontiguousarray(pixels)
+
+
+def _planes(image: Image, planes: Sequence[Index], planar: bool) -> Iterator[np.ndarray]:
+    for index in planes:
+        plane = image.plane(index)
+        if planar:
+            plane = np.moveaxis(plane, -1, 0)
+        yield np.ascontiguousarray(plane)
 
 
 def _tiles(
-    image: Image, planes: Sequence[tuple[int, ...]], planar: bool, tile: tuple[int, int]
+    image: Image, planes: Sequence[Index], planar: bool, tile: tuple[int, int]
 ) -> Iterator[np.ndarray]:
     """Tiles in the order of the file, full ones: what lies beyond the image is zero."""
-    for index in planes:
-        for sample in range(image.samples if planar else 1):
-            for top in range(0, image.height, tile[0]):
-                for left in range(0, image.width, tile[1]):
-                    rows = slice(top, min(top + tile[0], image.height))
-                    columns = slice(left, min(left + tile[1], image.width))
-                    block = image.region(index, rows, columns)
-                    block = block[..., sample] if planar else block
-                    lack = [
-                        (0, tile[0] - block.shape[0]),
-                        (0, tile[1] - block.shape[1]),
-                        *[(0, 0)] * (block.ndim - 2),
-                    ]
-                    yield np.ascontiguousarray(np.pad(block, lack))
+    samples = range(image.samples if planar else 1)
+    all_rows = split_into_spans(image.height, tile[0])
+    all_columns = split_into_spans(image.width, tile[1])
+    for index, sample in itertools.product(planes, samples):
+        for rows, columns in itertools.product(all_rows, all_columns):
+            block = image.region(index, rows, columns)
+            if planar:
+                block = block[..., sample]
+            full = np.zeros((*tile, *block.shape[2:]), block.dtype)
+            full[: block.shape[0], : block.shape[1]] = block
+            yield full
 
 
 def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     """OME-TIFF where there is anything to describe, else a plain TIFF."""
-    byteorder: Literal["<", ">"] = (
-        carried.byteorder if carried is not None else "<" if sys.byteorder == "little" else ">"
-    )
+    planes = math.prod(image.leading)
+    if planes > _MOST_PLANES:
+        raise OutputError(
+            f"{shown(path)}: {planes} planes are too many for one TIFF; split the stack"
+        )
     described = bool(image.spacing or image.channel_names or image.leading)
     as_ome = described and image.dtype.name in _OME_DTYPES
-    if image.leading.count(1) != len(image.leading) and np.prod(image.leading) > 2**17:
-        raise OutputError(
-            f"{shown(path)}: {int(np.prod(image.leading))} planes are too many for one TIFF; split the stack"
-        )
-    metadata = _ome_metadata(image) if as_ome else {"axes": image.axes} if described else None
+    metadata: dict[str, Any] | None = None
+    if as_ome:
+        metadata = _ome_metadata(image)
+    elif described:
+        metadata = {"axes": image.axes}
     arguments = _layout_anew(image, carried)
-    with tifffile.TiffWriter(
-        path, bigtiff=_big(image, carried), byteorder=byteorder, ome=as_ome
-    ) as writer:
-        if image.stored:
-            content = _content(image, list(image.planes()), False, arguments) | {
-                "shape": image.shape
-            }
-        else:
-            content = {"data": image.pixels, **arguments}
+    if image.stored:
+        content = _content(image, list(image.planes()), False, arguments)
+        content["shape"] = image.shape
+    else:
+        content = {"data": image.pixels, **arguments}
+    big = _big(image, carried)
+    byteorder = NATIVE if carried is None else carried.byteorder
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=byteorder, ome=as_ome) as writer:
         writer.write(**content, metadata=metadata)
 
 
 def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
     """Arguments of TiffWriter.write for an image that is described anew; its compression stays."""
-    arguments: dict[str, Any] = {"photometric": "rgb" if image.samples in (3, 4) else "minisblack"}
-    if image.samples > 1:
+    samples = image.samples
+    arguments: dict[str, Any] = {"photometric": "rgb" if samples in (3, 4) else "minisblack"}
+    if samples > 1:
         arguments["planarconfig"] = "contig"
-    if image.samples in (2, 4):
+    if samples in (2, 4):
         arguments["extrasamples"] = ("unassalpha",)
-    elif image.samples > 4:
-        arguments["extrasamples"] = ("unspecified",) * (image.samples - 1)
+    elif samples > 4:
+        arguments["extrasamples"] = ("unspecified",) * (samples - 1)
     if carried is not None:
-        arguments["compression"] = (
-            _COMPRESSIONS.get(carried.compression, "zlib") if _has_imagecodecs() else None
-        )
+        compression = None
+        if _has_imagecodecs():
+            compression = _COMPRESSIONS.get(carried.compression, "zlib")
+        arguments["compression"] = compression
     in_um = _in_um(image)
-    if (
-        in_um is not None and max(1e4 / in_um[0], 1e4 / in_um[1]) < 2**32 and max(in_um) < 1e9
-    ):  # what the tag's integers can hold
-        arguments |= {
-            "resolution": (1e4 / in_um[0], 1e4 / in_um[1]),
-            "resolutionunit": "CENTIMETER",
-        }
+    if in_um is not None and max(in_um) < _COARSEST_UM:
+        per_cm = (1e4 / in_um[0], 1e4 / in_um[1])
+        if max(per_cm) < 2**32:
+            arguments["resolution"] = per_cm
+            arguments["resolutionunit"] = "CENTIMETER"
     return arguments
 
 
 def _in_um(image: Image) -> tuple[float, float] | None:
     """Pixel width and height in µm where both are known lengths."""
-    factors = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "Å": 1e-4, "pm": 1e-6}
-    x, y = image.spacing.get("X"), image.spacing.get("Y")
-    if x is None or y is None or x[1] not in factors or y[1] not in factors:
-        return None
-    return x[0] * factors[x[1]], y[0] * factors[y[1]]
+    found = []
+    for axis in "XY":
+        step, unit = image.spacing.get(axis, (0.0, ""))
+        if unit not in _UM:
+            return None
+        found.append(step * _UM[unit])
+    width, height = found
+    return width, height
 
 
 def _ome_metadata(image: Image) -> dict[str, Any]:
+    """What tifffile puts into the OME-XML that it makes."""
     metadata: dict[str, Any] = {"axes": image.axes}
     for axis in "XYZ":
         if axis in image.spacing:
-            metadata[f"PhysicalSize{axis}"], metadata[f"PhysicalSize{axis}Unit"] = image.spacing[
-                axis
-            ]
+            step, unit = image.spacing[axis]
+            metadata[f"PhysicalSize{axis}"] = step
+            metadata[f"PhysicalSize{axis}Unit"] = unit
     if "T" in image.spacing:
-        metadata["TimeIncrement"], metadata["TimeIncrementUnit"] = image.spacing["T"]
+        step, unit = image.spacing["T"]
+        metadata["TimeIncrement"] = step
+        metadata["TimeIncrementUnit"] = unit
     if image.bit_depth is not None:
         metadata["SignificantBits"] = image.bit_depth
     if image.channel_names:
