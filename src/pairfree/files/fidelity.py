@@ -41,7 +41,9 @@ class Verification:
         """What was lost, each with the name of its input."""
         found = []
         for name, checks in self.files.items():
-            found += [(name, one) for one in checks if one.kept is False]
+            for one in checks:
+                if one.kept is False:
+                    found.append((name, one))
         return found
 
     @property
@@ -56,7 +58,10 @@ class Verification:
 
     def as_dict(self) -> dict[str, list[dict[str, Any]]]:
         """All checks as plain values, for JSON."""
-        return {name: [asdict(one) for one in checks] for name, checks in self.files.items()}
+        found = {}
+        for name, checks in self.files.items():
+            found[name] = [asdict(one) for one in checks]
+        return found
 
 
 def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Verification:
@@ -86,20 +91,25 @@ def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Ve
     """
     given, result = Path(given), Path(result)
     entries = find_images([given])
-    one_file = len(entries) == 1 and entries[0].path == given
+    first = entries[0]
+    one_file = len(entries) == 1 and first.path == given
     if one_file and _is_image(result):
-        return Verification({str(entries[0].relative): compare(given, result, any_scale)})
+        checks = compare(given, result, any_scale)
+        return Verification({str(first.relative): checks})
     if not result.is_dir():
         wanted = "file" if len(entries) == 1 else "folder of results"
         raise InputError(f"{shown(result)}: no such {wanted}; name what was written")
-    return Verification(
-        {str(entry.relative): _compare_entry(entry, result, any_scale) for entry in entries}
-    )
+    files = {}
+    for entry in entries:
+        files[str(entry.relative)] = _compare_entry(entry, result, any_scale)
+    return Verification(files)
 
 
 def _is_image(path: Path) -> bool:
     """Whether a result is one image and no folder of results."""
-    return path.exists() and (path.is_file() or is_supported(path))
+    if path.is_file():
+        return True
+    return path.exists() and is_supported(path)
 
 
 def _compare_entry(entry: Entry, folder: Path, any_scale: bool) -> list[Check]:
@@ -124,8 +134,10 @@ def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
     InputError
         For what cannot be read.
     """
-    a, b = open_image(first, STREAMED), open_image(second, STREAMED)
-    of_one_family = b.family in (a.family, result_family(a.family))
+    a = open_image(first, STREAMED)
+    b = open_image(second, STREAMED)
+    families = (a.family, result_family(a.family))
+    of_one_family = b.family in families
     found = [Check("format", a.family, b.family, of_one_family)]
     found += _check_layout(a, b)
     if of_one_family:
@@ -137,20 +149,30 @@ def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
 
 def _check_layout(a: Image, b: Image) -> list[Check]:
     """What every image has, whatever its format."""
-    frames = str(math.prod(a.leading)), str(math.prod(b.leading))
-    steps = spacing_text(a.spacing), spacing_text(b.spacing)
-    names = ", ".join(a.channel_names), ", ".join(b.channel_names)
-    depths = a.bit_depth or "not stated", b.bit_depth or "not stated"
+    same_frames = a.leading == b.leading
+    same_steps = not spacing_differences(a, b)
     return [
         check_same("pixel type", a.dtype.name, b.dtype.name),
         check_same("axes", a.axes, b.axes),
         check_same("shape", _shape_text(a), _shape_text(b)),
-        Check("frames", *frames, a.leading == b.leading),
-        Check("pixel size", *steps, not spacing_differences(a, b)),
-        check_same("channel names", *names),
-        check_same("bit depth", *depths),
+        Check("frames", _frames_text(a), _frames_text(b), same_frames),
+        Check("pixel size", spacing_text(a.spacing), spacing_text(b.spacing), same_steps),
+        check_same("channel names", _names_text(a), _names_text(b)),
+        check_same("bit depth", _depth_text(a), _depth_text(b)),
     ]
 
 
 def _shape_text(image: Image) -> str:
     return " x ".join(map(str, image.shape))
+
+
+def _frames_text(image: Image) -> str:
+    return str(math.prod(image.leading))
+
+
+def _names_text(image: Image) -> str:
+    return ", ".join(image.channel_names)
+
+
+def _depth_text(image: Image) -> str:
+    return str(image.bit_depth or "not stated")

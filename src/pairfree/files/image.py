@@ -1,5 +1,4 @@
-"""Image: pixels with their axes, pixel size, channel names and where they came from; and the comparison of
-two."""
+"""Image: pixels with their axes, pixel size, channel names and where they came from."""
 
 from __future__ import annotations
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.messages import shown
+from pairfree.files.spans import span_at, split_into_spans
 from pairfree.sampling import spaced_indices
 
 DType = np.dtype[Any]
@@ -42,8 +42,10 @@ SAMPLED_PLANES, SAMPLED_BLOCKS = 16, 4
 
 
 class Stored(ABC):
-    """Pixels that stay in their file until a region of a plane is asked for; may be read from several
-    threads."""
+    """Pixels that stay in their file until a region of a plane is asked for.
+
+    Several threads may read them at once.
+    """
 
     shape: Shape
     """Of the array that they would make."""
@@ -99,8 +101,10 @@ class Image:
     data: np.ndarray | Stored
     """``len(axes)`` dimensions, native byte order, one of ``DTYPES``: an array, or what stays in its file."""
     axes: str
-    """One letter a dimension: T time, Z depth, C channel, Q other stack, Y, X, S samples (RGB, RGBA, grey +
-    alpha). Ends with YX or YXS; Q may repeat."""
+    """One letter a dimension, ending with YX or YXS.
+
+    T time, Z depth, C channel, Q other stack (may repeat), S samples: RGB, RGBA, grey and alpha.
+    """
     spacing: Spacing = field(default_factory=dict)
     """Size of one step along an axis; only what the file states."""
     channel_names: tuple[str, ...] = ()
@@ -112,7 +116,9 @@ class Image:
     family: str = "npy"
     """Key of ``formats.table.FORMATS``: how it is written."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """What a format needs to write the file back as it was; ``metadata["warnings"]`` is a list of text lines.
+    """What a format needs to write the file back as it was.
+
+    ``metadata["warnings"]`` is a list of text lines.
     """
     alpha: bool = True
     """The last of 2 or 4 samples is transparency, not intensity; False where the file says otherwise."""
@@ -199,8 +205,9 @@ class Image:
             deep = self.data.deep
         corners = [range(0, size, step) for size, step in zip(self.leading, deep, strict=True)]
         for corner in _places(corners):
-            sides = zip(corner, deep, self.leading, strict=True)
-            group = [range(start, min(start + step, size)) for start, step, size in sides]
+            group = []
+            for start, step, size in zip(corner, deep, self.leading, strict=True):
+                group.append(range(start, min(start + step, size)))
             yield list(_places(group))
 
     def plane(self, index: Index) -> np.ndarray:
@@ -241,19 +248,21 @@ class Image:
         all_rows = self.height * math.prod(self.leading)
         rows = max(1, PART_BYTES * all_rows // self.nbytes)
         for index in self.planes():
-            for top in range(0, self.height, rows):
-                band = slice(top, min(top + rows, self.height))
+            for band in split_into_spans(self.height, rows):
                 yield self.region(index, band, slice(0, self.width))
 
     def sample(self, wanted: int = 1_000_000) -> np.ndarray:
-        """About ``wanted`` values spread over the image, (n,); of one that stays in its file, blocks of some
-        planes."""
+        """About ``wanted`` values spread over the image, (n,).
+
+        Of one that stays in its file they are blocks of some planes.
+        """
         if isinstance(self.data, np.ndarray):
             values = self.data.reshape(-1)
             return values[:: max(1, values.size // wanted)]
         numbers = spaced_indices(math.prod(self.leading), SAMPLED_PLANES)
         side = math.isqrt(max(1, wanted // (SAMPLED_BLOCKS**2 * len(numbers))))
-        all_rows, all_columns = _spread_blocks(self.height, side), _spread_blocks(self.width, side)
+        all_rows = _spread_blocks(self.height, side)
+        all_columns = _spread_blocks(self.width, side)
         found = []
         for number in numbers:
             index = np.unravel_index(number, self.leading)
@@ -296,7 +305,12 @@ def _places(ranges: Sequence[range]) -> Iterator[Index]:
 def _spread_blocks(length: int, side: int) -> list[slice]:
     """``SAMPLED_BLOCKS`` stretches of ``side`` pixels, the first and the last at the ends."""
     starts = np.linspace(0, max(0, length - side), SAMPLED_BLOCKS).astype(int).tolist()
-    return [slice(start, min(start + side, length)) for start in starts]
+    return [span_at(start, side, length) for start in starts]
+
+
+def volume_axes(dimensions: int) -> str:
+    """Axes of a volume of so many dimensions, 2 or more: TZYX from its end, Q for any before."""
+    return ("Q" * (dimensions - 4) + "TZYX")[-dimensions:]
 
 
 def check_index(index: Index, leading: Shape) -> None:
@@ -309,8 +323,10 @@ def check_index(index: Index, leading: Shape) -> None:
 
 
 def rescaled_dtype(stored: DType, slope: float, intercept: float) -> DType:
-    """Type for stored values times slope plus intercept: float32 where they have 16 bits at most and fit,
-    else float64."""
+    """Type for stored values times slope plus intercept.
+
+    float32 where they have 16 bits at most and fit, else float64.
+    """
     most = 1.0
     if stored.kind in "iu":
         bounds = np.iinfo(stored)

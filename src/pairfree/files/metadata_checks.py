@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_same, in_words
-from pairfree.files.formats import metaimage, mrc, tiff_carried, zarr_layout
+from pairfree.files.formats import metaimage_header, mrc, tiff_carried, zarr_layout
 from pairfree.files.image import Image
 
 # -- TIFF ----------------------------------------------------------------------------------------------------
@@ -297,10 +297,11 @@ def _header_fields(header: Any, names: Iterable[str], left_out: Collection[str])
 
 
 def _check_metaimage(a: Image, b: Image) -> list[Check]:
-    first: metaimage.Carried = a.metadata["metaimage"]
-    second: metaimage.Carried = b.metadata["metaimage"]
+    first: metaimage_header.Header = a.metadata["metaimage"]
+    second: metaimage_header.Header = b.metadata["metaimage"]
+    types = metaimage_header.TYPES
     return [
-        check_same("type in the file", metaimage.TYPES[first.kind], metaimage.TYPES[second.kind]),
+        check_same("type in the file", types[first.kind], types[second.kind]),
         check_same("byte order", first.order, second.order),
         check_same("compressed", first.compressed, second.compressed),
         check_entries("header", dict(first.kept), dict(second.kept)),

@@ -12,24 +12,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pairfree.files.checks import Check
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Index
+from pairfree.files.spans import length_of, split_into_blocks, split_into_spans
 
 FloatArray = NDArray[np.float64]
-BLOCK_PX, TILE_BLOCKS = 16, 16
-"""Intensities are compared in means of blocks; a tile has 16 x 16 of them."""
-GAIN, SIGMAS, TILE_SIGMAS, TILE_OFFSET_SIGMAS = 0.01, 3.0, 6.0, 12.0
-"""A gain may differ from 1 by 1 % and by so many of its standard errors: of a frame, of one of many tiles;
-and a tile's level, in the scatter of its frame's blocks."""
+Pair = tuple[FloatArray, FloatArray]
+"""Of an input and of its result."""
+BLOCK_PX = 16
+"""Intensities are compared in means of blocks with this side."""
+TILE_BLOCKS = 16
+"""Blocks a side of a tile."""
+GAIN = 0.01
+"""A gain may differ from 1 by 1 % and some of its standard errors."""
+SIGMAS = 3.0
+"""Standard errors that the gain of a frame may differ by."""
+TILE_SIGMAS = 6.0
+"""Standard errors that the gain of one of many tiles may differ by."""
+TILE_OFFSET_SIGMAS = 12.0
+"""A tile's level may differ from its frame's by so many times the scatter of the frame's blocks."""
 GAINS = ("gain by frame", "gain by tile")
 """Names of the checks that a change of scale fails."""
 UNMEASURED = "not measured: too small or too little contrast"
 LEAST_SIDE = 6
 """Blocks a side that a gain needs; small images have smaller blocks."""
-BAND_BLOCKS, BAND_PX = 64, 2**22
-"""Images are read in bands of so many blocks, fewer where a band would have more than so many pixels."""
+BAND_BLOCKS = 64
+"""Images are read in bands of so many blocks, or fewer."""
+BAND_PX = 2**22
+"""A band has no more pixels, unless a single block has."""
 ROUNDING = 1e-9
 """A result whose blocks differ by less than this share of their level is constant."""
 RESCALED = 0.1
@@ -54,23 +67,27 @@ def check_intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check
     any_scale
         Gains are stated; only blank frames and tiles are lost.
     """
-    of_frames, of_tiles = _Gains(any_scale), _Gains(any_scale)
+    of_frames = _Gains(any_scale)
+    of_tiles = _Gains(any_scale)
     levels: list[float] = []
-    thumbnails: list[tuple[FloatArray, FloatArray]] = []
-    for name, x, y in _frames(a, b):
+    thumbnails: list[Pair] = []
+    for name, (x, y) in _frames(a, b):
         levels.append(float((y - x).mean()))
         fit = _fit_gain(x, y)
         if fit is not None:
             of_frames.add(name, fit)
-        for place, tile, moved in _tiles(x, y, block_px(a), fit):
+        tiles = _tiles(x, y, block_px(a), fit)
+        for place, tile, moved in tiles:
             of_tiles.add(f"{name}, {place}", tile, moved)
         thumbnails.append((_thumbnail(x), _thumbnail(y)))
+    offset = f"{_range_text(levels)} intensity units"
     strangers = _find_strangers(thumbnails)
+    own = "each frame its own"
     return [
         of_frames.check(GAINS[0], f"{of_frames.bad} of {len(levels)} off"),
         of_tiles.check(GAINS[1], f"{of_tiles.bad} off"),
-        Check("offset", "0", f"{_range_text(levels)} intensity units", None),
-        Check("scene", "each frame its own", strangers or "each frame its own", not strangers),
+        Check("offset", "0", offset, None),
+        Check("scene", own, strangers or own, not strangers),
     ]
 
 
@@ -85,10 +102,12 @@ class Fit:
 
     @property
     def blank(self) -> bool:
+        """Whether nothing is left to see."""
         return self.gain == 0
 
     @property
     def off(self) -> bool:
+        """Whether it is further from 1 than chance explains."""
         return abs(self.gain - 1) > GAIN + self.error
 
 
@@ -107,9 +126,11 @@ class _Gains:
         if fit is None and not moved:
             return
         self.measured += 1
-        if fit is not None and abs(fit.gain - 1) > abs(self.worst - 1):
-            self.worst, self.where = fit.gain, name
         self.bad += self._is_bad(fit, moved)
+        if fit is None:
+            return
+        if abs(fit.gain - 1) > abs(self.worst - 1):
+            self.worst, self.where = fit.gain, name
 
     def _is_bad(self, fit: Fit | None, moved: bool) -> bool:
         if self.any_scale:
@@ -119,10 +140,10 @@ class _Gains:
     def check(self, name: str, counted: str) -> Check:
         if not self.measured:
             return Check(name, "1", UNMEASURED, None)
-        kept: bool | None = self.bad == 0
-        if kept and self.any_scale:
-            kept = None
-        return Check(name, "1", f"{self.worst:.4f} at worst ({self.where}), {counted}", kept)
+        told = f"{self.worst:.4f} at worst ({self.where}), {counted}"
+        if self.bad:
+            return Check(name, "1", told, False)
+        return Check(name, "1", told, None if self.any_scale else True)
 
 
 def _range_text(levels: list[float]) -> str:
@@ -131,46 +152,51 @@ def _range_text(levels: list[float]) -> str:
     return f"{min(levels):.4g} .. {max(levels):.4g}"
 
 
-def _frames(a: Image, b: Image) -> Iterator[tuple[str, FloatArray, FloatArray]]:
-    """(name, means of the input's blocks, of the result's) of each sample of each plane."""
-    for index in a.planes():
-        name = f"frame {list(index)}" if index else "image"
-        for sample, x, y in _blocks(a, b, index):
-            yield f"{name}, sample {sample}" if a.colours > 1 else name, x, y
-
-
-def _blocks(
-    a: Image, b: Image, index: tuple[int, ...]
-) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-    """(sample, means of the input's blocks, of the result's); blocks at the end may be smaller.
-
-    Read in bands of rows.
+def _frames(a: Image, b: Image) -> Iterator[tuple[str, Pair]]:
+    """Name and means of blocks of each sample of each plane.
 
     Blocks with NaN or Inf on either side take the mean of the others, on both: they then say nothing.
     """
+    for index in a.planes():
+        name = f"frame {list(index)}" if index else "image"
+        of_a, of_b = _block_means(a, b, index)
+        for sample, (x, y) in enumerate(zip(of_a, of_b, strict=True)):
+            known = np.isfinite(x) & np.isfinite(y)
+            full_name = f"{name}, sample {sample}" if a.colours > 1 else name
+            yield full_name, (_filled(x, known), _filled(y, known))
+
+
+def _block_means(a: Image, b: Image, index: Index) -> Pair:
+    """Means of the blocks of a plane, (samples, down, across).
+
+    Read in bands of rows. Blocks at the end may be smaller.
+    """
     side = block_px(a)
-    band_px = side * max(1, min(BAND_BLOCKS, BAND_PX // (side * a.width)))
-    bands_of_a, bands_of_b = [], []
-    for top in range(0, a.height, band_px):
-        band = slice(top, min(top + band_px, a.height))
-        bands_of_a.append(_band_means(a, index, band, side, a.colours))
-        bands_of_b.append(_band_means(b, index, band, side, a.colours))
-    x, y = np.concatenate(bands_of_a, axis=1), np.concatenate(bands_of_b, axis=1)
-    for sample in range(a.colours):
-        known = np.isfinite(x[sample]) & np.isfinite(y[sample])
-        yield sample, _filled(x[sample], known), _filled(y[sample], known)
+    most_blocks = BAND_PX // (side * a.width)
+    band_px = side * max(1, min(BAND_BLOCKS, most_blocks))
+    of_a: list[FloatArray] = []
+    of_b: list[FloatArray] = []
+    for band in split_into_spans(a.height, band_px):
+        of_a.append(_band_means(a, index, band, side, a.colours))
+        of_b.append(_band_means(b, index, band, side, a.colours))
+    return np.concatenate(of_a, axis=1), np.concatenate(of_b, axis=1)
 
 
-def _band_means(
-    image: Image, index: tuple[int, ...], band: slice, side: int, colours: int
-) -> FloatArray:
+def _band_means(image: Image, index: Index, band: slice, side: int, colours: int) -> FloatArray:
     """Means of the blocks of a band of rows: (samples, blocks down, blocks across)."""
-    values = image.region(index, band, slice(0, image.width)).astype(np.float64)
-    values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)[:colours]
-    rows, columns = np.arange(0, band.stop - band.start, side), np.arange(0, image.width, side)
-    down = np.diff(np.append(rows, band.stop - band.start))
+    pixels = image.region(index, band, slice(0, image.width))
+    values = pixels.astype(np.float64)
+    if values.ndim == 2:
+        values = values[None]
+    else:
+        values = np.moveaxis(values, -1, 0)[:colours]
+    height = length_of(band)
+    rows = np.arange(0, height, side)
+    columns = np.arange(0, image.width, side)
+    down = np.diff(np.append(rows, height))
     across = np.diff(np.append(columns, image.width))
-    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2)
+    row_sums = np.add.reduceat(values, rows, axis=1)
+    sums = np.add.reduceat(row_sums, columns, axis=2)
     means: FloatArray = sums / (down[:, None] * across)
     return means
 
@@ -183,7 +209,8 @@ def _filled(blocks: FloatArray, known: NDArray[np.bool_]) -> FloatArray:
 
 def block_px(image: Image) -> int:
     """Side of a block of an image."""
-    return max(1, min(BLOCK_PX, min(image.height, image.width) // LEAST_SIDE))
+    shorter = min(image.height, image.width)
+    return max(1, min(BLOCK_PX, shorter // LEAST_SIDE))
 
 
 def _fit_gain(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | None:
@@ -197,32 +224,37 @@ def _fit_gain(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | Non
     """
     if min(x.shape) < LEAST_SIDE or np.ptp(x) == 0:
         return None
-    if np.ptp(y) <= ROUNDING * np.abs(y).max():
+    level = np.abs(y).max()
+    if np.ptp(y) <= ROUNDING * level:
         return Fit(0.0, 0.0)
     fine = _regress(x, y)
     coarse = _regress(_smoothed(x), _smoothed(y), independent=1 / 9)
     if fine is None or coarse is None:
         return None
-    gain = 1.5 * coarse[0] - 0.5 * fine[0]
-    return Fit(gain, 1.5 * sigmas * coarse[1] + abs(coarse[0] - fine[0]))
+    gain = 1.5 * coarse.gain - 0.5 * fine.gain
+    error = 1.5 * sigmas * coarse.error + abs(coarse.gain - fine.gain)
+    return Fit(gain, error)
 
 
-def _regress(x: FloatArray, y: FloatArray, independent: float = 1.0) -> tuple[float, float] | None:
-    """Gain and its standard error, where that share of the values is independent."""
-    x, y = x.ravel() - x.mean(), y.ravel() - y.mean()
+def _regress(x: FloatArray, y: FloatArray, independent: float = 1.0) -> Fit | None:
+    """Gain and one standard error of it, where that share of the values is independent."""
+    x = x.ravel() - x.mean()
+    y = y.ravel() - y.mean()
     power = float(y @ y)
     slope = float(x @ y) / power
     residual = x - slope * y
     freedom = max(1.0, x.size * independent - 2)
-    error = math.sqrt(float(residual @ residual) / freedom / power)
+    left = float(residual @ residual)
+    error = math.sqrt(left / freedom / power)
     if slope <= SIGMAS * error:
         return None
-    return 1 / slope, error / slope**2
+    return Fit(1 / slope, error / slope**2)
 
 
 def _smoothed(blocks: FloatArray) -> FloatArray:
     """Means of 3 x 3 neighbours, those inside: (h, w) -> (h - 2, w - 2)."""
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(blocks, (3, 3)).mean((2, 3)))
+    neighbours = sliding_window_view(blocks, (3, 3))
+    return np.asarray(neighbours.mean((2, 3)))
 
 
 def _tiles(
@@ -233,28 +265,34 @@ def _tiles(
         return
     apart = x - y / _gain_to_undo(frame)
     middle = float(np.median(apart))
-    scatter = float(1.4826 * np.median(np.abs(apart - middle)))
-    far = TILE_OFFSET_SIGMAS * scatter + 1e-6 * float(np.abs(x).max())
-    for top in range(0, x.shape[0], TILE_BLOCKS):
-        for left in range(0, x.shape[1], TILE_BLOCKS):
-            part = slice(top, top + TILE_BLOCKS), slice(left, left + TILE_BLOCKS)
-            flat = bool(np.ptp(y[part]) == 0 and np.ptp(x[part]) > 0)
-            away = abs(float(np.median(apart[part]) - middle)) > far
-            place = f"row {top * side}, column {left * side}"
-            yield place, _fit_gain(x[part], y[part], TILE_SIGMAS), flat or away
+    deviation = np.abs(apart - middle)
+    scatter = float(1.4826 * np.median(deviation))
+    rounding = 1e-6 * float(np.abs(x).max())
+    far = TILE_OFFSET_SIGMAS * scatter + rounding
+    for part in split_into_blocks(x.shape, (TILE_BLOCKS, TILE_BLOCKS)):
+        of_x, of_y = x[part], y[part]
+        flat = np.ptp(of_y) == 0 and np.ptp(of_x) > 0
+        moved = float(np.median(apart[part]) - middle)
+        rows, columns = part
+        top = rows.start * side
+        left = columns.start * side
+        fit = _fit_gain(of_x, of_y, TILE_SIGMAS)
+        yield f"row {top}, column {left}", fit, bool(flat or abs(moved) > far)
 
 
 def _gain_to_undo(frame: Fit | None) -> float:
     """Of a frame whose scale was changed as a whole."""
-    if frame is None or frame.gain <= 0 or abs(frame.gain - 1) <= RESCALED:
+    if frame is None or frame.gain <= 0:
         return 1.0
-    return frame.gain
+    kept = abs(frame.gain - 1) <= RESCALED
+    return 1.0 if kept else frame.gain
 
 
 def _thumbnail(blocks: FloatArray) -> FloatArray:
     """At most ``FRAME_SIDE`` means a side, of zero mean and unit length; zero where nothing is seen."""
     means = _means_along(_means_along(blocks, 0), 1)
-    flat = np.nan_to_num((means - means.mean()).ravel())
+    apart = means - means.mean()
+    flat: FloatArray = np.nan_to_num(apart.ravel())
     length = float(np.linalg.norm(flat))
     return flat / length if length > 0 else flat
 
@@ -262,29 +300,35 @@ def _thumbnail(blocks: FloatArray) -> FloatArray:
 def _means_along(blocks: FloatArray, axis: int) -> FloatArray:
     """Means of at most ``FRAME_SIDE`` groups of neighbours along an axis."""
     size = blocks.shape[axis]
-    starts = np.linspace(0, size, min(FRAME_SIDE, size), endpoint=False).astype(int)
-    starts = np.unique(starts)
+    groups = min(FRAME_SIDE, size)
+    places = np.linspace(0, size, groups, endpoint=False)
+    starts = np.unique(places.astype(int))
     counts = np.diff(np.append(starts, size))
+    if axis == 0:
+        counts = counts[:, None]
     sums = np.add.reduceat(blocks, starts, axis=axis)
-    means: FloatArray = sums / (counts[:, None] if axis == 0 else counts)
+    means: FloatArray = sums / counts
     return means
 
 
-def _find_strangers(pairs: list[tuple[FloatArray, FloatArray]]) -> str:
+def _find_strangers(pairs: list[Pair]) -> str:
     """What is wrong where a result is much nearer to another frame than to its own, or like none."""
-    x, y = np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
-    visible = (np.linalg.norm(x, axis=1) > 0) & (np.linalg.norm(y, axis=1) > 0)
-    alike = np.einsum("ij,ij->i", x, y)
-    for start in range(0, len(x), AT_ONCE):
-        apart = (
-            1 - y[start : start + AT_ONCE] @ x.T
-        )  # half the squared distance of vectors of unit length
-        for frame, distances in enumerate(apart, start):
+    x = np.stack([of_input for of_input, _ in pairs])
+    y = np.stack([of_result for _, of_result in pairs])
+    seen_in_x = np.linalg.norm(x, axis=1) > 0
+    seen_in_y = np.linalg.norm(y, axis=1) > 0
+    visible = seen_in_x & seen_in_y
+    for some in split_into_spans(len(x), AT_ONCE):
+        # Half the squared distance of vectors of unit length.
+        apart = 1 - y[some] @ x.T
+        for frame, distances in enumerate(apart, some.start):
             nearest = int(distances.argmin())
             nearer = distances[nearest] < NEARER * distances[frame]
             if visible[frame] and nearest != frame and nearer:
                 return f"frame {frame} shows frame {nearest}"
+    alike = np.einsum("ij,ij->i", x, y)
     lost = np.flatnonzero(visible & (alike < LEAST_ALIKE))
     if not lost.size:
         return ""
-    return f"frame {lost[0]} shows something else (correlation {alike[lost[0]]:.2f})"
+    first = lost[0]
+    return f"frame {first} shows something else (correlation {alike[first]:.2f})"

@@ -1,4 +1,4 @@
-"""Stretches of pixels along one axis, as slices with a start and a stop: tiles, chunks and what they share."""
+"""Stretches of pixels along one axis, as slices with a start and a stop: tiles, chunks, what they share."""
 
 from __future__ import annotations
 
@@ -11,27 +11,35 @@ Place = tuple[slice, ...]
 
 def span_at(start: int, length: int, size: int) -> slice:
     """``length`` pixels from ``start``, or as many as there are of ``size``."""
-    return slice(start, min(start + length, size))
+    stop = min(start + length, size)
+    return slice(start, stop)
 
 
 def split_into_spans(size: int, length: int) -> list[slice]:
     """``size`` pixels in stretches of ``length``; the last one may be shorter."""
-    return [span_at(start, length, size) for start in range(0, size, length)]
+    spans = []
+    for start in range(0, size, length):
+        spans.append(span_at(start, length, size))
+    return spans
 
 
 def overlap(a: slice, b: slice) -> slice:
     """What two spans share; its stop lies at or before its start where that is nothing."""
-    return slice(max(a.start, b.start), min(a.stop, b.stop))
+    start = max(a.start, b.start)
+    stop = min(a.stop, b.stop)
+    return slice(start, stop)
 
 
 def is_empty(span: slice) -> bool:
     """Whether a span holds no pixel."""
-    return bool(span.stop <= span.start)
+    return length_of(span) <= 0
 
 
 def relative_to(span: slice, start: int) -> slice:
     """The span as counted from ``start``."""
-    return slice(span.start - start, span.stop - start)
+    first = span.start - start
+    stop = span.stop - start
+    return slice(first, stop)
 
 
 def length_of(span: slice) -> int:
@@ -41,12 +49,14 @@ def length_of(span: slice) -> int:
 
 def numbers_of_chunks(span: slice, length: int) -> range:
     """Which chunks of ``length`` pixels a span touches, the first one being 0."""
-    return range(span.start // length, -(-span.stop // length))
+    first = span.start // length
+    end = -(-span.stop // length)
+    return range(first, end)
 
 
 def split_into_blocks(shape: Sequence[int], sides: Sequence[int]) -> Iterator[Place]:
-    """An array in blocks with so long ``sides``, the last axis fastest; none is held."""
-    starts = [range(0, size, side) for size, side in zip(shape, sides, strict=True)]
-    for corner in itertools.product(*starts):
-        along = zip(corner, sides, shape, strict=True)
-        yield tuple(span_at(start, side, size) for start, side, size in along)
+    """An array in blocks with so long ``sides``, the last axis fastest."""
+    along = []
+    for size, side in zip(shape, sides, strict=True):
+        along.append(split_into_spans(size, side))
+    return itertools.product(*along)
