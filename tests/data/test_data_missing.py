@@ -53,7 +53,7 @@ def test_a_huge_value_far_away_does_not_spoil_what_is_made_up() -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    with pytest.raises(InputError, match="--nan mask"):
+    with pytest.raises(InputError, match="`nan` mask"):
         pf.train(
             [holed()], method="n2v", steps=3, out=folder / "run", settings=SETTINGS, report=False
         )

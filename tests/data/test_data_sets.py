@@ -259,5 +259,5 @@ def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path
         )
     assert read_order(tmp_path / "run/config.toml")["max_bytes"] == bound
     pf.train(out=tmp_path / "run", resume=True)
-    with pytest.raises(ConfigError, match=r"too little to train: give --max-memory above"):
+    with pytest.raises(ConfigError, match=r"too little to train: give `max_bytes` above"):
         pf.train(tmp_path / "noisy", max_bytes=1e6, **common)

@@ -1,0 +1,1 @@
+"""What is trained on: files made into planes, planes into patches, and intensities into network units."""

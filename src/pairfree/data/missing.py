@@ -9,7 +9,10 @@ from pairfree.config import choose
 from pairfree.errors import InputError
 
 REACH_PX = 8
-"""A missing pixel is filled from those no more than so many rows and columns away: the same ones whatever tile it is read in."""
+"""A missing pixel is filled from those no more than so many rows and columns away.
+
+They are the same ones whatever tile it is read in.
+"""
 TREATMENTS = {
     "error": "an image with them is refused",
     "mask": "the network sees their neighbours' mean; they come back as they were",
@@ -46,9 +49,13 @@ def fill_missing(values: np.ndarray, otherwise: float) -> np.ndarray:
 
 
 def _sum_around(values: np.ndarray) -> np.ndarray:
-    """Sums over a square around each pixel of (C, H, W); each by itself, because a running sum never forgets one huge value."""
+    """Sums over a square around each pixel of (C, H, W).
+
+    Each by itself, because a running sum never forgets one huge value.
+    """
+    ones = np.ones(2 * REACH_PX + 1)
     for axis in (1, 2):
-        values = correlate1d(values, np.ones(2 * REACH_PX + 1), axis, mode="constant")
+        values = correlate1d(values, ones, axis, mode="constant")
     return values
 
 

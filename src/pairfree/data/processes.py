@@ -1,7 +1,9 @@
-"""Training by several processes, as torchrun starts them: each takes its part of every batch, and gradients are averaged at each update.
+"""Training by several processes, as torchrun starts them.
 
-All have the same weights at every step, and the same images. The first of them writes the run folder. A batch, and what is drawn with it,
-is that of one process alone; what a step draws by itself (masks, made noise) is another draw in every process.
+Each takes its part of every batch, and gradients are averaged at each update. All have the same weights at
+every step, and the same images. The first of them writes the run folder. A batch, and what is drawn with it,
+is that of one process alone; what a step draws by itself (masks, made noise) is another draw in every
+process.
 
 This stands in ``data`` because patches and methods, which the engine may not be imported from, need it too.
 """
@@ -28,24 +30,31 @@ _parted = True
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return dist.get_rank() if _parted and dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _parted and _joined() else 0
 
 
 def count() -> int:
     """How many processes train together; 1 inside ``alone``."""
-    return dist.get_world_size() if _parted and dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _parted and _joined() else 1
 
 
 def first() -> bool:
     """Whether this process writes, logs and decides."""
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    return not _joined() or dist.get_rank() == 0
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
 def joined() -> Iterator[None]:
     """Inside, the processes that torchrun started know each other. One process alone stays as it is.
 
-    Raises ConfigError for more processes on a machine than it has GPUs, where it has any
+    Raises
+    ------
+    ConfigError
+        For more processes on a machine than it has GPUs, where it has any.
     """
     started = all(os.environ.get(name) for name in TORCHRUN) and os.environ["WORLD_SIZE"] != "1"
     if not started or not dist.is_available() or dist.is_initialized():
@@ -53,12 +62,7 @@ def joined() -> Iterator[None]:
         return
     cuda = torch.cuda.is_available()
     if cuda:
-        local, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if local >= devices:
-            raise ConfigError(
-                f"{local + 1} processes or more on a machine with {devices} GPUs; start one for each (--nproc-per-node {devices})"
-            )
-        torch.cuda.set_device(local)
+        _take_gpu()
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     say = logging.getLogger("pairfree")
     level = say.level
@@ -69,6 +73,18 @@ def joined() -> Iterator[None]:
     finally:
         say.setLevel(level)
         dist.destroy_process_group()
+
+
+def _take_gpu() -> None:
+    """Each process of a machine has a GPU of its own."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    devices = torch.cuda.device_count()
+    if local >= devices:
+        raise ConfigError(
+            f"{local + 1} processes or more on a machine with {devices} GPUs; start one for each "
+            f"(--nproc-per-node {devices})"
+        )
+    torch.cuda.set_device(local)
 
 
 @contextmanager
@@ -83,10 +99,17 @@ def alone() -> Iterator[None]:
 
 
 def part_of(batch_size: int) -> int:
-    """Patches that this process takes of a batch. ConfigError where they cannot be shared out evenly."""
+    """Patches that this process takes of a batch.
+
+    Raises
+    ------
+    ConfigError
+        Where they cannot be shared out evenly.
+    """
     if batch_size % count():
         raise ConfigError(
-            f"batch_size = {batch_size} cannot be shared by {count()} processes; give a multiple (--set batch_size=...)"
+            f"batch_size = {batch_size} cannot be shared by {count()} processes; give a multiple (`settings` "
+            "batch_size=...)"
         )
     return batch_size // count()
 
@@ -104,8 +127,11 @@ def average(tensors: Iterable[Tensor]) -> None:
     flat = torch.cat([one.reshape(-1).float() for one in listed])
     _talk(dist.all_reduce, flat)
     flat /= count()
-    for one, mean in zip(listed, flat.split([one.numel() for one in listed]), strict=True):
-        one.copy_(mean.view_as(one))
+    begin = 0
+    for one in listed:
+        end = begin + one.numel()
+        one.copy_(flat[begin:end].view_as(one))
+        begin = end
 
 
 def any_of(*wishes: bool) -> tuple[bool, ...]:
@@ -124,17 +150,19 @@ def shared(value: Any) -> Any:
     data = json.dumps(value if first() else None).encode()
     length = torch.tensor([len(data)])
     _talk(dist.broadcast, length, 0)
-    text = (
-        torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        if first()
-        else torch.empty(int(length), dtype=torch.uint8)
-    )
+    if first():
+        text = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    else:
+        text = torch.empty(int(length), dtype=torch.uint8)
     _talk(dist.broadcast, text, 0)
     return json.loads(bytes(text.tolist()))
 
 
 def begin_alike(networks: Iterable[nn.Module]) -> None:
-    """Weights and buffers become those of the first process: networks that a user made are drawn anew in each."""
+    """Weights and buffers become those of the first process.
+
+    Networks that a user made are drawn anew in each.
+    """
     if count() > 1:
         for net in networks:
             for tensor in (*net.parameters(), *net.buffers()):
@@ -142,7 +170,13 @@ def begin_alike(networks: Iterable[nn.Module]) -> None:
 
 
 def agree(networks: Iterable[nn.Module]) -> None:
-    """Buffers become those of the first process. PairfreeError where weights differ: a step changed them by other means than ``update``."""
+    """Buffers become those of the first process.
+
+    Raises
+    ------
+    PairfreeError
+        Where weights differ: a step changed them by other means than ``update``.
+    """
     if count() == 1:
         return
     for net in networks:
@@ -157,7 +191,8 @@ def agree(networks: Iterable[nn.Module]) -> None:
         _talk(dist.all_reduce, most, op=dist.ReduceOp.MAX)
         if not torch.equal(least, most):
             raise PairfreeError(
-                "the processes' weights differ; change weights through pairfree.methods.base.update only, or train in one"
+                "the processes' weights differ; change weights through pairfree.methods.base.update only, or "
+                "train in one"
             )
 
 
@@ -168,6 +203,7 @@ def _talk(operation: Any, *arguments: Any, **options: Any) -> None:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        cause = str(error).splitlines()[0]
         raise PairfreeError(
-            f"the processes cannot talk to each other; has another one ended? ({str(error).splitlines()[0][:120]})"
+            f"the processes cannot talk to each other; has another one ended? ({cause[:120]})"
         ) from None

@@ -1,4 +1,7 @@
-"""Images -> training planes: which pixels of a file are trained on, what is refused, and how partners are matched."""
+"""Images -> training planes.
+
+Which pixels of a file are trained on, what is refused, and how partners are matched.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ MOST_BYTES = 2_000_000_000
 BESIDE_BYTES = 8e8
 """Of a bound for the whole process: what Python, torch and a step take."""
 SHARE = 0.4
-"""Share of the rest that pixels as float32 are given; beside them lie those of the files, in their own type, and what a
-normalised plane takes on the way."""
+"""Share of the rest that pixels as float32 are given.
+
+Beside them lie those of the files, in their own type, and what a normalised plane takes on the way.
+"""
 CROP_PX = 512
 """Side of the crops that are taken of sets which are too large."""
 MOST_AROUND = 8
@@ -44,7 +49,10 @@ class Reading:
     slices_around: int = 0
     """Slices of a stack on each side that are put together with each (``data.slices``)."""
     max_bytes: float | None = None
-    """Of memory for a process that trains, None for sets of ``MOST_BYTES`` each; of more pixels crops are taken."""
+    """Of memory for a process that trains, None for sets of ``MOST_BYTES`` each.
+
+    Of more pixels crops are taken.
+    """
 
     def __post_init__(self) -> None:
         check_treatment(self.nan)
@@ -53,7 +61,7 @@ class Reading:
         least = 1.25 * BESIDE_BYTES
         if self.max_bytes is not None and self.max_bytes <= least:
             raise ConfigError(
-                f"{size_text(int(self.max_bytes))} of memory are too little to train: give --max-memory above "
+                f"{size_text(int(self.max_bytes))} of memory are too little to train: give `max_bytes` above "
                 f"{size_text(int(least))}"
             )
 
@@ -65,7 +73,8 @@ class Reading:
 
     def changes(self) -> dict[str, Any]:
         """What differs from the usual, by name."""
-        return {name: value for name, value in vars(self).items() if value != getattr(USUAL, name)}
+        usual = vars(USUAL)
+        return {name: value for name, value in vars(self).items() if value != usual[name]}
 
 
 USUAL = Reading()
@@ -133,10 +142,11 @@ class ImageSet:
             for rows, columns in _draw_crops(stem + place, image.height, image.width, share):
                 read = partial(_read_part, image, rows=rows, columns=columns)
                 plane = stack_slices(read, image, index, axis, around) if around else read(index)
-                cut = (
-                    f"{place} from row {rows.start}, column {columns.start}" if share < 1 else place
-                )
-                self.append(plane, name + cut, stem + cut, (rows.start, columns.start))
+                origin = (rows.start, columns.start)
+                cut = place
+                if share < 1:
+                    cut += f" from row {rows.start}, column {columns.start}"
+                self.append(plane, name + cut, stem + cut, origin)
 
     def note_unit(self, unit: str) -> None:
         """Of an image whose planes come next."""
@@ -169,8 +179,8 @@ class ImageSet:
             check_finite(plane, label, origin)
         if self.planes and plane.shape[0] != self.channels:
             raise InputError(
-                f"{label}: is {_kind(plane.shape[0])}, but {self.names[0]} is {_kind(self.channels)}; train grey "
-                "and colour images apart"
+                f"{label}: is {_kind(plane.shape[0])}, but {self.names[0]} is {_kind(self.channels)}; train "
+                "grey and colour images apart"
             )
         if plane.min() == plane.max():
             self.warnings.append(
@@ -220,7 +230,7 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     row, column = (int(at) for at in np.argwhere(bad)[0][-2:])
     raise InputError(
         f"{label}: {int(bad.sum())} of {bad.size} pixels are NaN or Inf, the first at row {row + origin[0]}, "
-        f"column {column + origin[1]}; mend or remove it, or use --nan mask"
+        f"column {column + origin[1]}; mend or remove it, or use `nan` mask"
     )
 
 
@@ -229,8 +239,9 @@ def read_set(
 ) -> ImageSet:
     """Read every file of a set.
 
-    Of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes are read. The crops of
-    a plane are a function of its name, its shape and the size of the whole set: partners get the same ones.
+    Of a set whose pixels would take more than ``most_bytes`` as float32, crops spread over all planes are
+    read. The crops of a plane are a function of its name, its shape and the size of the whole set: partners
+    get the same ones.
 
     Parameters
     ----------
@@ -253,7 +264,8 @@ def read_set(
         image = open_image(entry.path, limits)
         total += _training_bytes(image) * (2 * reading.slices_around + 1)
         fits = total <= most_bytes
-        opened.append(image if fits else None)  # the others are opened again when their turn comes
+        # the others are opened again when their turn comes
+        opened.append(image if fits else None)
     share = min(1.0, most_bytes / total) if total else 1.0
     images = ImageSet(reading=reading)
     for number, entry in enumerate(entries):
@@ -265,7 +277,8 @@ def read_set(
     if share < 1:
         images.warnings.append(
             f"the images take {size_text(total)} in training, more than {size_text(most_bytes)}: "
-            f"{len(images.planes)} crops spread over all of them are used, {images.pixels / 1e6:,.0f} megapixels"
+            f"{len(images.planes)} crops spread over all of them are used, {images.pixels / 1e6:,.0f} "
+            "megapixels"
         )
     _check_not_blank(images)
     return images
@@ -273,11 +286,15 @@ def read_set(
 
 def _training_bytes(image: Image) -> int:
     """What the pixels take in training, as float32."""
-    return 4 * image.colours * image.width * image.height * math.prod(image.leading)
+    planes = math.prod(image.leading)
+    return 4 * image.colours * image.width * image.height * planes
 
 
 def _draw_crops(name: str, height: int, width: int, share: float) -> Iterator[tuple[slice, slice]]:
-    """Squares of ``CROP_PX`` that make up about that share of a plane, anywhere in it; at random, one more or less."""
+    """Squares of ``CROP_PX`` that make up about that share of a plane, anywhere in it.
+
+    At random, one more or less.
+    """
     if share >= 1:
         yield slice(0, height), slice(0, width)
         return
@@ -334,16 +351,15 @@ def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> No
         return
     image = Image(np.moveaxis(values, 0, -1), "YXS")
     images.note_unit(intensity_unit(image))
-    images.append(
-        values, name, stem
-    )  # channels of an array are all meant: nothing is taken for alpha
+    # channels of an array are all meant: nothing is taken for alpha
+    images.append(values, name, stem)
 
 
 def _check_not_blank(images: ImageSet) -> None:
     if images.planes and all(plane.min() == plane.max() for plane in images.planes):
         raise InputError(
-            f"{images.names[0]}: every training image is constant: there is no noise to learn from; check the "
-            "input files"
+            f"{images.names[0]}: every training image is constant: there is no noise to learn from; check "
+            "the input files"
         )
 
 
@@ -362,15 +378,15 @@ def match_partners(noisy: ImageSet, target: ImageSet) -> ImageSet:
     for stem, name, plane in zip(noisy.stems, noisy.names, noisy.planes, strict=True):
         if stem not in by_stem:
             raise InputError(
-                f"{name}: no partner with the same name in the target set (for example {target.names[0]}); names "
-                "must match"
+                f"{name}: no partner with the same name in the target set (for example {target.names[0]}); "
+                "names must match"
             )
         index = by_stem[stem]
         partner = target.planes[index]
         if partner.shape != plane.shape:
             raise InputError(
-                f"{name}: shape {plane.shape}, its partner {target.names[index]} {partner.shape}; partners must "
-                "be registered"
+                f"{name}: shape {plane.shape}, its partner {target.names[index]} {partner.shape}; partners "
+                "must be registered"
             )
         ordered.planes.append(partner)
         ordered.names.append(target.names[index])
@@ -386,5 +402,6 @@ def _check_unique(images: ImageSet, what: str) -> None:
         pairs = zip(images.names, images.stems, strict=True)
         one, other, *_ = (name for name, its_stem in pairs if its_stem == stem)
         raise InputError(
-            f"{one} and {other}: two {what} images share the name {stem!r}; names must be unique to be matched"
+            f"{one} and {other}: two {what} images share the name {stem!r}; names must be unique to be "
+            "matched"
         )

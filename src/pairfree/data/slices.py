@@ -1,4 +1,7 @@
-"""2.5-D: a network sees a slice of a stack with those around it, as the channels of one image, and its own comes back."""
+"""2.5-D: a network sees a slice of a stack with those around it, and its own comes back.
+
+They are the channels of one image.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +42,11 @@ def stack_axis(image: Image, around: int, label: str) -> int:
         )
     axis = _preferred_axis(image)
     if axis is None or image.leading[axis] <= around:
-        sizes = (
-            ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading))
-            or "a single plane"
-        )
+        sizes = ", ".join(f"{letter} {n}" for letter, n in zip(image.axes, image.leading))
         needed = f"a stack of more than {around} slices along {' or '.join(AXES)}"
         raise InputError(
-            f"{label}: is not {needed} (it has {sizes}); leave it out, or use fewer slices around"
+            f"{label}: is not {needed} (it has {sizes or 'a single plane'}); leave it out, or use fewer "
+            "slices around"
         )
     return axis
 
@@ -91,7 +92,10 @@ def stack_slices(
 
 
 def inner_slices(image: Image, axis: int, around: int) -> Iterator[tuple[int, ...]]:
-    """Planes whose neighbours are all in the stack: a mirrored one shows its noise twice, and must not be trained on."""
+    """Planes whose neighbours are all in the stack.
+
+    A mirrored one shows its noise twice, and must not be trained on.
+    """
     ranges = [range(size) for size in image.leading]
     ranges[axis] = range(around, image.leading[axis] - around)
     return itertools.product(*ranges)

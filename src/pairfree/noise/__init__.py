@@ -1,0 +1,1 @@
+"""Noise made on purpose: models of it, the words that name them, and noisy copies of clean files."""
