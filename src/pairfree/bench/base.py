@@ -48,7 +48,8 @@ class Cell:
 
     @property
     def slug(self) -> str:
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.name)
+        """The name as files and folders carry it."""
+        return file_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Experiment:
     statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None
     probes: int = 0
     cpu_minutes: float | None = None
+
+
+def file_name(text: str) -> str:
+    """The text as a name of a file: letters, digits and "=.-" stay, all else becomes "_"."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in text)
 
 
 def filter_cells(

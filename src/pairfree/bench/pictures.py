@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Scored
+from pairfree.bench.base import Scored, file_name
 from pairfree.files.formats.table import save_image
-from pairfree.files.image import Image
+from pairfree.files.image import Image, samples_last
 
 
 def keep_pictures(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder: Path) -> None:
@@ -18,7 +18,7 @@ def keep_pictures(outputs: Sequence[np.ndarray], test: Sequence[Scored], folder:
         test
     )
     for image, output in zip(test, outputs, strict=True):
-        path = folder / (_safe(image.group) if groups else "") / f"{image.name}.tif"
+        path = folder / (file_name(image.group) if groups else "") / f"{image.name}.tif"
         pixels = samples_last(output).astype(np.float32)
         save_image(
             Image(pixels, "YX" if pixels.ndim == 2 else "YXS", family="tiff"), path, overwrite=True
@@ -38,11 +38,3 @@ def heat_map(error: np.ndarray, data_range: float) -> np.ndarray:
     return np.stack(
         [np.clip(np.rint(255.0 * (height - step)), 0, 255) for step in range(3)], -1
     ).astype(np.uint8)
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in text)
-
-
-def samples_last(array: np.ndarray) -> np.ndarray:
-    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)

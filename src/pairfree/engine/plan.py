@@ -128,6 +128,11 @@ class Clock:
     def __post_init__(self) -> None:
         self.stages_s = self.stages_s or [[0.0, 0.0] for _ in self.shares]
 
+    @property
+    def used_s(self) -> float:
+        """Seconds of the budget that are used up: those of the timing and of the steps done."""
+        return self.planned_s + self.spent_s
+
     @classmethod
     def start(cls, method: Method, data: TrainingData, minutes: float, seed: int) -> Clock:
         """Time each stage on a copy of the method; the timing is paid from the budget.

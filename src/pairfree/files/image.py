@@ -313,6 +313,11 @@ def volume_axes(dimensions: int) -> str:
     return ("Q" * (dimensions - 4) + "TZYX")[-dimensions:]
 
 
+def samples_last(planes: np.ndarray) -> np.ndarray:
+    """(C, H, W) as a picture: (H, W) where there is one channel, else (H, W, C)."""
+    return planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
+
+
 def check_index(index: Index, leading: Shape) -> None:
     """InputError unless ``index`` names one plane of a stack with ``leading`` sizes."""
     inside = all(0 <= place < size for place, size in zip(index, leading))

@@ -20,6 +20,7 @@ from pairfree.evidence.noise_view import NoiseSamples
 from pairfree.evidence.noref import Evidence, pool
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation, Curve, ReportData, write_report
+from pairfree.files.image import samples_last
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.sampling import spaced_indices
 
@@ -121,18 +122,19 @@ def _looked_at(
 
 
 def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
-    (height, width), (rows, columns) = noisy.shape[1:], _center(noisy, CROP_PX)
-    first, second = (
-        _samples_last(array[model.own_channels, rows, columns].copy())
-        for array in (noisy, denoised)
-    )
-    apart = (
-        _samples_last(model.predictor.disagreement(noisy)[model.own_channels, rows, columns].copy())
-        if model.method.disagrees
-        else None
-    )
+    height, width = noisy.shape[1:]
+    rows, columns = _center(noisy, CROP_PX)
+
+    def cut(planes: np.ndarray) -> np.ndarray:
+        part = planes[model.own_channels, rows, columns]
+        shown = part if len(part) == 3 else part[:1]
+        return samples_last(shown.copy())
+
+    apart = None
+    if model.method.disagrees:
+        apart = cut(model.predictor.disagreement(noisy))
     text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
-    return Example(name, first, second, text=text, disagreement=apart)
+    return Example(name, cut(noisy), cut(denoised), text=text, disagreement=apart)
 
 
 def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
@@ -150,10 +152,6 @@ def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
         for start in (max(0, (length - side) // 2) for length in plane.shape[1:])
     )
     return rows, columns
-
-
-def _samples_last(array: np.ndarray) -> np.ndarray:
-    return array[0] if array.shape[0] != 3 else np.moveaxis(array, 0, -1)
 
 
 def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
@@ -241,7 +239,7 @@ def _summary(
     elif not model.method.trains:
         budget = "none, nothing is trained"
     if clock is not None:
-        budget += f", {(clock.planned_s + clock.spent_s) / 60.0:.1f} used"
+        budget += f", {clock.used_s / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in record.plan.stages)
     normalizer = model.predictor.normalizer
     threads = (
