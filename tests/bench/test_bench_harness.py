@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
+from pairfree import api
 from pairfree.bench import (
     base,
     bsd68,
@@ -22,6 +23,7 @@ from pairfree.bench import (
     noisy_n2n,
     patches,
     pictures,
+    scores,
     tables,
     wf,
 )
@@ -143,7 +145,7 @@ def test_that_a_method_refuses_the_images_is_a_result(bench, tmp_path, monkeypat
     def refuse(*words, **named):
         raise InputError("no smooth area: 1 of 64")
 
-    monkeypatch.setattr(harness.api, "train", refuse)
+    monkeypatch.setattr(api, "train", refuse)
     table, said = bench("n2c")
     assert said == ["[1/1] hum/n2c/cpu/seed0/0.005min: refused: no smooth area: 1 of 64"]
     assert "| refused: no smooth area: 1 of 64 |" in table
@@ -152,14 +154,14 @@ def test_that_a_method_refuses_the_images_is_a_result(bench, tmp_path, monkeypat
 
 
 def test_a_cell_that_diverges_leaves_the_others_measured(bench, tmp_path, monkeypatch):
-    train = harness.api.train
+    train = api.train
 
     def diverge(**named):
         if named["seed"] == 0:
             raise DivergedError("non-finite loss at step 3")
         return train(**named)
 
-    monkeypatch.setattr(harness.api, "train", diverge)
+    monkeypatch.setattr(api, "train", diverge)
     with pytest.raises(
         DivergedError, match=r"diverged in hum/iddp/cpu/seed0/[^;]*; every other cell is measured"
     ):
@@ -372,13 +374,13 @@ def test_a_killed_cell_goes_on(bench, tmp_path):
 
 def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
     seen = {}
-    true_train = harness.api.train
+    true_train = api.train
 
     def train(**options):
         seen[options["method"]] = options["target"]
         return true_train(**options)
 
-    monkeypatch.setattr(harness.api, "train", train)
+    monkeypatch.setattr(api, "train", train)
     bench("n2")
     task = tiny_task(None, CELLS[5])
     np.testing.assert_array_equal(seen["n2n"][0], task.second_noisy[0])
@@ -800,7 +802,7 @@ def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
         plain, test=[replace(image, low=60.0, data_range=100.0) for image in plain.test]
     )
     assert cache.cache_key(plain, cell) != cache.cache_key(windowed, cell)
-    found = harness.score_groups(
+    found = scores.score_groups(
         TINY_EXPERIMENT, windowed.test, [image.noisy for image in windowed.test]
     )
     clipped = [
@@ -812,9 +814,10 @@ def test_windows_are_scored_and_part_of_the_key(bench, tmp_path, monkeypatch):
     )
     assert found["all"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
     mixed = [windowed.test[0], plain.test[1]]
-    assert harness.score_groups(
-        TINY_EXPERIMENT, mixed, [image.noisy for image in mixed]
-    ).keys() == {"a", "b"}
+    assert scores.score_groups(TINY_EXPERIMENT, mixed, [image.noisy for image in mixed]).keys() == {
+        "a",
+        "b",
+    }
 
 
 def test_a_halo_is_how_much_darker_it_is_beside_the_particle():
