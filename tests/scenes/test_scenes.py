@@ -7,7 +7,8 @@ import pytest
 
 from pairfree.errors import ConfigError
 from pairfree.scenes import KINDS, SHARES, draw_scene, draw_scenes
-from pairfree.scenes.drawing import Canvas, draw_power_law, outline_bar, outline_circle
+from pairfree.scenes.drawing import Canvas, draw_power_law
+from pairfree.scenes.outlines import outline_bar, outline_circle
 from pairfree.scenes.series import Series, parse_scenes
 
 

@@ -1,4 +1,4 @@
-"""What scenes are drawn with: outlines, masks, random fields and colours.
+"""What scenes are drawn on: a canvas that knows its size and its randomness.
 
 Scenes are drawn on a canvas of twice their size and halved at the end, so that edges fall between pixels.
 """
@@ -13,10 +13,10 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from scipy import ndimage
 
+from pairfree.scenes.outlines import TURN, Points, corners_of, directions_of
+
 Pixels = NDArray[np.float32]
 """Values of a picture, about 0 to 1: (H, W) or (H, W, C)."""
-Points = NDArray[np.float64]
-"""Corners or places of a curve, (N, 2), each row and column in pixels of the canvas."""
 
 OVERSAMPLING = 2
 """Pixels of the canvas along a pixel of the scene."""
@@ -102,9 +102,10 @@ class Canvas:
         amplitude = np.exp(-2.0 * (np.pi * smooth_px) ** 2 * squared)
         amplitude *= squared ** (-exponent / 4.0)
         amplitude[0, 0] = 0.0
-        white = self.rng.standard_normal((self.height, self.width), np.float32)
-        spectrum = np.fft.rfft2(white) * amplitude
-        field = np.fft.irfft2(spectrum, s=white.shape)
+        shape = (self.height, self.width)
+        white = self.rng.standard_normal(shape, np.float32)
+        spectrum = amplitude * np.fft.rfft2(white)
+        field = np.fft.irfft2(spectrum, s=shape)
         deviation = max(float(field.std()), TINY)
         return np.asarray(field / deviation, np.float32)
 
@@ -116,7 +117,7 @@ class Canvas:
         columns = np.arange(self.width)
         along = rows * np.sin(angle) + columns * np.cos(angle)
         phase = 2.0 * self.draw_angle()
-        wave = np.sin(2.0 * np.pi / period * along + phase)
+        wave = np.sin(TURN / period * along + phase)
         steepness = self.draw_number(0.5, 8.0)
         return np.asarray(np.tanh(steepness * wave), np.float32)
 
@@ -124,15 +125,17 @@ class Canvas:
         """Draw a smooth curve of steps of 4 px; ``bend`` is the deviation of a step's turn in radians."""
         turns = self.rng.normal(0.0, bend, steps)
         slow_turns = 3.0 * ndimage.gaussian_filter1d(turns, 3.0)
-        heading = 2.0 * self.draw_angle() + np.cumsum(slow_turns)
-        strides = np.stack([np.sin(heading), np.cos(heading)], axis=1)
-        return self.draw_place() + 4.0 * np.cumsum(strides, axis=0)
+        start = self.draw_place()
+        heading = 2.0 * self.draw_angle()
+        strides = directions_of(heading + np.cumsum(slow_turns))
+        return start + 4.0 * np.cumsum(strides, axis=0)
 
     def stroke(self, curve: Points, thickness_px: int) -> Pixels:
         """Draw a curve with a pen of some thickness, (2 H, 2 W), 0 and 1."""
         picture = Picture.new("L", (self.width, self.height))
         pen = ImageDraw.Draw(picture)
-        pen.line(corners_of(curve), fill=1, width=thickness_px, joint="curve")
+        corners = corners_of(curve)
+        pen.line(corners, fill=1, width=thickness_px, joint="curve")
         return np.asarray(picture, np.float32)
 
     def find_inside(self, outline: Points) -> Inside:
@@ -145,9 +148,13 @@ class Canvas:
         mask = np.zeros((bottom - top, right - left), bool)
         if mask.size:
             picture = Picture.new("L", (right - left, bottom - top))
-            ImageDraw.Draw(picture).polygon(corners_of(outline - first), fill=1)
+            pen = ImageDraw.Draw(picture)
+            corners = corners_of(outline - first)
+            pen.polygon(corners, fill=1)
             mask = np.asarray(picture, bool)
-        return Inside((slice(top, bottom), slice(left, right)), mask)
+        rows = slice(top, bottom)
+        columns = slice(left, right)
+        return Inside((rows, columns), mask)
 
 
 @dataclass(frozen=True)
@@ -160,11 +167,6 @@ class Inside:
     """Which pixels of this part lie inside, (h, w)."""
 
 
-def corners_of(points: Points) -> list[tuple[float, float]]:
-    """Points as the pen takes them: column first."""
-    return [(column, row) for row, column in points.tolist()]
-
-
 def draw_power_law(
     rng: np.random.Generator, low: float, high: float, count: int
 ) -> NDArray[np.float64]:
@@ -172,52 +174,6 @@ def draw_power_law(
     most, least = low**-2.0, high**-2.0
     share = rng.random(count)
     return np.asarray(1.0 / np.sqrt(most - share * (most - least)))
-
-
-def outline_ellipse(centre: Points, radius: float, ratio: float, angle: float) -> Points:
-    """The outline of an ellipse: its longer half axis is ``radius``, the other ``ratio`` times that."""
-    corners = int(np.clip(1.5 * radius, 12, 96))
-    circle = outline_circle(corners) * (radius, radius * ratio)
-    return centre + turn_points(circle, angle)
-
-
-def outline_blob(rng: np.random.Generator, centre: Points, radius: float, wobble: float) -> Points:
-    """Draw the outline of a wobbly disc; ``wobble`` is about the relative deviation of its radius."""
-    corners = int(np.clip(2.0 * radius, 16, 160))
-    turn = np.linspace(0.0, 2.0 * np.pi, corners, endpoint=False)
-    waves = np.arange(2, 8)
-    heights = rng.normal(0.0, 1.0, waves.size) / waves
-    phases = rng.uniform(0.0, 2.0 * np.pi, waves.size)
-    swing = np.sin(turn[:, None] * waves + phases) @ heights
-    distance = radius * np.maximum(1.0 + wobble * swing, 0.2)
-    return centre + distance[:, None] * outline_circle(corners)
-
-
-def outline_polygon(
-    rng: np.random.Generator, centre: Points, radius: float, corners: int
-) -> Points:
-    """Draw the outline of a polygon with ``corners`` corners at random angles."""
-    turn = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
-    return centre + radius * np.stack([np.sin(turn), np.cos(turn)], axis=1)
-
-
-def outline_bar(centre: Points, length: float, thickness: float, angle: float) -> Points:
-    """The outline of a rectangle of any direction."""
-    square = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5]])
-    return centre + turn_points(square * (length, thickness), angle)
-
-
-def outline_circle(corners: int) -> Points:
-    """The outline of a circle of radius 1 around 0."""
-    turn = np.linspace(0.0, 2.0 * np.pi, corners, endpoint=False)
-    return np.stack([np.sin(turn), np.cos(turn)], axis=1)
-
-
-def turn_points(points: Points, angle: float) -> Points:
-    """Turn points about 0 by an angle in radians."""
-    sine, cosine = np.sin(angle), np.cos(angle)
-    turn = np.array([[cosine, sine], [-sine, cosine]])
-    return np.asarray(points @ turn)
 
 
 def halve(pixels: Pixels) -> Pixels:

@@ -6,24 +6,28 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from pairfree.scenes.drawing import Canvas, Pixels, outline_blob, outline_ellipse
+from pairfree.scenes.drawing import Canvas, Pixels
+from pairfree.scenes.outlines import outline_blob, outline_ellipse
 
 
 def draw_membranes(canvas: Canvas) -> None:
     """Draw cells side by side, their membranes dark lines, with folds, vesicles and granules inside."""
     rng = canvas.rng
     cells, border_px = draw_cells(canvas)
-    greys = rng.normal(rng.uniform(0.45, 0.9), 0.08, cells.max() + 1)
+    brightness = rng.uniform(0.45, 0.9)
+    greys = rng.normal(brightness, 0.08, cells.max() + 1)
     picture = greys[cells].astype(np.float32)
-    grain = canvas.draw_field(rng.uniform(1.0, 2.5), 1.5)
-    picture += canvas.draw_number(0.005, 0.08) * grain
+    exponent = rng.uniform(1.0, 2.5)
+    roughness = canvas.draw_number(0.005, 0.08)
+    picture += roughness * canvas.draw_field(exponent, 1.5)
     darkness = rng.uniform(0.2, 0.6)
     thickness_px = canvas.draw_number(2.0, 8.0)
     picture -= darkness * np.exp(-((border_px / thickness_px) ** 2))
     add_folds(canvas, picture, darkness)
     for _ in range(rng.integers(4)):
         add_vesicles(canvas, picture, darkness)
-    blurred = ndimage.gaussian_filter(picture, canvas.draw_number(0.5, 3.0))
+    blur_px = canvas.draw_number(0.5, 3.0)
+    blurred = ndimage.gaussian_filter(picture, blur_px)
     if canvas.happens(0.2):
         blurred = 1.0 - blurred
     paint(canvas, blurred)
@@ -44,8 +48,8 @@ def draw_cells(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     centres = rng.random((count, 2)) * area - size_px
     swing_px = rng.uniform(0.05, 0.5) * size_px
     places = np.indices((canvas.height, canvas.width), np.float32)
-    places[0] += swing_px * canvas.draw_field(3.0, size_px / 8)
-    places[1] += swing_px * canvas.draw_field(3.0, size_px / 8)
+    for axis in range(2):
+        places[axis] += swing_px * canvas.draw_field(3.0, size_px / 8)
     distances, nearest = cKDTree(centres).query(np.moveaxis(places, 0, -1), k=2)
     border_px = (distances[..., 1] - distances[..., 0]) / 2.0
     return nearest[..., 0], border_px
@@ -55,11 +59,15 @@ def add_folds(canvas: Canvas, picture: Pixels, darkness: float) -> None:
     """Draw the membranes inside of cells: curves, often several side by side."""
     rng = canvas.rng
     for _ in range(canvas.draw_count(1, 20)):
-        curve = canvas.draw_walk(int(rng.integers(10, 80)), canvas.draw_number(0.02, 0.2))
+        steps = canvas.draw_count(10, 80)
+        bend = canvas.draw_number(0.02, 0.2)
         gap_px = rng.uniform(4.0, 11.0)
-        for number in range(rng.integers(1, 5)):
-            stroke = canvas.stroke(curve + number * gap_px, int(rng.integers(1, 5)))
-            picture -= darkness * rng.uniform(0.3, 1.0) * stroke
+        curve = canvas.draw_walk(steps, bend)
+        for _ in range(rng.integers(1, 5)):
+            thickness_px = int(rng.integers(1, 5))
+            depth = darkness * rng.uniform(0.3, 1.0)
+            picture -= depth * canvas.stroke(curve, thickness_px)
+            curve = curve + gap_px
 
 
 def add_vesicles(canvas: Canvas, picture: Pixels, darkness: float) -> None:
@@ -69,8 +77,10 @@ def add_vesicles(canvas: Canvas, picture: Pixels, darkness: float) -> None:
     rim_px = canvas.draw_number(1.0, 4.0)
     filled = canvas.happens(0.4)
     for _ in range(canvas.draw_count(2, 60)):
+        place = canvas.draw_place()
         size = radius * rng.uniform(0.8, 1.2)
-        inside = canvas.find_inside(outline_blob(rng, canvas.draw_place(), size, 0.1))
+        outline = outline_blob(rng, place, size, 0.1)
+        inside = canvas.find_inside(outline)
         mask = inside.mask
         if not filled:
             depth_px = ndimage.distance_transform_edt(mask)
@@ -81,15 +91,18 @@ def add_vesicles(canvas: Canvas, picture: Pixels, darkness: float) -> None:
 def draw_particles(canvas: Canvas) -> None:
     """Draw faint particles of one or two kinds on grain, as frozen or stained molecules look."""
     rng = canvas.rng
-    grain = canvas.draw_field(rng.uniform(0.5, 2.0), 2.0)
-    picture = 0.5 + canvas.draw_number(0.005, 0.05) * grain
-    slope = canvas.draw_field(3.0, canvas.side / 8)
-    picture += rng.uniform(0.0, 0.1) * slope
+    exponent = rng.uniform(0.5, 2.0)
+    roughness = canvas.draw_number(0.005, 0.05)
+    unevenness = rng.uniform(0.0, 0.1)
+    picture = roughness * canvas.draw_field(exponent, 2.0)
+    picture += unevenness * canvas.draw_field(3.0, canvas.side / 8)
     sign = rng.choice([-1.0, 1.0])
     for _ in range(rng.integers(1, 3)):
         contrast = sign * canvas.draw_number(0.05, 0.5)
         add_particles(canvas, picture, contrast)
-    paint(canvas, ndimage.gaussian_filter(picture, canvas.draw_number(0.8, 4.0)))
+    blur_px = canvas.draw_number(0.8, 4.0)
+    blurred = ndimage.gaussian_filter(picture, blur_px)
+    paint(canvas, 0.5 + blurred)
 
 
 def add_particles(canvas: Canvas, picture: Pixels, contrast: float) -> None:
@@ -99,7 +112,9 @@ def add_particles(canvas: Canvas, picture: Pixels, contrast: float) -> None:
     ratio = rng.uniform(0.3, 1.0)
     texture = canvas.draw_field(1.5, 2.0)
     for _ in range(canvas.draw_count(3, 150)):
-        outline = outline_ellipse(canvas.draw_place(), radius, ratio, canvas.draw_angle())
+        place = canvas.draw_place()
+        angle = canvas.draw_angle()
+        outline = outline_ellipse(place, radius, ratio, angle)
         inside = canvas.find_inside(outline)
         body = contrast * (1.0 + 0.3 * texture[inside.part])
         picture[inside.part] += body * inside.mask

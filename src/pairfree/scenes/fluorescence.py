@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pairfree.scenes.drawing import TINY, Canvas, Pixels, Points, outline_blob
+from pairfree.scenes.drawing import TINY, Canvas, Pixels
+from pairfree.scenes.outlines import Points, outline_blob
 
 
 def draw_filaments(canvas: Canvas) -> None:
@@ -17,11 +18,11 @@ def draw_filaments(canvas: Canvas) -> None:
         thickness_px = int(rng.integers(1, 6))
         bend = canvas.draw_number(0.005, 0.15)
         for _ in range(canvas.draw_count(3, 60)):
-            curve = canvas.draw_walk(canvas.draw_count(20, 400), bend)
-            stroke = canvas.stroke(curve, thickness_px)
-            layer += canvas.draw_number(0.2, 1.0) * stroke
-        blurred = ndimage.gaussian_filter(layer, canvas.draw_number(1.0, 8.0))
-        add_light(canvas, blurred, canvas.draw_number(0.2, 1.0))
+            steps = canvas.draw_count(20, 400)
+            brightness = canvas.draw_number(0.2, 1.0)
+            curve = canvas.draw_walk(steps, bend)
+            layer += brightness * canvas.stroke(curve, thickness_px)
+        add_layer(canvas, layer, 1.0, 8.0)
 
 
 def draw_spots(canvas: Canvas) -> None:
@@ -30,11 +31,12 @@ def draw_spots(canvas: Canvas) -> None:
     draw_haze(canvas)
     for _ in range(rng.integers(1, 4)):
         layer = draw_dark(canvas)
-        places = draw_places(canvas, canvas.draw_count(10, 2000))
-        brightness = rng.lognormal(0.0, rng.uniform(0.2, 1.0), len(places))
+        count = canvas.draw_count(10, 2000)
+        spread = rng.uniform(0.2, 1.0)
+        places = draw_places(canvas, count)
+        brightness = rng.lognormal(0.0, spread, len(places))
         np.add.at(layer, tuple(places.T), brightness)
-        blurred = ndimage.gaussian_filter(layer, canvas.draw_number(1.2, 6.0))
-        add_light(canvas, blurred, canvas.draw_number(0.2, 1.0))
+        add_layer(canvas, layer, 1.2, 6.0)
 
 
 def draw_places(canvas: Canvas, count: int) -> np.ndarray:
@@ -56,20 +58,22 @@ def draw_nuclei(canvas: Canvas) -> None:
     rng = canvas.rng
     draw_haze(canvas)
     layer = draw_dark(canvas)
-    texture = canvas.draw_field(rng.uniform(1.0, 2.5), 2.0)
+    exponent = rng.uniform(1.0, 2.5)
+    texture = canvas.draw_field(exponent, 2.0)
     grain = rng.uniform(0.0, 0.4)
     radius = canvas.draw_number(12.0, canvas.side / 4)
     for _ in range(canvas.draw_count(2, 40)):
+        place = canvas.draw_place()
         size = radius * canvas.draw_number(0.7, 1.4)
-        outline = outline_blob(rng, canvas.draw_place(), size, rng.uniform(0.05, 0.3))
+        wobble = rng.uniform(0.05, 0.3)
+        outline = outline_blob(rng, place, size, wobble)
         inside = canvas.find_inside(outline)
         body = inside.mask * (1.0 + grain * texture[inside.part])
         if canvas.happens(0.25):
             body -= inside.mask * ndimage.gaussian_filter(body, 4.0)
         brightness = canvas.draw_number(0.3, 1.0)
         layer[inside.part] += brightness * np.maximum(body, 0.0)
-    blurred = ndimage.gaussian_filter(layer, canvas.draw_number(0.8, 5.0))
-    add_light(canvas, blurred, 1.0)
+    add_layer(canvas, layer, 0.8, 5.0)
 
 
 def draw_dark(canvas: Canvas) -> Pixels:
@@ -82,7 +86,16 @@ def draw_haze(canvas: Canvas) -> None:
     canvas.pixels[:] = canvas.draw_number(0.005, 0.2)
     if canvas.happens(0.7):
         clouds = canvas.draw_field(3.0, 8.0)
-        add_light(canvas, np.maximum(clouds, 0.0), canvas.draw_number(0.01, 0.3))
+        brightness = canvas.draw_number(0.01, 0.3)
+        add_light(canvas, np.maximum(clouds, 0.0), brightness)
+
+
+def add_layer(canvas: Canvas, layer: Pixels, sharpest_px: float, softest_px: float) -> None:
+    """Add a layer of light, blurred by a Gaussian of a deviation between two."""
+    blur_px = canvas.draw_number(sharpest_px, softest_px)
+    brightness = canvas.draw_number(0.2, 1.0)
+    blurred = ndimage.gaussian_filter(layer, blur_px)
+    add_light(canvas, blurred, brightness)
 
 
 def add_light(canvas: Canvas, light: Pixels, brightness: float) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pairfree.scenes.drawing import (
-    Canvas,
-    Pixels,
+from pairfree.scenes.drawing import Canvas, Pixels, draw_power_law
+from pairfree.scenes.outlines import (
     Points,
-    draw_power_law,
     outline_bar,
     outline_blob,
     outline_ellipse,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pairfree.scenes.drawing import Canvas, Points, outline_blob, outline_ellipse
+from pairfree.scenes.drawing import Canvas
+from pairfree.scenes.outlines import Points, outline_blob, outline_ellipse
 
 
 def draw_organs(canvas: Canvas) -> None:
@@ -19,20 +20,28 @@ def draw_organs(canvas: Canvas) -> None:
     fill(canvas, outline_blob(rng, centre, body_px, 0.1), tissue)
     for _ in range(rng.integers(3, 14)):
         place = rng.normal(centre, body_px / 2)
-        size = canvas.side * canvas.draw_number(0.05, 0.4)
-        outline = outline_blob(rng, place, size, rng.uniform(0.05, 0.3))
-        fill(canvas, outline, rng.normal(tissue, contrast))
+        share = canvas.draw_number(0.05, 0.4)
+        wobble = rng.uniform(0.05, 0.3)
+        grey = rng.normal(tissue, contrast)
+        outline = outline_blob(rng, place, share * canvas.side, wobble)
+        fill(canvas, outline, grey)
     for _ in range(canvas.draw_count(2, 60)):
         place = rng.normal(centre, body_px / 2)
-        size = canvas.draw_number(2.0, 24.0)
-        outline = outline_ellipse(place, size, rng.uniform(0.3, 1.0), canvas.draw_angle())
-        fill(canvas, outline, rng.normal(tissue, 2.0 * contrast))
+        radius = canvas.draw_number(2.0, 24.0)
+        ratio = rng.uniform(0.3, 1.0)
+        angle = canvas.draw_angle()
+        grey = rng.normal(tissue, 2.0 * contrast)
+        outline = outline_ellipse(place, radius, ratio, angle)
+        fill(canvas, outline, grey)
     for _ in range(rng.integers(6)):
         place = rng.normal(centre, body_px / 1.5)
-        size = canvas.draw_number(6.0, canvas.side / 10)
-        fill(canvas, outline_blob(rng, place, size, 0.3), rng.uniform(0.8, 1.0))
+        radius = canvas.draw_number(6.0, canvas.side / 10)
+        grey = rng.uniform(0.8, 1.0)
+        outline = outline_blob(rng, place, radius, 0.3)
+        fill(canvas, outline, grey)
     clouds = canvas.draw_field(3.0, 4.0)
-    canvas.pixels[:] += canvas.draw_number(0.001, 0.03) * clouds[..., None]
+    strength = canvas.draw_number(0.001, 0.03)
+    canvas.pixels[:] += strength * clouds[..., None]
 
 
 def fill(canvas: Canvas, outline: Points, grey: float) -> None:

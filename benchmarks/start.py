@@ -1,0 +1,252 @@
+"""The shipped start: the default network, trained on scenes that a program draws.
+
+    python benchmarks/start.py white --steps 12000      trains, or goes on where a killed run stood
+    python benchmarks/start.py white --export           puts the weights into the package
+
+Nothing photographed is in it. The network sees intensities whose noise has one size, ``NOISE``, as `even`
+intensities have (docs/noise.md): a scene of any contrast, with noise of any level, is scaled so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import pairfree as pf
+from pairfree.data.patches import Batch
+from pairfree.methods.base import At, Needs
+from pairfree.methods.parts.single import SingleConfig, SingleNetwork
+from pairfree.methods.parts.unpaired import grid_loss
+from pairfree.scenes import draw_scene
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "benchmarks" / "runs" / "start"
+SHIPPED = ROOT / "src" / "pairfree" / "assets" / "start"
+
+NOISE = 0.1
+"""Deviation of the noise in network units; 25 grey levels of 255 are 0.098."""
+MISJUDGED = 0.12
+"""Deviation of the logarithm of (true level / measured level)."""
+LEVELS = (1.5, 70.0)
+"""Of the noise, in 255ths of the scene's range, log-uniform: most scenes use less than the whole range."""
+PHOTONS = (2.0, 3000.0)
+"""Of the brightest pixel, log-uniform."""
+READ_NOISE = (0.5, 10.0)
+"""Of a camera, in photons, log-uniform; half of the scenes have none."""
+COPIES = 4
+"""Noisy copies whose transforms are averaged for the target of counted photons."""
+GRID_WEIGHT = 100.0
+SEED = 20261129
+
+
+def draw_log(rng: torch.Generator, low: float, high: float, count: int) -> Tensor:
+    """Numbers whose logarithm is uniform from ``low`` to ``high``, (count, 1, 1, 1)."""
+    share = torch.rand(count, 1, 1, 1, generator=rng)
+    return low * (high / low) ** share
+
+
+def draw_misjudgement(rng: torch.Generator, count: int, deviation: float = MISJUDGED) -> Tensor:
+    """True value / measured value, (count, 1, 1, 1), log-normal."""
+    return torch.exp(deviation * torch.randn(count, 1, 1, 1, generator=rng))
+
+
+def place(target: Tensor, rng: torch.Generator) -> Tensor:
+    """An offset that each scene is moved by, (B, 1, 1, 1): the network shall not know brightnesses.
+
+    The predictor takes the median of a file off; here any value that stands in the scene may be the one.
+    """
+    count = len(target)
+    low = target.amin((1, 2, 3), keepdim=True)
+    high = target.amax((1, 2, 3), keepdim=True)
+    return low + (high - low) * torch.rand(count, 1, 1, 1, generator=rng)
+
+
+def draw_white(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gaussian noise.
+
+    Parameters
+    ----------
+    clean
+        Scenes, (B, C, H, W), 0 to 1.
+    rng
+        Randomness of the noise.
+
+    Returns
+    -------
+    tuple of Tensor
+        The noisy scenes and what the network shall make of them, network units, likewise.
+    """
+    unit = NOISE * 255.0 / draw_log(rng, *LEVELS, len(clean))
+    target = unit * clean
+    noise = NOISE * draw_misjudgement(rng, len(clean)) * torch.randn(clean.shape, generator=rng)
+    return target + noise, target
+
+
+def draw_clipped(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gaussian noise in a file of 8 bits: rounded, and clipped to 0 and 255; see ``draw_white``."""
+    level = draw_log(rng, 3.0, LEVELS[1], len(clean))
+    unit = NOISE / level
+    grey = 255.0 * clean
+    noisy = grey + level * draw_misjudgement(rng, len(clean)) * torch.randn(
+        clean.shape, generator=rng
+    )
+    return unit * noisy.round().clamp(0.0, 255.0), unit * grey
+
+
+def draw_counts(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Counted photons and read noise, made even by a gain and a floor that were measured, not quite rightly.
+
+    The target is the expected value of the transformed counts, which the way back of the transform expects;
+    it comes from ``COPIES`` further draws, less what they differ by to first order. See ``draw_white``.
+    """
+    count = len(clean)
+    photons = clean * draw_log(rng, *PHOTONS, count)
+    read = draw_log(rng, *READ_NOISE, count)
+    read = read * (torch.rand(count, 1, 1, 1, generator=rng) < 0.5)
+    gain = draw_misjudgement(rng, count)
+    floor = read**2 * draw_misjudgement(rng, count, 2.0 * MISJUDGED)
+
+    def draw() -> Tensor:
+        return torch.poisson(photons, generator=rng) + read * torch.randn(
+            clean.shape, generator=rng
+        )
+
+    def even(counts: Tensor) -> Tensor:
+        return (2.0 / gain) * torch.sqrt((gain * counts + 0.375 * gain**2 + floor).clamp_min(0.0))
+
+    slope = 1.0 / torch.sqrt(gain * photons + 0.375 * gain**2 + floor)
+    target = torch.zeros_like(clean)
+    for _ in range(COPIES):
+        counts = draw()
+        target += even(counts) - slope * (counts - photons)
+    return NOISE * even(draw()), NOISE * target / COPIES
+
+
+WHITE: list[tuple[float, Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]]] = [
+    (0.5, draw_white),
+    (0.375, draw_counts),
+    (0.125, draw_clipped),
+]
+"""Shares of a batch."""
+
+
+class WhiteStart(SingleNetwork):
+    """The default network learns to take off white noise of one size."""
+
+    key = "white-start"
+    title = "Start for white noise"
+    needs = Needs.NOISY
+    citation = "trained on scenes of pairfree"
+    assumption = "noise is independent between pixels and of one size"
+    config: SingleConfig
+
+    def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
+        """Descend the mean squared error; ``batch.noisy`` are clean scenes."""
+        rng = at.rng("noise")
+        clean = batch.noisy.clamp(0.0, 1.0)
+        parts = []
+        first = 0
+        for share, draw in WHITE:
+            last = first + round(share * len(clean))
+            parts.append(draw(clean[first:last], rng))
+            first = last
+        noisy = torch.cat([part for part, _ in parts])
+        target = torch.cat([part for _, part in parts])
+        offset = place(target, rng)
+        error = self.f(noisy - offset) - (target - offset)
+        loss = torch.mean(error**2)
+        grid = grid_loss(error, 8)
+        self.descend(loss + GRID_WEIGHT * grid, at)
+        return {"loss": loss.detach(), "grid": grid.detach()}
+
+
+def load_scenes(count: int, channels: int) -> list[np.ndarray]:
+    """The scenes, from a file where they were drawn before."""
+    path = RUNS / f"scenes-{count}-{channels}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".unfinished.npy")
+        size = (256, 256) if channels == 1 else (256, 256, channels)
+        drawn = np.lib.format.open_memmap(temporary, "w+", np.uint16, (count, *size))
+        for index in range(count):
+            drawn[index] = np.rint(65535.0 * draw_scene(index, SEED, channels=channels))
+        drawn.flush()
+        temporary.rename(path)
+    return list(np.load(path))
+
+
+STARTS = {"white": WhiteStart}
+
+
+def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Path | None) -> None:
+    """Train a start, or go on where a run stood."""
+    config = SingleConfig(patch_px=128, batch_size=8, minutes=0.0, steps=steps)
+    method = STARTS[name](config, channels)
+    given = {"noisy": load_scenes(scenes, channels), "out": out, "report": False}
+    if (out / "checkpoints").is_dir():
+        pf.train(method=method, resume=True, **given)
+    else:
+        pf.train(method=method, steps=steps, seed=SEED, init=init, **given)
+
+
+def export(name: str, channels: int, run: Path) -> None:
+    """Put the weights of a run into the package, as half floats, with what made them."""
+    model = pf.load(run, method=STARTS[name](SingleConfig(), channels))
+    weights = {
+        key: value.half().contiguous() for key, value in model.method.net.state_dict().items()
+    }
+    target = SHIPPED / f"{name}-{channels}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(weights, target)
+    facts = {
+        "network": "shuffle-unet",
+        "channels": channels,
+        "noise": NOISE,
+        "steps": model.record.step,
+        "scenes": len(load_scenes(SCENES, channels)),
+        "seed": SEED,
+        "made by": f"benchmarks/start.py {name}",
+        "versions": {
+            "pairfree": pf.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
+    }
+    target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+SCENES = 4000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=STARTS)
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--channels", type=int, default=1, choices=(1, 3))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--init", type=Path, help="a run whose weights to begin from")
+    parser.add_argument("--export", action="store_true")
+    asked = parser.parse_args()
+    out = asked.out or RUNS / f"{asked.name}-{asked.channels}"
+    if asked.export:
+        export(asked.name, asked.channels, out)
+    else:
+        train(asked.name, asked.steps, asked.scenes, asked.channels, out, asked.init)
+
+
+if __name__ == "__main__":
+    main()
