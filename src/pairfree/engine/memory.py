@@ -11,12 +11,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from pairfree.errors import ConfigError
+from pairfree.files.messages import size_text
 from pairfree.methods.base import Method
 from pairfree.nets.traits import total_stride
 
@@ -46,6 +48,33 @@ def is_shortage(error: BaseException) -> bool:
 def shortage_error(remedy: str) -> ConfigError:
     """What to raise where memory has run out."""
     return ConfigError(f"out of memory: {remedy}")
+
+
+@dataclass(frozen=True)
+class WholeImageMemory:
+    """What an image takes that is worked on whole; zeros where that is unknown."""
+
+    fixed_bytes: float
+    """Beside the image's size."""
+    bytes_per_px: float
+    """For each of its pixels."""
+
+    def needed(self, height: int, width: int) -> float:
+        """Bytes for an image of that size."""
+        return self.fixed_bytes + self.bytes_per_px * height * width
+
+    def check(self, height: int, width: int, max_bytes: float) -> None:
+        """ConfigError for an image that does not fit into ``max_bytes``, with what crop would."""
+        needed = self.needed(height, width)
+        if not self.bytes_per_px or needed <= max_bytes:
+            return
+        left = max(0.0, max_bytes - self.fixed_bytes)
+        side = int((left / self.bytes_per_px) ** 0.5)
+        crop = f"crop it to {side} x {side} px, or " if side else ""
+        raise ConfigError(
+            f"denoising an image of {height} x {width} px whole needs {size_text(int(needed))}, "
+            f"more than the {size_text(int(max_bytes))} allowed: {crop}raise `max_bytes`"
+        )
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
-from pairfree.engine.tiles import Box
+from pairfree.engine.tiles import Box, Region
 
 SAMPLE_TILE_PX = 256
 """Side of the tiles that stand for an image which does not fit into memory as a whole."""
@@ -46,6 +47,22 @@ class Plane:
         if right > self.width:
             part = part[:, :, columns - columns.min()]
         return part
+
+
+@dataclass(frozen=True)
+class TileJob:
+    """What is made of a plane, tile by tile."""
+
+    plane: Plane
+    apply: Callable[[Tensor], Tensor]
+    """(1, C, h, w) network units -> same shape."""
+    combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """Intensities of a tile, and what ``apply`` gave for it -> what is written."""
+    write: Write
+    is_finished: Callable[[slice, slice], bool]
+    """Whether the tile of these rows and columns was done before, and its result stands."""
+    within: Region | None = None
+    """Rows and columns of tiles that are asked for; None for all."""
 
 
 def _mirror_places(start: int, stop: int, length: int) -> np.ndarray:

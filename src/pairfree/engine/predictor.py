@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,12 +15,20 @@ from torch import Tensor
 
 from pairfree.data.normalize import Normalizer
 from pairfree.engine.memory import (
+    WholeImageMemory,
     activation_bytes_per_px,
     is_shortage,
     keep_freed_blocks,
     shortage_error,
 )
-from pairfree.engine.planes import Plane, Write, read_ahead, sample_places, write_into
+from pairfree.engine.planes import (
+    Plane,
+    TileJob,
+    Write,
+    read_ahead,
+    sample_places,
+    write_into,
+)
 from pairfree.engine.progress import OnPixels, PixelCount, tell_progress
 from pairfree.engine.tiles import (
     PlacedTile,
@@ -47,22 +54,6 @@ DEFAULT_CORE_PX = 512
 DEFAULT_MAX_BYTES = 2_000_000_000
 MOST_HALVINGS = 3
 """How often tiles are halved when memory runs out."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is made of a plane, tile by tile."""
-
-    plane: Plane
-    apply: Callable[[Tensor], Tensor]
-    """(1, C, h, w) network units -> same shape."""
-    combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    """Intensities of a tile, and what ``apply`` gave for it -> what is written."""
-    write: Write
-    is_finished: Callable[[slice, slice], bool]
-    """Whether the tile of these rows and columns was done before, and its result stands."""
-    within: Region | None = None
-    """Rows and columns of tiles that are asked for; None for all."""
 
 
 class Predictor:
@@ -192,7 +183,7 @@ class Predictor:
             One of ``cores``: only that part.
         """
         scale = self.normalizer.scale
-        job = _Job(
+        job = TileJob(
             plane,
             lambda x: self.method.denoise(x) - x,
             lambda intensity, change: intensity + scale * change,
@@ -237,7 +228,7 @@ class Predictor:
         Parameters are those of ``predict_tiles``.
         """
         scale = self.normalizer.scale
-        job = _Job(
+        job = TileJob(
             plane,
             self.method.disagreement,
             lambda intensity, apart: scale * apart,
@@ -300,9 +291,8 @@ class Predictor:
         )
 
     @cached_property
-    def _whole_bytes(self) -> tuple[float, float]:
-        """Memory of an image worked on whole, bytes beside its size and for each pixel; 0 where unknown."""
-        return whole_image_bytes(self.method.denoiser, self.channels)
+    def _whole_memory(self) -> WholeImageMemory:
+        return WholeImageMemory(*whole_image_bytes(self.method.denoiser, self.channels))
 
     def working_bytes(self, height: int, width: int) -> int:
         """Upper estimate of what a plane of that size takes beside its file.
@@ -310,8 +300,7 @@ class Predictor:
         That is a tile at a time, or what stands for the whole plane.
         """
         if self.whole_image:
-            fixed, each = self._whole_bytes
-            return int(fixed + each * height * width)
+            return int(self._whole_memory.needed(height, width))
         core = min(self.core_px, whole_strides(max(height, width), self.stride_px))
         tile = bytes_for_core(core, self.bytes_per_px, self.halo_px, self.stride_px)
         if not self.instance_layers:
@@ -319,23 +308,8 @@ class Predictor:
         return max(tile, int(min(self.sample_bytes, self.bytes_per_px * height * width)))
 
     def check_whole(self, height: int, width: int) -> None:
-        """Refuse, before minutes are spent, an image that is worked on whole and does not fit into memory.
-
-        Raises
-        ------
-        ConfigError
-            With what crop would fit.
-        """
-        fixed, each = self._whole_bytes
-        needed = fixed + each * height * width
-        if not each or needed <= self.max_bytes:
-            return
-        side = int((max(0.0, self.max_bytes - fixed) / each) ** 0.5)
-        crop = f"crop it to {side} x {side} px, or " if side else ""
-        raise ConfigError(
-            f"denoising an image of {height} x {width} px whole needs {size_text(int(needed))}, more "
-            f"than the {size_text(int(self.max_bytes))} allowed: {crop}raise --max-memory"
-        )
+        """ConfigError, before minutes are spent, for an image that is worked on whole and does not fit."""
+        self._whole_memory.check(height, width, self.max_bytes)
 
     def seconds_for_image(self, height: int, width: int) -> float | None:
         """What an image of that size takes at most; None where the network does not say."""
@@ -358,7 +332,7 @@ class Predictor:
         """The sides rounded up to the network's stride."""
         return whole_strides(height, self.stride_px), whole_strides(width, self.stride_px)
 
-    def _do_tiles(self, job: _Job, on_pixels: OnPixels) -> None:
+    def _do_tiles(self, job: TileJob, on_pixels: OnPixels) -> None:
         """Do a job on all tiles of its plane, one after the other."""
         plane = job.plane
         self.check_whole(plane.height, plane.width)
@@ -376,7 +350,7 @@ class Predictor:
                 job.write(tile.rows, tile.columns, self._do_tile(job, tile, intensity))
                 on_pixels(tile.pixels)
 
-    def _do_tile(self, job: _Job, tile: PlacedTile, intensity: np.ndarray) -> np.ndarray:
+    def _do_tile(self, job: TileJob, tile: PlacedTile, intensity: np.ndarray) -> np.ndarray:
         """(C, h, w) of what a tile writes, from the intensities of what it reads."""
         made = self._apply_to_tile(job.apply, self._normalise(intensity))
         self._check_output(made, intensity)

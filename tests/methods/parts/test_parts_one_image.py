@@ -545,14 +545,14 @@ def test_an_image_that_memory_cannot_learn_is_refused_at_once():
     )
     tight.predict(noisy[None])
     with pytest.raises(
-        ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise --max-memory"
+        ConfigError, match=r"70 x 64 px whole needs .* crop it to 64 x 64 px, or raise `max_bytes`"
     ):
         tight.predict(np.zeros((1, 70, 64), np.float32))
 
 
 def test_an_image_that_no_crop_makes_small_enough_is_refused_with_what_helps():
     model = pf.train([scene(0.1, 64)[1]], method="s2s", steps=2, settings=TINY["s2s"], report=False)
-    with pytest.raises(ConfigError, match=r"whole needs .* allowed: raise --max-memory$"):
+    with pytest.raises(ConfigError, match=r"whole needs .* allowed: raise `max_bytes`$"):
         Predictor(model.method, model.predictor.normalizer, 1, max_bytes=1e6).predict(
             np.zeros((1, 64, 64), np.float32)
         )
