@@ -290,9 +290,9 @@ def parse_bytes(text: str) -> float:
     try:
         value = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise InputError(f"--max-memory {text!r}: expected a size such as 2GB or 500MiB") from None
+        raise InputError(f"`max_bytes` {text!r}: expected a size such as 2GB or 500MiB") from None
     if not 0 < value < math.inf:
-        raise InputError(f"--max-memory {text!r}: must be positive and finite")
+        raise InputError(f"`max_bytes` {text!r}: must be positive and finite")
     return value
 
 
@@ -302,7 +302,9 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         key, mark, value = pair.partition("=")
         if not mark or not key.strip():
-            raise ConfigError(f"--set {pair!r}: expected KEY=VALUE, for example --set lr=0.001")
+            raise ConfigError(
+                f"`settings` {pair!r}: expected KEY=VALUE, for example `settings` lr=0.001"
+            )
         found[key.strip()] = value.strip()
     return found
 

@@ -37,9 +37,9 @@ def run(
     """
     check_folder(out)
     if not 0 < minutes < math.inf:
-        raise ConfigError(f"a budget of {minutes:g} minutes is no budget: give --minutes above 0")
+        raise ConfigError(f"a budget of {minutes:g} minutes is no budget: give `minutes` above 0")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: exists already; name another folder with --out, or remove it")
+        raise OutputError(f"{out}: exists already; name another folder with `out`, or remove it")
     noisy = out / NOISY
     try:
         noisy.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def run(
             (noisy / item.name).write_bytes(item.read_bytes())
     except OSError as error:
         raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); name a folder you may write to with --out"
+            f"{out}: cannot be written ({error.strerror}); name a folder you may write to with `out`"
         ) from None
     count = len(list(noisy.glob("*.tif")))
     say(

@@ -56,7 +56,7 @@ def _describe_run(path: Path) -> Lines:
     total = last.record.plan.total
     state = "finished"
     if last.step < total:
-        state = f"stopped at step {last.step:,} of {total:,}: go on with --resume"
+        state = f"stopped at step {last.step:,} of {total:,}: go on with `resume`"
     return [
         ("run", str(path)),
         ("file system", _file_system(path)),

@@ -276,7 +276,7 @@ def test_sizes_are_read(text, size):
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2 bananas", "nan", "2GB2"])
 def test_other_sizes_are_refused(text):
-    with pytest.raises(InputError, match="--max-memory"):
+    with pytest.raises(InputError, match="`max_bytes`"):
         parse_bytes(text)
 
 

@@ -208,7 +208,7 @@ def test_a_file_that_is_read_whole_and_takes_more_than_the_bound_is_told(
     whole, by_tiles = pf.denoise(
         run, [tmp_path / "a.png", tmp_path / "b.tif"], tmp_path / "out", max_bytes=TILE_BYTES
     )
-    assert [line for line in whole.warnings if "read whole" in line and "--max-memory" in line]
+    assert [line for line in whole.warnings if "read whole" in line and "`max_bytes`" in line]
     assert not [line for line in by_tiles.warnings if "read whole" in line]
 
 

@@ -89,7 +89,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_never_stopped(name,
 
 
 def test_rounds_need_an_estimate_and_the_noise():
-    with pytest.raises(ConfigError, match=r"rough estimate of each file \(--target\)"):
+    with pytest.raises(ConfigError, match=r"rough estimate of each file \(`target`\)"):
         pf.train(scenes(1, 0, 60), method="noisy-n2n", steps=3)
-    with pytest.raises(ConfigError, match=r"images of the noise alone \(--noise-images\)"):
+    with pytest.raises(ConfigError, match=r"images of the noise alone \(`noise_images`\)"):
         pf.train(scenes(1, 0, 60), target=scenes(1, 0, 30), method="noisy-n2n", steps=3)

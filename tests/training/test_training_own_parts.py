@@ -99,7 +99,7 @@ def test_your_own_method(own, tmp_path):
         pf.train(noisy, target=target, out=run, resume=True)
     with pytest.raises(ConfigError, match="own method"):
         pf.train(noisy, target=target, method=Own, settings={"rate": 1.0}, steps=2)
-    with pytest.raises(ConfigError, match="--target"):
+    with pytest.raises(ConfigError, match="`target`"):
         pf.train(noisy, method=Own, steps=2)
 
 

@@ -146,6 +146,14 @@ def read_option(asked: Option, value: Any) -> Any:
     return value if asked.read is None else asked.read(value)
 
 
+class Written(logging.Formatter):
+    """Messages as lines of a log file, in words of the command line too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One message with its time and level."""
+        return spell_flags(super().format(record))
+
+
 class Words(logging.Handler):
     """Messages as lines on the terminal, warnings marked as such."""
 
@@ -173,7 +181,7 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
         raise OutputError(
             f"--log-file {escape(str(log_file))}: cannot be written ({error.strerror}); name another place"
         ) from None
-    written.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    written.setFormatter(Written("%(asctime)s %(levelname)s %(message)s"))
     say.addHandler(written)
 
 

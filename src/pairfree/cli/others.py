@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pairfree.cli.options import Device, Inputs, Overwrite, Seed
+from pairfree.cli.options import Device, Inputs, Overwrite, Seed, spell_flags
 from pairfree.cli.terminal import err, out, progress
 from pairfree.errors import ConfigError
 
@@ -56,7 +56,7 @@ def info(
     from pairfree.inspection import info as describe
 
     for name, value in describe(path):
-        out.print(f"{name + ':':<16}{value}", markup=False)
+        out.print(f"{name + ':':<16}{spell_flags(value)}", markup=False)
 
 
 def demo(

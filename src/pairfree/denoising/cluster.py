@@ -141,7 +141,7 @@ def _count_workers(scheduler: str) -> int:
         return _count_cores()
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(
-            f"--scheduler {scheduler}: expected local, local:N with a number of workers, "
+            f"`scheduler` {scheduler}: expected local, local:N with a number of workers, "
             "or an address such as tcp://host:8786"
         )
     return int(text)
@@ -197,7 +197,7 @@ def denoise_on(
     except dask.KilledWorker:
         raise ConfigError(
             f"{image.source}: worker after worker died over the same tiles, probably for want of memory; "
-            "give a smaller --max-memory, or fewer workers a machine; "
+            "give a smaller `max_bytes`, or fewer workers a machine; "
             "what is done is kept, so run the same command again"
         ) from None
     except (dask.comm.CommClosedError, TimeoutError) as error:
@@ -402,7 +402,7 @@ class _Tiles:
 
     def forget(self, index: Index) -> None:
         raise PairfreeError(
-            "a worker ran out of memory for a tile; give a smaller --max-memory, or fewer workers a machine"
+            "a worker ran out of memory for a tile; give a smaller `max_bytes`, or fewer workers a machine"
         )
 
 

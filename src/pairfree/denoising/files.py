@@ -105,5 +105,5 @@ def _warn_of_memory(image: Image, max_bytes: float) -> list[str]:
         return []
     return [
         f"files of this kind are read whole: about {size_text(taken)} of memory, more than the "
-        f"{size_text(int(max_bytes))} of --max-memory; OME-Zarr and tiled TIFF are read tile by tile"
+        f"{size_text(int(max_bytes))} of `max_bytes`; OME-Zarr and tiled TIFF are read tile by tile"
     ]

@@ -174,7 +174,7 @@ def plan_files(
     ledger = Ledger(out)
     if overwrite and skip_done:
         raise ConfigError(
-            "--overwrite and --skip-done exclude each other: one replaces what exists, the other leaves it"
+            "`overwrite` and `skip_done` exclude each other: one replaces what exists, the other leaves it"
         )
     may_exist = overwrite or skip_done
     outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths)
@@ -243,7 +243,7 @@ def _is_there(one: FilePlan) -> bool:
     if len(there) == 1:
         raise OutputError(
             f"{shown(there[0])} exists and its partner of result and map does not: "
-            "remove it, or pass --overwrite"
+            "remove it, or pass `overwrite`"
         )
     return bool(there)
 

@@ -289,7 +289,7 @@ class Model:
             self.predictor.predict_tiles(view.open(), write, is_finished, on_pixels, within)
         except DivergedError as error:  # of a method that learns each image
             raise DivergedError(
-                f"{view.label}: {error}; make the run anew with a lower rate (--set lr=...)"
+                f"{view.label}: {error}; make the run anew with a lower rate (`settings` lr=...)"
             ) from None
 
     # -- disagreement ----------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def plan_steps(method: Method, steps: int) -> Plan:
     stages = method.stages()
     if steps < len(stages):
         raise ConfigError(
-            f"--steps {steps}: this method has {len(stages)} stages and needs at least one step for each"
+            f"`steps` {steps}: this method has {len(stages)} stages and needs at least one step for each"
         )
     lengths = [max(1, round(steps * stage.share)) for stage in stages[:-1]]
     while sum(lengths) >= steps:

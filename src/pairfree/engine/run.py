@@ -73,7 +73,7 @@ class RunFolder:
         for child in self.path.iterdir():
             if child.name not in ours and ".partial-" not in child.name:
                 raise OutputError(
-                    f"{self.path}: folder exists and is not empty; add --resume to go on with its run, or "
+                    f"{self.path}: folder exists and is not empty; add `resume` to go on with its run, or "
                     "name another folder"
                 )
 
@@ -118,8 +118,8 @@ class RunFolder:
         """What config.toml says. InputError where there is none, or none that can be read."""
         if not self.exists:
             raise InputError(
-                f"{self.path}: not a run folder (no config.toml); give the folder that 'pairfree train "
-                "--out' wrote"
+                f"{self.path}: not a run folder (no config.toml); give the folder that training "
+                "wrote, its `out`"
             )
         try:
             return read_toml(self.config_path)

@@ -95,7 +95,7 @@ def train(loop: Loop, on_step: OnStep | None = None) -> None:
             log.write({"step": loop.done, "event": "diverged", "detail": str(error)})
         last = checkpoint.listing(loop.run.checkpoints)
         where = f"last good checkpoint {last[-1]}" if last else "no checkpoint yet"
-        raise DivergedError(f"{error}; {where}; try a smaller rate (--set lr=...)") from None
+        raise DivergedError(f"{error}; {where}; try a smaller rate (`settings` lr=...)") from None
     finally:
         if log is not None:
             log.close()
@@ -197,7 +197,7 @@ class _Training:
             return
         save(loop)
         raise Stopped(
-            f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with --resume"
+            f"{loop.run.path}: stopped at step {loop.done} of {loop.plan.total}, saved; go on with `resume`"
         )
 
     def _is_overdue(self) -> bool:

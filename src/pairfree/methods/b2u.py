@@ -104,7 +104,7 @@ class B2UConfig(SingleConfig):
         if self.predicts == "residual":
             problems.append(
                 "a network that predicts the residual keeps the noise: "
-                "give predict=image, and --init of a run that has it"
+                "give predict=image, and `init` of a run that has it"
             )
         if min(self.weight, self.weight_end, self.eta) < 0 or not 0 <= self.ramp_from < 1:
             problems.append(

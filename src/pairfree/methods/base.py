@@ -29,12 +29,12 @@ class Needs(enum.Enum):
     """What a method must be given beside its noisy files."""
 
     NOISY = "noisy files only"
-    CLEAN = "an unpaired clean set of other scenes (--clean)"
-    CLEAN_AND_NOISE = "an unpaired clean set of other scenes (--clean) and images of the noise alone (--noise-images)"
-    TARGET_CLEAN = "the clean partner of each noisy file (--target)"
-    TARGET_NOISY = "a second, independent noisy copy of each file (--target)"
+    CLEAN = "an unpaired clean set of other scenes (`clean`)"
+    CLEAN_AND_NOISE = "an unpaired clean set of other scenes (`clean`) and images of the noise alone (`noise_images`)"
+    TARGET_CLEAN = "the clean partner of each noisy file (`target`)"
+    TARGET_NOISY = "a second, independent noisy copy of each file (`target`)"
     ESTIMATE_AND_NOISE = (
-        "a rough estimate of each file (--target) and images of the noise alone (--noise-images)"
+        "a rough estimate of each file (`target`) and images of the noise alone (`noise_images`)"
     )
 
     @property

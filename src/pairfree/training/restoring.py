@@ -34,7 +34,7 @@ def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
     folder = Path(run)
     if not is_folder(folder):
         raise InputError(
-            f"{folder}: no such run folder; give the folder that 'pairfree train --out' wrote"
+            f"{folder}: no such run folder; give the folder that training wrote, its `out`"
         )
     last, problems = checkpoint.load_latest(folder / "checkpoints")
     for line in problems:

@@ -432,7 +432,7 @@ def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path)
     ]
     tiny = {"width": 4, "patch_px": 16, "batch_size": 2}
     pf.train(images, method="nb2nb", settings=tiny, steps=1, out=tmp_path / "run", report=False)
-    with pytest.raises(ConfigError, match="give predict=image, and --init of a run that has it"):
+    with pytest.raises(ConfigError, match="give predict=image, and `init` of a run that has it"):
         resolve(Order(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "run"))
     pf.train(
         images,

@@ -647,7 +647,7 @@ def test_settings_that_make_no_sense_are_refused(key, wrong):
 
 @pytest.mark.parametrize("key", ["dip", "s2s"])
 def test_slices_around_each_are_refused(key):
-    with pytest.raises(ConfigError, match="leave --slices-around out"):
+    with pytest.raises(ConfigError, match="leave `slices_around` out"):
         resolve(Order(np.stack([scene(0.1, 40)[1]] * 9), method=key, slices_around=1))
 
 

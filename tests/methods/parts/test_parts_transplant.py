@@ -290,7 +290,7 @@ def test_a_draw_before_prepare_is_refused():
 
 def test_prepare_needs_a_clean_set(small):
     data = small.data()
-    with pytest.raises(ConfigError, match="--clean"):
+    with pytest.raises(ConfigError, match="`clean`"):
         Transplant(Blurred(), 1, lambda net, x: net(x)).prepare(TrainingData(data.noisy), 0)
 
 

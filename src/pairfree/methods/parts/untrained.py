@@ -70,7 +70,7 @@ def check_untrained(method: Method, slices_around: int, budget: float | None) ->
         return []
     if slices_around:
         raise ConfigError(
-            f"method {method.key} learns nothing from the slices around each: leave --slices-around out"
+            f"method {method.key} learns nothing from the slices around each: leave `slices_around` out"
         )
     if budget and not method.one_image:
         return [f"method {method.key} learns nothing: the budget is not used"]
