@@ -82,7 +82,7 @@ def _take_gpu() -> None:
     if local >= devices:
         raise ConfigError(
             f"{local + 1} processes or more on a machine with {devices} GPUs; start one for each "
-            f"(--nproc-per-node {devices})"
+            f"(torchrun --nproc-per-node {devices})"
         )
     torch.cuda.set_device(local)
 
