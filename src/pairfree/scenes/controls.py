@@ -21,8 +21,10 @@ def draw_controls(canvas: Canvas) -> None:
     if canvas.happens(0.3):
         cut = rng.integers(canvas.width)
         pattern[:, cut:] = draw_pattern(canvas)[:, cut:]
-    ground = canvas.draw_colour(rng.random(), 0.1)
-    ink = canvas.draw_colour(rng.random(), 0.1)
+    grey = rng.random()
+    other_grey = (grey + rng.uniform(0.1, 0.9)) % 1.0
+    ground = canvas.draw_colour(grey, 0.1)
+    ink = canvas.draw_colour(other_grey, 0.1)
     canvas.pixels[:] = ground + (ink - ground) * pattern[..., None]
     if canvas.happens(0.5):
         shade = canvas.draw_field(3.0, 8.0)

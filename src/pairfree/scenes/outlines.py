@@ -11,14 +11,24 @@ TURN = 2.0 * np.pi
 """A whole turn, radians."""
 
 
-def outline_ellipse(centre: Points, radius: float, ratio: float, angle: float) -> Points:
+def outline_ellipse(
+    centre: Points,
+    radius: float,
+    ratio: float,
+    angle: float,
+) -> Points:
     """The outline of an ellipse: its longer half axis is ``radius``, the other ``ratio`` times that."""
     corners = int(np.clip(1.5 * radius, 12, 96))
     circle = outline_circle(corners) * (radius, radius * ratio)
     return centre + turn_points(circle, angle)
 
 
-def outline_blob(rng: np.random.Generator, centre: Points, radius: float, wobble: float) -> Points:
+def outline_blob(
+    rng: np.random.Generator,
+    centre: Points,
+    radius: float,
+    wobble: float,
+) -> Points:
     """Draw the outline of a wobbly disc; ``wobble`` is about the relative deviation of its radius."""
     corners = int(np.clip(2.0 * radius, 16, 160))
     turn = spread_angles(corners)[:, None]
@@ -32,14 +42,22 @@ def outline_blob(rng: np.random.Generator, centre: Points, radius: float, wobble
 
 
 def outline_polygon(
-    rng: np.random.Generator, centre: Points, radius: float, corners: int
+    rng: np.random.Generator,
+    centre: Points,
+    radius: float,
+    corners: int,
 ) -> Points:
     """Draw the outline of a polygon with ``corners`` corners at random angles."""
     turn = np.sort(rng.uniform(0.0, TURN, corners))
     return centre + radius * directions_of(turn)
 
 
-def outline_bar(centre: Points, length: float, thickness: float, angle: float) -> Points:
+def outline_bar(
+    centre: Points,
+    length: float,
+    thickness: float,
+    angle: float,
+) -> Points:
     """The outline of a rectangle of any direction."""
     square = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5]])
     return centre + turn_points(square * (length, thickness), angle)
