@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,11 @@ def simulate_image(
     for index in image.planes():
         label = f"{name}{list(index)}" if index else name
         plane = image.plane(index).astype(np.float64)
-        colours = (
-            plane[..., : image.colours] if plane.ndim == 3 else plane
-        )  # a view: transparency stays
-        colours[...], acting = simulate_pixels(image, colours, model, image_rng(seed, label))
+        colours = plane
+        if plane.ndim == 3:
+            colours = plane[..., : image.colours]  # a view: transparency stays
+        rng = image_rng(seed, label)
+        colours[...], acting = simulate_pixels(image, colours, model, rng)
         pixels[index], count = to_dtype(plane, pixels.dtype, limits)
         clipped += count
         drawn[label] = spec_of(acting)
@@ -151,8 +153,23 @@ def simulate_image(
 def simulate_pixels(
     image: Image, pixels: np.ndarray, model: NoiseModel, rng: np.random.Generator
 ) -> tuple[np.ndarray, NoiseModel]:
-    """``pixels`` of ``image``, (H, W) or (H, W, S) intensities, with noise: float64 intensities, not clipped;
-    and the model as drawn.
+    """Pixels of an image with noise.
+
+    Parameters
+    ----------
+    image
+        Says what the intensities mean.
+    pixels
+        Of it, (H, W) or (H, W, S), intensity units.
+    model
+        The noise.
+    rng
+        What it is drawn with.
+
+    Returns
+    -------
+    tuple
+        float64 intensities, not clipped; the model as drawn.
     """
     acting, unit, offset = place_on_scale(image, model)
     noisy, drawn = add_noise((pixels - offset) / unit, acting, rng)
@@ -177,9 +194,10 @@ def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, 
     return acting, CT_WIDTH_HU / GREY_MAX, CT_LOW_HU
 
 
-def units_per_level(dtype: np.dtype) -> float:
-    """Intensity units per 8-bit grey level: 1 for 8 bits, 257 for uint16 (full range = 255 levels); floats
-    count in grey levels.
+def units_per_level(dtype: np.dtype[Any]) -> float:
+    """Intensity units per 8-bit grey level.
+
+    1 for 8 bits, 257 for uint16 (full range = 255 levels); floats count in grey levels.
     """
     if dtype.kind == "f":
         return 1.0

@@ -1,7 +1,8 @@
 """What every noise model shares: numbers that may be ranges, checked fields, and the image they accept.
 
-A model is a frozen dataclass. Its fields are numbers or ``Range``s; ``draw`` replaces each range by one number for the image
-at hand, ``add`` puts the noise on. Images are (H, W) or (H, W, S) in 8-bit grey levels (0..255, not clipped), S samples a pixel.
+A model is a frozen dataclass. Its fields are numbers or ``Range``s; ``draw`` replaces each range by one
+number for the image at hand, ``add`` puts the noise on. Images are (H, W) or (H, W, S) in 8-bit grey levels
+(0..255, not clipped), S samples a pixel.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairfree.errors import ConfigError, InputError
+
+FloatArray = NDArray[np.float64]
 
 GREY_MAX = 255.0
 """White, in 8-bit grey levels: the scale on which every model works."""
@@ -28,7 +32,9 @@ class Range:
     """
 
     low: float
+    """Not drawn itself."""
     high: float
+    """Above ``low``."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -73,33 +79,45 @@ def fixed(value: Number) -> float:
     """The value of a field whose range has been drawn."""
     if isinstance(value, Range):
         raise ConfigError(
-            f"the range {value} has not been drawn yet: use add_noise(), or model.draw(rng) before model.add()"
+            f"the range {value} has not been drawn yet: use add_noise(), or model.draw(rng) before "
+            "model.add()"
         )
     return value
 
 
-def as_image(clean: np.ndarray) -> np.ndarray:
-    """``clean`` as float64, refused unless it is (H, W) or (H, W, S), not empty, and finite throughout."""
+def as_image(clean: np.ndarray) -> FloatArray:
+    """``clean`` as float64.
+
+    Raises
+    ------
+    InputError
+        Unless it is (H, W) or (H, W, S), of real numbers, not empty, and finite throughout.
+    """
     image = np.asarray(clean)
     if image.ndim not in (2, 3) or image.size == 0:
         raise InputError(
-            f"expected an image of shape (H, W) or (H, W, S) with at least one pixel, found shape {image.shape}"
+            "expected an image of shape (H, W) or (H, W, S) with at least one pixel, found shape "
+            f"{image.shape}"
         )
     if image.dtype.kind not in "buif":
         raise InputError(f"expected an image of real numbers, found dtype {image.dtype}")
-    image = image.astype(np.float64)
-    if not np.isfinite(image).all():
+    pixels = image.astype(np.float64)
+    if not np.isfinite(pixels).all():
         raise InputError(
             "the image holds NaN or infinite pixels: noise cannot be added to them, replace them first"
         )
-    return image
+    return pixels
 
 
 @dataclass(frozen=True)
 class NoiseModel(ABC):
-    """Base of the noise models: fields are checked when the model is made, so that a model in hand is a valid one."""
+    """Base of the noise models.
+
+    Fields are checked when the model is made, so that a model in hand is a valid one.
+    """
 
     key: ClassVar[str]
+    """What a SPEC calls it."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -107,42 +125,58 @@ class NoiseModel(ABC):
             object.__setattr__(self, spec.name, value)
 
     def draw(self, rng: np.random.Generator) -> Self:
-        """This model with every range replaced by one drawn number, in the order of the fields.
+        """A model with every range replaced by one drawn number, in the order of the fields.
 
         A model without ranges takes nothing from ``rng``.
         """
-        values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
-        drawn = {
-            name: value.draw(rng) for name, value in values.items() if isinstance(value, Range)
-        }
+        drawn = {}
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, Range):
+                drawn[spec.name] = value.draw(rng)
         return dataclasses.replace(self, **drawn)
 
     @abstractmethod
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``clean`` with noise, float64, same shape, not clipped. Refuses a model whose ranges are not drawn."""
+    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+        """``clean`` with noise, same shape, not clipped.
+
+        Raises
+        ------
+        ConfigError
+            Where ranges are not drawn yet.
+        InputError
+            For what ``as_image`` refuses.
+        """
 
 
 def _checked(key: str, spec: dataclasses.Field[Any], value: object) -> Number:
-    """``value`` as a float or Range inside the field's domain, or a ConfigError that names model and field."""
+    """``value`` as a float or Range inside the field's domain.
+
+    Raises
+    ------
+    ConfigError
+        For anything else, naming model and field.
+    """
     where = f"noise {key}, {spec.name}"
     if isinstance(value, Range):
-        ends = (value.low, value.high)
-    elif isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        value = float(value)
-        ends = (value, value)
-    else:
+        _check_domain(spec, where, value.low, value.high, str(value))
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ConfigError(f"{where}: expected a number or a range LOW..HIGH, found {value!r}")
-    if not all(math.isfinite(end) for end in ends):
-        raise ConfigError(f"{where}: expected a finite number, found {value}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: expected a finite number, found {number}")
+    _check_domain(spec, where, number, number, number_text(number))
+    return number
+
+
+def _check_domain(
+    spec: dataclasses.Field[Any], where: str, low: float, high: float, shown: str
+) -> None:
     least, most, above = (spec.metadata[name] for name in ("least", "most", "above"))
-    if ends[0] <= above:
-        raise ConfigError(f"{where}: must be above {number_text(above)}, found {_shown(value)}")
-    if ends[0] < least:
-        raise ConfigError(f"{where}: must be at least {number_text(least)}, found {_shown(value)}")
-    if ends[1] > most:
-        raise ConfigError(f"{where}: must be at most {number_text(most)}, found {_shown(value)}")
-    return value
-
-
-def _shown(value: Number) -> str:
-    return str(value) if isinstance(value, Range) else number_text(value)
+    if low <= above:
+        raise ConfigError(f"{where}: must be above {number_text(above)}, found {shown}")
+    if low < least:
+        raise ConfigError(f"{where}: must be at least {number_text(least)}, found {shown}")
+    if high > most:
+        raise ConfigError(f"{where}: must be at most {number_text(most)}, found {shown}")

@@ -1,7 +1,11 @@
-"""Noise by name: ``parse_noise`` reads a SPEC, ``add_noise`` puts the noise on one image, ``image_rng`` gives that image its randomness.
+"""Noise by name.
 
-SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH drawn per image. What is left out has its default:
-``gaussian:sigma=25``, ``gaussian:sigma=0..50``, ``film``, ``lowdose-ct:dose=0.25,i0=2e6``.
+``parse_noise`` reads a SPEC, ``add_noise`` puts the noise on one image, ``image_rng`` gives that image its
+randomness.
+
+SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH drawn per image. What is left
+out has its default: ``gaussian:sigma=25``, ``gaussian:sigma=0..50``, ``film``,
+``lowdose-ct:dose=0.25,i0=2e6``.
 """
 
 from __future__ import annotations
@@ -37,7 +41,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def parse_noise(spec: str) -> NoiseModel:
-    """The model that ``spec`` names, or a ConfigError of one line that says what is wrong and what there is instead."""
+    """The model that ``spec`` names.
+
+    Raises
+    ------
+    ConfigError
+        Of one line that says what is wrong and what there is instead.
+    """
     key, colon, rest = spec.partition(":")
     key = key.strip()
     if key not in MODELS:
@@ -48,17 +58,21 @@ def parse_noise(spec: str) -> NoiseModel:
         raise ConfigError(
             f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone"
         )
+    if not colon:
+        return MODELS[key]()
     names = [field.name for field in dataclasses.fields(MODELS[key])]
     values: dict[str, Number] = {}
-    for part in rest.split(",") if colon else ():
+    for part in rest.split(","):
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ConfigError(
-                f"noise {spec!r}: expected NAME=VALUE, found {part!r}; {key} takes: {', '.join(names)}"
+                f"noise {spec!r}: expected NAME=VALUE, found {part!r}; {key} takes: "
+                f"{', '.join(names)}"
             )
         if name not in names:
             raise ConfigError(
-                f"noise {spec!r}: {key} has no {name!r}{_meant(name, names)}; it takes: {', '.join(names)}"
+                f"noise {spec!r}: {key} has no {name!r}{_meant(name, names)}; it takes: "
+                f"{', '.join(names)}"
             )
         if name in values:
             raise ConfigError(f"noise {spec!r}: {name} is given twice")
@@ -67,22 +81,36 @@ def parse_noise(spec: str) -> NoiseModel:
 
 
 def spec_of(model: NoiseModel) -> str:
-    """The SPEC that ``parse_noise`` turns back into ``model``, with every field, so that a record outlives a change of defaults."""
+    """The SPEC that ``parse_noise`` turns back into ``model``.
+
+    With every field, so that a record outlives a change of defaults.
+    """
     parts = []
     for field in dataclasses.fields(model):
         value = getattr(model, field.name)
-        parts.append(f"{field.name}={value if isinstance(value, Range) else number_text(value)}")
+        shown = str(value) if isinstance(value, Range) else number_text(value)
+        parts.append(f"{field.name}={shown}")
     return f"{model.key}:{','.join(parts)}"
 
 
 def add_noise(
     clean: np.ndarray, noise: str | NoiseModel, rng: np.random.Generator
 ) -> tuple[np.ndarray, NoiseModel]:
-    """``clean`` with noise, and the model as drawn for this image: its ranges resolved to the numbers that were used.
+    """An image with noise, and the noise as it was drawn for it.
 
-    clean      (H, W) or (H, W, S), 8-bit grey levels, any real dtype
-    noise      a SPEC or a model
-    Returns    float64 of the same shape, not clipped; the drawn model
+    Parameters
+    ----------
+    clean
+        (H, W) or (H, W, S), 8-bit grey levels, any real dtype.
+    noise
+        A SPEC or a model.
+    rng
+        What everything is drawn with.
+
+    Returns
+    -------
+    tuple
+        float64 of the same shape, not clipped; the model, its ranges resolved to the numbers that were used.
     """
     model = parse_noise(noise) if isinstance(noise, str) else noise
     drawn = model.draw(rng)
@@ -90,10 +118,21 @@ def add_noise(
 
 
 def image_rng(seed: int, name: str) -> np.random.Generator:
-    """The generator of the image ``name`` (its stem): a function of (seed, name) alone, whatever other images there are.
+    """The generator of an image: a function of (seed, name) alone, whatever other images there are.
 
-    Images of one name get one noise field. Where stems repeat in several folders, pass the relative path without its suffix.
-    Composed and decomposed spellings of a name (file systems differ in this) are the same name.
+    Parameters
+    ----------
+    seed
+        At least 0.
+    name
+        The image's stem. Images of one name get one noise field: where stems repeat in several folders, pass
+        the relative path without its suffix. Composed and decomposed spellings of a name (file systems differ
+        in this) are the same name.
+
+    Raises
+    ------
+    ConfigError
+        For a negative seed.
     """
     if seed < 0:
         raise ConfigError(f"seed: must be at least 0, found {seed}")
