@@ -5,8 +5,8 @@
     clean = model.denoise(array)
     model = pf.load("run")
 
-Every verb of the command line has its function here: train, denoise, evaluate, verify, simulate, info. Names are
-imported when first used, so that ``pairfree --help`` does not wait for torch.
+Every verb of the command line has its function here: train, denoise, evaluate, verify, simulate, info.
+Names are imported when first used, so that ``pairfree --help`` does not wait for torch.
 """
 
 from __future__ import annotations

@@ -93,8 +93,9 @@ def field_docs(owner: type) -> dict[str, str]:
 
 
 def with_fields_of(owner: type, *first: str) -> Callable[[Work], Work]:
-    """A function that takes the fields of a dataclass as arguments: its signature and its docstring list
-    them.
+    """A function that takes the fields of a dataclass as arguments.
+
+    Its signature and its docstring list them.
 
     Parameters
     ----------
@@ -281,7 +282,7 @@ def _as_number(value: Any, kind: type) -> Any:
 
 
 def parse_bytes(text: str) -> float:
-    """ "2GB", "500 MB", "1.5GiB" or a plain number of bytes."""
+    """Bytes that are meant by "2GB", "500 MB", "1.5GiB" or a plain number."""
     units = {"": 1.0, "b": 1.0}
     for power, letter in enumerate("kmgt", start=1):
         units |= {f"{letter}b": 1e3**power, f"{letter}ib": 1024.0**power}
@@ -310,6 +311,7 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. ConfigError where there is none, or none that can be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,6 +1,4 @@
-"""``pairfree demo``: train on the real noisy images that come with the package, denoise them, and show what
-happened.
-"""
+"""``pairfree demo``: train on the real noisy images that come with the package, and denoise them."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pairfree import api
+from pairfree.engine.trainer import OnStep
 from pairfree.errors import ConfigError, OutputError
 from pairfree.files.listing import check_folder
 from pairfree.training.report import command_line
@@ -21,19 +20,39 @@ NOISY, RUN, DENOISED = "noisy", "run", "denoised"
 
 @dataclass(frozen=True)
 class Written:
-    """denoised   paths of the denoised files;  report   path of the HTML report, None where it could not be drawn"""
+    """What a demo leaves on disk."""
 
     denoised: list[Path]
+    """The denoised files."""
     report: Path | None
+    """The HTML report; None where it could not be drawn."""
 
 
 def run(
-    out: Path, minutes: float, on_step: api.OnStep | None = None, say: Callable[[str], None] = print
+    out: Path, minutes: float, on_step: OnStep | None = None, say: Callable[[str], None] = print
 ) -> Written:
-    """Copy the bundled images to ``out/noisy``, train in ``out/run``, write ``out/denoised`` and
+    """Train on the bundled images and denoise them.
+
+    They are copied to ``out/noisy``; the run is ``out/run``, the results are ``out/denoised`` and
     ``out/report.html``.
 
-    Refused when ``out`` exists and is not empty: a demo must not disturb anybody's files.
+    Parameters
+    ----------
+    out
+        The folder.
+    minutes
+        Budget of the training.
+    on_step
+        As in ``api.train``.
+    say
+        Told what is done, a line at a time.
+
+    Raises
+    ------
+    ConfigError
+        For a budget that is none.
+    OutputError
+        When ``out`` exists and is not empty: a demo must not disturb anybody's files.
     """
     check_folder(out)
     if not 0 < minutes < math.inf:

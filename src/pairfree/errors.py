@@ -1,6 +1,7 @@
 """Errors that reach the user as one line: what, where, expected against found, what to do next.
 
-The command line maps each class to an exit code: ``PairfreeError`` and its children 2, ``DivergedError`` 3, ``BusyError`` 4.
+The command line maps each class to an exit code: ``PairfreeError`` and its children 2, ``DivergedError`` 3,
+``BusyError`` 4.
 """
 
 from __future__ import annotations

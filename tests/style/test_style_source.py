@@ -46,7 +46,7 @@ ARROWS = {
     "inspection": EVERYONE | {"files", "engine"},
     "api": EVERYONE
     | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
-    "demo": EVERYONE | {"files", "training", "api"},
+    "demo": EVERYONE | {"files", "engine", "training", "api"},
     # users of the public face
     "bench": EVERYONE
     | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},

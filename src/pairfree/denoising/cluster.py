@@ -117,7 +117,7 @@ def _start_locally(dask: Any, workers: int) -> Iterator[Any]:
 
 @contextmanager
 def _same_environment() -> Iterator[None]:
-    """Dask sets OMP_NUM_THREADS and more in this process as it starts workers; afterwards they are as before."""
+    """Take back what Dask sets in this process as it starts workers, OMP_NUM_THREADS and more."""
     before = dict(os.environ)
     try:
         yield

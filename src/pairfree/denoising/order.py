@@ -1,4 +1,7 @@
-"""What was asked of denoising: one dataclass, whose fields are options of ``pairfree denoise`` and arguments of ``pairfree.denoise``."""
+"""What was asked of denoising: one dataclass.
+
+Its fields are options of ``pairfree denoise`` and arguments of ``pairfree.denoise``.
+"""
 
 from __future__ import annotations
 

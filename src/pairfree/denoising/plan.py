@@ -72,7 +72,9 @@ class DiskSpace:
     """
 
     results: int = 0
+    """Bytes of results."""
     journal: int = 0
+    """Bytes of the largest journal."""
 
     def add(self, nbytes: int, journalled: bool, path: Path) -> None:
         """One more result; what an earlier process left in its journal is there already."""
@@ -82,6 +84,7 @@ class DiskSpace:
 
     @property
     def needed(self) -> int:
+        """Bytes of both together."""
         return self.results + self.journal
 
 

@@ -38,7 +38,10 @@ class Plane:
         )
 
     def read_padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """A part (C, h, w) of the plane, which is mirrored at its bottom and right edges, also one of 1 x 1 px."""
+        """A part (C, h, w) of the plane, which is mirrored at its bottom and right edges.
+
+        Also a plane of 1 x 1 px.
+        """
         rows = _mirror_places(top, bottom, self.height)
         columns = _mirror_places(left, right, self.width)
         part = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))

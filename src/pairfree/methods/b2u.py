@@ -202,6 +202,6 @@ class B2U(SingleNetwork):
 
 
 def ramp_weight(progress: float, config: B2UConfig) -> float:
-    """lambda at a position in 0..1 of the training."""
+    """Weight lambda at a position in 0..1 of the training."""
     share = max(0.0, progress - config.ramp_from) / (1.0 - config.ramp_from)
     return config.weight + share * (config.weight_end - config.weight)

@@ -43,6 +43,7 @@ class CycleGAN(ISCL):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """The method's paper, and that whose networks it takes."""
         return (self.citation, ISCL.citation)
 
 

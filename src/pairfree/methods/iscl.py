@@ -229,7 +229,10 @@ class ISCL(Cooperation):
         "Lee & Jeong, ISCL: Interdependent self-cooperative learning for unpaired image denoising, "
         "IEEE TMI 2021, arXiv:2102.09858"
     )
-    assumption = "the clean set shows the same kind of structures at the same pixel size; nothing about the noise"
+    assumption = (
+        "the clean set shows the same kind of structures at the same pixel size; "
+        "nothing about the noise"
+    )
     config_type = ISCLConfig
     config: ISCLConfig
 
@@ -264,6 +267,7 @@ class ISCL(Cooperation):
         return Ensemble(denoise, extract, self.config.gamma)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One for F and G, one for the critics, one for H where it is trained."""
         # Departs from the paper: RAdam's betas are 0.9 and 0.999, and weights begin as PyTorch's
         # initialisation makes them; the paper names neither. Patches are flipped and turned for all data, in
         # the paper for electron micrographs.

@@ -61,6 +61,7 @@ class ShortISCLConfig(ISCLConfig):
     """Share of Algorithm 1 in which the critics' part of eq. (1) grows to its full size; 0 is the paper."""
 
     def problems(self) -> list[str]:
+        """What is wrong with these settings, a phrase each."""
         found = super().problems()
         if self.nets not in NETS:
             found.append(f"nets = {self.nets!r} must be one of {', '.join(NETS)}")
@@ -161,6 +162,7 @@ class MatchedEnsemble(Ensemble):
         self.match = match
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """F and x - H of a noisy image that was matched to the clean set."""
         return super().both(self.match(x))
 
 

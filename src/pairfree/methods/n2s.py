@@ -69,7 +69,10 @@ class N2S(SingleNetwork):
     title = "Noise2Self"
     needs = Needs.NOISY
     citation = "Batson & Royer, Noise2Self: blind denoising by self-supervision, ICML 2019, arXiv:1901.11365"
-    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    assumption = (
+        "noise is zero-mean and independent between pixels; "
+        "the signal is predictable from its surroundings"
+    )
     config_type = N2SConfig
     config: N2SConfig
 

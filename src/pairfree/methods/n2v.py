@@ -391,7 +391,10 @@ class N2V(SingleNetwork):
         "Krull, Buchholz & Jug, Noise2Void: learning denoising from single noisy images, CVPR 2019, "
         "arXiv:1811.10980"
     )
-    assumption = "noise is zero-mean and independent between pixels; the signal is predictable from its surroundings"
+    assumption = (
+        "noise is zero-mean and independent between pixels; "
+        "the signal is predictable from its surroundings"
+    )
     config_type = N2VConfig
     config: N2VConfig
 

@@ -30,6 +30,9 @@ from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.blocks import placed
 from pairfree.nets.iscl import Critic, Generator
 
+CRITICS = ("D_X", "D_Y", "D_N")
+"""Of noisy images, clean images and noise."""
+
 
 def three_way_cycle_loss(
     x: Tensor, x_again: Tensor, y: Tensor, y_again: Tensor, n: Tensor, n_again: Tensor
@@ -71,7 +74,8 @@ class Apart(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.channels, self.stride = channels, Generator.stride
+        self.channels = channels
+        self.stride = Generator.stride
         self.net = Generator(channels, width, blocks, outputs=2 * channels)
 
     def parts(self, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +83,9 @@ class Apart(nn.Module):
         return out[:, : self.channels], out[:, self.channels :]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.parts(self.net(x))[0]
+        """The clean image alone."""
+        clean, _ = self.parts(self.net(x))
+        return clean
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,8 @@ PRESETS = {
 
 
 class Quan(UnpairedMethod):
+    """F takes noisy images apart, G puts them together; a critic judges each kind of image."""
+
     key = "quan"
     title = "Quan et al. (asymmetric cycle)"
     needs = Needs.CLEAN_AND_NOISE
@@ -166,78 +174,76 @@ class Quan(UnpairedMethod):
     ) -> None:
         super().__init__(config, device, net)
         self.F = placed(Apart(channels, config.width, config.blocks), self.place)
-        self.G = placed(
-            Generator(2 * channels, config.width, config.blocks, outputs=channels), self.place
-        )
-        self.critics = [
-            placed(
-                Critic(channels, config.critic_width, config.patch_px, config.critic_norm),
-                self.place,
-            )
-            for _ in range(3)
-        ]
-        self.networks = {
-            "F": self.F,
-            "G": self.G,
-            **dict(zip(("D_X", "D_Y", "D_N"), self.critics, strict=True)),
-        }
+        together = Generator(2 * channels, config.width, config.blocks, outputs=channels)
+        self.G = placed(together, self.place)
+        self.networks = {"F": self.F, "G": self.G}
+        self.critics: list[nn.Module] = []
+        for name in CRITICS:
+            critic = Critic(channels, config.critic_width, config.patch_px, config.critic_norm)
+            self.networks[name] = placed(critic, self.place)
+            self.critics.append(self.networks[name])
         self.bounded = Bounded(self.F)
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"F, G": self._adam("F", "G"), "D_X, D_Y, D_N": self._adam("D_X", "D_Y", "D_N")}
+        """One for both generators, one for the three critics."""
+        return {
+            "F, G": self._make_adam("F", "G"),
+            "D_X, D_Y, D_N": self._make_adam(*CRITICS),
+        }
 
-    def _adam(self, *names: str) -> torch.optim.Optimizer:
-        parameters = [p for name in names for p in self.networks[name].parameters()]
-        return torch.optim.Adam(
-            parameters, lr=self.config.lr, betas=(self.config.beta1, 0.999), foreach=True
-        )
+    def _make_adam(self, *names: str) -> torch.optim.Optimizer:
+        parameters: list[nn.Parameter] = []
+        for name in names:
+            parameters += self.networks[name].parameters()
+        betas = (self.config.beta1, 0.999)
+        return torch.optim.Adam(parameters, lr=self.config.lr, betas=betas, foreach=True)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Both generators, then the three critics on what was generated."""
-        x, y, n = (
-            clip_signed(require(one, self.needs.value))
-            for one in (batch.noisy, batch.clean, batch.noise)
-        )
+        config = self.config
+        x = clip_signed(batch.noisy)
+        y = self.clean_patches(batch)
+        n = clip_signed(require(batch.noise, self.needs.value))
         for optimizer in self.optimizers.values():
-            set_rate(
-                optimizer, self.config.lr + (self.config.lr_end - self.config.lr) * at.progress
-            )
+            set_rate(optimizer, config.lr + (config.lr_end - config.lr) * at.progress)
         drop_statistics(*self.networks.values())
-        y_made, n_made = self._apart(x)
+        y_made, n_made = self._take_apart(x)
         x_made = self._run(self.G, torch.cat([y, n], 1))
         x_again = self._run(self.G, torch.cat([y_made, n_made], 1))
-        cycle = three_way_cycle_loss(x, x_again, *_pairs((y, n), self._apart(x_made)))
-        fakes, reals = (x_made, y_made, n_made), (x, y, n)
-        with frozen(*self.critics):
-            fooled = [
-                adversarial_loss(self._run(critic, fake))
-                for critic, fake in zip(self.critics, fakes, strict=True)
-            ]
+        y_again, n_again = self._take_apart(x_made)
+        cycle = three_way_cycle_loss(x, x_again, y, y_again, n, n_again)
+        fakes = (x_made, y_made, n_made)
+        fooled = self._fool_critics(fakes)
         nested = cycle
-        if self.config.identity > 0:
-            nested = nested + self.config.identity * kept_loss(y, self._apart(y)[0])
-        loss = torch.stack(fooled).sum() + self.config.cycle_weight * nested
+        if config.identity > 0:
+            y_kept, _ = self._take_apart(y)
+            nested = nested + config.identity * kept_loss(y, y_kept)
+        loss = fooled + config.cycle_weight * nested
         update(self.optimizers["F, G"], loss, at, "F, G")
         settle_norms(self.F, self.G)
 
-        scores = [
-            (self._run(d, a), self._run(d, b.detach()))
-            for d, a, b in zip(self.critics, reals, fakes, strict=True)
-        ]
+        scores = []
+        for critic, real, fake in zip(self.critics, (x, y, n), fakes, strict=True):
+            scores.append((self._run(critic, real), self._run(critic, fake.detach())))
         judged = torch.stack([critic_loss(real, fake) for real, fake in scores]).sum()
         update(self.optimizers["D_X, D_Y, D_N"], judged, at, "D_X, D_Y, D_N")
         settle_norms(*self.critics)
         signs = vital_signs(x, y_made, *scores[1])
         return {"loss": loss.detach(), "cycle": cycle.detach(), "critics": judged.detach(), **signs}
 
-    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _fool_critics(self, fakes: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """What the generators pay for images that the critics tell from given ones, a scalar."""
+        losses = []
+        with frozen(*self.critics):
+            for critic, fake in zip(self.critics, fakes, strict=True):
+                losses.append(adversarial_loss(self._run(critic, fake)))
+        return torch.stack(losses).sum()
+
+    def _take_apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """F_Y and F_N of noisy images."""
         return self.F.parts(self._run(self.F.net, x))
 
     @property
     def denoiser(self) -> nn.Module:
+        """F_Y, for images beyond [-1, 1] too."""
         return self.bounded
-
-
-def _pairs(given: tuple[Tensor, Tensor], again: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """(a, b), (a', b') -> [a, a', b, b']."""
-    return [one for pair in zip(given, again, strict=True) for one in pair]

@@ -219,7 +219,10 @@ class S2S(OneImageMethod):
     key = "s2s"
     title = "Self2Self with dropout"
     needs = Needs.NOISY
-    citation = "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, CVPR 2020"
+    citation = (
+        "Quan et al., Self2Self with dropout: learning self-supervised denoising from single image, "
+        "CVPR 2020"
+    )
     assumption = (
         "noise is zero-mean and independent between pixels; each image is learned by itself, "
         "which takes minutes to hours"

@@ -61,7 +61,7 @@ def gradient_penalty(slopes: Tensor) -> Tensor:
 
 
 def pseudo_pair_loss(denoised: Tensor, clean: Tensor) -> Tensor:
-    """mean |f(y + G(z, y)) - y|^2, (B, C, H, W) in [-1, 1] -> scalar. Hong et al., the denoiser's loss."""
+    """Mean |f(y + G(z, y)) - y|^2, (B, C, H, W) in [-1, 1] -> scalar. Hong et al., the denoiser's loss."""
     return torch.mean((denoised - clean) ** 2)
 
 
@@ -137,6 +137,8 @@ PRESETS: dict[str, Any] = {
 
 
 class UIDNet(UnpairedMethod):
+    """A generator imitates the noise on clean images, and a denoiser learns from such pairs."""
+
     key = "uidnet"
     title = "UIDNet"
     needs = Needs.CLEAN
@@ -170,6 +172,7 @@ class UIDNet(UnpairedMethod):
         self.rates = {"D": config.lr, "G": config.lr, "f": config.lr_denoiser}
 
     def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Adam for each network."""
         betas = (self.config.beta1, 0.999)
         return {
             name: torch.optim.Adam(
@@ -204,7 +207,7 @@ class UIDNet(UnpairedMethod):
         }
 
     def made_noisy(self, y: Tensor, at: At, purpose: str) -> Tensor:
-        """y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""
+        """The noisy image y + G(z, y), z uniform in [-1, 1]; (B, C, H, W)."""
         z = torch.rand(y.shape, generator=at.rng(purpose, y.device), device=y.device) * 2.0 - 1.0
         return y + torch.tanh(self._run(self.G, torch.cat([z, y], 1)))
 
@@ -217,9 +220,11 @@ class UIDNet(UnpairedMethod):
         return gradient_penalty(slopes)
 
     def denoise(self, x: Tensor) -> Tensor:
+        """What f makes of noisy images (B, C, H, W), network units; what lies beyond comes back."""
         shown = clip_signed(x)
         return from_signed(super().denoise(shown) + (to_signed(x) - shown))
 
     @property
     def denoiser(self) -> nn.Module:
+        """The network f."""
         return self.f

@@ -223,8 +223,9 @@ def _problems_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what was given, the fields that a resumed run has from its beginning, as its config.toml spells
-    them.
+    """Of what was given, the fields that a resumed run has from its beginning.
+
+    They are spelled as in its config.toml.
     """
     found = {name: getattr(order, name) for name in FIXED if given.get(name) is not None}
     if order.own_parts:

@@ -1,5 +1,6 @@
-"""What a run's report says: examples, curves, evidence and words, gathered from the run folder and the
-training images.
+"""What a run's report says: examples, curves, evidence and words.
+
+They are gathered from the run folder and the training images.
 """
 
 from __future__ import annotations
@@ -103,8 +104,9 @@ def run_report(
 def _looked_at(
     model: Model, planes: Sequence[tuple[str, np.ndarray]]
 ) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
-    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel before
-    anything was removed.
+    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel.
+
+    The level is that before anything was removed.
     """
     examples: list[Example] = []
     evidence: list[tuple[str, Evidence]] = []
@@ -133,7 +135,8 @@ def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -
     apart = None
     if model.method.disagrees:
         apart = cut(model.predictor.disagreement(noisy))
-    text = f"{noisy.dtype} intensities; crop at row {rows.start}, column {columns.start} of {height} x {width} px"
+    corner = f"row {rows.start}, column {columns.start}"
+    text = f"{noisy.dtype} intensities; crop at {corner} of {height} x {width} px"
     return Example(name, cut(noisy), cut(denoised), text=text, disagreement=apart)
 
 

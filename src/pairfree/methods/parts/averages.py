@@ -39,6 +39,7 @@ class SWA(nn.Module):
         self.register_buffer("count", one)
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the averaged network makes of x."""
         out: Tensor = self.net(x)
         return out
 
@@ -80,6 +81,7 @@ class Lookahead(nn.Module):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the slow network makes of x."""
         out: Tensor = self.net(x)
         return out
 

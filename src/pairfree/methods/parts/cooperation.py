@@ -22,7 +22,7 @@ SETTLING_BATCHES = 30
 
 
 def without_noise(x: Tensor, noise: Tensor) -> Tensor:
-    """x - H(x), clipped to [-1, 1]; shapes (B, C, H, W)."""
+    """The image x - H(x), clipped to [-1, 1]; shapes (B, C, H, W)."""
     # Departs from the paper: x - H(x) is clipped to [-1, 1] wherever it is used, as the authors' code does
     # with the output.
     return clip(x - noise, -1.0, 1.0)
@@ -53,6 +53,7 @@ class Ensemble(nn.Module):
         self.stride = total_stride(denoise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Noisy images (B, C, H, W) -> y."""
         first, second = self.both(x)
         if second is None:
             return first
@@ -76,13 +77,20 @@ def make_radam(lr: float, *nets: nn.Module) -> torch.optim.Optimizer:
 class Passes:
     """A batch and what the networks make of it, all (B, C, H, W) in [-1, 1]."""
 
-    x: Tensor  # noisy patches
-    y: Tensor  # clean patches
-    before_noise: Tensor  # what G adds noise to: y in the paper
-    denoised: Tensor  # F(x)
-    made_noisy: Tensor  # G(y)
-    extracted: Tensor | None  # H(x); None without an extractor
-    pseudo_noisy: Tensor  # y + H(x), a constant; y without an extractor
+    x: Tensor
+    """Noisy patches."""
+    y: Tensor
+    """Clean patches."""
+    before_noise: Tensor
+    """What G adds noise to: y in the paper."""
+    denoised: Tensor
+    """F(x)."""
+    made_noisy: Tensor
+    """G(y)."""
+    extracted: Tensor | None
+    """H(x); None without an extractor."""
+    pseudo_noisy: Tensor
+    """y + H(x), a constant; y without an extractor."""
 
     @property
     def noise(self) -> Tensor:
@@ -91,7 +99,7 @@ class Passes:
 
     @property
     def pseudo_clean(self) -> Tensor:
-        """x - H(x), a constant."""
+        """The image x - H(x), a constant."""
         return without_noise(self.x, self.noise)
 
 
@@ -199,6 +207,7 @@ class Cooperation(UnpairedMethod):
 
     @property
     def disagrees(self) -> bool:
+        """Whether there is an extractor, which denoises beside F."""
         return self.ensemble.extract is not None
 
     def disagreement(self, x: Tensor) -> Tensor:
@@ -211,4 +220,5 @@ class Cooperation(UnpairedMethod):
 
     @property
     def denoiser(self) -> nn.Module:
+        """The ensemble, for images beyond [-1, 1] too."""
         return self.bounded

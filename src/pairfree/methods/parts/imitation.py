@@ -14,12 +14,12 @@ from pairfree.config import architecture
 from pairfree.data.patches import PatchPool, TrainingData
 from pairfree.errors import ConfigError
 from pairfree.measure.noise_doubts import list_doubts
+from pairfree.measure.noise_patches import NoisePatches
 from pairfree.measure.smooth_areas import (
     GCBD_SUB_PX,
     LEAST_PATCH_PX,
     MOST,
     RULES,
-    NoisePatches,
     extract_noise,
 )
 from pairfree.methods.base import At, check_positive, set_rate, update
@@ -220,7 +220,7 @@ class Imitation(SingleNetwork):
     # -- noise that is made ----------------------------------------------------------------------------------
 
     def latent(self, count: int, purpose: str, at: At) -> Tensor:
-        """r of the papers, what g1 starts from: (count, 128), standard normal."""
+        """The latent r of the papers, what g1 starts from: (count, 128), standard normal."""
         return torch.randn(count, LATENT, generator=at.rng(purpose, self.place), device=self.place)
 
     def noise_source(self) -> NoiseGenerator | CopulaNoise:

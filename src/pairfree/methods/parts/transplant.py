@@ -180,7 +180,7 @@ class Transplant(nn.Module):
         return torch.clamp(y + 2.0 * noise, self(-ends), self(ends))
 
     def draw_noise(self, count: int, at: At) -> Tensor:
-        """n for ``count`` patches of step ``at``, (count, C, P, P) in network units."""
+        """Noise n for ``count`` patches of step ``at``, (count, C, P, P) in network units."""
         if self.bank is None:
             self.bank = self._fill_bank()
         places = self.bank.draw(at.seed, at.step, count, "transplanted noise")
@@ -280,7 +280,7 @@ class Transplant(nn.Module):
         return PatchPool(single, noisy.device, noisy.patch_px)
 
     def _extract_noise(self, block: Tensor) -> np.ndarray:
-        """n of a block (C, H, W) of network units."""
+        """Noise n of a block (C, H, W) of network units."""
         height, width = block.shape[1:]
         stride = total_stride(self.then)
         padding = (0, -width % stride, 0, -height % stride)

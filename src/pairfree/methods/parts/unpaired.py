@@ -95,6 +95,7 @@ class UnpairedMethod(Method):
         return clip_signed(require(batch.clean, self.needs.value))
 
     def denoise(self, x: Tensor) -> Tensor:
+        """What the denoiser makes of noisy images (B, C, H, W), network units."""
         out: Tensor = self.denoiser(channels_last(x))
         return out
 
@@ -257,6 +258,7 @@ class Bounded(nn.Module):
         self.stride = total_stride(net)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Denoise images (B, C, H, W), network units; what lies beyond comes back as it was."""
         shown = clip_signed(x)
         beyond = to_signed(x) - shown
         return from_signed(self.net(shown) + beyond)
