@@ -15,8 +15,10 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_carried import carry, present_pages, rational, tag_int
+from pairfree.files.formats.tiff_codecs import JPEG_CODE, RATIOS
+from pairfree.files.formats.tiff_directories import count_pages
 from pairfree.files.formats.tiff_meta import Stated
-from pairfree.files.formats.tiff_pages import RATIOS, PageDecoder, Places, TiffPages, count_pages
+from pairfree.files.formats.tiff_pages import PageDecoder, Places, TiffPages
 from pairfree.files.image import AXES, Image, Shape, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_pages
 from pairfree.files.messages import shown
@@ -29,8 +31,6 @@ ALPHA = (1, 2)
 
 0 is "unspecified": an intensity of its own.
 """
-JPEG_CODE = 7
-"""Of Compression."""
 UNIT_TAG, COLOURS_TAG = 296, 320
 """ResolutionUnit and ColorMap."""
 

@@ -1,0 +1,120 @@
+"""What undoes compression and prediction in strips and tiles of a TIFF, within bounds."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+
+import numpy as np
+
+from pairfree.files.image import DType
+from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
+
+RATIOS = {
+    1: UNCOMPRESSED,
+    5: LZW,
+    7: JPEG,
+    8: DEFLATE,
+    32946: DEFLATE,
+    50013: DEFLATE,
+    32773: PACKBITS,
+    34925: ZSTD,
+    50000: ZSTD,
+}
+"""Largest ratio of decoded to stored bytes, by the codes of Compression that can be read."""
+UNCOMPRESSED_CODE, JPEG_CODE, LZMA_CODE = 1, 7, 34925
+"""Of Compression."""
+DEFLATE_CODES = (8, 32946, 50013)
+"""Of Compression: one stream by three names."""
+Bytes = bytes | bytearray | memoryview
+
+
+def decompress(compression: int, data: bytes, bound: int) -> Bytes:
+    """Decode a strip or tile.
+
+    Parameters
+    ----------
+    compression
+        A key of ``RATIOS`` that is neither JPEG nor "uncompressed".
+    data
+        As stored.
+    bound
+        Bytes that may come out: at most one more is made, or the codec raises.
+
+    Raises
+    ------
+    ImportError
+        Where imagecodecs is missing.
+    RuntimeError, ValueError, EOFError
+        As the libraries raise them on damaged data; zlib.error and lzma.LZMAError, too.
+    """
+    if compression == LZMA_CODE:
+        return lzma.LZMADecompressor().decompress(data, bound + 1)
+    if compression in DEFLATE_CODES:
+        return _inflate(data, bound)
+    import imagecodecs
+
+    raw: Bytes
+    if compression == 5:
+        raw = imagecodecs.lzw_decode(data, out=bound + 1)
+    elif compression == 32773:
+        raw = imagecodecs.packbits_decode(data, out=bound)
+    else:
+        raw = imagecodecs.zstd_decode(data, out=bound)
+    return raw
+
+
+def _inflate(data: bytes, bound: int) -> Bytes:
+    """By libdeflate, which is about twice as fast as zlib, where imagecodecs has it."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return zlib.decompressobj().decompress(data, bound + 1)
+    try:
+        raw: Bytes = imagecodecs.deflate_decode(data, out=bound)
+    except imagecodecs.DelayedImportError:  # built without libdeflate
+        return zlib.decompressobj().decompress(data, bound + 1)
+    return raw
+
+
+def undo_prediction(block: np.ndarray, dtype: DType) -> np.ndarray:
+    """TIFF predictor 2: values are differences along the row.
+
+    Parameters
+    ----------
+    block
+        (rows, columns, samples), in any byte order.
+    dtype
+        Of the values, in native byte order.
+    """
+    unsigned: np.ndarray = block.astype(dtype).view(f"u{dtype.itemsize}")
+    summed: np.ndarray = np.add.accumulate(unsigned, axis=1, dtype=unsigned.dtype)
+    return summed.view(dtype)
+
+
+def undo_float_prediction(raw: np.ndarray, width: int, samples: int, dtype: DType) -> np.ndarray:
+    """TIFF predictor 3: bytes are differences along the row, most significant ones of all first.
+
+    Parameters
+    ----------
+    raw
+        (rows, bytes of a row).
+    width
+        Pixels of a row.
+    samples
+        Of a pixel.
+    dtype
+        Of the values, in native byte order.
+
+    Returns
+    -------
+    ndarray
+        (rows, width, samples).
+    """
+    rows = len(raw)
+    differences = raw.reshape(rows, -1, samples)
+    summed: np.ndarray = np.add.accumulate(differences, axis=1, dtype=np.uint8)
+    by_significance = summed.reshape(rows, dtype.itemsize, width * samples)
+    big_endian = np.ascontiguousarray(by_significance.transpose(0, 2, 1))
+    values = big_endian.view(dtype.newbyteorder(">"))
+    return values.reshape(rows, width, samples).astype(dtype)
