@@ -1,14 +1,12 @@
 """The table of file formats, and the one place where a file becomes an Image or a clear refusal.
 
-``open_image`` maps every exception of the decoders to InputError. ``save_image`` and sinks write whole files
-or nothing.
+``open_image`` maps every exception of the decoders to InputError. ``save_image`` and sinks write
+whole files or nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,36 +24,40 @@ from pairfree.files.formats.nifti import read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.ome_zarr import is_zarr, read_zarr
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
+from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.zarr_write import write_zarr
-from pairfree.files.image import Image
+from pairfree.files.image import DType, Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import reason, shown, size_text
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format family.
-
-    suffixes       of its input files, lower case, with the dot
-    output_suffix  None: outputs keep the suffix of their input
-    folder         an image is a folder of files
-    beside         the second file that an image of this name is written to, if any: ``write(image, path, second, its final name)``
-    files          all files that an image of this name consists of
-    extra          of pairfree's optional packages, what reading needs
-    """
+    """One format family."""
 
     family: str
+    """Key of ``FORMATS``."""
     suffixes: tuple[str, ...]
+    """Of its input files, lower case, with the dot."""
     read: Callable[[Path, Limits], Image]
+    """Makes an image of a file."""
     write: Callable[..., None]
+    """Writes an image to a path; with ``beside`` also to that of a second file, and gets its final
+    name.
+    """
     output_suffix: str | None = None
+    """None: outputs keep the suffix of their input."""
     folder: bool = False
+    """An image is a folder of files."""
     beside: Callable[[Path], Path | None] = lambda path: None
+    """The second file that an image of this name is written to, if any."""
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
+    """All files that an image of this name consists of."""
     extra: str = ""
+    """Of pairfree's optional packages, what reading needs."""
 
 
 FORMATS: dict[str, Format] = {
@@ -89,14 +91,13 @@ SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of a supported format that a name ends with, the longest of them (.nii.gz); else whatever
-    follows its last dot."""
+    """The suffix of a supported format that a name ends with, the longest of them (.nii.gz).
+
+    Else whatever follows its last dot.
+    """
     name = path.name.lower()
-    return max(
-        (one for one in SUFFIXES if name.endswith(one) and name != one),
-        key=len,
-        default=path.suffix.lower(),
-    )
+    found = [one for one in SUFFIXES if name.endswith(one) and name != one]
+    return max(found, key=len, default=path.suffix.lower())
 
 
 def result_family(family: str) -> str:
@@ -110,7 +111,15 @@ def result_family(family: str) -> str:
 def format_of(path: Path) -> Format:
     """The format of a file by its suffix, in any case, or DICOM or Zarr by their marks.
 
-    InputError with the suffixes otherwise.
+    Parameters
+    ----------
+    path
+        Of a file or folder, which need not exist.
+
+    Raises
+    ------
+    InputError
+        For any other file, with the suffixes.
     """
     if is_zarr(path):
         return FORMATS["zarr"]
@@ -125,9 +134,13 @@ def format_of(path: Path) -> Format:
 
 
 def is_supported(path: Path) -> bool:
-    """Whether ``path`` is an image, by its name or its mark: a file, or a folder of a format that has
-    folders."""
-    return is_zarr(path) if path.is_dir() else suffix_of(path) in SUFFIXES or is_marked(path)
+    """Whether ``path`` is an image, by its name or its mark.
+
+    A file, or a folder of a format that has folders.
+    """
+    if path.is_dir():
+        return is_zarr(path)
+    return suffix_of(path) in SUFFIXES or is_marked(path)
 
 
 def read_from(path: Path) -> tuple[Path, ...]:
@@ -137,119 +150,142 @@ def read_from(path: Path) -> tuple[Path, ...]:
 
 def written_to(path: Path) -> tuple[Path, ...]:
     """All files that an image of that name is written to."""
-    found = next(
-        (one.beside(path) for one in FORMATS.values() if suffix_of(path) in one.suffixes), None
-    )
-    return (path,) if found is None else (path, found)
-
-
-class _Drop(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the readers' lines about odd files off the terminal: what matters reaches the user as InputError."""
-    drop = _Drop()
-    loggers = [
-        logging.getLogger(name) for name in ("tifffile", "PIL", "pydicom", "nibabel", "zarr")
-    ]
-    for logger in loggers:
-        logger.addFilter(drop)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(drop)
+    suffix = suffix_of(path)
+    for one in FORMATS.values():
+        if suffix in one.suffixes:
+            second = one.beside(path)
+            return (path,) if second is None else (path, second)
+    return (path,)
 
 
 def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     """Read one image file.
 
-    Raises InputError, and nothing else, in one line: the file, what was found, what to do.
+    Parameters
+    ----------
+    path
+        Of a file, or of a folder of a format that has folders.
+    limits
+        What it may declare.
+
+    Raises
+    ------
+    InputError
+        And nothing else, in one line: the file, what was found, what to do.
     """
     path = Path(path)
     one = format_of(path)
     try:
-        if not (path.is_dir() if one.folder else path.is_file()):
-            found = (
-                "is a folder"
-                if path.is_dir()
-                else "is no regular file"
-                if path.exists()
-                else "does not exist"
-            )
-            raise InputError(f"{shown(path)}: {found}; name an image file")
-        with _quiet():
+        _check_kind(path, one)
+        with quiet_readers():
             return one.read(path, limits)
     except PairfreeError:
         raise
-    except MemoryError as error:
-        raise InputError(
-            f"{shown(path)}: not enough memory to read it; close other programs, or crop or split the file"
-        ) from error
-    except ImportError as error:
-        wanted = f"'pairfree[{one.extra}]'" if one.extra else error.name
-        raise InputError(
-            f"{shown(path)}: reading it needs the package {error.name}: pip install {wanted}"
-        ) from error
-    except PermissionError as error:
-        raise InputError(
-            f"{shown(path)}: no permission to read it; change its permissions or copy it"
-        ) from error
-    except RecursionError as error:
-        raise InputError(
-            f"{shown(path)}: its metadata are nested too deeply; export it again"
-        ) from error
-    # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer to the
-    # user.
+    # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer
+    # to the user.
     except Exception as error:
-        raise InputError(
-            f"{shown(path)}: cannot be read as {one.family.upper()} ({reason(error)}); it may be damaged, export it again"
-        ) from error
+        raise InputError(f"{shown(path)}: {_words_for(error, one)}") from error
+
+
+def _check_kind(path: Path, one: Format) -> None:
+    """InputError for a folder where a file is read, and the other way round."""
+    if one.folder and path.is_dir():
+        return
+    if not one.folder and path.is_file():
+        return
+    found = "does not exist"
+    if path.is_dir():
+        found = "is a folder"
+    elif path.exists():
+        found = "is no regular file"
+    raise InputError(f"{shown(path)}: {found}; name an image file")
+
+
+def _words_for(error: Exception, one: Format) -> str:
+    """What went wrong when a file of a format was read, and what to do."""
+    if isinstance(error, MemoryError):
+        return "not enough memory to read it; close other programs, or crop or split the file"
+    if isinstance(error, ImportError):
+        wanted = f"'pairfree[{one.extra}]'" if one.extra else error.name
+        return f"reading it needs the package {error.name}: pip install {wanted}"
+    if isinstance(error, PermissionError):
+        return "no permission to read it; change its permissions or copy it"
+    if isinstance(error, RecursionError):
+        return "its metadata are nested too deeply; export it again"
+    return (
+        f"cannot be read as {one.family.upper()} ({reason(error)}); "
+        "it may be damaged, export it again"
+    )
 
 
 def check_output(image: Image, path: Path) -> Format:
+    """The format that an image is written in.
+
+    Parameters
+    ----------
+    image
+        Of any origin.
+    path
+        Where it is written to.
+
+    Raises
+    ------
+    OutputError
+        For a suffix that is not that of the image's format.
+    """
     one = FORMATS.get(image.family)
     if one is None:
         raise OutputError(
-            f"{shown(path)}: unknown format family {image.family!r}; use one of {', '.join(FORMATS)}"
+            f"{shown(path)}: unknown format family {image.family!r}; "
+            f"use one of {', '.join(FORMATS)}"
         )
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    bare = (
-        image.family in ("dicom", "zarr") and suffix_of(path) not in SUFFIXES
-    )  # objects of archives and images of plates are numbers
-    if suffix_of(path) not in allowed and not bare:
+    suffix = suffix_of(path)
+    # Names of objects in archives and of images in plates are numbers.
+    bare = image.family in ("dicom", "zarr") and suffix not in SUFFIXES
+    if suffix not in allowed and not bare:
         raise OutputError(
-            f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; change the suffix"
+            f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; "
+            "change the suffix"
         )
     return one
 
 
 def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
-    """Write ``image`` to ``path`` in its family's format: the whole file or nothing. Raises OutputError."""
+    """Write an image in its family's format: the whole file or nothing.
+
+    Parameters
+    ----------
+    image
+        Of any origin.
+    path
+        Where to.
+    overwrite
+        What is there may be replaced.
+
+    Raises
+    ------
+    OutputError
+        For what the format cannot hold, and what cannot be written.
+    """
     path = Path(path)
     one = check_output(image, path)
     require_space(path.parent, image.nbytes)
     if one.folder and path.is_dir() and not is_zarr(path):
         raise OutputError(
-            f"cannot write {shown(path)}: it is a folder that holds something else; choose another name"
+            f"cannot write {shown(path)}: it is a folder that holds something else; "
+            "choose another name"
         )
     second = one.beside(path)
+    make = atomic_folder if one.folder else atomic_path
     with _undone(second), ExitStack() as files:
-        temporary = files.enter_context(
-            (atomic_folder if one.folder else atomic_path)(path, overwrite, image.nbytes)
-        )
-        beside = (
-            []
-            if second is None
-            else [files.enter_context(atomic_path(second, overwrite, image.nbytes)), second.name]
-        )  # renamed first
+        temporary = files.enter_context(make(path, overwrite, image.nbytes))
+        beside: list[Path | str] = []
+        if second is not None:  # renamed first
+            other = files.enter_context(atomic_path(second, overwrite, image.nbytes))
+            beside = [other, second.name]
         try:
-            with _quiet():
+            with quiet_readers():
                 one.write(image, temporary, *beside)
         except OSError:
             raise
@@ -257,11 +293,13 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
             raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
         except MemoryError as error:
             raise OutputError(
-                f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)"
+                f"cannot write {shown(path)}: not enough memory "
+                f"({size_text(image.nbytes)} of pixels)"
             ) from error
         except Exception as error:
             raise OutputError(
-                f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; write TIFF or .npy instead"
+                f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; "
+                "write TIFF or .npy instead"
             ) from error
 
 
@@ -281,48 +319,78 @@ def _undone(second: Path | None) -> Iterator[None]:
 def to_dtype(
     values: np.ndarray, dtype: np.dtype[Any] | type | str, within: tuple[float, float] | None = None
 ) -> tuple[np.ndarray, int]:
-    """``values`` in an image's type, and how many of them had to be clipped.
+    """Values in an image's type: rounded to even and clipped, never wrapped.
 
-    Rounded to even and clipped, never wrapped.
+    Parameters
+    ----------
+    values
+        Any shape; numbers of any type.
+    dtype
+        An integer or float type. Float types keep NaN and infinity; finite values beyond their
+        range are clipped.
+    within
+        Narrower bounds, of a file that cannot hold the whole range of its type (``Image.limits``).
 
-    within   narrower bounds, of a file that cannot hold the whole range of its type (``Image.limits``)
-    Integer types refuse NaN (InputError). Float types keep NaN and infinity; finite values beyond their range are clipped.
+    Returns
+    -------
+    tuple
+        The values, and how many of them had to be clipped.
+
+    Raises
+    ------
+    InputError
+        For another type, and for NaN in integers.
     """
-    values, target = np.asarray(values), np.dtype(dtype)
+    values = np.asarray(values)
+    target = np.dtype(dtype)
     if within is not None:
-        half = (
-            0.5 if target.kind in "iu" else 0.0
-        )  # what is rounded back into the bounds is not clipped
+        # What is rounded back into the bounds is not clipped.
+        half = 0.5 if target.kind in "iu" else 0.0
         outside = (values < within[0] - half) | (values > within[1] + half)
-        return to_dtype(np.clip(values, *within), target)[0], int(np.count_nonzero(outside))
+        found, _ = to_dtype(np.clip(values, *within), target)
+        return found, int(np.count_nonzero(outside))
     if target.kind == "f":
-        largest = float(np.finfo(target).max)
-        with np.errstate(over="ignore", invalid="ignore"):
-            outside = (np.abs(values) > largest) & np.isfinite(values)
-        clipped = int(np.count_nonzero(outside))
-        return (np.where(outside, np.sign(values) * largest, values) if clipped else values).astype(
-            target
-        ), clipped
+        return _to_floats(values, target)
     if target.kind not in "iu":
         raise InputError(f"cannot write pixels as {target.name}; use an integer or float type")
-    if values.dtype.kind == "f" and bool(np.isnan(values).any()):
-        count = int(np.count_nonzero(np.isnan(values)))
-        raise InputError(
-            f"{count} pixels are NaN and cannot be written as {target.name}; look for NaN in the input, or write floats"
-        )
-    bounds = np.iinfo(target)
     if values.dtype.kind in "iu":
-        outside = (values < bounds.min) | (values > bounds.max)
-        return np.clip(
-            values,
-            max(bounds.min, np.iinfo(values.dtype).min),
-            min(bounds.max, np.iinfo(values.dtype).max),
-        ).astype(target), int(np.count_nonzero(outside))
-    # float32 cannot hold the bounds of 32-bit integers; float64 can
-    rounded = np.rint(
-        values.astype(np.float64)
-        if target.itemsize > 2
-        else values.astype(np.promote_types(values.dtype, np.float32))
-    )
+        return _integers_to_integers(values, target)
+    return _floats_to_integers(values, target)
+
+
+def _to_floats(values: np.ndarray, target: DType) -> tuple[np.ndarray, int]:
+    largest = float(np.finfo(target).max)
+    with np.errstate(over="ignore", invalid="ignore"):
+        outside = (np.abs(values) > largest) & np.isfinite(values)
+    clipped = int(np.count_nonzero(outside))
+    if clipped:
+        values = np.where(outside, np.sign(values) * largest, values)
+    return values.astype(target), clipped
+
+
+def _integers_to_integers(values: np.ndarray, target: DType) -> tuple[np.ndarray, int]:
+    bounds = np.iinfo(target)
+    own = np.iinfo(values.dtype)
+    outside = (values < bounds.min) | (values > bounds.max)
+    inside = np.clip(values, max(bounds.min, own.min), min(bounds.max, own.max))
+    return inside.astype(target), int(np.count_nonzero(outside))
+
+
+def _floats_to_integers(values: np.ndarray, target: DType) -> tuple[np.ndarray, int]:
+    missing = 0
+    if values.dtype.kind == "f":
+        missing = int(np.count_nonzero(np.isnan(values)))
+    if missing:
+        raise InputError(
+            f"{missing} pixels are NaN and cannot be written as {target.name}; "
+            "look for NaN in the input, or write floats"
+        )
+    # float32 cannot hold the bounds of 32-bit integers; float64 can.
+    wide = np.dtype(np.float64)
+    if target.itemsize <= 2:
+        wide = np.promote_types(values.dtype, np.float32)
+    rounded = np.rint(values.astype(wide))
+    bounds = np.iinfo(target)
     outside = (rounded < bounds.min) | (rounded > bounds.max)
-    return np.clip(rounded, bounds.min, bounds.max).astype(target), int(np.count_nonzero(outside))
+    inside = np.clip(rounded, bounds.min, bounds.max)
+    return inside.astype(target), int(np.count_nonzero(outside))
