@@ -1,7 +1,7 @@
 """OME-Zarr 0.1 to 0.5 and plain Zarr (formats 2 and 3): folders of chunks, as large as a disk.
 
-zarr is imported when one is met. Axes, scales, units, channel names, display settings and every other
-attribute are kept, chunk shapes and codecs too; see ``zarr_write`` for what is written.
+zarr is imported when one is met. Axes, scales, units, channel names, display settings and every
+other attribute are kept, chunk shapes and codecs too; see ``zarr_write`` for what is written.
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ def is_zarr(path: Path) -> bool:
 def read_zarr(path: Path, limits: Limits) -> Image:
     """Read the image of a Zarr folder, the first where it holds several.
 
+    Parameters
+    ----------
+    path
+        The folder.
+    limits
+        What it may declare.
+
     Raises
     ------
     InputError
@@ -69,7 +76,8 @@ def read_zarr(path: Path, limits: Limits) -> Image:
     with quiet_and_bounded():
         root = zarr.open(str(path), mode="r")
         if isinstance(root, zarr.Array):
-            array, carried = root, _carry_array(root)
+            array = root
+            carried = _carry_array(root)
         else:
             array, carried = _carry_group(root, path, warnings)
     finest = carried.levels[0]
@@ -93,14 +101,16 @@ def read_zarr(path: Path, limits: Limits) -> Image:
 
 def _check_marks(path: Path) -> None:
     for mark in MARKS:
-        if (path / mark).is_file() and (path / mark).stat().st_size > MOST_METADATA_BYTES:
+        file = path / mark
+        if file.is_file() and file.stat().st_size > MOST_METADATA_BYTES:
             raise InputError(
-                f"{shown(path)}: {mark} has more than {size_text(MOST_METADATA_BYTES)}; it is damaged, "
-                "export the image again"
+                f"{shown(path)}: {mark} has more than {size_text(MOST_METADATA_BYTES)}; "
+                "it is damaged, export the image again"
             )
     if not is_zarr(path):
         raise InputError(
-            f"{shown(path)}: holds none of {', '.join(MARKS)}; it is no Zarr folder, or was not copied whole"
+            f"{shown(path)}: holds none of {', '.join(MARKS)}; "
+            "it is no Zarr folder, or was not copied whole"
         )
 
 
@@ -114,14 +124,24 @@ def _carry_group(root: Any, path: Path, warnings: list[str]) -> tuple[Any, Carri
     """The array of the finest resolution, and the layout of the folder."""
     place, node = _find_image(root, path, warnings)
     group = plain(node.attrs)
-    arrays = [_open_level(node, name, path) for name in _names_of_levels(group, path)]
-    levels = tuple(
-        describe_level(array, str(array.path)[len(place) :].strip("/")) for array in arrays
-    )
+    arrays = []
+    levels = []
+    for name in _names_of_levels(group, path):
+        array = _open_level(node, name, path)
+        below = str(array.path)[len(place) :]
+        arrays.append(array)
+        levels.append(describe_level(array, below.strip("/")))
     of_image = {level.path.partition("/")[0] for level in levels}
-    beside = sorted({str(name) for name, _ in node.groups()} - of_image)
-    zarr_format = int(arrays[0].metadata.zarr_format)
-    return arrays[0], Carried(zarr_format, plain(root.attrs), place, group, levels, tuple(beside))
+    beside = {str(name) for name, _ in node.groups()} - of_image
+    carried = Carried(
+        zarr_format=int(arrays[0].metadata.zarr_format),
+        root=plain(root.attrs),
+        place=place,
+        group=group,
+        levels=tuple(levels),
+        beside=tuple(sorted(beside)),
+    )
+    return arrays[0], carried
 
 
 def _ome(group: Attributes) -> Attributes:
@@ -140,17 +160,22 @@ def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any]:
     attributes = plain(root.attrs)
     if _multiscales(attributes):
         return "", root
-    if "plate" in _ome(attributes):
-        wells = [str(one.get("path")) for one in _ome(attributes)["plate"].get("wells", [])]
-        one_image = path / (wells or ["A/1"])[0] / "0"
+    ome = _ome(attributes)
+    if "plate" in ome:
+        wells = [str(one.get("path")) for one in ome["plate"].get("wells", [])]
+        well = wells[0] if wells else "A/1"
+        one_image = path / well / "0"
         raise InputError(
-            f"{shown(path)}: is a plate of many images; name one of them, such as {shown(one_image)}"
+            f"{shown(path)}: is a plate of many images; "
+            f"name one of them, such as {shown(one_image)}"
         )
     if FIRST not in root or not _multiscales(plain(root[FIRST].attrs)):
-        inside = sorted(str(name) for name, _ in itertools.chain(root.arrays(), root.groups()))
+        members = itertools.chain(root.arrays(), root.groups())
+        inside = sorted(str(name) for name, _ in members)
+        named = ", ".join(inside[:NAMED])
         raise InputError(
-            f"{shown(path)}: is a Zarr group without image metadata; name one of its arrays: "
-            f"{', '.join(inside[:NAMED])}"
+            f"{shown(path)}: is a Zarr group without image metadata; "
+            f"name one of its arrays: {named}"
         )
     images = sum(name.isdigit() for name, _ in root.groups())
     if images > 1:
@@ -171,14 +196,17 @@ def _names_of_levels(group: Attributes, path: Path) -> list[str]:
 def _open_level(node: Any, name: str, path: Path) -> Any:
     import zarr
 
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    below = Path(name)
+    if below.is_absolute() or ".." in below.parts:
         raise InputError(
-            f"{shown(path)}: its metadata name an array outside of it ({shown(name)}); export it again"
+            f"{shown(path)}: its metadata name an array outside of it ({shown(name)}); "
+            "export it again"
         )
     found = node.get(name)
     if not isinstance(found, zarr.Array):
         raise InputError(
-            f"{shown(path)}: its resolution {shown(name)} is missing; it was not copied or written completely"
+            f"{shown(path)}: its resolution {shown(name)} is missing; "
+            "it was not copied or written completely"
         )
     return found
 
@@ -194,34 +222,39 @@ def _check_sizes(level: Level, path: Path, limits: Limits) -> int:
     chunk_bytes = math.prod(level.shards or level.chunks) * level.dtype.itemsize
     if not all(level.chunks) or chunk_bytes > MOST_CHUNK_BYTES:
         raise InputError(
-            f"{shown(path)}: chunks of {level.chunks} ({size_text(chunk_bytes)}) do not fit into memory; "
-            "export it with smaller ones"
+            f"{shown(path)}: chunks of {level.chunks} ({size_text(chunk_bytes)}) "
+            "do not fit into memory; export it with smaller ones"
         )
     return check_declared(path, level.shape, level.dtype, limits, ANY_SIZE, may_stay=True)
 
 
 def _read_axes(multiscale: Attributes, level: Level, path: Path) -> tuple[str, Spacing]:
-    """Axes in pairfree's letters, and the size of a step along each where scale and unit are stated."""
+    """Axes in pairfree's letters, and the size of a step along each.
+
+    That is known where scale and unit are stated.
+    """
     stated = _stated_axes(multiscale, level)
     if not stated:
         return guess_axes(level.shape, path), {}
     if len(stated) != len(level.shape):
         raise InputError(
-            f"{shown(path)}: names {len(stated)} axes for an array of {len(level.shape)} dimensions; "
-            "export it again"
+            f"{shown(path)}: names {len(stated)} axes "
+            f"for an array of {len(level.shape)} dimensions; export it again"
         )
     names = [str(one.get("name", "")).upper() for one in stated]
     if names[-2:] != ["Y", "X"]:
         raise InputError(
-            f"{shown(path)}: its axes {', '.join(names)} do not end with y and x; export it in that order"
+            f"{shown(path)}: its axes {', '.join(names)} do not end with y and x; "
+            "export it in that order"
         )
     axes = "".join(_letter_of(name, names) for name in names)
     units = [unit_name(str(one.get("unit", ""))) for one in stated]
-    return axes, _spacing(axes, _scale(multiscale, len(axes)), units)
+    scale = _scale(multiscale, len(axes))
+    return axes, _spacing(axes, scale, units)
 
 
 def _stated_axes(multiscale: Attributes, level: Level) -> list[Attributes]:
-    """Name and unit of each axis, by OME's metadata or the array's; empty where nothing names them."""
+    """Name and unit of each axis, by OME's metadata or the array's; empty where none names them."""
     named: Sequence[Any] = multiscale.get("axes") or ()
     if not named and level.names and all(level.names):
         named = level.names
@@ -231,9 +264,10 @@ def _stated_axes(multiscale: Attributes, level: Level) -> list[Attributes]:
 
 
 def _letter_of(name: str, names: list[str]) -> str:
-    """pairfree's letter of an axis; Q for what it has none for, or several of."""
-    is_ours = len(name) == 1 and name in AXES.replace("S", "")
-    return name if is_ours and names.count(name) == 1 else "Q"
+    """The letter that pairfree has for an axis; Q for what it has none for, or several of."""
+    ours = AXES.replace("S", "")
+    is_one = len(name) == 1 and names.count(name) == 1
+    return name if is_one and name in ours else "Q"
 
 
 def _scale(multiscale: Attributes, dimensions: int) -> list[float]:
@@ -269,17 +303,20 @@ def _channel_names(group: Attributes, channels: int) -> tuple[str, ...]:
 
 def _is_marked(root: Any, group: Attributes) -> bool:
     """Whether pairfree wrote the folder, and every chunk of it."""
-    marks = [attributes.get(OURS) or {} for attributes in (plain(root.attrs), group)]
-    return any(mark.get("chunks") == ALL_WRITTEN for mark in marks)
+    for attributes in (plain(root.attrs), group):
+        mark = attributes.get(OURS) or {}
+        if mark.get("chunks") == ALL_WRITTEN:
+            return True
+    return False
 
 
 def _check_all_written(root: Any, path: Path) -> None:
     """InputError naming a chunk that is missing from a folder whose chunks were all written."""
     import zarr
 
-    members = (
-        [root] if isinstance(root, zarr.Array) else [one for _, one in root.members(max_depth=None)]
-    )
+    members = [root]
+    if not isinstance(root, zarr.Array):
+        members = [one for _, one in root.members(max_depth=None)]
     for array in members:
         if isinstance(array, zarr.Array):
             _check_array_written(array, path)
@@ -287,7 +324,8 @@ def _check_all_written(root: Any, path: Path) -> None:
 
 def _check_array_written(array: Any, path: Path) -> None:
     folder = path / str(array.path)
-    present = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()}
+    files = [one for one in folder.rglob("*") if one.is_file()]
+    present = {one.relative_to(folder).as_posix() for one in files}
     chunks = [name for name in present if not name.startswith((".", "zarr.json"))]
     sides = zip(array.shape, array.shards or array.chunks, strict=True)
     grid = [-(-size // side) for size, side in sides]
@@ -296,7 +334,7 @@ def _check_array_written(array: Any, path: Path) -> None:
     for number in itertools.product(*(range(n) for n in grid)):
         name = name_of_chunk(array, number)
         if name not in present:
+            missing = Path(str(array.path)) / name
             raise InputError(
-                f"{shown(path)}: its chunk {shown(Path(str(array.path)) / name)} is missing; "
-                "copy or write it again"
+                f"{shown(path)}: its chunk {shown(missing)} is missing; copy or write it again"
             )

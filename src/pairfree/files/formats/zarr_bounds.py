@@ -2,8 +2,8 @@
 
 A forged one costs an error, not the memory.
 
-zarr asks a codec pipeline to decode; ours is zarr's own with the decompressors replaced by bounded ones. It
-is zarr's setting only while pairfree opens or reads an array.
+zarr asks a codec pipeline to decode; ours is zarr's own with the decompressors replaced by bounded
+ones. It is zarr's setting only while pairfree opens or reads an array.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 from zarr import config
@@ -27,11 +27,18 @@ from zarr.registry import register_pipeline
 
 from pairfree.files.formats.zarr_internals import batched_pipeline, bytes_of_chunk, zarr_2_codec
 
-SLACK, SLACK_BYTES = 1.01, 2**16
+SLACK = 1.01
 """What a compressor may add to bytes that do not compress, where another one follows it."""
+SLACK_BYTES = 2**16
+"""And this besides."""
 FILTERED = 8
 """Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
-ZarrPipeline: Any = batched_pipeline()
+COMPRESSORS = ((BloscCodec, "blosc"), (GzipCodec, "gzip"), (ZstdCodec, "zstd"))
+"""zarr's own, with their keys in ``INFLATE``."""
+if TYPE_CHECKING:
+    from pairfree.files.formats.zarr_internals import BatchedCodecPipeline as ZarrPipeline
+else:
+    ZarrPipeline = batched_pipeline()
 Zarr2Codec: Any = zarr_2_codec()
 Chunk = tuple[Buffer | None, Any]
 """Stored bytes of a chunk, None where it is not stored, and zarr's specification of it."""
@@ -45,6 +52,11 @@ class BoundedPipeline(ZarrPipeline):
     ) -> Iterable[NDBuffer | None]:
         """As zarr's.
 
+        Parameters
+        ----------
+        chunk_bytes_and_specs
+            Of each chunk.
+
         Raises
         ------
         ValueError
@@ -52,32 +64,36 @@ class BoundedPipeline(ZarrPipeline):
         """
         given = list(chunk_bytes_and_specs)
         if isinstance(self.array_bytes_codec, Zarr2Codec):
-            return [
-                await _decode_zarr_2(self.array_bytes_codec, data, spec) for data, spec in given
-            ]
+            codec = self.array_bytes_codec
+            return [await _decode_zarr_2(codec, data, spec) for data, spec in given]
         if not any(_kind_of(codec) for codec in self.bytes_bytes_codecs):
-            decoded: Iterable[NDBuffer | None] = await super().decode_batch(given)
-            return decoded
-        inflated = [(await self._inflate(data, spec), spec) for data, spec in given]
+            return await super().decode_batch(given)
+        inflated = []
+        for data, spec in given:
+            raw = await self._inflate(data, spec)
+            inflated.append((raw, spec))
         plain = type(self).from_codecs([*self.array_array_codecs, self.array_bytes_codec])
-        decoded = await ZarrPipeline.decode_batch(plain, inflated)
-        return decoded
+        return await ZarrPipeline.decode_batch(plain, inflated)
 
     async def _inflate(self, data: Buffer | None, spec: Any) -> Buffer | None:
         """Undo all compressors of a chunk, the last one first."""
         for reshaping in self.array_array_codecs:
             spec = reshaping.resolve_metadata(spec)
         bound = bytes_of_chunk(spec)
-        for place, codec in reversed(list(enumerate(self.bytes_bytes_codecs))):
+        first, *later = self.bytes_bytes_codecs
+        for codec in reversed(later):
             if data is not None:
-                most = bound if place == 0 else int(bound * SLACK) + SLACK_BYTES
-                data = await _undo(codec, data, spec, most)
+                data = await _undo(codec, data, spec, int(bound * SLACK) + SLACK_BYTES)
+        if data is not None:
+            data = await _undo(first, data, spec, bound)
         return data
 
 
 register_pipeline(BoundedPipeline)
 _PATH = f"{BoundedPipeline.__module__}.{BoundedPipeline.__qualname__}"
-_lock, _users, _held = threading.Lock(), 0, None
+_lock = threading.Lock()
+_users = 0
+_held: Any = None
 
 
 @contextmanager
@@ -100,7 +116,7 @@ def bounded_chunks() -> Iterator[None]:
 
 @contextmanager
 def quiet_and_bounded() -> Iterator[None]:
-    """zarr with bounds for chunks, and without warnings about what is not in its specification yet."""
+    """Use zarr with bounds for chunks, and without warnings about what its specification lacks."""
     with warnings.catch_warnings(), bounded_chunks():
         warnings.simplefilter("ignore")
         yield
@@ -121,11 +137,15 @@ async def _decode_zarr_2(codec: Any, data: Buffer | None, spec: Any) -> NDBuffer
     """Undo compressor and filters of an array of format 2."""
     if data is None:
         return None
-    kind = None if codec.compressor is None else _kind_of(codec.compressor)
+    compressor = codec.compressor
+    kind = None if compressor is None else _kind_of(compressor)
     if kind is not None:
-        bound = bytes_of_chunk(spec) * (FILTERED if codec.filters else 1)
-        raw = inflate(kind, data.to_bytes(), bound, codec.compressor.get_config())
-        data, codec = _as_buffer(raw), replace(codec, compressor=None)
+        bound = bytes_of_chunk(spec)
+        if codec.filters:
+            bound *= FILTERED
+        raw = inflate(kind, data.to_bytes(), bound, compressor.get_config())
+        data = _as_buffer(raw)
+        codec = replace(codec, compressor=None)
     (decoded,) = await codec.decode([(data, spec)])
     assert isinstance(decoded, NDBuffer)
     return decoded
@@ -137,8 +157,8 @@ def _as_buffer(raw: bytes) -> Buffer:
 
 def _kind_of(codec: Any) -> str | None:
     """Name in ``INFLATE`` of a compressor of zarr or numcodecs; None for what does not compress."""
-    for cls, name in ((BloscCodec, "blosc"), (GzipCodec, "gzip"), (ZstdCodec, "zstd")):
-        if isinstance(codec, cls):
+    for kind, name in COMPRESSORS:
+        if isinstance(codec, kind):
             return name
     stated = getattr(codec, "codec_id", None) or getattr(codec, "codec_name", "")
     name = str(stated).rpartition(".")[2]
@@ -171,7 +191,7 @@ def inflate(kind: str, data: bytes, most: int, settings: dict[str, Any]) -> byte
 
 
 def _inflate_zlib(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    """gzip or zlib, of one or several members."""
+    """A stream of gzip or zlib, of one or several members."""
     parts = []
     left = most + 1
     while data and left > 0:

@@ -1,19 +1,22 @@
 """What pairfree needs of zarr that zarr does not publish, each asked for here and nowhere else.
 
-A release of zarr may move or change it. tests/files/formats/test_formats_zarr_internals.py says which, and
-what to look at.
+A release of zarr may move or change it. tests/files/formats/test_formats_zarr_internals.py says
+which, and what to look at.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pairfree.errors import InputError
 
+if TYPE_CHECKING:
+    from zarr.core.codec_pipeline import BatchedCodecPipeline as BatchedCodecPipeline
+
 
 def batched_pipeline() -> Any:
-    """zarr's own codec pipeline, a class: what an array decodes its chunks with.
+    """The class of zarr's own codec pipeline: what an array decodes its chunks with.
 
     Used of it: ``decode_batch``, ``from_codecs``, ``array_array_codecs``, ``array_bytes_codec``,
     ``bytes_bytes_codecs``.

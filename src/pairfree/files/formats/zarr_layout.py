@@ -10,8 +10,10 @@ import numpy as np
 
 from pairfree.files.image import DType, Shape
 
-OURS, ALL_WRITTEN = "pairfree", "all written"
-"""Attribute of folders that pairfree wrote, and what it says of their chunks: a missing one is an error."""
+OURS = "pairfree"
+"""Attribute of folders that pairfree wrote."""
+ALL_WRITTEN = "all written"
+"""What it says of their chunks: a missing one is an error."""
 Attributes = dict[str, Any]
 
 
@@ -25,10 +27,12 @@ class Level:
     dtype: DType
     chunks: Shape
     shards: Shape | None
+    """Of files that hold several chunks; None where each chunk is a file."""
     fill: Any
     """What a chunk without a file holds."""
     filters: tuple[Any, ...]
     serializer: Any
+    """What makes bytes of values, in format 3."""
     compressors: tuple[Any, ...]
     encoding: dict[str, str]
     """How the names of chunks are made: name and separator."""
