@@ -864,7 +864,7 @@ def test_an_experiment_without_denoising_has_numbers_of_its_own(tmp_path, monkey
     ],
 )
 def test_numbers_that_are_no_scores_are_short_and_plain(values, text):
-    assert tables._value(values) == text
+    assert tables._mean_number(values) == text
 
 
 def test_made_noise_is_compared_with_the_truth():

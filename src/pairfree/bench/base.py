@@ -1,4 +1,7 @@
-"""What an experiment is: cells, the data of a cell, and how outputs are scored. One file an experiment; the harness knows none of them."""
+"""What an experiment is: cells, the data of a cell, and how outputs are scored.
+
+One file an experiment; the harness knows none of them.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,50 @@ from pairfree.files.listing import find_images
 from pairfree.noise.simulate import add_noise, image_rng
 
 NOISE_SEED = 2026
-"""Noise is drawn once, as a function of this seed, the set and the file's name; it is the same for every method, seed and machine."""
+"""Noise is drawn once, as a function of this seed, the set and the file's name.
+
+It is the same for every method, seed and machine."""
+GREY_LEVELS = {"intensity": "0,255"}
+"""Setting of methods whose unit is the grey level, not the range of the images."""
+
+Images = Sequence[np.ndarray]
+"""(C, H, W) each."""
+Planes = dict[str, np.ndarray]
+"""Likewise, by name."""
+Numbers = Mapping[str, float]
+"""By name with unit."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, and what it takes to measure it.
-
-    column     what the method is tried on, such as "gaussian:sigma=25"
-    method     a key of METHODS, or of ``baselines.BASELINES`` (nothing is trained)
-    settings   changes to the preset
-    label      row of the table; the method's name unless settings make it another row
-    minutes    another training budget than the preset's; such a cell is a trial and never stands in a table of the preset
-    """
+    """One number of a table, and what it takes to measure it."""
 
     column: str
+    """What the method is tried on, such as "gaussian:sigma=25"."""
     method: str
+    """A key of METHODS, or of ``baselines.BASELINES`` (nothing is trained)."""
     preset: str
+    """Of the method."""
     seed: int = 0
+    """Of the training."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Changes to the preset."""
     label: str = ""
+    """Row of the table; the method's name unless settings make it another row."""
     minutes: float | None = None
+    """Another training budget than the preset's.
+
+    Such a cell is a trial and never stands in a table of the preset.
+    """
 
     @property
     def row(self) -> str:
+        """Row of the table."""
         return self.label or self.method
 
     @property
     def name(self) -> str:
+        """Column, row, preset and seed; no two cells of an experiment share it."""
         trial = "" if self.minutes is None else f"/{self.minutes:g}min"
         return f"{self.column}/{self.row}/{self.preset}/seed{self.seed}{trial}"
 
@@ -54,68 +73,76 @@ class Cell:
 
 @dataclass(frozen=True)
 class Scored:
-    """One test image.
-
-    name     file stem;  group   which mean of the table it counts in
-    noisy    (C, H, W), grey levels or HU;  clean   its ground truth alike, or None where there is none: then nothing is scored
-    low, data_range   black, and white minus black: both sides are clipped to them before scoring
-    """
+    """One test image."""
 
     name: str
+    """Stem of its file."""
     noisy: np.ndarray
+    """(C, H, W), grey levels or HU."""
     clean: np.ndarray | None
+    """Its ground truth, alike; None where there is none: then nothing is scored."""
     group: str = "all"
+    """Which mean of the table it counts in."""
     low: float = 0.0
+    """Black; both sides are clipped to black and white before scoring."""
     data_range: float = 255.0
+    """White minus black."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The data of a cell. Training planes (C, H, W), grey levels, one pixel type.
+    """The data of a cell: planes (C, H, W), grey levels, one pixel type."""
 
-    clean, second_noisy   partners of ``noisy``, in its order;  unpaired   clean images of other scenes;  noise_images   of the noise alone
-    """
-
-    noisy: Sequence[np.ndarray]
+    noisy: Images
+    """What is trained on."""
     test: Sequence[Scored]
-    clean: Sequence[np.ndarray] = ()
-    second_noisy: Sequence[np.ndarray] = ()
-    unpaired: Sequence[np.ndarray] = ()
-    noise_images: Sequence[np.ndarray] = ()
+    """What is denoised and scored."""
+    clean: Images = ()
+    """Clean partners of ``noisy``, in its order."""
+    second_noisy: Images = ()
+    """Noisy partners of ``noisy``, in its order."""
+    unpaired: Images = ()
+    """Clean images of other scenes."""
+    noise_images: Images = ()
+    """Images of the noise alone."""
 
 
-Evidence = Callable[[Sequence[Scored], Sequence[np.ndarray]], Mapping[str, float]]
+Evidence = Callable[[Sequence[Scored], Images], Numbers]
+"""Numbers of the test images and the outputs, in their order."""
+Texts = Mapping[str, Mapping[str, str]]
+"""Row -> column -> text."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """name, title    of the table
-    statement      how scores are computed: data range, colour space, clipping, noise
-    cells          of a preset, in table order
-    task           the data of a cell under a data folder
-    luma           score the Y channel of colour images too
-    published      row -> column -> text, from the paper
-    no_cell        further numbers of those papers' tables, that no cell stands for: row -> what on -> text
-    after          table or figure of a paper, "GAN2GAN Table 2" -> regular expression: the names of the cells that stand for it
-    evidence       further columns: name with unit -> value, of the test images and the outputs (C, H, W) in their order
-    statistics     for an experiment without test images: the numbers of a cell from its data, name with unit -> value
-    probes         how many times a run is stopped on its way, evenly spaced, scored, and let go on
-    cpu_minutes    training budget of a cell of preset cpu, where it is not the preset's own
-    """
+    """A table: its cells, their data, and what stands beside them."""
 
     name: str
+    """Of the experiment on the command line."""
     title: str
+    """Heading of its tables."""
     statement: str
+    """How scores are computed: data range, colour space, clipping, noise."""
     cells: Callable[[str], list[Cell]]
+    """Of a preset, in table order."""
     task: Callable[[Path, Cell], Task]
+    """The data of a cell under a data folder."""
     luma: bool = False
-    published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    no_cell: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Score the Y channel of colour images too."""
+    published: Texts = field(default_factory=dict)
+    """Numbers of the paper that cells stand beside."""
+    no_cell: Texts = field(default_factory=dict)
+    """Further numbers of those papers' tables, that no cell stands for."""
     after: Mapping[str, str] = field(default_factory=dict)
+    """Table or figure of a paper, "GAN2GAN Table 2" -> regular expression of the names of its cells."""
     evidence: Evidence | None = None
-    statistics: Callable[[Task, Cell], Mapping[str, float]] | None = None
+    """Gives further columns."""
+    statistics: Callable[[Task, Cell], Numbers] | None = None
+    """For an experiment without test images: the numbers of a cell from its data."""
     probes: int = 0
+    """How many times a run is stopped on its way, evenly spaced, scored, and let go on."""
     cpu_minutes: float | None = None
+    """Training budget of a cell of preset cpu, where it is not the preset's own."""
 
 
 def file_name(text: str) -> str:
@@ -126,37 +153,46 @@ def file_name(text: str) -> str:
 def filter_cells(
     column: str, preset: str, gaussians_px: Sequence[float], bm3d: bool = True
 ) -> list[Cell]:
-    """The rows that nothing is trained for: the noisy images, Gaussian filters, and BM3D with an estimated level."""
+    """The rows that nothing is trained for.
+
+    The noisy images, Gaussian filters, and BM3D with an estimated level.
+
+    Parameters
+    ----------
+    column, preset
+        Of the cells.
+    gaussians_px
+        Standard deviations of the filters.
+    bm3d
+        Whether there is a row of BM3D.
+    """
     found = [Cell(column, "noisy", preset)]
-    found += [
-        Cell(
-            column, "gaussian-filter", preset, settings={"sigma_px": px}, label=f"gaussian {px} px"
-        )
-        for px in gaussians_px
-    ]
-    return found + [Cell(column, "bm3d", preset, label="bm3d, estimated sigma")] * bm3d
+    for px in gaussians_px:
+        settings = {"sigma_px": px}
+        label = f"gaussian {px} px"
+        found.append(Cell(column, "gaussian-filter", preset, settings=settings, label=label))
+    if bm3d:
+        found.append(Cell(column, "bm3d", preset, label="bm3d, estimated sigma"))
+    return found
 
 
 def trained(column: str, method: str, preset: str, seed: int = 0) -> Cell:
-    """The row of a method as it comes. Those that put noise on images have grey levels as units: rule (3) and the levels up to 55 speak of
-    them, and the range of noisy float images would stretch them."""
-    return Cell(
-        column,
-        method,
-        preset,
-        seed,
-        settings={"intensity": "0,255"} if method in ("gcbd", "dncnn-b") else {},
-    )
+    """The row of a method as it comes.
+
+    Those that put noise on images have grey levels as units: rule (3) and the levels up to 55 speak of them,
+    and the range of noisy float images would stretch them.
+    """
+    settings = GREY_LEVELS if method in ("gcbd", "dncnn-b") else {}
+    return Cell(column, method, preset, seed, settings=settings)
 
 
 def later_noise2void(column: str, preset: str) -> list[Cell]:
     """Noise2Void's later options: N2V2, and a mask that hides the neighbours too."""
-    changes: dict[str, dict[str, Any]] = {
-        "n2v2": {"replacement": "median", "net": "blur-unet", "predict": "image"},
-        "n2v, structured mask": {"struct": "square", "struct_px": 1, "spacing_px": 8},
-    }
+    n2v2 = {"replacement": "median", "net": "blur-unet", "predict": "image"}
+    mask = {"struct": "square", "struct_px": 1, "spacing_px": 8}
     return [
-        Cell(column, "n2v", preset, settings=change, label=row) for row, change in changes.items()
+        Cell(column, "n2v", preset, settings=n2v2, label="n2v2"),
+        Cell(column, "n2v", preset, settings=mask, label="n2v, structured mask"),
     ]
 
 
@@ -165,13 +201,27 @@ def files_of(folder: Path, pattern: str) -> list[Path]:
     found = sorted(folder.glob(pattern))
     if not found:
         raise InputError(
-            f"{folder}: holds no {pattern}; this experiment needs that data set, see docs/results.md"
+            f"{folder}: holds no {pattern}; this experiment needs that data set, "
+            "see docs/results.md"
         )
     return found
 
 
-def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
-    """The 8-bit images of a folder by stem, (C, H, W) float64 grey levels; colour becomes grey (BT.601) when one channel is asked for."""
+def read_planes(folder: Path, channels: int) -> Planes:
+    """The 8-bit images of a folder by stem, float64 grey levels.
+
+    Parameters
+    ----------
+    folder
+        Of image files.
+    channels
+        1, then colour becomes grey (BT.601), or 3.
+
+    Raises
+    ------
+    InputError
+        Where colour is wanted of a grey image.
+    """
     found = {}
     for entry in find_images([folder]):
         pixels = open_image(entry.path).pixels.astype(np.float64)
@@ -179,31 +229,60 @@ def read_planes(folder: Path, channels: int) -> dict[str, np.ndarray]:
             pixels = pixels[..., :3] @ [0.299, 0.587, 0.114]
         if pixels.ndim == 2 and channels == 3:
             raise InputError(f"{entry.path}: is grey, this experiment needs colour")
-        found[entry.relative.with_suffix("").as_posix()] = (
-            pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-        )
+        name = entry.relative.with_suffix("").as_posix()
+        found[name] = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     return found
+
+
+def to_8_bit(planes: Mapping[str, np.ndarray]) -> Planes:
+    """The images as bytes."""
+    return {name: image.astype(np.uint8) for name, image in planes.items()}
 
 
 def make_noisy(
     clean: Mapping[str, np.ndarray], spec: str, purpose: str, clip: bool = False
-) -> dict[str, np.ndarray]:
-    """One noisy copy of each image, float32 grey levels, or 8-bit rounded and clipped. ``purpose`` keeps copies independent."""
+) -> Planes:
+    """One noisy copy of each image.
+
+    Parameters
+    ----------
+    clean
+        The images, grey levels.
+    spec
+        The noise, such as "gaussian:sigma=25".
+    purpose
+        Keeps copies independent.
+    clip
+        Whether copies are rounded and clipped to 8 bits; else they are float32.
+    """
     noisy = {}
     for name, image in clean.items():
-        made, _ = add_noise(
-            np.moveaxis(image, 0, -1), spec, image_rng(NOISE_SEED, f"{purpose}/{name}")
-        )
+        rng = image_rng(NOISE_SEED, f"{purpose}/{name}")
+        made, _ = add_noise(np.moveaxis(image, 0, -1), spec, rng)
         planes = np.moveaxis(made, -1, 0)
-        noisy[name] = (
-            np.clip(np.rint(planes), 0, 255).astype(np.uint8) if clip else planes.astype(np.float32)
-        )
+        if clip:
+            noisy[name] = np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+        else:
+            noisy[name] = planes.astype(np.float32)
     return noisy
 
 
 def noise_alone(
     shapes: Mapping[str, tuple[int, ...]], level: float, spec: str, clip: bool = False
 ) -> list[np.ndarray]:
-    """Images of the noise alone around a constant ``level``, one for each name; other draws than those of the noisy images."""
-    blank = {name: np.full(shape, level, dtype=np.float64) for name, shape in shapes.items()}
-    return list(make_noisy(blank, spec, "noise alone", clip).values())
+    """Images of the noise alone, one for each name; other draws than those of the noisy images.
+
+    Parameters
+    ----------
+    shapes
+        Of the images, (C, H, W).
+    level
+        Constant grey level that the noise is put on.
+    spec, clip
+        As of ``make_noisy``.
+    """
+    blank = {}
+    for name, shape in shapes.items():
+        blank[name] = np.full(shape, level, dtype=np.float64)
+    noisy = make_noisy(blank, spec, "noise alone", clip)
+    return list(noisy.values())

@@ -1,4 +1,4 @@
-"""Rows of a table that train nothing: the noisy image, Gaussian filters, BM3D with a stated or an estimated noise level."""
+"""Rows of a table that train nothing: the noisy image, Gaussian filters, BM3D."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.methods.bm3d import denoise_image, denoise_stabilised
 
+Settings = Mapping[str, Any]
 
-def unchanged(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
+
+def unchanged(noisy: np.ndarray, settings: Settings) -> np.ndarray:
+    """The noisy image as it is."""
     return noisy.astype(np.float64)
 
 
-def gaussian(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
-    """settings["sigma_px"]: the same filter for all images."""
-    sigma = float(settings["sigma_px"])
-    return gaussian_filter(noisy.astype(np.float64), (0, sigma, sigma), mode="mirror")
+def gaussian(noisy: np.ndarray, settings: Settings) -> np.ndarray:
+    """The same Gaussian filter for all images, of ``sigma_px``."""
+    image = noisy.astype(np.float64)
+    sigma_px = float(settings["sigma_px"])
+    filtered = gaussian_filter(image, (0, sigma_px, sigma_px), mode="mirror")
+    return np.asarray(filtered)
 
 
-def bm3d(noisy: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
-    """settings["sigma"] in grey levels; absent: estimated per image; settings["stabilise"]: noise that follows the signal is made even."""
+def bm3d(noisy: np.ndarray, settings: Settings) -> np.ndarray:
+    """BM3D at noise of ``sigma`` grey levels, of a level estimated for each image where that is absent.
+
+    With ``stabilise``, noise that follows the signal is made even first.
+    """
+    image = noisy.astype(np.float64)
     if settings.get("stabilise"):
-        return denoise_stabilised(noisy.astype(np.float64))
-    return denoise_image(noisy.astype(np.float64), float(settings.get("sigma", 0.0)))
+        return denoise_stabilised(image)
+    sigma = float(settings.get("sigma", 0.0))
+    return denoise_image(image, sigma)
 
 
-BASELINES: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {
+BASELINES: dict[str, Callable[[np.ndarray, Settings], np.ndarray]] = {
     "noisy": unchanged,
     "gaussian-filter": gaussian,
     "bm3d": bm3d,

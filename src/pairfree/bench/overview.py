@@ -1,40 +1,39 @@
-"""What is measured and what is not: of every experiment for the command line, of every table and figure of the papers for the docs."""
+"""What is measured and what is missing, in a terminal; and the index of the papers for the docs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pairfree.bench import tables
 from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.cache import up_to_date
 from pairfree.bench.harness import BENCH_PRESETS, EXPERIMENTS, cells_of
+from pairfree.bench.tables import Results
 
 PAPERS = ("ISCL", "GAN2GAN", "IDDP")
-
-Results = Mapping[str, Mapping[str, Any]]
 
 
 def overview(out: Path) -> str:
     """Every experiment and preset: how many cells are measured, where and when, and which are missing."""
     lines = []
     for name, experiment in EXPERIMENTS.items():
-        lines.append(
-            f"{name}: {experiment.title}{f' ({of_papers(experiment)})' if experiment.after else ''}"
-        )
+        papers = f" ({of_papers(experiment)})" if experiment.after else ""
+        lines.append(f"{name}: {experiment.title}{papers}")
         results = tables.read_results(out / name)
         for preset in BENCH_PRESETS:
-            if cells := own_cells(experiment, preset):
+            cells = own_cells(experiment, preset)
+            if cells:
                 lines.append(f"  {preset:<10} {state(cells, results)}")
-                lines += [f"    {line}" for line in missing(cells, results)]
-    return "\n".join(
-        [
-            *lines,
-            "A cell is COLUMN/ROW/PRESET/seedN: pairfree bench NAME --preset PRESET --only COLUMN/ROW/ measures it.",
-        ]
+            for line in missing(cells, results):
+                lines.append(f"    {line}")
+    lines.append(
+        "A cell is COLUMN/ROW/PRESET/seedN: pairfree bench NAME --preset PRESET --only COLUMN/ROW/ "
+        "measures it."
     )
+    return "\n".join(lines)
 
 
 def own_cells(experiment: Experiment, preset: str) -> list[Cell]:
@@ -42,49 +41,62 @@ def own_cells(experiment: Experiment, preset: str) -> list[Cell]:
     return [cell for cell in cells_of(experiment, preset) if cell.preset == preset]
 
 
-def state(cells: Iterable[Cell], results: Results) -> str:
-    """ "34 of 158 cells measured (2 with older settings), 2026-11-01 to 2026-11-22, on AMD EPYC"."""
-    every = list(cells)
-    facts = [results[cell.name]["environment"] for cell in every if cell.name in results]
-    dates = sorted({one["date"].split()[0] for one in facts})
-    devices = sorted({one.get("gpu", one["processor"]) for one in facts})
-    when = (
-        f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, on {', '.join(devices)}"
-        if facts
-        else ""
-    )
-    older = sum(not up_to_date(results[cell.name], cell) for cell in every if cell.name in results)
-    return f"{len(facts)} of {len(every)} cells measured{f' ({older} with older settings)' if older else ''}{when}"
+def state(cells: Sequence[Cell], results: Results) -> str:
+    """In words, how many cells are measured, when and where.
+
+    "34 of 158 cells measured (2 with older settings), 2026-11-01 to 2026-11-22, on AMD EPYC".
+    """
+    measured = [cell for cell in cells if cell.name in results]
+    words = f"{len(measured)} of {len(cells)} cells measured"
+    older = 0
+    dates, devices = set(), set()
+    for cell in measured:
+        result = results[cell.name]
+        facts = result["environment"]
+        dates.add(facts["date"].split()[0])
+        devices.add(facts.get("gpu", facts["processor"]))
+        if not up_to_date(result, cell):
+            older += 1
+    if older:
+        words += f" ({older} with older settings)"
+    if measured:
+        days = dict.fromkeys([min(dates), max(dates)])
+        words += f", {' to '.join(days)}, on {', '.join(sorted(devices))}"
+    return words
 
 
-def missing(cells: Iterable[Cell], results: Results) -> list[str]:
-    """One line a column: the rows that are not measured, with their seeds where there are several. No line where nothing is measured."""
-    cells = list(cells)
+def missing(cells: Sequence[Cell], results: Results) -> list[str]:
+    """One line a column: the rows that are not measured, with their seeds where there are several.
+
+    No line where nothing is measured.
+    """
     if not any(cell.name in results for cell in cells):
         return []
-    columns: dict[str, list[Cell]] = {}
-    for cell in cells:
-        columns.setdefault(cell.column, []).append(cell)
     lines = []
-    for column, every in columns.items():
-        rows: dict[str, list[int]] = {}
-        for cell in every:
-            if cell.name not in results:
-                rows.setdefault(cell.row, []).append(cell.seed)
-        if rows:
-            named = [
-                f"{row} (seeds {', '.join(map(str, seeds))})" if any(seeds) else row
-                for row, seeds in rows.items()
-            ]
-            nothing = sum(map(len, rows.values())) == len(every)
-            lines.append(
-                f"{column}: missing {f'all {len(every)}' if nothing else '; '.join(named)}"
-            )
+    for column in dict.fromkeys(cell.column for cell in cells):
+        here = [cell for cell in cells if cell.column == column]
+        left = [cell for cell in here if cell.name not in results]
+        if len(left) == len(here):
+            lines.append(f"{column}: missing all {len(here)}")
+        elif left:
+            lines.append(f"{column}: missing {_rows_and_seeds(left)}")
     return lines
 
 
+def _rows_and_seeds(cells: Iterable[Cell]) -> str:
+    """Such as "noisy; iddp (seeds 1, 2)"."""
+    rows: dict[str, list[int]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, []).append(cell.seed)
+    texts = []
+    for row, seeds in rows.items():
+        numbers = ", ".join(map(str, seeds))
+        texts.append(f"{row} (seeds {numbers})" if any(seeds) else row)
+    return "; ".join(texts)
+
+
 def of_papers(experiment: Experiment) -> str:
-    """ "GAN2GAN Table 2, Table 3; IDDP Figure 4"."""
+    """The tables and figures that it is after: "GAN2GAN Table 2, Table 3; IDDP Figure 4"."""
     papers: dict[str, list[str]] = {}
     for item in sorted(experiment.after, key=place):
         paper, _, what = item.partition(" ")
@@ -98,59 +110,88 @@ def place(item: str) -> tuple[int, str]:
     return PAPERS.index(paper), what.replace("Table", "A").replace("Figure", "B")
 
 
-def index(root: Path, pictures: Mapping[str, str]) -> str:
-    """Markdown table: each table and figure of the papers, where it stands below, how many of its cells each preset has, and how many of
-    those that stand beside a published number preset cpu has.
+class Entry(NamedTuple):
+    """Cells of one experiment that stand for a table or figure of a paper."""
 
-    root      folder of the results of every experiment
-    pictures  table or figure -> Markdown of its pictures
+    experiment: Experiment
+    """Which has them."""
+    pattern: str
+    """Regular expression of their names."""
+    results: Results
+    """What is measured of the experiment."""
+
+    def cells(self, presets: Iterable[str]) -> Iterator[Cell]:
+        """Those of these presets."""
+        for preset in presets:
+            for cell in own_cells(self.experiment, preset):
+                if re.search(self.pattern, cell.name):
+                    yield cell
+
+
+def index(root: Path, pictures: Mapping[str, str]) -> str:
+    """Markdown table: each table and figure of the papers, and where it stands below.
+
+    Beside it how many of its cells each preset has, and how many of those that stand beside a published
+    number preset cpu has.
+
+    Parameters
+    ----------
+    root
+        Folder of the results of every experiment.
+    pictures
+        Markdown of its pictures by table or figure.
     """
-    results = {name: tables.read_results(root / name) for name in EXPERIMENTS}
-    entries: dict[str, list[tuple[Experiment, str]]] = {}
-    for experiment in EXPERIMENTS.values():
+    entries: dict[str, list[Entry]] = {}
+    for name, experiment in EXPERIMENTS.items():
+        results = tables.read_results(root / name)
         for item, pattern in experiment.after.items():
-            entries.setdefault(item, []).append((experiment, pattern))
+            entry = Entry(experiment, pattern, results)
+            entries.setdefault(item, []).append(entry)
     lines = [
         "| paper | here | preset cpu | beside a published number | paper presets | picture |",
-        "|---" * 6 + "|",
+        "|---|---|---|---|---|---|",
     ]
+    short, long = BENCH_PRESETS[:1], BENCH_PRESETS[1:]
     for item in sorted(entries, key=place):
-        links = "; ".join(
-            link(experiment, results[experiment.name]) for experiment, _ in entries[item]
-        )
-        numbers = [
-            counted(entries[item], results, BENCH_PRESETS[:1]),
-            counted(entries[item], results, BENCH_PRESETS[:1], beside=True),
-            counted(entries[item], results, BENCH_PRESETS[1:]),
-        ]
-        lines.append(f"| {item} | {links} | {' | '.join(numbers)} | {pictures.get(item, '')} |")
+        here = entries[item]
+        links = "; ".join(link(one.experiment, one.results) for one in here)
+        texts = [item, links, counted(here, short)]
+        texts += [counted(here, short, beside=True), counted(here, long)]
+        texts.append(pictures.get(item, ""))
+        lines.append(f"| {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
-def counted(
-    entries: Iterable[tuple[Experiment, str]],
-    results: Mapping[str, Results],
-    presets: Iterable[str],
-    beside: bool = False,
-) -> str:
-    """ "12 of 26": cells that are measured, of those whose names the patterns find; ``beside``: of those with a published number. "-" where
-    there is none."""
+def counted(entries: Iterable[Entry], presets: Sequence[str], beside: bool = False) -> str:
+    """How many cells of a table or figure are measured: "12 of 26", or "-" where it has none.
+
+    Parameters
+    ----------
+    entries
+        Of the table or figure.
+    presets
+        Only cells of these.
+    beside
+        Only cells that stand beside a published number.
+    """
     done = total = 0
-    for experiment, pattern in entries:
-        for preset in presets:
-            for cell in own_cells(experiment, preset):
-                if re.search(pattern, cell.name) and not (
-                    beside and not tables.published(experiment, cell.row, cell.column)
-                ):
-                    done, total = done + (cell.name in results[experiment.name]), total + 1
+    for entry in entries:
+        for cell in entry.cells(presets):
+            stated = tables.published(entry.experiment, cell.row, cell.column)
+            if stated or not beside:
+                total += 1
+                done += cell.name in entry.results
     return f"{done} of {total}" if total else "-"
 
 
 def link(experiment: Experiment, results: Results) -> str:
     """To the tables of the experiment, where it has any."""
-    return f"[{experiment.name}](#{anchor(experiment.title)})" if results else experiment.name
+    if not results:
+        return experiment.name
+    return f"[{experiment.name}](#{anchor(experiment.title)})"
 
 
 def anchor(title: str) -> str:
     """Of a heading, as Markdown viewers make it."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    words = re.sub(r"[^\w\- ]", "", title.lower())
+    return words.replace(" ", "-")

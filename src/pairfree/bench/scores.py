@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.bench.base import Experiment, Scored
+from pairfree.bench.base import Experiment, Images, Scored
 from pairfree.engine.model import Model
 from pairfree.evidence.metrics import Score, mean_score, score
 from pairfree.files.image import samples_last
@@ -21,9 +21,7 @@ def denoise_all(model: Model, test: Sequence[Scored]) -> list[np.ndarray]:
     return [model.predictor.predict(image.noisy) for image in test]
 
 
-def score_groups(
-    experiment: Experiment, test: Sequence[Scored], outputs: Sequence[np.ndarray]
-) -> Scores:
+def score_groups(experiment: Experiment, test: Sequence[Scored], outputs: Images) -> Scores:
     """Mean scores of each group of the test images.
 
     Parameters
@@ -54,7 +52,7 @@ def score_groups(
 
 def _mean_scores(
     test: Sequence[Scored],
-    outputs: Sequence[np.ndarray],
+    outputs: Images,
     together: bool,
     luma: bool = False,
 ) -> Scores:
