@@ -58,13 +58,15 @@ def _host() -> str:
 
 def output_error(error: OSError, path: Path, bytes_needed: int | None = None) -> OutputError:
     """One line for a failed write: what, path, bytes needed where known, bytes free, what to do."""
-    cause, remedy = _CAUSES.get(
-        error.errno or 0, (reason(error), "check the folder, then run again")
-    )
-    needed = "" if bytes_needed is None else f"; needed {size_text(bytes_needed)}"
+    otherwise = (reason(error), "check the folder, then run again")
+    cause, remedy = _CAUSES.get(error.errno or 0, otherwise)
+    told = [f"cannot write {shown(path)}: {cause}"]
+    if bytes_needed is not None:
+        told.append(f"needed {size_text(bytes_needed)}")
     free = free_bytes(path.parent)
-    free_text = "" if free is None else f"; free {size_text(free)}"
-    return OutputError(f"cannot write {shown(path)}: {cause}{needed}{free_text}; {remedy}")
+    if free is not None:
+        told.append(f"free {size_text(free)}")
+    return OutputError("; ".join([*told, remedy]))
 
 
 def nearest_folder(folder: Path) -> Path:
@@ -77,8 +79,7 @@ def nearest_folder(folder: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Bytes free on the disk of ``folder`` (which need not exist yet), or None where the system does not
-    tell."""
+    """Bytes free on the disk of ``folder``, which need not exist yet; None where the system does not tell."""
     try:
         return shutil.disk_usage(nearest_folder(folder)).free
     except OSError:
@@ -97,9 +98,8 @@ def require_space(folder: Path, bytes_needed: int) -> None:
 
 def _temporary(final: Path) -> Path:
     # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does.
-    return final.with_name(
-        f".{final.name[:40]}.partial-{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
-    )
+    by_whom = f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
+    return final.with_name(f".{final.name[:40]}.partial-{by_whom}")
 
 
 def _fsync(path: Path, flags: int) -> None:
@@ -126,7 +126,8 @@ def _refuse_existing(final: Path, overwrite: bool, may_be_folder: bool = False) 
         raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
     if not overwrite and os.path.lexists(final):
         raise OutputError(
-            f"{shown(final)} exists already; pass `overwrite` to replace it, or choose another folder"
+            f"{shown(final)} exists already; "
+            "pass `overwrite` to replace it, or choose another folder"
         )
 
 
@@ -146,7 +147,14 @@ def atomic_path(
     On any exception the temporary file is removed and ``final`` is as it was before. Missing parent folders
     are made. OSError becomes OutputError; other exceptions pass through.
 
-    bytes_needed  for the message when the disk is full
+    Parameters
+    ----------
+    final
+        Of the file.
+    overwrite
+        A file that is there is replaced.
+    bytes_needed
+        For the message when the disk is full.
     """
     final = Path(final)
     temporary: Path | None = None
@@ -198,8 +206,10 @@ def _announce(temporary: Path, final: Path) -> None:
 def atomic_folder(
     final: Path, overwrite: bool = False, bytes_needed: int | None = None
 ) -> Iterator[Path]:
-    """``atomic_path`` for a folder of files: all of it is flushed to disk, then it is renamed; an older one
-    is removed after that."""
+    """``atomic_path`` for a folder of files.
+
+    All of it is flushed to disk, then it is renamed; an older one is removed after that.
+    """
     final = Path(final)
     temporary: Path | None = None
     older: Path | None = None
@@ -250,10 +260,10 @@ def _flush_tree(folder: Path) -> None:
 
 def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
     """Write ``data`` to ``final``, whole or not at all. Raises OutputError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_BINARY", 0)  # of Windows
     with atomic_path(final, overwrite, len(data)) as temporary:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-        )
+        descriptor = os.open(temporary, flags, 0o666)
         try:
             view = memoryview(data)
             while view:
@@ -263,8 +273,10 @@ def write_bytes(final: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def write_text(final: Path, text: str, overwrite: bool = False) -> None:
-    """Write ``text`` as UTF-8 to ``final``, whole or not at all; bytes of a file name that are no text are
-    escaped. Raises OutputError."""
+    """Write ``text`` as UTF-8 to ``final``, whole or not at all. Raises OutputError.
+
+    Bytes of a file name that are no text are escaped.
+    """
     write_bytes(final, text.encode("utf-8", "backslashreplace"), overwrite)
 
 
@@ -279,11 +291,15 @@ def _alive(pid: int) -> bool:
 
 
 def remove_stale(folder: Path) -> list[Path]:
-    """Remove the temporary files and folders that dead processes of this host left in ``folder`` (not below
-    it); returns what was removed.
+    """Remove the temporary files and folders that dead processes of this host left in ``folder``.
 
-    Files of live processes and of other hosts stay. On Windows nothing is removed: signal 0 is no question
-    there.
+    What is below it, and files of live processes and of other hosts stay. On Windows nothing is removed:
+    signal 0 is no question there.
+
+    Returns
+    -------
+    list
+        What was removed.
     """
     removed: list[Path] = []
     if os.name == "nt":
@@ -296,10 +312,11 @@ def remove_stale(folder: Path) -> list[Path]:
         match = _PARTIAL.match(name)
         if match is None or match["host"] != _host() or _alive(int(match["pid"])):
             continue
+        left = Path(folder) / name
         with contextlib.suppress(OSError):
-            if (Path(folder) / name).is_dir():
-                shutil.rmtree(Path(folder) / name)
+            if left.is_dir():
+                shutil.rmtree(left)
             else:
-                os.unlink(Path(folder) / name)
-            removed.append(Path(folder) / name)
+                os.unlink(left)
+            removed.append(left)
     return removed

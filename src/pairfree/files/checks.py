@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,23 @@ def check_same(name: str, before: Any, after: Any) -> Check:
 
 
 def check_entries(name: str, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Check:
-    """A property with many entries: kept where none of ``before`` is missing or changed; ``after`` may have
-    more."""
-    lost = [str(key) for key, value in before.items() if key not in after or after[key] != value]
+    """A property with many entries: kept where none of ``before`` is missing or changed.
+
+    ``after`` may have more.
+    """
+    lost = []
+    for key, value in before.items():
+        if key not in after or after[key] != value:
+            lost.append(str(key))
     told = f"{len(after)} entries"
     if lost:
         told = f"lost or changed: {', '.join(lost[:NAMED_ENTRIES])}"
     return Check(name, f"{len(before)} entries", told, not lost)
+
+
+def check_items(name: str, before: Sequence[Any], after: Sequence[Any]) -> Check:
+    """A property with several items, of which words tell the number: kept where they are the same."""
+    return Check(name, str(len(before)), str(len(after)), before == after)
 
 
 def in_words(value: Any) -> str:

@@ -21,11 +21,10 @@ def differences(a: Image, b: Image) -> list[str]:
         "channel names": (a.channel_names, b.channel_names),
         "bit depth": (a.bit_depth, b.bit_depth),
     }
-    lines = [
-        f"{name}: {before} -> {after}"
-        for name, (before, after) in compared.items()
-        if before != after
-    ]
+    lines = []
+    for name, (before, after) in compared.items():
+        if before != after:
+            lines.append(f"{name}: {before} -> {after}")
     return lines + spacing_differences(a, b)
 
 

@@ -11,7 +11,13 @@ from pairfree.files.image import Image
 UNKNOWN_UNIT = "intensity units"
 """Where nothing is known."""
 GREY_LEVELS = "grey levels"
-DICOM_UNITS = {"HU": "HU", "MGML": "mg/ml", "CNTS": "counts", "BQML": "Bq/ml", "GML": "g/ml"}
+DICOM_UNITS = {
+    "HU": "HU",
+    "MGML": "mg/ml",
+    "CNTS": "counts",
+    "BQML": "Bq/ml",
+    "GML": "g/ml",
+}
 """Of RescaleType (PS3.3, C.11.1.1.2) and of PET's Units (C.8.9.1)."""
 
 

@@ -22,7 +22,12 @@ from pairfree.files.messages import shown, size_text
 
 # Largest ratio of decoded to stored bytes that each kind of data can reach, rounded up. Beyond it, a header
 # lies.
-UNCOMPRESSED, PACKBITS, DEFLATE, LZW, JPEG, ZSTD = 1.0, 65.0, 1100.0, 2800.0, 5000.0, 60000.0
+UNCOMPRESSED = 1.0
+PACKBITS = 65.0
+DEFLATE = 1100.0
+LZW = 2800.0
+JPEG = 5000.0
+ZSTD = 60000.0
 # Where the codec allows more than this many bytes from a small file, the ratio says nothing; a page of
 # headers is not pixels either.
 _RATIO_FLOOR_BYTES = 2**20
@@ -30,19 +35,19 @@ _RATIO_FLOOR_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """The most a file may declare.
-
-    max_pixels  values, samples of a pixel counted each
-    max_bytes   decoded size in bytes
-    max_pages   pages (TIFF image file directories) in one file
-    resident_bytes   an image of more bytes stays in its file, where its format allows that: regions are read when asked for, and the
-                other bounds do not hold for it
-    """
+    """The most a file may declare."""
 
     max_pixels: int = 2**34
+    """Values, samples of a pixel counted each."""
     max_bytes: int = 2**34
+    """Decoded size."""
     max_pages: int = 2**17
+    """Pages (TIFF image file directories) in one file."""
     resident_bytes: int = 2**34
+    """An image of more bytes stays in its file, where its format allows that.
+
+    Regions are read when asked for, and ``max_pixels`` and ``max_bytes`` do not hold for it.
+    """
 
 
 DEFAULT = Limits()
@@ -57,39 +62,59 @@ def check_declared(
     max_ratio: float = UNCOMPRESSED,
     may_stay: bool = False,
 ) -> int:
-    """Bytes that ``shape`` and ``dtype`` of a header need once decoded, after checking that they can be true.
+    """Bytes that an image needs once decoded, after checking that what its header declares can be true.
 
-    file_size  size in bytes of the stored pixels, or of the whole file
-    max_ratio  largest decoded / stored ratio of the codec; 1 for uncompressed data
-    may_stay   the reader leaves what exceeds ``limits.resident_bytes`` in the file
+    Parameters
+    ----------
+    path
+        Of the file, for messages.
+    shape
+        As the header declares it.
+    dtype
+        As the header declares it.
+    limits
+        Of what may be declared.
+    file_size
+        Bytes of the stored pixels, or of the whole file.
+    max_ratio
+        Largest decoded / stored ratio of the codec; 1 for uncompressed data.
+    may_stay
+        The reader leaves what exceeds ``limits.resident_bytes`` in the file.
 
-    Raises InputError naming the file, what it declares, the limit and a remedy.
+    Raises
+    ------
+    InputError
+        Naming the file, what it declares, the limit and a remedy.
     """
-    sizes = [int(n) for n in shape]
+    sizes = tuple(int(n) for n in shape)
     if any(n <= 0 for n in sizes):
         raise InputError(
-            f"{shown(path)}: declares shape {tuple(sizes)}, which holds no pixels; the file is damaged or was not written completely"
+            f"{shown(path)}: declares shape {sizes}, which holds no pixels; "
+            "the file is damaged or was not written completely"
         )
     pixels = math.prod(sizes)
     n_bytes = pixels * dtype.itemsize
-    declared = (
-        f"{shown(path)}: declares {'x'.join(map(str, sizes))} {dtype.name} = {size_text(n_bytes)}"
-    )
-    if n_bytes > max(file_size * max_ratio, 0 if max_ratio == UNCOMPRESSED else _RATIO_FLOOR_BYTES):
-        kind = "truncated" if max_ratio == UNCOMPRESSED else "damaged or truncated"
+    size = "x".join(map(str, sizes))
+    declared = f"{shown(path)}: declares {size} {dtype.name} = {size_text(n_bytes)}"
+    possible, kind = file_size * max_ratio, "truncated"
+    if max_ratio != UNCOMPRESSED:
+        possible, kind = max(possible, _RATIO_FLOOR_BYTES), "damaged or truncated"
+    if n_bytes > possible:
         raise InputError(
-            f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; copy or export it again"
+            f"{declared}, but the file has only {size_text(file_size)}: it is {kind}; "
+            "copy or export it again"
         )
     if may_stay and n_bytes > limits.resident_bytes:
         return n_bytes
     if pixels > limits.max_pixels:
         raise InputError(
-            f"{declared}, more than the limit of {limits.max_pixels} pixels; crop or split the file, or raise max_pixels"
+            f"{declared}, more than the limit of {limits.max_pixels} pixels; "
+            "crop or split the file, or raise max_pixels"
         )
     if n_bytes > limits.max_bytes:
         raise InputError(
-            f"{declared}, more than the {size_text(limits.max_bytes)} that may be read whole; crop or split the file, or "
-            "convert it to OME-Zarr, which is read tile by tile"
+            f"{declared}, more than the {size_text(limits.max_bytes)} that may be read whole; "
+            "crop or split the file, or convert it to OME-Zarr, which is read tile by tile"
         )
     return n_bytes
 
@@ -98,5 +123,6 @@ def check_pages(path: Path, pages: int, limits: Limits) -> None:
     """InputError when a file declares more pages than ``limits`` allow."""
     if pages > limits.max_pages:
         raise InputError(
-            f"{shown(path)}: declares at least {pages} pages, more than the limit of {limits.max_pages}; split the file"
+            f"{shown(path)}: declares at least {pages} pages, "
+            f"more than the limit of {limits.max_pages}; split the file"
         )

@@ -1,11 +1,15 @@
-"""From what the user named (files, folders, globs) to a list of images, and from that list to the outputs,
-all checked before any work."""
+"""From what the user named (files, folders, globs) to images, and from those to outputs.
+
+All is checked before any work.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import itertools
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +29,11 @@ from pairfree.files.messages import shown
 
 @dataclass(frozen=True)
 class Entry:
-    """One input file, and where its output goes relative to the output folder."""
+    """One input file, and where its output goes."""
 
     path: Path
     relative: Path
+    """To the output folder."""
 
     @property
     def stem(self) -> str:
@@ -43,11 +48,19 @@ def without_suffix(path: Path) -> Path:
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
-    """Image files named by ``inputs``: files, folders (walked with their sub-folders) and globs (``**`` too),
-    each file once.
+    """Image files by what was named, each file once.
 
-    Hidden files and unsupported suffixes inside folders are skipped. Raises InputError for what does not
-    exist or holds no image.
+    Hidden files and unsupported suffixes inside folders are skipped.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders (walked with their sub-folders) and globs (``**`` too).
+
+    Raises
+    ------
+    InputError
+        For what does not exist or holds no image.
     """
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
@@ -68,28 +81,30 @@ def _find(one: str | Path) -> list[Entry]:
             return [Entry(path, Path(path.name))]
         if glob.has_magic(str(one)):
             return _in_glob(str(one))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # a NUL in the name, a name longer than the file system allows, no permission
-        raise InputError(
-            f"{shown(one)}: cannot be looked up ({_why(error)}); check the name"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _not_found_out(one, error) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
 
 
+def _not_found_out(path: str | Path, error: OSError | ValueError) -> InputError:
+    """For a NUL in a name, a name longer than the file system allows, and no permission."""
+    return InputError(f"{shown(path)}: cannot be looked up ({_why(error)}); check the name")
+
+
 def _why(error: OSError | ValueError) -> str:
-    return error.strerror or "unknown" if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or "unknown"
+    return str(error)
 
 
 def _suggestion(path: Path) -> str:
     """``; did you mean Y?`` from the names beside a missing path, or what to check."""
     folder = nearest_folder(path.parent)
     if folder == path.parent or folder.resolve() == path.parent.absolute():
-        try:
-            close = find_closest(path.name, sorted(p.name for p in folder.iterdir()))
-        except OSError:
-            close = None
+        close = None
+        with contextlib.suppress(OSError):
+            beside = sorted(one.name for one in folder.iterdir())
+            close = find_closest(path.name, beside)
         if close is not None:
             return f"; did you mean {shown(path.parent / close)}?"
     return f"; the folder {shown(folder)} exists, check the rest of the path"
@@ -101,20 +116,19 @@ def _images_below(folder: Path) -> list[Path]:
     seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(root)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:
+        real_folder = (status.st_dev, status.st_ino)
+        if real_folder in seen:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(real_folder)
         visible = sorted(name for name in folders if not name.startswith("."))
         images = [name for name in visible if is_supported(Path(root, name))]
         folders[:] = [name for name in visible if name not in images]
         for name in sorted([*names, *images]):
             path = Path(root, name)
-            if (
-                not name.startswith(".")
-                and (path.is_file() or name in images)
-                and is_supported(path)
-            ):
+            if name.startswith(".") or not is_supported(path):
+                continue
+            if path.is_file() or name in images:
                 found.append(path)
     return found
 
@@ -127,22 +141,23 @@ def _in_folder(folder: Path) -> list[Entry]:
 
 
 def _in_glob(pattern: str) -> list[Entry]:
-    parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base = Path(*parts[:fixed]) if fixed else Path()
+    parts = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+    base = Path(*parts)
     entries: list[Entry] = []
-    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  (Path.glob takes no absolute patterns)
+    # Path.glob takes no absolute patterns.
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         path = Path(match)
         if (path.is_file() or path.is_dir()) and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
-            entries += [Entry(p, _below(p, base)) for p in _images_below(path)]
+            entries += [Entry(image, _below(image, base)) for image in _images_below(path)]
     if not entries:
         raise InputError(f"{shown(pattern)}: matches no image; supported are {', '.join(SUFFIXES)}")
     return entries
 
 
 def _below(path: Path, base: Path) -> Path:
+    """The path from ``base``, or the bare name where that leads out of it."""
     relative = path.relative_to(base)
     return Path(path.name) if ".." in relative.parts else relative
 
@@ -154,12 +169,26 @@ def plan_outputs(
     suffix: str | None = None,
     finished: Collection[Path] = (),
 ) -> list[tuple[Entry, Path]]:
-    """Where each entry is written: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become .png)
-    unless one is given.
+    """Where each entry is written: ``out_dir`` / its relative path.
 
-    Raises OutputError, before any work, for a folder that cannot be written, two inputs with one output, an
-    input inside the output folder, an output that is an input, and outputs that exist without ``overwrite``
-    and are not among the ``finished`` ones.
+    Parameters
+    ----------
+    entries
+        What is read.
+    out_dir
+        Folder of the outputs.
+    overwrite
+        Outputs may exist.
+    suffix
+        Of the outputs; None: each keeps its own (JPEG and BMP become .png).
+    finished
+        Outputs that may exist in any case.
+
+    Raises
+    ------
+    OutputError
+        Before any work, for a folder that cannot be written, two inputs with one output, an input inside the
+        output folder, an output that is an input, and outputs that exist and may not.
     """
     out_dir = Path(out_dir)
     check_folder(out_dir)
@@ -167,19 +196,25 @@ def plan_outputs(
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
     done = set(finished)
-    existing = [
-        one
-        for _, target in plan
-        if not {target, target.absolute()} & done
-        for one in written_to(target)
-        if os.path.lexists(one)
-    ]
+    targets = [target for _, target in plan if not {target, target.absolute()} & done]
+    existing = _existing(targets)
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
-            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; pass `overwrite` or `skip_done`, or choose another folder"
+            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; "
+            "pass `overwrite` or `skip_done`, or choose another folder"
         )
     return plan
+
+
+def _existing(targets: Iterable[Path]) -> list[Path]:
+    """Files of outputs that exist, broken links too."""
+    found = []
+    for target in targets:
+        for file in written_to(target):
+            if os.path.lexists(file):
+                found.append(file)
+    return found
 
 
 def is_folder(path: Path) -> bool:
@@ -190,9 +225,7 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{shown(path)}: cannot be looked up ({_why(error)}); check the name"
-        ) from error
+        raise _not_found_out(path, error) from error
 
 
 def check_folder(out_dir: Path) -> None:
@@ -203,11 +236,13 @@ def check_folder(out_dir: Path) -> None:
         nearest = nearest_folder(out_dir)
         if not nearest.is_dir():
             raise OutputError(
-                f"output folder {shown(out_dir)} cannot be made: {shown(nearest)} is a file; choose another place"
+                f"output folder {shown(out_dir)} cannot be made: {shown(nearest)} is a file; "
+                "choose another place"
             )
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise OutputError(
-                f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; choose another place"
+                f"output folder {shown(out_dir)}: no permission to write in {shown(nearest)}; "
+                "choose another place"
             )
     except (OSError, ValueError) as error:
         raise OutputError(
@@ -216,16 +251,22 @@ def check_folder(out_dir: Path) -> None:
 
 
 def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
-    """Where the result of ``entry`` lies: ``out_dir`` / its relative path, suffix kept (JPEG and BMP become
-    .png) unless one is given."""
+    """Where the result of ``entry`` lies: ``out_dir`` / its relative path.
+
+    Its suffix is kept (JPEG and BMP become .png) unless one is given. OutputError for a path that leads out
+    of the folder.
+    """
     relative = entry.relative
     if relative.is_absolute() or relative.drive or ".." in relative.parts or not relative.name:
         raise OutputError(
-            f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; rename the input"
+            f"{shown(relative)}: would be written outside the output folder {shown(out_dir)}; "
+            "rename the input"
         )
     suffix = suffix or format_of(entry.path).output_suffix
+    if not suffix:
+        return out_dir / relative
     bare = without_suffix(relative)
-    return out_dir / (bare.with_name(bare.name + suffix) if suffix else relative)
+    return out_dir / bare.with_name(bare.name + suffix)
 
 
 def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
@@ -235,49 +276,64 @@ def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
             other = taken.setdefault(os.path.normcase(file), entry)
             if other is not entry:
                 raise OutputError(
-                    f"{shown(other.path)} and {shown(entry.path)} would both be written to {shown(file)}; rename one or run them separately"
+                    f"{shown(other.path)} and {shown(entry.path)} would both be written to "
+                    f"{shown(file)}; rename one or run them separately"
                 )
 
 
 def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
-    folder = os.path.realpath(out_dir)
-    sources = {
-        entry: {os.path.realpath(file) for file in read_from(entry.path)} for entry, _ in plan
-    }
+    """OutputError where an input lies in the output folder, or would be replaced by a result."""
+    sources: dict[Entry, set[str]] = {}
+    for entry, _ in plan:
+        sources[entry] = {os.path.realpath(file) for file in read_from(entry.path)}
     everything = set().union(*sources.values())
+    folder = os.path.realpath(out_dir)
     for entry, target in plan:
-        replaced = next(
-            (file for file in written_to(target) if os.path.realpath(file) in everything), None
-        )
-        if replaced is not None or (target.exists() and os.path.samefile(entry.path, target)):  # noqa: PTH121
+        replaced = _input_replaced(entry, target, everything)
+        if replaced is not None:
             raise OutputError(
-                f"{shown(replaced or target)} is an input and would be replaced by its result; choose another output folder"
+                f"{shown(replaced)} is an input and would be replaced by its result; "
+                "choose another output folder"
             )
-        inside = next(
-            (file for file in sorted(sources[entry]) if Path(file).is_relative_to(folder)), None
-        )
-        if inside is not None:
-            raise OutputError(
-                f"input {shown(Path(inside))} lies inside the output folder {shown(out_dir)}; choose another output folder"
-            )
+        for file in sorted(sources[entry]):
+            if Path(file).is_relative_to(folder):
+                raise OutputError(
+                    f"input {shown(file)} lies inside the output folder {shown(out_dir)}; "
+                    "choose another output folder"
+                )
+
+
+def _input_replaced(entry: Entry, target: Path, sources: set[str]) -> Path | None:
+    """The file of an output that is one of the inputs."""
+    for file in written_to(target):
+        if os.path.realpath(file) in sources:
+            return file
+    if target.exists() and os.path.samefile(entry.path, target):  # noqa: PTH121
+        return target
+    return None
 
 
 def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Files of two folders matched by relative path without suffix, or, where folders are nested differently,
-    by stem alone.
+    """Files of two folders that belong together, by the name that they share.
 
-    InputError when one of the first has no partner or two share a name.
+    That is the relative path without suffix, or, where folders are nested differently, the stem alone.
+
+    Raises
+    ------
+    InputError
+        When one of the first has no partner or two share a name.
     """
     found = [find_images([folder]) for folder in (first, second)]
-    tables = [_by_name(entries, nested=True) for entries in found]
-    if not tables[0].keys() <= tables[1].keys():
-        tables = [_by_name(entries, nested=False) for entries in found]
-    missing = [name for name in tables[0] if name not in tables[1]]
+    ours, theirs = (_by_name(entries, nested=True) for entries in found)
+    if not ours.keys() <= theirs.keys():
+        ours, theirs = (_by_name(entries, nested=False) for entries in found)
+    missing = [name for name in ours if name not in theirs]
     if missing:
         raise InputError(
-            f"{tables[0][missing[0]]}: no partner in {second} ({len(missing)} of {len(tables[0])} files lack one)"
+            f"{ours[missing[0]]}: no partner in {second} "
+            f"({len(missing)} of {len(ours)} files lack one)"
         )
-    return {name: (path, tables[1][name]) for name, path in tables[0].items()}
+    return {name: (path, theirs[name]) for name, path in ours.items()}
 
 
 def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
@@ -286,7 +342,8 @@ def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
         name = entry.stem if nested else entry.stem.rpartition("/")[2]
         if name in table:
             raise InputError(
-                f"{entry.path}: shares the name {name!r} with {table[name]}; names must be unique to be matched"
+                f"{entry.path}: shares the name {name!r} with {table[name]}; "
+                "names must be unique to be matched"
             )
         table[name] = entry.path
     return table

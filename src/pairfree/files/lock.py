@@ -26,11 +26,24 @@ else:
 
 
 class Lock:
-    """Held from its making until ``release``; the file says by whom."""
+    """Held from its making until ``release``; the file says by whom.
+
+    Parameters
+    ----------
+    file
+        Of the lock.
+    what
+        What it is a lock on, for the message.
+
+    Raises
+    ------
+    BusyError
+        Naming the process that holds it.
+    OSError
+        Where ``file`` cannot be written.
+    """
 
     def __init__(self, file: Path, what: Path) -> None:
-        """Raises BusyError naming the process that holds ``file``, a lock on ``what``; OSError where it
-        cannot be written."""
         self._handle = file.open("a+", encoding="utf-8")
         try:
             _seize(self._handle)
@@ -50,4 +63,5 @@ class Lock:
             raise
 
     def release(self) -> None:
+        """Let others in."""
         self._handle.close()

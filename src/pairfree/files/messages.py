@@ -8,16 +8,21 @@ _LONGEST_NAME = 240
 
 
 def shown(path: str | Path) -> str:
-    """A path as printable text: control and undecodable characters escaped, very long names cut in the
-    middle."""
-    text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(path)
-    )
+    """A path as printable text.
+
+    Control and undecodable characters are escaped, very long names cut in the middle.
+    """
+    text = "".join(map(_printable, str(path)))
     if len(text) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         text = f"{text[:half]}...{text[-half:]}"
     return text
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def size_text(n_bytes: int) -> str:
@@ -27,10 +32,13 @@ def size_text(n_bytes: int) -> str:
         if value < 1024:
             break
         value, unit = value / 1024, bigger
-    return f"{n_bytes} bytes" if unit == "bytes" else f"{value:.1f} {unit} ({n_bytes} bytes)"
+    exactly = f"{n_bytes} bytes"
+    return exactly if unit == "bytes" else f"{value:.1f} {unit} ({exactly})"
 
 
 def reason(error: BaseException) -> str:
     """What an exception says, as one short line; its class name where it says nothing."""
-    text = " ".join(shown(" ".join(str(error).split())).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = type(error).__name__
+    one_line = " ".join(str(error).split())
+    text = " ".join(shown(one_line).split())
+    return f"{name}: {text}" if text else name

@@ -1,8 +1,8 @@
-"""Decoding of compressed DICOM frames: JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and its high-throughput kind,
-by imagecodecs.
+"""Decoding of compressed DICOM frames, by imagecodecs.
 
-The size that a frame's own header declares is compared with that of the data set before it is decoded, so
-that a few bytes cannot ask for gigabytes.
+JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and its high-throughput kind. The size that a frame's own header
+declares is compared with that of the data set before it is decoded, so that a few bytes cannot ask for
+gigabytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.jpeg_header import declared_size
+from pairfree.files.image import DType, Shape
 from pairfree.files.messages import shown
 
-_JPEG, _LS, _2000 = ("jpeg", 0xC0, 0xCF), ("jpegls", 0xF7, 0xF7), ("jpeg2k", 0x51, 0x51)
+_JPEG = ("jpeg", 0xC0, 0xCF)
+_LOSSLESS = ("ljpeg", 0xC0, 0xCF)
+_LS = ("jpegls", 0xF7, 0xF7)
+_2000 = ("jpeg2k", 0x51, 0x51)
 CODECS = {
     "1.2.840.10008.1.2.4.50": _JPEG,
     "1.2.840.10008.1.2.4.51": _JPEG,
-    "1.2.840.10008.1.2.4.57": ("ljpeg", 0xC0, 0xCF),
-    "1.2.840.10008.1.2.4.70": ("ljpeg", 0xC0, 0xCF),
+    "1.2.840.10008.1.2.4.57": _LOSSLESS,
+    "1.2.840.10008.1.2.4.70": _LOSSLESS,
     "1.2.840.10008.1.2.4.80": _LS,
     "1.2.840.10008.1.2.4.81": _LS,
     "1.2.840.10008.1.2.4.90": _2000,
@@ -35,28 +39,47 @@ RATIO = 5000.0
 """Largest ratio of decoded to stored bytes that is believed."""
 
 
-def decode(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> np.ndarray:
-    """The stored values of all frames, (frames, rows, columns). Raises InputError."""
+def decode(dataset: Any, shape: Shape, dtype: DType, path: Path) -> np.ndarray:
+    """The stored values of all frames.
+
+    Parameters
+    ----------
+    dataset
+        With its pixels.
+    shape
+        (frames, rows, columns) as the data set states them.
+    dtype
+        Of the stored values.
+    path
+        Of the file, for messages.
+
+    Raises
+    ------
+    InputError
+        For frames that are missing, damaged, or of another size.
+    """
     from pydicom.encaps import generate_frames
 
     out = np.empty(shape, dtype)
+    stated, *frame_shape = shape
     found = 0
-    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=shape[0])):
-        if number < shape[0]:
-            out[number] = _frame(
-                frame, dataset, shape[1:], dtype, f"{shown(path)}: frame {number + 1}"
-            )
+    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=stated)):
+        if number < stated:
+            where = f"{shown(path)}: frame {number + 1}"
+            values = _decode_frame(frame, dataset, tuple(frame_shape), where)
+            if dtype.kind == "i":
+                values = _signed(values, int(dataset.BitsStored))
+            out[number] = values.astype(dtype)
         found = number + 1
-    if found != shape[0]:
+    if found != stated:
         raise InputError(
-            f"{shown(path)}: holds {found} compressed frames, states {shape[0]}; export it again"
+            f"{shown(path)}: holds {found} compressed frames, states {stated}; export it again"
         )
     return out
 
 
-def _frame(
-    data: bytes, dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str
-) -> np.ndarray:
+def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.ndarray:
+    """Whole numbers, (rows, columns), of the type that the codec gives them."""
     import imagecodecs
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)
@@ -64,28 +87,27 @@ def _frame(
     declared = declared_size(data, first, last)
     if declared != shape:
         raise InputError(
-            f"{where} is compressed as an image of {declared}, the object states {shape}; export it again"
+            f"{where} is compressed as an image of {declared}, the object states {shape}; "
+            "export it again"
         )
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))
     except (RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split())
         raise InputError(
-            f"{where} cannot be decoded ({' '.join(str(error).split())[:120]}); copy or export it again"
+            f"{where} cannot be decoded ({told[:120]}); copy or export it again"
         ) from error
     if values.shape != shape or values.dtype.kind not in "iu":
         raise InputError(
             f"{where} decodes to {values.dtype} {values.shape}, expected {shape}; export it again"
         )
-    return (
-        _signed(values, int(dataset.BitsStored)).astype(dtype)
-        if dtype.kind == "i"
-        else values.astype(dtype)
-    )
+    return values
 
 
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     """Two's complement of so many bits, where the codec knows no sign."""
     if values.dtype.kind == "i":
         return values
-    wide = values.astype(np.int64) & (2**bits - 1)
-    return wide - ((wide >> (bits - 1)) << bits)
+    unsigned = values.astype(np.int64) & (2**bits - 1)
+    sign = unsigned >> (bits - 1)
+    return np.asarray(unsigned - (sign << bits))
