@@ -6,6 +6,7 @@ its end by the code of that time. Sums may differ from machine to machine, hence
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import pytest
 import tifffile
 
 import pairfree as pf
-from pairfree.methods import PRESETS
+from pairfree.engine import checkpoint
+from pairfree.engine.run import RunFolder
+from pairfree.engine.trainer import Stopped
+from pairfree.methods import EXTENDED, PRESETS, settings_beside
 
 OLD = Path(__file__).parent / "old_runs"
 TOLERANCE = 0.05
@@ -63,3 +67,65 @@ def test_an_old_run_is_a_start_for_another(run, tmp_path):
         OLD / "noisy", method=key, init=run, steps=4, settings=settings, report=False, **clean
     )
     assert model.method.config.width == 4 != PRESETS[key]["cpu"].width
+
+
+SMALL = {"width": 4, "patch_px": 32, "batch_size": 1, "precision": "float32"}
+PAPER = {
+    "iddp": SMALL,
+    "gan2gan": SMALL
+    | {"noise_patch_px": 32, "rule": "wavelet", "rough_width": 4}
+    | {"critic_width": 4, "generative_batch": 2},
+}
+"""Settings of small runs with preset paper."""
+
+
+def train_paper(key, out, **options):
+    return pf.train(
+        OLD / "noisy", out=out, method=key, preset="paper", settings=PAPER[key], steps=12, seed=1,
+        report=False, **options,
+    )  # fmt: skip
+
+
+def write_as_before(run, key):
+    """Give a run the settings of what the short preset adds, as runs had them before it had a class of its own."""
+    folder = RunFolder(run)
+    stored = folder.read_config()
+    settings = settings_beside(key, stored["settings"])
+    assert settings.keys() > stored["settings"].keys()
+    folder.write_config({**stored, "settings": settings})
+    last, _ = checkpoint.load_latest(folder.checkpoints)
+    record = dataclasses.replace(last.record, config=settings_beside(key, last.record.config))
+    checkpoint.save(folder.checkpoints, record, last.tensors)
+
+
+@pytest.mark.parametrize("key", PAPER)
+def test_a_paper_run_from_before_the_split_goes_on_as_it_was(key, tmp_path):
+    image = tifffile.imread(OLD / "noisy" / "0.tif").astype(np.float32)
+    whole = train_paper(key, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train_paper(key, tmp_path / "run", on_step=lambda done, *_: done == 7)
+    write_as_before(tmp_path / "run", key)
+    assert type(pf.load(tmp_path / "run").method) is EXTENDED[key]
+    model = pf.train(OLD / "noisy", out=tmp_path / "run", resume=True, report=False)
+    np.testing.assert_array_equal(model.denoise(image), whole.denoise(image))
+
+
+@pytest.mark.parametrize("key", PAPER)
+def test_a_paper_run_from_before_the_split_is_a_start_for_another(key, tmp_path):
+    train_paper(key, tmp_path / "run")
+    write_as_before(tmp_path / "run", key)
+    again = train_paper(key, None, init=tmp_path / "run")
+    assert again.method.config.width == 4
+    repeated = pf.train(config=tmp_path / "run" / "config.toml", report=False)
+    image = tifffile.imread(OLD / "noisy" / "0.tif").astype(np.float32)
+    np.testing.assert_array_equal(repeated.denoise(image), pf.load(tmp_path / "run").denoise(image))
+
+
+def test_a_paper_run_takes_a_value_that_only_the_short_preset_knows(pairfree, tmp_path):
+    said = pairfree(
+        "train", OLD / "noisy", "--out", tmp_path / "run", "--method", "gan2gan", "--preset", "paper",
+        "--set", "start=recorrupted", "--dry-run",
+    )  # fmt: skip
+    assert said[0] == 0
+    assert 'start = "recorrupted"' in said[1]
+    assert "second_copy = true" in said[1]  # of the short preset, at a value that adds nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -125,29 +125,37 @@ def build_method(
     return made
 
 
-def choose_config_type(key: str, names: Iterable[str]) -> type[Any]:
-    """The type of a method's config that has certain settings.
+def choose_config_type(key: str, settings: Mapping[str, Any]) -> type[Any]:
+    """The type of a method's config that takes certain settings.
 
     Parameters
     ----------
     key
         A key of ``METHODS``.
-    names
-        Of the settings.
+    settings
+        By name.
 
     Returns
     -------
     type
-        That of the paper's method where it has them all or nothing extends it, else that of the extended.
+        That of the paper's method where it takes them all or nothing extends it, else that of the extended.
     """
     paper = METHODS[key].config_type
-    if key not in EXTENDED or setting_names(paper).issuperset(names):
+    if key not in EXTENDED or takes_settings(paper, settings):
         return paper
     return EXTENDED[key].config_type
 
 
-def extend_config(key: str, config: Any, names: Iterable[str]) -> Any:
-    """A config that has certain settings.
+def takes_settings(config_type: type[Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a type of config has certain settings, and their values where it says what those may be."""
+    if not setting_names(config_type).issuperset(settings):
+        return False
+    choices: Mapping[str, tuple[str, ...]] = getattr(config_type, "choices", {})
+    return all(settings[name] in choices[name] for name in choices if name in settings)
+
+
+def extend_config(key: str, config: Any, settings: Mapping[str, Any]) -> Any:
+    """A config that takes certain settings.
 
     Parameters
     ----------
@@ -155,15 +163,16 @@ def extend_config(key: str, config: Any, names: Iterable[str]) -> Any:
         A key of ``METHODS``.
     config
         Settings of the method.
-    names
-        Settings that are asked for.
+    settings
+        Those that are asked for, by name.
 
     Returns
     -------
     Any
-        ``config`` where it has them; else the same with those of the extended method, which add nothing yet.
+        ``config`` where it takes them; else the same with those of the extended method, which add nothing
+        yet.
     """
-    kind = choose_config_type(key, names)
+    kind = choose_config_type(key, settings)
     return config if isinstance(config, kind) else kind(**vars(config))
 
 

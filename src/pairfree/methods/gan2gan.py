@@ -149,16 +149,16 @@ class GAN2GANConfig(ImitationConfig):
     """The first estimate of the images: "g2", the rough denoiser that is trained with g1; "z", the noisy
     image itself (Figure 6 (b) and (c))."""
 
-    starts: ClassVar[tuple[str, ...]] = ("g2", "z")
-    """What ``start`` may be."""
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("g2", "z")}
+    """What a setting may be of which the short preset knows more values."""
 
     def own_problems(self) -> list[str]:
         """What is wrong with the settings, a phrase each."""
         names = ("iterations", "rough_width")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in names])
         problems = super().own_problems()
-        if self.start not in self.starts:
-            *others, last = self.starts
+        if self.start not in self.choices["start"]:
+            *others, last = self.choices["start"]
             problems.append(f"start = {self.start!r} must be {', '.join(others)} or {last}")
         if not 0 < self.start_share < 1:
             problems.append(f"start_share = {self.start_share} must lie between 0 and 1")

@@ -78,7 +78,7 @@ class ShortGAN2GANConfig(MeasuredNoiseConfig, GAN2GANConfig):
     """Where the noise grows with the brightness, all is learned on intensities in which it does not
     (``parts.even_noise``)."""
 
-    starts: ClassVar[tuple[str, ...]] = ("g2", "z", "recorrupted")
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("g2", "z", "recorrupted")}
 
     def own_problems(self) -> list[str]:
         """What is wrong with the settings, a phrase each."""
