@@ -34,7 +34,7 @@ ARROWS = {
     "sampling": set(),
     "files": EVERYONE,
     "data": EVERYONE | {"files"},
-    "noise": EVERYONE | {"files"},
+    "noise": EVERYONE | {"files", "scenes"},
     "scenes": EVERYONE,
     "measure": EVERYONE | {"files", "noise"},
     "nets": EVERYONE,

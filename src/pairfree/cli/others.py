@@ -33,7 +33,10 @@ def simulate(
         ),
     ] = False,
 ) -> None:
-    """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name."""
+    """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name.
+
+    ``scenes:N`` instead of files draws N clean images first (docs: "Scenes from a program").
+    """
     from pairfree.noise.files import simulate as simulate_files
 
     done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=as_float)

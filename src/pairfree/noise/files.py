@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.errors import OutputError
+from pairfree.errors import ConfigError, OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.formats.table import open_image, save_image, to_dtype
 from pairfree.files.image import Image
@@ -18,6 +18,7 @@ from pairfree.files.listing import find_images, plan_outputs, without_suffix
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise, spec_of
+from pairfree.scenes.series import PREFIX, parse_scenes
 
 CT_LOW_HU, CT_WIDTH_HU = -1024.0, 3072.0
 """What a CT file's grey scale spans for low-dose noise: from air to dense bone."""
@@ -49,13 +50,15 @@ def simulate(
     Parameters
     ----------
     clean
-        Files, folders or globs: one, or several.
+        Files, folders or globs: one, or several. Or "scenes:N": clean images that are drawn, see
+        ``pairfree.scenes``.
     noise
         A SPEC such as "gaussian:sigma=25", "gaussian:sigma=0..50" (drawn for each plane), "poisson:lam=30" or
         "film"; or a model. Levels are those of 8-bit files: a 16-bit file's range counts as 255 of them,
         floats count as they are, and DICOM files in HU.
     out
-        Folder for the noisy files; each keeps its relative path and name.
+        Folder for the noisy files; each keeps its relative path and name. Scenes go into its folder
+        ``clean``, and their noisy copies into ``noisy``.
     seed
         Everything random follows from it: the generator of a plane is a function of seed, relative path
         without suffix and plane.
@@ -79,8 +82,11 @@ def simulate(
         For files that exist already or cannot be written.
     """
     model = parse_noise(noise) if isinstance(noise, str) else noise
+    given: Sequence[str | Path] = [clean] if isinstance(clean, str | Path) else clean
     folder = Path(out)
-    entries = find_images([clean] if isinstance(clean, str | Path) else clean)
+    if any(is_series(one) for one in given):
+        given, folder = draw_files(given, folder, seed, overwrite)
+    entries = find_images(given)
     planned = plan_outputs(entries, folder, overwrite, ".tif" if as_float else None)
     notes = folder / "noise.json"
     if notes.exists() and not overwrite:
@@ -96,14 +102,71 @@ def simulate(
         save_image(noisy, path, overwrite)
         drawn |= of_planes
         done.append(Simulated(path, list(of_planes.values())[-1], clipped))
+    spec = noise if isinstance(noise, str) else spec_of(noise)
+    _write_record(notes, spec, seed, drawn)
+    return done
+
+
+def _write_record(path: Path, spec: str, seed: int, drawn: dict[str, str]) -> None:
+    """What was asked for, and what was drawn for each plane."""
     record = {
-        "noise": noise if isinstance(noise, str) else spec_of(noise),
+        "noise": spec,
         "seed": seed,
         "unit": "8-bit grey levels; of DICOM files HU",
         "drawn": drawn,
     }
-    write_text(notes, json.dumps(record, indent=1) + "\n", overwrite=True)
-    return done
+    write_text(path, json.dumps(record, indent=1) + "\n", overwrite=True)
+
+
+def is_series(given: str | Path) -> bool:
+    """Whether an input names scenes that are to be drawn, and no file."""
+    return str(given).startswith(PREFIX) and not Path(given).exists()
+
+
+def draw_files(
+    given: Sequence[str | Path], folder: Path, seed: int, overwrite: bool = False
+) -> tuple[list[Path], Path]:
+    """Draw scenes into ``folder / "clean"``, as TIFF.
+
+    Parameters
+    ----------
+    given
+        One series, as ``pairfree.scenes.series.parse_scenes`` reads it.
+    folder
+        What is written into.
+    seed
+        Of the series.
+    overwrite
+        Replace files that exist.
+
+    Returns
+    -------
+    tuple
+        What takes the place of the inputs, and the folder of the noisy copies.
+
+    Raises
+    ------
+    ConfigError
+        For a wrong series, further inputs beside it, and a negative seed.
+    OutputError
+        For folders that exist and hold files already.
+    """
+    if len(given) > 1:
+        raise ConfigError(f"{PREFIX}N is given alone, not beside files and folders")
+    spec = str(given[0])
+    series = parse_scenes(spec)
+    for part in (folder / "clean", folder / "noisy"):
+        if not overwrite and part.is_dir() and any(part.iterdir()):
+            raise OutputError(
+                f"{part}: holds files already; add `overwrite` to replace those of the same name, or "
+                "name another folder"
+            )
+    axes = "YX" if series.channels == 1 else "YXS"
+    for number, pixels in enumerate(series.draw(seed)):
+        path = folder / "clean" / f"scene-{number:05d}.tif"
+        metadata = {"derivation": f"scene {number} of {spec}, seed {seed}, drawn with pairfree"}
+        save_image(Image(pixels, axes, family="tiff", metadata=metadata), path, overwrite)
+    return [folder / "clean"], folder / "noisy"
 
 
 def simulate_image(
