@@ -1,10 +1,12 @@
-"""Colour natural images: the noises of IDDP's Tables 1 and 2. One model a noise family, trained on the range, tested on a level and on it.
+"""Colour natural images: the noises of IDDP's Tables 1 and 2.
 
-The papers train on 4,744 Waterloo images, which are not free to ship; here bsd300/train + bsds500_test, 400 images.
+One model a noise family, trained on the range, tested on a level and on it. The papers train on 4,744
+Waterloo images, which are not free to ship; here bsd300/train + bsds500_test, 400 images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pairfree.bench.base import Cell, Experiment, Scored, Task, make_noisy, read_planes
@@ -18,6 +20,7 @@ METHODS = ("n2v", "nb2nb", "b2u", "cvf-sid", "iddp", "n2n", "n2c")
 
 
 def cells(preset: str) -> list[Cell]:
+    """A column for each family, as floats and as 8 bits."""
     found = []
     for family in FAMILIES:
         for stored in ("unclipped", "clipped"):
@@ -29,26 +32,29 @@ def cells(preset: str) -> list[Cell]:
 
 
 def task(data: Path, cell: Cell) -> Task:
+    """Trained on the family's range; the test images at its level, and again over its range."""
     family, _, stored = cell.column.partition(", ")
     spread, level = FAMILIES[family]
     clip = stored == "clipped"
+    kind = "uint8" if clip else "float32"
     natural = data / "natural"
-    train = read_planes(natural / "bsd300" / "train", 3) | read_planes(natural / "bsds500_test", 3)
+    train = read_planes(natural / "bsd300" / "train", 3)
+    train |= read_planes(natural / "bsds500_test", 3)
     test = read_planes(natural / "bsd300" / "test", 3)
     noisy = make_noisy(train, spread, "train", clip)
-    second = make_noisy(train, spread, "second copy", clip) if cell.method == "n2n" else {}
-    tests = [
-        Scored(name, noisy_test[name], test[name], spec)
-        for spec in (level, spread)
-        for noisy_test in [make_noisy(test, spec, "test", clip)]
-        for name in test
-    ]
-    kind = "uint8" if clip else "float32"
+    second = {}
+    if cell.method == "n2n":
+        second = make_noisy(train, spread, "second copy", clip)
+    scored = []
+    for spec in (level, spread):
+        noisy_test = make_noisy(test, spec, "test", clip)
+        for name, image in test.items():
+            scored.append(Scored(name, noisy_test[name], image, spec))
     return Task(
         noisy=list(noisy.values()),
         clean=[train[name].astype(kind) for name in noisy],
         second_noisy=list(second.values()),
-        test=tests,
+        test=scored,
     )
 
 
@@ -70,27 +76,29 @@ ONE_IMAGE = {
 """Likewise, of methods that would learn 600 images anew."""
 
 
-def _published(texts: list[str]) -> dict[str, str]:
-    """By family: "31.70 / 0.897 fixed, 33.32 / 0.900 range"."""
-    fixed, spread = (
-        [f"{psnr} / 0{ssim}" for psnr, ssim in zip(texts[at::4], texts[at + 1 :: 4], strict=True)]
-        for at in (0, 2)
-    )
-    return {
-        family: f"{one} fixed, {other} range"
-        for family, one, other in zip(FAMILIES, fixed, spread, strict=True)
-    }
+def _published(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By row and family: "31.70 / 0.897 fixed, 33.32 / 0.900 range"."""
+    found: dict[str, dict[str, str]] = {}
+    for row, text in texts.items():
+        numbers = iter(text.split())
+        found[row] = {}
+        for family in FAMILIES:
+            fixed = f"{next(numbers)} / 0{next(numbers)}"
+            spread = f"{next(numbers)} / 0{next(numbers)}"
+            found[row][family] = f"{fixed} fixed, {spread} range"
+    return found
 
 
 EXPERIMENT = Experiment(
     name="bsd300",
     title="BSD300 test set, colour",
-    statement="PSNR in dB / SSIM, mean over 100 images; data range 255, both sides clipped to it; RGB and the Y channel (BT.601) apart; "
-    "noise drawn once; 'unclipped' noisy images are floats, 'clipped' ones rounded to 8 bits",
+    statement="PSNR in dB / SSIM, mean over 100 images; data range 255, both sides clipped to it; "
+    "RGB and the Y channel (BT.601) apart; noise drawn once; 'unclipped' noisy images are floats, "
+    "'clipped' ones rounded to 8 bits",
     cells=cells,
     task=task,
     after={"IDDP Table 1": "", "IDDP Table 2": ""},
     luma=True,
-    published={row: _published(text.split()) for row, text in TABLES_1_AND_2.items()},
-    no_cell={row: _published(text.split()) for row, text in ONE_IMAGE.items()},
+    published=_published(TABLES_1_AND_2),
+    no_cell=_published(ONE_IMAGE),
 )

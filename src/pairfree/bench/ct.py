@@ -1,7 +1,7 @@
-"""Computed tomography, unpaired: simulated low dose with ground truth, the Mayo clinic's quarter-dose pairs, and the MITA phantom.
+"""Computed tomography, unpaired: simulated low dose, the Mayo clinic's quarter dose, the MITA phantom.
 
-All in HU. Training is on chests of other patients, of the Mayo column on its noisy slices too; nothing of the tests' full-dose side is ever
-trained on.
+All in HU. Training is on chests of other patients, of the Mayo column on its noisy slices too; nothing of the
+tests' full-dose side is ever trained on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,26 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import NOISE_SEED, Cell, Experiment, Scored, Task, files_of, filter_cells
+from pairfree.bench.base import (
+    NOISE_SEED,
+    Cell,
+    Experiment,
+    Images,
+    Planes,
+    Scored,
+    Task,
+    files_of,
+    filter_cells,
+)
 from pairfree.evidence.ct import detectability, flat_regions, noise_power
 from pairfree.files.formats.table import open_image
 from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import image_rng, parse_noise
 
 PATIENTS = ("A027284", "A048383", "A058062")
-"""The clean side (12 to 18 mAs): one patient's slices are made noisy, one's stay clean, one's are the test; by turns."""
+"""The clean side (12 to 18 mAs).
+
+One patient's slices are made noisy, one's stay clean, one's are the test; by turns."""
 NOISY_PATIENTS = ("A002304_19010112", "A046441_19001111", "A056642_19010107", "A062055_19001127")
 """The noisy side: scans of 4 to 8 mAs, of other patients than the clean side."""
 FOLDS = ("chest, fold 0", "chest, fold 1", "chest, fold 2")
@@ -39,87 +51,101 @@ INSERTS = {
     "5 HU, 7 mm": (160.43, 94.57, 5.43),
     "3 HU, 10 mm": (160.50, 160.50, 7.73),
 }
-"""Row, column and radius in px of the phantom's low-contrast inserts, from its ground truth (ground_truth.mhd)."""
+"""Row, column and radius of the phantom's low-contrast inserts, px; from its ground_truth.mhd."""
 
 
 def cells(preset: str) -> list[Cell]:
+    """All methods on each fold; Mayo's slices have no pairs to train on, so no supervised row."""
     found = []
     for column in (*FOLDS, MAYO):
         found += filter_cells(column, preset, GAUSSIANS_PX)
         low, width = ABDOMEN_HU if column == MAYO else CHEST_HU
         window = {"intensity": f"{low:g},{low + width:g}"}
         for method in METHODS:
-            if column != MAYO or method != "n2c":
-                found.append(
-                    Cell(column, method, preset, settings=window if method in WINDOWED else {})
-                )
+            if column == MAYO and method == "n2c":
+                continue
+            settings = window if method in WINDOWED else {}
+            found.append(Cell(column, method, preset, settings=settings))
     return found
 
 
 def task(data: Path, cell: Cell) -> Task:
-    """A fold: one patient's slices at simulated quarter dose, another's clean. "Mayo": the noisy files themselves with those of the noisy
-    side, and the clean side; it has no pairs to train on, so no supervised row."""
+    """The slices to train on beside each other, and those to score.
+
+    A fold: one patient's slices at simulated quarter dose, another's clean. "Mayo": the noisy files
+    themselves with those of the noisy side, and the clean side.
+    """
     chest = data / "ct" / "covid_ny_sbu"
     slices = files_of(chest, "*.dcm")
-    clean = {path.stem: _hu(path) for path in slices if path.stem.startswith(PATIENTS)}
+    clean = _of_patients(slices, PATIENTS)
     quarter = mayo(data)
     if cell.column == MAYO:
-        noisy = [_hu(path) for path in slices if path.stem.startswith(NOISY_PATIENTS)]
+        noisy = _of_patients(slices, NOISY_PATIENTS)
         return Task(
-            noisy=[*noisy, *(image.noisy for image in quarter)],
+            noisy=[*noisy.values(), *(image.noisy for image in quarter)],
             unpaired=list(clean.values()),
             test=[*quarter, *_phantom(data)],
         )
-    fold = FOLDS.index(cell.column)
-    ours, theirs, test = (_of_patient(clean, PATIENTS[(fold + turn) % 3]) for turn in range(3))
+    first = FOLDS.index(cell.column)
+    ours, theirs, tested = PATIENTS[first:] + PATIENTS[:first]
+    partners = _of_patient(clean, ours)
     low, width = CHEST_HU
-    scored = [
-        Scored(name, _low_dose(chest, name), image, "simulated chest", low, width)
-        for name, image in test.items()
-    ]
+    scored = []
+    for name, image in _of_patient(clean, tested).items():
+        noisy_slice = _low_dose(chest, name)
+        scored.append(Scored(name, noisy_slice, image, "simulated chest", low, width))
     return Task(
-        noisy=[_low_dose(chest, name) for name in ours],
-        clean=list(ours.values()),
-        unpaired=list(theirs.values()),
+        noisy=[_low_dose(chest, name) for name in partners],
+        clean=list(partners.values()),
+        unpaired=list(_of_patient(clean, theirs).values()),
         test=[*scored, *quarter, *_phantom(data)],
     )
 
 
-def _of_patient(images: dict[str, np.ndarray], patient: str) -> dict[str, np.ndarray]:
+def _of_patients(slices: Sequence[Path], patients: tuple[str, ...]) -> Planes:
+    """Those slices that belong to the patients, by their names."""
+    return {path.stem: _hu(path) for path in slices if path.stem.startswith(patients)}
+
+
+def _of_patient(images: Planes, patient: str) -> Planes:
     return {name: image for name, image in images.items() if name.startswith(patient)}
 
 
 def _hu(path: Path) -> np.ndarray:
     """(1, H, W) float32 HU."""
-    return np.asarray(open_image(path).pixels, dtype=np.float32)[None]
+    pixels = np.asarray(open_image(path).pixels, dtype=np.float32)
+    return pixels[None]
 
 
 def _low_dose(folder: Path, name: str) -> np.ndarray:
-    """The slice at a quarter of its dose, drawn once; (1, H, W) float32 HU, whole numbers as a scanner stores."""
+    """The slice at a quarter of its dose, drawn once.
+
+    (1, H, W) float32 HU, whole numbers as a scanner stores.
+    """
     image = open_image(folder / f"{name}.dcm")
-    noisy, _ = simulate_pixels(
-        image,
-        image.pixels.astype(np.float64),
-        parse_noise(DOSE),
-        image_rng(NOISE_SEED, f"ct/{name}"),
-    )
-    return np.rint(noisy).astype(np.float32)[None]
+    clean = image.pixels.astype(np.float64)
+    rng = image_rng(NOISE_SEED, f"ct/{name}")
+    noisy, _ = simulate_pixels(image, clean, parse_noise(DOSE), rng)
+    return np.asarray(np.rint(noisy)[None], dtype=np.float32)
 
 
 def mayo(data: Path) -> list[Scored]:
     """The quarter-dose slices and their partners at full dose, HU."""
-    sides = {
-        side: files_of(data / "ct" / "mayo_L506" / side, "*.npy") for side in ("quarter", "full")
-    }
+    quarter = files_of(data / "ct" / "mayo_L506" / "quarter", "*.npy")
+    full = files_of(data / "ct" / "mayo_L506" / "full", "*.npy")
     low, width = ABDOMEN_HU
-    return [
-        Scored(quarter.stem, _hu(quarter), _hu(full).astype(np.float64), "Mayo abdomen", low, width)
-        for quarter, full in zip(sides["quarter"], sides["full"], strict=True)
-    ]
+    found = []
+    for noisy, clean in zip(quarter, full, strict=True):
+        truth = _hu(clean).astype(np.float64)
+        found.append(Scored(noisy.stem, _hu(noisy), truth, "Mayo abdomen", low, width))
+    return found
 
 
 def _phantom(data: Path) -> list[Scored]:
-    """Every draw at full dose, whose noise is that of a patient's quarter dose: nothing is scored on it, it serves ``evidence``."""
+    """Every draw at full dose, whose noise is that of a patient's quarter dose.
+
+    Nothing is scored on it, it serves ``evidence``.
+    """
     found = []
     for kind in ("present", "absent"):
         folder = data / "ct" / "lcd_phantom" / "dose_100" / f"signal_{kind}"
@@ -129,22 +155,23 @@ def _phantom(data: Path) -> list[Scored]:
 
 
 def phantom_draw(path: Path) -> np.ndarray:
-    """(1, 256, 256) float32 HU."""
-    return np.fromfile(path, "<i2").reshape(1, 256, 256).astype(np.float32) - PHANTOM_OFFSET
+    """One draw of the phantom, (1, 256, 256) float32 HU."""
+    stored = np.fromfile(path, "<i2").reshape(1, 256, 256)
+    return stored.astype(np.float32) - PHANTOM_OFFSET
 
 
-def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:
+def evidence(test: Sequence[Scored], outputs: Images) -> dict[str, float]:
     """Brightness in flat tissue of the Mayo slices; texture and detectability on the phantom."""
-    done = [(image, output[0]) for image, output in zip(test, outputs, strict=True)]
+    drawn: dict[str, list[np.ndarray]] = {}
     shifts = []
-    for image, output in done:
+    for image, output in zip(test, outputs, strict=True):
+        drawn.setdefault(image.group, []).append(output[0])
         if image.group == "Mayo abdomen" and image.clean is not None:
             flat = flat_regions(image.clean[0], *TISSUE_HU)
-            shifts.append(float(np.mean(output[flat]) - np.mean(image.noisy[0][flat])))
-    present, absent = (
-        np.stack([output for image, output in done if image.group == f"phantom, {kind}"])
-        for kind in ("present", "absent")
-    )
+            shift = np.mean(output[0][flat]) - np.mean(image.noisy[0][flat])
+            shifts.append(float(shift))
+    present = np.stack(drawn["phantom, present"])
+    absent = np.stack(drawn["phantom, absent"])
     middle = slice(128 - REGION_PX // 2, 128 + REGION_PX // 2)
     texture = noise_power(absent[:, middle, middle])
     numbers = {
@@ -153,10 +180,10 @@ def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str,
         "its mean frequency, 1/px": texture.mean_frequency,
     }
     for name, (row, column, radius_px) in INSERTS.items():
-        rows, columns = (around(centre, radius_px) for centre in (row, column))
-        numbers[f"d' {name}"] = detectability(
-            present[:, rows, columns], absent[:, rows, columns], radius_px
-        ).index
+        rows, columns = around(row, radius_px), around(column, radius_px)
+        with_insert = present[:, rows, columns]
+        without = absent[:, rows, columns]
+        numbers[f"d' {name}"] = detectability(with_insert, without, radius_px).index
     return numbers
 
 
@@ -170,9 +197,10 @@ def around(centre_px: float, radius_px: float) -> slice:
 EXPERIMENT = Experiment(
     name="ct",
     title="Computed tomography, unpaired",
-    statement="PSNR in dB / SSIM, mean over slices; simulated chest [-400, 1000] HU, Mayo abdomen [-160, 240] HU, both sides clipped to "
-    "the window; shift: the larger of two slices, output minus input, mean over the flattest quarter of soft tissue; phantom: 10 + 10 "
-    "draws at full dose, d' of a channelised Hotelling observer (its standard error is about 0.5)",
+    statement="PSNR in dB / SSIM, mean over slices; simulated chest [-400, 1000] HU, Mayo abdomen [-160, "
+    "240] HU, both sides clipped to the window; shift: the larger of two slices, output minus input, "
+    "mean over the flattest quarter of soft tissue; phantom: 10 + 10 draws at full dose, d' of a "
+    "channelised Hotelling observer (its standard error is about 0.5)",
     cells=cells,
     task=task,
     published={

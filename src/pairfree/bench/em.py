@@ -1,15 +1,13 @@
-"""Electron micrographs with film and charge noise, unpaired: ISCL's Table III on other micrographs, in 4-fold cross-validation.
+"""Electron micrographs with film and charge noise, unpaired: ISCL's Table III on other micrographs.
 
-Table I (the ablation) and Figure 7 (convergence) on one fold of it.
+In 4-fold cross-validation. Table I (the ablation) and Figure 7 (convergence) on one fold of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pairfree.bench.base import (
     Cell,
@@ -20,6 +18,7 @@ from pairfree.bench.base import (
     make_noisy,
     noise_alone,
     read_planes,
+    to_8_bit,
 )
 from pairfree.methods import PRESETS, iscl_short
 
@@ -38,24 +37,24 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "(A)+(B)+(C)+(D)": {"noise_consistency": False},
     "(A)+(B)+(C)+(D)+(E)": {},
 }
-"""The rows of Table I: (A) the cycle alone, (B) the extractor, (C) bypass, (D) boosting, (E) noise consistency."""
+"""The rows of Table I.
+
+(A) the cycle alone, (B) the extractor, (C) bypass, (D) boosting, (E) noise consistency."""
 PASSES_STEPS = 800
 TURN = 2
 """Neighbouring sections that go to the same half of the training images."""
 
 
 def cells(preset: str) -> list[Cell]:
+    """Table III: every row on each fold of both cases."""
+    dncnn = {"net": "dncnn"}
     found = []
-    for case in CASES:
-        for fold in range(FOLDS):
-            column = f"{case}, fold {fold}"
-            found += filter_cells(column, preset, GAUSSIANS_PX)
-            for method in METHODS:
-                found += [
-                    Cell(column, method, preset, seed)
-                    for seed in range(SEEDED.get((column, method), 1))
-                ]
-            found.append(Cell(column, "n2c", preset, settings={"net": "dncnn"}, label="n2c, DnCNN"))
+    for column in [f"{case}, fold {fold}" for case in CASES for fold in range(FOLDS)]:
+        found += filter_cells(column, preset, GAUSSIANS_PX)
+        for method in METHODS:
+            for seed in range(SEEDED.get((column, method), 1)):
+                found.append(Cell(column, method, preset, seed))
+        found.append(Cell(column, "n2c", preset, settings=dncnn, label="n2c, DnCNN"))
     return found
 
 
@@ -69,58 +68,47 @@ def from_random_weights(preset: str) -> dict[str, Any]:
 
 
 def ablation_cells(preset: str) -> list[Cell]:
-    """Table I; for the short preset also its start, and the price of shared forward passes at an equal number of steps."""
+    """Table I; for the short preset also its start, and the price of shared forward passes.
+
+    The latter at an equal number of steps.
+    """
     scratch = from_random_weights(preset)
-    rows = [
-        Cell("film, fold 0", "iscl", preset, settings=scratch | switches, label=row)
-        for row, switches in SWITCHES.items()
-    ]
+    whole = Cell("film, fold 0", "iscl", preset)
+    rows = []
+    for row, switches in SWITCHES.items():
+        rows.append(replace(whole, settings=scratch | switches, label=row))
     if preset != "cpu":
         return rows
-    rows.append(
-        Cell("film, fold 0", "iscl", preset, settings={"start": 1.0}, label="the start alone")
-    )
-    rows.append(Cell("film, fold 0", "iscl", preset, label="the start and Algorithm 1"))
-    for share, label in ((True, "shared passes"), (False, "separate passes")):
+    rows.append(replace(whole, settings={"start": 1.0}, label="the start alone"))
+    rows.append(replace(whole, label="the start and Algorithm 1"))
+    for share, passes in ((True, "shared passes"), (False, "separate passes")):
         settings = scratch | {"share_passes": share, "minutes": 0.0, "steps": PASSES_STEPS}
-        rows += [
-            Cell("film, fold 0", "iscl", preset, seed, settings, f"{label}, {PASSES_STEPS} steps")
-            for seed in range(3)
-        ]
+        label = f"{passes}, {PASSES_STEPS} steps"
+        for seed in range(3):
+            rows.append(replace(whole, seed=seed, settings=settings, label=label))
     return rows
 
 
 def convergence_cells(preset: str) -> list[Cell]:
+    """Figure 7; for the short preset also with its start."""
     alone = {"gamma": 1.0}
+    scratch = from_random_weights(preset) | alone
+    whole = Cell("film, fold 0", "iscl", preset)
     rows = [
         Cell("film, fold 0", "cyclegan", preset, label="cyclegan"),
-        Cell(
-            "film, fold 0",
-            "iscl",
-            preset,
-            settings=from_random_weights(preset) | alone,
-            label="iscl, F(x) alone",
-        ),
+        replace(whole, settings=scratch, label="iscl, F(x) alone"),
     ]
     if preset == "cpu":
-        rows.append(
-            Cell(
-                "film, fold 0",
-                "iscl",
-                preset,
-                settings=alone,
-                label="iscl with its start, F(x) alone",
-            )
-        )
+        rows.append(replace(whole, settings=alone, label="iscl with its start, F(x) alone"))
     return rows
 
 
 def split(count: int, fold: int) -> tuple[list[int], list[int], list[int]]:
     """Indices of the noisy and the clean half of the training images, and of the test images.
 
-    The files are sections of one block. The test images are a run of neighbours. The two halves take turns of ``TURN`` sections:
-    micrographs change along a block (from section 15 on those of ISBI 2012 are twice as grainy), and a clean half of another kind would be
-    a wrong target.
+    The files are sections of one block. The test images are a run of neighbours. The two halves take turns of
+    ``TURN`` sections: micrographs change along a block (from section 15 on those of ISBI 2012 are twice as
+    grainy), and a clean half of another kind would be a wrong target.
     """
     bounds = [round(count * k / FOLDS) for k in range(FOLDS + 1)]
     test = list(range(bounds[fold], bounds[fold + 1]))
@@ -132,23 +120,22 @@ def split(count: int, fold: int) -> tuple[list[int], list[int], list[int]]:
 
 
 def task(data: Path, cell: Cell) -> Task:
+    """One half of a fold's training images noisy, the other clean."""
     case, _, fold = cell.column.partition(", fold ")
     clean = read_planes(data / "em" / CASES[case], 1)
+    stored = to_8_bit(clean)
+    noisy = make_noisy(clean, case, "em", clip=True)
     names = sorted(clean)
-    noisy = {
-        name: image.astype(np.uint8)
-        for name, image in make_noisy(clean, case, "em", clip=True).items()
-    }
-    ours, theirs, test = ([names[index] for index in part] for part in split(len(names), int(fold)))
-    blank = (
-        {f"blank {index}": clean[names[0]].shape for index in range(len(ours))}
-        if cell.method == "quan"
-        else {}
-    )
+    parts = split(len(names), int(fold))
+    ours, theirs, test = ([names[index] for index in part] for part in parts)
+    blank = {}
+    if cell.method == "quan":
+        shape = clean[names[0]].shape
+        blank = {f"blank {index}": shape for index in range(len(ours))}
     return Task(
         noisy=[noisy[name] for name in ours],
-        clean=[clean[name].astype(np.uint8) for name in ours],
-        unpaired=[clean[name].astype(np.uint8) for name in theirs],
+        clean=[stored[name] for name in ours],
+        unpaired=[stored[name] for name in theirs],
         noise_images=noise_alone(blank, BLANK[case], case, clip=True),
         test=[Scored(name, noisy[name], clean[name]) for name in test],
     )
@@ -169,8 +156,9 @@ PUBLISHED_ABLATION = {
     row: {"film": f"{psnr} (abdomen CT)"} for row, psnr in zip(SWITCHES, TABLE_I, strict=True)
 }
 STATEMENT = (
-    "PSNR in dB / SSIM, mean over the test images of the fold; data range 255, both sides clipped to it; noise drawn once, 8-bit; unpaired "
-    "methods see one half of the training images noisy and the other half clean, n2c the noisy half with its partners"
+    "PSNR in dB / SSIM, mean over the test images of the fold; data range 255, both sides clipped to it; "
+    "noise drawn once, 8-bit; unpaired methods see one half of the training images noisy and the other "
+    "half clean, n2c the noisy half with its partners"
 )
 EXPERIMENT = Experiment(
     name="em",

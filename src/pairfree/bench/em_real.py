@@ -1,4 +1,7 @@
-"""Real noise of electron microscopes, with clean images of other scenes: no ground truth, so evidence stands in the place of scores."""
+"""Real noise of electron microscopes, with clean images of other scenes.
+
+There is no ground truth, so evidence stands in the place of scores.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
+from pairfree.bench.base import (
+    Cell,
+    Experiment,
+    Images,
+    Scored,
+    Task,
+    filter_cells,
+    read_planes,
+    to_8_bit,
+)
 from pairfree.evidence.noref import pool, residual_evidence
 from pairfree.measure.level import estimate_sigma
 
@@ -15,8 +27,11 @@ COLUMNS = {
     "nanoparticles": ("emps/noisy", "emps/clean"),
     "charging": ("sem_charging_yeast", "vnc_sstem"),
 }
-"""Noisy folder and clean folder. Nanoparticles: TEM and SEM figures, grain. Charging: one SEM image of yeast with a dark halo around a
-charged particle; the clean set shows stained neurons, so it is as far from the noisy one as a clean set can be and still be tissue."""
+"""Noisy folder and clean folder.
+
+Nanoparticles: TEM and SEM figures, grain. Charging: one SEM image of yeast with a dark halo around a charged
+particle; the clean set shows stained neurons, so it is as far from the noisy one as a clean set can be and
+still be tissue."""
 CHARGED = "SEM_yeast"
 GAUSSIANS_PX = (1.0, 2.0)
 METHODS = ("n2v", "iddp", "cyclegan", "uidnet", "iscl")
@@ -25,6 +40,7 @@ REACH_PX = 150
 
 
 def cells(preset: str) -> list[Cell]:
+    """Filters and methods on both kinds of noise."""
     found = []
     for column in COLUMNS:
         found += filter_cells(column, preset, GAUSSIANS_PX, bm3d=False)
@@ -33,16 +49,12 @@ def cells(preset: str) -> list[Cell]:
 
 
 def task(data: Path, cell: Cell) -> Task:
-    noisy, clean = (
-        {
-            name: image.astype(np.uint8)
-            for name, image in read_planes(data / "em" / folder, 1).items()
-        }
-        for folder in COLUMNS[cell.column]
-    )
-    noisy = {
-        name: image for name, image in noisy.items() if cell.column != "charging" or name == CHARGED
-    }
+    """Trained on the noisy images that are tested, beside clean ones of other scenes."""
+    noisy_folder, clean_folder = COLUMNS[cell.column]
+    noisy = to_8_bit(read_planes(data / "em" / noisy_folder, 1))
+    clean = to_8_bit(read_planes(data / "em" / clean_folder, 1))
+    if cell.column == "charging":
+        noisy = {CHARGED: noisy[CHARGED]}
     return Task(
         noisy=list(noisy.values()),
         unpaired=list(clean.values()),
@@ -50,17 +62,19 @@ def task(data: Path, cell: Cell) -> Task:
     )
 
 
-def evidence(test: Sequence[Scored], outputs: Sequence[np.ndarray]) -> dict[str, float]:
-    """Pooled over the images; grey levels of 255. Of an ideal denoiser and white noise: no autocorrelation, no site of either kind."""
-    found = pool(
-        [
-            residual_evidence(image.noisy[0].astype(np.float64), output[0])
-            for image, output in zip(test, outputs, strict=True)
-        ]
-    )
-    left = float(np.mean([estimate_sigma(output[0]) for output in outputs]))
+def evidence(test: Sequence[Scored], outputs: Images) -> dict[str, float]:
+    """Pooled over the images; grey levels of 255.
+
+    Of an ideal denoiser and white noise: no autocorrelation, no site of either kind.
+    """
+    each = []
+    for image, output in zip(test, outputs, strict=True):
+        noisy = image.noisy[0].astype(np.float64)
+        each.append(residual_evidence(noisy, output[0]))
+    found = pool(each)
+    levels = [estimate_sigma(output[0]) for output in outputs]
     numbers = {
-        "noise left, sigma": left,
+        "noise left, sigma": float(np.mean(levels)),
         "removed, std": found.std,
         "removed, mean": found.mean,
         "its lag-1 correlation along x": found.autocorr_x[0],
@@ -79,25 +93,27 @@ PARTICLE = (slice(154, 258), slice(954, 1050))
 
 
 def halo_depth(image: np.ndarray) -> float:
-    """How much darker (H, W) is beside the charged particle than above and below that place: medians, grey levels; 0 without a halo."""
+    """How much darker (H, W) is beside the charged particle than above that place.
+
+    Medians, grey levels; 0 without a halo.
+    """
     rows, columns = PARTICLE
-    beside = [
-        slice(columns.start - REACH_PX, columns.start - 10),
-        slice(columns.stop + 10, columns.stop + REACH_PX),
-    ]
+    left = slice(columns.start - REACH_PX, columns.start - 10)
+    right = slice(columns.stop + 10, columns.stop + REACH_PX)
     height = rows.stop - rows.start
-    inside = np.concatenate([image[rows, place].ravel() for place in beside])
-    around = np.concatenate(
-        [image[max(0, rows.start - height) : rows.start - 10, place].ravel() for place in beside]
-    )
-    return float(np.median(around) - np.median(inside))
+    above = slice(max(0, rows.start - height), rows.start - 10)
+    beside = [image[rows, left].ravel(), image[rows, right].ravel()]
+    around = [image[above, left].ravel(), image[above, right].ravel()]
+    halo = np.median(np.concatenate(beside))
+    return float(np.median(np.concatenate(around)) - halo)
 
 
 EXPERIMENT = Experiment(
     name="em-real",
     title="Real electron micrographs, unpaired, no ground truth",
-    statement="trained on the noisy images themselves and, where the method takes them, clean images of other scenes; 8-bit grey levels; "
-    "evidence without ground truth, pooled over the noisy images; a site is 8 x 8 px",
+    statement="trained on the noisy images themselves and, where the method takes them, clean images of "
+    "other scenes; 8-bit grey levels; evidence without ground truth, pooled over the noisy images; a "
+    "site is 8 x 8 px",
     cells=cells,
     task=task,
     after={"ISCL Figure 6": ""},

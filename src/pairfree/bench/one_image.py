@@ -1,4 +1,4 @@
-"""Methods that learn one image at a time, on three images of BSD68, each with its own budget; BM3D beside them."""
+"""Methods that learn one image at a time, on three images of BSD68, each with its own budget."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ PLACES = (0, 33, 67)
 
 
 def cells(preset: str) -> list[Cell]:
+    """Filters, and both methods."""
     return [
         *filter_cells(COLUMN, preset, bsd68.GAUSSIANS_PX),
         Cell(COLUMN, "bm3d", preset, settings={"sigma": 25.0}, label="bm3d, true sigma"),
@@ -22,6 +23,7 @@ def cells(preset: str) -> list[Cell]:
 
 
 def task(data: Path, cell: Cell) -> Task:
+    """Three of the noisy test images of BSD68, to learn from and to score."""
     whole = bsd68.task(data, cell)
     test = [whole.test[place] for place in PLACES]
     return Task(noisy=[image.noisy for image in test], test=test)
@@ -30,8 +32,9 @@ def task(data: Path, cell: Cell) -> Task:
 EXPERIMENT = Experiment(
     name="one-image",
     title="One image at a time, grey, Gaussian noise of sigma 25",
-    statement="PSNR in dB / SSIM, mean over the first, the middle and the last of the 68 images; data range 255, both sides clipped to it; "
-    "noise drawn once, neither clipped nor rounded; budgets are those of each image",
+    statement="PSNR in dB / SSIM, mean over the first, the middle and the last of the 68 images; data "
+    "range 255, both sides clipped to it; noise drawn once, neither clipped nor rounded; budgets are "
+    "those of each image",
     cells=cells,
     task=task,
     published={

@@ -1,4 +1,7 @@
-"""Real wide-field fluorescence, one frame (GAN2GAN's Figure 4a): FMD's noise is correlated between pixels, that of W2S is not."""
+"""Real wide-field fluorescence, one frame (GAN2GAN's Figure 4a).
+
+FMD's noise is correlated between pixels, that of W2S is not.
+"""
 
 from __future__ import annotations
 
@@ -20,37 +23,38 @@ METHODS = ("n2v", "iddp", "gan2gan", "n2c")
 
 
 def cells(preset: str) -> list[Cell]:
+    """Filters and methods on both sets; GAN2GAN from its own start and from the noisy images."""
+    from_z = {"start": "z"}
     found = []
     for column in COLUMNS:
         found += filter_cells(column, preset, GAUSSIANS_PX)
         found += [Cell(column, method, preset) for method in METHODS]
-        found += [
-            Cell(
-                column, "gan2gan", preset, settings={"start": "z"}, label="gan2gan, started from Z"
-            )
-        ]
+        found.append(
+            Cell(column, "gan2gan", preset, settings=from_z, label="gan2gan, started from Z")
+        )
     return found
 
 
 def task(data: Path, cell: Cell) -> Task:
+    """Trained on the noisy test files themselves, scored against their averages."""
     folder, noisy_side, clean_side, beginning = COLUMNS[cell.column]
-    raw, averaged = (
-        read_planes(data / "fluo" / folder / side, 1) for side in (noisy_side, clean_side)
-    )
-    names = [name for name in raw if name.startswith(beginning)]
-    apart = cell.column == SCALED_APART
-    truth = {
-        name: on_its_scale(averaged[name], raw[name]) if apart else averaged[name] for name in names
-    }
-    return Task(
-        noisy=[raw[name].astype(np.uint8) for name in names],
-        clean=[truth[name].astype(np.float32) for name in names],
-        test=[Scored(name, raw[name].astype(np.uint8), truth[name]) for name in names],
-    )
+    raw = read_planes(data / "fluo" / folder / noisy_side, 1)
+    averaged = read_planes(data / "fluo" / folder / clean_side, 1)
+    noisy, clean, test = [], [], []
+    for name, image in raw.items():
+        if not name.startswith(beginning):
+            continue
+        truth = averaged[name]
+        if cell.column == SCALED_APART:
+            truth = on_its_scale(truth, image)
+        noisy.append(image.astype(np.uint8))
+        clean.append(truth.astype(np.float32))
+        test.append(Scored(name, noisy[-1], truth))
+    return Task(noisy=noisy, clean=clean, test=test)
 
 
 def on_its_scale(averaged: np.ndarray, noisy: np.ndarray) -> np.ndarray:
-    """gain averaged + offset, nearest to the noisy image in the mean square."""
+    """The averaged image times a gain plus an offset, nearest to the noisy one in the mean square."""
     gain, offset = np.polyfit(averaged.ravel(), noisy.ravel(), 1)
     return np.asarray(gain * averaged + offset)
 
@@ -58,9 +62,10 @@ def on_its_scale(averaged: np.ndarray, noisy: np.ndarray) -> np.ndarray:
 EXPERIMENT = Experiment(
     name="wf",
     title="Wide-field fluorescence, one frame",
-    statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; 8-bit files; in W2S the averaged image is "
-    "brought to the scale of the noisy one by gain and offset (least squares) before scoring; trained on the noisy test files themselves "
-    "(n2c on their pairs: an upper bound that has seen the answers); preset cpu: 5 minutes of training a cell",
+    statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; 8-bit "
+    "files; in W2S the averaged image is brought to the scale of the noisy one by gain and offset "
+    "(least squares) before scoring; trained on the noisy test files themselves (n2c on their pairs: "
+    "an upper bound that has seen the answers); preset cpu: 5 minutes of training a cell",
     cells=cells,
     task=task,
     after={"GAN2GAN Figure 4": "", "GAN2GAN Figure 6": "started from Z"},
