@@ -93,9 +93,10 @@ def tag_int(page: tifffile.TiffPage, code: int, default: int) -> int:
 def rational(page: tifffile.TiffPage, code: int) -> tuple[int, int] | None:
     """Numerator and denominator of a tag, None where it has none."""
     tag = page.tags.get(code)
-    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2:
+    value = None if tag is None else tag.value
+    if not isinstance(value, tuple) or len(value) != 2:
         return None
-    numerator, denominator = tag.value
+    numerator, denominator = value
     return int(numerator), int(denominator)
 
 
@@ -112,7 +113,8 @@ def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag,
             continue
         to_the_end = tiff.filehandle.size - tag.valueoffset
         if 0 < tag.valuebytecount <= to_the_end:
-            found.append((int(tag.code), kind, int(tag.count), _raw(tiff, tag)))
+            value = _raw(tiff, tag)
+            found.append((int(tag.code), kind, int(tag.count), value))
     return tuple(found)
 
 
@@ -192,6 +194,8 @@ def carry(
     first = pages[0].aspage()
     key = series.keyframe
     levels = _levels(series, first, warnings)
+    below_page = len(first.subifds or ())
+    numbers = [page.index for page in pages]
     x = rational(first, 282)
     y = rational(first, 283)
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
@@ -207,7 +211,7 @@ def carry(
         photometric=_photometric(key),
         planar=key.shaped[0] > 1,
         extrasamples=tuple(int(e) for e in key.extrasamples),
-        tile=(int(key.tilelength), int(key.tilewidth)) if key.is_tiled else None,
+        tile=_tile(key),
         colormap=_colormap(first),
         resolution=(x, y) if x is not None and y is not None else None,
         resolution_unit=tag_int(first, 296, 2),
@@ -215,14 +219,14 @@ def carry(
         tags=_raw_tags(first, tiff),
         page_tags=page_tags,
         page_descriptions=page_descriptions,
-        in_order=[page.index for page in pages] == list(range(len(pages))),
+        in_order=numbers == list(range(len(pages))),
         axes=axes,
         shape=pixels.shape,
         dtype=pixels.dtype,
         stated=stated,
         levels=levels,
         resolutions=len(series.levels),
-        levels_apart=bool(levels) and len(first.subifds or ()) < len(levels),
+        levels_apart=below_page < len(levels),
     )
 
 
@@ -231,6 +235,12 @@ def _photometric(key: tifffile.TiffPage) -> int:
     photometric = int(key.photometric)
     is_jpeg = int(key.compression) == 7
     return 2 if is_jpeg and photometric == 6 else photometric
+
+
+def _tile(key: tifffile.TiffPage) -> tuple[int, int] | None:
+    if not key.is_tiled:
+        return None
+    return int(key.tilelength), int(key.tilewidth)
 
 
 def _colormap(page: tifffile.TiffPage) -> np.ndarray | None:
@@ -253,5 +263,7 @@ def _levels(
     found = []
     for level in lower:
         sizes = dict(zip(level.axes, level.shape, strict=True))
-        found.append((int(sizes["Y"]), int(sizes["X"])))
+        height = int(sizes["Y"])
+        width = int(sizes["X"])
+        found.append((height, width))
     return tuple(found)

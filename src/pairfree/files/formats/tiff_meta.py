@@ -117,7 +117,8 @@ def from_ome(xml: str) -> Stated:
         steps[axis] = _step(get(f"PhysicalSize{axis}"), unit_name(unit))
     unit = get("TimeIncrementUnit", "s")
     steps["T"] = _step(get("TimeIncrement"), unit_name(unit))
-    names = [one.attrib.get("Name", "") for one in pixels.findall("./{*}Channel")]
+    channels = pixels.findall("./{*}Channel")
+    names = [one.attrib.get("Name", "") for one in channels]
     depth = get("SignificantBits", "")
     return Stated(
         spacing=_only_known(steps),
@@ -200,13 +201,17 @@ def from_imagej(description: str, resolution: tuple[float, float]) -> Stated:
     unit = pairs.get("unit", "")
     units = {axis: unit_name(pairs.get(f"{axis.lower()}unit", unit)) for axis in "XYZ"}
     x, y = resolution
+    width = 1 / x if x > 0 else 0
+    height = 1 / y if y > 0 else 0
     # ImageJ writes a negative spacing for stacks whose first slice is the top one.
     depth = pairs.get("spacing", "0").lstrip("-")
+    interval = pairs.get("finterval", "0")
+    unit_of_time = pairs.get("tunit", "s")
     steps = {
-        "X": _step(1 / x if x > 0 else 0, units["X"]),
-        "Y": _step(1 / y if y > 0 else 0, units["Y"]),
+        "X": _step(width, units["X"]),
+        "Y": _step(height, units["Y"]),
         "Z": _step(depth, units["Z"]),
-        "T": _step(pairs.get("finterval", "0"), unit_name(pairs.get("tunit", "s"))),
+        "T": _step(interval, unit_name(unit_of_time)),
     }
     planes = 1
     images = pairs.get("images", "1")

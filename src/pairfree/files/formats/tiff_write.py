@@ -43,7 +43,15 @@ STREAMED_PLANE_BYTES = 2**28
 STREAMED_TILE = (512, 512)
 """Height and width of those tiles, in pixels."""
 NATIVE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
-_UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "Å": 1e-4, "pm": 1e-6}
+_UM = {
+    "m": 1e6,
+    "cm": 1e4,
+    "mm": 1e3,
+    "µm": 1.0,
+    "nm": 1e-3,
+    "Å": 1e-4,
+    "pm": 1e-6,
+}
 # The greatest pixel that the integers of the resolution tag are written for, in µm.
 _COARSEST_UM = 1e9
 
@@ -224,16 +232,22 @@ def _content(
         page = (*page, image.samples)
     if not image.stored:
         stack = _stack(image, planes, planar).reshape(-1, *page)
-        return {"data": stack if len(stack) > 1 else stack[0], **layout}
+        if len(stack) == 1:
+            stack = stack[0]
+        return {"data": stack, **layout}
     tile = layout.get("tile")
     if not tile and math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES:
         tile = STREAMED_TILE
     parts = _planes(image, planes, planar)
     if tile:
         parts = _tiles(image, planes, planar, tile)
-    shape = (len(planes), *page)
-    streamed = {"data": parts, "shape": shape, "dtype": image.dtype, "tile": tile or None}
-    return layout | streamed
+    return {
+        **layout,
+        "data": parts,
+        "shape": (len(planes), *page),
+        "dtype": image.dtype,
+        "tile": tile or None,
+    }
 
 
 def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
@@ -266,8 +280,9 @@ def _tiles(
             block = image.region(index, rows, columns)
             if planar:
                 block = block[..., sample]
-            full = np.zeros((*tile, *block.shape[2:]), block.dtype)
-            full[: block.shape[0], : block.shape[1]] = block
+            high, wide, *samples_of_block = block.shape
+            full = np.zeros((*tile, *samples_of_block), block.dtype)
+            full[:high, :wide] = block
             yield full
 
 
@@ -300,7 +315,8 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
 def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
     """Arguments of TiffWriter.write for an image that is described anew; its compression stays."""
     samples = image.samples
-    arguments: dict[str, Any] = {"photometric": "rgb" if samples in (3, 4) else "minisblack"}
+    photometric = "rgb" if samples in (3, 4) else "minisblack"
+    arguments: dict[str, Any] = {"photometric": photometric}
     if samples > 1:
         arguments["planarconfig"] = "contig"
     if samples in (2, 4):

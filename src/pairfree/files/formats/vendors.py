@@ -27,6 +27,8 @@ ELECTRON = (".dm3", ".dm4", ".emd")
 """Of electron microscopes."""
 KEPT_BYTES = 2**27
 """Of computed planes, for the next region."""
+AXIS_NAMES = {"z": "Z", "t": "T", "time": "T"}
+"""Axes in front of Y that electron microscopes' files name."""
 LENGTHS = ("m", "cm", "mm", "µm", "nm", "Å", "pm")
 
 
@@ -146,7 +148,8 @@ def _electron(path: Path, limits: Limits) -> Image:
         from rsciio.emd import file_reader
     else:
         from rsciio.digitalmicrograph import file_reader
-    found = [one for one in file_reader(path, lazy=True) if len(one["axes"]) >= 2]
+    signals = file_reader(path, lazy=True)
+    found = [one for one in signals if len(one["axes"]) >= 2]
     if not found:
         raise InputError(f"{shown(path)}: holds no image of two or more dimensions")
     largest = max(found, key=_number_of_values)
@@ -171,7 +174,8 @@ def _number_of_values(signal: dict[str, Any]) -> int:
 
 def _letters(axes: Sequence[dict[str, Any]]) -> str:
     """All axes by their names: Q for those without a letter, or with that of another."""
-    named = [_letter(str(axis.get("name", ""))) for axis in axes[:-2]]
+    names = [str(axis.get("name", "")) for axis in axes[:-2]]
+    named = [_letter(name) for name in names]
     letters = ""
     for letter in named:
         letters += letter if named.count(letter) == 1 else "Q"
@@ -180,7 +184,7 @@ def _letters(axes: Sequence[dict[str, Any]]) -> str:
 
 def _letter(name: str) -> str:
     """An axis by its name: z, time, and whatever else."""
-    return {"z": "Z", "t": "T", "time": "T"}.get(name.lower(), "Q")
+    return AXIS_NAMES.get(name.lower(), "Q")
 
 
 def _spacing(letters: str, axes: Sequence[dict[str, Any]]) -> Spacing:
@@ -218,7 +222,8 @@ def _image(
     array = array[tuple(places)]
     in_file = path.stat().st_size
     n_bytes = check_declared(path, array.shape, dtype, limits, in_file, ZSTD, may_stay=True)
-    lazy = Lazy(array, shown(path), 3 if letters.endswith("S") else 2)
+    plane_axes = 3 if letters.endswith("S") else 2
+    lazy = Lazy(array, shown(path), plane_axes)
     channels = array.shape[letters.index("C")] if "C" in letters else 1
     return Image(
         lazy if n_bytes > limits.resident_bytes else lazy.whole(),

@@ -50,7 +50,8 @@ class ZarrPixels(Stored):
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
-        out = np.empty((length_of(rows), length_of(columns)), self.dtype)
+        shape = (length_of(rows), length_of(columns))
+        out = np.empty(shape, self.dtype)
         numbers = self._numbers(index, rows, columns)
         for number, chunk in self._decoded(numbers).items():
             *leading, down, across = self._place(number)
@@ -118,7 +119,8 @@ class ZarrPixels(Stored):
         begin = [span.start for span in self._place(first)]
         end = [span.stop for span in self._place(last)]
         sides = zip(begin, end, strict=True)
-        block = self._read(tuple(slice(a, b) for a, b in sides))
+        place = tuple(slice(a, b) for a, b in sides)
+        block = self._read(place)
         found = {}
         for number in missing:
             along = zip(self._place(number), begin, strict=True)
@@ -134,7 +136,8 @@ class ZarrPixels(Stored):
         held = self.array.shards or self.array.chunks
         held_bytes = math.prod(held) * self.dtype.itemsize
         most = FILTERED * held_bytes + SPARE_BYTES
-        for number in {self._number_of_file(one, held) for one in missing}:
+        numbers = {self._number_of_file(one, held) for one in missing}
+        for number in numbers:
             file = file_of_chunk(self.array, number)
             try:
                 size = file.stat().st_size
