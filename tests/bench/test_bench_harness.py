@@ -249,7 +249,9 @@ def test_a_method_that_gives_other_numbers_is_measured_anew(place, monkeypatch):
 
 
 def test_a_new_option_that_a_cell_spells_out_leaves_it_measured():
-    """Rows that list every difference from a preset list new options too, at the default that they always had."""
+    """Rows that list every difference from a preset list new options too, at the default that they always
+    had.
+    """
     old = Cell("hum", "n2c", "cpu", settings=TINY)
     new = replace(old, settings={**TINY, "max_norm": PRESETS["n2c"]["cpu"].max_norm})
     task = tiny_task(None, old)
@@ -489,7 +491,10 @@ def data(tmp_path):
 
 
 def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
-    """BSD400 -> BSD68: half clean, half noisy for them, all noisy for the others; partners are those of the noisy images."""
+    """BSD400 -> BSD68: half clean, half noisy for them, all noisy for the others.
+
+    Partners are those of the noisy images.
+    """
     clean = read_planes(data / "natural/bsd400", 1)
     gcbd, quan, iscl, alone = (
         bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu"))
@@ -918,7 +923,10 @@ def test_patients_of_a_ct_fold_are_three_different_ones():
 
 
 def test_faint_inserts_of_the_phantom_are_measured_on_the_mean_of_the_draws():
-    """An output that is the object gives their contrasts, one of plain water nothing; slices of patients have none."""
+    """An output that is the object gives their contrasts, one of plain water nothing.
+
+    Slices of patients have none.
+    """
     truth = np.zeros((1, 128, 128))
     for number, contrast in enumerate(ct_dose.INSERTS_HU):
         truth[0, 20 + 24 * number : 26 + 24 * number, 60:66] = contrast

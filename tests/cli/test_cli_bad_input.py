@@ -191,7 +191,9 @@ def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
 
 
 def test_odd_but_usable_images_work(pairfree, folder, caplog):
-    """Smaller than a patch, of several shapes and several types: trained on and denoised, each in its own type."""
+    """Smaller than a patch, of several shapes and several types: trained on and denoised, each in its own
+    type.
+    """
     tifffile.imwrite(folder / "noisy/tiny.tif", picture(1, (5, 7)))
     tifffile.imwrite(folder / "noisy/float.tif", picture(2, (33, 18), np.float32))
     tifffile.imwrite(folder / "noisy/byte.tif", picture(3, (17, 40), np.uint8))
@@ -444,7 +446,8 @@ def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
 def test_a_batch_that_does_not_fit_into_memory_is_one_line(pairfree, monkeypatch):
     def allocate(*_, **__):
         raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 1 bytes"
         )
 
     monkeypatch.setattr("pairfree.methods.n2v.N2V.step", allocate)

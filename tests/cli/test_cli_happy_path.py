@@ -115,7 +115,9 @@ def test_simulated_noise_leaves_transparency_alone(pairfree, tmp_path):
 
 
 def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
-    """train NOISY --clean A B: the method is iscl, the dry run tells both maps, info counts the weights that denoise."""
+    """train NOISY --clean A B: the method is iscl, the dry run tells both maps, info counts the weights that
+    denoise.
+    """
     rng = np.random.default_rng(0)
     for folder, seed in (("noisy", 0), ("a", 3), ("b", 5)):
         (tmp_path / folder).mkdir()
@@ -169,7 +171,10 @@ def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
 
 
 def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
-    """config.toml alone gives the same weights: method, inputs, partners, settings, seed and steps; an option beside it wins."""
+    """config.toml alone gives the same weights: method, inputs, partners, settings, seed and steps.
+
+    An option beside it wins.
+    """
     for name, offset in (("noisy", 0), ("clean", 1)):
         (tmp_path / name).mkdir()
         tifffile.imwrite(
@@ -211,7 +216,9 @@ def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
 
 
 def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):
-    """16-bit ImageJ stack with spacing, grey + alpha, JPEG (as PNG), .npy, in sub-folders: type, shape, axes, spacing, alpha are kept."""
+    """16-bit ImageJ stack with spacing, grey + alpha, JPEG (as PNG), .npy, in sub-folders: type, shape, axes,
+    spacing, alpha are kept.
+    """
     (tmp_path / "in/sub").mkdir(parents=True)
     stack = np.stack([scene(k, dtype=np.uint16) for k in range(3)])
     how = {"axes": "ZYX", "unit": "um", "spacing": 0.5}

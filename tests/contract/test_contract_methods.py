@@ -51,7 +51,10 @@ def test_tables_agree():
 
 @pytest.mark.parametrize("key", METHODS)
 def test_each_preset_is_of_a_type_that_builds_a_method(key):
-    """The paper's settings of the method's own type; those that add to it of the extended type, at whose defaults nothing is added."""
+    """The paper's settings of the method's own type.
+
+    Those that add to it of the extended type, at whose defaults nothing is added.
+    """
     types = [METHODS[key].config_type, *([EXTENDED[key].config_type] if key in EXTENDED else [])]
     assert all(type(preset) in types for preset in PRESETS[key].values())
     assert type(PRESETS[key]["paper"]) is types[0]
@@ -165,7 +168,9 @@ def test_same_seed_same_weights_other_seed_other_weights(key, small):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_steps_depend_on_the_seed_alone(key, small):
-    """Same start, global generator elsewhere, other run seed: randomness is counted from (seed, step), not carried."""
+    """Same start, global generator elsewhere, other run seed: randomness is counted from (seed, step), not
+    carried.
+    """
 
     def after(seed: int, noise: int) -> dict[str, torch.Tensor]:
         method, data = small.method(key, seed=0), small.data()
@@ -179,7 +184,9 @@ def test_the_steps_depend_on_the_seed_alone(key, small):
 
 @pytest.mark.parametrize("key", ALL)
 def test_tensors_carry_the_whole_state(key, small):
-    """A method loaded from tensors() is the method: same tensors, and the same next step bit for bit, optimiser included."""
+    """A method loaded from tensors() is the method: same tensors, and the same next step bit for bit,
+    optimiser included.
+    """
     data, method = small.data(), small.method(key)
     small.run(method, data)
     stored = small.copied(method)
@@ -235,7 +242,9 @@ def test_a_deep_copy_goes_its_own_way(key, small):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_receptive_field_is_measurable(key, small):
-    """On the network as built and after training, with the same result: prediction's halo must not depend on the weights."""
+    """On the network as built and after training, with the same result: prediction's halo must not depend on
+    the weights.
+    """
     method, data = small.method(key), small.data()
     fresh = measured_receptive_field_px(method.denoiser, 1)
     small.run(method, data)
@@ -257,7 +266,9 @@ class ClampOf215(torch.autograd.Function):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_receptive_field_does_not_hang_on_the_gradient_of_clamp(key, small, monkeypatch):
-    """Measured 0 px for iscl, cyclegan and quan with PyTorch 2.15 instead of 22, and planes larger than a tile got seams."""
+    """Measured 0 px for iscl, cyclegan and quan with PyTorch 2.15 instead of 22, and planes larger than a
+    tile got seams.
+    """
     denoiser = small.method(key).denoiser
     expected = measured_receptive_field_px(denoiser, 1)
     monkeypatch.setattr(
@@ -287,9 +298,11 @@ def test_missing_partners_are_asked_for(key, small):
     "poison", ["NaN in the batch", "Inf in the batch", "NaN gradient", "Inf gradient"]
 )
 def test_divergence_is_refused_before_anything_changes(key, poison, small):
-    """In each network of each method: DivergedError names step and network; weights and moments stay those of the step before.
+    """In each network of each method: DivergedError names step and network; weights and moments stay those of
+    the step before.
 
-    Where a step updates several networks in turn, those that were updated before the one that diverged keep their update.
+    Where a step updates several networks in turn, those that were updated before the one that diverged keep
+    their update.
     """
     for name in small.method(key).optimizers:
         method, data = small.method(key), small.data()

@@ -271,7 +271,9 @@ def house(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(house: Path) -> list[Outcomes]:
-    """After the first step of every recipe, after the second, and so on: the tests of that step and of the next."""
+    """After the first step of every recipe, after the second, and so on: the tests of that step and of the
+    next.
+    """
     found = []
     for number in range(max(len(steps) for steps in STEPS.values())):
         for steps in STEPS.values():

@@ -1,4 +1,7 @@
-"""What a new method, noise model or number of the evidence must touch beside its own file; CONTRIBUTING.md names these tests."""
+"""What a new method, noise model or number of the evidence must touch beside its own file.
+
+CONTRIBUTING.md names these tests.
+"""
 
 from __future__ import annotations
 

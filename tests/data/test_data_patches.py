@@ -1,4 +1,7 @@
-"""Patches: a batch is a function of (seed, step); gathers equal explicit slicing and the 8 symmetries; every place is equally likely."""
+"""Patches: a batch is a function of (seed, step).
+
+Gathers equal explicit slicing and the 8 symmetries; every place is equally likely.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def planes(shapes=SHAPES) -> list[np.ndarray]:
 
 
 def symmetry(patch: np.ndarray, k: int) -> np.ndarray:
-    """(C, P, P): out[y, x] = patch[source of (y, x)]: bit 0 mirrors rows, bit 1 columns, bit 2 swaps them last."""
+    """(C, P, P): out[y, x] = patch[source of (y, x)]: bit 0 mirrors rows, bit 1 columns, bit 2 swaps them
+    last.
+    """
     patch = patch.transpose(0, 2, 1) if k & 4 else patch
     patch = patch[:, ::-1] if k & 1 else patch
     return patch[:, :, ::-1] if k & 2 else patch
@@ -139,7 +144,10 @@ def test_counted_seeds_fit_a_generator_and_differ(seed, step, purpose):
 
 
 def test_every_place_and_symmetry_is_equally_likely():
-    """Chi-square over all places of images of mixed shapes, and over the 8 symmetries; large images get their share."""
+    """Chi-square over all places of images of mixed shapes, and over the 8 symmetries.
+
+    Large images get their share.
+    """
     pool, draws = PatchPool(planes(), "cpu", 4), 40_000
     places = pool.draw(0, 0, draws).numpy()
     keys, counts = np.unique(places[:, :3], axis=0, return_counts=True)
@@ -163,7 +171,9 @@ def test_every_place_and_symmetry_is_equally_likely():
     st.integers(0, 99),
 )
 def test_patches_of_any_shapes_hold_pixels_of_one_image_only(shapes, patch_px, step):
-    """Images of any size, smaller than the patch too: every patch value comes from the image drawn, none from its neighbours in memory."""
+    """Images of any size, smaller than the patch too: every patch value comes from the image drawn, none from
+    its neighbours in memory.
+    """
     made = planes([(1, *shape) for shape in shapes])
     pool = PatchPool(made, "cpu", patch_px)
     places = pool.draw(0, step, 16)

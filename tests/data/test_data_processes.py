@@ -1,4 +1,6 @@
-"""Training by two processes of torchrun: the weights of one process alone, one run folder, and one line when something is wrong."""
+"""Training by two processes of torchrun: the weights of one process alone, one run folder, and one line when
+something is wrong.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,10 @@ def test_two_train_what_one_trains(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.posix
 def test_a_stopped_run_goes_on_bit_for_bit(folder: Path, tmp_path: Path) -> None:
-    """Masks are another draw in each process; one process logs; SIGTERM, as a cluster sends it, leaves a checkpoint."""
+    """Masks are another draw in each process.
+
+    One process logs; SIGTERM, as a cluster sends it, leaves a checkpoint.
+    """
     given = ("train", folder / "noisy", "--method", "n2v", "--steps", 600, *SETTINGS)
     whole = command(*given, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr

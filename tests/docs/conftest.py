@@ -14,7 +14,9 @@ from scipy.ndimage import gaussian_filter
 import pairfree as pf
 
 SIDE_PX, CORNERS = 128, ((0, 0), (0, 384), (384, 0), (384, 384))
-"""Parts of the demo's micrographs: their corners, which are smooth enough for methods that look for smooth areas."""
+"""Parts of the demo's micrographs: their corners, which are smooth enough for methods that look for smooth
+areas.
+"""
 BLUR_PX = 3.0
 STEPS = 4
 CT_GAIN, CT_OFFSET = 0.5, -100.0

@@ -8,7 +8,8 @@ The rule that makes it a matter of seconds, told on docs/site.md:
 - a folder that a command is to write is removed first, where an earlier block of the page left one;
 - ``pip install`` and ``pytest`` are left out: they made the place in which this runs.
 
-A block that cannot run here carries a comment with the reason, ``<!-- not run: ... -->``; there may be only a few.
+A block that cannot run here carries a comment with the reason, ``<!-- not run: ... -->``; there may be only a
+few.
 """
 
 from __future__ import annotations

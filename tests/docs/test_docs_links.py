@@ -1,4 +1,6 @@
-"""What pages name exists: the README's absolute links, files of the source, and what the code writes into pages."""
+"""What pages name exists: the README's absolute links, files of the source, and what the code writes into
+pages.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ def test_weights_that_share_memory_are_saved(tmp_path):
 
 
 def rewrite(words, **changes):
-    """Change fields of a checkpoint as a careful forger would: with a digest that fits. ``None`` drops a field."""
+    """Change fields of a checkpoint as a careful forger would: with a digest that fits.
+
+    ``None`` drops a field.
+    """
     facts = json.loads(words.read_text())
     facts.pop("digest")
     facts = {key: value for key, value in {**facts, **changes}.items() if value is not None}
@@ -251,7 +254,7 @@ def test_fallback_names_what_it_skipped(tmp_path):
         checkpoint.load_latest(tmp_path)
 
 
-# -- against a real model ----------------------------------------------------------------------------------------------
+# -- against a real model ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -327,13 +330,16 @@ def test_a_method_name_never_becomes_code(copied):
         pf.train(out=copied, resume=True)
 
 
-# -- R3: the disk fails ------------------------------------------------------------------------------------------------
+# -- R3: the disk fails --------------------------------------------------------------------------------------
 
 CALLS = ("replace", "fsync", "open", "write", "unlink", "makedirs", "mkdir", "close")
 
 
 class FailingDisk:
-    """Counts the calls of ``os`` that change or flush something and makes the k-th one fail. ``close`` closes first, as Linux does."""
+    """Counts the calls of ``os`` that change or flush something and makes the k-th one fail.
+
+    ``close`` closes first, as Linux does.
+    """
 
     def __init__(self, monkeypatch, fail_at, number):
         self.calls, self.fail_at, self.number = 0, fail_at, number
@@ -354,7 +360,10 @@ class FailingDisk:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
 def test_every_failing_call_leaves_the_last_good_checkpoint(number, tmp_path, monkeypatch):
-    """Fail the k-th call for every k until the save succeeds: a whole checkpoint loads each time; the error, if any, is one line."""
+    """Fail the k-th call for every k until the save succeeds: a whole checkpoint loads each time.
+
+    The error, if any, is one line.
+    """
     failures: list[tuple[str, str]] = []
     k = 0
     while True:
@@ -380,7 +389,9 @@ def test_every_failing_call_leaves_the_last_good_checkpoint(number, tmp_path, mo
 
 
 def test_temporary_files_of_a_dead_process_go_with_the_next_lock(tmp_path, monkeypatch):
-    """Where even the clean-up fails (as after kill -9), the next process that takes the lock removes what is left."""
+    """Where even the clean-up fails (as after kill -9), the next process that takes the lock removes what is
+    left.
+    """
     run = RunFolder(tmp_path / "run")
     save(run.checkpoints, 1)
     child = os.fork()
@@ -394,7 +405,7 @@ def test_temporary_files_of_a_dead_process_go_with_the_next_lock(tmp_path, monke
     assert checkpoint.load_latest(run.checkpoints)[0].step == 1
 
 
-# -- R8: no code from files --------------------------------------------------------------------------------------------
+# -- R8: no code from files ----------------------------------------------------------------------------------
 
 
 class Payload:
@@ -409,7 +420,10 @@ class Payload:
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
 def test_a_pickle_payload_is_never_run(suffix, tmp_path):
-    """An object array and a bare pickle, under any suffix, are refused and not executed. (The payload itself works: it is tried last.)"""
+    """An object array and a bare pickle, under any suffix, are refused and not executed.
+
+    (The payload itself works: it is tried last.)
+    """
     import pickle
 
     marker = tmp_path / "marker"

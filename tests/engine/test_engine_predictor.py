@@ -1,4 +1,6 @@
-"""R14, R20: tiling is invisible, any size and type works, and what the network leaves alone comes back exactly."""
+"""R14, R20: tiling is invisible, any size and type works, and what the network leaves alone comes back
+exactly.
+"""
 
 from functools import partial
 
@@ -49,7 +51,9 @@ class Plain(Method):
 
 
 class Exact(Plain):
-    """In float64, so that what tiling does stands apart from rounding, which random weights may amplify as they like."""
+    """In float64, so that what tiling does stands apart from rounding, which random weights may amplify as
+    they like.
+    """
 
     def __init__(self, net):
         super().__init__(net.double())
@@ -59,7 +63,9 @@ class Exact(Plain):
 
 
 def random_weights(net, seed):
-    """Every weight random, the last layer and the batch statistics too, scaled so that outputs stay of order one."""
+    """Every weight random, the last layer and the batch statistics too, scaled so that outputs stay of order
+    one.
+    """
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -86,7 +92,7 @@ def untrained(predictor):
     )
 
 
-# -- the arithmetic of tiles -------------------------------------------------------------------------------------------
+# -- the arithmetic of tiles ---------------------------------------------------------------------------------
 
 sides = st.integers(1, 300)
 
@@ -100,7 +106,9 @@ sides = st.integers(1, 300)
 )
 @settings(max_examples=150, deadline=None)
 def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core, halo, power):
-    """Every pixel is written by exactly one tile, which saw all its surroundings up to the halo or the image's border."""
+    """Every pixel is written by exactly one tile, which saw all its surroundings up to the halo or the
+    image's border.
+    """
     stride = 2**power
     height, width = -(-height // stride) * stride, -(-width // stride) * stride
     written = np.zeros((height, width), np.uint8)
@@ -136,7 +144,7 @@ def test_core_for_memory_keeps_the_bound(limit, per_px, halo, power, largest):
         assert (core + 2 * -(-halo // stride) * stride) ** 2 * per_px <= limit
 
 
-# -- tiled equals whole ------------------------------------------------------------------------------------------------
+# -- tiled equals whole --------------------------------------------------------------------------------------
 
 NETS = {
     "shuffle-unet": lambda: ShuffleUNet(1, 4),
@@ -236,7 +244,9 @@ def test_less_memory_means_smaller_tiles():
 
 
 def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch):
-    """Instance norm has no receptive field: tiles would change the result, so the network must say that it wants the whole image."""
+    """Instance norm has no receptive field: tiles would change the result, so the network must say that it
+    wants the whole image.
+    """
     monkeypatch.setattr(
         predictor_module,
         "measured_receptive_field_px",
@@ -251,7 +261,7 @@ def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch)
     assert model_of(net).denoise(np.random.default_rng(0).random((40, 50))).shape == (40, 50)
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------
+# -- what comes back -----------------------------------------------------------------------------------------
 
 TYPES = [
     "uint8",
@@ -285,7 +295,9 @@ def extremes(dtype):
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_what_the_network_leaves_alone_comes_back_exactly(dtype):
-    """A fresh ShuffleUNet is the identity: every value of every type returns bit by bit, through any intensity map."""
+    """A fresh ShuffleUNet is the identity: every value of every type returns bit by bit, through any
+    intensity map.
+    """
     image = extremes(dtype)
     back = model_of(ShuffleUNet(1, 4), normalizer=Normalizer(123.456, 789.1)).denoise(image)
     assert back.dtype == image.dtype
@@ -478,7 +490,7 @@ def test_less_memory_than_the_smallest_tile_needs_is_refused():
         Predictor(Plain(UNet(1)), Normalizer(0.0, 1.0), 1, max_bytes=1e4)
 
 
-# -- every method, both maps of intensities, stacks and colours ----------------------------------------------------------------------------
+# -- every method, both maps of intensities, stacks and colours ----------------------------------------------
 
 
 TILED = [key for key, method in METHODS.items() if not method.one_image and method.trains]

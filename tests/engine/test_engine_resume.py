@@ -81,7 +81,9 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_equals_uninterrupted(method, tmp_path):
-    """Weights, optimiser moments and every logged loss, with stops after step 1 and inside (for iddp: across) the stages."""
+    """Weights, optimiser moments and every logged loss, with stops after step 1 and inside (for iddp: across)
+    the stages.
+    """
     whole = uninterrupted(method, tmp_path / "whole")
     parts = stopped_and_resumed(method, tmp_path / "parts", [1, 5])
     assert_same(whole, parts)
@@ -132,7 +134,9 @@ def test_resume_after_the_end_changes_nothing(tmp_path):
 
 
 def test_resume_falls_back_over_a_damaged_checkpoint_and_says_so(tmp_path, caplog):
-    """The newest checkpoint is damaged: the one before it is taken, the user is told, and the result is the same."""
+    """The newest checkpoint is damaged: the one before it is taken, the user is told, and the result is the
+    same.
+    """
     run = tmp_path / "run"
     whole = uninterrupted("nb2nb", run)
     newest = checkpoint.listing(run / "checkpoints")[-1].with_suffix(".safetensors")
@@ -144,7 +148,10 @@ def test_resume_falls_back_over_a_damaged_checkpoint_and_says_so(tmp_path, caplo
 
 
 def test_resume_reads_everything_from_the_run_folder(tmp_path, monkeypatch):
-    """Files, a glob relative to the folder of that day, settings and budget come from the run; the caller may stand elsewhere."""
+    """Files, a glob relative to the folder of that day, settings and budget come from the run.
+
+    The caller may stand elsewhere.
+    """
     (tmp_path / "data").mkdir()
     for number, image in enumerate(images()):
         np.save(tmp_path / f"data/{number}.npy", image)
@@ -165,7 +172,10 @@ def test_resume_reads_everything_from_the_run_folder(tmp_path, monkeypatch):
 
 
 def test_resume_of_a_fine_tuned_run_keeps_its_intensity_map(tmp_path):
-    """A run started from --init uses that run's normaliser; resuming it does so too (and does not call the data changed)."""
+    """A run started from --init uses that run's normaliser.
+
+    Resuming it does so too (and does not call the data changed).
+    """
     uninterrupted("nb2nb", tmp_path / "first")
     other = [image + np.uint16(500) for image in images(5)]
     run = tmp_path / "second"

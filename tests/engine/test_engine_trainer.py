@@ -98,8 +98,9 @@ def test_timing_leaves_the_method_untouched(key):
 @pytest.mark.parametrize("wave", [0.0, 0.3])
 @pytest.mark.parametrize("busy", [1.0, 12.0, 0.3])
 def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
-    """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and swings, and was ``busy`` with
-    other things when the second stage was timed. Ends within 2 %."""
+    """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and
+    swings, and was ``busy`` with other things when the second stage was timed. Ends within 2 %.
+    """
     method = build_method("iddp", PRESETS["iddp"]["cpu"], 1)
     clock = Clock(
         600.0, [0.45, 0.55], [[0.057, 0.116], [0.086 * busy, 0.086 * busy]], planned_s=4.0
@@ -173,7 +174,10 @@ def test_a_clock_comes_back_and_nothing_else_does(change):
 
 @pytest.mark.parametrize("key", ["iddp", "nb2nb"])
 def test_minutes_are_roughly_kept(key):
-    """3 s asked, between a quarter and five times that taken (this machine is shared); no step for 0 minutes."""
+    """3 s asked, between a quarter and five times that taken (this machine is shared).
+
+    No step for 0 minutes.
+    """
     started = time.perf_counter()
     model = train(key, minutes=0.05)
     assert 0.75 < time.perf_counter() - started < 15
@@ -197,12 +201,14 @@ def test_no_budget_is_refused(budget, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# -- R18 ---------------------------------------------------------------------------------------------------------------
+# -- R18 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["iddp", "nb2nb", "n2v"])
 def test_an_absurd_rate_diverges_and_leaves_a_good_checkpoint(method, tmp_path):
-    """lr 1e20: DivergedError (exit 3) names step, network and the last good checkpoint, which loads and is finite."""
+    """lr 1e20: DivergedError (exit 3) names step, network and the last good checkpoint, which loads and is
+    finite.
+    """
     run = tmp_path / "run"
     with pytest.raises(DivergedError) as refused:
         train(method, steps=50, settings={**TINY, "lr": 1e20}, out=run)
@@ -256,7 +262,7 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(poison, monkeypat
     )
 
 
-# -- R17 ---------------------------------------------------------------------------------------------------------------
+# -- R17 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -273,7 +279,7 @@ def test_non_finite_training_pixels_are_refused_before_step_one(bad, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# -- R20, training side ------------------------------------------------------------------------------------------------
+# -- R20, training side --------------------------------------------------------------------------------------
 
 DEGENERATE = {
     "1xN": [np.arange(40).reshape(1, 40)],
@@ -296,7 +302,10 @@ DEGENERATE = {
 )
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_images_train_and_denoise(name, dtype):
-    """Every method's ancestor (n2v) takes any size and type; the result is finite, of the same shape and type."""
+    """Every method's ancestor (n2v) takes any size and type.
+
+    The result is finite, of the same shape and type.
+    """
     noisy = [np.asarray(one).astype(dtype) for one in DEGENERATE[name]]
     model = pf.train(noisy, method="n2v", steps=2, settings=TINY, report=False)
     for one in noisy:
@@ -328,7 +337,9 @@ def test_a_report_of_tiny_or_odd_images_does_not_fail(method, tmp_path, caplog):
 
 
 def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
-    """Whatever goes wrong while drawing: the trained model is returned and saved, one line says that there is no report."""
+    """Whatever goes wrong while drawing: the trained model is returned and saved, one line says that there is
+    no report.
+    """
 
     def broken(*_):
         raise ZeroDivisionError("no\npicture")
@@ -341,7 +352,7 @@ def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
     )
 
 
-# -- signals, logs -----------------------------------------------------------------------------------------------------
+# -- signals, logs -------------------------------------------------------------------------------------------
 
 
 def test_signal_handlers_are_restored(tmp_path):
@@ -386,7 +397,10 @@ def test_checkpoints_come_at_the_set_interval(tmp_path, monkeypatch):
 
 
 def test_environment_and_config_say_what_a_number_needs(tmp_path):
-    """config.toml holds every setting by value; environment.json the versions, processor, threads and date."""
+    """config.toml holds every setting by value.
+
+    Environment.json the versions, processor, threads and date.
+    """
     run = tmp_path / "run"
     train(steps=2, out=run)
     stored = RunFolder(run).read_config()

@@ -28,7 +28,7 @@ def disc(radius_px: float, side: int = SIDE) -> np.ndarray:
     return (along[:, None] ** 2 + along[None, :] ** 2 <= radius_px**2).astype(np.float64)
 
 
-# -- noise power spectrum ----------------------------------------------------------------------------------------------------------------
+# -- noise power spectrum ------------------------------------------------------------------------------------
 
 
 def test_white_noise_has_a_flat_spectrum_of_variance_times_pixel_area():
@@ -72,7 +72,7 @@ def test_draws_that_are_no_stack_of_squares_are_refused(draws):
         noise_power(draws)
 
 
-# -- detectability -----------------------------------------------------------------------------------------------------------------------
+# -- detectability -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
@@ -137,7 +137,7 @@ def test_too_few_draws_and_regions_of_two_sizes_are_refused():
         detectability(white(6, 1.0, 0), white(6, 1.0, 1, side=31), 4.0)
 
 
-# -- flat regions ------------------------------------------------------------------------------------------------------------------------
+# -- flat regions --------------------------------------------------------------------------------------------
 
 
 def test_flat_regions_are_the_flattest_squares_within_the_range():

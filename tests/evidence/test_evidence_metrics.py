@@ -1,4 +1,6 @@
-"""Scores agree with scikit-image, and with the definition of a score that acceptance uses, over a table of cases."""
+"""Scores agree with scikit-image, and with the definition of a score that acceptance uses, over a table of
+cases.
+"""
 
 from __future__ import annotations
 

@@ -166,7 +166,9 @@ def bomb(codec: str, n_bytes: int) -> bytes:
 def test_tiff_strip_that_inflates_beyond_its_size(
     tmp_path: Path, codec: str, number: int, factor: int
 ) -> None:
-    """512 x 512 uint16 whose only strip holds ``factor`` times as much: refused within about the declared size."""
+    """512 x 512 uint16 whose only strip holds ``factor`` times as much: refused within about the declared
+    size.
+    """
     declared = 512 * 512 * 2
     data = bomb(codec, declared * factor)
     path = tiff(tmp_path / "bomb.tif", page(512, 512, number, offset=1024, count=len(data)))
@@ -392,7 +394,10 @@ def read_by_others(path: Path) -> np.ndarray:
 
 
 def same_as_others(image: Image, path: Path) -> bool:
-    """False where the other package reads none; fails where it reads something else. Ours are float32 where the file's are rescaled."""
+    """False where the other package reads none; fails where it reads something else.
+
+    Ours are float32 where the file's are rescaled.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -423,7 +428,8 @@ def peak_from_now_on() -> int:
 
 
 def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
-    """1 to 8 byte edits each, most of them in the headers, a fifth truncated; any other exception fails the test by itself.
+    """1 to 8 byte edits each, most of them in the headers, a fifth truncated; any other exception fails the
+    test by itself.
 
     What is opened has the pixels that another package reads. Returns numbers for the record.
     """

@@ -146,7 +146,10 @@ def test_existing_outputs_and_bad_folders(
 
 
 def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -> None:
-    """Two folders of one structure may use a name twice; a flat and a nested folder are matched by name alone."""
+    """Two folders of one structure may use a name twice.
+
+    A flat and a nested folder are matched by name alone.
+    """
     for folder, suffix in (("noisy", ".tif"), ("denoised", ".ome.tif")):
         for name in ("a/1", "b/1"):
             path = tmp_path / folder / f"{name}{suffix}"

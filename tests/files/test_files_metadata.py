@@ -1,4 +1,6 @@
-"""Metadata survive reading and writing (reliability row R21): 600 drawn cases, checked with the readers of other packages."""
+"""Metadata survive reading and writing (reliability row R21): 600 drawn cases, checked with the readers of
+other packages.
+"""
 
 from __future__ import annotations
 

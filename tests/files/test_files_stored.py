@@ -1,4 +1,6 @@
-"""Images that stay in their file: the same pixels as when they are loaded, in any region, and written back without being loaded."""
+"""Images that stay in their file: the same pixels as when they are loaded, in any region, and written back
+without being loaded.
+"""
 
 from __future__ import annotations
 

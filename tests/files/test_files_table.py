@@ -15,7 +15,10 @@ from pairfree.files.formats.table import FORMATS, suffix_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 WITH_OWN_DAMAGE = {"zarr", "vendor"}
-"""Zarr: test_mutated_metadata and flipped bits of chunks. Makers' files are read by optional packages; SECURITY.md says so."""
+"""Zarr: test_mutated_metadata and flipped bits of chunks.
+
+Makers' files are read by optional packages; SECURITY.md says so.
+"""
 
 
 def test_every_reader_is_in_the_table():

@@ -71,7 +71,10 @@ def test_lags_beyond_the_neighbours_come_back():
 
 
 def test_what_planes_take_off_is_added():
-    """Of white noise, three parts of P^2; of noise that reaches far, much more: the covariance comes back at every lag."""
+    """Of white noise, three parts of P^2.
+
+    Of noise that reaches far, much more: the covariance comes back at every lag.
+    """
     assert power_lost_with_planes(np.ones((1, 1, 1, 1)), 96)[0, 0, 0, 0] == pytest.approx(
         3 / (96**2 - 3)
     )

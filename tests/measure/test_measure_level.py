@@ -27,7 +27,10 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def real_images(folder: str, every: int) -> list[tuple[str, np.ndarray]]:
-    """Name and grey levels (H, W) of every so many images of ``folder``; the calling test is skipped where the folder is absent."""
+    """Name and grey levels (H, W) of every so many images of ``folder``.
+
+    The calling test is skipped where the folder is absent.
+    """
     if not (DATA / folder).is_dir():
         pytest.skip(f"no {folder} in the data folder (PAIRFREE_DATA)")
     paths = sorted(path for path in (DATA / folder).iterdir() if path.suffix in (".jpg", ".png"))[
@@ -60,7 +63,10 @@ def test_small_images_are_right_on_average(side):
 @pytest.mark.parametrize("sigma", [15, 25, 50])
 @pytest.mark.parametrize(("folder", "every"), [("natural/bsd300/train", 25), ("natural/bsd68", 10)])
 def test_within_8_percent_on_real_images(folder: str, every: int, sigma: int) -> None:
-    """KEPT_SHARE was chosen on the first set, nothing on the second. At sigma 15 an image of texture all over may count it as noise."""
+    """KEPT_SHARE was chosen on the first set, nothing on the second.
+
+    At sigma 15 an image of texture all over may count it as noise.
+    """
     noisy = [
         add_noise(clean, f"gaussian:sigma={sigma}", image_rng(0, name))[0]
         for name, clean in real_images(folder, every)
@@ -83,7 +89,10 @@ def test_clipping_real_images_only_lowers_the_answer(sigma: int) -> None:
 
 
 def test_clipping_at_black_leaves_58_percent_of_the_spread() -> None:
-    """std(max(n, 0)) = sigma sqrt(1/2 - 1/(2 pi)); black in half the image is enough, since its patches are the smoothest."""
+    """std(max(n, 0)) = sigma sqrt(1/2 - 1/(2 pi)).
+
+    Black in half the image is enough, since its patches are the smoothest.
+    """
     expected = np.sqrt(0.5 - 0.5 / np.pi)
     noise = np.random.default_rng(6).standard_normal((256, 256))
     assert estimate_sigma(np.maximum(20.0 * noise, 0.0)) == pytest.approx(20.0 * expected, rel=0.05)

@@ -1,4 +1,6 @@
-"""Smooth patches: the rules against literal implementations, and the noise that comes out against the noise that went in."""
+"""Smooth patches: the rules against literal implementations, and the noise that comes out against the noise
+that went in.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def noisy(count: int, spec: str, shape: tuple[int, int] = (240, 320)) -> list[np
     return [add_noise(scene(seed, shape)[0], spec, rng)[0][None] for seed in range(count)]
 
 
-# -- against literal implementations -----------------------------------------------------------------------------------------------------
+# -- against literal implementations -------------------------------------------------------------------------
 
 
 def without_plane(image: np.ndarray) -> np.ndarray:
@@ -130,7 +132,7 @@ def test_unevenness_does_not_depend_on_the_level_and_is_zero_in_proportion():
     assert np.isinf(unevenness(np.zeros(4), gains))
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------------------------
+# -- what comes out ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,10 @@ def test_unevenness_does_not_depend_on_the_level_and_is_zero_in_proportion():
     [("gaussian:sigma=25", 25.0), ("gaussian:sigma=8", 8.0), ("correlated:sigma=25", 19.13)],
 )
 def test_the_deviation_of_the_noise_comes_out(spec, deviation):
-    """Within 3 %, though half of each image is texture; proportions of the sub-bands tell white noise from correlated."""
+    """Within 3 %, though half of each image is texture.
+
+    Proportions of the sub-bands tell white noise from correlated.
+    """
     found = extract_noise(noisy(6, spec))
     assert np.median(found.deviations) == pytest.approx(deviation, rel=0.03)
     assert abs(found.pixels.mean(axis=(2, 3))).max() < 1e-3
@@ -147,7 +152,10 @@ def test_the_deviation_of_the_noise_comes_out(spec, deviation):
 
 
 def test_of_patches_that_pass_those_of_the_noises_own_level_are_taken():
-    """Faint structure raises the level of a patch by a few per cent, which evenness does not see; one in three here has it."""
+    """Faint structure raises the level of a patch by a few per cent, which evenness does not see.
+
+    One in three here has it.
+    """
     rng = np.random.default_rng(0)
     levels = 25.0 * rng.normal(1.0, 0.008, 900)
     structured = rng.random(900) < 0.3
@@ -159,7 +167,10 @@ def test_of_patches_that_pass_those_of_the_noises_own_level_are_taken():
 
 
 def test_the_wavelet_rule_is_not_taken_in_by_repeating_patterns():
-    """Fine stripes look alike in all sub-patches, so eq. (3) takes them for noise (the paper's Figure 2 b)."""
+    """Fine stripes look alike in all sub-patches, so eq.
+
+    (3) takes them for noise (the paper's Figure 2 b).
+    """
     rng = np.random.default_rng(0)
     stripes = np.zeros((240, 320))
     stripes[:, 160:] = 20 * np.sin(2 * np.pi * np.arange(160) / 8)
@@ -268,7 +279,7 @@ def test_wrong_settings_are_refused(wrong):
         extract_noise(noisy(1, "gaussian:sigma=25"), **wrong)
 
 
-# -- doubts ------------------------------------------------------------------------------------------------------------------------------
+# -- doubts --------------------------------------------------------------------------------------------------
 
 
 def test_white_and_correlated_noise_leave_no_doubt():

@@ -1,4 +1,6 @@
-"""The difference between a noisy and a clean set of other scenes: planted gain, offset, spectrum and exponent come back."""
+"""The difference between a noisy and a clean set of other scenes: planted gain, offset, spectrum and exponent
+come back.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +232,9 @@ def test_windows_are_spread_over_a_large_set(monkeypatch):
 
 
 def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
-    """Few bright discs on a calm ground: most windows show nothing, and how much there is differs from set to set."""
+    """Few bright discs on a calm ground: most windows show nothing, and how much there is differs from set to
+    set.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:256, :256]
     found = []
@@ -246,7 +250,10 @@ def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
 
 
 def test_uneven_images_are_compared_where_they_are_calm():
-    """CT: other structures in either set; noise comes from the calm windows, and intensities are not touched."""
+    """CT: other structures in either set.
+
+    Noise comes from the calm windows, and intensities are not touched.
+    """
     rng = np.random.default_rng(0)
     clean = [scene + 0.01 * rng.standard_normal(scene.shape) for scene in uneven_scenes(4, 1)]
     noisy = [scene + 0.05 * coloured(rng, scene.shape, 0.8) for scene in uneven_scenes(4, 2)]
@@ -282,7 +289,10 @@ def test_what_is_clipped_is_not_calm():
 
 
 def lit_scenes(count: int, seed: int) -> list[np.ndarray]:
-    """Fluorescence: few structures on a dark ground, bright, dim and half out of focus; the ground holds most of the calm windows."""
+    """Fluorescence: few structures on a dark ground, bright, dim and half out of focus.
+
+    The ground holds most of the calm windows.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:256, :256]
     found = []
@@ -333,7 +343,9 @@ def test_noise_that_does_not_grow_is_not_taken_for_counts():
 
 
 def test_each_noisy_image_has_its_strength():
-    """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise stronger by sqrt(2)."""
+    """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise
+    stronger by sqrt(2).
+    """
     rng = np.random.default_rng(6)
     times = (0.5, 1.0, 2.0, 0.5, 1.0, 2.0)
     noisy = [

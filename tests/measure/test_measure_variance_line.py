@@ -38,7 +38,9 @@ def noisy(x: np.ndarray, gain: float, floor: float, seed: int = 0) -> np.ndarray
 
 @pytest.mark.parametrize(("gain", "floor"), [(0.5, 0.0), (2.0, 25.0), (8.0, 0.0), (1.0, 300.0)])
 def test_gain_and_floor_are_found(gain, floor):
-    """On the mean of four draws: one draw of 256 x 256 px scatters by 2 to 5 %, 15 % where the floor hides the gain."""
+    """On the mean of four draws: one draw of 256 x 256 px scatters by 2 to 5 %, 15 % where the floor hides
+    the gain.
+    """
     found = [estimate_poisson_gaussian(noisy(scene(), gain, floor, seed)) for seed in range(4)]
     assert np.mean([one.gain for one in found]) == pytest.approx(
         gain, rel=0.1 if floor < 100 else 0.25
@@ -96,7 +98,10 @@ def test_stabilised_noise_has_unit_spread(gain, floor):
 
 @pytest.mark.parametrize("counts", [0.5, 1.0, 3.0, 10.0, 100.0])
 def test_the_way_back_has_no_bias(counts):
-    """A denoiser makes the mean of the stabilised values: its inverse must be the mean of the counts; the square's inverse is below."""
+    """A denoiser makes the mean of the stabilised values: its inverse must be the mean of the counts.
+
+    The square's inverse is below.
+    """
     noise = PoissonGaussian(2.5, 0.0)
     y = 2.5 * np.random.default_rng(1).poisson(counts, 1_000_000)
     mean = stabilise(y, noise).mean()

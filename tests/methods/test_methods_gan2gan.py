@@ -1,4 +1,6 @@
-"""GAN2GAN: equations against NumPy, the order of Algorithm 1, reuse without change, rounds that hand on their weights."""
+"""GAN2GAN: equations against NumPy, the order of Algorithm 1, reuse without change, rounds that hand on their
+weights.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def generative(small):
     return method, data
 
 
-# -- equations ---------------------------------------------------------------------------------------------------------------------------
+# -- equations -----------------------------------------------------------------------------------------------
 
 
 def test_losses_are_the_equations():
@@ -105,7 +107,9 @@ def test_recorrupted_views_keep_the_image_and_have_uncorrelated_noise(alpha):
 
 
 def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_distribution():
-    """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged: noise of three values, far from Gaussian."""
+    """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged: noise of three values, far from
+    Gaussian.
+    """
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(2, (400_000,), generator=rng).double()
     noise, again = (
@@ -126,11 +130,13 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
         assert float(target[where].mean()) == pytest.approx(float(x[where].mean()), abs=tolerance)
 
 
-# -- Algorithm 1 -------------------------------------------------------------------------------------------------------------------------
+# -- Algorithm 1 ---------------------------------------------------------------------------------------------
 
 
 def test_reuse_during_the_critic_steps_changes_nothing(generative):
-    """Losses, and the critics' weights, are those of a literal loop that makes noise and estimates anew for every critic step."""
+    """Losses, and the critics' weights, are those of a literal loop that makes noise and estimates anew for
+    every critic step.
+    """
     method, data = generative
     twin = copy.deepcopy(method)
     at, batch = At(0, 3, "generative", 3, 10), data.batch(0, 3, 4)
@@ -207,7 +213,9 @@ def test_ablations_leave_their_network_alone(changes, idle, small):
 
 
 def test_scan_lines_keep_their_direction(small):
-    """Noise made of rows: what is put on a transposed patch is made of columns, and the critics see patches as they lie in the images."""
+    """Noise made of rows: what is put on a transposed patch is made of columns, and the critics see patches
+    as they lie in the images.
+    """
     rng = np.random.default_rng(0)
     planes = [
         0.5 + rng.normal(0, 0.05, (1, 160, 160)) + rng.normal(0, 0.1, (1, 160, 1)) for _ in range(3)
@@ -240,7 +248,7 @@ def test_the_sigmoid_of_g2_spans_what_is_brighter_than_the_units_end(small):
     assert method.g2.ends.tolist() == [0.0, 1.0]
 
 
-# -- rounds ------------------------------------------------------------------------------------------------------------------------------
+# -- rounds --------------------------------------------------------------------------------------------------
 
 
 def test_each_round_estimates_with_the_network_before_it(generative):
@@ -318,7 +326,7 @@ def test_images_too_large_to_be_estimated_whole_are_estimated_by_patches(monkeyp
     assert not known.known
 
 
-# -- networks and settings ---------------------------------------------------------------------------------------------------------------
+# -- networks and settings -----------------------------------------------------------------------------------
 
 
 def test_networks_have_the_papers_shapes():
@@ -364,8 +372,9 @@ def test_images_without_smooth_areas_are_refused(small):
 
 
 def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
-    """The denoiser, its copy and what G2G 1 begins with have those weights; generators and critics, which the other run had not, begin
-    afresh; the rough denoiser is the result until the rounds begin."""
+    """The denoiser, its copy and what G2G 1 begins with have those weights; generators and critics, which the
+    other run had not, begin afresh; the rough denoiser is the result until the rounds begin.
+    """
     rng = np.random.default_rng(0)
     images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
     settings = {"net": "dncnn", "width": 4, "patch_px": 64, "batch_size": 2, "precision": "float32"}
@@ -411,7 +420,7 @@ def test_another_runs_progress_is_not_taken_over(tmp_path):
     assert not bool(job.method.chosen.refined.value)
 
 
-# -- its relatives -----------------------------------------------------------------------------------------------------------------------
+# -- its relatives -------------------------------------------------------------------------------------------
 
 
 def test_gcbd_learns_clean_images_from_clean_images_with_the_noise_found(small):
@@ -462,7 +471,7 @@ def test_dncnn_b_draws_every_level_up_to_its_largest(small):
     assert levels.min() < 3 / 255
 
 
-# -- noise that grows with the brightness ------------------------------------------------------------------------------------------------
+# -- noise that grows with the brightness --------------------------------------------------------------------
 
 SHORT = {
     "net": "dncnn",
@@ -475,7 +484,9 @@ SHORT = {
 
 
 def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
-    """Smooth scenes from 10 to 200 with noise of variance gain x + sigma^2 that neighbours along x share by a half."""
+    """Smooth scenes from 10 to 200 with noise of variance gain x + sigma^2 that neighbours along x share by a
+    half.
+    """
     rng, found = np.random.default_rng(5), []
     for _ in range(count):
         scene = 10 + 190 * np.linspace(0, 1, 160)[:, None] ** 2 * np.ones((160, 170))
@@ -486,8 +497,9 @@ def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
 
 
 def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
-    """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back its image but for the bias of
-    the square root, gain / 4; the checkpoint keeps it all."""
+    """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back
+    its image but for the bias of the square root, gain / 4; the checkpoint keeps it all.
+    """
     images = photons(3.0, 4.0)
     model = pf.train(
         images, method="gan2gan", steps=4, out=tmp_path / "run", settings=SHORT, report=False
@@ -518,7 +530,9 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
 
 
 def test_the_trained_generator_learns_from_even_images_too(small):
-    """Its patches, its first estimate's range and its batches are all those of the images after the transform."""
+    """Its patches, its first estimate's range and its batches are all those of the images after the
+    transform.
+    """
     planes = [image[None] / 255 for image in photons(3.0, 4.0)]
     method, data = (
         made(small, stabilise=True, noise_patch_px=64),

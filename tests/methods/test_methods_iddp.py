@@ -123,7 +123,10 @@ def test_what_denoises_is_the_average_where_there_is_one(window, name, small):
 
 
 def test_the_averaged_prior_makes_the_targets(small):
-    """With turnovers > 0 the constants y2 and F(y) come from the average; the trained network only sees y2 (and y for alpha)."""
+    """With turnovers > 0 the constants y2 and F(y) come from the average.
+
+    The trained network only sees y2 (and y for alpha).
+    """
     data, method = (
         small.data(),
         small.method("iddp", net=tiny_net(), turnovers=2.0, leverage=0.0, alpha=0.0, clip=False),
@@ -183,7 +186,10 @@ def test_the_warm_start_is_neighbor2neighbor_and_takes_the_prior_along(stage_ste
 
 @pytest.mark.parametrize(("prior_batch", "used"), [(1, 1), (2, 2), (5, 3), (0, 3)])
 def test_equation_11_sees_the_first_patches_of_the_batch(prior_batch, used, small):
-    """prior_batch of the patches drawn; 0, or more than there are, takes all. The warm start always takes all."""
+    """prior_batch of the patches drawn; 0, or more than there are, takes all.
+
+    The warm start always takes all.
+    """
     data, method = small.data(), small.method("iddp", prior_batch=prior_batch, predict="image")
     method.prepare(data, 0)
     batch = data.batch(3, 11, 3)

@@ -121,7 +121,10 @@ def test_blur_is_the_mean_of_the_window_with_mirrored_borders(kernel_px):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sign_mask_is_a_fair_independent_coin(dtype):
-    """+1 and -1 with probability 1/2, uncorrelated between neighbours and channels; a function of the generator alone."""
+    """+1 and -1 with probability 1/2, uncorrelated between neighbours and channels.
+
+    A function of the generator alone.
+    """
     like = torch.zeros(4, 2, 50, 50, dtype=dtype)
     mask = sign_mask(like, rng(1))
     assert (mask.dtype, mask.shape) == (like.dtype, like.shape)
@@ -222,7 +225,9 @@ def test_replace_by_neighbours_follows_its_docstring(spacing_px, radius_px):
 
 @pytest.mark.parametrize(("spacing_px", "radius_px"), [(2, 1), (2, 5), (4, 3), (8, 7)])
 def test_no_masked_value_reaches_the_network(spacing_px, radius_px):
-    """Every pixel has its own value here, so a leak would be seen: also at the borders, where the draw is mirrored back."""
+    """Every pixel has its own value here, so a leak would be seen: also at the borders, where the draw is
+    mirrored back.
+    """
     y = torch.arange(4 * 2 * 16 * 16, dtype=torch.float64).view(4, 2, 16, 16)
     for seed in range(20):
         mask = stratified_mask(y.shape, spacing_px, rng(seed), y.device)

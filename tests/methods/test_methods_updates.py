@@ -35,7 +35,10 @@ def test_update_takes_the_optimisers_step():
 
 
 def test_update_scales_the_joint_gradient_down_to_max_norm():
-    """Gradient (3, -4) has norm 5; with max_norm 1 the step has length 1 and the same direction. A small gradient is left alone."""
+    """Gradient (3, -4) has norm 5; with max_norm 1 the step has length 1 and the same direction.
+
+    A small gradient is left alone.
+    """
     w, optimizer = linear(0.0, 0.0)
     update(optimizer, (w * torch.tensor([3.0, -4.0])).sum(), AT, "net", max_norm=1.0)
     torch.testing.assert_close(
@@ -99,7 +102,10 @@ def test_the_scheduled_rate_reaches_the_optimiser(schedule, small):
 
 @pytest.mark.parametrize(("constant_lr", "factor"), [(0.25, 0.25), (0.0, warm_cosine(0.5))])
 def test_rate_of_equation_11_is_constant_or_scheduled(constant_lr, factor, small):
-    """constant_lr is a fraction of lr, whatever the progress; 0 follows the schedule. The warm start always follows it."""
+    """constant_lr is a fraction of lr, whatever the progress; 0 follows the schedule.
+
+    The warm start always follows it.
+    """
     method, data = small.method("iddp", constant_lr=constant_lr), small.data()
     method.prepare(data, 0)
     for stage, expected in zip(method.stages(), (warm_cosine(0.5), factor), strict=True):

@@ -12,7 +12,9 @@ from pairfree.nets.gan2gan import OVERLAP_PX, NoiseGenerator
 
 
 class Correlated(NoiseGenerator):
-    """A generator that has learned correlated Gaussian noise perfectly: unit variance, the same everywhere in a block."""
+    """A generator that has learned correlated Gaussian noise perfectly: unit variance, the same everywhere in
+    a block.
+    """
 
     def forward(self, z):
         rng = np.random.default_rng(int(z.double().abs().sum() * 1e6))
@@ -45,7 +47,9 @@ def test_statistics_are_those_of_a_block(large):
 
 
 def test_there_is_no_seam(large):
-    """The variance of a column, over images and rows, and of the difference of neighbours, is the same across overlaps as beside them."""
+    """The variance of a column, over images and rows, and of the difference of neighbours, is the same across
+    overlaps as beside them.
+    """
     for field in (large, np.diff(large)):
         columns = np.mean(field**2, axis=(0, 1, 2))
         assert np.max(np.abs(columns / columns.mean() - 1)) < 0.1

@@ -24,7 +24,8 @@ from pairfree.nets.unet import UNet
 
 STRIDES = {"shuffle-unet": 8, "unet": 8, "blur-unet": 8, "dncnn": 1, "plain-dncnn": 1}
 PARAMETERS_BY_HAND = {
-    # DnCNN, Zhang et al.: 17 layers of 64 channels; the first and last have biases, the 15 inner ones a batch norm
+    # DnCNN, Zhang et al.: 17 layers of 64 channels; the first and last have biases, the 15 inner ones a batch
+    # norm
     "dncnn": (9 * 64 + 64) + 15 * (9 * 64 * 64 + 2 * 64) + (9 * 64 + 1),
     # two 3x3 convolutions a level, 32-64-128-128, decoder on concatenated skips, 1x1 at the end
     "unet": sum(
@@ -128,7 +129,9 @@ def test_parameter_count_is_that_of_the_paper(name):
 
 
 def test_parameter_count_of_shuffle_unet():
-    """Width 32, three levels: residual blocks of two 3x3 (two at 32, two at 64, one at 128), 2x2 down and up, 3x3 first and last."""
+    """Width 32, three levels: residual blocks of two 3x3 (two at 32, two at 64, one at 128), 2x2 down and up,
+    3x3 first and last.
+    """
     blocks = sum(count * 2 * (9 * w * w + w) for w, count in [(32, 2), (64, 2), (128, 1)])
     downs_and_ups = sum(2 * 4 * a * b + a + b for a, b in [(32, 64), (64, 128)])
     assert parameter_count(ShuffleUNet()) == blocks + downs_and_ups + (9 * 4 * 32 + 32) + (
@@ -188,7 +191,10 @@ def test_a_network_that_mixes_the_whole_image_is_refused():
     ("low", "high"), [(0.0, 1.0), (-1.0, 0.25), (torch.tensor(0.2), torch.tensor(0.8))]
 )
 def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
-    """The gradient of torch.clamp at its bounds changed with PyTorch 2.15; a saturated pixel, which lies there, must train as before."""
+    """The gradient of torch.clamp at its bounds changed with PyTorch 2.15.
+
+    A saturated pixel, which lies there, must train as before.
+    """
     inner = torch.linspace(-2, 2, 41)
     x = torch.cat(
         [inner, torch.tensor([float(low), float(high), math.nan, math.inf, -math.inf])]
@@ -205,7 +211,10 @@ def test_clip_is_clamp_with_a_gradient_of_1_at_both_bounds(low, high):
     ids=["shuffle-unet", "unet", "dncnn"],
 )
 def test_nothing_beyond_the_measured_field_matters_and_its_rim_does(make):
-    """Change every pixel farther than the field: one stride cell of outputs stays bit for bit. Change its rim alone: the cell changes."""
+    """Change every pixel farther than the field: one stride cell of outputs stays bit for bit.
+
+    Change its rim alone: the cell changes.
+    """
     net = lively(make(1, 2))
     field_px, stride = measured_receptive_field_px(net, 1), total_stride(net)
     size = -(-(2 * field_px + 48) // stride) * stride

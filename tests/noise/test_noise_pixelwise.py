@@ -23,7 +23,10 @@ CASES = [
 
 
 def assert_moments(noise: np.ndarray, mean: float, variance: float) -> None:
-    """Mean and variance of independent values within 5 standard errors; the variance's error follows from the kurtosis."""
+    """Mean and variance of independent values within 5 standard errors.
+
+    The variance's error follows from the kurtosis.
+    """
     if variance == 0.0:
         np.testing.assert_allclose(noise, mean, atol=1e-9)
         return

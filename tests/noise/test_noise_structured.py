@@ -1,4 +1,6 @@
-"""Correlated, film and charge noise: moments over draws, closed-form correlation, what is shared and what is not."""
+"""Correlated, film and charge noise: moments over draws, closed-form correlation, what is shared and what is
+not.
+"""
 
 import numpy as np
 import pytest

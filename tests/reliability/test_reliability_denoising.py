@@ -65,7 +65,10 @@ def digests(folder: Path) -> dict[str, str]:
 def denoise(
     run: Path, files: Path, out: Path, stop_after: int = -1, **options: Any
 ) -> tuple[int, list[Any]]:
-    """Number of tiles that were done here, and the results; stopped as by Ctrl-C after ``stop_after`` tiles."""
+    """Number of tiles that were done here, and the results.
+
+    Stopped as by Ctrl-C after ``stop_after`` tiles.
+    """
     count = 0
 
     def on_pixels(pixels: int) -> None:

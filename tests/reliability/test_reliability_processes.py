@@ -1,4 +1,7 @@
-"""R2, R4, R6, R22, R23 with real processes: killed, stopped, starved of disk, two at once. Each runs the command line as a user does."""
+"""R2, R4, R6, R22, R23 with real processes: killed, stopped, starved of disk, two at once.
+
+Each runs the command line as a user does.
+"""
 
 import hashlib
 import multiprocessing
@@ -34,7 +37,9 @@ SETTINGS = [
 
 
 def pairfree(argv, log, slow_write=0.0, file_bytes=0):
-    """In the child: run the command with slow steps, short checkpoint intervals, no report and, on wish, slow or bounded writes."""
+    """In the child: run the command with slow steps, short checkpoint intervals, no report and, on wish, slow
+    or bounded writes.
+    """
     import torch
 
     from pairfree.cli import main as cli
@@ -137,7 +142,7 @@ def digest(folder):
     return hashlib.sha256(last.with_suffix(".safetensors").read_bytes()).hexdigest()
 
 
-# -- R2 ----------------------------------------------------------------------------------------------------------------
+# -- R2 ------------------------------------------------------------------------------------------------------
 
 
 def kill_and_resume(files, tmp_path, kills, seed, slow_write):
@@ -211,7 +216,7 @@ def test_a_kill_inside_a_checkpoint_write_is_survived(files, tmp_path):
     assert not any(".partial-" in path.name for path in (out / "checkpoints").iterdir())
 
 
-# -- R23 ---------------------------------------------------------------------------------------------------------------
+# -- R23 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -252,7 +257,7 @@ def test_a_second_signal_exits_at_once(files, tmp_path):
     assert process.exitcode == -signal.SIGINT
 
 
-# -- R6 ----------------------------------------------------------------------------------------------------------------
+# -- R6 ------------------------------------------------------------------------------------------------------
 
 
 def check_two_at_once(files, tmp_path, loops):
@@ -301,11 +306,13 @@ def test_of_two_that_start_together_one_trains(files, tmp_path):
         assert checkpoint.load_latest(out / "checkpoints")[0].step == 8
 
 
-# -- R4 ----------------------------------------------------------------------------------------------------------------
+# -- R4 ------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_in_training_is_one_line(files, tmp_path):
-    """Room for the small files, not for a checkpoint: exit 2, the path and the bytes are named, nothing half-written stays."""
+    """Room for the small files, not for a checkpoint: exit 2, the path and the bytes are named, nothing
+    half-written stays.
+    """
     out = tmp_path / "run"
     code, words = run(train_arguments(files, out, steps=4), tmp_path / "log", file_bytes=20_000)
     assert code == 2
@@ -350,11 +357,14 @@ def test_a_full_disk_in_prediction_leaves_no_half_file(files, tmp_path):
     assert hashlib.sha256((tmp_path / "big.npy").read_bytes()).hexdigest() == before
 
 
-# -- R22 ---------------------------------------------------------------------------------------------------------------
+# -- R22 -----------------------------------------------------------------------------------------------------
 
 
 def test_same_seed_same_weights_in_another_process(files, tmp_path):
-    """The whole run of the fixture, done again elsewhere, has the same checkpoint hash; another seed has another."""
+    """The whole run of the fixture, done again elsewhere, has the same checkpoint hash.
+
+    Another seed has another.
+    """
     assert run(train_arguments(files, tmp_path / "again"), tmp_path / "log") == (0, "")
     assert digest(tmp_path / "again") == digest(files / "whole")
     assert run(train_arguments(files, tmp_path / "other", seed=1), tmp_path / "log") == (0, "")

@@ -1,8 +1,9 @@
-"""How dense the source is: tokens a code line, comprehensions, long lines, complexity. python tests/style/density.py [FOLDER] [--worst N]
+"""How dense the source is: tokens a code line, comprehensions, long lines, complexity. python
+tests/style/density.py [FOLDER] [--worst N]
 
-A token is what Python's tokenizer calls one, without comments, docstrings, line ends and indentation; a code line holds at least one.
-Complexity counts what a reader must follow: branches, loops, handlers, boolean operators, conditional expressions, and the loops and
-conditions of comprehensions.
+A token is what Python's tokenizer calls one, without comments, docstrings, line ends and indentation; a code
+line holds at least one. Complexity counts what a reader must follow: branches, loops, handlers, boolean
+operators, conditional expressions, and the loops and conditions of comprehensions.
 """
 
 from __future__ import annotations
@@ -144,8 +145,10 @@ def main() -> None:
     whole = together(list(files.values()))
     share = 100 * whole.long_lines / max(1, whole.lines)
     print(
-        f"{len(files)} files, {whole.lines} lines, {whole.code_lines} of code, {whole.tokens_a_line:.2f} tokens a code line, "
-        f"{100 * whole.comprehensions / max(1, whole.code_lines):.1f} comprehensions per 100 lines, {share:.1f} % of lines over 120 columns, "
+        f"{len(files)} files, {whole.lines} lines, {whole.code_lines} of code, {whole.tokens_a_line:.2f} "
+        "tokens a code line, "
+        f"{100 * whole.comprehensions / max(1, whole.code_lines):.1f} comprehensions per 100 lines, "
+        f"{share:.1f} % of lines over 120 columns, "
         f"{len(whole.complex_functions)} functions above 15"
     )
 

@@ -1,4 +1,6 @@
-"""What strangers get: every import is declared, floors and pins agree, one version, one address, forms and workflows that can be read."""
+"""What strangers get: every import is declared, floors and pins agree, one version, one address, forms and
+workflows that can be read.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def packages_imported(node: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
-    """Top-level packages that a module imports, and whether it does so only where they are used, within a function."""
+    """Top-level packages that a module imports, and whether it does so only where they are used, within a
+    function.
+    """
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.Import):
             for alias in inner.names:
@@ -65,7 +69,10 @@ def packages_imported(node: ast.AST, late: bool = False) -> Iterator[tuple[str, 
 
 @functools.cache
 def third_party(folder: Path) -> dict[str, bool]:
-    """Distributions that the modules of ``folder`` import, by name; True where all imports stand within functions."""
+    """Distributions that the modules of ``folder`` import, by name.
+
+    True where all imports stand within functions.
+    """
     found: dict[str, bool] = {}
     for path in sorted(folder.rglob("*.py")):
         for name, late in packages_imported(ast.parse(path.read_text(encoding="utf-8"))):
@@ -92,7 +99,8 @@ def test_every_import_of_the_package_is_declared():
     }
     for package, late in third_party(SRC).items():
         assert package in names_of(BASE) or (package in optional and late), (
-            f"src imports {package}: declare it in pyproject.toml, or in an extra and import it where it is used"
+            f"src imports {package}: declare it in pyproject.toml, or in an extra and import it where it is "
+            "used"
         )
 
 
@@ -103,7 +111,10 @@ def test_what_is_declared_is_imported():
 
 
 def test_every_import_of_the_tests_is_declared():
-    """Of those that are no part of the package's own needs; bm3d, whose licence is its own, is skipped where it is missing."""
+    """Of those that are no part of the package's own needs.
+
+    Bm3d, whose licence is its own, is skipped where it is missing.
+    """
     known = (
         names_of(BASE) | names_of(EXTRAS["test"]) | {"bm3d", "distributed", "packaging"}
     )  # packaging: pytest's

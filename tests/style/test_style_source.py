@@ -1,4 +1,6 @@
-"""The source keeps its shape: imports point one way, nothing from a file is run, files and functions stay short, departures are listed."""
+"""The source keeps its shape: imports point one way, nothing from a file is run, files and functions stay
+short, departures are listed.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,10 @@ def room_of(module: str) -> str:
 
 
 def imported(tree: ast.AST, modules: set[str] = MODULES) -> set[str]:
-    """Full names of all imported modules, in functions too; ``from pairfree.files import image`` counts as pairfree.files.image."""
+    """Full names of all imported modules, in functions too.
+
+    ``from pairfree.files import image`` counts as pairfree.files.image.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -151,7 +156,9 @@ def dangers(tree: ast.AST) -> list[str]:
 
 
 def departures(source: str) -> list[str]:
-    """Texts of the comments that begin with "Departs from the paper:", each with the comment lines that follow it."""
+    """Texts of the comments that begin with "Departs from the paper:", each with the comment lines that
+    follow it.
+    """
     found: list[str] = []
     inside = False
     for line in source.splitlines():
@@ -167,7 +174,9 @@ def departures(source: str) -> list[str]:
 
 
 def sources_of(key: str) -> list[Path]:
-    """Where the departures of a method stand: its file, that of what its short preset adds, and parts that are its own."""
+    """Where the departures of a method stand: its file, that of what its short preset adds, and parts that
+    are its own.
+    """
     name = key.replace("-", "_")
     paths = [SRC / "methods" / f"{name}.py", SRC / "methods" / f"{name}_short.py"]
     paths += [SRC / "methods" / "parts" / f"{part}.py" for part in OWN_PARTS.get(key, [])]
@@ -217,7 +226,9 @@ def test_no_torch_where_none_is_needed(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_that_came_with_a_file_is_run(path):
-    """No pickle, torch.load, eval, exec, yaml or import by string. pairfree/__init__.py imports lazily, from its own literal table."""
+    """No pickle, torch.load, eval, exec, yaml or import by string. pairfree/__init__.py imports lazily, from
+    its own literal table.
+    """
     tree = ast.parse(path.read_text())
     found = dangers(tree)
     if path == SRC / "__init__.py":

@@ -1,4 +1,6 @@
-"""The theorems behind the losses: expected values under known noise (5 standard errors) and what the network can and cannot see."""
+"""The theorems behind the losses: expected values under known noise (5 standard errors) and what the network
+can and cannot see.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,10 @@ def test_perfect_denoiser_pays_exactly_the_noise_variance_in_neighbor2neighbor(s
 
 
 def test_doing_nothing_pays_twice_the_noise_variance_in_neighbor2neighbor(small):
-    """f(y) = y: two independent pixels differ by 2 sigma^2, so the oracle is preferred; the consistency term is then exactly 0."""
+    """f(y) = y: two independent pixels differ by 2 sigma^2, so the oracle is preferred.
+
+    The consistency term is then exactly 0.
+    """
     y = (0.5 + noise(0.2, 16, 1, 128, 128)).float()
     loss = neighbor_risk(small.method("nb2nb", net=Scale(1.0)), y, 0.0, AT).item()
     assert_mean_square(loss, 2 * 0.2**2, 16 * 64 * 64)
@@ -71,7 +76,9 @@ def test_doing_nothing_pays_twice_the_noise_variance_in_neighbor2neighbor(small)
 
 
 def test_correlated_noise_breaks_neighbor2neighbor():
-    """The docstring's warning: with noise equal in neighbours, doing nothing costs nothing and the oracle pays sigma^2."""
+    """The docstring's warning: with noise equal in neighbours, doing nothing costs nothing and the oracle
+    pays sigma^2.
+    """
     y = noise(0.2, 4, 1, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)
     cell1, cell2 = draw_neighbours(y.shape, torch.Generator().manual_seed(0), CPU)
     assert neighbor_loss(subsample(y, cell1), subsample(y, cell2)).item() == 0.0
@@ -134,7 +141,10 @@ def row_of_jacobian(out: Tensor, y: Tensor, i: int, j: int) -> Tensor:
 )
 @pytest.mark.parametrize("spacing_px", [2, 4])
 def test_noise2void_is_blind_at_the_masked_pixels(name, predict, spacing_px):
-    """d output[i] / d input[i] is exactly 0 at masked pixels i; without the mask the same network does see itself there."""
+    """d output[i] / d input[i] is exactly 0 at masked pixels i.
+
+    Without the mask the same network does see itself there.
+    """
     net, y = lively(name, predict), noise(1.0, 1, 1, 16, 16).requires_grad_()
     mask = stratified_mask(y.shape, spacing_px, torch.Generator().manual_seed(2), CPU)
     blind, open_eyed = (
@@ -192,7 +202,11 @@ def test_a_shrinking_network_is_no_fixed_point_of_iddp(small):
 
 
 def test_noisy_noise2noise_improves_on_its_start_where_theorem_1_says_so():
-    """GAN2GAN, eq. (2) and Theorem 1: with y = var0 / var_x the estimator's error, in closed form and by draws, and where it beats var0."""
+    """GAN2GAN, eq.
+
+    (2) and Theorem 1: with y = var0 / var_x the estimator's error, in closed form and by draws, and where it
+    beats var0.
+    """
     rng = np.random.default_rng(0)
     var_x, var_n, draws = 4.0, 2.0, 400_000
     x, n = rng.normal(0, var_x**0.5, draws), rng.normal(0, var_n**0.5, draws)

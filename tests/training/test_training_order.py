@@ -1,4 +1,6 @@
-"""What was asked: what wins, what is refused, and that Python, the command line and a file speak of the same options."""
+"""What was asked: what wins, what is refused, and that Python, the command line and a file speak of the same
+options.
+"""
 
 from __future__ import annotations
 

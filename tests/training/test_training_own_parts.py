@@ -73,7 +73,10 @@ class OwnNet(nn.Module):
     "own", [Own, lambda: Own(1, torch.device("cpu"))], ids=["class", "instance"]
 )
 def test_your_own_method(own, tmp_path):
-    """Trains, reports, is stopped and resumed, and is loaded by passing it again; without it, the run says what to pass."""
+    """Trains, reports, is stopped and resumed, and is loaded by passing it again.
+
+    Without it, the run says what to pass.
+    """
     noisy, target, run = images(), images(seed=1), tmp_path / "run"
     made = own if own is Own else own()
     model = pf.train(noisy, target=target, method=made, steps=4, out=run)
@@ -122,7 +125,10 @@ def test_your_own_network(tmp_path):
 
 
 def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
-    """A rate so small that nothing moves: the fine-tuned model is the model it began with; the normaliser is kept."""
+    """A rate so small that nothing moves: the fine-tuned model is the model it began with.
+
+    The normaliser is kept.
+    """
     first = pf.train(
         images(), method="nb2nb", settings=TINY, steps=5, out=tmp_path / "first", report=False
     )

@@ -1,4 +1,7 @@
-"""DICOM: what comes back of a file, what is refused. Files are written with pydicom and read again with it."""
+"""DICOM: what comes back of a file, what is refused.
+
+Files are written with pydicom and read again with it.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def written(
     implicit: bool = False,
     **elements: Any,
 ) -> Path:
-    """A CT object with these stored values, (H, W) or (frames, H, W); elements by keyword, None leaves one out."""
+    """A CT object with these stored values, (H, W) or (frames, H, W).
+
+    Elements by keyword, None leaves one out.
+    """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID = (
@@ -390,7 +396,9 @@ def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
 
 @pytest.mark.posix
 def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
-    """Archives name their objects by UIDs: the last number is no suffix, and other files beside them are passed over."""
+    """Archives name their objects by UIDs: the last number is no suffix, and other files beside them are
+    passed over.
+    """
     series = tmp_path / "series"
     series.mkdir()
     for number in (1, 2):

@@ -85,7 +85,10 @@ def test_palette_becomes_rgb_with_a_note_and_masks_are_refused(tmp_path: Path) -
 
 
 def test_interlaced_png(tmp_path: Path) -> None:
-    """One pixel of Adam7: Pillow cannot write interlaced files, so the smallest is made by hand; larger ones only differ in passes."""
+    """One pixel of Adam7: Pillow cannot write interlaced files, so the smallest is made by hand.
+
+    Larger ones only differ in passes.
+    """
     stream = zlib.compress(b"\0\x7b")
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)),

@@ -559,7 +559,10 @@ def test_a_pyramid_comes_back_with_its_levels_made_anew(tmp_path, shape, axes, o
 
 
 def test_pixel_size_of_digital_micrograph(tmp_path):
-    """Its tags, as a real file has them; text without its final NUL is no loss when it comes back with one."""
+    """Its tags, as a real file has them.
+
+    Text without its final NUL is no loss when it comes back with one.
+    """
     numbers = [(65009, 12, 1, 0.00299, True), (65010, 12, 1, 0.00301, True)]
     words = [(65012, 2, 10, b"micrometer", True), (65013, 2, 10, b"micrometer", True)]
     tifffile.imwrite(
@@ -649,7 +652,10 @@ def test_texts_of_thousands_of_pages_are_kept(tmp_path: Path) -> None:
 def test_sizes_of_uncompressed_strips_that_are_not_stated(
     tmp_path: Path, counts: tuple[int, ...], words: str
 ) -> None:
-    """Some writers state none at all, which is read; one that is 0 among others is a strip that is not there. Found by mutation."""
+    """Some writers state none at all, which is read; one that is 0 among others is a strip that is not there.
+
+    Found by mutation.
+    """
     pixels = np.random.default_rng(0).integers(0, 60000, (40, 30)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, rowsperstrip=7, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:

@@ -1,4 +1,7 @@
-"""Microscope makers' files, written by the packages of others where such exist; CI leaves out what is not installed."""
+"""Microscope makers' files, written by the packages of others where such exist.
+
+CI leaves out what is not installed.
+"""
 
 from __future__ import annotations
 

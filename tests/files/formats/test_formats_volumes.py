@@ -37,7 +37,7 @@ def mrc(path: Path, data: np.ndarray, kind: str = "volume", voxel: float = 1.5) 
     return data
 
 
-# -- MRC ---------------------------------------------------------------------------------------------------------------------------------
+# -- MRC -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float32", "float16"])
@@ -163,7 +163,7 @@ def test_an_mrc_of_another_origin_has_its_pixel_size(tmp_path):
     assert open_image(tmp_path / "a.mrc").spacing == {"Y": (2.0, "Å"), "X": (2.0, "Å")}
 
 
-# -- NIfTI -------------------------------------------------------------------------------------------------------------------------------
+# -- NIfTI ---------------------------------------------------------------------------------------------------
 
 
 def nifti(
@@ -189,7 +189,9 @@ def nifti(
     "dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64", ">i2"]
 )
 def test_nifti_there_and_back_bit_by_bit(tmp_path, dtype, scaling, suffix, kind):
-    """Stored values and every header field: what is only read and written must not change at all (scaled floats: to rounding)."""
+    """Stored values and every header field: what is only read and written must not change at all (scaled
+    floats: to rounding).
+    """
     stored = values((7, 9, 5), dtype)
     nifti(tmp_path / f"a{suffix}", stored, scaling, kind)
     image = open_image(tmp_path / f"a{suffix}")
@@ -249,7 +251,7 @@ def test_colour_and_complex_voxels_are_refused(tmp_path):
         open_image(tmp_path / "b.nii")
 
 
-# -- both --------------------------------------------------------------------------------------------------------------------------------
+# -- both ----------------------------------------------------------------------------------------------------
 
 
 def test_the_longest_suffix_counts(tmp_path):

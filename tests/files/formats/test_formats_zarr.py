@@ -341,7 +341,10 @@ def test_an_older_result_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def survives(folder: Path) -> None:
-    """Either an image within the bounds, whose pixels can be read, or a refusal in one line; in less than 10 s."""
+    """Either an image within the bounds, whose pixels can be read, or a refusal in one line.
+
+    In less than 10 s.
+    """
     started = time.monotonic()
     try:
         image = open_image(folder, Limits(max_bytes=2**26, max_pixels=2**26, resident_bytes=2**20))
@@ -423,7 +426,10 @@ def test_mutated_metadata_many(tmp_path: Path, version: str) -> None:
 
 
 def test_labels_beside_the_image_are_kept(tmp_path):
-    """Segmentations belong to the scene, not to its noise; without them the result would be less than its input."""
+    """Segmentations belong to the scene, not to its noise.
+
+    Without them the result would be less than its input.
+    """
     pixels = np.random.default_rng(0).integers(0, 4000, (60, 70)).astype(np.uint16)
     save_image(
         Image(pixels, "YX", {"X": (0.1, "µm"), "Y": (0.1, "µm")}, family="zarr"),
@@ -453,7 +459,7 @@ def test_labels_beside_the_image_are_kept(tmp_path):
     assert lost == ["groups beside the image"]
 
 
-# -- each chunk decoded once -----------------------------------------------------------------------------------------------------------
+# -- each chunk decoded once ---------------------------------------------------------------------------------
 
 
 def model_of(small) -> Model:
@@ -515,7 +521,7 @@ def test_a_group_of_planes_is_begun_anew_where_memory_runs_out(tmp_path, small, 
     assert (made != pixels).mean() > 0.5
 
 
-# -- chunks that hold more than they may ------------------------------------------------------------------------------------------------
+# -- chunks that hold more than they may ---------------------------------------------------------------------
 
 
 def compressors(zarr_format: int) -> dict[str, Any]:
@@ -606,7 +612,10 @@ for path in sys.argv[2:]:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path):
-    """A chunk of 2 kB replaced by one of 40 MB of zeros, a few kB compressed; the memory is that of a process of its own."""
+    """A chunk of 2 kB replaced by one of 40 MB of zeros, a few kB compressed.
+
+    The memory is that of a process of its own.
+    """
     names = list(compressors(zarr_format))
     for name, compressor in compressors(zarr_format).items():
         path, bomb = tmp_path / f"{name}.zarr", tmp_path / f"{name}-bomb.zarr"

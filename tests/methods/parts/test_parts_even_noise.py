@@ -1,4 +1,6 @@
-"""Noise that grows with the brightness becomes even, and denoised values come back without bias (Anscombe; Makitalo and Foi)."""
+"""Noise that grows with the brightness becomes even, and denoised values come back without bias (Anscombe;
+Makitalo and Foi).
+"""
 
 from __future__ import annotations
 

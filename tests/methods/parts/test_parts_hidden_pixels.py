@@ -1,4 +1,7 @@
-"""Hidden pixels: Noise2Self, Blind2Unblind, and Noise2Void's later options. Equations with loops, and what a network cannot see."""
+"""Hidden pixels: Noise2Self, Blind2Unblind, and Noise2Void's later options.
+
+Equations with loops, and what a network cannot see.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def lively(seed: int = 1) -> nn.Module:
     return net
 
 
-# -- masks and what stands for a hidden pixel --------------------------------------------------------------------------------------------
+# -- masks and what stands for a hidden pixel ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [2, 3, 4])
@@ -98,7 +101,10 @@ def test_a_hidden_pixel_takes_the_weighted_mean_of_its_neighbours():
 
 @pytest.mark.parametrize("width", [2, 4])
 def test_no_pixel_of_the_result_sees_itself(width):
-    """d output[i] / d input[i] is exactly 0 everywhere, and not elsewhere; the bare network does see itself."""
+    """d output[i] / d input[i] is exactly 0 everywhere, and not elsewhere.
+
+    The bare network does see itself.
+    """
     net, y = lively(), some(1, 1, 8, 8).requires_grad_()
     blind, bare = Hidden(net, width)(y), net(y)
     seen = 0
@@ -140,7 +146,7 @@ def test_memory_of_many_passes_is_that_of_one(key, small):
     assert many == pytest.approx(plain, rel=0.05)
 
 
-# -- Noise2Self --------------------------------------------------------------------------------------------------------------------------
+# -- Noise2Self ----------------------------------------------------------------------------------------------
 
 
 class Flat(nn.Module):
@@ -188,7 +194,7 @@ def test_noise2self_denoises_with_hidden_pixels_or_in_one_pass(small):
         torch.testing.assert_close(hidden.denoise(x), expected)
 
 
-# -- Blind2Unblind -----------------------------------------------------------------------------------------------------------------------
+# -- Blind2Unblind -------------------------------------------------------------------------------------------
 
 
 def test_revisible_loss_is_its_equation():
@@ -267,7 +273,7 @@ def test_blind2unblind_mixes_both_passes_at_the_end(small):
         torch.testing.assert_close(method.denoise(x), expected)
 
 
-# -- Noise2Void's options ----------------------------------------------------------------------------------------------------------------
+# -- Noise2Void's options ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("spacing", "radius"), [(2, 1), (4, 2), (4, 5)])
@@ -386,7 +392,10 @@ def test_masked_and_hidden_pixels_do_not_reach_the_network(changes, small):
 
 
 def test_a_structured_mask_cannot_copy_correlated_noise(small):
-    """Noise equal in pairs of neighbours: what plain Noise2Void shows beside a masked pixel is its noise; the cross hides it."""
+    """Noise equal in pairs of neighbours: what plain Noise2Void shows beside a masked pixel is its noise.
+
+    The cross hides it.
+    """
     n = some(8, 1, 32, 16, seed=5).repeat_interleave(2, 3)
     for struct_px, least, most in ((0, 0.3, 1.0), (1, -0.1, 0.1)):
         method = small.method("n2v", struct_px=struct_px, spacing_px=8)

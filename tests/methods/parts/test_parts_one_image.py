@@ -1,4 +1,6 @@
-"""Deep Image Prior and Self2Self: their equations with loops, their networks, and learning that repeats, tells how far it is, and ends."""
+"""Deep Image Prior and Self2Self: their equations with loops, their networks, and learning that repeats,
+tells how far it is, and ends.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def scene(sigma: float, side: int = 64, seed: int = 0) -> tuple[np.ndarray, np.n
     return clean.astype(np.float32), (clean + rng.normal(0, sigma, clean.shape)).astype(np.float32)
 
 
-# -- equations ---------------------------------------------------------------------------------------------------------------------------
+# -- equations -----------------------------------------------------------------------------------------------
 
 
 def test_losses_are_their_equations():
@@ -162,7 +164,7 @@ def test_hidden_pixels_do_not_reach_self2selfs_network(fill):
     assert (gradient[shown == 1] != 0).float().mean() > 0.9
 
 
-# -- learning ----------------------------------------------------------------------------------------------------------------------------
+# -- learning ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["dip", "s2s"])
@@ -331,7 +333,7 @@ def test_learning_ends_when_what_is_taken_off_is_as_strong_as_the_noise():
     ).settled  # the first outputs are no result
 
 
-# -- budgets and progress ----------------------------------------------------------------------------------------------------------------
+# -- budgets and progress ------------------------------------------------------------------------------------
 
 
 class Counting(Fit):
@@ -398,7 +400,9 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize(("minutes", "steps", "made"), [(0.01, 200, 100), (0.005, 75, 75)])
 def test_the_minutes_of_an_image_hold_its_result_too(minutes, steps, made, clock):
-    """Where the result alone would take most of them, half are left for learning, and the result is what the rest allows."""
+    """Where the result alone would take most of them, half are left for learning, and the result is what the
+    rest allows.
+    """
     told, net = [], OneImage(OneImageConfig(minutes=minutes, steps=0), 4, Slow)
     net.progress = told.append
     assert net.seconds(1, 8, 12) == pytest.approx(60 * minutes)
