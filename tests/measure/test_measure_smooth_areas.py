@@ -245,7 +245,7 @@ def test_a_blank_channel_does_not_hide_the_noise_of_the_others():
 def test_strips_of_a_large_image_give_the_same_patches(monkeypatch):
     images = noisy(2, "gaussian:sigma=8", (300, 260))
     whole = [extract_noise(images, rule=rule) for rule in ("wavelet", "gcbd")]
-    monkeypatch.setattr("pairfree.measure.smooth_areas.STRIP_PX", 8000)
+    monkeypatch.setattr("pairfree.measure.candidate_grid.STRIP_PX", 8000)
     for one, other in zip(
         whole, [extract_noise(images, rule=rule) for rule in ("wavelet", "gcbd")], strict=True
     ):

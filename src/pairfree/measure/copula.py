@@ -24,6 +24,7 @@ REACH_PX = 16
 TABLE = 513
 """Nodes of the quantile table, at equal steps of the normal variable over +-TABLE_END."""
 TABLE_END = 4.5
+"""Standard deviations: beyond it a few pixels in a million lie."""
 LEAST_STEP = 1e-9
 """Of the table, relative to its range: it must increase, so that the map can be inverted."""
 LOST_POWER = 0.003
@@ -39,8 +40,10 @@ class Copula:
     """The distribution and the correlation of noise of C channels; r is the reach of its filters."""
 
     filters: FloatArray
-    """(C, C, 2 r + 1, 2 r + 1): white normal channels -> normal channels of unit variance and the measured
-    correlations."""
+    """(C, C, 2 r + 1, 2 r + 1), white normal channels -> normal channels of the measured correlations.
+
+    Of unit variance.
+    """
     table: FloatArray
     """(C, TABLE) noise, intensity units, at the nodes of the normal variable."""
 
@@ -60,32 +63,39 @@ def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula
     InputError
         Where no channel has noise, and for patches that are too small.
     """
-    channels, side = patches.shape[1], patches.shape[-1]
+    _, channels, side, _ = patches.shape
     if side <= 2 * reach_px:
         raise InputError(
             f"noise patches of {side} px are too small for correlations up to {reach_px} px; give larger "
             "patches"
         )
-    blank = np.ptp(patches, axis=(0, 2, 3)) == 0
+    ranges = np.ptp(patches, axis=(0, 2, 3))
+    blank = ranges == 0
     if blank.all():
         raise InputError(
             "the smooth areas hold no noise at all: there is nothing to imitate; check the input files"
         )
-    table = np.stack([_quantile_table(patches[:, channel]) for channel in range(channels)])
+    tables = [_quantile_table(patches[:, channel]) for channel in range(channels)]
+    table = np.stack(tables)
     covariance = _normal_covariance(patches, table, blank, reach_px)
     whole = covariance + power_lost_with_planes(covariance, side)
     # a blank channel has no variance to be divided by
     found = _variances(covariance) + blank
     true = _variances(whole) + blank
     _set_variances(whole, true)
-    return Copula(_root_filters(whole), table * np.sqrt(true / found)[:, None])
+    scale = np.sqrt(true / found)
+    filters = _root_filters(whole)
+    return Copula(filters, table * scale[:, None])
 
 
 def _normal_covariance(
-    patches: NDArray[np.float32], table: FloatArray, blank: NDArray[np.bool_], reach_px: int
+    patches: NDArray[np.float32],
+    table: FloatArray,
+    blank: NDArray[np.bool_],
+    reach_px: int,
 ) -> FloatArray:
     """Autocovariance (C, C, 2 r + 1, 2 r + 1) of the patches, their values mapped to the normal variable."""
-    count, channels = patches.shape[:2]
+    count, channels, *_ = patches.shape
     nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
     lags = 2 * reach_px + 1
     covariance = np.zeros((channels, channels, lags, lags))
@@ -93,30 +103,33 @@ def _normal_covariance(
         some = patches[start : start + AT_ONCE]
         normal = np.zeros(some.shape)
         for channel in np.flatnonzero(~blank):
-            normal[:, channel] = np.interp(some[:, channel], table[channel], nodes)
+            values = some[:, channel]
+            normal[:, channel] = np.interp(values, table[channel], nodes)
         # The plane of a patch is the error of the one that was subtracted from it, much enlarged where a
         # distribution is peaked.
         centred = subtract_planes(normal)
-        covariance += autocovariance(centred, reach_px) * (len(some) / count)
+        share = len(some) / count
+        covariance += autocovariance(centred, reach_px) * share
     return covariance
 
 
 def _variances(covariance: FloatArray) -> FloatArray:
     """(C,) of each channel, at lag 0."""
-    each = np.arange(len(covariance))
     middle = covariance.shape[-1] // 2
-    return np.asarray(covariance[each, each, middle, middle])
+    at_lag_0 = covariance[..., middle, middle]
+    return np.diagonal(at_lag_0).copy()
 
 
 def _set_variances(covariance: FloatArray, variances: FloatArray) -> None:
-    each = np.arange(len(covariance))
     middle = covariance.shape[-1] // 2
-    covariance[each, each, middle, middle] = variances
+    at_lag_0 = covariance[..., middle, middle]
+    np.fill_diagonal(at_lag_0, variances)
 
 
 def power_lost_with_planes(covariance: FloatArray, side: int) -> FloatArray:
-    r"""What the covariance of patches lost with the planes that were subtracted from them, the same at every
-    lag.
+    r"""What the covariance of patches lost with the planes that were subtracted from them.
+
+    It is the same at every lag.
 
     Parameters
     ----------
@@ -139,24 +152,33 @@ def power_lost_with_planes(covariance: FloatArray, side: int) -> FloatArray:
     Assumes a correlation that ends within the reach r, and is much shorter than a patch.
     """
     reach = covariance.shape[-1] // 2
-    middle = slice(side - 1 - reach, side + reach)
+    near = slice(side - 1 - reach, side + reach)
     flat = np.full(side, side**-0.5)
-    ramp = np.arange(side) - (side - 1) / 2.0
+    middle_px = (side - 1) / 2.0
+    ramp = np.arange(side) - middle_px
     ramp /= np.linalg.norm(ramp)
-    of_flat, of_ramp = (np.correlate(one, one, "full")[middle] for one in (flat, ramp))
-    of_planes = np.outer(of_flat, of_flat) + np.outer(of_ramp, of_flat) + np.outer(of_flat, of_ramp)
-    lost = (covariance * of_planes).sum(axis=(2, 3), keepdims=True)
-    return np.asarray(lost / (side**2 - of_planes.sum()))
+    of_flat = np.correlate(flat, flat, "full")[near]
+    of_ramp = np.correlate(ramp, ramp, "full")[near]
+    of_planes = np.outer(of_flat, of_flat)
+    of_planes += np.outer(of_ramp, of_flat)
+    of_planes += np.outer(of_flat, of_ramp)
+    weighted = covariance * of_planes
+    lost = weighted.sum(axis=(2, 3), keepdims=True)
+    pairs = side**2 - of_planes.sum()
+    return np.asarray(lost / pairs)
 
 
 def _quantile_table(values: NDArray[np.float32]) -> FloatArray:
     """Quantiles (TABLE,) of the pooled pixels at the normal nodes, strictly increasing."""
     step = max(1, values.size // SAMPLE)
     sample = values.reshape(-1)[::step].astype(np.float64)
+    root = math.sqrt(2.0)
     nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
-    probability = np.array([0.5 * math.erfc(-node / math.sqrt(2.0)) for node in nodes])
+    probability = [0.5 * math.erfc(-node / root) for node in nodes]
     quantiles = np.quantile(sample - sample.mean(), probability)
-    return np.asarray(quantiles + np.arange(TABLE) * LEAST_STEP * float(np.ptp(quantiles)))
+    spread = float(np.ptp(quantiles))
+    rising = np.arange(TABLE) * LEAST_STEP * spread
+    return np.asarray(quantiles + rising)
 
 
 def autocovariance(fields: FloatArray, reach_px: int) -> FloatArray:
@@ -175,46 +197,59 @@ def autocovariance(fields: FloatArray, reach_px: int) -> FloatArray:
         (C, C, 2 r + 1, 2 r + 1), entry [a, b, r + dy, r + dx] = E f_a(p) f_b(p + d). Each lag is divided by
         its own number of pairs.
     """
-    channels, side = fields.shape[1], fields.shape[-1]
+    count, channels, side, _ = fields.shape
     size = side + reach_px
-    spectrum = np.zeros((channels, channels, size, size // 2 + 1), dtype=np.complex128)
+    shape = (channels, channels, size, size // 2 + 1)
+    spectrum = np.zeros(shape, dtype=np.complex128)
     for field in fields:
-        transform = np.fft.rfft2(field, (size, size))
-        spectrum += np.conj(transform)[:, None] * transform[None, :]
+        wave = np.fft.rfft2(field, (size, size))
+        conjugate = np.conj(wave)
+        spectrum += conjugate[:, None] * wave
+    whole = np.fft.irfft2(spectrum, (size, size))
     lags = np.arange(-reach_px, reach_px + 1)
-    products = np.fft.irfft2(spectrum, (size, size))[:, :, lags[:, None], lags[None, :]]
+    products = whole[..., lags[:, None], lags]
     overlap = side - np.abs(lags)
-    pairs = overlap[:, None] * overlap[None, :]
-    return np.asarray(products / pairs / len(fields))
+    pairs = np.outer(overlap, overlap)
+    return np.asarray(products / pairs / count)
 
 
 def _root_filters(covariance: FloatArray) -> FloatArray:
     """The zero-phase root of a covariance, at unit variance a channel."""
-    scale = np.sqrt(np.maximum(_variances(covariance), 1e-300))
-    correlation = covariance / (scale[:, None] * scale[None, :])[:, :, None, None]
-    taper = _taper(covariance.shape[-1] // 2)
-    correlation = correlation * taper[:, None] * taper[None, :]
-    spectrum = np.fft.fft2(np.fft.ifftshift(correlation, axes=(-2, -1)))
+    least = np.maximum(_variances(covariance), 1e-300)
+    scale = np.sqrt(least)
+    pairs = np.outer(scale, scale)
+    correlation = covariance / pairs[:, :, None, None]
+    reach = covariance.shape[-1] // 2
+    taper = _taper(reach)
+    tapered = correlation * taper[:, None] * taper
+    from_origin = np.fft.ifftshift(tapered, axes=(-2, -1))
+    spectrum = np.fft.fft2(from_origin)
     # noise that a root R of them makes has the spectrum (R R)^T
-    matrices = np.moveaxis(spectrum, (0, 1), (3, 2))
-    matrices = 0.5 * (matrices + _adjoint(matrices))
+    transposed = np.moveaxis(spectrum, (0, 1), (3, 2))
+    matrices = 0.5 * (transposed + _adjoint(transposed))
     values, vectors = np.linalg.eigh(matrices)
-    roots = np.sqrt(np.maximum(values, 0.0))[..., None, :]
-    root = (vectors * roots) @ _adjoint(vectors)
-    filters = np.fft.ifft2(np.moveaxis(root, (2, 3), (0, 1)))
-    return _trim(np.fft.fftshift(np.real(filters), axes=(-2, -1)))
+    roots = np.sqrt(np.maximum(values, 0.0))
+    scaled = vectors * roots[..., None, :]
+    root = scaled @ _adjoint(vectors)
+    waves = np.moveaxis(root, (2, 3), (0, 1))
+    filters = np.real(np.fft.ifft2(waves))
+    centred = np.fft.fftshift(filters, axes=(-2, -1))
+    return _trim(centred)
 
 
 def _adjoint(matrices: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    return np.conj(np.swapaxes(matrices, -1, -2))
+    transposed = np.swapaxes(matrices, -1, -2)
+    return np.conj(transposed)
 
 
 def _taper(reach: int) -> FloatArray:
     """Weights (2 r + 1,) of the lags: the estimate is noisy where few pairs are far apart."""
     lags = np.arange(-reach, reach + 1)
-    falling = np.cos(0.5 * np.pi * lags / (reach + 1)) ** 2
-    near = np.abs(lags) <= reach // 2
-    return np.where(near, 1.0, falling / falling[reach // 2])
+    angle = 0.5 * np.pi * lags / (reach + 1)
+    falling = np.cos(angle) ** 2
+    half = reach // 2
+    near = np.abs(lags) <= half
+    return np.where(near, 1.0, falling / falling[half])
 
 
 def _trim(filters: FloatArray) -> FloatArray:
@@ -224,10 +259,12 @@ def _trim(filters: FloatArray) -> FloatArray:
     """
     middle = filters.shape[-1] // 2
     whole = float(np.sum(filters**2))
+    wanted = (1.0 - LOST_POWER) * whole
     for reach in range(middle + 1):
         within = slice(middle - reach, middle + reach + 1)
         part = filters[..., within, within]
-        if float(np.sum(part**2)) >= (1.0 - LOST_POWER) * whole:
+        held = float(np.sum(part**2))
+        if held >= wanted:
             break
     power = np.sum(part**2, axis=(1, 2, 3), keepdims=True)
     return np.asarray(part / np.sqrt(power))

@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincinv
 
 from pairfree.errors import InputError
 from pairfree.noise.model import as_image
+
+FloatArray = NDArray[np.float64]
 
 PATCH_PX = 8
 """Chen's patch side d; smaller images get smaller patches, down to 3."""
@@ -81,21 +84,23 @@ def estimate_sigma(image: np.ndarray) -> float:
     images at sigma 15, 44 % at worst.
     """
     pixels = as_image(image)
-    if min(pixels.shape[:2]) < MIN_SIDE_PX:
-        size = " x ".join(map(str, pixels.shape[:2]))
+    height, width, *_ = pixels.shape
+    if min(height, width) < MIN_SIDE_PX:
         raise InputError(
-            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found {size}"
+            f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found "
+            f"{height} x {width}"
         )
     samples = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    side = patch_side(*pixels.shape[:2])
+    side = patch_side(height, width)
     variances = []
     for index in range(samples.shape[2]):
-        variance, _ = smooth_variance(take_patches(samples[:, :, index], side))
+        patches = take_patches(samples[:, :, index], side)
+        variance, _ = smooth_variance(patches)
         variances.append(variance)
     return math.sqrt(sum(variances) / len(variances))
 
 
-def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
+def smooth_variance(patches: FloatArray) -> tuple[float, NDArray[np.bool_]]:
     """Noise variance of patches, by Chen's rule on all, then on the smooth ones.
 
     Parameters
@@ -112,14 +117,17 @@ def smooth_variance(patches: np.ndarray) -> tuple[float, np.ndarray]:
     vectors = patches.reshape(len(patches), -1)
     rough = roughness(patches)
     limit, shrinkage = roughness_limit(side_px)
-    variance = noise_variance(covariance_eigenvalues(vectors))
+    fewest = PATCHES_PER_EIGENVALUE * side_px**2
+    eigenvalues = covariance_eigenvalues(vectors)
+    variance = noise_variance(eigenvalues)
     kept = np.ones(len(patches), dtype=bool)
     for _ in range(ROUNDS):
         smooth = rough <= limit * variance
-        if np.count_nonzero(smooth) < PATCHES_PER_EIGENVALUE * side_px**2:
+        if np.count_nonzero(smooth) < fewest:
             break
         previous = variance
-        variance = noise_variance(covariance_eigenvalues(vectors[smooth])) / shrinkage
+        eigenvalues = covariance_eigenvalues(vectors[smooth])
+        variance = noise_variance(eigenvalues) / shrinkage
         kept = smooth
         if abs(variance - previous) <= SETTLED * previous:
             break
@@ -135,62 +143,74 @@ def patch_side(height: int, width: int) -> int:
     return 3
 
 
-def take_patches(image: np.ndarray, side_px: int) -> np.ndarray:
-    """All patches (N, side, side) of ``image`` (H, W), less its mean; beyond MAX_PATCHES a fixed random
-    choice.
+def take_patches(image: FloatArray, side_px: int) -> FloatArray:
+    """All patches (N, side, side) of ``image`` (H, W), less its mean.
+
+    Beyond MAX_PATCHES a fixed random choice of them.
     """
     windows = sliding_window_view(image, (side_px, side_px))
-    total = windows.shape[0] * windows.shape[1]
+    down, across, *_ = windows.shape
+    total = down * across
     chosen = np.arange(total)
     if total > MAX_PATCHES:
         rng = np.random.default_rng(0)
-        chosen = np.sort(rng.choice(total, MAX_PATCHES, replace=False, shuffle=False))
-    rows, columns = np.divmod(chosen, windows.shape[1])
+        drawn = rng.choice(total, MAX_PATCHES, replace=False, shuffle=False)
+        chosen = np.sort(drawn)
+    rows, columns = np.divmod(chosen, across)
     # Without its mean: the covariance of values far from zero would lose digits.
-    return windows[rows, columns] - image.mean()
+    return np.asarray(windows[rows, columns] - image.mean())
 
 
-def covariance_eigenvalues(vectors: np.ndarray) -> np.ndarray:
+def covariance_eigenvalues(vectors: FloatArray) -> FloatArray:
     """Eigenvalues of the covariance of ``vectors`` (N, D), largest first, not below 0."""
     mean = vectors.mean(axis=0)
-    covariance = vectors.T @ vectors / len(vectors) - np.outer(mean, mean)
-    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
+    square = vectors.T @ vectors / len(vectors)
+    covariance = square - np.outer(mean, mean)
+    rising = np.linalg.eigvalsh(covariance)
+    return np.asarray(np.maximum(rising[::-1], 0.0))
 
 
-def noise_variance(eigenvalues: np.ndarray) -> float:
+def noise_variance(eigenvalues: FloatArray) -> float:
     """Chen's rule: mean of eigenvalues (largest first) after dropping the largest until mean <= median."""
     count = np.arange(eigenvalues.size, 0, -1)
-    means = np.cumsum(eigenvalues[::-1])[::-1] / count
-    medians = np.array([np.median(eigenvalues[start:]) for start in range(eigenvalues.size)])
+    sums = np.cumsum(eigenvalues[::-1])
+    means = sums[::-1] / count
+    starts = range(eigenvalues.size)
+    medians = np.array([np.median(eigenvalues[start:]) for start in starts])
     # The last eigenvalue alone is its own mean and median, so there is always a first.
     return float(means[np.argmax(means <= medians)])
 
 
-def roughness(patches: np.ndarray) -> np.ndarray:
+def roughness(patches: FloatArray) -> FloatArray:
     """Sum of squared second differences, down and across, of each patch (N, side, side).
 
     Second, because a slope is not texture: among patches of a slope, first differences would prefer those of
     little noise.
     """
-    down, across = (np.sum(np.diff(patches, 2, axis=axis) ** 2, axis=(1, 2)) for axis in (1, 2))
-    return down + across
+    down = np.diff(patches, 2, axis=1)
+    across = np.diff(patches, 2, axis=2)
+    total = np.sum(down**2, axis=(1, 2)) + np.sum(across**2, axis=(1, 2))
+    return np.asarray(total)
 
 
 def roughness_limit(side_px: int) -> tuple[float, float]:
-    """Roughness below which KEPT_SHARE of flat patches of unit noise lie, and what those keep of the
-    variance.
+    """Roughness below which KEPT_SHARE of flat patches of unit noise lie; what those keep of the variance.
 
     Roughness of noise is a quadratic form n^T Q n; its law is close to the gamma law with the same mean tr Q
     and variance 2 tr Q^2. The second number undoes the loss of variance by leaving out the roughest patches.
     """
-    second_difference = np.diff(np.eye(side_px), 2, axis=0)
+    unit = np.eye(side_px)
+    second_difference = np.diff(unit, 2, axis=0)
     bending = second_difference.T @ second_difference
-    form = np.kron(bending, np.eye(side_px)) + np.kron(np.eye(side_px), bending)
-    mean, variance = np.trace(form), 2.0 * np.sum(form**2)
-    shape, scale = mean**2 / variance, variance / mean
+    form = np.kron(bending, unit) + np.kron(unit, bending)
+    power = np.sum(form**2)
+    mean = np.trace(form)
+    variance = 2.0 * power
+    shape = mean**2 / variance
+    scale = variance / mean
     quantile = gammaincinv(shape, KEPT_SHARE)
     lost_roughness = 1.0 - gammainc(shape + 1.0, quantile) / KEPT_SHARE
     # A mode of Q with eigenvalue l loses variance in proportion to l, so a pixel loses less than the
     # roughness does.
-    lost_variance = lost_roughness * mean**2 / (side_px**2 * np.sum(form**2))
+    lost_variance = lost_roughness * mean**2 / (side_px**2 * power)
     return float(quantile * scale), float(1.0 - lost_variance)

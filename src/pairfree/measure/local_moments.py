@@ -24,10 +24,14 @@ def haar(image: FloatArray) -> FloatArray:
     array
         (C, 4, H // 2, W // 2)
     """
-    height, width = (side // 2 * 2 for side in image.shape[1:])
-    upper, lower = image[:, 0:height:2], image[:, 1:height:2]
-    a, b = upper[:, :, 0:width:2], upper[:, :, 1:width:2]
-    c, d = lower[:, :, 0:width:2], lower[:, :, 1:width:2]
+    _, height, width = image.shape
+    rows = height // 2 * 2
+    columns = width // 2 * 2
+    even = image[:, :rows, :columns]
+    a = even[:, ::2, ::2]
+    b = even[:, ::2, 1::2]
+    c = even[:, 1::2, ::2]
+    d = even[:, 1::2, 1::2]
     bands = [
         a + b + c + d,
         a - b + c - d,
@@ -37,21 +41,40 @@ def haar(image: FloatArray) -> FloatArray:
     return np.stack(bands, axis=1) / 2.0
 
 
-def window_moments(values: FloatArray, side: int, stride: int) -> tuple[FloatArray, FloatArray]:
-    """Means and variances (divided by n) over windows of ``side`` at multiples of ``stride``, on the last two
-    axes.
+def window_moments(
+    values: FloatArray,
+    side: int,
+    stride: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Means and variances (divided by n) over windows on the last two axes.
+
+    Parameters
+    ----------
+    values
+        (..., H, W).
+    side
+        Of the windows, pixels.
+    stride
+        Windows begin at its multiples.
+
+    Returns
+    -------
+    tuple
+        Of arrays (..., rows, columns), a value a window.
     """
-    centre = values.mean(axis=(-2, -1), keepdims=True)  # a large mean would cost digits
+    # a large mean would cost digits
+    centre = values.mean(axis=(-2, -1), keepdims=True)
     shifted = values - centre
     mean = sum_windows(shifted, side, stride) / side**2
     mean_square = sum_windows(shifted**2, side, stride) / side**2
-    variance = np.maximum(mean_square - mean**2, 0.0)
-    return mean + centre, variance
+    variance = mean_square - mean**2
+    return mean + centre, np.maximum(variance, 0.0)
 
 
 def plane_variance(values: FloatArray, side: int, stride: int) -> FloatArray:
     """Of the variance of each window, the part that a plane explains: slow shading, which is no noise."""
-    shifted = values - values.mean(axis=(-2, -1), keepdims=True)
+    centre = values.mean(axis=(-2, -1), keepdims=True)
+    shifted = values - centre
     sums = sum_windows(shifted, side, stride)
     of_ramp = side * (side**2 - 1) / 12.0  # sum of squares of a centred ramp of ``side`` values
     explained = np.zeros(sums.shape)
@@ -60,22 +83,35 @@ def plane_variance(values: FloatArray, side: int, stride: int) -> FloatArray:
         shape[axis] = -1
         length = values.shape[axis]
         ramp = np.arange(length, dtype=np.float64).reshape(shape)
-        centres = np.arange(0, length - side + 1, stride).reshape(shape) + (side - 1) / 2.0
-        slope_sum = sum_windows(shifted * ramp, side, stride) - centres * sums
+        starts = window_starts(length, side, stride).reshape(shape)
+        centres = starts + (side - 1) / 2.0
+        weighted = sum_windows(shifted * ramp, side, stride)
+        slope_sum = weighted - centres * sums
         explained += slope_sum**2 / (side * of_ramp)
     return np.asarray(explained / side**2)
 
 
 def sum_windows(values: FloatArray, side: int, stride: int) -> FloatArray:
     """Sums over all windows of ``side`` at multiples of ``stride`` on the last two axes."""
-    height, width = values.shape[-2:]
-    total = np.zeros((*values.shape[:-2], height + 1, width + 1))
-    np.cumsum(np.cumsum(values, axis=-2), axis=-1, out=total[..., 1:, 1:])
-    top = np.arange(0, height - side + 1, stride)[:, None]
-    left = np.arange(0, width - side + 1, stride)[None, :]
+    *others, height, width = values.shape
+    total = np.zeros((*others, height + 1, width + 1))
+    inner = total[..., 1:, 1:]
+    down = np.cumsum(values, axis=-2)
+    np.cumsum(down, axis=-1, out=inner)
+    top = window_starts(height, side, stride)
+    top = top[:, None]
+    left = window_starts(width, side, stride)
+    bottom = top + side
+    right = left + side
     return np.asarray(
-        total[..., top + side, left + side]
-        - total[..., top, left + side]
-        - total[..., top + side, left]
+        total[..., bottom, right]
+        - total[..., top, right]
+        - total[..., bottom, left]
         + total[..., top, left]
     )
+
+
+def window_starts(length: int, side: int, stride: int) -> NDArray[np.int64]:
+    """Where windows of ``side`` begin along an axis."""
+    last = length - side
+    return np.arange(0, last + 1, stride)

@@ -11,10 +11,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Images = Sequence[np.ndarray]
+"""(C, H, W) each, intensity units."""
 Places = NDArray[np.int64]
 """(N, 3) image, top, left."""
 
 CUT_AT_ONCE = 256
+"""Patches that are cut out together."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Passed:
     """(M,) intensity units, planes taken off."""
 
     def count_apart(self, side: int) -> int:
-        """Of the squares of that side that images fall into, how many hold some: patches that overlap say the
-        same.
+        """Of the squares of that side that images fall into, how many hold some.
+
+        Patches that overlap say the same.
         """
-        return len(np.unique(self.places // [1, side, side], axis=0))
+        squares = self.places // [1, side, side]
+        return len(np.unique(squares, axis=0))
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,22 @@ class NoisePatches:
         return measure_deviations(self.pixels)
 
 
-def cut_patches(images: Sequence[np.ndarray], places: Places, patch_px: int) -> NDArray[np.float32]:
+def cut_patches(
+    images: Images,
+    places: Places,
+    patch_px: int,
+) -> NDArray[np.float32]:
     """(N, C, P, P), each without its plane."""
-    pixels = np.empty((len(places), len(images[0]), patch_px, patch_px), np.float32)
-    for index in np.unique(places[:, 0]):
-        windows = sliding_window_view(np.asarray(images[index]), (patch_px, patch_px), axis=(1, 2))
-        of_image = np.flatnonzero(places[:, 0] == index)
-        for some in np.array_split(of_image, math.ceil(len(of_image) / CUT_AT_ONCE)):
-            cut = windows[:, places[some, 1], places[some, 2]].astype(np.float64)
+    channels = len(images[0])
+    which, tops, lefts = places.T
+    pixels = np.empty((len(places), channels, patch_px, patch_px), np.float32)
+    for index in np.unique(which):
+        image = np.asarray(images[index])
+        windows = sliding_window_view(image, (patch_px, patch_px), axis=(1, 2))
+        of_image = np.flatnonzero(which == index)
+        parts = math.ceil(len(of_image) / CUT_AT_ONCE)
+        for some in np.array_split(of_image, parts):
+            cut = windows[:, tops[some], lefts[some]].astype(np.float64)
             pixels[some] = subtract_planes(np.moveaxis(cut, 0, 1))
     return pixels
 
@@ -72,8 +85,10 @@ def subtract_planes(patches: FloatArray) -> FloatArray:
     """Each of (..., P, P) minus its mean and its slopes along both axes (least squares)."""
     side = patches.shape[-1]
     ramp = np.arange(side) - (side - 1) / 2.0
-    ramp /= math.sqrt(side * float(np.sum(ramp**2)))  # of unit power over a patch
-    left = patches - patches.mean(axis=(-2, -1), keepdims=True)
+    power = float(np.sum(ramp**2))
+    ramp /= math.sqrt(side * power)  # of unit power over a patch
+    mean = patches.mean(axis=(-2, -1), keepdims=True)
+    left = patches - mean
     down = np.einsum("...ij,i->...", left, ramp)[..., None, None]
     right = np.einsum("...ij,j->...", left, ramp)[..., None, None]
     return np.asarray(left - down * ramp[:, None] - right * ramp)
@@ -81,4 +96,5 @@ def subtract_planes(patches: FloatArray) -> FloatArray:
 
 def measure_deviations(pixels: NDArray[np.float32]) -> FloatArray:
     """(N,) standard deviation of each patch of (N, C, P, P)."""
-    return np.array([patch.std(dtype=np.float64) for patch in pixels])
+    found = [patch.std(dtype=np.float64) for patch in pixels]
+    return np.array(found)

@@ -9,16 +9,17 @@ strict thresholds affordable.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.errors import ConfigError, InputError
+from pairfree.measure.candidate_grid import choose_stride, cut_strips, grid_places
 from pairfree.measure.local_moments import haar, plane_variance, window_moments
 from pairfree.measure.noise_patches import (
+    Images,
     NoisePatches,
     Passed,
     Places,
@@ -32,30 +33,34 @@ FloatArray = NDArray[np.float64]
 PATCH_PX = 96
 """GAN2GAN's patch side."""
 LEAST_PATCH_PX = 32
-STRIDE_PX = 8
-LEAST_CANDIDATES, MOST_CANDIDATES = 2000, 2_000_000
+"""Smaller patches say too little about correlation."""
 MOST = 20_000
 """GAN2GAN's number of patches."""
 MOST_BYTES = 2**30
 """Of the patches; those of many channels are fewer."""
-STRIP_PX = 2**24
-"""Pixels that are judged at once, at about 60 bytes each."""
 FEWEST = 64
 """Fewer smooth patches say nothing about a distribution."""
 WORST_UNEVENNESS = 0.6
-"""Where even the best few candidates are less even than this by the paper's rule, they show structure. Noise
-whose band of means has four times the deviation of the others stays just below."""
+"""Where even the best few candidates are less even than this by the paper's rule, they show structure.
+
+Noise whose band of means has four times the deviation of the others stays just below.
+"""
 REFERENCE = 200
 """The most even candidates, whose deviation is the yardstick."""
 EXCESS, TAIL_EXCESS, TAIL = 0.03, 0.1, 90.0
-"""Patches are taken as long as their median deviation exceeds the reference's by no more than the first and
-their 90th percentile by no more than the second: beyond, structure creeps in. Chosen on BSD300's training
-images and BSDS500's test images (none of them in BSD68) with two kinds of noise."""
+"""Patches are taken as long as their deviations keep to the reference's.
+
+Their median may exceed it by the first, their 90th percentile by the second: beyond, structure creeps in.
+Chosen on BSD300's training images and BSDS500's test images (none of them in BSD68) with two kinds of noise.
+"""
 LEVEL, LEVEL_EXCESS = 20.0, 0.03
-"""Of those, each patch is taken that exceeds this percentile of the reference's deviations by no more than
-this: noise that is independent of the image has one level everywhere, and structure only adds to it. Chosen
-on 8 to 200 of BSD300's training images."""
+"""Of those, each patch is taken that exceeds this percentile of the reference's deviations by no more.
+
+Noise that is independent of the image has one level everywhere, and structure only adds to it. Chosen on 8 to
+200 of BSD300's training images.
+"""
 GAIN_ROUNDS = 2
+"""Of measuring the proportions of the sub-bands on the patches that are most even by the last ones."""
 BLANK = 1e-6
 """A channel whose largest deviation is below that share of the largest of all holds no noise."""
 GCBD_SUB_PX, GCBD_MEAN, GCBD_VARIANCE = 16, 0.1, 0.25
@@ -77,9 +82,13 @@ class Candidates:
     means: FloatArray
     """(M,) over pixels and channels."""
 
+    def passed(self, which: NDArray[np.int64]) -> Passed:
+        """Those that the rule took for smooth."""
+        return Passed(self.places[which], self.means[which], self.levels[which])
+
 
 def extract_noise(
-    images: Sequence[np.ndarray],
+    images: Images,
     patch_px: int = PATCH_PX,
     stride_px: int = 0,
     most: int = MOST,
@@ -114,55 +123,34 @@ def extract_noise(
     """
     if rule not in RULES:
         raise ConfigError(f"rule {rule!r}: must be one of {', '.join(RULES)}")
-    if patch_px < LEAST_PATCH_PX or patch_px % 2 or (rule == "gcbd" and patch_px % GCBD_SUB_PX):
+    multiple = GCBD_SUB_PX if rule == "gcbd" else 2
+    if patch_px < LEAST_PATCH_PX or patch_px % multiple:
         raise ConfigError(
             f"patch_px = {patch_px}: noise patches have an even side from {LEAST_PATCH_PX} up (rule gcbd: a "
             "multiple of 16)"
         )
-    usable = [index for index, image in enumerate(images) if min(image.shape[1:]) >= patch_px]
+    usable = []
+    for index, image in enumerate(images):
+        if min(image.shape[1:]) >= patch_px:
+            usable.append(index)
     if not usable:
         raise InputError(
             f"no image is as large as a noise patch of {patch_px} x {patch_px} px: give larger images or a "
             "smaller patch"
         )
-    stride = stride_px or _choose_stride([images[index].shape for index in usable], patch_px)
-    channels = len(images[0])
-    most = max(FEWEST, min(most, MOST_BYTES // (4 * channels * patch_px**2)))
+    stride = stride_px or choose_stride([images[index].shape for index in usable], patch_px)
+    patch_bytes = 4 * len(images[0]) * patch_px**2
+    most = max(FEWEST, min(most, MOST_BYTES // patch_bytes))
     if rule == "gcbd":
         return _extract_by_gcbd(images, usable, patch_px, stride, most)
     return _extract_by_wavelets(images, usable, patch_px, stride, most, threshold)
-
-
-def _choose_stride(shapes: Sequence[tuple[int, ...]], patch_px: int) -> int:
-    area = sum((height - patch_px + 1) * (width - patch_px + 1) for _, height, width in shapes)
-    fine = 2 * math.floor(math.sqrt(area / LEAST_CANDIDATES) / 2)
-    coarse = 2 * math.ceil(math.sqrt(area / MOST_CANDIDATES) / 2)
-    return max(min(STRIDE_PX, max(fine, 2)), coarse)
-
-
-def _cut_strips(image: np.ndarray, patch_px: int, stride: int) -> Iterator[tuple[int, FloatArray]]:
-    """(first row, pixels) of pieces of an image (C, H, W).
-
-    Every candidate lies in one, and running sums need memory for one only.
-    """
-    height, width = image.shape[1:]
-    rows = max(1, STRIP_PX // (len(image) * width * stride)) * stride
-    for top in range(0, height - patch_px + 1, rows):
-        yield top, np.asarray(image[:, top : top + rows - stride + patch_px], dtype=np.float64)
-
-
-def _grid_places(index: int, top: int, shape: tuple[int, ...], stride: int) -> Places:
-    """Of a grid of candidates of this shape in image ``index``, from row ``top`` on."""
-    rows, columns = (at.ravel() * stride for at in np.indices(shape))
-    images = np.full(rows.size, index)
-    return np.stack([images, top + rows, columns], axis=1).astype(np.int64)
 
 
 # -- rule (4): sub-bands in proportion -------------------------------------------------------------
 
 
 def _extract_by_wavelets(
-    images: Sequence[np.ndarray],
+    images: Images,
     usable: Sequence[int],
     patch_px: int,
     stride: int,
@@ -171,19 +159,18 @@ def _extract_by_wavelets(
 ) -> NoisePatches:
     candidates = _measure_candidates(images, usable, patch_px, stride)
     gains = np.ones(4)
-    _check_smooth(
-        _mean_unevenness(candidates.bands, gains), patch_px, threshold or WORST_UNEVENNESS
-    )
-    if not threshold:
-        for _ in range(GAIN_ROUNDS):
-            order = np.argsort(_mean_unevenness(candidates.bands, gains), kind="stable")
-            gains = _typical_proportions(candidates.bands[order[:REFERENCE]])
     uneven = _mean_unevenness(candidates.bands, gains)
     order = np.argsort(uneven, kind="stable")
+    _check_smooth(uneven, patch_px, threshold or WORST_UNEVENNESS)
     if threshold:
         passed = order[: int(np.count_nonzero(uneven <= threshold))]
         kept = passed
     else:
+        for _ in range(GAIN_ROUNDS):
+            reference = order[:REFERENCE]
+            gains = _typical_proportions(candidates.bands[reference])
+            uneven = _mean_unevenness(candidates.bands, gains)
+            order = np.argsort(uneven, kind="stable")
         levels = candidates.levels[order]
         passed = order[: _count_even(levels, most)]
         kept = passed[_pick_one_level(levels, len(passed))]
@@ -195,25 +182,28 @@ def _extract_by_wavelets(
         unevenness=uneven[kept],
         gains=gains,
         threshold=float(uneven[kept[-1]]),
-        passed=Passed(
-            candidates.places[passed], candidates.means[passed], candidates.levels[passed]
-        ),
+        passed=candidates.passed(passed),
     )
 
 
 def _measure_candidates(
-    images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int
+    images: Images, usable: Sequence[int], patch_px: int, stride: int
 ) -> Candidates:
-    places, bands, levels, means = [], [], [], []
+    places = []
+    bands = []
+    levels = []
+    means = []
     for index in usable:
-        for top, strip in _cut_strips(images[index], patch_px, stride):
+        for top, strip in cut_strips(images[index], patch_px, stride):
             of_bands = _band_deviations(strip, patch_px, stride)
-            bands.append(of_bands.reshape(-1, *of_bands.shape[2:]))
-            places.append(_grid_places(index, top, of_bands.shape[:2], stride))
+            rows, columns, channels, _ = of_bands.shape
+            bands.append(of_bands.reshape(-1, channels, 4))
+            places.append(grid_places(index, top, (rows, columns), stride))
             mean, variance = window_moments(strip, patch_px, stride)
-            variance -= plane_variance(strip, patch_px, stride)
             means.append(mean.mean(axis=0).ravel())
-            levels.append(np.sqrt(np.maximum(variance, 0.0).mean(axis=0)).ravel())
+            variance -= plane_variance(strip, patch_px, stride)
+            noise = np.maximum(variance, 0.0).mean(axis=0)
+            levels.append(np.sqrt(noise).ravel())
     return Candidates(
         np.concatenate(places),
         _holding_noise(np.concatenate(bands)),
@@ -225,9 +215,12 @@ def _measure_candidates(
 def _band_deviations(strip: FloatArray, patch_px: int, stride: int) -> FloatArray:
     """(rows, columns, C, 4): of each candidate's sub-bands; slow shading is left out of that of the means."""
     coefficients = haar(strip)
-    _, variance = window_moments(coefficients, patch_px // 2, stride // 2)
-    variance[:, 0] -= plane_variance(coefficients[:, 0], patch_px // 2, stride // 2)
-    return np.sqrt(np.moveaxis(np.maximum(variance, 0.0), (0, 1), (2, 3)))
+    half_px = patch_px // 2
+    half_stride = stride // 2
+    _, variance = window_moments(coefficients, half_px, half_stride)
+    variance[:, 0] -= plane_variance(coefficients[:, 0], half_px, half_stride)
+    noise = np.maximum(variance, 0.0)
+    return np.sqrt(np.moveaxis(noise, (0, 1), (2, 3)))
 
 
 def _holding_noise(bands: FloatArray) -> FloatArray:
@@ -264,22 +257,26 @@ def unevenness(deviations: FloatArray, gains: FloatArray) -> FloatArray:
     """
     scaled = deviations / gains
     mean = scaled.mean(axis=-1)
-    apart = np.abs(scaled - mean[..., None]).mean(axis=-1)
+    away = np.abs(scaled - mean[..., None])
+    apart = away.mean(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(mean > 0, apart / mean, np.inf)
 
 
 def _mean_unevenness(bands: FloatArray, gains: FloatArray) -> FloatArray:
     """(M,) over the channels of (M, C, 4)."""
-    return np.asarray(unevenness(bands, gains).mean(axis=1))
+    each = unevenness(bands, gains)
+    return np.asarray(each.mean(axis=1))
 
 
 def _typical_proportions(bands: FloatArray) -> FloatArray:
     """(4,) typical proportion of the sub-bands' deviations, of (N, C, 4); their mean is 1."""
     each = bands.reshape(-1, 4)
-    mean = np.maximum(each.mean(axis=1, keepdims=True), 1e-12)
-    gains = np.median(each / mean, axis=0)
-    return np.asarray(np.maximum(gains / gains.mean(), 1e-3))
+    mean = each.mean(axis=1, keepdims=True)
+    relative = each / np.maximum(mean, 1e-12)
+    typical = np.median(relative, axis=0)
+    gains = typical / typical.mean()
+    return np.asarray(np.maximum(gains, 1e-3))
 
 
 def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
@@ -290,7 +287,8 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
             f"too little to measure noise on: the images have {len(uneven)} places for a patch of {size}, "
             f"{FEWEST} are needed; give larger or more images, or smaller patches (noise_patch_px)"
         )
-    smooth = int(np.count_nonzero(np.sort(uneven)[:FEWEST] <= bound))
+    best = np.sort(uneven)[:FEWEST]
+    smooth = int(np.count_nonzero(best <= bound))
     if smooth < FEWEST:
         raise InputError(
             f"no smooth area: rule (4) leaves {smooth} of {len(uneven)} candidates of {size}, {FEWEST} are "
@@ -299,15 +297,15 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
 
 
 def _count_even(levels: FloatArray, most: int) -> int:
-    """Of candidates from the most even on, how many keep within ``EXCESS`` and ``TAIL_EXCESS`` of the
-    reference.
-    """
+    """How many candidates, from the most even on, keep to the reference by ``EXCESS`` and ``TAIL_EXCESS``."""
     reference = float(np.median(levels[:REFERENCE]))
     bounds = [(1.0 + EXCESS) * reference, (1.0 + TAIL_EXCESS) * reference]
-    counts = np.unique(np.geomspace(FEWEST, min(most, len(levels)), 200).astype(np.int64))
+    largest = min(most, len(levels))
+    steps = np.geomspace(FEWEST, largest, 200).astype(np.int64)
     fitting = []
-    for count in counts.tolist():
-        if np.all(np.percentile(levels[:count], [50.0, TAIL]) <= bounds):
+    for count in np.unique(steps).tolist():
+        found = np.percentile(levels[:count], [50.0, TAIL])
+        if np.all(found <= bounds):
             fitting.append(count)
     return max(fitting, default=FEWEST)
 
@@ -327,14 +325,19 @@ def _pick_one_level(levels: FloatArray, count: int) -> NDArray[np.int64]:
 
 
 def _extract_by_gcbd(
-    images: Sequence[np.ndarray], usable: Sequence[int], patch_px: int, stride: int, most: int
+    images: Images,
+    usable: Sequence[int],
+    patch_px: int,
+    stride: int,
+    most: int,
 ) -> NoisePatches:
     stride = max(one for one in GCBD_STRIDES_PX if one <= max(stride, 2))
     found = []
     for index in usable:
-        for top, strip in _cut_strips(images[index], patch_px, stride):
+        for top, strip in cut_strips(images[index], patch_px, stride):
             good = find_uniform(strip, patch_px, stride)
-            found.append(_grid_places(index, top, good.shape, stride)[good.ravel()])
+            grid = grid_places(index, top, good.shape, stride)
+            found.append(grid[good.ravel()])
     places = np.concatenate(found)
     if len(places) < FEWEST:
         raise InputError(
@@ -343,11 +346,20 @@ def _extract_by_gcbd(
         )
     places = places[spaced_indices(len(places), most)]
     pixels = cut_patches(images, places, patch_px)
-    means = np.empty(len(places))
-    for number, (index, top, left) in enumerate(places.tolist()):
-        means[number] = images[index][:, top : top + patch_px, left : left + patch_px].mean()
-    passed = Passed(places, means, measure_deviations(pixels))
-    return NoisePatches(pixels, places, np.zeros(len(places)), np.ones(4), 0.0, passed)
+    means = []
+    for index, top, left in places.tolist():
+        rows = slice(top, top + patch_px)
+        columns = slice(left, left + patch_px)
+        means.append(images[index][:, rows, columns].mean())
+    deviations = measure_deviations(pixels)
+    return NoisePatches(
+        pixels=pixels,
+        places=places,
+        unevenness=np.zeros(len(places)),
+        gains=np.ones(4),
+        threshold=0.0,
+        passed=Passed(places, np.array(means, np.float64), deviations),
+    )
 
 
 def find_uniform(image: FloatArray, patch_px: int, stride_px: int) -> NDArray[np.bool_]:
@@ -365,10 +377,13 @@ def find_uniform(image: FloatArray, patch_px: int, stride_px: int) -> NDArray[np
     sub_mean, sub_variance = window_moments(image, GCBD_SUB_PX, stride_px)
     rows, columns = mean.shape[1:]
     good = np.ones(mean.shape, dtype=np.bool_)
-    starts = [shift // stride_px for shift in range(0, patch_px - GCBD_SUB_PX + 1, GCBD_SUB_PX)]
+    mean_bound = GCBD_MEAN * np.abs(mean)
+    variance_bound = GCBD_VARIANCE * variance
+    shifts = range(0, patch_px - GCBD_SUB_PX + 1, GCBD_SUB_PX)
+    starts = [shift // stride_px for shift in shifts]
     for down in starts:
         for right in starts:
-            part = (slice(None), slice(down, down + rows), slice(right, right + columns))
-            good &= np.abs(sub_mean[part] - mean) <= GCBD_MEAN * np.abs(mean)
-            good &= np.abs(sub_variance[part] - variance) <= GCBD_VARIANCE * variance
+            part = np.s_[:, down : down + rows, right : right + columns]
+            good &= np.abs(sub_mean[part] - mean) <= mean_bound
+            good &= np.abs(sub_variance[part] - variance) <= variance_bound
     return np.asarray(good.all(axis=0))

@@ -19,15 +19,23 @@ LEAST_FREQUENCIES = 4
 MOST_GAIN = 4.0
 """Extracted noise is amplified by no more than this at any frequency."""
 OUTLIER = 4.0
-"""Extracted noise is cut off at this many standard deviations: beyond it lie structures that the extractor
-took for noise."""
+"""Extracted noise is cut off at this many standard deviations.
+
+Beyond lie structures that the extractor took for noise.
+"""
 
 
-def draw_fields(spectrum: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+def draw_fields(
+    spectrum: FloatArray,
+    count: int,
+    rng: np.random.Generator,
+) -> FloatArray:
     """Gaussian fields (count, C, S, S) of the given spectrum (C, S, S), periodic."""
     white = rng.standard_normal((count, *spectrum.shape))
-    filtered = np.fft.fft2(white) * np.sqrt(spectrum)
-    return np.asarray(np.fft.ifft2(filtered).real)
+    wave = np.fft.fft2(white)
+    filtered = wave * np.sqrt(spectrum)
+    fields = np.fft.ifft2(filtered).real
+    return np.asarray(fields)
 
 
 def restore_spectrum(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[FloatArray]:
@@ -47,19 +55,28 @@ def restore_spectrum(extracted: Sequence[FloatArray], spectrum: FloatArray) -> l
     """
     cut = [_cut_outliers(plane) for plane in extracted]
     found = power_spectrum(cut, spectrum.shape[-1])
-    least = 1e-12 * max(float(spectrum.max()), 1e-300)
-    gain = np.minimum(np.sqrt(spectrum / np.maximum(found, least)), MOST_GAIN)
-    finer = {}
-    for height, width in {plane.shape[1:] for plane in cut}:
-        finer[height, width] = resample_spectrum(gain, (2 * height, 2 * width))
-    return [_filter_mirrored(plane, finer[plane.shape[1], plane.shape[2]]) for plane in cut]
+    most = max(float(spectrum.max()), 1e-300)
+    least = 1e-12 * most
+    missing = spectrum / np.maximum(found, least)
+    gain = np.minimum(np.sqrt(missing), MOST_GAIN)
+    finer: dict[tuple[int, int], FloatArray] = {}
+    restored = []
+    for plane in cut:
+        _, height, width = plane.shape
+        shape = (2 * height, 2 * width)
+        if shape not in finer:
+            finer[shape] = resample_spectrum(gain, shape)
+        restored.append(_filter_mirrored(plane, finer[shape]))
+    return restored
 
 
 def _cut_outliers(plane: FloatArray) -> FloatArray:
     """(C, H, W) minus its mean, within ``OUTLIER`` standard deviations."""
-    centred = plane - plane.mean((1, 2), keepdims=True)
-    most = OUTLIER * centred.std((1, 2), keepdims=True)
-    return np.clip(centred, -most, most)
+    mean = plane.mean((1, 2), keepdims=True)
+    centred = plane - mean
+    deviation = centred.std((1, 2), keepdims=True)
+    most = OUTLIER * deviation
+    return np.asarray(np.clip(centred, -most, most))
 
 
 def _filter_mirrored(plane: FloatArray, gain: FloatArray) -> FloatArray:
@@ -67,31 +84,48 @@ def _filter_mirrored(plane: FloatArray, gain: FloatArray) -> FloatArray:
 
     So it is periodic without a jump.
     """
-    height, width = plane.shape[1:]
-    whole = np.pad(plane, ((0, 0), (0, height), (0, width)), mode="symmetric")
-    filtered = np.fft.ifft2(np.fft.fft2(whole) * gain).real
+    _, height, width = plane.shape
+    added = ((0, 0), (0, height), (0, width))
+    whole = np.pad(plane, added, mode="symmetric")
+    wave = np.fft.fft2(whole)
+    filtered = np.fft.ifft2(wave * gain).real
     return np.asarray(filtered[:, :height, :width])
 
 
 def resample_spectrum(spectrum: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Values (C, S, S) at the frequencies of an S x S transform, interpolated to a transform of another
-    shape.
+    """Values at the frequencies of a transform, interpolated to those of another.
+
+    Parameters
+    ----------
+    spectrum
+        (C, S, S), of an S x S transform.
+    shape
+        (H, W) of the other transform.
+
+    Returns
+    -------
+    array
+        (C, H, W)
     """
     side = spectrum.shape[-1]
-    along = [np.fft.fftfreq(length) * side % side for length in shape]
-    places = np.meshgrid(*along, indexing="ij")
-    return np.stack(
-        [ndimage.map_coordinates(one, places, order=1, mode="grid-wrap") for one in spectrum]
-    )
+    down, across = (np.fft.fftfreq(length) * side % side for length in shape)
+    places = np.meshgrid(down, across, indexing="ij")
+    found = []
+    for one in spectrum:
+        values = ndimage.map_coordinates(one, places, order=1, mode="grid-wrap")
+        found.append(values)
+    return np.stack(found)
 
 
 def sum_octaves(power: FloatArray) -> FloatArray:
     """Power (C, OCTAVES) of (C, S, S) in rings of frequencies that end at the Nyquist frequency."""
     frequencies = np.fft.fftfreq(power.shape[-1])
-    radius = np.hypot(frequencies[:, None], frequencies[None, :])
+    radius = np.hypot(frequencies[:, None], frequencies)
     sums = []
     for octave in range(OCTAVES):
-        ring = (radius >= 0.25 / 2**octave) & (radius < 0.5 / 2**octave)
+        outer = 0.5 / 2**octave
+        inner = outer / 2
+        ring = (radius >= inner) & (radius < outer)
         if ring.sum() > LEAST_FREQUENCIES:
             sums.append(power[:, ring].sum(1))
     return np.stack(sums, axis=1)

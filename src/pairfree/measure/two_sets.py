@@ -21,6 +21,7 @@ from pairfree.measure.windows import (
     CALM_SHARE,
     CLIPPED_SHARE,
     MOST_WINDOWS,
+    Planes,
     block_means,
     blur,
     cut_windows,
@@ -43,12 +44,16 @@ CALM_PX = 32
 """Side of the windows that noise is measured in where images are uneven."""
 LEAST_CALM = 8
 UNEVEN_PX, UNEVEN = 64, 2.0
-"""Images are uneven where the mean variance of windows of this side is this many times that of the calmest
-quarter's end. Measured: 1.2 for sections of tissue in an electron microscope; 2.2 to 31 for CT slices,
-fluorescence, nanoparticles and photographs."""
+"""Images are uneven where windows of this side vary in variance by more than this factor.
+
+From the calmest quarter's end to the mean. Measured: 1.2 for sections of tissue in an electron microscope;
+2.2 to 31 for CT slices, fluorescence, nanoparticles and photographs.
+"""
 DIRECTED = 0.25
-"""Share of a spectrum that must move when it is transposed, for noise with a direction. Film noise of the
-bench: 0.1; charge: 0.6."""
+"""Share of a spectrum that must move when it is transposed, for noise with a direction.
+
+Film noise of the bench: 0.1; charge: 0.6.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,14 @@ class Difference:
     """
 
     gain: FloatArray
-    """(C,), network units; so is ``offset``."""
+    """(C,), no unit."""
     offset: FloatArray
+    """(C,), network units."""
     spectrum: FloatArray
-    """(C, S, S): power at each frequency of an S x S discrete Fourier transform; its mean is the variance of
-    n."""
+    """(C, S, S): power at each frequency of an S x S discrete Fourier transform.
+
+    Its mean is the variance of n.
+    """
     spread: FloatArray
     """(C,) standard deviation of an image's mean."""
     exponent: float
@@ -74,8 +82,10 @@ class Difference:
     size: FloatArray
     """(C,) root mean square of max(y, DARKEST)^exponent over the clean windows that were compared."""
     even: bool = True
-    """Structures fill the images evenly, so that all of them were compared; else calm windows only, with gain
-    1 and offset 0."""
+    """Structures fill the images evenly, so that all of them were compared.
+
+    Else calm windows only, with gain 1 and offset 0.
+    """
     counts: bool = False
     """Noise of counts, its growth measured: exponent 0.5, and ``dark`` and ``darkest`` are measured."""
     dark: FloatArray = field(default_factory=lambda: np.zeros(1))
@@ -83,13 +93,15 @@ class Difference:
     darkest: FloatArray = field(default_factory=lambda: np.full(1, DARKEST))
     """(C,) of noise of counts, what its least variance makes of brightness; else DARKEST."""
     strengths: FloatArray = field(default_factory=lambda: np.ones((1, 1)))
-    """(K, C) deviation of the noise of each noisy image relative to this model, of noise of counts; else one
-    1."""
+    """(K, C) deviation of the noise of each noisy image relative to this model, of noise of counts.
+
+    Else one 1.
+    """
 
     @cached_property
     def power(self) -> FloatArray:
         """Variance of n (C,)."""
-        return self.spectrum.mean((1, 2))
+        return np.asarray(self.spectrum.mean((1, 2)))
 
     @cached_property
     def directed(self) -> bool:
@@ -99,12 +111,11 @@ class Difference:
         """
         turned = np.swapaxes(self.spectrum, -1, -2)
         moved = np.sum(np.abs(self.spectrum - turned))
-        return self.even and bool(moved > DIRECTED * np.sum(self.spectrum + turned))
+        whole = np.sum(self.spectrum + turned)
+        return self.even and bool(moved > DIRECTED * whole)
 
 
-def measure_difference(
-    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], seed: int = 0
-) -> Difference:
+def measure_difference(noisy: Planes, clean: Planes, seed: int = 0) -> Difference:
     r"""The difference between two sets.
 
     Parameters
@@ -136,8 +147,11 @@ def measure_difference(
     equal brightness, it is taken.
     """
     side = window_px(noisy, clean)
-    power_x, power_y = (power_spectrum(planes, side) for planes in (noisy, clean))
-    shown = (power_x.sum((1, 2)) > 0) & (power_y.sum((1, 2)) > 0)
+    power_x = power_spectrum(noisy, side)
+    power_y = power_spectrum(clean, side)
+    of_noisy = power_x.sum((1, 2))
+    of_clean = power_y.sum((1, 2))
+    shown = (of_noisy > 0) & (of_clean > 0)
     if not shown.any():
         raise InputError(
             "the noisy or the clean set is blank: nothing can be learned from it; check the files"
@@ -152,7 +166,7 @@ def measure_difference(
     return models[int(np.argmin(distances))]
 
 
-def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
+def fine_excess(noisy: Planes, clean: Planes) -> float:
     """Power of noisy planes over that of clean ones in the finest octave, relative to the median octave.
 
     Parameters
@@ -162,30 +176,32 @@ def fine_excess(noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> flo
 
     Notes
     -----
-
     Contrast that the noise took away drops out. Below 1, it is the clean set that has the more fine grain; 0
     where a set is blank.
     """
     side = window_px(noisy, clean)
-    power_x, power_y = (
-        sum_octaves(power_spectrum(planes, side)).sum(0) for planes in (noisy, clean)
-    )
+    of_noisy = sum_octaves(power_spectrum(noisy, side))
+    of_clean = sum_octaves(power_spectrum(clean, side))
+    power_x = of_noisy.sum(0)
+    power_y = of_clean.sum(0)
     if not (power_x.all() and power_y.all()):
         return 0.0
     ratios = power_x / power_y
     return float(ratios[0] / np.median(ratios))
 
 
-def is_uneven(planes: Sequence[np.ndarray]) -> bool:
+def is_uneven(planes: Planes) -> bool:
     """Whether some parts of the images hold much more than others."""
     side = min(UNEVEN_PX, window_px(planes))
-    variances = np.array([window.var() for window in cut_windows(planes, side)])
-    return bool(variances.mean() > UNEVEN * np.quantile(variances, CALM_SHARE))
+    windows = cut_windows(planes, side)
+    variances = np.array([window.var() for window in windows])
+    calm = np.quantile(variances, CALM_SHARE)
+    return bool(variances.mean() > UNEVEN * calm)
 
 
 def _compare_spectra(
-    noisy: Sequence[np.ndarray],
-    clean: Sequence[np.ndarray],
+    noisy: Planes,
+    clean: Planes,
     power_x: FloatArray,
     power_y: FloatArray,
     shown: NDArray[np.bool_],
@@ -201,70 +217,80 @@ def _compare_spectra(
     shown
         (C,) whether both sets show anything in a channel.
     """
-    ratios = sum_octaves(power_x) / np.maximum(sum_octaves(power_y), 1e-300)
-    gain = np.where(shown, np.sqrt(np.min(ratios, axis=1)), 1.0)
-    means_x, means_y = (_plane_means(planes) for planes in (noisy, clean))
-    offset = np.where(shown, means_x.mean(0) - gain * means_y.mean(0), 0.0)
+    of_clean = np.maximum(sum_octaves(power_y), 1e-300)
+    ratios = sum_octaves(power_x) / of_clean
+    least = np.min(ratios, axis=1)
+    gain = np.where(shown, np.sqrt(least), 1.0)
+    means_x = _plane_means(noisy)
+    means_y = _plane_means(clean)
+    shift = means_x.mean(0) - gain * means_y.mean(0)
+    offset = np.where(shown, shift, 0.0)
     square = (gain**2)[:, None, None]
     excess = np.maximum(power_x - square * power_y, 0.0)
     spectrum = shown[:, None, None] * excess / square
-    spread = shown * np.sqrt(np.maximum(means_x.var(0) / gain**2 - means_y.var(0), 0.0))
-    return [
-        Difference(gain, offset, spectrum, spread, exponent, _rms_level(clean, exponent))
-        for exponent in EXPONENTS
-    ]
+    added = means_x.var(0) / gain**2 - means_y.var(0)
+    spread = shown * np.sqrt(np.maximum(added, 0.0))
+    models = []
+    for exponent in EXPONENTS:
+        size = _rms_level(clean, exponent)
+        models.append(Difference(gain, offset, spectrum, spread, exponent, size))
+    return models
 
 
-def _plane_means(planes: Sequence[np.ndarray]) -> FloatArray:
-    """(N, C)"""
-    return np.stack([plane.mean((1, 2), dtype=np.float64) for plane in planes])
+def _plane_means(planes: Planes) -> FloatArray:
+    """(N, C), of each plane's channels."""
+    means = [plane.mean((1, 2), dtype=np.float64) for plane in planes]
+    return np.stack(means)
 
 
-def _compare_calm_windows(
-    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], side: int
-) -> list[Difference]:
+def _compare_calm_windows(noisy: Planes, clean: Planes, side: int) -> list[Difference]:
     """Models with each exponent, or one of noise of counts, from the calmest windows of each set.
 
     The spectrum is interpolated to ``side`` bins.
     """
-    calm_x, calm_y = _calmest_windows(noisy), _calmest_windows(clean)
+    calm_x = _calmest_windows(noisy)
+    calm_y = _calmest_windows(clean)
     small = calm_x[0].shape[-1]
-    excess = np.maximum(power_spectrum(calm_x, small) - power_spectrum(calm_y, small), 0.0)
+    power_x = power_spectrum(calm_x, small)
+    power_y = power_spectrum(calm_y, small)
+    excess = np.maximum(power_x - power_y, 0.0)
     spectrum = resample_spectrum(excess, (side, side))
-    one, nought = np.ones(len(spectrum)), np.zeros(len(spectrum))
-    models = [
-        Difference(
-            one, nought, spectrum, nought, exponent, _rms_level(calm_y, exponent), even=False
-        )
-        for exponent in EXPONENTS
-    ]
+    channels = len(spectrum)
+    one = np.ones(channels)
+    nought = np.zeros(channels)
+    models = []
+    for exponent in EXPONENTS:
+        size = _rms_level(calm_y, exponent)
+        model = Difference(one, nought, spectrum, nought, exponent, size, even=False)
+        models.append(model)
     laws = []
-    for channel in range(len(spectrum)):
+    for channel in range(channels):
         law = measure_counts_law(noisy, clean, side, channel)
         if law is not None:
             laws.append(law)
-    if len(laws) == len(spectrum) and models[0].power.all():
+    if len(laws) == channels and models[0].power.all():
         return [follow_counts(models[0], laws, noisy)]
     return models
 
 
-def follow_counts(
-    base: Difference, laws: Sequence[CountsLaw], noisy: Sequence[np.ndarray]
-) -> Difference:
-    """``base`` with noise that follows a law in each channel; the middle one of the noisy images has strength
-    1.
+def follow_counts(base: Difference, laws: Sequence[CountsLaw], noisy: Planes) -> Difference:
+    """``base`` with noise that follows a law in each channel.
+
+    The middle one of the noisy images has strength 1.
     """
     side = base.spectrum.shape[-1]
-    strengths = np.stack(
-        [law.strengths(noisy, side, channel) for channel, law in enumerate(laws)], axis=1
-    )
-    middle = np.median(strengths, axis=0)
-    gain, dark, darkest = np.array([(law.gain, law.dark, law.darkest) for law in laws]).T
     fields = draw_fields(base.spectrum, DRAWN, np.random.default_rng(0))
+    found = []
     contrasts = []
-    for channel in range(len(gain)):
+    for channel, law in enumerate(laws):
+        found.append(law.strengths(noisy, side, channel))
         of_fields = [fine_contrast(one[channel : channel + 1]) for one in fields]
         contrasts.append(np.quantile(of_fields, CALM_SHARE))
+    strengths = np.stack(found, axis=1)
+    middle = np.median(strengths, axis=0)
+    gain = np.array([law.gain for law in laws])
+    dark = np.array([law.dark for law in laws])
+    darkest = np.array([law.darkest for law in laws])
     size = np.sqrt(np.array(contrasts) / gain) / middle
     return replace(
         base,
@@ -277,14 +303,19 @@ def follow_counts(
     )
 
 
-def _calmest_windows(planes: Sequence[np.ndarray]) -> list[FloatArray]:
+def _calmest_windows(planes: Planes) -> list[FloatArray]:
     """The quarter of least variance; of those that are not clipped, where there are enough."""
     side = min(CALM_PX, window_px(planes))
     shown = list(cut_windows(planes, side, most=10 * MOST_WINDOWS))
-    inside = [one for one in shown if np.mean((one <= 0.0) | (one >= 1.0)) <= CLIPPED_SHARE]
+    inside = []
+    for window in shown:
+        at_an_end = (window <= 0.0) | (window >= 1.0)
+        if np.mean(at_an_end) <= CLIPPED_SHARE:
+            inside.append(window)
     chosen = inside if len(inside) >= LEAST_CALM else shown
     ranked = sorted(chosen, key=lambda window: float(window.var()))
-    return ranked[: max(LEAST_CALM, round(CALM_SHARE * len(ranked)))]
+    quarter = round(CALM_SHARE * len(ranked))
+    return ranked[: max(LEAST_CALM, quarter)]
 
 
 def noise_level(y: np.ndarray, difference: Difference) -> FloatArray:
@@ -292,16 +323,19 @@ def noise_level(y: np.ndarray, difference: Difference) -> FloatArray:
     dark = difference.dark.reshape(-1, 1, 1)
     darkest = difference.darkest.reshape(-1, 1, 1)
     size = difference.size.reshape(-1, 1, 1)
-    return np.asarray(np.maximum(y + dark, darkest) ** difference.exponent / size)
+    counts = np.maximum(y + dark, darkest)
+    return np.asarray(counts**difference.exponent / size)
 
 
-def _rms_level(clean: Sequence[np.ndarray], exponent: float) -> FloatArray:
+def _rms_level(clean: Planes, exponent: float) -> FloatArray:
     """Root mean square (C,) of max(y, DARKEST)^exponent."""
     squares = []
     for plane in clean:
         squared = np.maximum(plane, DARKEST) ** (2.0 * exponent)
-        squares.append(np.mean(squared, axis=(1, 2), dtype=np.float64))
-    return np.asarray(np.sqrt(np.mean(squares, axis=0)))
+        of_plane = np.mean(squared, axis=(1, 2), dtype=np.float64)
+        squares.append(of_plane)
+    square = np.mean(squares, axis=0)
+    return np.asarray(np.sqrt(square))
 
 
 # -- how like the noisy images a model makes clean ones --------------------------------------------
@@ -309,22 +343,26 @@ def _rms_level(clean: Sequence[np.ndarray], exponent: float) -> FloatArray:
 
 def _distances_to_noisy(
     models: Sequence[Difference],
-    noisy: Sequence[np.ndarray],
-    clean: Sequence[np.ndarray],
+    noisy: Planes,
+    clean: Planes,
     side: int,
     seed: int,
 ) -> list[float]:
-    """Energy distance between blocks of the noisy windows and of clean windows with noise drawn from each
-    model.
+    """Energy distance between blocks of the noisy windows and of clean windows with noise of each model.
 
     The models differ in their level alone, so the noisy windows and the draws serve all of them.
     """
-    rng, first = np.random.default_rng(seed), models[0]
-    gain, offset = first.gain[:, None, None], first.offset[:, None, None]
-    black, white = -offset / gain, (1.0 - offset) / gain
-    real = np.concatenate(
-        [_block_features((one - offset) / gain) for one in cut_windows(noisy, side)]
-    )
+    rng = np.random.default_rng(seed)
+    first = models[0]
+    gain = first.gain[:, None, None]
+    offset = first.offset[:, None, None]
+    black = -offset / gain
+    white = (1.0 - offset) / gain
+    of_noisy = []
+    for window in cut_windows(noisy, side):
+        as_clean = (window - offset) / gain
+        of_noisy.append(_block_features(as_clean))
+    real = np.concatenate(of_noisy)
     made: list[list[FloatArray]] = [[] for _ in models]
     for window in cut_windows(clean, side):
         field_of_noise = draw_fields(first.spectrum, 1, rng)[0]
@@ -332,12 +370,19 @@ def _distances_to_noisy(
         noise = field_of_noise + shift[:, None, None]
         for model, features in zip(models, made, strict=True):
             noised = window + noise_level(window, model) * noise
-            features.append(_block_features(np.clip(noised, black, white)))
-    imitations = [np.concatenate(features) for features in made]
-    center, scale = real.mean(0), real.std(0) + 1e-12
-    ours, theirs = (rng.permutation(len(one))[:SAMPLE] for one in (real, imitations[0]))
+            clipped = np.clip(noised, black, white)
+            features.append(_block_features(clipped))
+    center = real.mean(0)
+    scale = real.std(0) + 1e-12
+    ours = rng.permutation(len(real))[:SAMPLE]
     wanted = ((real - center) / scale)[ours]
-    return [energy_distance(wanted, ((one - center) / scale)[theirs]) for one in imitations]
+    imitations = [np.concatenate(features) for features in made]
+    theirs = rng.permutation(len(imitations[0]))[:SAMPLE]
+    distances = []
+    for imitation in imitations:
+        seen = ((imitation - center) / scale)[theirs]
+        distances.append(energy_distance(wanted, seen))
+    return distances
 
 
 def _block_features(window: FloatArray) -> FloatArray:
@@ -354,8 +399,9 @@ def _block_features(window: FloatArray) -> FloatArray:
 
 
 def energy_distance(a: FloatArray, b: FloatArray) -> float:
-    r"""How unlike two samples (N, K) and (M, K) are; 0 in expectation if their distributions are equal, and
-    only then.
+    r"""How unlike two samples (N, K) and (M, K) are.
+
+    0 in expectation if their distributions are equal, and only then.
 
     Notes
     -----
@@ -365,7 +411,7 @@ def energy_distance(a: FloatArray, b: FloatArray) -> float:
     ----------
     Szekely & Rizzo, Energy statistics, J. Stat. Plan. Inference 2013
     """
-    between, within_a, within_b = (
-        cdist(first, second).mean() for first, second in ((a, b), (a, a), (b, b))
-    )
+    between = cdist(a, b).mean()
+    within_a = cdist(a, a).mean()
+    within_b = cdist(b, b).mean()
     return float(2.0 * between - within_a - within_b)

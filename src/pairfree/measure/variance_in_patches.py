@@ -6,13 +6,12 @@ Correlation between pixels does not matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.noise_patches import NoisePatches, cut_patches
+from pairfree.measure.noise_patches import Images, NoisePatches, Places, cut_patches
 from pairfree.measure.variance_line import PoissonGaussian, fit_robust_line
 from pairfree.sampling import spaced_indices
 
@@ -23,11 +22,16 @@ MEASURED = 1500
 SAMPLED = 10_000
 """Pixels of each image that tell its brightness."""
 SURE = 20.0
-"""A gain of fewer standard errors, which assume normal scatter, counts as none: noise on BSD400 that does not
-grow gives up to 13 of either sign, since structure is left in some patches; that of cameras 40 and more."""
+"""A gain of fewer standard errors, which assume normal scatter, counts as none.
+
+Noise on BSD400 that does not grow gives up to 13 of either sign, since structure is left in some patches;
+that of cameras 40 and more.
+"""
 LEAST_GROWTH = 0.5
-"""So does one that changes the variance by less than this, over the brightness of the images (5th to 95th
-percentile)."""
+"""So does a gain that changes the variance by less than this over the brightness of the images.
+
+From its 5th to its 95th percentile.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Growth:
     """Least and greatest value of the images, over all channels."""
 
 
-def measure_growth(images: Sequence[np.ndarray], found: NoisePatches) -> Growth:
+def measure_growth(images: Images, found: NoisePatches) -> Growth:
     r"""How the noise of smooth areas grows with their brightness.
 
     Parameters
@@ -65,31 +69,42 @@ def measure_growth(images: Sequence[np.ndarray], found: NoisePatches) -> Growth:
     side = found.pixels.shape[-1]
     places = found.passed.places
     places = places[spaced_indices(len(places), MEASURED)]
-    means = np.array(
-        [
-            images[index][:, top : top + side, left : left + side].mean(axis=(1, 2))
-            for index, top, left in places.tolist()
-        ]
-    )
-    variances = cut_patches(images, places, side).var(axis=(2, 3), dtype=np.float64)
-    overlap = math.sqrt(max(1.0, len(places) / found.passed.count_apart(side)))
+    means = _patch_means(images, places, side)
+    patches = cut_patches(images, places, side)
+    variances = patches.var(axis=(2, 3), dtype=np.float64)
+    times = len(places) / found.passed.count_apart(side)
+    overlap = math.sqrt(max(1.0, times))
     reaches = _brightness_range(images)
     noise = []
     for channel, reach in enumerate(reaches.tolist()):
-        noise.append(_fit_channel(means[:, channel], variances[:, channel], overlap, reach))
+        of_channel = _fit_channel(means[:, channel], variances[:, channel], overlap, reach)
+        noise.append(of_channel)
     dark, typical = np.percentile(means, [5, 50], axis=0)
     least = float(min(image.min() for image in images))
     greatest = float(max(image.max() for image in images))
     return Growth(noise, dark, typical, (least, greatest))
 
 
-def _brightness_range(images: Sequence[np.ndarray]) -> FloatArray:
+def _patch_means(images: Images, places: Places, side: int) -> FloatArray:
+    """(N, C) of the images' pixels."""
+    means = []
+    for index, top, left in places.tolist():
+        rows = slice(top, top + side)
+        columns = slice(left, left + side)
+        patch = images[index][:, rows, columns]
+        means.append(patch.mean(axis=(1, 2)))
+    return np.array(means)
+
+
+def _brightness_range(images: Images) -> FloatArray:
     """(C,) from the 5th to the 95th percentile of all images."""
     samples = []
     for image in images:
         step = max(1, image[0].size // SAMPLED)
-        samples.append(image.reshape(len(image), -1)[:, ::step])
-    high, low = np.percentile(np.concatenate(samples, axis=1), [95, 5], axis=1)
+        flat = image.reshape(len(image), -1)
+        samples.append(flat[:, ::step])
+    pooled = np.concatenate(samples, axis=1)
+    high, low = np.percentile(pooled, [95, 5], axis=1)
     return np.asarray(high - low)
 
 

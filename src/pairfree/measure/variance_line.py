@@ -31,8 +31,10 @@ LEAST_SHARE = 0.05
 LEAST_RESIDUAL = 1e-3
 """Relative: a point that lies on the line must not have all the weight."""
 CLIPPED_SHARE = 0.02
-"""A bin of which more pixels than this lie at the image's least or greatest value is left out: its noise is
-cut off."""
+"""A bin of which more pixels than this lie at the image's least or greatest value is left out.
+
+Its noise is cut off.
+"""
 CLEAR = 2.0
 """A gain of fewer standard errors than this counts as none."""
 
@@ -48,7 +50,8 @@ class PoissonGaussian:
 
     def variance(self, signal: FloatArray) -> FloatArray:
         """Of each pixel of a signal of any shape, intensity units."""
-        return np.asarray(np.maximum(self.gain * signal + self.floor, 0.0))
+        line = self.gain * signal + self.floor
+        return np.asarray(np.maximum(line, 0.0))
 
 
 class Line(NamedTuple):
@@ -99,13 +102,16 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
             f"{image.shape}"
         )
     patches = take_patches(image, patch_side(*image.shape))
-    signal, variance = [], []
+    signals = []
+    variances = []
     for group in _unclipped_bins(image, patches):
         some = patches[group]
         level, smooth = smooth_variance(some)
-        signal.append(some.mean((1, 2))[smooth].mean())
-        variance.append(level)
-    line = _fit_growth(np.array(signal) + image.mean(), np.array(variance))
+        means = some.mean((1, 2))
+        signals.append(means[smooth].mean())
+        variances.append(level)
+    brightness = np.array(signals) + image.mean()
+    line = _fit_growth(brightness, np.array(variances))
     if line is None:
         return PoissonGaussian(0.0, smooth_variance(patches)[0])
     return PoissonGaussian(line.slope, line.intercept)
@@ -115,10 +121,13 @@ def _unclipped_bins(image: FloatArray, patches: FloatArray) -> list[NDArray[np.i
     """Which patches are of like brightness, from dark to bright; without bins that hold clipped pixels."""
     side = patches.shape[-1]
     most = len(patches) // (PATCHES_PER_EIGENVALUE * side**2)
+    bins = int(np.clip(most, 1, BINS))
     order = np.argsort(patches.mean((1, 2)), kind="stable")
-    groups = np.array_split(order, int(np.clip(most, 1, BINS)))
+    groups = np.array_split(order, bins)
     values = patches + image.mean()
-    clipped = np.isclose(values, image.min()) | np.isclose(values, image.max())
+    at_least = np.isclose(values, image.min())
+    at_greatest = np.isclose(values, image.max())
+    clipped = at_least | at_greatest
     return [group for group in groups if clipped[group].mean() <= CLIPPED_SHARE]
 
 
@@ -145,19 +154,23 @@ def fit_robust_line(x: FloatArray, y: FloatArray) -> Line:
     Iteratively reweighted least squares: the weight of a point is 1 / (expected^2 |relative residual|).
     Outliers that lie high, where structure counts as noise, do not draw the line up.
     """
-    least = LEAST_SHARE * float(np.median(y)) + 1e-300
-    relative = np.full(len(x), 1.0 / max(float(np.median(y)), least))
+    middle = float(np.median(y))
+    least = LEAST_SHARE * middle + 1e-300
+    relative = np.full(len(x), 1.0 / max(middle, least))
     weight = relative**2
     for _ in range(ROUNDS):
         center = np.average(x, weights=weight)
-        spread = float(np.sum(weight * (x - center) ** 2))
-        slope = float(np.sum(weight * (x - center) * y) / spread)
-        intercept = float(np.average(y, weights=weight) - slope * center)
+        away = x - center
+        spread = float(np.sum(weight * away**2))
+        slope = float(np.sum(weight * away * y) / spread)
+        level = np.average(y, weights=weight)
+        intercept = float(level - slope * center)
         relative = 1.0 / np.maximum(slope * x + intercept, least)
         residual = np.abs(y - slope * x - intercept) * relative
         weight = relative**2 / np.maximum(residual, LEAST_RESIDUAL)
-    scatter = np.sqrt(np.sum(weight**2 * (x - center) ** 2 * (residual / relative) ** 2)) / spread
-    return Line(slope, intercept, float(scatter))
+    squares = weight**2 * away**2 * (residual / relative) ** 2
+    error = np.sqrt(np.sum(squares)) / spread
+    return Line(slope, intercept, float(error))
 
 
 def stabilise(y: FloatArray, noise: PoissonGaussian) -> FloatArray:
@@ -179,7 +192,8 @@ def stabilise(y: FloatArray, noise: PoissonGaussian) -> FloatArray:
     Anscombe 1948; generalised by Starck, Murtagh, Bijaoui 1998.
     """
     counts = y / noise.gain + noise.floor / noise.gain**2
-    return np.asarray(2.0 * np.sqrt(np.maximum(counts + 0.375, 0.0)))
+    real = np.maximum(counts + 0.375, 0.0)
+    return np.asarray(2.0 * np.sqrt(real))
 
 
 def unstabilise(stable: FloatArray, noise: PoissonGaussian) -> FloatArray:
@@ -205,4 +219,5 @@ def unstabilise(stable: FloatArray, noise: PoissonGaussian) -> FloatArray:
     d = np.maximum(stable, low)
     root = math.sqrt(1.5)
     counts = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 0.125
-    return np.asarray(noise.gain * np.maximum(counts, 0.0) - noise.floor / noise.gain)
+    scaled = noise.gain * np.maximum(counts, 0.0)
+    return np.asarray(scaled - noise.floor / noise.gain)
