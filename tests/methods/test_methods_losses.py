@@ -11,8 +11,9 @@ import torch
 from pairfree.errors import ConfigError
 from pairfree.methods.iddp import blur, iddp_loss, renoise, sign_mask
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.n2v import masked_loss, replace_by_neighbours, stratified_mask
+from pairfree.methods.n2v import masked_loss
 from pairfree.methods.nb2nb import NEIGHBOURS, draw_neighbours, neighbor_loss, subsample
+from pairfree.methods.parts.masked_pixels import replace_by_neighbours, stratified_mask
 
 RTOL = 1e-10
 SHAPES = [(1, 1, 2, 2), (2, 1, 4, 6), (3, 3, 6, 4), (1, 2, 8, 8)]

@@ -13,8 +13,9 @@ from pairfree.data.patches import Batch
 from pairfree.methods.base import At
 from pairfree.methods.iddp import renoise, sign_mask
 from pairfree.methods.n2c import supervised_loss
-from pairfree.methods.n2v import masked_loss, replace_by_neighbours, stratified_mask
+from pairfree.methods.n2v import masked_loss
 from pairfree.methods.nb2nb import draw_neighbours, neighbor_loss, neighbor_risk, subsample
+from pairfree.methods.parts.masked_pixels import replace_by_neighbours, stratified_mask
 from pairfree.nets import build
 
 AT = At(0, 3, "train", 3, 10)

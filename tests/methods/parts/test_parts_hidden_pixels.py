@@ -19,14 +19,14 @@ from pairfree.errors import ConfigError
 from pairfree.methods import PRESETS
 from pairfree.methods.b2u import ramp_weight, revisible_loss
 from pairfree.methods.base import At
-from pairfree.methods.n2v import (
+from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask
+from pairfree.methods.parts.masked_pixels import (
     find_greatest_within,
     replace_by_block,
     replace_by_mean,
     replace_by_median,
     stratified_mask,
 )
-from pairfree.methods.parts.hidden_pixels import Hidden, draw_phases, fill_hidden, grid_mask
 from pairfree.nets import build
 from pairfree.nets.receptive_field import measured_receptive_field_px
 from pairfree.training.job import resolve
