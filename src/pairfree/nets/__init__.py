@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -14,47 +15,56 @@ from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
 
 
-class Net(NamedTuple):
-    """width, predict   its defaults;  make   channels, width and predict -> a fresh network"""
+@dataclass(frozen=True)
+class Net:
+    """A network that has a name, and its defaults."""
 
+    make: Callable[..., nn.Module]
+    """(channels, width, predict=...) -> a fresh network."""
     width: int
+    """Channels of its first level."""
     predict: str
-    make: Callable[[int, int, str], nn.Module]
+    """"residual", y - f(y), or "image", f(y)."""
 
 
 NETS = {
-    "shuffle-unet": Net(
-        32,
-        "residual",
-        lambda channels, width, predict: ShuffleUNet(channels, width, predict=predict),
-    ),
-    "unet": Net(
-        32, "image", lambda channels, width, predict: UNet(channels, width, predict=predict)
-    ),
-    "blur-unet": Net(
-        32,
-        "image",
-        lambda channels, width, predict: UNet(channels, width, predict=predict, blurred=True),
-    ),
-    "plain-dncnn": Net(
-        64,
-        "image",
-        lambda channels, width, predict: DnCNN(channels, width, predict=predict, normed=False),
-    ),
-    "dncnn": Net(
-        64,
-        "residual",
-        lambda channels, width, predict: DnCNN(channels, width, depth=17, predict=predict),
-    ),
+    "shuffle-unet": Net(ShuffleUNet, 32, "residual"),
+    "unet": Net(UNet, 32, "image"),
+    "blur-unet": Net(partial(UNet, blurred=True), 32, "image"),
+    "plain-dncnn": Net(partial(DnCNN, normed=False), 64, "image"),
+    "dncnn": Net(partial(DnCNN, depth=17), 64, "residual"),
 }
 
 
-def build(name: str, channels: int, width: int = 0, predict: str = "") -> nn.Module:
-    """A fresh network. width 0 and predict "" mean the network's own default; predict is "residual" (y - f(y)) or "image" (f(y))."""
+def build(
+    name: str,
+    channels: int,
+    width: int = 0,
+    predict: str = "",
+) -> nn.Module:
+    """A fresh network.
+
+    Parameters
+    ----------
+    name
+        One of ``NETS``.
+    channels
+        Of the images.
+    width
+        Channels of its first level; 0 for the network's own default.
+    predict
+        "residual" (y - f(y)) or "image" (f(y)); "" for the network's own default.
+
+    Raises
+    ------
+    ConfigError
+        For another name, and another word for what is predicted.
+    """
     if name not in NETS:
         close = find_closest(name.lower(), NETS)
         meant = "" if close is None else f", did you mean {close!r}?"
         raise ConfigError(f"no network named {name!r}{meant}; there are {', '.join(sorted(NETS))}")
     if predict not in ("", "residual", "image"):
         raise ConfigError(f"predict = {predict!r}: must be 'residual' or 'image'")
-    return NETS[name].make(channels, width or NETS[name].width, predict or NETS[name].predict)
+    net = NETS[name]
+    return net.make(channels, width or net.width, predict=predict or net.predict)

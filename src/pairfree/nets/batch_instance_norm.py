@@ -62,6 +62,7 @@ class BatchInstanceNorm(nn.Module):
         self.holds = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         own_var, own_mean = self._take_instance(x)
         mean, var = self._take_batch(x, own_mean, own_var)
         of_batch = self.rho * torch.rsqrt(var + EPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -10,39 +11,56 @@ from torch import Tensor, nn
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def clip(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+def clip(
+    x: Tensor,
+    low: float | Tensor,
+    high: float | Tensor,
+) -> Tensor:
     """``torch.clamp``, with a gradient of 1 at both bounds.
 
-    That of ``torch.clamp`` is 1 there up to PyTorch 2.14 and 0 since: what lies at a bound (a saturated pixel) would train differently.
+    That of ``torch.clamp`` is 1 there up to PyTorch 2.14 and 0 since: what lies at a bound (a saturated
+    pixel) would train differently.
     """
-    return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))  # type: ignore[arg-type]
+    inside = (x >= low) & (x <= high)
+    clamped = x.detach().clamp(low, high)  # type: ignore[arg-type]
+    return torch.where(inside, x, clamped)
 
 
 def he_init(module: nn.Module) -> None:
     """He initialisation for every convolution below ``module``; biases zero."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    for layer in _convolutions(module):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def normal_init(module: nn.Module, std: float = 0.02) -> None:
-    """N(0, std) initialisation for every convolution, as the published GAN and Noise2Grad codes use; biases zero."""
+    """N(0, std) initialisation for every convolution below ``module``; biases zero.
+
+    As the published GAN and Noise2Grad codes have it.
+    """
+    for layer in _convolutions(module):
+        nn.init.normal_(layer.weight, 0.0, std)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _convolutions(module: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            yield layer
 
 
 def parameter_count(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
+    """Numbers that are trained, or could be."""
+    sizes = [parameter.numel() for parameter in net.parameters()]
+    return sum(sizes)
 
 
 def placed(net: Net, device: torch.device | str) -> Net:
     """``net`` on ``device``, kernels in the memory order of ``channels_last``."""
-    made: Net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = torch.channels_last
+    made: Net = net.to(device, memory_format=order)  # type: ignore[call-overload]
     return made
 
 

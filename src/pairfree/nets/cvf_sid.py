@@ -28,7 +28,13 @@ class NoiseParts(nn.Module):
         Layers of each part.
     """
 
-    def __init__(self, channels: int = 1, width: int = 64, body: int = 10, head: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        width: int = 64,
+        body: int = 10,
+        head: int = 4,
+    ) -> None:
         super().__init__()
         self.body = _stack_layers(channels, width, body)
         self.dependent = _make_head(channels, width, head)
@@ -47,18 +53,21 @@ class NoiseParts(nn.Module):
 
 
 def _centre(x: Tensor) -> Tensor:
-    return x - x.mean((2, 3), keepdim=True)
+    mean = x.mean((2, 3), keepdim=True)
+    return x - mean
 
 
 def _make_head(channels: int, width: int, layers: int) -> nn.Sequential:
     last = nn.Conv2d(width, channels, 1)
-    return nn.Sequential(_stack_layers(width, width, layers), last)
+    inner = _stack_layers(width, width, layers)
+    return nn.Sequential(inner, last)
 
 
 def _stack_layers(inputs: int, width: int, layers: int) -> nn.Sequential:
     made: list[nn.Module] = []
     for _ in range(layers):
-        made.append(nn.Conv2d(inputs, width, 3, padding=1))
+        convolution = nn.Conv2d(inputs, width, 3, padding=1)
+        made.append(convolution)
         made.append(nn.ReLU(inplace=True))
         inputs = width
     return nn.Sequential(*made)

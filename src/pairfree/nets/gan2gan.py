@@ -52,14 +52,15 @@ class NoiseGenerator(nn.Module):
         widths = [width * 2**level for level in range(levels)]
         widths.reverse()
         layers = make_level(LATENT, widths[0], stride=1, padding=0)
-        for a, b in pairwise(widths):
-            layers += make_level(a, b)
-        layers.append(nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False))
+        for inputs, outputs in pairwise(widths):
+            layers += make_level(inputs, outputs)
+        last = nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False)
+        layers.append(last)
         self.body = nn.Sequential(*layers)
         normal_init(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B, 128) -> (B, channels, px, px)."""
+        """Numbers z (B, 128) -> noise (B, channels, px, px)."""
         grown = self.body(z[:, :, None, None])
         return torch.tanh(full_precision(grown))
 
@@ -89,9 +90,10 @@ class NoiseGenerator(nn.Module):
         place = next(self.parameters()).device
         rows = self.count_blocks(height)
         columns = self.count_blocks(width)
-        z = torch.randn(count * rows * columns, LATENT, generator=generator, device=place)
+        blocks = count * rows * columns
+        z = torch.randn(blocks, LATENT, generator=generator, device=place)
         made: Tensor = self(z)
-        if (rows, columns) == (1, 1):
+        if rows == columns == 1:
             return made[..., :height, :width]
         whole = self.join_blocks(made, rows, columns)
         shifts = torch.randint(self.step_px, (2,), generator=generator, device=place)
@@ -114,12 +116,16 @@ class NoiseGenerator(nn.Module):
     def join_blocks(self, made: Tensor, rows: int, columns: int) -> Tensor:
         """Sums of weighted blocks, (B * rows * columns, C, px, px) -> (B, C, H, W)."""
         blocks = rows * columns
-        weights = torch.outer(self.block_weights(rows), self.block_weights(columns))
+        count = len(made) // blocks
+        down = self.block_weights(rows)
+        across = self.block_weights(columns)
+        weights = torch.outer(down, across)
         weighted = made * weights.to(made)
-        flat = weighted.reshape(len(made) // blocks, blocks, -1).transpose(1, 2)
+        flat = weighted.reshape(count, blocks, -1)
         height = self.step_px * rows + OVERLAP_PX
         width = self.step_px * columns + OVERLAP_PX
-        return F.fold(flat, (height, width), self.px, stride=self.step_px)
+        size = (height, width)
+        return F.fold(flat.transpose(1, 2), size, self.px, stride=self.step_px)
 
     def block_weights(self, blocks: int) -> Tensor:
         """Weights of a block's pixels along a side of so many blocks."""
@@ -128,18 +134,24 @@ class NoiseGenerator(nn.Module):
         return ramp_ends(self.px, OVERLAP_PX)
 
 
-def make_level(a: int, b: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
-    """A transposed 4x4 convolution from ``a`` to ``b`` channels, its norm and its ReLU."""
+def make_level(
+    inputs: int,
+    outputs: int,
+    stride: int = 2,
+    padding: int = 1,
+) -> list[nn.Module]:
+    """A transposed 4x4 convolution from ``inputs`` to ``outputs`` channels, its norm and its ReLU."""
     return [
-        nn.ConvTranspose2d(a, b, 4, stride, padding, bias=False),
-        nn.BatchNorm2d(b),
+        nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False),
+        nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     ]
 
 
 def ramp_ends(px: int, overlap: int) -> Tensor:
     """Weights w that rise from 0 to 1 and fall at the end: w(x)^2 + w(x + px - overlap)^2 = 1."""
-    angle = (torch.arange(overlap) + 0.5) * (math.pi / 2 / overlap)
+    centres = torch.arange(overlap) + 0.5
+    angle = centres * (math.pi / 2 / overlap)
     rise = torch.sin(angle)
     flat = torch.ones(px - 2 * overlap)
     return torch.cat([rise, flat, rise.flip(0)])
@@ -163,7 +175,11 @@ class RoughDenoiser(nn.Module):
     stride = 1
 
     def __init__(
-        self, channels: int = 1, width: int = 64, depth: int = 15, bounded: bool = True
+        self,
+        channels: int = 1,
+        width: int = 64,
+        depth: int = 15,
+        bounded: bool = True,
     ) -> None:
         super().__init__()
         self.body = DnCNN(channels, width, depth)
@@ -178,24 +194,31 @@ class RoughDenoiser(nn.Module):
         One pixel in ten thousand at either end is left out.
         """
         every = max(1, len(values) // SPAN_SAMPLE)
-        sample = values[::every].float().cpu().numpy()
-        low, high = np.quantile(sample, [SPAN_TAIL, 1.0 - SPAN_TAIL])
-        ends = [min(0.0, float(low)), max(1.0, float(high))]
-        self.ends.copy_(torch.tensor(ends))
+        sample = values[::every].float().cpu()
+        darkest, brightest = np.quantile(sample.numpy(), [SPAN_TAIL, 1.0 - SPAN_TAIL])
+        low = min(0.0, float(darkest))
+        high = max(1.0, float(brightest))
+        self.ends.copy_(torch.tensor([low, high]))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same."""
         out: Tensor = self.body(x)
         if not self.bounded:
             return out
-        low, high = self.ends[0], self.ends[1]
-        return low + (high - low) * torch.sigmoid(out)
+        low, high = self.ends.unbind()
+        share = torch.sigmoid(out)
+        return low + (high - low) * share
 
 
 class Chosen(nn.Module):
     """The rough denoiser until G2G begins, then the denoiser. ``refined`` says which, and is saved."""
 
-    def __init__(self, rough: nn.Module, net: nn.Module, refined: Refined) -> None:
+    def __init__(
+        self,
+        rough: nn.Module,
+        net: nn.Module,
+        refined: Refined,
+    ) -> None:
         super().__init__()
         self.rough = rough
         self.net = net
@@ -240,9 +263,10 @@ class WassersteinCritic(nn.Module):
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width]
         self.levels = nn.ModuleList()
-        for a, b in pairwise(widths):
-            self.levels.append(nn.Conv2d(a, b, 4, 2, 1, bias=False))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[2:])
+        for inputs, outputs in pairwise(widths):
+            level = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+            self.levels.append(level)
+        self.norms = nn.ModuleList(map(nn.BatchNorm2d, widths[2:]))
         self.last = nn.Conv2d(widths[-1], 1, 4, bias=False)
         normal_init(self)
 
@@ -251,7 +275,8 @@ class WassersteinCritic(nn.Module):
         first, *others = self.levels
         h = F.leaky_relu(first(x), SLOPE)
         for level, norm in zip(others, self.norms, strict=True):
-            h = F.leaky_relu(norm(level(h)), SLOPE)
+            h = norm(level(h))
+            h = F.leaky_relu(h, SLOPE)
         return full_precision(self.last(h))
 
 
@@ -283,7 +308,8 @@ class CopulaNoise(nn.Module):
         """Noise of white normal noise, between the entries of the table and not beyond its ends."""
         normal = self.correlate(z).clamp(-self.end, self.end)
         last = self.table.shape[1] - 1
-        position = (normal + self.end) * (last / (2.0 * self.end))
+        entries_a_unit = last / (2.0 * self.end)
+        position = (normal + self.end) * entries_a_unit
         before = position.floor().clamp_max(last - 1)
         entry = before.long()
         low = self.look_up(entry)
@@ -304,18 +330,19 @@ class CopulaNoise(nn.Module):
         height, width = z.shape[-2:]
         wave = torch.fft.rfft2(z.double())
         turned = self.filters.flip((-2, -1)).double()
-        response = torch.fft.rfft2(turned, (height, width)).conj()
-        product = torch.einsum("bihw,oihw->bohw", wave, response)
+        response = torch.fft.rfft2(turned, (height, width))
+        product = torch.einsum("bihw,oihw->bohw", wave, response.conj())
         whole = torch.fft.irfft2(product, (height, width))
         margin = 2 * self.reach
-        made: Tensor = whole[..., : height - margin, : width - margin].float()
-        return made
+        inside: Tensor = whole[..., : height - margin, : width - margin]
+        return inside.float()
 
     def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
         """Noise (B, C, H, W) for ``shape`` = (B, H, W)."""
         count, height, width = shape
         margin = 2 * self.reach
-        wide = (count, len(self.table), height + margin, width + margin)
+        channels = len(self.table)
+        wide = (count, channels, height + margin, width + margin)
         white = torch.randn(wide, generator=generator, device=self.table.device)
         out: Tensor = self(white)
         return out

@@ -30,7 +30,8 @@ def pad_symmetrically(x: Tensor, reach: int) -> Tensor:
     Tensor
         (B, C, H + 2 reach, W + 2 reach).
     """
-    if reach == 1:  # the mirror of one pixel is that pixel: one copy instead of four
+    if reach == 1:
+        # the mirror of one pixel is that pixel: one copy instead of four
         return F.pad(x, (1, 1, 1, 1), mode="replicate")
     left = x[..., :reach].flip(-1)
     right = x[..., -reach:].flip(-1)
@@ -71,6 +72,7 @@ class SymmetricConv(nn.Module):
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         if self.reach > 0:
             x = pad_symmetrically(x, self.reach)
         h: Tensor = self.conv(x)
@@ -93,11 +95,18 @@ class UpConv(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(
-            inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False
+            inputs,
+            outputs,
+            3,
+            stride=2,
+            padding=1,
+            output_padding=1,
+            bias=False,
         )
         self.norm = BatchInstanceNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, 2 H, 2 W)."""
         h = self.norm(self.conv(x))
         return F.leaky_relu(h, SLOPE)
 
@@ -111,6 +120,7 @@ class Residual(nn.Module):
         self.conv2 = SymmetricConv(width, width, 3, active=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) -> the same."""
         out: Tensor = x + self.conv2(self.conv1(x))
         return out
 
@@ -135,7 +145,11 @@ class Generator(nn.Module):
     stride = 4
 
     def __init__(
-        self, channels: int = 1, width: int = 32, blocks: int = 3, outputs: int = 0
+        self,
+        channels: int = 1,
+        width: int = 32,
+        blocks: int = 3,
+        outputs: int = 0,
     ) -> None:
         super().__init__()
         half, quarter = 2 * width, 4 * width
@@ -150,6 +164,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images of one domain -> images of the other."""
         h = full_precision(self.body(x))
         return torch.tanh(h)
 
@@ -180,6 +195,7 @@ class Extractor(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Noisy images -> their noise."""
         out: Tensor = full_precision(self.body(x))
         return out
 
@@ -207,7 +223,11 @@ class Critic(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, width: int = 32, patch_px: int = 64, norm: bool = True
+        self,
+        channels: int = 1,
+        width: int = 32,
+        patch_px: int = 64,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         downs = round(math.log2(patch_px / 4))
@@ -216,13 +236,16 @@ class Critic(nn.Module):
         widths = [channels, *(width * 2**level for level in range(downs))]
         self.body = nn.Sequential()
         for level, (inputs, outputs) in enumerate(pairwise(widths)):
-            self.body.append(SymmetricConv(inputs, outputs, 4, stride=2, norm=norm and level > 0))
+            normed = norm and level > 0
+            layer = SymmetricConv(inputs, outputs, 4, stride=2, norm=normed)
+            self.body.append(layer)
         last = 2 * widths[-1]
         self.valid = nn.Conv2d(widths[-1], last, 4, bias=not norm)
         self.norm = BatchInstanceNorm(last) if norm else nn.Identity()
         self.last = nn.Conv2d(last, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Patches -> scores."""
         h = self.norm(self.valid(self.body(x)))
         score: Tensor = self.last(F.leaky_relu(h, SLOPE))
         return full_precision(score)

@@ -40,7 +40,11 @@ class SkipNet(nn.Module):
     """
 
     def __init__(
-        self, inputs: int = 32, channels: int = 1, width: int = 128, levels: int = 5
+        self,
+        inputs: int = 32,
+        channels: int = 1,
+        width: int = 128,
+        levels: int = 5,
     ) -> None:
         super().__init__()
         self.stride = 2**levels
@@ -57,8 +61,9 @@ class SkipNet(nn.Module):
             skips.append(skip(z))
             z = down(z)
         for up in self.ups:
-            z = F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False)
-            z = up(torch.cat([z, skips.pop()], 1))
+            large = F.interpolate(z, scale_factor=2.0, mode="bilinear", align_corners=False)
+            joined = torch.cat([large, skips.pop()], 1)
+            z = up(joined)
         out: Tensor = self.last(z)
         return out
 
@@ -79,14 +84,20 @@ def _up_block(width: int) -> nn.Sequential:
     )
 
 
-def _conv_block(inputs: int, outputs: int, kernel_px: int, stride: int = 1) -> nn.Sequential:
-    if kernel_px > 1:
-        padding = kernel_px // 2
-        convolution = nn.Conv2d(
-            inputs, outputs, kernel_px, stride, padding, padding_mode="replicate"
-        )
-    else:
-        convolution = nn.Conv2d(inputs, outputs, 1, stride)
+def _conv_block(
+    inputs: int,
+    outputs: int,
+    kernel_px: int,
+    stride: int = 1,
+) -> nn.Sequential:
+    convolution = nn.Conv2d(
+        inputs,
+        outputs,
+        kernel_px,
+        stride,
+        padding=kernel_px // 2,
+        padding_mode="replicate" if kernel_px > 1 else "zeros",
+    )
     return nn.Sequential(
         convolution,
         nn.BatchNorm2d(outputs),
@@ -125,11 +136,12 @@ class PartialConv(nn.Module):
         summed = F.conv2d(padded, weight)
         window = weight.shape[1] * 9
         padded_mask = F.pad(mask, [1] * 4, value=1.0)
-        share = F.avg_pool2d(padded_mask, 3, 1).mean(1, keepdim=True)
-        shown = window * share
+        shares = F.avg_pool2d(padded_mask, 3, 1)
+        shown = window * shares.mean(1, keepdim=True)
         known = (shown > 0.5).to(x.dtype)
         scaled = summed * (window / shown.clamp(min=1.0))
-        out = (scaled + bias.view(1, -1, 1, 1)) * known  # type: ignore[union-attr]
+        added = bias.view(1, -1, 1, 1)  # type: ignore[union-attr]
+        out = (scaled + added) * known
         return F.leaky_relu(out, SLOPE), known
 
 
@@ -183,7 +195,11 @@ class PartialUNet(nn.Module):
     stride = 32
 
     def __init__(
-        self, channels: int = 1, width: int = 48, dropout: float = 0.3, fill: bool = False
+        self,
+        channels: int = 1,
+        width: int = 48,
+        dropout: float = 0.3,
+        fill: bool = False,
     ) -> None:
         super().__init__()
         self.dropout = dropout
@@ -195,10 +211,20 @@ class PartialUNet(nn.Module):
         inputs = [wide] + [wide + width] * 3
         self.decoders = nn.ModuleList(_make_conv(each, wide) for each in inputs)
         self.seconds = nn.ModuleList(_make_conv(wide, wide) for _ in inputs)
-        widths = [wide + channels, width * 4 // 3, width * 2 // 3, channels]
+        widths = [
+            wide + channels,
+            width * 4 // 3,
+            width * 2 // 3,
+            channels,
+        ]
         self.finals = nn.ModuleList(_make_conv(a, b) for a, b in pairwise(widths))
 
-    def forward(self, x: Tensor, mask: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        rng: torch.Generator | None = None,
+    ) -> Tensor:
         """Predict the image from the pixels that are shown.
 
         Parameters
@@ -218,12 +244,15 @@ class PartialUNet(nn.Module):
         h, skips = self._encode(x, mask)
         for first, second in zip(self.decoders, self.seconds, strict=True):
             h = _join(h, skips.pop())
-            h = F.leaky_relu(first(self._drop(h, rng)), SLOPE)
-            h = F.leaky_relu(second(self._drop(h, rng)), SLOPE)
+            for layer in (first, second):
+                h = layer(self._drop(h, rng))
+                h = F.leaky_relu(h, SLOPE)
         h = _join(h, skips.pop())
-        for layer in self.finals[:-1]:
-            h = F.leaky_relu(layer(self._drop(h, rng)), SLOPE)
-        out: Tensor = self.finals[-1](self._drop(h, rng))
+        *inner, last = self.finals
+        for layer in inner:
+            h = layer(self._drop(h, rng))
+            h = F.leaky_relu(h, SLOPE)
+        out: Tensor = last(self._drop(h, rng))
         return out
 
     def _encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:

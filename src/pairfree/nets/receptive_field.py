@@ -12,11 +12,13 @@ from pairfree.nets.batch_instance_norm import BatchInstanceNorm
 from pairfree.nets.traits import stated_receptive_field_px, total_stride
 
 PROBE_LEVELS = (0.75, 0.6)
-"""Intensities, network units, at which a receptive field is measured: inside the range of every network that clips its
-input, and positive where one takes [0, 1] to [-1, 1], so that no ReLU is shut.
+"""Intensities, network units, at which a receptive field is measured.
 
-The gradient of ``torch.clamp`` at its own bound is 1 up to PyTorch 2.14 and 0 since: a canvas of ones, at the upper bound,
-shows nothing there.
+Inside the range of every network that clips its input, and positive where one takes [0, 1] to [-1, 1], so
+that no ReLU is shut.
+
+The gradient of ``torch.clamp`` at its own bound is 1 up to PyTorch 2.14 and 0 since: a canvas of ones, at the
+upper bound, shows nothing there.
 """
 FIRST_REACH_PX = 32
 """Reach that the first canvas has room for; the next ones have room for twice as much each."""
@@ -28,7 +30,8 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     Parameters
     ----------
     net
-        Any network; one that states its receptive field is believed (``traits.NetworkTraits.receptive_field_px``).
+        Any network; one that states its receptive field is believed
+        (``traits.NetworkTraits.receptive_field_px``).
     channels
         Of its input.
     limit_px
@@ -42,14 +45,15 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     Raises
     ------
     ValueError
-        Where the field is larger than ``limit_px``, as of a network that mixes the whole image (instance norm, attention),
-        and where no output depends on any input.
+        Where the field is larger than ``limit_px``, as of a network that mixes the whole image (instance
+        norm, attention), and where no output depends on any input.
 
     Notes
     -----
-    All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or is cut by a
-    ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero exactly on the receptive
-    field. float64, CPU, on canvases that grow until the field fits, one for each of ``PROBE_LEVELS``.
+    All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or
+    is cut by a ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero
+    exactly on the receptive field. float64, CPU, on canvases that grow until the field fits, one for each of
+    ``PROBE_LEVELS``.
     """
     stated = stated_receptive_field_px(net, channels)
     if stated is not None:
@@ -59,7 +63,8 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
     reach = FIRST_REACH_PX
     while reach <= limit_px:
         size = math.ceil((2 * reach + stride) / stride) * stride
-        cell = slice(size // 2 // stride * stride, size // 2 // stride * stride + stride)
+        middle = size // 2 // stride * stride
+        cell = slice(middle, middle + stride)
         touched = _touched(probe, channels, size, cell)
         if not touched.any():
             raise ValueError("no output pixel depends on any input pixel")
@@ -71,15 +76,16 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
 
 
 def _positive_copy(net: nn.Module) -> nn.Module:
-    """A copy, float64 on the CPU, whose weights are positive, whose biases are zero and whose norms are neutral."""
+    """A copy, float64 on the CPU: weights positive, biases zero, norms neutral."""
     probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
     for layer in probe.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             layer.reset_running_stats()
-        if isinstance(
-            layer, BatchInstanceNorm
-        ):  # rho becomes 0 below: held statistics are all it uses
-            layer.held = torch.ones_like(layer.rho)[None], torch.zeros_like(layer.rho)[None]
+        if isinstance(layer, BatchInstanceNorm):
+            # rho becomes 0 below: held statistics are all it uses
+            variance = torch.ones_like(layer.rho)[None]
+            mean = torch.zeros_like(layer.rho)[None]
+            layer.held = (variance, mean)
     for name, parameter in probe.named_parameters():
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
@@ -96,9 +102,8 @@ def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:
     """Which pixels of a canvas change the outputs of one cell of it: (size, size) bool."""
     touched = torch.zeros(size, size, dtype=torch.bool)
     for level in PROBE_LEVELS:
-        canvas = torch.full(
-            (1, channels, size, size), level, dtype=torch.float64, requires_grad=True
-        )
+        canvas = torch.full((1, channels, size, size), level, dtype=torch.float64)
+        canvas.requires_grad_()
         outputs = probe(canvas)[..., cell, cell]
         (gradient,) = torch.autograd.grad(outputs.sum(), canvas)
         touched |= (gradient != 0).any(dim=1)[0]

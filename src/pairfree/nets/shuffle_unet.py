@@ -8,19 +8,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pairfree.nets.blocks import channels_last
+from pairfree.nets.blocks import channels_last, he_init
 
 
 class ShuffleUNet(nn.Module):
     """Residual U-Net behind a 2x2 pixel-unshuffle; output y - f(y).
 
-    Why it is fast: the unshuffle turns (C, H, W) into (4C, H/2, W/2) without losing a pixel, so every convolution runs on a quarter of the
-    positions with enough channels to fill a CPU's vector units. A level halves H and W and doubles the channels, so each level costs the
-    same; three levels of width 32 need about 50 kFLOP a pixel, DnCNN-17 1,100. Skips are added, not concatenated: half the arithmetic in
-    the decoder. No normalisation layers: output never depends on the batch or the tile.
-
     Input and output (B, channels, H, W), network units; H and W multiples of ``stride`` (8 for three levels).
-    The last convolution starts at zero, so the network starts as the identity.
+
+    Parameters
+    ----------
+    channels
+        Of the images.
+    width
+        Channels of the first level; each further one has twice as many.
+    levels
+        Resolutions, the first of which is half of the image's.
+    blocks
+        Residual blocks of each level, on each side.
+    predict
+        "residual": the output is y - f(y), and the network starts as the identity, since the last convolution
+        starts at zero; "image": f(y).
+
+    Notes
+    -----
+    Why it is fast: the unshuffle turns (C, H, W) into (4C, H/2, W/2) without losing a pixel, so every
+    convolution runs on a quarter of the positions with enough channels to fill a CPU's vector units. A level
+    halves H and W and doubles the channels, so each level costs the same; three levels of width 32 need about
+    50 kFLOP a pixel, DnCNN-17 1,100. Skips are added, not concatenated: half the arithmetic in the decoder.
+    No normalisation layers: output never depends on the batch or the tile.
     """
 
     def __init__(
@@ -34,53 +50,75 @@ class ShuffleUNet(nn.Module):
         super().__init__()
         self.stride = 2**levels
         self.predict = predict
+        shuffled = 4 * channels
         widths = [width * 2**level for level in range(levels)]
-        self.first = nn.Conv2d(4 * channels, width, 3, padding=1)
-        self.encoders = nn.ModuleList(_blocks(w, blocks) for w in widths[:-1])
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
-        self.bottom = _blocks(widths[-1], blocks)
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
-        self.decoders = nn.ModuleList(_blocks(w, blocks) for w in widths[:-1])
-        self.last = nn.Conv2d(width, 4 * channels, 3, padding=1)
+        *upper, lowest = widths
+        steps = list(pairwise(widths))
+        self.first = _conv(shuffled, width)
+        self.encoders = nn.ModuleList(_blocks(each, blocks) for each in upper)
+        self.downs = nn.ModuleList(_halving(fine, coarse) for fine, coarse in steps)
+        self.bottom = _blocks(lowest, blocks)
+        self.ups = nn.ModuleList(_doubling(coarse, fine) for fine, coarse in steps)
+        self.decoders = nn.ModuleList(_blocks(each, blocks) for each in upper)
+        self.last = _conv(width, shuffled)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         if predict == "image":
             nn.init.normal_(self.last.weight, 0.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(channels_last(F.pixel_unshuffle(x, 2)))
+        """Noisy images -> denoised ones."""
+        unshuffled = F.pixel_unshuffle(x, 2)
+        h = self.first(channels_last(unshuffled))
         skips = []
         for encode, down in zip(self.encoders, self.downs, strict=True):
-            h = encode(h)
-            skips.append(h)
-            h = down(h)
+            level = encode(h)
+            skips.append(level)
+            h = down(level)
         h = self.bottom(h)
-        for up, decode, skip in zip(
-            reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True
-        ):
-            h = decode(up(h) + skip)
-        out = F.pixel_shuffle(self.last(h).float(), 2)
+        ups = reversed(self.ups)
+        decoders = reversed(self.decoders)
+        for up, decode in zip(ups, decoders, strict=True):
+            joined = up(h) + skips.pop()
+            h = decode(joined)
+        shuffled = self.last(h).float()
+        out = F.pixel_shuffle(shuffled, 2)
         return x - out if self.predict == "residual" else out
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))). The second convolution starts small, so that a fresh stack of blocks is close to the identity."""
+    """x + conv(relu(conv(x))), ``width`` channels.
+
+    The second convolution starts small, so that a fresh stack of blocks is close to the identity.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="relu")
+        self.conv1 = _conv(width, width)
+        self.conv2 = _conv(width, width)
+        he_init(self)
         with torch.no_grad():
             self.conv2.weight.mul_(0.2)
-        nn.init.zeros_(self.conv1.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        """(B, width, H, W) -> the same."""
+        h = F.relu(self.conv1(x))
+        out: Tensor = x + self.conv2(h)
         return out
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+    made = [ResidualBlock(width) for _ in range(count)]
+    return nn.Sequential(*made)
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _halving(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 2, stride=2)
+
+
+def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)

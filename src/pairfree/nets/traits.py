@@ -1,4 +1,7 @@
-"""What a network may say of itself, and what holds where it is silent. Nothing else asks a network for such attributes."""
+"""What a network may say of itself, and what holds where it is silent.
+
+Nothing else asks a network for such attributes.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,47 @@ _SILENT = object()
 
 
 class NetworkTraits(Protocol):
-    """Attributes that a network, an ``nn.Module`` of (B, C, H, W) -> (B, C, H, W), may have. None of them is required.
+    """Attributes that a network, an ``nn.Module`` of (B, C, H, W) -> (B, C, H, W), may have.
+
+    None of them is required.
 
     One that is silent is taken for a network that sees a neighbourhood of each pixel, which is then measured
     (``receptive_field.measured_receptive_field_px``), on inputs of any height and width.
     """
 
     stride: int | tuple[int, ...]
-    """Pixels that H and W of an input must be multiples of. Silent: 1. Of several, as a bare ``nn.Conv2d`` says (1, 1), the largest."""
+    """Pixels that H and W of an input must be multiples of. Silent: 1.
+
+    Of several, as a bare ``nn.Conv2d`` says (1, 1), the largest.
+    """
 
     whole_image: bool
     """True: it must see the whole image, and is never applied to tiles. Silent: False."""
 
     measured_from_data: bool
-    """True: its numbers are measured from the training images, not learned; another run starts without them. Silent: False."""
+    """True: its numbers are measured from the training images, not learned. Silent: False.
+
+    Another run starts without them.
+    """
 
     progress: Callable[[float], None] | None
-    """Where it works on an image for minutes: what it calls with the share of the image that is done, in 0..1, as it goes on; None for
-    silence. Networks without the attribute are heard after each tile."""
+    """What it calls, as it goes on, with the share of the image that is done, in 0..1; None for silence.
+
+    For one that works on an image for minutes. Networks without the attribute are heard after each tile.
+    """
 
     def receptive_field_px(self, channels: int) -> int:
-        """Largest distance, in pixels, at which an input pixel can change an output pixel. Silent: it is measured.
+        """Largest distance, in pixels, at which an input pixel can change an output pixel.
 
-        For a network made of many passes of another, of which it follows from the other's.
+        Silent: it is measured. For a network made of many passes of another, of which it follows from the
+        other's.
         """
 
     def whole_bytes(self, channels: int) -> tuple[float, float]:
-        """Memory that an image takes of which the whole is worked on, bytes beside its size and for each pixel. Silent: not foretold."""
+        """Memory that an image takes of which the whole is worked on. Silent: not foretold.
+
+        Bytes beside its size, and for each pixel.
+        """
 
     def seconds(self, channels: int, height: int, width: int) -> float:
         """What an image of that size takes at most. Silent: timed on a tile."""
@@ -71,7 +88,10 @@ def stated_receptive_field_px(net: nn.Module, channels: int) -> int | None:
 
 
 def whole_image_bytes(net: nn.Module, channels: int) -> tuple[float, float]:
-    """Memory of an image that is worked on whole, bytes beside its size and for each pixel; 0 where the network does not say."""
+    """Memory of an image that is worked on whole: bytes beside its size, and for each pixel.
+
+    0 where the network does not say.
+    """
     state = _stated(net, "whole_bytes")
     if state is _SILENT:
         return 0.0, 0.0
