@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from html import escape
 
-WIDTH, HEIGHT = 420, 190
+from pairfree.evidence import svg
+
+WIDTH = 420
 """Of the canvas, px."""
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 34
-"""Margins around the field of a plot, px."""
+HEIGHT = 190
+"""Of the canvas, px."""
+LEFT, RIGHT = 54, 12
+"""Margins beside the field of a plot, px."""
+TOP, BOTTOM = 12, 34
+"""Margins above and below it, px."""
+
+Range = tuple[float, float]
+"""Least and greatest value."""
 
 
 class Axes:
@@ -22,23 +32,35 @@ class Axes:
         Whether the vertical one is logarithmic.
     """
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], log_y: bool) -> None:
-        self.x = x if x[1] > x[0] else (x[0] - 0.5, x[0] + 0.5)
+    def __init__(self, x: Range, y: Range, log_y: bool = False) -> None:
+        self.x = x
         self.y = y
         self.log_y = log_y
+        first, last = x
+        if not last > first:
+            self.x = first - 0.5, first + 0.5
 
     def x_px(self, x: float) -> float:
         """Where a value of x stands, px from the left."""
         first, last = self.x
-        return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+        share = (x - first) / (last - first)
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def y_px(self, y: float) -> float:
         """Where a value of y stands, px from the top; values beyond the axis at its end."""
         low, high = self.y
         if self.log_y:
-            low, high, y = math.log10(low), math.log10(high), math.log10(y)
-        share = min(max((y - low) / (high - low), 0.0), 1.0)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+            low = math.log10(low)
+            high = math.log10(high)
+            y = math.log10(y)
+        share = (y - low) / (high - low)
+        share = min(max(share, 0.0), 1.0)
+        field = HEIGHT - TOP - BOTTOM
+        return HEIGHT - BOTTOM - share * field
+
+    def places(self, x: Iterable[float], y: Iterable[float]) -> list[svg.Point]:
+        """Where the points of a curve stand."""
+        return list(zip(map(self.x_px, x), map(self.y_px, y)))
 
     def draw(self, x_label: str, show_y: bool = True, whole_x: bool = False) -> str:
         """SVG of the horizontal axis with its label, and of the vertical one's numbers and lines.
@@ -53,22 +75,27 @@ class Axes:
             Whether only whole numbers stand at the horizontal axis.
         """
         base = HEIGHT - BOTTOM
-        parts = [f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>']
+        parts = [_across("axis", base)]
         for value in nice_ticks(*self.x):
             if not whole_x or value == round(value):
-                parts.append(_tick(f"{self.x_px(value):.1f}", f"{base + 15}", "middle", value))
+                under = self.x_px(value), base + 15
+                parts.append(_tick(under, value, "middle"))
         if show_y:
-            values = log_ticks(*self.y) if self.log_y else nice_ticks(*self.y, 4)
-            for value in values:
+            for value in self.y_ticks():
                 y = self.y_px(value)
-                parts.append(
-                    f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-                )
-                parts.append(_tick(f"{LEFT - 7}", f"{y + 4:.1f}", "end", value))
+                beside = LEFT - 7, y + 4
+                parts.append(_across("grid", y))
+                parts.append(_tick(beside, value, "end"))
         middle = (LEFT + WIDTH - RIGHT) / 2
-        place = f'x="{middle}" y="{HEIGHT - 3}" text-anchor="middle"'
-        parts.append(f'<text class="axis-label" {place}>{escape(x_label)}</text>')
+        below = middle, HEIGHT - 3
+        parts.append(svg.text("axis-label", below, escape(x_label), "middle"))
         return "".join(parts)
+
+    def y_ticks(self) -> list[float]:
+        """The numbers along the vertical axis."""
+        if self.log_y:
+            return log_ticks(*self.y)
+        return nice_ticks(*self.y, 4)
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -80,42 +107,64 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     steps = [multiple * power for multiple in (1, 2, 2.5, 5, 10)]
-    step = next(one for one in steps if one >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    least = rough * (1 - 1e-9)
+    step = next(one for one in steps if one >= least)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
     return [k * step for k in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
     """Powers of ten within [low, high], with 2 and 5 between them where there are few."""
-    powers = [10.0**p for p in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    first = math.floor(math.log10(low))
+    last = math.ceil(math.log10(high))
+    powers = [10.0**power for power in range(first, last + 1)]
     tens = [ten for ten in powers if low <= ten <= high]
     if len(tens) >= 3:
-        return tens[:: math.ceil(len(tens) / 6)]
-    between = [multiple * ten for ten in powers for multiple in (1, 2, 5)]
-    within = [value for value in between if low <= value <= high]
+        every = math.ceil(len(tens) / 6)
+        return tens[::every]
+    within = []
+    for ten in powers:
+        for value in (ten, 2 * ten, 5 * ten):
+            if low <= value <= high:
+                within.append(value)
     return within or [low, high]
 
 
-def pad_range(low: float, high: float, log: bool) -> tuple[float, float]:
+def pad_range(low: float, high: float, log: bool = False) -> Range:
     """A range of values, a little wider, so that no curve touches the frame."""
     if log:
-        low, high = math.log10(low), math.log10(high)
-    gap = 0.06 * (high - low)
-    if not high > low:
+        low = math.log10(low)
+        high = math.log10(high)
+    if high > low:
+        gap = 0.06 * (high - low)
+    else:
         gap = max(abs(high) * 0.1, 0.5)
-    low, high = low - gap, high + gap
-    return (10**low, 10**high) if log else (low, high)
+    low -= gap
+    high += gap
+    if log:
+        return 10**low, 10**high
+    return low, high
 
 
-def _tick(x: str, y: str, anchor: str, value: float) -> str:
-    return f'<text class="tick" x="{x}" y="{y}" text-anchor="{anchor}">{_tick_text(value)}</text>'
+def _across(kind: str, y: float) -> str:
+    """A horizontal line over the whole field."""
+    right = WIDTH - RIGHT
+    return svg.line(kind, (LEFT, y), (right, y))
+
+
+def _tick(place: svg.Point, value: float, anchor: str) -> str:
+    return svg.text("tick", place, _tick_text(value), anchor)
 
 
 def _tick_text(value: float) -> str:
     """A number at an axis: a thin space between thousands, a true minus sign, a short exponent."""
-    if value == 0 or abs(value) < 1e-300:
+    size = abs(value)
+    if size < 1e-300:
         return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.6g}".replace("-", "−").replace(",", "\u2009")
-    text = f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    if 1e-3 <= size < 1e5:
+        text = f"{value:,.6g}".replace(",", "\u2009")
+    else:
+        text = f"{value:.3g}".replace("e+0", "e")
+        text = text.replace("e-0", "e-").replace("e+", "e")
     return text.replace("-", "−")

@@ -1,5 +1,4 @@
-"""What CT physicists ask of a denoiser: the texture of the noise that is left, and whether faint lesions are
-still seen.
+"""What CT physicists ask of a denoiser: the texture of the noise left, and whether faint lesions are seen.
 
 A filter can lower the deviation and still do harm: it may leave blotches (noise moved to low frequencies) and
 wipe out what is faint.
@@ -60,23 +59,26 @@ def noise_power(draws: ArrayLike, pixel_mm: float = 1.0) -> NoisePower:
     images = _stack(draws, "draws", least=2)
     count, side = images.shape[:2]
     noise = images - images.mean(axis=0)
-    power_2d = np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
-    spectrum = power_2d * (count / (count - 1)) * pixel_mm**2 / side**2
+    waves = np.fft.fft2(noise)
+    power_2d = np.mean(np.abs(waves) ** 2, axis=0)
+    unbiased = count / (count - 1)
+    spectrum = power_2d * unbiased * pixel_mm**2 / side**2
     along = np.fft.fftfreq(side, pixel_mm)
     radius = np.hypot(along[:, None], along[None, :])
     step = 1.0 / (side * pixel_mm)
-    rings = np.rint(radius / step).astype(np.int64)
-    inside = (rings > 0) & (rings <= side // 2)
     bins = side // 2 + 1
-    members = np.bincount(rings[inside], minlength=bins)[1:]
-    sums = np.bincount(rings[inside], weights=spectrum[inside], minlength=bins)[1:]
+    rings = np.rint(radius / step).astype(np.int64)
+    inside = (rings > 0) & (rings < bins)
+    ring = rings[inside]
+    members = np.bincount(ring, minlength=bins)
+    sums = np.bincount(ring, weights=spectrum[inside], minlength=bins)
     total = float(spectrum.sum())
     mean_frequency = math.nan
     if total > 0:
         mean_frequency = float(np.sum(radius * spectrum) / total)
     return NoisePower(
         frequency=np.arange(1, bins) * step,
-        power=sums / members,
+        power=sums[1:] / members[1:],
         std=math.sqrt(total) * step,
         mean_frequency=mean_frequency,
     )
@@ -133,10 +135,10 @@ def detectability(present: ArrayLike, absent: ArrayLike, radius_px: float) -> De
             f"{n} + {m} draws are too few for {CHANNELS} channels: give at least {CHANNELS + 6} in all"
         )
     channels = laguerre_gauss(with_lesion.shape[1], radius_px)
-    outputs = [
-        np.tensordot(images, channels, axes=((1, 2), (1, 2))) for images in (with_lesion, without)
-    ]
-    squared = max(0.0, squared_index(*outputs))
+    pixels = (1, 2)
+    seen = np.tensordot(with_lesion, channels, axes=(pixels, pixels))
+    unseen = np.tensordot(without, channels, axes=(pixels, pixels))
+    squared = max(0.0, squared_index(seen, unseen))
     index = math.sqrt(squared)
     return Detectability(
         index=index,
@@ -150,23 +152,32 @@ def squared_index(seen: FloatArray, unseen: FloatArray) -> float:
 
     It is without bias for normal outputs, and so at times negative.
     """
-    (n, p), m = seen.shape, len(unseen)
+    n, p = seen.shape
+    m = len(unseen)
     free = n + m - 2
     difference = seen.mean(axis=0) - unseen.mean(axis=0)
-    centred = [outputs - outputs.mean(axis=0) for outputs in (seen, unseen)]
-    covariance = sum(one.T @ one for one in centred) / free
-    biased = float(difference @ np.linalg.solve(covariance, difference))
-    return float((free - p - 1) / free * biased - p * (1 / n + 1 / m))
+    covariance = (_scatter(seen) + _scatter(unseen)) / free
+    template = np.linalg.solve(covariance, difference)
+    biased = float(difference @ template)
+    shrunk = (free - p - 1) / free * biased
+    return float(shrunk - p * (1 / n + 1 / m))
+
+
+def _scatter(outputs: FloatArray) -> FloatArray:
+    """Sums of products of channels around their means, (P, P)."""
+    centred = outputs - outputs.mean(axis=0)
+    return np.asarray(centred.T @ centred)
 
 
 def laguerre_gauss(side: int, radius_px: float) -> FloatArray:
     """(CHANNELS, side, side): channels centred on the region, each of mean zero and norm 1."""
     along = np.arange(side) - (side - 1) / 2
     square = along[:, None] ** 2 + along[None, :] ** 2
-    scaled = 2 * math.pi * square / (WIDTH_OF_RADIUS * radius_px) ** 2
-    channels = np.stack(
-        [np.exp(-scaled / 2) * eval_laguerre(order, scaled) for order in range(CHANNELS)]
-    )
+    width = WIDTH_OF_RADIUS * radius_px
+    scaled = 2 * math.pi * square / width**2
+    envelope = np.exp(-scaled / 2)
+    each = [envelope * eval_laguerre(order, scaled) for order in range(CHANNELS)]
+    channels = np.stack(each)
     channels -= channels.mean(axis=(1, 2), keepdims=True)
     power = np.sum(channels**2, axis=(1, 2), keepdims=True)
     return np.asarray(channels / np.sqrt(power))
@@ -179,10 +190,10 @@ def _index_se(squared: float, each: float, free: int) -> float:
     """
     far = free - CHANNELS + 1
     noncentral = squared / each
-    spread = (
-        2 * ((CHANNELS + noncentral) ** 2 + (CHANNELS + 2 * noncentral) * (far - 2)) / (far - 4)
-    )
-    return each * math.sqrt(spread) / (2 * math.sqrt(max(squared, each * CHANNELS)))
+    inner = (CHANNELS + noncentral) ** 2 + (CHANNELS + 2 * noncentral) * (far - 2)
+    spread = 2 * inner / (far - 4)
+    slope = 2 * math.sqrt(max(squared, each * CHANNELS))
+    return each * math.sqrt(spread) / slope
 
 
 def _normal_cdf(x: float) -> float:
@@ -211,11 +222,7 @@ def flat_regions(
         (H, W) bool
     """
     image = np.asarray(reference, dtype=np.float64)
-    rows, columns = (side // side_px for side in image.shape)
-    whole = image[: rows * side_px, : columns * side_px]
-    blocks = (
-        whole.reshape(rows, side_px, columns, side_px).swapaxes(1, 2).reshape(rows, columns, -1)
-    )
+    blocks = _squares(image, side_px)
     inside = (blocks.min(axis=2) >= low) & (blocks.max(axis=2) <= high)
     if not inside.any():
         raise InputError(
@@ -226,12 +233,23 @@ def flat_regions(
     count = max(1, round(share * int(inside.sum())))
     most = np.sort(scatter[inside])[count - 1]
     square = np.ones((side_px, side_px), dtype=np.bool_)
+    flat = np.kron(scatter <= most, square)
+    height, width = flat.shape
     mask = np.zeros(image.shape, dtype=np.bool_)
-    mask[: rows * side_px, : columns * side_px] = np.kron(scatter <= most, square)
+    mask[:height, :width] = flat
     return mask
 
 
+def _squares(image: FloatArray, side_px: int) -> FloatArray:
+    """Pixels of the whole squares of an image, (rows, columns, side_px squared)."""
+    rows, columns = (side // side_px for side in image.shape)
+    whole = image[: rows * side_px, : columns * side_px]
+    apart = whole.reshape(rows, side_px, columns, side_px)
+    return apart.swapaxes(1, 2).reshape(rows, columns, -1)
+
+
 def _stack(images: ArrayLike, name: str, least: int) -> FloatArray:
+    """The draws as float64; InputError for what is no stack of square regions."""
     stack = np.asarray(images, dtype=np.float64)
     square = stack.ndim == 3 and stack.shape[1] == stack.shape[2]
     if not square or len(stack) < least:

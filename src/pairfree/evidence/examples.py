@@ -1,9 +1,8 @@
-"""Images of a report to look at: noisy, denoised and residual side by side, an enlarged part, and where to
-look twice.
-"""
+"""Images of a report to look at: noisy, denoised and residual, an enlarged part, and where to look twice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from pairfree.evidence.noref import pool, residual_evidence
 from pairfree.evidence.numbers import format_fixed, format_number
 from pairfree.evidence.plots import histogram_gauss, histogram_pair, png_uri, to_uint8
 from pairfree.evidence.residual import MIN_SIDE_PX
-from pairfree.evidence.sites import Sites, site_map
+from pairfree.evidence.sites import Box, Sites, site_map
 from pairfree.files.intensity import UNKNOWN_UNIT
 
 FloatArray = NDArray[np.float64]
@@ -25,9 +24,13 @@ FloatArray = NDArray[np.float64]
 STAGE_PX = 640
 """Longer side on the page."""
 ZOOM_PX, LEAST_ZOOM_PX = 64, 16
+"""Most and least side of the enlarged part."""
 RESIDUAL_WINDOW_STD = 3.0
+"""White of a residual, in its standard deviations; black is as far below zero."""
 WINDOW_PERCENTILES = (0.5, 99.5)
+"""Of the denoised image: black and white before the margin."""
 WINDOW_MARGIN = 0.1
+"""Share of their distance that is added at either end."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,23 @@ class Example:
     """
 
     name: str
+    """Of the image."""
     noisy: ArrayLike
+    """As it was stored."""
     denoised: ArrayLike
+    """What became of it."""
     clean: ArrayLike | None = None
+    """Its ground truth, where there is one."""
     text: str = ""
-    """Pixel type and scale, and where the crop lies: ``uint16; 1 px = 0.11 µm; crop at row 96, column
-    200``."""
+    """Pixel type and scale, and where the crop lies.
+
+    Such as ``uint16; 1 px = 0.11 µm; crop at row 96, column 200``."""
     disagreement: ArrayLike | None = None
     """How far two denoisers of one method are apart, not negative; black is agreement."""
 
 
 def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
-    """What the template needs of one example: data URIs, plots, the statistics of the residual and the
-    captions.
+    """What the template needs of one example: data URIs, plots, the residual's statistics, captions.
 
     Parameters
     ----------
@@ -67,9 +74,11 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
     low, high = display_window(denoised)
     outside = 100 * float(np.mean((noisy < low) | (noisy > high)))
     zoom = zoom_box(denoised)
-    zooms = [
-        (name, png_uri(to_uint8(_cut(image, zoom), low, high))) for name, image in versions.items()
-    ]
+    uris, zooms = {}, []
+    for name, image in versions.items():
+        levels = to_uint8(image, low, high)
+        uris[name] = png_uri(levels)
+        zooms.append((name, png_uri(_cut(levels, zoom))))
     height, width = denoised.shape[:2]
     view = {
         "name": example.name,
@@ -77,7 +86,7 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
         "width": width,
         "height": height,
         "stage": round(STAGE_PX * width / max(width, height)),
-        "uri": {name: png_uri(to_uint8(image, low, high)) for name, image in versions.items()},
+        "uri": uris,
         "zooms": zooms,
         "zoom": zoom,
         "sites": _find_sites(noisy, denoised),
@@ -92,8 +101,9 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
 
 def _residual_view(residual: FloatArray) -> dict[str, str]:
     window = RESIDUAL_WINDOW_STD * float(residual.std())
+    levels = to_uint8(residual, -window, window)
     return {
-        "residual": png_uri(to_uint8(residual, -window, window)),
+        "residual": png_uri(levels),
         "residual_window": f"±{format_number(window)}",
     }
 
@@ -104,14 +114,21 @@ def _disagreement_view(example: Example) -> dict[str, str]:
         return {"disagreement": "", "disagreement_window": format_number(0.0)}
     apart = _check_image(example, "disagreement", example.disagreement)
     most = float(np.percentile(apart, WINDOW_PERCENTILES[1]))
+    levels = to_uint8(apart, 0.0, most or 1.0)
     return {
-        "disagreement": png_uri(to_uint8(apart, 0.0, most or 1.0)),
+        "disagreement": png_uri(levels),
         "disagreement_window": format_number(most),
     }
 
 
 def _histograms(name: str, noisy: FloatArray, denoised: FloatArray, unit: str) -> dict[str, Markup]:
-    both = histogram_pair(denoised, noisy, ("denoised", "noisy"), f"{name}: both histograms", unit)
+    both = histogram_pair(
+        denoised,
+        noisy,
+        ("denoised", "noisy"),
+        f"{name}: both histograms",
+        unit,
+    )
     removed = histogram_gauss(
         noisy - denoised,
         ("residual", "Gaussian, same std"),
@@ -122,36 +139,37 @@ def _histograms(name: str, noisy: FloatArray, denoised: FloatArray, unit: str) -
 
 
 def display_window(denoised: FloatArray) -> tuple[float, float]:
-    """Black and white for all versions of an example: percentiles 0.5 and 99.5 of the denoised image, widened
-    by 10 % of their distance.
+    """Black and white for all versions of an example.
 
-    The denoised image, not the noisy one: under strong noise a window that holds the noise shows a flat grey
-    output, and hides inventions.
+    Percentiles 0.5 and 99.5 of the denoised image, widened by 10 % of their distance. The denoised image, not
+    the noisy one: under strong noise a window that holds the noise shows a flat grey output, and hides
+    inventions.
     """
     low, high = (float(v) for v in np.percentile(denoised, WINDOW_PERCENTILES))
     margin = WINDOW_MARGIN * (high - low)
     return low - margin, high + margin
 
 
-def zoom_box(image: FloatArray) -> tuple[int, int, int, int]:
-    """(y, x, height, width) of the part with most structure, at most 64 px and at most half of each side (but
-    16 px).
-    """
+def zoom_box(image: FloatArray) -> Box:
+    """The part with most structure, a square of at most 64 px and at most half of each side (but 16 px)."""
     grey = image.mean(axis=-1) if image.ndim == 3 else image
-    sides = [min(length, max(LEAST_ZOOM_PX, min(ZOOM_PX, length // 2))) for length in grey.shape]
-    side = min(sides)
-    gradient = np.minimum(gaussian_gradient_magnitude(grey, 1.5), np.inf)
+    shorter = min(grey.shape)
+    wanted = max(LEAST_ZOOM_PX, min(ZOOM_PX, shorter // 2))
+    side = min(shorter, wanted)
+    gradient = gaussian_gradient_magnitude(grey, 1.5)
     density = uniform_filter(gradient, size=side, mode="constant")
     half = side // 2
     rows, columns = (slice(half, length - side + half + 1) for length in grey.shape)
     inner = density[rows, columns]  # of boxes that lie within the image, by their middle
-    row, column = np.unravel_index(int(np.argmax(inner)), inner.shape)
+    fullest = int(np.argmax(inner))
+    row, column = np.unravel_index(fullest, inner.shape)
     return int(row), int(column), side, side
 
 
 def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
     image = np.asarray(array, dtype=np.float64)
-    if image.ndim != 2 and not (image.ndim == 3 and image.shape[-1] == 3):
+    is_colour = image.ndim == 3 and image.shape[-1] == 3
+    if image.ndim != 2 and not is_colour:
         raise InputError(
             f"example {example.name!r}: the {role} image must be (H, W) or (H, W, 3), got shape {image.shape}"
         )
@@ -168,18 +186,23 @@ def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
     return image
 
 
-def _channels(image: FloatArray) -> list[FloatArray]:
-    return [image] if image.ndim == 2 else [image[..., channel] for channel in range(3)]
+def _channels(noisy: FloatArray, denoised: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Both images of each channel."""
+    if noisy.ndim == 2:
+        yield noisy, denoised
+        return
+    for channel in range(3):
+        yield noisy[..., channel], denoised[..., channel]
 
 
 def _describe_residual(noisy: FloatArray, denoised: FloatArray) -> list[tuple[str, str]]:
     """Names and values of a few statistics."""
     residual = noisy - denoised
-    std, mean = float(residual.std()), float(residual.mean())
-    stats = [("std", format_number(std)), ("mean", format_number(mean, 2))]
+    stats = [("std", format_number(float(residual.std())))]
+    stats.append(("mean", format_number(float(residual.mean()), 2)))
     if min(residual.shape[:2]) >= MIN_SIDE_PX:
-        pairs = zip(_channels(noisy), _channels(denoised), strict=True)
-        evidence = pool([residual_evidence(y, f) for y, f in pairs])
+        channels = _channels(noisy, denoised)
+        evidence = pool([residual_evidence(y, f) for y, f in channels])
         stats.append(("lag-1 x", format_fixed(evidence.autocorr_x[0], 2)))
         stats.append(("lag-1 y", format_fixed(evidence.autocorr_y[0], 2)))
         stats.append(("with output", format_fixed(evidence.corr_output, 2)))
@@ -191,13 +214,13 @@ def _find_sites(noisy: FloatArray, denoised: FloatArray) -> Sites:
     if min(noisy.shape[:2]) < MIN_SIDE_PX:
         return Sites([], [])
     unsupported, removed = set(), set()
-    for y, f in zip(_channels(noisy), _channels(denoised), strict=True):
+    for y, f in _channels(noisy, denoised):
         found = site_map(y, f)
         unsupported.update(found.unsupported)
         removed.update(found.removed)
     return Sites(sorted(unsupported), sorted(removed))
 
 
-def _cut(image: FloatArray, box: tuple[int, int, int, int]) -> FloatArray:
+def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     y, x, height, width = box
     return image[y : y + height, x : x + width]

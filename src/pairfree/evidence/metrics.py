@@ -7,7 +7,7 @@ from the pixels would make two scores incomparable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,13 +95,18 @@ def ssim(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = 
             f"SSIM needs at least 3 pixels a side, got an image of {height} x {width}: leave it out or score "
             "PSNR alone"
         )
-    given: dict[str, Any] = {"data_range": data_range, "channel_axis": -1 if x.ndim == 3 else None}
+    given: dict[str, Any] = {"data_range": data_range}
+    if x.ndim == 3:
+        given["channel_axis"] = -1
     if side >= SSIM_SIDE_PX:
-        given |= {"gaussian_weights": True, "sigma": SSIM_SIGMA_PX, "use_sample_covariance": False}
+        given["gaussian_weights"] = True
+        given["sigma"] = SSIM_SIGMA_PX
+        given["use_sample_covariance"] = False
     else:
         half_and_odd = (side - 1) // 2 * 2 + 1
         given["win_size"] = max(3, half_and_odd)
-    return float(structural_similarity(x, y, **given))
+    similarity: Callable[..., float] = structural_similarity
+    return float(similarity(x, y, **given))
 
 
 def nrmse(clean: ArrayLike, denoised: ArrayLike, data_range: float, clip: bool = True) -> float:
@@ -157,8 +162,9 @@ def fit_gain_offset(clean: ArrayLike, denoised: ArrayLike) -> tuple[float, float
 
 
 def planes(image: FloatArray) -> Iterator[FloatArray]:
-    """The images that are scored one by one: a 2-D image, a colour image (last axis of length 3), or those of
-    each plane of a stack.
+    """The images that are scored one by one.
+
+    A 2-D image, a colour image (last axis of length 3), or those of each plane of a stack.
     """
     if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3):
         yield image
@@ -201,12 +207,13 @@ def score(
     if fit:
         gain, offset = fit_gain_offset(x, y)
         y = gain * y + offset
-    rows = [
-        _score_plane(u - low, v - low, data_range, clip, luma) for u, v in zip(planes(x), planes(y))
-    ]
-    if not rows:
+    scores = []
+    for plane_x, plane_y in zip(planes(x), planes(y)):
+        one = _score_plane(plane_x - low, plane_y - low, data_range, clip, luma)
+        scores.append(one)
+    if not scores:
         raise InputError(f"nothing to score in an array of shape {x.shape}")
-    return mean_score(rows)
+    return mean_score(scores)
 
 
 def mean_score(scores: Sequence[Score]) -> Score:

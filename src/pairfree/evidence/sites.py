@@ -1,6 +1,4 @@
-"""Where an output shows what the noisy data do not, or lacks what they show: squares of 8 px, tested one by
-one.
-"""
+"""Where an output shows what the noisy data do not, or lacks what they show: squares of 8 px."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.evidence.residual import (
     FloatArray,
+    Floats,
     VarianceLine,
     autocorrelation,
     check_pair,
@@ -59,15 +58,22 @@ def site_map(noisy: ArrayLike, denoised: ArrayLike) -> Sites:
     """The sites that the evidence counts as unsupported or removed, to be drawn on the image."""
     y, f = check_pair(noisy, denoised)
     r = y - f
-    inflation = variance_inflation(autocorrelation(r, axis=1), autocorrelation(r, axis=0))
-    verdicts = judge_sites(y, f, fit_variance_line(r, f), inflation)
+    line = fit_variance_line(r, f)
+    along_x = autocorrelation(r, axis=1)
+    along_y = autocorrelation(r, axis=0)
+    inflation = variance_inflation(along_x, along_y)
+    verdicts = judge_sites(y, f, line, inflation)
     return Sites(
-        unsupported=_boxes(verdicts.unsupported, y.shape), removed=_boxes(verdicts.removed, y.shape)
+        unsupported=_boxes(verdicts.unsupported, y.shape),
+        removed=_boxes(verdicts.removed, y.shape),
     )
 
 
 def judge_sites(
-    noisy: FloatArray, denoised: FloatArray, line: VarianceLine, inflation: float
+    noisy: FloatArray,
+    denoised: FloatArray,
+    line: VarianceLine,
+    inflation: float,
 ) -> Verdicts:
     """Local means of noisy and denoised detail, compared in standard errors of the noise.
 
@@ -83,13 +89,17 @@ def judge_sites(
     """
     total = float(np.var(noisy - denoised))
     noise = predict_variance(denoised, line, total)
-    y, f = _local_detail(noisy), _local_detail(denoised)
-    around = np.maximum(gaussian_filter(noise, SITE_SIGMA_PX / math.sqrt(2), mode="reflect"), 0)
-    least = SITE_Z * np.sqrt(inflation * around / (4 * math.pi * SITE_SIGMA_PX**2))
+    y = _local_detail(noisy)
+    f = _local_detail(denoised)
+    around = gaussian_filter(noise, SITE_SIGMA_PX / math.sqrt(2), mode="reflect")
+    pixels = 4 * math.pi * SITE_SIGMA_PX**2
+    variance = inflation * np.maximum(around, 0) / pixels
+    least = SITE_Z * np.sqrt(variance)
     chance = (np.abs(y - f) <= least) | (total == 0)
+    shown_more = np.abs(f) >= np.abs(y)
     agreement = y * f
-    unsupported = ~chance & (np.abs(f) >= np.abs(y)) & (agreement < 0.5 * f * f)
-    removed = ~chance & (np.abs(y) > np.abs(f)) & (agreement < 0.5 * y * y)
+    unsupported = ~chance & shown_more & (agreement < 0.5 * f * f)
+    removed = ~chance & ~shown_more & (agreement < 0.5 * y * y)
     doubtful = _any_in_sites(unsupported)
     return Verdicts(
         tested=_any_in_sites(np.abs(f) > least) | doubtful,
@@ -98,28 +108,30 @@ def judge_sites(
     )
 
 
-def variance_inflation(along_x: tuple[float, ...], along_y: tuple[float, ...]) -> float:
+def variance_inflation(along_x: Floats, along_y: Floats) -> float:
     """How much wider a weighted sum of correlated noise scatters than one of white noise, at most.
 
     The product of the sums of both autocorrelations over their lags.
     """
-    across = max(1.0, 1 + 2 * sum(max(v, 0.0) for v in along_x))
-    down = max(1.0, 1 + 2 * sum(max(v, 0.0) for v in along_y))
-    return across * down
+    across = 1 + 2 * sum(max(v, 0.0) for v in along_x)
+    down = 1 + 2 * sum(max(v, 0.0) for v in along_y)
+    return max(1.0, across) * max(1.0, down)
 
 
 def _local_detail(image: FloatArray) -> FloatArray:
     local = gaussian_filter(image, SITE_SIGMA_PX, mode="reflect")
-    return np.asarray(
-        local - gaussian_filter(image, SHADING_SIGMA_PX, mode="reflect"), dtype=np.float64
-    )
+    shading = gaussian_filter(image, SHADING_SIGMA_PX, mode="reflect")
+    return np.asarray(local - shading, dtype=np.float64)
 
 
 def _any_in_sites(flags: BoolArray) -> BoolArray:
     """Whether any pixel of each 8 x 8 square is flagged."""
-    rows, columns = (np.arange(0, side, SITE_PX) for side in flags.shape)
+    height, width = flags.shape
+    rows = np.arange(0, height, SITE_PX)
+    columns = np.arange(0, width, SITE_PX)
     across = np.logical_or.reduceat(flags, rows, axis=0)
-    return np.asarray(np.logical_or.reduceat(across, columns, axis=1), dtype=np.bool_)
+    found = np.logical_or.reduceat(across, columns, axis=1)
+    return np.asarray(found, dtype=np.bool_)
 
 
 def _boxes(flags: BoolArray, shape: tuple[int, ...]) -> list[Box]:
@@ -127,6 +139,9 @@ def _boxes(flags: BoolArray, shape: tuple[int, ...]) -> list[Box]:
     height, width = shape
     boxes = []
     for row, column in zip(*np.nonzero(flags)):
-        top, left = int(row) * SITE_PX, int(column) * SITE_PX
-        boxes.append((top, left, min(SITE_PX, height - top), min(SITE_PX, width - left)))
+        top = int(row) * SITE_PX
+        left = int(column) * SITE_PX
+        down = min(SITE_PX, height - top)
+        across = min(SITE_PX, width - left)
+        boxes.append((top, left, down, across))
     return boxes
