@@ -25,8 +25,9 @@ from torch import Tensor
 import pairfree as pf
 from pairfree.data.patches import Batch
 from pairfree.methods.base import At, Needs
+from pairfree.methods.n2c import supervised_loss
 from pairfree.methods.parts.single import SingleConfig, SingleNetwork
-from pairfree.methods.parts.unpaired import grid_loss
+from pairfree.nets.even_unet import EvenUNet
 from pairfree.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,6 @@ READ_NOISE = (0.5, 10.0)
 """Of a camera, in photons, log-uniform; half of the scenes have none."""
 COPIES = 4
 """Noisy copies whose transforms are averaged for the target of counted photons."""
-GRID_WEIGHT = 100.0
 SEED = 20261129
 
 
@@ -163,11 +163,8 @@ class WhiteStart(SingleNetwork):
         noisy = torch.cat([part for part, _ in parts])
         target = torch.cat([part for _, part in parts])
         offset = place(target, rng)
-        error = self.f(noisy - offset) - (target - offset)
-        loss = torch.mean(error**2)
-        grid = grid_loss(error, 8)
-        self.descend(loss + GRID_WEIGHT * grid, at)
-        return {"loss": loss.detach(), "grid": grid.detach()}
+        loss = supervised_loss(self.f(noisy - offset), target - offset)
+        return self.descend(loss, at)
 
 
 def load_scenes(count: int, channels: int) -> list[np.ndarray]:
@@ -190,8 +187,7 @@ STARTS = {"white": WhiteStart}
 
 def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Path | None) -> None:
     """Train a start, or go on where a run stood."""
-    config = SingleConfig(patch_px=128, batch_size=8, minutes=0.0, steps=steps)
-    method = STARTS[name](config, channels)
+    method = make_method(name, channels, steps)
     given = {"noisy": load_scenes(scenes, channels), "out": out, "report": False}
     if (out / "checkpoints").is_dir():
         pf.train(method=method, resume=True, **given)
@@ -199,9 +195,27 @@ def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Pa
         pf.train(method=method, steps=steps, seed=SEED, init=init, **given)
 
 
+def make_method(name: str, channels: int, steps: int = 0) -> SingleNetwork:
+    """A start that is not yet trained."""
+    config = SingleConfig(patch_px=128, batch_size=8, minutes=0.0, steps=steps)
+    return STARTS[name](config, channels, net=EvenUNet(channels))
+
+
+@torch.no_grad()
+def settle_grid(method: SingleNetwork, channels: int, count: int = 48) -> None:
+    """Measure the network's grid on noise alone, and take it off."""
+    rng = torch.Generator().manual_seed(SEED)
+    noise = NOISE * torch.randn(count, channels, 256, 256, generator=rng)
+    net = method.net
+    assert isinstance(net, EvenUNet)
+    net.eval()
+    net.set_grid(torch.cat([net(part) for part in noise.split(4)]))
+
+
 def export(name: str, channels: int, run: Path) -> None:
     """Put the weights of a run into the package, as half floats, with what made them."""
-    model = pf.load(run, method=STARTS[name](SingleConfig(), channels))
+    model = pf.load(run, method=make_method(name, channels))
+    settle_grid(model.method, channels)
     weights = {
         key: value.half().contiguous() for key, value in model.method.net.state_dict().items()
     }
@@ -209,7 +223,7 @@ def export(name: str, channels: int, run: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(weights, target)
     facts = {
-        "network": "shuffle-unet",
+        "network": "even-unet",
         "channels": channels,
         "noise": NOISE,
         "steps": model.record.step,

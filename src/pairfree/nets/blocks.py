@@ -1,4 +1,4 @@
-"""What networks share: a clip with a gradient at its bounds, first weights, memory order."""
+"""What networks share: a clip with a gradient at its bounds, a blind convolution, first weights, memory order."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -24,6 +25,34 @@ def clip(
     inside = (x >= low) & (x <= high)
     clamped = x.detach().clamp(low, high)  # type: ignore[arg-type]
     return torch.where(inside, x, clamped)
+
+
+class ZeroSumConv2d(nn.Conv2d):
+    """A convolution that does not see a constant: each kernel adds up to zero.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    kernel_px
+        Side of the kernels, odd. The image is continued by its border pixels, for a border of zeros would be
+        seen.
+    """
+
+    zero_sum = True
+    """False where a network is probed with kernels that are all positive."""
+
+    def __init__(self, inputs: int, outputs: int, kernel_px: int) -> None:
+        super().__init__(inputs, outputs, kernel_px)
+        self.border_px = kernel_px // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        weight = self.weight
+        if self.zero_sum:
+            weight = weight - weight.mean((1, 2, 3), keepdim=True)
+        padded = F.pad(x, (self.border_px,) * 4, mode="replicate")
+        return F.conv2d(padded, weight, self.bias)
 
 
 def he_init(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.nets.batch_instance_norm import BatchInstanceNorm
+from pairfree.nets.blocks import ZeroSumConv2d
 from pairfree.nets.traits import stated_receptive_field_px, total_stride
 
 PROBE_LEVELS = (0.75, 0.6)
@@ -86,6 +87,8 @@ def _positive_copy(net: nn.Module) -> nn.Module:
             variance = torch.ones_like(layer.rho)[None]
             mean = torch.zeros_like(layer.rho)[None]
             layer.held = (variance, mean)
+        if isinstance(layer, ZeroSumConv2d):
+            layer.zero_sum = False
     for name, parameter in probe.named_parameters():
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
