@@ -31,8 +31,10 @@ def differences(a: Image, b: Image) -> list[str]:
 def spacing_differences(a: Image, b: Image) -> list[str]:
     """``differences`` of the spacings alone."""
     lines = []
-    for axis in sorted(set(a.spacing) | set(b.spacing)):
-        lines += _step_differences(axis, a.spacing.get(axis), b.spacing.get(axis))
+    axes = set(a.spacing) | set(b.spacing)
+    for axis in sorted(axes):
+        before, after = a.spacing.get(axis), b.spacing.get(axis)
+        lines += _step_differences(axis, before, after)
     return lines
 
 

@@ -27,7 +27,18 @@ Spacing = dict[str, Step]
 """Steps by the letter of their axis, such as ``{"X": (0.1, "µm")}``."""
 
 AXES = "TZCQYXS"
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+DTYPES = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "float16",
+    "float32",
+    "float64",
+)
+"""Pixel types that are read and written."""
 _REMEDIES = {
     "b": "it is a mask, not an intensity image; convert it to uint8 if you mean to denoise it",
     "c": "save its magnitude or its real and imaginary parts as float32",
@@ -37,8 +48,10 @@ _REMEDIES = {
 }
 PART_BYTES = 2**26
 """Of what is written at once."""
-SAMPLED_PLANES, SAMPLED_BLOCKS = 16, 4
-"""Planes, and blocks a side of each, that values are taken from where an image stays in its file."""
+SAMPLED_PLANES = 16
+"""Planes that values are taken from where an image stays in its file."""
+SAMPLED_BLOCKS = 4
+"""Blocks a side of each such plane."""
 
 
 class Stored(ABC):
@@ -82,9 +95,10 @@ class Stored(ABC):
         """All pixels as one array."""
         out = np.empty(self.shape, self.dtype)
         leading = self.shape[: len(self.shape) - self.plane_axes]
-        height, width = self.shape[len(leading) : len(leading) + 2]
+        height, width, *_ = self.shape[len(leading) :]
+        rows, columns = slice(0, height), slice(0, width)
         for index in _places([range(n) for n in leading]):
-            out[index] = self.region(index, slice(0, height), slice(0, width))
+            out[index] = self.region(index, rows, columns)
         return out
 
 
@@ -203,11 +217,13 @@ class Image:
         deep = (1,) * len(self.leading)
         if isinstance(self.data, Stored) and self.data.deep:
             deep = self.data.deep
-        corners = [range(0, size, step) for size, step in zip(self.leading, deep, strict=True)]
+        along = list(zip(self.leading, deep, strict=True))
+        corners = [range(0, size, step) for size, step in along]
         for corner in _places(corners):
             group = []
-            for start, step, size in zip(corner, deep, self.leading, strict=True):
-                group.append(range(start, min(start + step, size)))
+            for start, (size, step) in zip(corner, along, strict=True):
+                stop = min(start + step, size)
+                group.append(range(start, stop))
             yield list(_places(group))
 
     def plane(self, index: Index) -> np.ndarray:
@@ -260,7 +276,8 @@ class Image:
             values = self.data.reshape(-1)
             return values[:: max(1, values.size // wanted)]
         numbers = spaced_indices(math.prod(self.leading), SAMPLED_PLANES)
-        side = math.isqrt(max(1, wanted // (SAMPLED_BLOCKS**2 * len(numbers))))
+        blocks = len(numbers) * SAMPLED_BLOCKS**2
+        side = math.isqrt(max(1, wanted // blocks))
         all_rows = _spread_blocks(self.height, side)
         all_columns = _spread_blocks(self.width, side)
         found = []
@@ -268,7 +285,8 @@ class Image:
             index = np.unravel_index(number, self.leading)
             plane = tuple(int(place) for place in index)
             for rows, columns in itertools.product(all_rows, all_columns):
-                found.append(self.region(plane, rows, columns).reshape(-1))
+                block = self.region(plane, rows, columns)
+                found.append(block.reshape(-1))
         return np.concatenate(found)
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
@@ -304,8 +322,9 @@ def _places(ranges: Sequence[range]) -> Iterator[Index]:
 
 def _spread_blocks(length: int, side: int) -> list[slice]:
     """``SAMPLED_BLOCKS`` stretches of ``side`` pixels, the first and the last at the ends."""
-    starts = np.linspace(0, max(0, length - side), SAMPLED_BLOCKS).astype(int).tolist()
-    return [span_at(start, side, length) for start in starts]
+    last = max(0, length - side)
+    starts = np.linspace(0, last, SAMPLED_BLOCKS).astype(int)
+    return [span_at(start, side, length) for start in starts.tolist()]
 
 
 def volume_axes(dimensions: int) -> str:
@@ -335,10 +354,12 @@ def rescaled_dtype(stored: DType, slope: float, intercept: float) -> DType:
     most = 1.0
     if stored.kind in "iu":
         bounds = np.iinfo(stored)
-        most = max(abs(float(bounds.min)), abs(float(bounds.max)))
+        most = float(max(-bounds.min, bounds.max))
     largest = most * abs(slope) + abs(intercept)
-    fits = stored.itemsize <= 2 and largest < float(np.finfo(np.float32).max)
-    return np.dtype(np.float32 if fits else np.float64)
+    small = stored.itemsize <= 2
+    if small and largest < float(np.finfo(np.float32).max):
+        return np.dtype(np.float32)
+    return np.dtype(np.float64)
 
 
 def check_dtype(dtype: DType, where: str) -> None:
@@ -359,7 +380,8 @@ def _check_axes(shape: Shape, axes: str, where: str) -> None:
         )
     once = axes.replace("Q", "")
     known = set(axes) <= set(AXES) and len(set(once)) == len(once)
-    if not known or not axes.removesuffix("S").endswith("YX") or "S" in axes[:-1]:
+    in_order = axes.removesuffix("S").endswith("YX") and "S" not in axes[:-1]
+    if not known or not in_order:
         raise InputError(
             f"{where}: axes {axes!r} are not understood; use letters of {AXES}, each once (Q may repeat), "
             "ending with YX or YXS"

@@ -18,7 +18,7 @@ import numpy as np
 
 from pairfree.errors import OutputError
 from pairfree.files.atomic import output_error, require_space
-from pairfree.files.image import Image, Index, Stored
+from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
 from pairfree.files.spans import is_empty, length_of, overlap, relative_to
 
@@ -42,7 +42,17 @@ class Block:
 
     @classmethod
     def at(cls, index: Index, rows: slice, columns: slice, clipped: int = 0) -> Block:
-        """The block with these rows and columns of a plane."""
+        """The block with these rows and columns of a plane.
+
+        Parameters
+        ----------
+        index
+            Of the plane.
+        rows, columns
+            With a start and a stop.
+        clipped
+            How many of its pixels were clipped.
+        """
         plane = tuple(int(place) for place in index)
         return cls(plane, rows.start, rows.stop, columns.start, columns.stop, clipped)
 
@@ -110,8 +120,12 @@ class Journal:
         self.folder = unfinished(path)
         self._blocks_path = self.folder / "blocks"
         self._lines_path = self.folder / "journal.jsonl"
-        made_of = {"format": FORMAT, "shape": list(like.shape), "dtype": like.dtype.name}
-        self._head = {**made_of, **of_what}
+        self._head = {
+            "format": FORMAT,
+            "shape": list(like.shape),
+            "dtype": like.dtype.name,
+            **of_what,
+        }
         self._bytes_per_px = like.samples * like.dtype.itemsize
         self._parts: dict[tuple[Any, ...], Part] = {}
         try:
@@ -154,7 +168,8 @@ class Journal:
                 kept.append(line)
                 end = blocks.tell()
         os.truncate(self._blocks_path, end)
-        self._lines_path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        text = "\n".join(kept)
+        self._lines_path.write_text(f"{text}\n", encoding="utf-8")
         return True
 
     def _take_line(self, line: str, blocks: BinaryIO) -> bool:
@@ -176,8 +191,9 @@ class Journal:
 
     def _begin(self) -> None:
         require_space(self.path.parent, 2 * self.like.nbytes)
+        head = json.dumps(self._head)
         self._blocks_path.write_bytes(b"")
-        self._lines_path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+        self._lines_path.write_text(f"{head}\n", encoding="utf-8")
 
     @property
     def blocks(self) -> list[Block]:
@@ -216,7 +232,8 @@ class Journal:
         self._parts = others
 
     def _note(self, words: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(words).encode() + b"\n")
+        line = json.dumps(words)
+        self._lines.write(f"{line}\n".encode())
         self._lines.flush()
 
     def whole(self) -> Stored:
@@ -236,6 +253,10 @@ class Journal:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+Bands = dict[tuple[int, int], list[Part]]
+"""Parts by their first row and the row after their last."""
+
+
 class _Assembled(Stored):
     """Planes put together from the parts of a journal."""
 
@@ -243,16 +264,19 @@ class _Assembled(Stored):
         self.path = path
         self.shape, self.dtype = like.shape, like.dtype
         self.plane_axes = 3 if like.axes.endswith("S") else 2
-        self._bands: dict[Index, dict[tuple[int, int], list[Part]]] = {}
+        self._bands: dict[Index, Bands] = {}
         """Parts of a plane by their rows: it may have a hundred thousand, of which a region needs a few."""
         for part in parts:
-            bands = self._bands.setdefault(part.block.index, {})
-            bands.setdefault((part.block.top, part.block.bottom), []).append(part)
+            block = part.block
+            bands = self._bands.setdefault(block.index, {})
+            band = bands.setdefault((block.top, block.bottom), [])
+            band.append(part)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
         samples = self.shape[len(index) + 2 :]
-        out = np.empty((length_of(rows), length_of(columns), *samples), self.dtype)
+        size = length_of(rows), length_of(columns)
+        out = np.empty((*size, *samples), self.dtype)
         with self.path.open("rb") as file:
             for part in self._parts_of(tuple(index), rows):
                 down = overlap(rows, part.block.rows)
@@ -260,8 +284,10 @@ class _Assembled(Stored):
                 if is_empty(down) or is_empty(across):
                     continue
                 band = self._read_rows(file, part, down, samples)
-                target = relative_to(down, rows.start), relative_to(across, columns.start)
-                out[target] = band[:, relative_to(across, part.block.left)]
+                inside = band[:, relative_to(across, part.block.left)]
+                y = relative_to(down, rows.start)
+                x = relative_to(across, columns.start)
+                out[y, x] = inside
         return out
 
     def _parts_of(self, index: Index, rows: slice) -> Iterator[Part]:
@@ -272,15 +298,14 @@ class _Assembled(Stored):
                 touched.append(band)
         return itertools.chain.from_iterable(touched)
 
-    def _read_rows(
-        self, file: BinaryIO, part: Part, rows: slice, samples: tuple[int, ...]
-    ) -> np.ndarray:
+    def _read_rows(self, file: BinaryIO, part: Part, rows: slice, samples: Shape) -> np.ndarray:
         """Whole rows of a part; ``rows`` are those of the plane."""
-        row_px = length_of(part.block.columns)
-        row_bytes = row_px * math.prod(samples) * self.dtype.itemsize
-        file.seek(part.offset + (rows.start - part.block.top) * row_bytes)
+        shape = (length_of(rows), length_of(part.block.columns), *samples)
+        row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
+        above = rows.start - part.block.top
+        file.seek(part.offset + above * row_bytes)
         data = file.read(length_of(rows) * row_bytes)
-        return np.frombuffer(data, self.dtype).reshape(length_of(rows), row_px, *samples)
+        return np.frombuffer(data, self.dtype).reshape(shape)
 
 
 def unfinished(path: Path) -> Path:

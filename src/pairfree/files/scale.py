@@ -138,6 +138,7 @@ class _Gains:
         return moved or (fit is not None and fit.off)
 
     def check(self, name: str, counted: str) -> Check:
+        """What became of the gains, under a name; ``counted`` tells in words how many are bad."""
         if not self.measured:
             return Check(name, "1", UNMEASURED, None)
         told = f"{self.worst:.4f} at worst ({self.where}), {counted}"

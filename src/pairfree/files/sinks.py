@@ -81,7 +81,8 @@ class Sink(ABC):
         if columns is None:
             columns = slice(0, self.like.width)
         samples = self.like.shape[len(index) + 2 :]
-        shape, dtype = (length_of(rows), length_of(columns), *samples), self.like.dtype
+        shape = (length_of(rows), length_of(columns), *samples)
+        dtype = self.like.dtype
         if block.shape != shape or block.dtype != dtype:
             raise InputError(
                 f"plane {tuple(index)} is {block.dtype} {block.shape}, expected {dtype} {shape}; "
@@ -115,7 +116,8 @@ class Sink(ABC):
     def commit(self) -> None:
         """Write the file; every plane must have been written."""
         self._check_open()
-        done, total = self._count_planes(), math.prod(self.like.leading)
+        done = self._count_planes()
+        total = math.prod(self.like.leading)
         if done != total:
             raise OutputError(
                 f"{shown(self.path)}: {done} of {total} planes were written; nothing is saved"
@@ -161,7 +163,8 @@ class MemorySink(Sink):
 
     def _store(self, block: Block, pixels: np.ndarray) -> None:
         assert self._pixels is not None
-        self._pixels[block.index][block.rows, block.columns] = pixels
+        plane = self._pixels[block.index]
+        plane[block.rows, block.columns] = pixels
         self._blocks[block.place] = block
 
     def _written(self) -> Iterable[Block]:
@@ -173,7 +176,10 @@ class MemorySink(Sink):
 
     def forget(self, index: Index) -> None:
         """As ``Sink.forget``."""
-        others = [block for block in self._blocks.values() if block.index != tuple(index)]
+        others = []
+        for block in self._blocks.values():
+            if block.index != tuple(index):
+                others.append(block)
         self._blocks = {block.place: block for block in others}
         self.clipped = sum(block.clipped for block in others)
 
@@ -268,14 +274,15 @@ def open_sink(
     """
     path = Path(path)
     check_output(like, path)
-    there = next((file for file in written_to(path) if os.path.lexists(file)), None)
-    if there is not None and not overwrite:
+    there = [file for file in written_to(path) if os.path.lexists(file)]
+    if there and not overwrite:
         raise OutputError(
-            f"{shown(there)} exists already; "
+            f"{shown(there[0])} exists already; "
             "pass `overwrite` to replace it, or choose another folder"
         )
-    begun = of_what is not None and unfinished(path).is_dir()
-    if of_what is not None and (begun or is_journalled(like.stored, like.size)):
-        return JournalSink(like, path, overwrite, of_what)
+    if of_what is not None:
+        begun = unfinished(path).is_dir()
+        if begun or is_journalled(like.stored, like.size):
+            return JournalSink(like, path, overwrite, of_what)
     require_space(path.parent, like.nbytes)
     return MemorySink(like, path, overwrite)

@@ -97,7 +97,7 @@ def is_marked(path: Path) -> bool:
 
 
 def read_dicom(path: Path, limits: Limits) -> Image:
-    """Read one DICOM file. Raises InputError."""
+    """Read one DICOM file; InputError for what is none, or is not understood."""
     dataset = _read_dataset(path)
     ratio = _check(dataset, path)
     frames = int(dataset.get("NumberOfFrames", 1) or 1)

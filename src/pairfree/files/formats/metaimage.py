@@ -33,14 +33,15 @@ class Files(Stored):
 
     def __init__(self, parts: list[RawFile], outer: Shape) -> None:
         self.parts, self.outer = parts, outer
-        self.shape = (*outer, *parts[0].shape)
-        self.dtype, self.plane_axes = parts[0].dtype, parts[0].plane_axes
+        first = parts[0]
+        self.shape = (*outer, *first.shape)
+        self.dtype, self.plane_axes = first.dtype, first.plane_axes
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
-        of_file, inside = index[: len(self.outer)], index[len(self.outer) :]
-        number = int(np.ravel_multi_index(of_file, self.outer))
-        return self.parts[number].region(inside, rows, columns)
+        outer = len(self.outer)
+        number = np.ravel_multi_index(index[:outer], self.outer)
+        return self.parts[int(number)].region(index[outer:], rows, columns)
 
 
 def read_metaimage(path: Path, limits: Limits) -> Image:
@@ -107,7 +108,8 @@ def _open_raw(
         The pixels, and a line about each file that has more than them.
     """
     shape, dtype = header.shape, _dtype_of(header)
-    outer = next(n for n in range(len(shape)) if math.prod(shape[:n]) == len(files))
+    counts = [math.prod(shape[:outer]) for outer in range(len(shape))]
+    outer = counts.index(len(files))
     part_shape = shape[outer:]
     part_bytes = math.prod(part_shape) * dtype.itemsize
     parts: list[RawFile] = []
@@ -115,7 +117,8 @@ def _open_raw(
     for file in files:
         size = file.stat().st_size
         offset = size - part_bytes if skipped == -1 else skipped
-        check_declared(file, part_shape, dtype, limits, size - max(0, offset), may_stay=True)
+        stored = size - max(0, offset)
+        check_declared(file, part_shape, dtype, limits, stored, may_stay=True)
         unused = size - offset - part_bytes
         if offset < 0 or unused < 0:
             raise InputError(
@@ -193,7 +196,8 @@ def write_metaimage(
             f"{shown(path)}: a MetaImage can only be written from a MetaImage; write TIFF instead"
         )
     dtype = _dtype_of(header)
-    if image.dtype != dtype.newbyteorder("=") or image.shape != header.shape:
+    native = dtype.newbyteorder("=")
+    if image.dtype != native or image.shape != header.shape:
         raise OutputError(
             f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; "
             "write TIFF instead"
