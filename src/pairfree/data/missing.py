@@ -20,7 +20,13 @@ TREATMENTS = {
 
 
 def check_treatment(nan: str) -> None:
-    """ConfigError for a word that is none of ``TREATMENTS``."""
+    """Refuse a word that is none of ``TREATMENTS``.
+
+    Raises
+    ------
+    ConfigError
+        With a suggestion.
+    """
     choose(nan, TREATMENTS, "treatment of NaN")
 
 

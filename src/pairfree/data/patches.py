@@ -125,11 +125,13 @@ class PatchPool:
 
         Parameters
         ----------
-        seed, step, purpose
+        seed, step
             What the draw is a function of.
         batch
             B, patches of this process. Of several processes each gets its own rows of what one alone would
             draw for all of them.
+        purpose
+            Which draw of the step it is.
 
         Returns
         -------

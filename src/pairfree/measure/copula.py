@@ -18,6 +18,7 @@ from pairfree.errors import InputError
 from pairfree.measure.noise_patches import subtract_planes
 
 FloatArray = NDArray[np.float64]
+Patches = NDArray[np.float32]
 
 REACH_PX = 16
 """Lags up to this are measured, and filters reach as far: GAN2GAN's correlated noise extends 15 px."""
@@ -31,6 +32,8 @@ LOST_POWER = 0.003
 """Share of a filter's power that may be cut off with its ends."""
 SAMPLE = 4_000_000
 """Pixels that quantiles are measured from."""
+SPACE = (-2, -1)
+"""Axes of rows and columns."""
 AT_ONCE = 256
 """Patches whose spectra are made together."""
 
@@ -48,7 +51,7 @@ class Copula:
     """(C, TABLE) noise, intensity units, at the nodes of the normal variable."""
 
 
-def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula:
+def fit_copula(patches: Patches, reach_px: int = REACH_PX) -> Copula:
     """Measure the copula of noise patches. A blank channel gets no noise.
 
     Parameters
@@ -89,7 +92,7 @@ def fit_copula(patches: NDArray[np.float32], reach_px: int = REACH_PX) -> Copula
 
 
 def _normal_covariance(
-    patches: NDArray[np.float32],
+    patches: Patches,
     table: FloatArray,
     blank: NDArray[np.bool_],
     reach_px: int,
@@ -168,7 +171,7 @@ def power_lost_with_planes(covariance: FloatArray, side: int) -> FloatArray:
     return np.asarray(lost / pairs)
 
 
-def _quantile_table(values: NDArray[np.float32]) -> FloatArray:
+def _quantile_table(values: Patches) -> FloatArray:
     """Quantiles (TABLE,) of the pooled pixels at the normal nodes, strictly increasing."""
     step = max(1, values.size // SAMPLE)
     sample = values.reshape(-1)[::step].astype(np.float64)
@@ -222,7 +225,7 @@ def _root_filters(covariance: FloatArray) -> FloatArray:
     reach = covariance.shape[-1] // 2
     taper = _taper(reach)
     tapered = correlation * taper[:, None] * taper
-    from_origin = np.fft.ifftshift(tapered, axes=(-2, -1))
+    from_origin = np.fft.ifftshift(tapered, axes=SPACE)
     spectrum = np.fft.fft2(from_origin)
     # noise that a root R of them makes has the spectrum (R R)^T
     transposed = np.moveaxis(spectrum, (0, 1), (3, 2))
@@ -233,7 +236,7 @@ def _root_filters(covariance: FloatArray) -> FloatArray:
     root = scaled @ _adjoint(vectors)
     waves = np.moveaxis(root, (2, 3), (0, 1))
     filters = np.real(np.fft.ifft2(waves))
-    centred = np.fft.fftshift(filters, axes=(-2, -1))
+    centred = np.fft.fftshift(filters, axes=SPACE)
     return _trim(centred)
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+SPACE = (-2, -1)
+"""Axes of rows and columns."""
+
 
 def haar(image: FloatArray) -> FloatArray:
     """One-level orthonormal Haar transform: mean, then horizontal, vertical, diagonal differences.
@@ -63,7 +66,7 @@ def window_moments(
         Of arrays (..., rows, columns), a value a window.
     """
     # a large mean would cost digits
-    centre = values.mean(axis=(-2, -1), keepdims=True)
+    centre = values.mean(axis=SPACE, keepdims=True)
     shifted = values - centre
     mean = sum_windows(shifted, side, stride) / side**2
     mean_square = sum_windows(shifted**2, side, stride) / side**2
@@ -73,12 +76,12 @@ def window_moments(
 
 def plane_variance(values: FloatArray, side: int, stride: int) -> FloatArray:
     """Of the variance of each window, the part that a plane explains: slow shading, which is no noise."""
-    centre = values.mean(axis=(-2, -1), keepdims=True)
+    centre = values.mean(axis=SPACE, keepdims=True)
     shifted = values - centre
     sums = sum_windows(shifted, side, stride)
     of_ramp = side * (side**2 - 1) / 12.0  # sum of squares of a centred ramp of ``side`` values
-    explained = np.zeros(sums.shape)
-    for axis in (-2, -1):
+    explained = np.zeros_like(sums)
+    for axis in SPACE:
         shape = [1] * values.ndim
         shape[axis] = -1
         length = values.shape[axis]

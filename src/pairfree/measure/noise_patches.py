@@ -25,6 +25,7 @@ class Passed:
     """Places that the rule took for smooth, whatever the level of their noise."""
 
     places: Places
+    """Where they lie, (M, 3)."""
     means: FloatArray
     """(M,) over pixels and channels."""
     deviations: FloatArray
@@ -46,6 +47,7 @@ class NoisePatches:
     pixels: NDArray[np.float32]
     """(N, C, P, P), intensity units, each channel minus the plane that fits it best."""
     places: Places
+    """Where they were cut, (N, 3)."""
     unevenness: FloatArray
     """(N,) how far each is from noise of the sub-bands' proportions, eq. (4); 0 under rule (3)."""
     gains: FloatArray

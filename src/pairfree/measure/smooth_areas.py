@@ -75,6 +75,7 @@ class Candidates:
     """Every place where a patch could be cut, and what is measured there."""
 
     places: Places
+    """Where they lie, (M, 3)."""
     bands: FloatArray
     """(M, C, 4) deviations of the sub-bands in the channels that hold noise."""
     levels: FloatArray

@@ -38,7 +38,10 @@ def draw_fields(
     return np.asarray(fields)
 
 
-def restore_spectrum(extracted: Sequence[FloatArray], spectrum: FloatArray) -> list[FloatArray]:
+def restore_spectrum(
+    extracted: Sequence[FloatArray],
+    spectrum: FloatArray,
+) -> list[FloatArray]:
     """Extracted noise, filtered so that its mean spectrum is the given one.
 
     Parameters

@@ -69,8 +69,11 @@ class CountsLaw:
     """Fine contrast that noise of counts adds, gain max(y + dark, darkest), beside that of clean blocks."""
 
     gain: float
+    """Network units."""
     dark: float
+    """Network units: what the variance at y = 0 makes of brightness."""
     darkest: float
+    """Network units: what the least variance makes of brightness."""
     brightness: FloatArray
     """(N,) where the clean blocks were measured."""
     clean: FloatArray

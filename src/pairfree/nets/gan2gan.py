@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from pairfree.nets.batch_instance_norm import full_precision
@@ -45,7 +45,12 @@ class NoiseGenerator(nn.Module):
     and 64, 32, 16, 8 channels.
     """
 
-    def __init__(self, channels: int = 1, width: int = 8, px: int = 64) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        width: int = 8,
+        px: int = 64,
+    ) -> None:
         super().__init__()
         self.px = px
         levels = round(math.log2(px / 4))
@@ -61,10 +66,11 @@ class NoiseGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Numbers z (B, 128) -> noise (B, channels, px, px)."""
-        grown = self.body(z[:, :, None, None])
+        pixels = z[:, :, None, None]
+        grown = self.body(pixels)
         return torch.tanh(full_precision(grown))
 
-    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    def sample(self, shape: tuple[int, int, int], generator: Generator) -> Tensor:
         """Noise of any size: independent blocks of px x px that overlap, on a grid that begins anywhere.
 
         Parameters
@@ -125,7 +131,8 @@ class NoiseGenerator(nn.Module):
         height = self.step_px * rows + OVERLAP_PX
         width = self.step_px * columns + OVERLAP_PX
         size = (height, width)
-        return F.fold(flat.transpose(1, 2), size, self.px, stride=self.step_px)
+        unfolded = flat.transpose(1, 2)
+        return F.fold(unfolded, size, self.px, stride=self.step_px)
 
     def block_weights(self, blocks: int) -> Tensor:
         """Weights of a block's pixels along a side of so many blocks."""
@@ -195,7 +202,8 @@ class RoughDenoiser(nn.Module):
         """
         every = max(1, len(values) // SPAN_SAMPLE)
         sample = values[::every].float().cpu()
-        darkest, brightest = np.quantile(sample.numpy(), [SPAN_TAIL, 1.0 - SPAN_TAIL])
+        shares = [SPAN_TAIL, 1.0 - SPAN_TAIL]
+        darkest, brightest = np.quantile(sample.numpy(), shares)
         low = min(0.0, float(darkest))
         high = max(1.0, float(brightest))
         self.ends.copy_(torch.tensor([low, high]))
@@ -306,7 +314,8 @@ class CopulaNoise(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Noise of white normal noise, between the entries of the table and not beyond its ends."""
-        normal = self.correlate(z).clamp(-self.end, self.end)
+        whole = self.correlate(z)
+        normal = whole.clamp(-self.end, self.end)
         last = self.table.shape[1] - 1
         entries_a_unit = last / (2.0 * self.end)
         position = (normal + self.end) * entries_a_unit
@@ -337,7 +346,7 @@ class CopulaNoise(nn.Module):
         inside: Tensor = whole[..., : height - margin, : width - margin]
         return inside.float()
 
-    def sample(self, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    def sample(self, shape: tuple[int, int, int], generator: Generator) -> Tensor:
         """Noise (B, C, H, W) for ``shape`` = (B, H, W)."""
         count, height, width = shape
         margin = 2 * self.reach

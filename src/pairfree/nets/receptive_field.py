@@ -25,7 +25,11 @@ FIRST_REACH_PX = 32
 """Reach that the first canvas has room for; the next ones have room for twice as much each."""
 
 
-def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1024) -> int:
+def measured_receptive_field_px(
+    net: nn.Module,
+    channels: int,
+    limit_px: int = 1024,
+) -> int:
     """Largest distance at which an input pixel can change an output pixel; measured, not declared.
 
     Parameters
@@ -71,7 +75,9 @@ def measured_receptive_field_px(net: nn.Module, channels: int, limit_px: int = 1
             raise ValueError("no output pixel depends on any input pixel")
         near, far = _extent(touched)
         if near > 0 and far < size - 1:
-            return max(cell.start - near, far - (cell.stop - 1))
+            before = cell.start - near
+            after = far - (cell.stop - 1)
+            return max(before, after)
         reach *= 2
     raise ValueError(f"receptive field larger than {limit_px} px")
 
@@ -93,7 +99,8 @@ def _positive_copy(net: nn.Module) -> nn.Module:
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
             parameter.abs_().clamp_(min=1e-3)
-            parameter.div_(parameter.flatten(1).sum(1).max())
+            sums = parameter.flatten(1).sum(1)
+            parameter.div_(sums.max())
         elif name.endswith("weight"):  # one-dimensional: of a norm layer
             parameter.fill_(1.0)
         else:
@@ -105,11 +112,13 @@ def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:
     """Which pixels of a canvas change the outputs of one cell of it: (size, size) bool."""
     touched = torch.zeros(size, size, dtype=torch.bool)
     for level in PROBE_LEVELS:
-        canvas = torch.full((1, channels, size, size), level, dtype=torch.float64)
+        shape = (1, channels, size, size)
+        canvas = torch.full(shape, level, dtype=torch.float64)
         canvas.requires_grad_()
         outputs = probe(canvas)[..., cell, cell]
         (gradient,) = torch.autograd.grad(outputs.sum(), canvas)
-        touched |= (gradient != 0).any(dim=1)[0]
+        of_channels = gradient[0] != 0
+        touched |= of_channels.any(dim=0)
     return touched
 
 

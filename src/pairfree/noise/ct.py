@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from skimage.transform import iradon, radon
 
@@ -92,7 +93,7 @@ class LowDoseCT(NoiseModel):
     views: Number = field(default=360.0, metadata=VIEWS)
     """Projections over 180 degrees; rounded to a whole number."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         samples = image[:, :, None] if image.ndim == 2 else image
@@ -101,7 +102,7 @@ class LowDoseCT(NoiseModel):
             noise[:, :, index] = self._noise(samples[:, :, index], rng)
         return image + noise.reshape(image.shape)
 
-    def _noise(self, image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def _noise(self, image: FloatArray, rng: Generator) -> FloatArray:
         """FBP q - FBP p of one (H, W) sample, grey levels."""
         pixel_mm = fixed(self.pixel_mm)
         width_hu = fixed(self.width)
@@ -151,7 +152,7 @@ def measure(
     line_integrals: FloatArray,
     photons: float,
     electronic: float,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> FloatArray:
     """Line integrals as a detector reports them: Poisson counts, read-out noise, logarithm.
 

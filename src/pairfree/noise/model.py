@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pairfree.errors import ConfigError, InputError
@@ -47,7 +48,7 @@ class Range:
     def __str__(self) -> str:
         return f"{number_text(self.low)}..{number_text(self.high)}"
 
-    def draw(self, rng: np.random.Generator) -> float:
+    def draw(self, rng: Generator) -> float:
         """One number from (low, high]; ``rng.random`` lies in [0, 1), so the closed end is at ``high``."""
         return self.high - (self.high - self.low) * float(rng.random())
 
@@ -124,7 +125,7 @@ class NoiseModel(ABC):
             value = _checked(self.key, spec, getattr(self, spec.name))
             object.__setattr__(self, spec.name, value)
 
-    def draw(self, rng: np.random.Generator) -> Self:
+    def draw(self, rng: Generator) -> Self:
         """A model with every range replaced by one drawn number, in the order of the fields.
 
         A model without ranges takes nothing from ``rng``.
@@ -137,7 +138,7 @@ class NoiseModel(ABC):
         return dataclasses.replace(self, **drawn)
 
     @abstractmethod
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with noise, same shape, not clipped.
 
         Raises

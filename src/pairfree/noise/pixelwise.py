@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pairfree.noise.model import COUNTS, GREY_MAX, NOT_NEGATIVE, NoiseModel, Number, as_image, fixed
@@ -38,7 +39,7 @@ class Gaussian(NoiseModel):
     sigma: Number = field(default=25.0, metadata=NOT_NEGATIVE)
     """Standard deviation, 8-bit grey levels."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         standard = rng.standard_normal(image.shape)
@@ -67,7 +68,7 @@ class Poisson(NoiseModel):
     lam: Number = field(default=30.0, metadata=COUNTS)
     """Expected photons in a white pixel (x = 255)."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         counts_per_grey = fixed(self.lam) / GREY_MAX
@@ -95,7 +96,7 @@ class Speckle(NoiseModel):
     v: Number = field(default=0.1, metadata=NOT_NEGATIVE)
     """Variance of the relative deviation n, no unit."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         half_width = math.sqrt(3.0 * fixed(self.v))
@@ -123,7 +124,7 @@ class MixtureA(NoiseModel):
     s: Number = field(default=15.0, metadata=NOT_NEGATIVE)
     """Half-width of the uniform part, 8-bit grey levels."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         noise = mixture_noise(image.shape, 0.1, 1.0, fixed(self.s), rng)
@@ -150,7 +151,7 @@ class MixtureB(NoiseModel):
     s: Number = field(default=30.0, metadata=NOT_NEGATIVE)
     """Half-width of the uniform part, 8-bit grey levels."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         noise = mixture_noise(image.shape, 15.0, 25.0, fixed(self.s), rng)
@@ -162,7 +163,7 @@ def mixture_noise(
     sigma_common: float,
     sigma_rare: float,
     s: float,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> FloatArray:
     """Noise of ``shape``: 70 % N(0, sigma_common^2), 20 % N(0, sigma_rare^2), 10 % uniform on [-s, s].
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -71,7 +72,7 @@ class Correlated(NoiseModel):
     sigma: Number = field(default=25.0, metadata=NOT_NEGATIVE)
     """Standard deviation of the white noise M, 8-bit grey levels; the noise itself has 0.765 sigma."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         shape = padded_shape(image.shape)
@@ -161,7 +162,7 @@ class Film(NoiseModel):
     grain_px: Number = field(default=0.6, metadata=POSITIVE)
     """Smoothing of the grain, pixels."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         height, width, *_ = image.shape
@@ -221,7 +222,7 @@ class Charge(NoiseModel):
     streak_px: Number = field(default=50.0, metadata=POSITIVE)
     """Smoothing of the streaks along the scan line, pixels."""
 
-    def add(self, clean: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped: y of the noise model."""
         image = as_image(clean)
         height, width, *_ = image.shape
@@ -247,7 +248,7 @@ def _over_samples(plane: FloatArray, image: FloatArray) -> FloatArray:
 def smooth_field(
     shape: tuple[int, int],
     scale_px: tuple[float, float],
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> FloatArray:
     """A Gaussian random field, N(0, 1) at every pixel.
 
