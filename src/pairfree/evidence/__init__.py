@@ -1,3 +1,1 @@
-"""What a denoised image is worth: scores where there is a ground truth, evidence where there is none, and the
-report.
-"""
+"""What a denoised image is worth: scores against a ground truth, evidence without one, and the report."""

@@ -1,6 +1,4 @@
-"""Folders of files against each other: scores of denoised files against clean ones, evidence against noisy
-ones.
-"""
+"""Folders of files against each other: scores against clean files, evidence against noisy ones."""
 
 from __future__ import annotations
 
@@ -33,14 +31,14 @@ _say = logging.getLogger("pairfree")
 
 @dataclass(frozen=True)
 class Evaluation(Mapping[str, Score]):
-    """What ``evaluate`` found; used as a mapping, it is that of its scores.
+    r"""What ``evaluate`` found; used as a mapping, it is that of its scores.
 
     Examples
     --------
     >>> found = evaluate("denoised", "clean", 255, noisy="noisy")
     >>> for name, one in found.items():
     ...     print(f"{name}: {one.psnr_db:.2f} dB")
-    >>> print("\\n".join(found.sentences))
+    >>> print("\n".join(found.sentences))
     """
 
     scores: dict[str, Score] = field(default_factory=dict)
@@ -70,12 +68,11 @@ class Evaluation(Mapping[str, Score]):
     @property
     def mean_score(self) -> Score | None:
         """The mean over all files; None without clean files."""
-        return mean_score(list(self.scores.values())) if self.scores else None
+        scores = list(self.scores.values())
+        return mean_score(scores) if scores else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers by name, as ``pairfree evaluate --json`` writes them; those that are not defined are
-        NaN.
-        """
+        """All numbers by name, as ``pairfree evaluate --json`` writes them; NaN where one is not defined."""
         found: dict[str, Any] = {}
         if self.scores_statement:
             found["scores"] = {name: vars(one) for name, one in self.scores.items()}
@@ -147,20 +144,28 @@ def score_folder(
 ) -> dict[str, Score]:
     """Scores of denoised files against clean ones of the same name, by stem; see ``evaluate``."""
     found = {}
+    high = low + data_range
     for name, (first, second) in partners(clean, denoised).items():
-        images = [open_image(path) for path in (first, second)]
-        outside = float(np.mean((images[0].pixels < low) | (images[0].pixels > low + data_range)))
+        truth = open_image(first)
+        result = open_image(second)
+        beyond = (truth.pixels < low) | (truth.pixels > high)
+        outside = float(np.mean(beyond))
         if outside > CLIPPED_SHARE:
             _say.warning(
                 "%s: %.0f %% of its pixels lie outside %g .. %g and are clipped",
                 first,
                 100 * outside,
                 low,
-                low + data_range,
+                high,
             )
         with name_files(second, first):
             found[name] = score(
-                _intensities(images[0]), _intensities(images[1]), data_range, low, True, fit, luma
+                _intensities(truth),
+                _intensities(result),
+                data_range,
+                low,
+                fit=fit,
+                luma=luma,
             )
     return found
 
@@ -180,23 +185,30 @@ def state_scores(data_range: float, low: float, fit: bool, luma: bool) -> str:
 
 
 def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, Evidence], str]:
-    """Residual evidence for every plane of two folders whose files match by stem, and the unit of the noisy
-    ones.
+    """Residual evidence for every plane of two folders whose files match by stem.
+
+    Returns
+    -------
+    dict
+        Evidence by file name, index and channel.
+    str
+        The unit of the noisy files.
     """
     found: dict[str, Evidence] = {}
     units = []
     for name, (first, second) in partners(noisy, denoised).items():
-        before, after = open_image(first), open_image(second)
+        before = open_image(first)
+        after = open_image(second)
         if before.shape != after.shape:
             raise InputError(
                 f"{second}: shape {after.shape}, but {first} has {before.shape}; these are not partners"
             )
         units.append(intensity_unit(before))
         for index in before.planes():
-            planes = [
-                to_channels_first(one.plane(index), before.colours).astype(np.float64)
-                for one in (before, after)
-            ]
+            planes = []
+            for one in (before, after):
+                plane = to_channels_first(one.plane(index), before.colours)
+                planes.append(plane.astype(np.float64))
             if missing_alike(*planes):
                 planes = [complete_plane(plane, name)[0] for plane in planes]
             label = f"{name}{list(index)}" if index else name
@@ -208,18 +220,24 @@ def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, 
 def missing_alike(noisy: np.ndarray, denoised: np.ndarray) -> bool:
     """Whether the same pixels of both, some and not all, are NaN or Inf, as ``nan="mask"`` leaves them."""
     missing = ~np.isfinite(noisy)
-    return bool(
-        missing.any() and not missing.all() and np.array_equal(missing, ~np.isfinite(denoised))
-    )
+    if missing.all() or not missing.any():
+        return False
+    return np.array_equal(missing, ~np.isfinite(denoised))
 
 
 def examine_channels(
     name: str, noisy: np.ndarray, denoised: np.ndarray
 ) -> list[tuple[str, Evidence]]:
-    """Residual evidence of each channel of (C, H, W) with its label, each apart: channels have noise of their
-    own.
+    """Residual evidence of each channel with its label, each apart: channels have noise of their own.
 
     Nothing where a side is under ``MIN_EVIDENCE_PX``.
+
+    Parameters
+    ----------
+    name
+        Of the image, for the labels.
+    noisy, denoised
+        (C, H, W).
     """
     if min(noisy.shape[1:]) < MIN_EVIDENCE_PX:
         return []

@@ -1,5 +1,4 @@
-"""Plain sentences for residual evidence: each says the number, what it should be, and what a departure may
-mean.
+"""Plain sentences for residual evidence: each says the number, what it should be, what a departure may mean.
 
 A statement is a ``warning`` where a number is both significant (3 standard errors) and large enough to matter
 in an image, a ``note`` where it deserves a look, ``ok`` otherwise. The thresholds are conventions: an oracle
@@ -25,6 +24,7 @@ NOTED_LEFT = 0.85
 """With white noise of sigma 15 and 25 an oracle keeps less in each of 200 images of BSD400; networks that
 keep correlated noise, more."""
 ORDER: dict[str, int] = {"ok": 0, "note": 1, "warning": 2}
+"""How serious a level is."""
 PREFIXES = {"ok": "", "note": "Note: ", "warning": "Warning: "}
 
 
@@ -33,7 +33,9 @@ class Finding:
     """One statement about the evidence."""
 
     level: Level
+    """How serious it is."""
     text: str
+    """The sentence."""
 
 
 def write_sentences(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[str]:

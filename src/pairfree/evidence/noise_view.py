@@ -22,8 +22,11 @@ FloatArray = NDArray[np.float64]
 SHEET = 4
 """Patches along each side of a contact sheet."""
 GAP_PX = 2
+"""Between them."""
 FARTHEST_PX = 16
+"""Of the curves of autocorrelation."""
 WINDOW_STD = 3.0
+"""White of a contact sheet, in standard deviations of the noise found; black is as far below zero."""
 AXES = ((3, "along rows"), (2, "along columns"))
 """Of patches (N, C, P, P)."""
 
@@ -39,8 +42,7 @@ class NoiseSamples:
 
 
 def noise_view(samples: NoiseSamples, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
-    """What the template needs: contact sheets, histograms, deviation and autocorrelation side by side and as
-    curves.
+    """What the template needs: contact sheets, histograms, deviation and autocorrelation.
 
     Parameters
     ----------
@@ -49,27 +51,42 @@ def noise_view(samples: NoiseSamples, unit: str = UNKNOWN_UNIT) -> dict[str, Any
     unit
         What intensities count, in the plural.
     """
-    found, made = (_check_patches(array) for array in (samples.found, samples.made))
-    std = float(found.std())
-    window = WINDOW_STD * std
-    rows = [("Standard deviation", format_number(std), format_number(float(made.std())))]
-    for axis, name in AXES:
-        of_found, of_made = autocorrelation(found, axis), autocorrelation(made, axis)
-        for lag, first, second in zip(LAGS_PX, of_found, of_made, strict=True):
-            rows.append(
-                (f"Correlation at {lag} px {name}", format_fixed(first, 2), format_fixed(second, 2))
-            )
+    found = _check_patches(samples.found)
+    made = _check_patches(samples.made)
+    window = WINDOW_STD * float(found.std())
     histogram = histogram_pair(
-        found, made, ("found", "made"), "noise found and noise made", f"noise, {unit}"
+        found,
+        made,
+        ("found", "made"),
+        "noise found and noise made",
+        f"noise, {unit}",
     )
     return {
-        "found": png_uri(to_uint8(contact_sheet(found, window), -window, window)),
-        "made": png_uri(to_uint8(contact_sheet(made, window), -window, window)),
+        "found": _sheet_uri(found, window),
+        "made": _sheet_uri(made, window),
         "window": f"±{format_number(window)}",
-        "rows": rows,
+        "rows": _compare(found, made),
         "histogram": Markup(histogram),
         "correlation": Markup(_correlation(found, made)),
     }
+
+
+def _sheet_uri(patches: FloatArray, window: float) -> str:
+    sheet = contact_sheet(patches, window)
+    return png_uri(to_uint8(sheet, -window, window))
+
+
+def _compare(found: FloatArray, made: FloatArray) -> list[tuple[str, str, str]]:
+    """Name, and value of the noise found and of the noise made, of a few statistics."""
+    of_found = format_number(float(found.std()))
+    of_made = format_number(float(made.std()))
+    rows = [("Standard deviation", of_found, of_made)]
+    for axis, name in AXES:
+        correlations = zip(autocorrelation(found, axis), autocorrelation(made, axis), strict=True)
+        for lag, (first, second) in zip(LAGS_PX, correlations, strict=True):
+            label = f"Correlation at {lag} px {name}"
+            rows.append((label, format_fixed(first, 2), format_fixed(second, 2)))
+    return rows
 
 
 def _correlation(found: FloatArray, made: FloatArray) -> str:
@@ -92,7 +109,8 @@ def _correlation(found: FloatArray, made: FloatArray) -> str:
 def _check_patches(array: ArrayLike) -> FloatArray:
     patches = np.asarray(array, dtype=np.float64)
     there = patches.ndim == 4 and patches.size > 0
-    if not there or not np.all(np.isfinite(patches)) or patches.shape[-1] <= max(LAGS_PX):
+    sound = there and bool(np.all(np.isfinite(patches)))
+    if not sound or patches.shape[-1] <= max(LAGS_PX):
         raise InputError(
             f"noise samples must be finite patches (N, C, P, P) larger than {max(LAGS_PX)} px, got shape "
             f"{patches.shape}"
@@ -109,8 +127,10 @@ def contact_sheet(patches: FloatArray, gap: float) -> FloatArray:
     shown = patches[spaced_indices(len(patches), side * side), 0]
     patch_px = patches.shape[-1]
     step = patch_px + GAP_PX
-    sheet = np.full((side * step - GAP_PX, side * step - GAP_PX), gap)
+    length = side * step - GAP_PX
+    sheet = np.full((length, length), gap)
     for place, patch in enumerate(shown):
-        top, left = (step * number for number in divmod(place, side))
+        row, column = divmod(place, side)
+        top, left = step * row, step * column
         sheet[top : top + patch_px, left : left + patch_px] = patch
     return sheet

@@ -1,10 +1,10 @@
-"""Evidence without ground truth: what the residual, noisy minus denoised, says about what a denoiser removed,
-left or invented.
+"""Evidence without ground truth: what the residual says of what a denoiser removed, left or invented.
 
-The yardstick is the oracle: an output equal to the true scene. Its residual is the noise itself, so each
-number below has a value that it should have under a stated noise model. A number off its value is a reason to
-look; a number on its value is no proof (an output that copies the input passes the tests for invention).
-Standard errors assume noise that is independent between blocks of 16 x 16 pixels.
+The residual is noisy minus denoised. The yardstick is the oracle: an output equal to the true scene. Its
+residual is the noise itself, so each number below has a value that it should have under a stated noise model.
+A number off its value is a reason to look; a number on its value is no proof (an output that copies the input
+passes the tests for invention). Standard errors assume noise that is independent between blocks of 16 x 16
+pixels.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ image rich in detail would speak for all."""
 
 @dataclass(frozen=True)
 class Evidence:
-    """Residual statistics of one image, or pooled over several; intensities are in the images' own unit (HU,
-    counts).
+    """Residual statistics of one image, or pooled over several.
+
+    Intensities are in the images' own unit (HU, counts).
     """
 
     n_images: int
@@ -114,13 +115,16 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
     """
     y, f = check_pair(noisy, denoised)
     r = y - f
-    std, total = float(r.std()), float(y.var())
-    along_x, along_y = autocorrelation(r, axis=1), autocorrelation(r, axis=0)
+    std = float(r.std())
+    total = float(y.var())
+    along_x = autocorrelation(r, axis=1)
+    along_y = autocorrelation(r, axis=0)
     corr_output, corr_output_se = residual.output_correlation(r, f)
     line = residual.fit_variance_line(r, f)
     edge_power, edge_power_se = residual.edge_power(r, f, line)
     detail_support, detail_support_se = residual.detail_support(y, f)
-    verdicts = judge_sites(y, f, line, variance_inflation(along_x, along_y))
+    inflation = variance_inflation(along_x, along_y)
+    verdicts = judge_sites(y, f, line, inflation)
     return Evidence(
         n_images=1,
         n_pixels=int(r.size),
@@ -200,7 +204,13 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
 
 
 class Parts:
-    """The evidence of several images, and how one field of it is pooled: pixels are the weights."""
+    """The evidence of several images, and how one field of it is pooled: pixels are the weights.
+
+    Parameters
+    ----------
+    evidence
+        Of each image.
+    """
 
     def __init__(self, evidence: Sequence[Evidence]) -> None:
         self.fields = [vars(one) for one in evidence]
@@ -208,16 +218,21 @@ class Parts:
         self.weights = weights / weights.sum()
 
     def values(self, field: str) -> list[float]:
+        """The field of each image."""
         return [one[field] for one in self.fields]
 
     def total(self, field: str) -> int:
+        """The sum of counts."""
         return sum(int(value) for value in self.values(field))
 
     def mean(self, field: str) -> float:
+        """The mean."""
         return float(np.dot(self.weights, self.values(field)))
 
     def mean_square(self, field: str) -> float:
-        return float(np.dot(self.weights, [value**2 for value in self.values(field)]))
+        """The mean of the squares."""
+        squares = [value**2 for value in self.values(field)]
+        return float(np.dot(self.weights, squares))
 
     def finite_mean(self, field: str) -> float:
         """Of what is a number, each image with the same weight; NaN of none."""
@@ -226,25 +241,30 @@ class Parts:
 
     def mean_se(self, field: str) -> float:
         """Standard error of a mean, from those of its parts."""
-        return float(np.sqrt(np.sum((self.weights * self.values(field)) ** 2)))
+        weighted = self.weights * self.values(field)
+        return residual.root_of_squares(weighted)
 
     def mean_lags(self, field: str) -> tuple[float, ...]:
         """The mean of each of several numbers."""
-        return tuple(float(value) for value in self.weights @ np.array(self.values(field)))
+        means = self.weights @ np.array(self.values(field))
+        return tuple(map(float, means))
 
     def precision_mean(self, field: str, floor: float = 0.0) -> tuple[float, float]:
         """Mean of a field weighted by 1 / (se^2 + floor^2), and its standard error; NaN of none.
 
         Of those images whose value and standard error, the field of the same name with ``_se``, are finite.
         """
-        pairs = zip(self.values(field), self.values(f"{field}_se"), strict=True)
-        good = [(value, se) for value, se in pairs if math.isfinite(value) and math.isfinite(se)]
-        if not good:
+        values = np.array(self.values(field), dtype=np.float64)
+        errors = np.array(self.values(f"{field}_se"), dtype=np.float64)
+        good = np.isfinite(values) & np.isfinite(errors)
+        if not good.any():
             return math.nan, math.nan
-        certain = [value for value, se in good if se == 0]
-        if floor == 0 and certain:
-            return float(np.mean(certain)), 0.0
-        weights = np.array([1 / (se**2 + floor**2) for _, se in good])
+        values, errors = values[good], errors[good]
+        certain = errors == 0
+        if floor == 0 and certain.any():
+            return float(np.mean(values[certain])), 0.0
+        precisions = [1 / (se**2 + floor**2) for se in errors.tolist()]
+        weights = np.array(precisions)
         weights /= weights.sum()
-        mean = float(np.dot(weights, [value for value, _ in good]))
-        return mean, float(np.sqrt(np.sum((weights * [se for _, se in good]) ** 2)))
+        mean = float(np.dot(weights, values))
+        return mean, residual.root_of_squares(weights * errors)

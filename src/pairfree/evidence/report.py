@@ -1,8 +1,8 @@
-"""One self-contained HTML page that shows what a denoiser did: images, residuals, curves, evidence, and how
-to write it up.
+"""One self-contained HTML page that shows what a denoiser did, and how to write it up.
 
-Nothing on the page comes from elsewhere: images are data URIs, plots inline SVG, style and script inline, and
-a content security policy forbids every other source. Every string of the caller is escaped.
+Images, residuals, curves, evidence. Nothing on the page comes from elsewhere: images are data URIs, plots
+inline SVG, style and script inline, and a content security policy forbids every other source. Every string of
+the caller is escaped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
 
 MAX_ROWS = 60
+"""Of a table; how many more there are is said."""
 MAX_OUTLIERS = 8
+"""Likewise, of the images that stand out."""
 TEMPLATES = ("report.html.j2", "style.html.j2")
 
 
@@ -39,20 +41,25 @@ class Curve:
     """One logged quantity over the steps of training."""
 
     name: str
+    """What is logged."""
     x: Sequence[float]
+    """Steps."""
     y: Sequence[float]
+    """Its value at each."""
     log_y: bool = False
+    """Whether its axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A work that the methods paragraph cites by ``[key]``; ``url`` is a DOI (10...) or an http(s) address,
-    or empty.
-    """
+    """A work that the methods paragraph cites."""
 
     key: str
+    """Stands there in brackets: ``[key]``."""
     text: str
+    """Authors, title, where it appeared."""
     url: str = ""
+    """A DOI (10...) or an http(s) address, or empty."""
 
 
 @dataclass(frozen=True)
@@ -60,29 +67,41 @@ class ReportData:
     """All that a report shows; empty parts are left out of the page."""
 
     title: str
+    """Of the page."""
     command: str
+    """What made the run."""
     method_key: str
+    """Key of the method."""
     method_title: str
+    """Its name in words."""
     summary: Sequence[tuple[str, str]] = ()
     """Key facts in reading order: steps, minutes, device, images, pixels, normaliser."""
     unit: str = UNKNOWN_UNIT
     """What the images' intensities count, in the plural: "HU", "counts"."""
     examples: Sequence[Example] = ()
+    """Images to look at."""
     curves: Sequence[Curve] = ()
+    """What was logged."""
     evidence: Sequence[tuple[str, Evidence]] = ()
     """One entry an image (or group of images); the report pools them itself."""
     scores: Sequence[tuple[str, Score | None]] = ()
+    """By image, where there is a ground truth."""
     scores_statement: str = ""
     """Data range, colour space, clipping, fit: without it a table of scores is refused."""
     noise: Sequence[tuple[str, str]] = ()
+    """What is known of the noise, by name."""
     noise_samples: NoiseSamples | None = None
     """Of a method that imitates the noise."""
     warnings: Sequence[str] = ()
+    """About the files."""
     limits: Sequence[str] = ()
     """What this method in particular may get wrong, added to the general limits."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Machine and versions."""
     methods_paragraph: str = ""
+    """For a paper's section on methods."""
     citations: Sequence[Citation] = ()
+    """The works that it cites."""
 
 
 def render_report(data: ReportData) -> str:
@@ -93,12 +112,17 @@ def render_report(data: ReportData) -> str:
             "computed with"
         )
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"num": format_number, "fixed": format_fixed}
     folder = files("pairfree.evidence")
     page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES)
-    imitation = None if data.noise_samples is None else noise_view(data.noise_samples, data.unit)
+    imitation = None
+    if data.noise_samples is not None:
+        imitation = noise_view(data.noise_samples, data.unit)
     return environment.from_string(page).render(
         d=data,
         style=Markup(style),
@@ -114,13 +138,16 @@ def render_report(data: ReportData) -> str:
 
 
 def _evidence_view(data: ReportData) -> dict[str, Any]:
-    """What the template needs of the evidence: the rows, what they say together, and which images stand
-    out.
-    """
-    pooled = pool([evidence for _, evidence in data.evidence]) if data.evidence else None
-    found = [] if pooled is None else interpret(pooled, data.unit)
-    found = sorted(found, key=lambda one: ORDER[one.level], reverse=True)
-    apart = find_outliers(data.evidence, unit=data.unit) if len(data.evidence) > 1 else []
+    """What the template needs of the evidence: rows, what they say together, which images stand out."""
+    pooled = None
+    found: list[Finding] = []
+    if data.evidence:
+        pooled = pool([evidence for _, evidence in data.evidence])
+        found = interpret(pooled, data.unit)
+        found.sort(key=lambda one: ORDER[one.level], reverse=True)
+    apart = []
+    if len(data.evidence) > 1:
+        apart = find_outliers(data.evidence, unit=data.unit)
     return {
         "pooled": pooled,
         "findings": found,
@@ -142,9 +169,8 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> Path:
     """
     target = Path(path)
     page = render_report(data)
-    if (
-        not target.parent.is_dir()
-    ):  # a run folder that was removed is not made again for its report alone
+    # a run folder that was removed is not made again for its report alone
+    if not target.parent.is_dir():
         raise OutputError(
             f"cannot write the report {target}: no such folder; choose another with `out`"
         )
@@ -157,8 +183,11 @@ class Verdict:
     """The line under the title."""
 
     level: str
+    """How serious it is: ok, note or warning."""
     title: str
+    """In a few words."""
     text: str
+    """In a sentence."""
 
 
 def give_verdict(
@@ -188,15 +217,14 @@ def give_verdict(
             "for denoised files. Else judge by eye and against repeated acquisitions.",
         )
     level = worst_level(found)
-    images = f"{pooled.n_images} image" + ("s" if pooled.n_images != 1 else "")
+    images = "1 image" if pooled.n_images == 1 else f"{pooled.n_images} images"
     if apart and level != "warning":
         name, first = apart[0]
         stand = "stands" if len(apart) == 1 else "stand"
         return Verdict("warning", f"{len(apart)} of {images} {stand} out", f"{name}: {first.text}")
     if level == "ok" and warnings:
-        return Verdict(
-            "note", "Worth a look", f"{warnings[0]} The residuals of {images} raised no concern."
-        )
+        text = f"{warnings[0]} The residuals of {images} raised no concern."
+        return Verdict("note", "Worth a look", text)
     if level == "ok":
         text = found[0].text if found else ""
         text = f"Residuals of {images}: {text[:1].lower()}{text[1:]}"
@@ -205,9 +233,8 @@ def give_verdict(
     text = serious[0].text
     if len(serious) > 1:
         text += f" And {len(serious) - 1} more, below."
-    return Verdict(
-        level, "Look before you rely on it" if level == "warning" else "Worth a look", text
-    )
+    title = "Look before you rely on it" if level == "warning" else "Worth a look"
+    return Verdict(level, title, text)
 
 
 def safe_link(url: str) -> str:
