@@ -25,7 +25,7 @@ from pairfree.engine.model import Model
 from pairfree.engine.receivers import Receiver
 from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
 from pairfree.files.formats.table import open_image
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Index
 from pairfree.files.limits import Limits
 
 LOCAL = "local"
@@ -37,7 +37,6 @@ AHEAD = 3
 """Tasks for each worker that are under way or waiting: what has come back is written meanwhile."""
 WORDS_OF_DASK = 120
 """Letters of what dask says that are repeated in a message."""
-Index = tuple[int, ...]
 Tile = tuple[slice, slice]
 OnPixels = Callable[[int], None] | None
 """Told how many pixels more are done."""

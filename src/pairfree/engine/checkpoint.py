@@ -90,9 +90,8 @@ def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
         "tensors_sha256": hashlib.sha256(blob).hexdigest(),
     }
     write_text(words, _text({**facts, "digest": _digest(facts)}), overwrite=True)
-    with contextlib.suppress(
-        OSError
-    ):  # the new one stands; what cannot be dropped now is dropped next time
+    # the new one stands; what cannot be dropped now is dropped next time
+    with contextlib.suppress(OSError):
         _drop_old(folder)
     return words
 

@@ -24,7 +24,7 @@ from pairfree.engine.tiles import Region
 from pairfree.engine.views import PlaneView, label_of
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats.table import to_dtype
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Index
 from pairfree.methods.base import Method
 from pairfree.version import __version__
 
@@ -59,7 +59,9 @@ class Model:
     """
 
     def __init__(self, predictor: Predictor, record: Record, masked: bool = False) -> None:
-        self.predictor, self.record, self.masked = predictor, record, masked
+        self.predictor = predictor
+        self.record = record
+        self.masked = masked
 
     @property
     def method(self) -> Method:
@@ -79,7 +81,9 @@ class Model:
     @property
     def own_channels(self) -> slice:
         """Which channels of a result are those of the image: all, or the middle one of slices."""
-        return slice(self.around, self.around + 1) if self.around else slice(None)
+        if not self.around:
+            return slice(None)
+        return slice(self.around, self.around + 1)
 
     # -- what results say of it ------------------------------------------------------------------------
 
@@ -109,14 +113,17 @@ class Model:
         The digest is that of the weights, or where none are trained of settings and seed.
         """
         digest = hashlib.sha256()
-        for _, value in sorted(self.method.denoiser.state_dict().items()):
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        weights = self.method.denoiser.state_dict()
+        for _, value in sorted(weights.items()):
+            values = value.detach().cpu().contiguous()
+            digest.update(values.numpy().tobytes())
         what = "weights"
         if not self.method.trains:
-            digest.update(json.dumps(dict(self.record.config), sort_keys=True).encode())
+            settings = json.dumps(dict(self.record.config), sort_keys=True)
+            digest.update(settings.encode())
             what = "settings"
-        key, short = self.method.key, digest.hexdigest()[:16]
-        return f"denoised with pairfree {__version__}, method {key}, {what} {short}"
+        short = digest.hexdigest()[:16]
+        return f"denoised with pairfree {__version__}, method {self.method.key}, {what} {short}"
 
     def describe_result(self, image: Image) -> Image:
         """``image`` with the metadata of its result."""
@@ -147,7 +154,9 @@ class Model:
             For NaN, Inf, and channels the model was not trained on.
         """
         values = np.asarray(array)
-        letters = axes if axes is not None else {2: "YX", 3: "CYX"}.get(values.ndim)
+        letters = axes
+        if axes is None:
+            letters = {2: "YX", 3: "CYX"}.get(values.ndim)
         if letters is None:
             raise InputError(
                 f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example "
@@ -167,8 +176,10 @@ class Model:
     def _denoise_jointly(self, values: np.ndarray, axes: str) -> np.ndarray:
         channel = axes.index("C")
         last = np.moveaxis(values, channel, -1)
-        image = Image(last, axes.replace("C", "") + "S", alpha=False)
-        made = np.moveaxis(self.denoise_image(image).image.pixels, -1, channel)
+        letters = axes.replace("C", "") + "S"
+        image = Image(last, letters, alpha=False)
+        pixels = self.denoise_image(image).image.pixels
+        made = np.moveaxis(pixels, -1, channel)
         return np.ascontiguousarray(made).astype(values.dtype, copy=False)
 
     def denoise_image(self, image: Image, on_pixels: OnPixels | None = None) -> Denoised:
@@ -178,14 +189,15 @@ class Model:
         """
         out = ArrayReceiver(np.empty(image.shape, image.dtype))
         self.denoise_into(image, out, on_pixels)
-        return Denoised(replace(self.describe_result(image), data=out.pixels), out.clipped)
+        described = self.describe_result(image)
+        return Denoised(replace(described, data=out.pixels), out.clipped)
 
     def denoise_into(
         self,
         image: Image,
         sink: Receiver,
         on_pixels: OnPixels | None = None,
-        planes: Iterable[tuple[int, ...]] | None = None,
+        planes: Iterable[Index] | None = None,
         within: Region | None = None,
     ) -> None:
         """``denoise_image`` tile by tile: what ``sink`` has finished is left out, the rest is written to it.
@@ -223,7 +235,7 @@ class Model:
     def _denoise_group(
         self,
         image: Image,
-        group: Sequence[tuple[int, ...]],
+        group: Sequence[Index],
         sink: Receiver,
         on_pixels: OnPixels | None,
         within: Region | None,
@@ -240,7 +252,7 @@ class Model:
     def _denoise_planes(
         self,
         image: Image,
-        planes: Sequence[tuple[int, ...]],
+        planes: Sequence[Index],
         sink: Receiver,
         on_pixels: OnPixels | None,
         within: Region | None = None,
@@ -267,7 +279,7 @@ class Model:
     def _denoise_plane(
         self,
         image: Image,
-        index: tuple[int, ...],
+        index: Index,
         sink: Receiver,
         on_pixels: OnPixels,
         within: Region | None,
@@ -280,8 +292,10 @@ class Model:
             if image.samples == 1:
                 sink.write(index, block[0], rows, columns, clipped)
                 return
-            transparency = image.region(index, rows, columns)[..., image.colours :]
-            samples = np.concatenate([np.moveaxis(block, 0, -1), transparency], axis=-1)
+            given = image.region(index, rows, columns)
+            transparency = given[..., image.colours :]
+            colours = np.moveaxis(block, 0, -1)
+            samples = np.concatenate([colours, transparency], axis=-1)
             sink.write(index, samples, rows, columns, clipped)
 
         is_finished = partial(sink.finished, index)
@@ -319,16 +333,18 @@ class Model:
         for index in image.planes():
             self._map_plane(image, index, sink)
 
-    def _map_plane(self, image: Image, index: tuple[int, ...], sink: Receiver) -> None:
+    def _map_plane(self, image: Image, index: Index, sink: Receiver) -> None:
         """Disagreement of one plane; where memory runs out, anew in smaller tiles."""
         view = self._view(image, index)
 
         def write(rows: slice, columns: slice, values: np.ndarray) -> None:
             restored = view.restore_missing(values[self.own_channels], rows, columns)
-            shape = rows.stop - rows.start, columns.stop - columns.start, image.samples
-            block = np.zeros(shape, np.float32)
+            _, height, width = restored.shape
+            block = np.zeros((height, width, image.samples), np.float32)
             block[..., : image.colours] = np.moveaxis(restored, 0, -1)
-            sink.write(index, block if image.samples > 1 else block[..., 0], rows, columns)
+            if image.samples == 1:
+                block = block[..., 0]
+            sink.write(index, block, rows, columns)
 
         def map_tiles(tell: OnPixels) -> None:
             self.predictor.disagree_tiles(view.open(), write, partial(sink.finished, index))
@@ -352,22 +368,22 @@ class Model:
             stack_axis(image, self.around, str(image.source or "array"))
         elif image.colours != self.channels:
             first = label_of(image, next(image.planes()))
+            plural = "s" if image.colours > 1 else ""
             raise InputError(
-                f"{first}: has {image.colours} channel{'s' if image.colours > 1 else ''}, the model was "
+                f"{first}: has {image.colours} channel{plural}, the model was "
                 f"trained on {self.channels}; use a model trained on images of this kind"
             )
         if image.stored or self.masked:
             return
         for index in image.planes():
-            check_finite(
-                to_channels_first(image.plane(index), image.colours), label_of(image, index)
-            )
+            plane = to_channels_first(image.plane(index), image.colours)
+            check_finite(plane, label_of(image, index))
 
-    def open_plane(self, image: Image, index: tuple[int, ...]) -> Plane:
+    def open_plane(self, image: Image, index: Index) -> Plane:
         """A plane as the network sees it, with the slices around it, and what is missing filled."""
         return self._view(image, index).open()
 
-    def _view(self, image: Image, index: tuple[int, ...]) -> PlaneView:
+    def _view(self, image: Image, index: Index) -> PlaneView:
         normalizer = self.predictor.normalizer
         middle = normalizer.offset + 0.5 * normalizer.scale
         return PlaneView(image, index, self.around, self.masked, middle)
@@ -379,7 +395,8 @@ class Model:
 
         Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
         """
-        if window(str(self.record.config.get("intensity", ""))) is not None:
+        intensity = str(self.record.config.get("intensity", ""))
+        if window(intensity) is not None:
             return []
         sample = image.sample()
         sample = sample[np.isfinite(sample)]
@@ -391,7 +408,8 @@ class Model:
         last = (high - normalizer.offset) / normalizer.scale
         if first > -FAR_RANGES and last < 1.0 + FAR_RANGES:
             return []
-        trained = f"{normalizer.offset:g} .. {normalizer.offset + normalizer.scale:g}"
+        brightest = normalizer.offset + normalizer.scale
+        trained = f"{normalizer.offset:g} .. {brightest:g}"
         return [
             f"intensities {low:g} .. {high:g} lie far outside those of training ({trained}); is this an "
             "image of the same kind?"

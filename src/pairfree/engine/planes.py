@@ -31,11 +31,12 @@ class Plane:
     @classmethod
     def of(cls, intensity: np.ndarray) -> Plane:
         """Of an array (C, H, W)."""
-        return cls(
-            intensity.shape[1],
-            intensity.shape[2],
-            lambda rows, columns: intensity[:, rows, columns],
-        )
+        _, height, width = intensity.shape
+
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            return intensity[:, rows, columns]
+
+        return cls(height, width, read)
 
     def read_padded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """A part (C, h, w) of the plane, which is mirrored at its bottom and right edges.
@@ -44,11 +45,16 @@ class Plane:
         """
         rows = _mirror_places(top, bottom, self.height)
         columns = _mirror_places(left, right, self.width)
-        part = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        first_row = rows.min()
+        first_column = columns.min()
+        part = self.read(
+            slice(first_row, rows.max() + 1),
+            slice(first_column, columns.max() + 1),
+        )
         if bottom > self.height:
-            part = part[:, rows - rows.min()]
+            part = part[:, rows - first_row]
         if right > self.width:
-            part = part[:, :, columns - columns.min()]
+            part = part[:, :, columns - first_column]
         return part
 
 
@@ -113,10 +119,14 @@ def sample_places(height: int, width: int, max_px: float, stride_px: int) -> lis
     side = max(stride_px, side // stride_px * stride_px)
     count = max(1, int(max_px // side**2))
     rng = np.random.default_rng((height, width))
-    rows = stride_px * rng.integers(0, (height - side) // stride_px + 1, count)
-    columns = stride_px * rng.integers(0, (width - side) // stride_px + 1, count)
-    corners = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [(top, top + side, left, left + side) for top, left in corners]
+    last_row = (height - side) // stride_px
+    last_column = (width - side) // stride_px
+    tops = stride_px * rng.integers(0, last_row + 1, count)
+    lefts = stride_px * rng.integers(0, last_column + 1, count)
+    places = []
+    for top, left in zip(tops.tolist(), lefts.tolist(), strict=True):
+        places.append((top, top + side, left, left + side))
+    return places
 
 
 def write_into(out: np.ndarray) -> Write:

@@ -6,13 +6,15 @@ from typing import Protocol
 
 import numpy as np
 
+from pairfree.files.image import Index
+
 
 class Receiver(Protocol):
     """Takes a result part by part: a ``files.sinks.Sink``."""
 
     def write(
         self,
-        index: tuple[int, ...],
+        index: Index,
         block: np.ndarray,
         rows: slice,
         columns: slice,
@@ -20,10 +22,10 @@ class Receiver(Protocol):
     ) -> None:
         """A part of the plane at ``index``, of whose pixels so many were clipped."""
 
-    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
+    def finished(self, index: Index, rows: slice, columns: slice) -> bool:
         """Whether exactly this part was written before, and stands."""
 
-    def forget(self, index: tuple[int, ...]) -> None:
+    def forget(self, index: Index) -> None:
         """What was written of a plane is written anew."""
 
 
@@ -32,7 +34,7 @@ class ArrayReceiver:
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
-        self._clipped: dict[tuple[int, ...], int] = {}
+        self._clipped: dict[Index, int] = {}
 
     @property
     def clipped(self) -> int:
@@ -41,7 +43,7 @@ class ArrayReceiver:
 
     def write(
         self,
-        index: tuple[int, ...],
+        index: Index,
         block: np.ndarray,
         rows: slice,
         columns: slice,
@@ -51,10 +53,10 @@ class ArrayReceiver:
         self.pixels[index][rows, columns] = block
         self._clipped[index] = self._clipped.get(index, 0) + clipped
 
-    def finished(self, index: tuple[int, ...], rows: slice, columns: slice) -> bool:
+    def finished(self, index: Index, rows: slice, columns: slice) -> bool:
         """Never: an array begins empty."""
         return False
 
-    def forget(self, index: tuple[int, ...]) -> None:
+    def forget(self, index: Index) -> None:
         """Its pixels are written over; what was clipped does not count."""
         self._clipped.pop(index, None)

@@ -1,10 +1,19 @@
 """The run folder: what one training run leaves on disk, and the lock that keeps two processes apart.
 
-config.toml        every setting by value, the inputs, the plan; enough to run it again events.jsonl
-every logged number, one JSON object a line environment.json   versions, processor, threads, date checkpoints/
-see ``checkpoint`` stages/NAME/       the model as a stage left it, with a checkpoints/ of its own; for each
-stage of a method but the last report.html        written when training ends lock               held while a
-process trains here; empty of meaning otherwise
+``config.toml``
+    Every setting by value, the inputs, the plan; enough to run it again.
+``events.jsonl``
+    Every logged number, one JSON object a line.
+``environment.json``
+    Versions, processor, threads, date.
+``checkpoints/``
+    See ``checkpoint``.
+``stages/NAME/``
+    The model as a stage left it, with a checkpoints/ of its own; for each stage of a method but the last.
+``report.html``
+    Written when training ends.
+``lock``
+    Held while a process trains here; empty of meaning otherwise.
 """
 
 from __future__ import annotations
@@ -133,11 +142,14 @@ class RunFolder:
     def note_resumed(self, step: int, facts: Mapping[str, Any]) -> None:
         """Add to environment.json where and when the run went on."""
         begun = self.read_environment()
-        where = ", ".join(
-            str(facts[key]) for key in ("date", "processor", "device", "torch") if key in facts
-        )
-        earlier = f"{begun['resumed']}; " if "resumed" in begun else ""
-        self.write_environment({**begun, "resumed": f"{earlier}at step {step:,}: {where}"})
+        words = []
+        for key in ("date", "processor", "device", "torch"):
+            if key in facts:
+                words.append(str(facts[key]))
+        resumed = f"at step {step:,}: {', '.join(words)}"
+        if "resumed" in begun:
+            resumed = f"{begun['resumed']}; {resumed}"
+        self.write_environment({**begun, "resumed": resumed})
 
     def read_environment(self) -> dict[str, Any]:
         """What environment.json says; nothing where it cannot be read."""

@@ -56,10 +56,13 @@ def plan_tiles(
     rows, columns = within or (slice(0, height), slice(0, width))
     for top in range(rows.start, rows.stop, core):
         bottom = min(top + core, rows.stop)
-        above, under = max(0, top - halo), min(height, bottom + halo)
+        read_top = max(0, top - halo)
+        read_bottom = min(height, bottom + halo)
         for left in range(columns.start, columns.stop, core):
             right = min(left + core, columns.stop)
-            read = above, under, max(0, left - halo), min(width, right + halo)
+            read_left = max(0, left - halo)
+            read_right = min(width, right + halo)
+            read = (read_top, read_bottom, read_left, read_right)
             yield Tile(read, (top, bottom, left, right))
 
 
@@ -88,7 +91,8 @@ class PlacedTile:
         """Where in what is read lies what is written."""
         top, _, left, _ = self.read
         rows = slice(self.rows.start - top, self.rows.stop - top)
-        return rows, slice(self.columns.start - left, self.columns.stop - left)
+        columns = slice(self.columns.start - left, self.columns.stop - left)
+        return rows, columns
 
 
 def place_tiles(
@@ -104,16 +108,18 @@ def place_tiles(
     A part is rows and columns that tiles of such an image begin and end with; parameters are those of
     ``plan_tiles``.
     """
-    high, wide = whole_strides(height, stride_px), whole_strides(width, stride_px)
+    high = whole_strides(height, stride_px)
+    wide = whole_strides(width, stride_px)
     if within is not None:
         rows, columns = within
-        within = (
-            slice(rows.start, whole_strides(rows.stop, stride_px)),
-            slice(columns.start, whole_strides(columns.stop, stride_px)),
-        )
+        last_row = whole_strides(rows.stop, stride_px)
+        last_column = whole_strides(columns.stop, stride_px)
+        within = slice(rows.start, last_row), slice(columns.start, last_column)
     for tile in plan_tiles(high, wide, core_px, halo_px, stride_px, within):
         top, bottom, left, right = tile.core
-        yield PlacedTile(tile.read, slice(top, min(bottom, height)), slice(left, min(right, width)))
+        rows = slice(top, min(bottom, height))
+        columns = slice(left, min(right, width))
+        yield PlacedTile(tile.read, rows, columns)
 
 
 def whole_strides(length_px: int, stride_px: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from pairfree.data.missing import REACH_PX, fill_missing
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis, stack_slices
 from pairfree.engine.planes import Plane
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Index
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class PlaneView:
     """One plane of an image."""
 
     image: Image
-    index: tuple[int, ...]
+    index: Index
     """Where in the image the plane lies."""
     around: int = 0
     """Slices of a stack on each side that the network sees with it."""
@@ -42,31 +43,31 @@ class PlaneView:
             With slices around it, for an image that is no stack of enough grey slices.
         """
         image = self.image
-        if not self.around:
-            return Plane(
-                image.height,
-                image.width,
-                lambda rows, columns: self._read_one(self.index, rows, columns),
-                slow=image.stored,
-            )
+        read = self._read_stack(image) if self.around else self._read_alone
+        return Plane(image.height, image.width, read, slow=image.stored)
+
+    def _read_alone(self, rows: slice, columns: slice) -> np.ndarray:
+        """(C, h, w) of the plane without slices around it."""
+        return self._read_one(self.index, rows, columns)
+
+    def _read_stack(self, image: Image) -> Callable[[slice, slice], np.ndarray]:
+        """What reads the plane with the slices around it."""
         axis = stack_axis(image, self.around, label_of(image, ()))
 
-        def read_stack(rows: slice, columns: slice) -> np.ndarray:
-            return stack_slices(
-                lambda index: self._read_one(index, rows, columns),
-                image,
-                self.index,
-                axis,
-                self.around,
-            )
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            def read_slice(index: Index) -> np.ndarray:
+                return self._read_one(index, rows, columns)
 
-        return Plane(image.height, image.width, read_stack, slow=image.stored)
+            return stack_slices(read_slice, image, self.index, axis, self.around)
+
+        return read
 
     def restore_missing(self, values: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """``values`` (C, h, w), but what is missing in this part of the image."""
         if not self._fills:
             return values
-        given = to_channels_first(self.image.region(self.index, rows, columns), self.image.colours)
+        region = self.image.region(self.index, rows, columns)
+        given = to_channels_first(region, self.image.colours)
         return np.where(np.isfinite(given), values, given)
 
     @property
@@ -74,31 +75,46 @@ class PlaneView:
         """Whether anything can be missing that comes back."""
         return self.masked and self.image.dtype.kind == "f"
 
-    def _read_one(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    def _read_one(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """(C, h, w) of one slice."""
         image = self.image
         if self._fills:
             return self._read_filled(index, rows, columns)
-        part = to_channels_first(image.region(index, rows, columns), image.colours)
+        region = image.region(index, rows, columns)
+        part = to_channels_first(region, image.colours)
         if image.stored:
-            check_finite(part, label_of(image, index), (rows.start, columns.start))
+            corner = (rows.start, columns.start)
+            check_finite(part, label_of(image, index), corner)
         return part
 
-    def _read_filled(self, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    def _read_filled(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """(C, h, w) whose missing pixels are filled.
 
         They are filled from those around them, also from beyond the part that is asked for.
         """
         image = self.image
-        top, left = max(0, rows.start - REACH_PX), max(0, columns.start - REACH_PX)
-        bottom = min(rows.stop + REACH_PX, image.height)
-        right = min(columns.stop + REACH_PX, image.width)
-        wide = image.region(index, slice(top, bottom), slice(left, right))
-        whole = fill_missing(to_channels_first(wide, image.colours), self.otherwise)
-        part = whole[:, rows.start - top :, columns.start - left :]
-        return part[:, : rows.stop - rows.start, : columns.stop - columns.start]
+        wide_rows = _widen(rows, image.height)
+        wide_columns = _widen(columns, image.width)
+        region = image.region(index, wide_rows, wide_columns)
+        wide = to_channels_first(region, image.colours)
+        whole = fill_missing(wide, self.otherwise)
+        inner_rows = slice(rows.start - wide_rows.start, rows.stop - wide_rows.start)
+        inner_columns = slice(
+            columns.start - wide_columns.start,
+            columns.stop - wide_columns.start,
+        )
+        return whole[:, inner_rows, inner_columns]
 
 
-def label_of(image: Image, index: tuple[int, ...]) -> str:
+def _widen(part: slice, length: int) -> slice:
+    """A part of a line with what missing pixels in it are filled from."""
+    start = max(0, part.start - REACH_PX)
+    stop = min(part.stop + REACH_PX, length)
+    return slice(start, stop)
+
+
+def label_of(image: Image, index: Index) -> str:
     """A plane by the name of its file and its place there."""
-    return f"{image.source or 'array'}{list(index) if index else ''}"
+    source = image.source or "array"
+    place = list(index) if index else ""
+    return f"{source}{place}"

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
     Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 
+TEXT = (str,)
+WHOLE = (int,)
+NUMBER = (int, float)
+TABLE = (dict,)
+PATHS = (str, list)
+"""What a field is in a TOML file."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -40,7 +47,12 @@ class Order:
     Words between single backticks are names of fields, which the command line spells as its flags.
     """
 
-    noisy: Images | None = option(None, list[str], argument=True, toml=(str, list))
+    noisy: Images | None = option(
+        None,
+        list[str],
+        argument=True,
+        toml=PATHS,
+    )
     """Noisy files, folders or globs.
 
     From Python also a list of arrays (H, W) or (C, H, W), or one array (H, W), (N, H, W) or (N, C, H, W).
@@ -52,16 +64,21 @@ class Order:
     From Python None keeps the run in memory only.
     """
 
-    clean: Images | None = option(None, list[Path], toml=(str, list))
+    clean: Images | None = option(None, list[Path], toml=PATHS)
     """Unpaired clean images of other scenes; one or more, after NOISY."""
 
-    target: Images | None = option(None, Path, toml=(str, list))
+    target: Images | None = option(None, Path, toml=PATHS)
     """Partner of each noisy file, by name (n2c, n2n, noisy-n2n)."""
 
-    noise_images: Images | None = option(None, Path, toml=(str, list))
+    noise_images: Images | None = option(None, Path, toml=PATHS)
     """Images of the noise alone (quan, noisy-n2n)."""
 
-    method: str | type[Method] | Method | None = option(None, str, toml=(str,), fixed=True)
+    method: str | type[Method] | Method | None = option(
+        None,
+        str,
+        toml=TEXT,
+        fixed=True,
+    )
     """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself).
 
     With `clean`: iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n,
@@ -70,20 +87,24 @@ class Order:
     From Python also your own Method: an instance, or a class that is called with (channels, device).
     """
 
-    minutes: float | None = option(None, float, toml=(int, float), fixed=True)
+    minutes: float | None = option(None, float, toml=NUMBER, fixed=True)
     """Budget in minutes. Default: the preset's, 10 with cpu."""
 
-    steps: int | None = option(None, int, toml=(int,), fixed=True)
+    steps: int | None = option(None, int, toml=WHOLE, fixed=True)
     """Budget in steps."""
 
-    preset: str = option("cpu", str, toml=(str,), fixed=True)
+    preset: str = option("cpu", str, toml=TEXT, fixed=True)
     """cpu (short budgets, the default), paper, or paper-200k (its schedule, a tenth as long)."""
 
-    init: str | Path | None = option(None, Path, toml=(str,), fixed=True)
+    init: str | Path | None = option(None, Path, toml=TEXT, fixed=True)
     """Run folder to fine-tune from."""
 
     settings: Mapping[str, Any] | None = option(
-        None, list[str], flag="--set", read=parse_set, toml=(dict,)
+        None,
+        list[str],
+        flag="--set",
+        read=parse_set,
+        toml=TABLE,
     )
     """KEY=VALUE, changes one setting of the method; may be repeated.
 
@@ -93,22 +114,27 @@ class Order:
     device: str = option("auto", str)
     """auto, cpu or cuda."""
 
-    seed: int = option(0, int, toml=(int,), fixed=True)
+    seed: int = option(0, int, toml=WHOLE, fixed=True)
     """Everything random follows from it. Default 0."""
 
-    nan: str = option("error", str, toml=(str,), fixed=True)
+    nan: str = option("error", str, toml=TEXT, fixed=True)
     """Pixels that are NaN or Inf: error (default), or mask, which trains on their neighbours' mean and leaves
     them in results.
     """
 
-    slices_around: int = option(0, int, toml=(int,), fixed=True)
+    slices_around: int = option(0, int, toml=WHOLE, fixed=True)
     """2.5-D: slices of a stack on each side that the network sees with each. Default 0.
 
     A stack's axis is Z, else T, else one without a name.
     """
 
     max_bytes: float | None = option(
-        None, str, flag="--max-memory", read=parse_bytes, toml=(int, float), fixed=True
+        None,
+        str,
+        flag="--max-memory",
+        read=parse_bytes,
+        toml=NUMBER,
+        fixed=True,
     )
     """Bound for the memory of training, such as 4GB: of larger sets, crops. Default: 2 GB of pixels a set.
 
@@ -172,14 +198,23 @@ def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> O
     asked = {name: value for name, value in given.items() if value is not None}
     stored = {} if config is None else read_order(Path(config))
     if "minutes" in asked or "steps" in asked:
-        stored = {name: value for name, value in stored.items() if name not in ("minutes", "steps")}
+        stored.pop("minutes", None)
+        stored.pop("steps", None)
     settings = dict(asked.get("settings", {}))
-    if not any(
-        name in asked and asked[name] != stored.get(name, asked[name])
-        for name in ("method", "preset")
-    ):
+    if not _changes_method(asked, stored):
         settings = {**stored.get("settings", {}), **settings}
-    return Order(**{**stored, **asked, "settings": settings})
+    chosen = {**stored, **asked}
+    chosen["settings"] = settings
+    return Order(**chosen)
+
+
+def _changes_method(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    """Whether another method or preset is asked for than a file says."""
+
+    def differs(name: str) -> bool:
+        return name in asked and name in stored and asked[name] != stored[name]
+
+    return differs("method") or differs("preset")
 
 
 def read_order(path: Path) -> dict[str, Any]:
@@ -196,9 +231,10 @@ def read_order(path: Path) -> dict[str, Any]:
     problems = _problems_of(values)
     if problems:
         raise ConfigError(f"{path}: " + " | ".join(problems))
-    stored = {
-        key: value for key, value in values.items() if key in STORED and value not in ([], "")
-    }
+    stored = {}
+    for key, value in values.items():
+        if key in STORED and value not in ([], ""):
+            stored[key] = value
     if not stored.get("minutes"):
         stored.pop("minutes", None)
         lengths = values.get("stage_steps")
@@ -217,7 +253,7 @@ def _problems_of(values: Mapping[str, Any]) -> list[str]:
         if key in values and not _is(values[key], kinds):
             problems.append(f"{key} = {values[key]!r}: wrong type")
     lengths = values.get("stage_steps", [])
-    if not isinstance(lengths, list) or not all(_is(length, (int,)) for length in lengths):
+    if not isinstance(lengths, list) or not all(_is(length, WHOLE) for length in lengths):
         problems.append("stage_steps: expected whole numbers")
     return problems
 
@@ -227,7 +263,10 @@ def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
 
     They are spelled as in its config.toml.
     """
-    found = {name: getattr(order, name) for name in FIXED if given.get(name) is not None}
+    found = {}
+    for name in FIXED:
+        if given.get(name) is not None:
+            found[name] = getattr(order, name)
     if order.own_parts:
         found.pop("method", None)
     if "init" in found:
@@ -237,8 +276,13 @@ def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed_settings(before: Any, after: Any, names: Sequence[str]) -> list[tuple[str, Any, Any]]:
     """(name, value before, value after) of the settings among ``names`` that differ between two configs."""
-    pairs = [(name, getattr(before, name), getattr(after, name)) for name in names]
-    return [pair for pair in pairs if pair[1] != pair[2]]
+    changed = []
+    for name in names:
+        old = getattr(before, name)
+        new = getattr(after, name)
+        if old != new:
+            changed.append((name, old, new))
+    return changed
 
 
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:

@@ -26,7 +26,7 @@ from pairfree.files import open_image
 from pairfree.methods import PRESETS, build_method
 from pairfree.methods.base import At
 from pairfree.methods.dip import DIPFit, noise_rms, reconstruction_loss
-from pairfree.methods.parts import one_image
+from pairfree.methods.parts import one_image, spent
 from pairfree.methods.parts.one_image import Fit, OneImage, OneImageConfig
 from pairfree.methods.parts.optim import MuonAdam
 from pairfree.methods.s2s import S2SFit, hidden_pixel_loss
@@ -395,6 +395,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(Slow, "clock", Clock(), raising=False)
     monkeypatch.setattr(Slow, "learned", 0)
     monkeypatch.setattr(one_image, "time", Slow.clock)
+    monkeypatch.setattr(spent, "time", Slow.clock)
     return Slow.clock
 
 

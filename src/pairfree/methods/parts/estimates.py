@@ -46,12 +46,14 @@ class Estimates:
 
     def estimate_patches(self, patches: Tensor, places: Tensor) -> Tensor:
         """F(z) of the patches (B, C, P, P) that were gathered at ``places``."""
-        drawn = set(places[:, 0].tolist())
+        images = places[:, 0]
+        drawn = set(images.tolist())
         if any(self.is_large(index) for index in drawn):
             return self.apply(patches)
         for index in sorted(drawn - self.known):
             self.estimate_image(index)
-        return patches + self.changes.gather(places)
+        changes = self.changes.gather(places)
+        return patches + changes
 
     def is_large(self, index: int) -> bool:
         """Whether the image has too many pixels to be estimated whole."""
@@ -68,5 +70,6 @@ class Estimates:
         grown = F.pad(image[None], (0, right, 0, below), mode="replicate")
         made = self.apply(grown)
         estimate = made[0, :, :height, :width]
-        self.changes.plane(index).copy_(estimate - image)
+        change = self.changes.plane(index)
+        change.copy_(estimate - image)
         self.known.add(index)

@@ -46,12 +46,12 @@ class EvenNoise(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("gain", torch.zeros(channels))
-        self.register_buffer("floor", torch.ones(channels))
-        self.register_buffer("least", torch.ones(channels))
-        self.register_buffer("middle", torch.zeros(channels))
-        self.register_buffer("brightness", torch.zeros(channels, KNOTS))
-        self.register_buffer("expected", torch.zeros(channels, KNOTS))
+        for name in ("gain", "middle"):
+            self.register_buffer(name, torch.zeros(channels))
+        for name in ("floor", "least"):
+            self.register_buffer(name, torch.ones(channels))
+        for name in ("brightness", "expected"):
+            self.register_buffer(name, torch.zeros(channels, KNOTS))
         self.gain: Tensor
         self.floor: Tensor
         self.least: Tensor
@@ -65,7 +65,12 @@ class EvenNoise(nn.Module):
         return bool((self.gain > 0).any())
 
     def set_variance(
-        self, gain: Floats, floor: Floats, dark: Floats, typical: Floats, ends: tuple[float, float]
+        self,
+        gain: Floats,
+        floor: Floats,
+        dark: Floats,
+        typical: Floats,
+        ends: tuple[float, float],
     ) -> None:
         """Set the transform and the table of the way back.
 
@@ -87,14 +92,18 @@ class EvenNoise(nn.Module):
         self.middle.copy_(torch.from_numpy(typical))
         x = space_knots(gain, floor, least, ends)
         growing = gain[:, None] * x + floor[:, None]
-        spread = np.sqrt(np.maximum(growing, least[:, None]))
+        variance = np.maximum(growing, least[:, None])
+        spread = np.sqrt(variance)
         noisy = x[..., None] + spread[..., None] * NODES
-        place = self.gain.device
-        drawn = torch.from_numpy(noisy).to(place)
-        weights = torch.from_numpy(WEIGHTS / WEIGHTS.sum()).to(place)
-        even = self(drawn[None])[0]
+        drawn = self._take(noisy)
+        weights = self._take(WEIGHTS / WEIGHTS.sum())
+        even = self(drawn[None])
         self.brightness.copy_(torch.from_numpy(x))
-        self.expected.copy_(even @ weights)
+        self.expected.copy_(even[0] @ weights)
+
+    def _take(self, values: Floats) -> Tensor:
+        """Numbers on the device of the module."""
+        return torch.from_numpy(values).to(self.gain.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Intensities (B, C, H, W) -> those in which the noise has one level."""
@@ -132,14 +141,21 @@ class EvenNoise(nn.Module):
         """The brightness x of which y is E[f(x + N)], by the table, and straight on beyond it."""
         expected = self.expected[channel]
         brightness = self.brightness[channel]
-        above = torch.searchsorted(expected, y).clamp(1, KNOTS - 1)
+        above = torch.searchsorted(expected, y)
+        above = above.clamp(1, KNOTS - 1)
         below = above - 1
-        low, high = expected[below], expected[above]
+        low = expected[below]
+        high = expected[above]
         part = (y - low) / (high - low)
         return torch.lerp(brightness[below], brightness[above], part)
 
 
-def space_knots(gain: Floats, floor: Floats, least: Floats, ends: tuple[float, float]) -> Floats:
+def space_knots(
+    gain: Floats,
+    floor: Floats,
+    least: Floats,
+    ends: tuple[float, float],
+) -> Floats:
     """Brightness of the knots, (C, KNOTS), from below the darkest areas, where f is straight, past ``ends``.
 
     They are evenly spaced in the root of the brightness, so that one saturated pixel far above all others
@@ -150,6 +166,8 @@ def space_knots(gain: Floats, floor: Floats, least: Floats, ends: tuple[float, f
     safe = np.where(grows, gain, 1.0)
     straight_below = (least - floor) / safe
     start = straight_below - DEEP * np.sqrt(least)
-    first = np.where(grows, start, low)[:, None]
+    first = np.where(grows, start, low)
+    first = first[:, None]
     reach = np.maximum(2.0 * high - low - first, high - low)
-    return first + np.linspace(0.0, 1.0, KNOTS) ** 2 * reach
+    share = np.linspace(0.0, 1.0, KNOTS) ** 2
+    return first + share * reach

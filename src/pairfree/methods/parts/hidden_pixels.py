@@ -41,13 +41,13 @@ def grid_mask(shape: torch.Size, width_px: int, phases: Tensor) -> Tensor:
         (B, 1, H, W) bool, True where a pixel is hidden.
     """
     _, _, height, width = shape
-    rows = torch.arange(height, device=phases.device).view(1, -1, 1)
-    columns = torch.arange(width, device=phases.device).view(1, 1, -1)
-    phases = phases.view(-1, 1, 1)
-    in_row = rows % width_px == phases // width_px
-    in_column = columns % width_px == phases % width_px
-    mask = in_row & in_column
-    return mask[:, None]
+    rows = torch.arange(height, device=phases.device) % width_px
+    columns = torch.arange(width, device=phases.device) % width_px
+    hidden_row = phases // width_px
+    hidden_column = phases % width_px
+    in_row = rows == hidden_row.view(-1, 1, 1, 1)
+    in_column = columns == hidden_column.view(-1, 1, 1, 1)
+    return in_row.transpose(2, 3) & in_column
 
 
 def fill_hidden(y: Tensor, mask: Tensor) -> Tensor:
@@ -75,7 +75,11 @@ def fill_hidden(y: Tensor, mask: Tensor) -> Tensor:
 
 
 def draw_phases(
-    batch: int, many: int, width_px: int, rng: torch.Generator, device: torch.device
+    batch: int,
+    many: int,
+    width_px: int,
+    rng: torch.Generator,
+    device: torch.device,
 ) -> Tensor:
     """Draw ``many`` different phases of the grid for each image of a batch, evenly: (batch, many) int64."""
     keys = torch.rand(batch, width_px**2, generator=rng, device=device)

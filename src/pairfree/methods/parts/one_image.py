@@ -19,6 +19,7 @@ from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, check_positive, flat_then_linear, set_rate, update
 from pairfree.methods.parts.optim import MuonAdam
+from pairfree.methods.parts.spent import Spent
 from pairfree.methods.parts.untrained import Untrained
 
 PROBE_PX = 128
@@ -64,7 +65,9 @@ class OneImageConfig:
 
     def __post_init__(self) -> None:
         check_positive(type(self).__name__, [("width", self.width), ("lr", self.lr)])
-        if min(self.minutes, self.steps) < 0 or not 0 < max(self.minutes, self.steps) < math.inf:
+        least = min(self.minutes, self.steps)
+        most = max(self.minutes, self.steps)
+        if least < 0 or not 0 < most < math.inf:
             raise ConfigError(
                 f"minutes = {self.minutes}, steps = {self.steps}: one must be above 0, none below"
             )
@@ -118,8 +121,12 @@ class Fit(ABC):
         self.net = net
         self.optimizer: torch.optim.Optimizer
         if config.muon_ratio:
+            betas = (0.9, 0.99)
             self.optimizer = MuonAdam(
-                net.parameters(), lr=config.lr, betas=(0.9, 0.99), muon_ratio=config.muon_ratio
+                net.parameters(),
+                config.lr,
+                betas,
+                muon_ratio=config.muon_ratio,
             )
         else:
             self.optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, foreach=True)
@@ -197,7 +204,8 @@ class OneImage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Noisy images (B, C, H, W), network units -> same."""
         with _gradients():
-            return torch.cat([self._learn_image(x, index) for index in range(len(x))])
+            made = [self._learn_image(x, index) for index in range(len(x))]
+            return torch.cat(made)
 
     def whole_bytes(self, channels: int) -> tuple[float, float]:
         """Memory that learning an image takes, from what the backward pass of a small one holds.
@@ -217,11 +225,13 @@ class OneImage(nn.Module):
         """
         side = max(PROBE_PX, LEAST_CELLS * self.stride)
         fit, saved = self._measure_step(channels, side)
-        groups = fit.optimizer.param_groups
-        weights = sum(parameter.nbytes for group in groups for parameter in group["params"])
+        weights = 0
+        for group in fit.optimizer.param_groups:
+            weights += sum(parameter.nbytes for parameter in group["params"])
         if fit.step_px == side**2:
             return STATES * weights, LEARNING * saved / fit.step_px
-        return STATES * weights + LEARNING * saved, PREDICTING * saved / fit.step_px
+        beside = STATES * weights + LEARNING * saved
+        return beside, PREDICTING * saved / fit.step_px
 
     def _measure_step(self, channels: int, side: int) -> tuple[Fit, int]:
         """A fit of a black square image, and the bytes that its backward pass holds."""
@@ -232,7 +242,8 @@ class OneImage(nn.Module):
             held[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with _gradients(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with _gradients(), hooks:
             fit = self._make_black(channels, side, side)
             fit.loss(At(0, 0, "image", 0, 1))
         return fit, sum(held.values())
@@ -273,8 +284,10 @@ class OneImage(nn.Module):
     def _learn_image(self, x: Tensor, index: int) -> Tensor:
         """Image ``index`` of (B, C, H, W), denoised: (1, C, H, W)."""
         height, width = x.shape[-2:]
-        fit = self.make(self._pad(x[index : index + 1]), int(self.seed))
-        spent = Spent(self.config, fit.finishing)
+        seed = int(self.seed)
+        image = x[index : index + 1]
+        fit = self.make(self._pad(image), seed)
+        spent = Spent(self.config.minutes, self.config.steps, fit.finishing)
 
         def tell(share: float) -> None:
             if self.progress is not None:
@@ -285,7 +298,7 @@ class OneImage(nn.Module):
 
         while spent.share < 1.0 and not fit.settled:
             steps = max(spent.step + 1, spent.expect_steps())
-            fit.step(At(int(self.seed), spent.step, "image", spent.step, steps))
+            fit.step(At(seed, spent.step, "image", spent.step, steps))
             spent.count_step()
             tell(spent.learning * min(1.0, spent.share))
         made = fit.result(tell_result, spent.until)
@@ -297,7 +310,8 @@ class OneImage(nn.Module):
         least = LEAST_CELLS * self.stride
         right = max(0, least - width)
         bottom = max(0, least - height)
-        return nn.functional.pad(image.clone().float(), (0, right, 0, bottom), mode="replicate")
+        copied = image.clone().float()
+        return nn.functional.pad(copied, (0, right, 0, bottom), mode="replicate")
 
 
 @contextmanager
@@ -305,64 +319,6 @@ def _gradients() -> Iterator[None]:
     """Learning also inside of ``torch.inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
-
-
-class Spent:
-    """What is spent of the budget of one image.
-
-    Parameters
-    ----------
-    config
-        Its ``minutes``, or ``steps`` where they are 0, are the budget.
-    finishing
-        What the result takes, in steps.
-
-    Attributes
-    ----------
-    step : int
-        Steps that were made.
-    learning : float
-        Share of the budget that is for steps, as far as is known; the rest is for the result.
-    share : float
-        What is spent of that.
-    """
-
-    def __init__(self, config: OneImageConfig, finishing: float) -> None:
-        self.steps = config.steps
-        self.limit_s = 60.0 * config.minutes
-        self.finishing = finishing
-        self.began = time.monotonic()
-        self.step = 0
-        self.learning = 1.0
-        self.share = 0.0
-
-    def expect_steps(self) -> int:
-        """How many steps there will be."""
-        if self.limit_s and self.share:
-            return round(self.step / self.share)
-        return self.steps
-
-    def count_step(self) -> None:
-        """One more step was made."""
-        self.step += 1
-        if self.limit_s:
-            spent_s = max(
-                1e-9, time.monotonic() - self.began
-            )  # a coarse clock may not have moved yet
-            self.learning = self._learning_of(self.limit_s * self.step / spent_s)
-            self.share = spent_s / (self.learning * self.limit_s)
-        else:
-            self.learning = self._learning_of(self.steps + self.finishing)
-            self.share = self.step / self.steps
-
-    @property
-    def until(self) -> float:
-        """``time.monotonic()`` when the result should be there."""
-        return self.began + self.limit_s if self.limit_s else math.inf
-
-    def _learning_of(self, budget: float) -> float:
-        """Share of a budget of so many steps that is for steps, the rest for the result: half at least."""
-        return max(0.5, 1.0 - self.finishing / budget)
 
 
 class OneImageMethod(Untrained):

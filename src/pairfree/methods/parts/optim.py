@@ -43,16 +43,19 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     given there.
     """
     a, b, c = NEWTON_SCHULZ
-    tall = matrices.shape[1] > matrices.shape[2]
+    _, rows, columns = matrices.shape
+    tall = rows > columns
     x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
+    norm = torch.linalg.matrix_norm(x, keepdim=True)
+    x = x / (norm + 1e-12)
     # Each iteration multiplies X by a polynomial of its Gram matrix, so only R x R products are needed until
     # the end: 2-3 times cheaper.
     gram = x @ x.transpose(1, 2)
-    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    eye = torch.eye(min(rows, columns), dtype=gram.dtype, device=gram.device)
     product = eye
     for _ in range(NEWTON_SCHULZ_STEPS):
-        factor = a * eye + b * gram + c * (gram @ gram)
+        square = gram @ gram
+        factor = a * eye + b * gram + c * square
         product = factor @ product
         gram = factor @ gram @ factor
     made: Tensor = product @ x
@@ -121,11 +124,13 @@ class MuonAdam(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, momenta, momentum)
         rate = group["lr"] * group["muon_ratio"]
         for (rows, columns), members in _group_by_shape(parameters).items():
-            stacked = torch.stack([ahead[index].reshape(rows, columns) for index in members])
+            matrices = [ahead[index].reshape(rows, columns) for index in members]
+            changes = orthogonalize(torch.stack(matrices))
             scale = max(1.0, rows / columns) ** 0.5
-            for index, matrix in zip(members, orthogonalize(stacked), strict=True):
+            for index, change in zip(members, changes, strict=True):
                 parameter = parameters[index]
-                parameter.add_(matrix.view(parameter.shape), alpha=-rate * scale)
+                change = change.view(parameter.shape)
+                parameter.add_(change, alpha=-rate * scale)
 
     def _step_adam(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
@@ -137,12 +142,14 @@ class MuonAdam(torch.optim.Optimizer):
         torch._foreach_lerp_(first, gradients, 1.0 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1.0 - beta2)
-        correction1 = 1.0 - beta1 ** float(count)
-        correction2 = 1.0 - beta2 ** float(count)
+        steps = float(count)
+        correction1 = 1.0 - beta1**steps
+        correction2 = 1.0 - beta2**steps
         denominators = torch._foreach_sqrt(second)
         torch._foreach_div_(denominators, correction2**0.5)
         torch._foreach_add_(denominators, 1e-8)
-        torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"] / correction1)
+        rate = group["lr"] / correction1
+        torch._foreach_addcdiv_(parameters, first, denominators, -rate)
 
     def _state_of(self, parameter: Tensor, key: str) -> Tensor:
         """What is kept of a parameter from step to step; zeros at first."""

@@ -6,6 +6,7 @@ ISCL's `cpu` preset begins with it, and its noise adder gets its noise from here
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -102,15 +103,20 @@ class Transplant(nn.Module):
     renewals: Tensor
 
     def __init__(
-        self, extractor: nn.Module, channels: int, apply: Callable[[nn.Module, Tensor], Tensor]
+        self,
+        extractor: nn.Module,
+        channels: int,
+        apply: Callable[[nn.Module, Tensor], Tensor],
     ) -> None:
         super().__init__()
         # the extractor of the last renewal; its name is part of checkpoints
-        self.then = copy.deepcopy(extractor).requires_grad_(False)
+        self.then = copy.deepcopy(extractor)
+        self.then.requires_grad_(False)
         self.apply_to = apply
         for name, value in AT_FIRST.items():
             of_channels = torch.full((channels, 1, 1), value)
-            self.register_buffer(name, of_channels, persistent=name not in OF_COUNTS)
+            saved = name not in OF_COUNTS
+            self.register_buffer(name, of_channels, persistent=saved)
         for name in ("exponent", "renewals"):
             self.register_buffer(name, torch.zeros(()))
         self.measured: Measured | None = None
@@ -124,7 +130,8 @@ class Transplant(nn.Module):
         twin.load_state_dict(self.state_dict())
         twin.measured = self.measured
         for name in OF_COUNTS:
-            getattr(twin, name).copy_(getattr(self, name))
+            measured: Tensor = getattr(twin, name)
+            measured.copy_(getattr(self, name))
         return twin
 
     def prepare(self, data: TrainingData, seed: int) -> None:
@@ -139,22 +146,25 @@ class Transplant(nn.Module):
     def set_difference(self, difference: Difference) -> None:
         """From now on noise is this strong."""
         for name in AT_FIRST:
-            of_channels = torch.from_numpy(getattr(difference, name))
-            getattr(self, name).copy_(of_channels.view(-1, 1, 1))
+            found = torch.from_numpy(getattr(difference, name))
+            of_channels: Tensor = getattr(self, name)
+            of_channels.copy_(found.view(-1, 1, 1))
         self.exponent.fill_(difference.exponent)
 
     def forward(self, x: Tensor) -> Tensor:
         """A noisy image with the contrast and mean brightness of clean ones."""
-        return to_signed((from_signed(x) - self.offset) / self.gain)
+        matched = (from_signed(x) - self.offset) / self.gain
+        return to_signed(matched)
 
     def make_noisy(self, y: Tensor, at: At) -> Tensor:
         """Clean patches (B, C, P, P) with the noise of step ``at`` on them."""
         strengths = self._require_measured().difference.strengths
         rng = at.rng("strength of the noise")
         chosen = torch.randint(len(strengths), (len(y),), generator=rng)
-        strength = torch.from_numpy(strengths)[chosen].to(y)
+        strength = torch.from_numpy(strengths)[chosen]
+        strength = strength.to(y)[:, :, None, None]
         n = self.draw_noise(len(y), at)
-        return self.add_noise(y, n, strength[:, :, None, None])
+        return self.add_noise(y, n, strength)
 
     def add_noise(self, y: Tensor, n: Tensor, strength: Tensor | float = 1.0) -> Tensor:
         """Clean images with noise n on them, cut off where the noisy images are.
@@ -176,8 +186,10 @@ class Transplant(nn.Module):
         noise = strength * self._size_at(y) * n
         if self._require_measured().difference.counts:
             noise = self._skew(y, noise, strength)
-        ends = torch.ones_like(self.gain)
-        return torch.clamp(y + 2.0 * noise, self(-ends), self(ends))
+        end = torch.ones_like(self.gain)
+        darkest = self(-end)
+        brightest = self(end)
+        return torch.clamp(y + 2.0 * noise, darkest, brightest)
 
     def draw_noise(self, count: int, at: At) -> Tensor:
         """Noise n for ``count`` patches of step ``at``, (count, C, P, P) in network units."""
@@ -185,11 +197,14 @@ class Transplant(nn.Module):
             self.bank = self._fill_bank()
         places = self.bank.draw(at.seed, at.step, count, "transplanted noise")
         if self._require_measured().difference.directed:
-            places[:, 3] &= ~TRANSPOSED
+            symmetries = places[:, 3]
+            symmetries &= ~TRANSPOSED
         patches = self.bank.gather(places)
         rng = at.rng("mean of the noise")
-        shift = torch.randn(count, len(self.gain), 1, 1, generator=rng)
-        return patches + self.spread * shift.to(self.gain.device)
+        channels = len(self.gain)
+        shift = torch.randn(count, channels, 1, 1, generator=rng)
+        shift = shift.to(self.gain.device)
+        return patches + self.spread * shift
 
     def turn_upright(self, x: Tensor, at: At) -> Tensor:
         """The noisy patches of a step; where the noise has a direction, transposed ones are turned back.
@@ -207,10 +222,12 @@ class Transplant(nn.Module):
         difference, noisy, _ = self._require_measured()
         if not difference.directed:
             return x
-        symmetries = noisy.draw(at.seed, at.step, len(x))[:, 3]
+        places = noisy.draw(at.seed, at.step, len(x))
+        symmetries = places[:, 3]
         turned = (symmetries & TRANSPOSED) > 0
         turned = turned.view(-1, 1, 1, 1).to(x.device)
-        return torch.where(turned, x.transpose(-1, -2), x)
+        upright = x.transpose(-1, -2)
+        return torch.where(turned, upright, x)
 
     def renew(self, extractor: nn.Module, due: int) -> None:
         """From now on the noise is what ``extractor`` finds, if a renewal is due.
@@ -240,7 +257,8 @@ class Transplant(nn.Module):
 
     def _size_at(self, y: Tensor) -> Tensor:
         """level(y): how strong noise is at each brightness, of n; as ``measure.two_sets.noise_level``."""
-        brightness = torch.maximum(from_signed(y) + self.dark, self.darkest)
+        above_dark = from_signed(y) + self.dark
+        brightness = torch.maximum(above_dark, self.darkest)
         return brightness**self.exponent / self.size
 
     def _skew(self, y: Tensor, noise: Tensor, strength: Tensor | float) -> Tensor:
@@ -261,7 +279,8 @@ class Transplant(nn.Module):
         s = strength * self._size_at(y) * self.power.sqrt()
         a = strength**2 * self.power / self.size**2
         counted = from_signed(y) + self.dark.clamp(max=0.0)
-        g = (a**2 * counted / s**3).clamp(LEAST_SKEW, MOST_SKEW)
+        g = a**2 * counted / s**3
+        g = g.clamp(LEAST_SKEW, MOST_SKEW)
         root = 1.0 - g**2 / 36.0 + g * noise / (6.0 * s)
         return 2.0 * s / g * (root**3 - 1.0)
 
@@ -272,9 +291,11 @@ class Transplant(nn.Module):
         if int(self.renewals) == 0 or not difference.even:
             spectral = generator(seed, 0, "spectral noise")
             rng = np.random.default_rng(spectral.initial_seed())
-            planes = list(draw_fields(difference.spectrum, FIELDS, rng))
+            fields = draw_fields(difference.spectrum, FIELDS, rng)
+            planes = list(fields)
         else:
-            extracted = [self._extract_noise(block) for block in _cut_blocks(noisy)]
+            blocks = _cut_blocks(noisy)
+            extracted = [self._extract_noise(block) for block in blocks]
             planes = restore_spectrum(extracted, difference.spectrum)
         single = [plane.astype(np.float32) for plane in planes]
         return PatchPool(single, noisy.device, noisy.patch_px)
@@ -283,11 +304,13 @@ class Transplant(nn.Module):
         """Noise n of a block (C, H, W) of network units."""
         height, width = block.shape[1:]
         stride = total_stride(self.then)
-        padding = (0, -width % stride, 0, -height % stride)
-        grown = nn.functional.pad(block[None], padding, mode="replicate")
+        right = -width % stride
+        below = -height % stride
+        grown = nn.functional.pad(block[None], (0, right, 0, below), mode="replicate")
         x = self(clip_signed(grown))
         noise = self.apply_to(self.then.eval(), x)
-        n = noise / (2.0 * self._size_at(x - noise))
+        size = self._size_at(x - noise)
+        n = noise / (2.0 * size)
         inside = n[0, :, :height, :width]
         return inside.double().cpu().numpy()
 
@@ -296,8 +319,9 @@ def _clipped_planes(pool: PatchPool) -> list[np.ndarray]:
     """Some of the images as the networks see them: clipped to 0..1."""
     planes = []
     for index in spaced_indices(len(pool), MOST_IMAGES):
-        plane = pool.plane(index).cpu().numpy()
-        planes.append(np.clip(plane, 0.0, 1.0))
+        plane = pool.plane(index)
+        values = plane.cpu().numpy()
+        planes.append(np.clip(values, 0.0, 1.0))
     return planes
 
 
@@ -316,10 +340,12 @@ def _cut_blocks(noisy: PatchPool) -> list[Tensor]:
 def _block_corners(noisy: PatchPool) -> Iterator[tuple[int, int, int]]:
     """Number of the image, top and left of each block."""
     for index in range(len(noisy)):
-        lefts = _block_starts(int(noisy.widths[index]), noisy.patch_px)
-        for top in _block_starts(int(noisy.heights[index]), noisy.patch_px):
-            for left in lefts:
-                yield index, top, left
+        height = int(noisy.heights[index])
+        width = int(noisy.widths[index])
+        tops = _block_starts(height, noisy.patch_px)
+        lefts = _block_starts(width, noisy.patch_px)
+        for top, left in itertools.product(tops, lefts):
+            yield index, top, left
 
 
 def _block_starts(length: int, least_px: int) -> list[int]:
