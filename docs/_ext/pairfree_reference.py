@@ -40,7 +40,10 @@ FIRST = (
     "save_image",
 )
 """Functions of the package, in the order in which they are needed."""
-ERRORS = "Every error of pairfree is a `PairfreeError` with a message of one line: what, where, and what to do next."
+ERRORS = (
+    "Every error of pairfree is a `PairfreeError` with a message of one line: what, where, "
+    "and what to do next."
+)
 BAR = re.compile(r"(?<!\\)\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")
 """A bar that stands in no literal."""
 OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z-]+)")
@@ -72,7 +75,7 @@ def tidy_docstring(
 
 
 def list_columns(lines: list[str]) -> list[str]:
-    """``name   meaning`` over several lines, in columns, as a list of definitions; other lines as they are."""
+    """``name   meaning`` in columns becomes a list of definitions; other lines stay as they are."""
     found: list[str] = []
     inside = False
     for line in lines:
@@ -183,13 +186,14 @@ def settings(key: str) -> str:
         (shared if setting.name in common else own).append(settings_row(setting))
     parts = [settings_table(own, key)] if own else []
     if shared:
-        heading = (
-            "Shared with other methods"
-            if own
-            else "Shared with other methods, which are all it has"
-        )
+        heading = "Shared with other methods"
+        if not own:
+            heading += ", which are all it has"
         parts.append(f":::{{dropdown}} {heading}\n{settings_table(shared, key)}\n:::")
-    words = f"`--set NAME=VALUE` changes one of these; `pairfree train --method {key} --settings` prints them."
+    words = (
+        "`--set NAME=VALUE` changes one of these; "
+        f"`pairfree train --method {key} --settings` prints them."
+    )
     return "\n\n".join([words, *parts])
 
 

@@ -20,10 +20,14 @@ CELLS = [
     Cell("buzz", "noisy", "cpu"),
 ]
 TINY = Experiment(
-    "tiny", "Tiny, a table", "-", lambda preset: CELLS if preset == "cpu" else [], lambda data, cell: None,
+    "tiny",
+    "Tiny, a table",
+    "-",
+    lambda preset: CELLS if preset == "cpu" else [],
+    lambda data, cell: None,
     after={"GAN2GAN Table 2": "^hum", "GAN2GAN Figure 1": "/iddp/", "ISCL Table I": "^buzz"},
     published={"iddp": {"hum": "30.00"}},
-)  # fmt: skip
+)
 
 
 def result(cell, date="2026-02-03 10:00 UTC", **environment):

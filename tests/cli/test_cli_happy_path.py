@@ -233,9 +233,9 @@ def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):
     np.save(tmp_path / "in/sub/values.npy", scene(4).astype(np.float64) / 7)
     pairfree("train", "in", "--out", "run", "--method", "n2v", *FAST)
     pairfree("denoise", "run", "in", "--out", "out")
-    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")) == [
-        "photo.png", "stack.tif", "sub/alpha.png", "sub/values.npy",
-    ]  # fmt: skip
+    out = tmp_path / "out"
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert written == ["photo.png", "stack.tif", "sub/alpha.png", "sub/values.npy"]
     with tifffile.TiffFile(tmp_path / "out/stack.tif") as file:
         series = file.series[0]
         assert (series.axes, series.shape, series.dtype) == ("ZYX", stack.shape, np.uint16)

@@ -38,7 +38,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-PROMISED = "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s gcbd cyclegan quan uidnet dncnn-b bm3d"
+PROMISED = (
+    "iscl gan2gan iddp n2c n2n n2v n2s nb2nb b2u cvf-sid dip s2s "
+    "gcbd cyclegan quan uidnet dncnn-b bm3d"
+)
 
 
 def test_tables_agree():

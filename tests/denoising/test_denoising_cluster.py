@@ -1,4 +1,4 @@
-"""Prediction by the workers of a Dask cluster: the same pixels as by one process, and stopped work goes on."""
+"""The workers of a Dask cluster predict the same pixels as one process, and stopped work goes on."""
 
 from __future__ import annotations
 

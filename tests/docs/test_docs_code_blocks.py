@@ -2,14 +2,15 @@
 
 The rule that makes it a matter of seconds, told on docs/site.md:
 
-- ``--minutes N`` becomes ``--steps 4``, ``minutes=N`` becomes ``steps=4``, a budget that is not named is 4 steps;
+- ``--minutes N`` becomes ``--steps 4``, ``minutes=N`` becomes ``steps=4``, a budget that is not
+  named is 4 steps;
 - commands that train take batches of 2 patches, and Self2Self 2 predictions;
 - the demo trains for 3 seconds, once for all pages, and leaves a corner of each of its images;
 - a folder that a command is to write is removed first, where an earlier block of the page left one;
 - ``pip install`` and ``pytest`` are left out: they made the place in which this runs.
 
-A block that cannot run here carries a comment with the reason, ``<!-- not run: ... -->``; there may be only a
-few.
+A block that cannot run here carries a comment with the reason, ``<!-- not run: ... -->``; there
+may be only a few.
 """
 
 from __future__ import annotations
@@ -54,11 +55,14 @@ KEEPS_OUT = {"--resume", "--dry-run", "--skip-done", "--overwrite"}
 
 @dataclass(frozen=True)
 class Block:
-    """kind   python, bash or console;  text   what is between the fences;  reason   why it is not run, or nothing"""
+    """A fenced block of a page."""
 
     kind: str
+    """python, bash or console"""
     text: str
+    """What is between the fences."""
     reason: str
+    """Why it is not run, or nothing."""
 
 
 def read_blocks(page: str) -> list[Block]:
@@ -191,7 +195,11 @@ def test_extras_that_pages_install_exist():
 
 
 def test_blocks_are_found_with_their_reasons():
-    page = "a\n\n```bash\npairfree info run\n```\n\n<!-- not run: no GPU -->\n```python\nx = 1\n```\n\n```text\nno\n```\n"
+    page = (
+        "a\n\n```bash\npairfree info run\n```\n\n"
+        "<!-- not run: no GPU -->\n```python\nx = 1\n```\n\n"
+        "```text\nno\n```\n"
+    )
     assert read_blocks(page) == [
         Block("bash", "pairfree info run\n", ""),
         Block("python", "x = 1\n", "no GPU"),

@@ -61,7 +61,7 @@ def test_source_files_that_a_page_names_exist(page):
 
 
 def names_in_source() -> set[str]:
-    """Functions, classes and their methods, as ``name`` and as ``Class.name``, of all files of the package."""
+    """Functions, classes and methods of all the package, as ``name`` and as ``Class.name``."""
     found = set()
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -19,9 +19,18 @@ from pairfree.errors import CheckpointError, InputError, PairfreeError
 from pairfree.files.formats.table import open_image
 
 FACTS = {
-    "method": "n2v", "config": {"lr": 1e-05}, "preset": "cpu", "normalizer": {"offset": 0.5, "scale": 255.0}, "channels": 1, "seed": 0,
-    "plan": [["train", 100]], "step": 1, "data_sha256": "0", "precision": "float32", "versions": {"pairfree": "0", "torch": "0"},
-}  # fmt: skip
+    "method": "n2v",
+    "config": {"lr": 1e-05},
+    "preset": "cpu",
+    "normalizer": {"offset": 0.5, "scale": 255.0},
+    "channels": 1,
+    "seed": 0,
+    "plan": [["train", 100]],
+    "step": 1,
+    "data_sha256": "0",
+    "precision": "float32",
+    "versions": {"pairfree": "0", "torch": "0"},
+}
 
 
 def tensors(value=1.0):

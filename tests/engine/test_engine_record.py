@@ -10,10 +10,18 @@ from pairfree.engine.record import OPTIONAL, Record
 from pairfree.errors import CheckpointError
 
 OLDEST = {
-    "method": "n2v", "config": {"lr": 1e-05, "width": 4}, "preset": "cpu", "normalizer": {"offset": 0.5, "scale": 255.0}, "channels": 1,
-    "seed": 7, "plan": [["train", 100]], "step": 60, "data_sha256": "a1", "precision": "float32",
+    "method": "n2v",
+    "config": {"lr": 1e-05, "width": 4},
+    "preset": "cpu",
+    "normalizer": {"offset": 0.5, "scale": 255.0},
+    "channels": 1,
+    "seed": 7,
+    "plan": [["train", 100]],
+    "step": 60,
+    "data_sha256": "a1",
+    "precision": "float32",
     "versions": {"pairfree": "0.1.0", "torch": "2.13.0+cpu"},
-}  # fmt: skip
+}
 """What every checkpoint has said from the first on."""
 FULL = {
     **OLDEST,

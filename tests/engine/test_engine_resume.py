@@ -96,7 +96,7 @@ def test_resumed_equals_uninterrupted(method, tmp_path):
 
 
 def test_the_stage_boundary_is_where_iddp_was_stopped(tmp_path):
-    """The stops of the test above lie on both sides of the boundary, and a stop exactly on it is exact too."""
+    """The stops of the test above lie on both sides of the boundary; one exactly on it is exact too."""
     whole = uninterrupted("iddp", tmp_path / "whole")
     boundary = whole.record.plan.stages[0][1]
     assert 1 < boundary < 5

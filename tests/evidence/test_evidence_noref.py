@@ -1,4 +1,4 @@
-"""Residual evidence: an oracle scores what the noise model promises, and each fault of a denoiser is named."""
+"""Residual evidence: an oracle scores what the noise model promises, and each fault is named."""
 
 from __future__ import annotations
 

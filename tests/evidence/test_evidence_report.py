@@ -1,5 +1,6 @@
-"""The report: one file, nothing from outside, every string escaped, and a slider that moves in a real
-browser.
+"""The report is one file, with nothing from outside and every string escaped.
+
+Its slider moves in a real browser.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from pairfree.files.atomic import remove_stale, write_text
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "input", "br", "link"}
+UNUSED_IN_A_BROWSER = ["gpu", "quic", "component-update", "sync", "background-networking"]
 SECTIONS = [
     "images",
     "histograms",
@@ -95,19 +97,39 @@ def full_data() -> ReportData:
     invented = clean + 150 * np.exp(-((y - 40) ** 2 + (x - 30) ** 2) / 18)
     tiny = rng.normal(0, 1, (5, 7))
     return ReportData(
-        title=f"Run {EVIL}", command=f"pairfree train {EVIL} --out run", method_key="nb2nb", method_title="Neighbor2Neighbor",
+        title=f"Run {EVIL}",
+        command=f"pairfree train {EVIL} --out run",
+        method_key="nb2nb",
+        method_title="Neighbor2Neighbor",
         summary=[("Steps", "100"), (EVIL, EVIL)],
         examples=[
-            Example(f"{EVIL}.tif", noisy, output, clean, text=EVIL), Example("colour.png", colour, colour_output),
-            Example("tiny", tiny, tiny * 0), Example("same", tiny, tiny),
+            Example(f"{EVIL}.tif", noisy, output, clean, text=EVIL),
+            Example("colour.png", colour, colour_output),
+            Example("tiny", tiny, tiny * 0),
+            Example("same", tiny, tiny),
         ],
-        curves=[Curve(EVIL, range(5000), rng.uniform(0.1, 1, 5000).tolist(), log_y=True), Curve("empty", [], []), Curve("one", [1], [2.0])],
-        evidence=[(EVIL, residual_evidence(noisy, output)), ("b", residual_evidence(noisy, invented))],
-        scores=[(EVIL, score(clean, output, 255)), ("b", None)], scores_statement="Data range 255, grey, clipped.",
-        noise=[("Model", EVIL)], warnings=[EVIL], limits=[EVIL], environment={"Seed": "0", EVIL: EVIL},
+        curves=[
+            Curve(EVIL, range(5000), rng.uniform(0.1, 1, 5000).tolist(), log_y=True),
+            Curve("empty", [], []),
+            Curve("one", [1], [2.0]),
+        ],
+        evidence=[
+            (EVIL, residual_evidence(noisy, output)),
+            ("b", residual_evidence(noisy, invented)),
+        ],
+        scores=[(EVIL, score(clean, output, 255)), ("b", None)],
+        scores_statement="Data range 255, grey, clipped.",
+        noise=[("Model", EVIL)],
+        warnings=[EVIL],
+        limits=[EVIL],
+        environment={"Seed": "0", EVIL: EVIL},
         methods_paragraph=f"We used {EVIL}.\n\nTwice.",
-        citations=[Citation("a", EVIL, "10.1000/x"), Citation("b", "B", "javascript:alert(1)"), Citation("c", "C", 'https://x.org/"onload="y')],
-    )  # fmt: skip
+        citations=[
+            Citation("a", EVIL, "10.1000/x"),
+            Citation("b", "B", "javascript:alert(1)"),
+            Citation("c", "C", 'https://x.org/"onload="y'),
+        ],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -302,13 +324,11 @@ def test_slider_moves_in_a_browser_without_a_console_message(html: str, tmp_path
     </script></body>"""
     page = tmp_path / "report.html"
     page.write_text(html.replace("</body>", probe), encoding="utf-8")
-    done = subprocess.run(
-        [str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-         "--disable-background-networking", "--enable-logging=stderr", "--window-size=500,900",
-         "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    command = [str(browser()), "--headless", "--no-sandbox", "--no-first-run"]
+    command += [f"--disable-{what}" for what in UNUSED_IN_A_BROWSER]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
+    command += ["--window-size=500,900", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     body = re.search(r"<body[^>]*>", done.stdout)
     assert body is not None
     for expected in (

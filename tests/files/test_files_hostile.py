@@ -1,4 +1,4 @@
-"""Damaged and hostile files (reliability rows R9, R10, R11): an Image or an InputError, fast, without memory."""
+"""Damaged and hostile files: an Image or an InputError, fast, without memory (R9, R10, R11)."""
 
 from __future__ import annotations
 
@@ -137,8 +137,10 @@ def test_a_million_pages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "description",
     [
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-        'DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="4" SizeZ="999999" SizeC="9999" SizeT="99"><TiffData/></Pixels></Image></OME>',
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+        'SizeX="4" SizeY="4" SizeZ="999999" SizeC="9999" SizeT="99">'
+        "<TiffData/></Pixels></Image></OME>",
         "ImageJ=1.53\nimages=999999999\nslices=999999999\n",
         '{"shape": [1000000, 4, 4]}',
     ],
@@ -323,7 +325,10 @@ def _nifti(path: Path) -> None:
 
 
 def _metaimage(path: Path) -> None:
-    head = "ObjectType = Image\nNDims = 3\nDimSize = 20 24 3\nElementSpacing = 1 1 2\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    head = (
+        "ObjectType = Image\nNDims = 3\nDimSize = 20 24 3\nElementSpacing = 1 1 2\n"
+        "ElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    )
     path.write_bytes(head.encode() + _pixels((3, 24, 20)).tobytes())
 
 

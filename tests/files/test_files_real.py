@@ -1,4 +1,4 @@
-"""Real files of microscopes, where the data are present: read, written, and equal to an independent reader."""
+"""Real files of microscopes, where they are present: read and written as another reader sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of ``pairfree.measure``: what its fits of variance against brightness answer for the same noise."""
+"""The page of ``pairfree.measure``: its fits of variance against brightness, on the same noise."""
 
 import numpy as np
 import pytest

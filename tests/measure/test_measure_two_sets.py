@@ -181,7 +181,7 @@ def test_drawn_fields_have_the_spectrum():
 
 
 def test_restored_noise_has_the_power_back_and_stays_what_it_is():
-    """Streaks that were extracted at half their size, in one band of frequencies: power and spikes come back."""
+    """Streaks extracted at half their size, in one band of frequencies: power and spikes come back."""
     rng = np.random.default_rng(3)
     truth = []
     for _ in range(12):

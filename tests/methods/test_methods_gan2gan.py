@@ -28,10 +28,21 @@ from pairfree.training.job import resolve
 from pairfree.training.order import Order
 
 WGAN = {
-    "net": "dncnn", "generator": "wgan", "start": "g2", "patch_px": 64, "noise_patch_px": 64, "generator_px": 64, "smooth_limit": 9.0,
+    "net": "dncnn",
+    "generator": "wgan",
+    "start": "g2",
+    "patch_px": 64,
+    "noise_patch_px": 64,
+    "generator_px": 64,
+    "smooth_limit": 9.0,
     "batch_size": 4,
-    "generative_batch": 4, "rough_width": 4, "critic_width": 4, "second_copy": True, "from_scratch": True, "iterations": 2,
-}  # fmt: skip
+    "generative_batch": 4,
+    "rough_width": 4,
+    "critic_width": 4,
+    "second_copy": True,
+    "from_scratch": True,
+    "iterations": 2,
+}
 
 
 def tensors(*shapes, seed=0):
@@ -353,10 +364,17 @@ def test_networks_have_the_papers_shapes():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"generator": "dcgan"}, {"start": "x"}, {"start": "g2"}, {"start_share": 1.0}, {"noise_patch_px": 30}, {"iterations": 0},
-        {"alpha": -1.0}, {"generator": "wgan", "generator_px": 48}, {"generator": "wgan", "generator_px": 128},
+        {"generator": "dcgan"},
+        {"start": "x"},
+        {"start": "g2"},
+        {"start_share": 1.0},
+        {"noise_patch_px": 30},
+        {"iterations": 0},
+        {"alpha": -1.0},
+        {"generator": "wgan", "generator_px": 48},
+        {"generator": "wgan", "generator_px": 128},
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError):
         ShortGAN2GANConfig(**{**vars(PRESETS["gan2gan"]["cpu"]), **wrong})
@@ -578,9 +596,13 @@ def test_a_run_from_before_there_was_the_option_loads_and_resumes(tmp_path):
 
     with pytest.raises(Stopped):
         pf.train(
-            photons(3.0, 4.0), method="gan2gan", steps=4, out=tmp_path / "run", settings={**SHORT, "stabilise": False},
+            photons(3.0, 4.0),
+            method="gan2gan",
+            steps=4,
+            out=tmp_path / "run",
+            settings={**SHORT, "stabilise": False},
             on_step=lambda done, *_: done == 3,
-        )  # fmt: skip
+        )
     found, _ = checkpoint.load_latest(tmp_path / "run/checkpoints")
     config = {key: value for key, value in found.record.config.items() if key != "stabilise"}
     record = dataclasses.replace(found.record, config=config)

@@ -509,7 +509,8 @@ def test_after_the_start_a_cycle_does_not_teach_f_and_g_to_conspire(small):
     fixed = method._run(method.G, made).detach()
     before = gradient("F", made_noisy=fixed)
     with torch.no_grad():
-        method.G.last.bias += 0.5  # another G: its cycle of x changes, and nothing that F learns from while G(y) stays
+        # Another G: its cycle of x changes, and nothing that F learns from while G(y) stays.
+        method.G.last.bias += 0.5
         method.G.last.weight *= 1.5
     assert all(
         torch.equal(a, b) for a, b in zip(before, gradient("F", made_noisy=fixed), strict=True)

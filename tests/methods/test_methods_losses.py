@@ -1,4 +1,7 @@
-"""Every loss equals its equation, written again here with plain loops, and differentiates correctly. float64."""
+"""Every loss equals its equation, written again here with plain loops, and differentiates correctly.
+
+All in float64.
+"""
 
 from __future__ import annotations
 

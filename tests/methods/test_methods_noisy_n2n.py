@@ -1,4 +1,4 @@
-"""Iterative Noisy N2N: the pair of each round, whose estimates it uses, and the noise without its dark level."""
+"""Iterative Noisy N2N: each round's pair, whose estimates it uses, the noise without its dark level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""update() refuses before it changes anything, schedules have their closed forms, and settings are checked."""
+"""update() refuses before it changes anything, schedules have closed forms, settings are checked."""
 
 from __future__ import annotations
 

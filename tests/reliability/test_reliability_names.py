@@ -142,7 +142,10 @@ def test_a_companion_outside_of_the_folder_is_not_fetched(
 ) -> None:
     (tmp_path / "secret.ome").write_text("secret")
     (folder / "secret.ome").write_text("secret")
-    xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><BinaryOnly MetadataFile="{named}" UUID="urn:uuid:1"/></OME>'
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<BinaryOnly MetadataFile="{named}" UUID="urn:uuid:1"/></OME>'
+    )
     tifffile.imwrite(folder / "in/a.ome.tif", PIXELS, description=xml, metadata=None)
     before = outside(tmp_path / "out")
     pf.denoise(model, "in", tmp_path / "out")

@@ -83,9 +83,16 @@ PAPER = {
 
 def train_paper(key, out, **options):
     return pf.train(
-        OLD / "noisy", out=out, method=key, preset="paper", settings=PAPER[key], steps=12, seed=1,
-        report=False, **options,
-    )  # fmt: skip
+        OLD / "noisy",
+        out=out,
+        method=key,
+        preset="paper",
+        settings=PAPER[key],
+        steps=12,
+        seed=1,
+        report=False,
+        **options,
+    )
 
 
 def write_as_before(run, key):
@@ -126,10 +133,8 @@ def test_a_paper_run_from_before_the_split_is_a_start_for_another(key, tmp_path)
 
 
 def test_a_paper_run_takes_a_value_that_only_the_short_preset_knows(pairfree, tmp_path):
-    said = pairfree(
-        "train", OLD / "noisy", "--out", tmp_path / "run", "--method", "gan2gan", "--preset", "paper",
-        "--set", "start=recorrupted", "--dry-run",
-    )  # fmt: skip
+    paper = ["--method", "gan2gan", "--preset", "paper", "--set", "start=recorrupted"]
+    said = pairfree("train", OLD / "noisy", "--out", tmp_path / "run", *paper, "--dry-run")
     assert said[0] == 0
     assert 'start = "recorrupted"' in said[1]
     assert "second_copy = true" in said[1]  # of the short preset, at a value that adds nothing

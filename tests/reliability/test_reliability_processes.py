@@ -201,7 +201,7 @@ def test_runs_killed_twenty_times_resume_exactly(files, tmp_path):
 
 
 def test_a_kill_inside_a_checkpoint_write_is_survived(files, tmp_path):
-    """Killed with half of the second checkpoint on disk: the first loads, and the next run removes the half."""
+    """Killed with half of the second checkpoint on disk: the first loads, the next run removes the half."""
     out, log = tmp_path / "run", tmp_path / "log"
     process = start(train_arguments(files, out), log, slow_write=0.5)
     wait_for(lambda: checkpoints(out) == 1, process)
@@ -296,7 +296,7 @@ def test_two_at_once_many(files, tmp_path):
 
 
 def test_of_two_that_start_together_one_trains(files, tmp_path):
-    """No head start for either: one finishes, the other is refused (busy, or too late for an empty folder)."""
+    """No head start for either: one finishes, the other is refused (busy, or the folder is not empty)."""
     for number in range(2):
         out = tmp_path / f"run{number}"
         both = [start(train_arguments(files, out, steps=8), tmp_path / f"log{k}") for k in range(2)]

@@ -96,7 +96,10 @@ def test_a_field_has_mean_zero_and_deviation_one():
 
 
 def test_dead_leaves_have_the_spectrum_of_natural_images():
-    """Power about 1 / f^2, between 1.5 and 3 for single scenes of blurred shapes (Lee, Mumford, Huang 2001)."""
+    """Power about 1 / f^2, between 1.5 and 3 for single scenes of blurred shapes.
+
+    Lee, Mumford, Huang 2001.
+    """
     slopes = []
     for index in range(8):
         scene = draw_scene(index, 5, kind="leaves")

@@ -337,7 +337,10 @@ def test_the_danger_check_lets_harmless_calls_pass(line):
 
 
 def test_departures_are_read_over_several_lines():
-    source = "x = 1\n    # Departs from the paper: means\n    # instead of sums.\n    y = 2\n# not this\n# Departs from the paper: two\nz = 3\n"
+    source = (
+        "x = 1\n    # Departs from the paper: means\n    # instead of sums.\n    y = 2\n"
+        "# not this\n# Departs from the paper: two\nz = 3\n"
+    )
     assert departures(source) == ["means instead of sums.", "two"]
 
 

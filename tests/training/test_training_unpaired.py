@@ -1,4 +1,4 @@
-"""Training from a noisy set and a clean set of other scenes: what is chosen, refused, warned about, resumed."""
+"""Training with clean images of other scenes: what is chosen, refused, warned about, resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from pairfree.training.job import resolve
 from pairfree.training.order import Order
 
 TINY = {
-    "width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32", "blocks": 1, "extractor_width": 4, "extractor_depth": 3,
+    "width": 4,
+    "patch_px": 16,
+    "batch_size": 2,
+    "precision": "float32",
+    "blocks": 1,
+    "extractor_width": 4,
+    "extractor_depth": 3,
     "critic_width": 4,
-}  # fmt: skip
+}
 RIVALS = {
     "cyclegan": TINY,
     "uidnet": {
@@ -148,10 +154,11 @@ def test_scenes_in_both_sets_are_refused():
     rng = np.random.default_rng(8)
     clean = scenes(3, 1)
     noisy = [*scenes(2, 0, 20), (clean[2] + rng.normal(0, 20, clean[2].shape)).astype(np.float32)]
-    with pytest.raises(
-        InputError,
-        match=r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\).*`method` n2c and `target`",
-    ):
+    says = (
+        r"clean image 2: shows the same scene as noisy image 2 \(correlation 0\.\d\d\)"
+        r".*`method` n2c and `target`"
+    )
+    with pytest.raises(InputError, match=says):
         resolve(Order(noisy, clean=clean, steps=2, settings=TINY))
 
 
@@ -283,8 +290,14 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
 
 
 ADDED = {
-    "nets": "residual", "optimizer": "radam", "critic_lr": 0.0, "start": 0.0, "agreement": 1.0, "grid_weight": 0.0, "critics_ramp": 0.0,
-}  # fmt: skip
+    "nets": "residual",
+    "optimizer": "radam",
+    "critic_lr": 0.0,
+    "start": 0.0,
+    "agreement": 1.0,
+    "grid_weight": 0.0,
+    "critics_ramp": 0.0,
+}
 """Settings that every config of iscl and cyclegan had while the paper's and the short preset's were one."""
 
 
@@ -391,10 +404,10 @@ def test_fine_tuning_measures_the_noise_of_its_own_images(tmp_path):
 
 
 def test_a_map_each_for_two_sets_of_bytes():
-    job = resolve(Order(
-        scenes(2, 0, 5, np.uint8), clean=[image // 2 for image in scenes(2, 1, 0, np.uint8)], steps=2,
-        settings={**TINY, "intensity": "separate"},
-    ))  # fmt: skip
+    noisy = scenes(2, 0, 5, np.uint8)
+    clean = [image // 2 for image in scenes(2, 1, 0, np.uint8)]
+    settings = {**TINY, "intensity": "separate"}
+    job = resolve(Order(noisy, clean=clean, steps=2, settings=settings))
     assert job.clean_normalizer is not None
     assert job.normalizer.scale > 1.5 * job.clean_normalizer.scale
 

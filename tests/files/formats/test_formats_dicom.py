@@ -188,9 +188,15 @@ def test_the_result_is_a_derived_object_of_its_own(tmp_path):
     assert len(after.SeriesDescription) <= 64
     assert after.SmallestImagePixelValue == after.pixel_array.min()
     changed = {
-        "SOPInstanceUID", "SeriesInstanceUID", "ImageType", "DerivationDescription", "SourceImageSequence", "SeriesDescription",
-        "SmallestImagePixelValue", "PixelData",
-    }  # fmt: skip
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "ImageType",
+        "DerivationDescription",
+        "SourceImageSequence",
+        "SeriesDescription",
+        "SmallestImagePixelValue",
+        "PixelData",
+    }
     same = {element.keyword for element in before} - changed
     assert {element.keyword for element in after} - changed == same
     assert all(before[name].value == after[name].value for name in same)

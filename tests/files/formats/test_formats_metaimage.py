@@ -37,8 +37,12 @@ def seen_by_itk(
 ) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[float, ...], str]:
     image = SimpleITK.ReadImage(str(path))
     return (
-        SimpleITK.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetMetaData("ScannerName")
-    )  # fmt: skip
+        SimpleITK.GetArrayFromImage(image),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+        image.GetMetaData("ScannerName"),
+    )
 
 
 def values(shape: tuple[int, ...], dtype: str = "int16") -> np.ndarray:

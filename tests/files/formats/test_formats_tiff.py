@@ -417,15 +417,16 @@ def test_colour_tables_are_no_intensities(tmp_path):
     [
         '<TiffData IFD="0" PlaneCount="1000000000"/>',
         '<TiffData IFD="1000000000"/>',
-        '</Pixels></Image><Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="4" SizeZ="1" '
-        'SizeC="1" SizeT="1000000000">',
+        '</Pixels></Image><Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYZCT" '
+        'Type="uint8" SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1000000000">',
         '<Modulo><ModuloAlongT Start="0" End="1e10" Step="1"/></Modulo>',
     ],
 )
 def test_an_ome_text_that_claims_a_billion_planes_is_refused_at_once(tmp_path, inside):
     text = (
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
-        f'Type="uint8" SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1">{inside}</Pixels></Image></OME>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+        f'SizeX="4" SizeY="4" SizeZ="1" SizeC="1" SizeT="1">{inside}</Pixels></Image></OME>'
     )
     tifffile.imwrite(
         tmp_path / "liar.ome.tif", np.zeros((4, 4), np.uint8), description=text, metadata=None
@@ -462,14 +463,16 @@ def ome_set(folder: Path) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 999, (4, 32, 40)).astype(np.uint16)
     uuids = [f"urn:uuid:11111111-0000-4000-8000-00000000000{number}" for number in range(2)]
     data = "".join(
-        f'<TiffData IFD="{z % 2}" FirstZ="{z}" PlaneCount="1"><UUID FileName="s{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
+        f'<TiffData IFD="{z % 2}" FirstZ="{z}" PlaneCount="1">'
+        f'<UUID FileName="s{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
         for z in range(4)
     )
     for number in range(2):
         xml = (
-            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[number]}"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" '
-            'SizeT="1" PhysicalSizeX="0.5">'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuids[number]}"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+            'SizeX="40" SizeY="32" SizeZ="4" SizeC="1" SizeT="1" PhysicalSizeX="0.5">'
             f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
         )
         tifffile.imwrite(

@@ -49,9 +49,8 @@ def test_czi(czi: tuple[Path, np.ndarray], tmp_path: Path, resident_bytes: int) 
         ("DAPI", "GFP"),
         resident_bytes == 10,
     )
-    assert {axis: (round(step, 9), unit) for axis, (step, unit) in image.spacing.items()} == {
-        "Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm"),
-    }  # fmt: skip
+    spacing = {axis: (round(step, 9), unit) for axis, (step, unit) in image.spacing.items()}
+    assert spacing == {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}
     np.testing.assert_array_equal(image.pixels, pixels)
     np.testing.assert_array_equal(
         image.region((1, 2), slice(3, 9), slice(40, 50)), pixels[1, 2, 3:9, 40:50]

@@ -1,4 +1,4 @@
-"""MRC and NIfTI: read as independent packages read them, and written back with everything that the file said."""
+"""MRC and NIfTI: read as independent packages do, and written back with all that the file said."""
 
 from __future__ import annotations
 

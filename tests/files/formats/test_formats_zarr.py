@@ -623,9 +623,14 @@ def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             large = zarr.create_array(
-                str(bomb), shape=(4096, 5000), chunks=(4096, 5000), dtype="uint16", zarr_format=zarr_format, compressors=compressor,
+                str(bomb),
+                shape=(4096, 5000),
+                chunks=(4096, 5000),
+                dtype="uint16",
+                zarr_format=zarr_format,
+                compressors=compressor,
                 config={"write_empty_chunks": True},
-            )  # fmt: skip
+            )
             large[...] = 0
         inside = "0.0" if zarr_format == 2 else "c/0/0"
         assert (bomb / inside).stat().st_size < 1_000_000, name

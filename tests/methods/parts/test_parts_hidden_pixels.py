@@ -410,15 +410,28 @@ def test_a_structured_mask_cannot_copy_correlated_noise(small):
 @pytest.mark.parametrize(
     ("key", "wrong"),
     [
-        ("n2s", {"mask_width": 1}), ("n2s", {"mask_width": 65}), ("n2s", {"j_invariant": False}), ("b2u", {"masks": 17}),
-        ("b2u", {"predict": "residual"}), ("b2u", {"predict": ""}), ("n2v", {"replacement": "median"}),
-        ("n2v", {"replacement": "median", "net": "blur-unet"}), ("n2s", {"j_invariant": False, "predict": "", "net": "dncnn"}),
-        ("b2u", {"masks": 0}), ("b2u", {"ramp_from": 1.0}),
-        ("b2u", {"eta": -1.0}), ("n2v", {"replacement": "mode"}), ("n2v", {"struct": "line"}),
-        ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}), ("n2v", {"struct_px": 2}),
-        ("n2v", {"struct_px": -1}), ("cvf-sid", {"recombined": -0.1}), ("cvf-sid", {"noise_width": 0}), ("cvf-sid", {"smooth_share": 1.0}),
+        ("n2s", {"mask_width": 1}),
+        ("n2s", {"mask_width": 65}),
+        ("n2s", {"j_invariant": False}),
+        ("b2u", {"masks": 17}),
+        ("b2u", {"predict": "residual"}),
+        ("b2u", {"predict": ""}),
+        ("n2v", {"replacement": "median"}),
+        ("n2v", {"replacement": "median", "net": "blur-unet"}),
+        ("n2s", {"j_invariant": False, "predict": "", "net": "dncnn"}),
+        ("b2u", {"masks": 0}),
+        ("b2u", {"ramp_from": 1.0}),
+        ("b2u", {"eta": -1.0}),
+        ("n2v", {"replacement": "mode"}),
+        ("n2v", {"struct": "line"}),
+        ("n2v", {"struct_px": 1, "spacing_px": 8, "replacement": "median"}),
+        ("n2v", {"struct_px": 2}),
+        ("n2v", {"struct_px": -1}),
+        ("cvf-sid", {"recombined": -0.1}),
+        ("cvf-sid", {"noise_width": 0}),
+        ("cvf-sid", {"smooth_share": 1.0}),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(key, wrong):
     with pytest.raises(ConfigError):
         replace(PRESETS[key]["cpu"], **wrong)
@@ -427,10 +440,12 @@ def test_settings_that_make_no_sense_are_refused(key, wrong):
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
-        ("n2v", {"replacement": "median", "predict": "image"}), ("n2v", {"replacement": "median", "net": "Own"}),
-        ("n2s", {"j_invariant": False, "predict": "", "net": "unet"}), ("b2u", {"predict": "", "net": "plain-dncnn"}),
+        ("n2v", {"replacement": "median", "predict": "image"}),
+        ("n2v", {"replacement": "median", "net": "Own"}),
+        ("n2s", {"j_invariant": False, "predict": "", "net": "unet"}),
+        ("b2u", {"predict": "", "net": "plain-dncnn"}),
     ],
-)  # fmt: skip
+)
 def test_networks_that_predict_the_image_may_see_the_pixel(key, changes):
     assert replace(PRESETS[key]["cpu"], **changes).predicts in ("image", "")
 

@@ -639,12 +639,22 @@ def test_the_report_says_how_images_are_learned_and_learns_none(tmp_path, monkey
 @pytest.mark.parametrize(
     ("key", "wrong"),
     [
-        ("dip", {"steps": 0}), ("dip", {"minutes": -1.0}), ("dip", {"lr": 0.0}), ("dip", {"levels": 0}), ("dip", {"smoothing": 0.0}),
-        ("dip", {"discrepancy": -1.0}), ("s2s", {"hidden": 0.0}), ("s2s", {"dropout": 1.0}), ("s2s", {"predictions": 0}),
-        ("s2s", {"width": 2}), ("s2s", {"patch_px": 48}), ("s2s", {"average": 0.0}), ("s2s", {"muon_ratio": -1.0}),
+        ("dip", {"steps": 0}),
+        ("dip", {"minutes": -1.0}),
+        ("dip", {"lr": 0.0}),
+        ("dip", {"levels": 0}),
+        ("dip", {"smoothing": 0.0}),
+        ("dip", {"discrepancy": -1.0}),
+        ("s2s", {"hidden": 0.0}),
+        ("s2s", {"dropout": 1.0}),
+        ("s2s", {"predictions": 0}),
+        ("s2s", {"width": 2}),
+        ("s2s", {"patch_px": 48}),
+        ("s2s", {"average": 0.0}),
+        ("s2s", {"muon_ratio": -1.0}),
         ("dip", {"muon_ratio": -1.0}),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(key, wrong):
     with pytest.raises(ConfigError):
         replace(PRESETS[key]["cpu"], **wrong)
