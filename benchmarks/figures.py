@@ -1,28 +1,42 @@
-"""Pictures of the docs from measured cells: python benchmarks/figures.py --data DIR [--only NAME ...] (the data of ``pairfree bench``).
+"""Pictures of the docs from measured cells.
+
+    python benchmarks/figures.py --data DIR [--only NAME ...]
+
+DIR is the data of ``pairfree bench``.
 
 iscl_convergence.svg     after Figure 7 of ISCL: PSNR of F(x) on the test images while it trains, film noise
 iddp_residual.svg        after Figure 4 of IDDP: the noise n, and what the trained network removes, y - F(y)
-noise_patches.svg        after Figure 2 (a) of GAN2GAN: deviations of the noise patches that rules (4) and (3) choose, white noise of 25
+noise_patches.svg        after Figure 2 (a) of GAN2GAN: deviations of the noise patches that rules (4) and
+                         (3) choose, white noise of 25
 noise_micrographs.png    clean, film and charge noise on a micrograph whose licence allows it (MIT)
-em_errors.png            after Figure 5 of ISCL: that micrograph with film noise, and what networks of ``bench em`` make of it, above their
-                         errors; columns in the order of EM_ROWS, errors white from 64 grey levels on
-ct_errors.png            after Figure 4 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and what methods make of it, above
-                         their errors; columns in the order of ERROR_ROWS, [-160, 240] HU, errors white from 100 HU on
-em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what ISCL makes of it beside a clean set
-                         of another tissue, and three times what it removed: an example of what not to do
-phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (CC0) at 10 % of the dose and what methods that see such draws
-                         alone make of it, above their errors; columns in the order of PHANTOM_ROWS, windows as in ct_errors.png
-white_errors.png         the photograph "camera" of scikit-image (CC0) with white noise of sigma 25, and what networks of ``bench bsd68``
-                         make of it, above their errors; columns in the order of NATURAL_ROWS, errors white from 64 grey levels on
+em_errors.png            after Figure 5 of ISCL: that micrograph with film noise, and what networks of
+                         ``bench em`` make of it, above their errors; columns in the order of EM_ROWS,
+                         errors white from 64 grey levels on
+ct_errors.png            after Figure 4 of ISCL: a chest slice at a simulated quarter dose (CC BY 4.0) and
+                         what methods make of it, above their errors; columns in the order of ERROR_ROWS,
+                         [-160, 240] HU, errors white from 100 HU on
+em_charging.png          a scanning electron micrograph of yeast (Apache-2.0) with a charging halo, what
+                         ISCL makes of it beside a clean set of another tissue, and three times what it
+                         removed: an example of what not to do
+phantom_errors.png       after Figure 4 (b) of GAN2GAN: a draw of the phantom (CC0) at 10 % of the dose and
+                         what methods that see such draws alone make of it, above their errors; columns in
+                         the order of PHANTOM_ROWS, windows as in ct_errors.png
+white_errors.png         the photograph "camera" of scikit-image (CC0) with white noise of sigma 25, and
+                         what networks of ``bench bsd68`` make of it, above their errors; columns in the
+                         order of NATURAL_ROWS, errors white from 64 grey levels on
 correlated_errors.png    the same with correlated noise of sigma 25
-stop_gradient.png        after Figure 7 of IDDP: white_errors.png again, with a network of IDDP after its warm start, and after eq. (11)
-                         as the paper has it, with and without stop-gradient
-colour_errors.png        the photograph "chelsea" of scikit-image (CC0) with clipped white noise of sigma 25, and what networks of ``bench
-                         bsd300`` make of it; columns in the order of COLOUR_ROWS
-noisy_n2n.svg            after Figure 1 of GAN2GAN: PSNR after each round of Noisy N2N, from first estimates of known quality
-gan2gan_rounds.svg       after Figure 6 (b) of GAN2GAN: PSNR after each round from the start and from Z, correlated noise
+stop_gradient.png        after Figure 7 of IDDP: white_errors.png again, with a network of IDDP after its
+                         warm start, and after eq. (11) as the paper has it, with and without stop-gradient
+colour_errors.png        the photograph "chelsea" of scikit-image (CC0) with clipped white noise of sigma
+                         25, and what networks of ``bench bsd300`` make of it; columns in the order of
+                         COLOUR_ROWS
+noisy_n2n.svg            after Figure 1 of GAN2GAN: PSNR after each round of Noisy N2N, from first estimates
+                         of known quality
+gan2gan_rounds.svg       after Figure 6 (b) of GAN2GAN: PSNR after each round from the start and from Z,
+                         correlated noise
 wide_field_rounds.svg    after Figure 6 (c) of GAN2GAN: likewise on FMD's wide-field images
-noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose, [-160, 240] HU
+noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose,
+                         [-160, 240] HU
 """
 
 from __future__ import annotations
@@ -75,11 +89,14 @@ PHANTOM_ROWS = ("noisy", "gaussian 2.0 px", "n2v", "iddp", "gan2gan")
 STYLE = """<style>
 .plot { background: #fff; font: 12px system-ui, sans-serif; }
 .plot text { fill: #444; } .plot .key { text-anchor: end; } .plot .axis { stroke: #444; }
-.plot polyline { fill: none; stroke-width: 1.75; } .plot .line-b { stroke: #b04a00; } .plot .mark-b { fill: #b04a00; }
+.plot polyline { fill: none; stroke-width: 1.75; } .plot .line-b { stroke: #b04a00; } \
+.plot .mark-b { fill: #b04a00; }
 .plot .line-0 { stroke: #777; } .plot .line-1 { stroke: #0a6685; } .plot .line-2 { stroke: #b04a00; }
 .plot .line-3 { stroke: #6a4ca3; } .plot .mark-3 { fill: #6a4ca3; }
-.plot .mark-0 { fill: #777; } .plot .mark-1 { fill: #0a6685; } .plot .mark-2 { fill: #b04a00; } .plot .grid { stroke: #ddd; }
-.plot .fill-a { fill: #0a6685; fill-opacity: 0.35; stroke: #0a6685; stroke-width: 0.75; } .plot .mark-a { fill: #0a6685; }
+.plot .mark-0 { fill: #777; } .plot .mark-1 { fill: #0a6685; } .plot .mark-2 { fill: #b04a00; } \
+.plot .grid { stroke: #ddd; }
+.plot .fill-a { fill: #0a6685; fill-opacity: 0.35; stroke: #0a6685; stroke-width: 0.75; } \
+.plot .mark-a { fill: #0a6685; }
 </style>"""
 
 
@@ -112,7 +129,7 @@ def residual_histogram(data: Path, runs: Path) -> str:
 
 
 def patch_deviations(data: Path) -> str:
-    """SVG: deviations of the patches of ``bench patches`` at sigma 25, rule (4) filled, rule (3) as a line."""
+    """SVG: deviations of the patches of ``bench patches``, rule (4) filled, rule (3) as a line."""
     images = PATCHES.task(data, cell_of(PATCHES, "gaussian:sigma=25/rule (4)/cpu/seed0")).noisy
     ours, theirs = (
         np.clip(extract_noise(images, rule=rule).deviations, 24.0, 30.0)
@@ -169,7 +186,10 @@ def noisy_n2n(results: Path) -> str:
 
 
 def rounds(experiment: Experiment, column: str, results: Path) -> str:
-    """SVG: PSNR of ``gan2gan`` after each round, begun with the short preset's start (round 0) and with Z (round 0: the noisy images)."""
+    """SVG: PSNR of ``gan2gan`` after each round.
+
+    Begun with the short preset's start (round 0) and with Z (round 0: the noisy images).
+    """
     measured = read_results(results / experiment.name)
     noisy, ours, from_z = (
         after_rounds(measured[f"{column}/{row}/cpu/seed0"])
@@ -256,7 +276,10 @@ def natural_errors(runs: Path, column: str) -> np.ndarray:
 
 
 def stop_gradient(runs: Path) -> np.ndarray:
-    """(2 * 256, 4 * 256, 3) colours: noisy, after the warm start, after eq. (11) with stop-gradient and without."""
+    """Noisy, after the warm start, after eq. (11) with stop-gradient and without.
+
+    (2 * 256, 4 * 256, 3) colours.
+    """
     column = "gaussian:sigma=25"
     clean, noisy = photograph(column)
     first = RunFolder(runs / cell_of(EXPERIMENT, f"{column}/{STOP_ROWS[0]}/cpu/seed0").slug / "run")
@@ -297,7 +320,10 @@ def applied(
 def above_errors(
     found: Sequence[np.ndarray], clean: np.ndarray, low: float = -160.0, data_range: float = 400.0
 ) -> np.ndarray:
-    """Images (H, W) or (H, W, 3) side by side, from ``low`` (black) over ``data_range`` (white), above heat maps of their errors."""
+    """Images (H, W) or (H, W, 3) side by side, above heat maps of their errors.
+
+    From ``low`` (black) over ``data_range`` (white).
+    """
     columns = []
     for one in found:
         shown, error = one.astype(np.float64), one - clean

@@ -1,10 +1,12 @@
-"""What the trained ISCL runs of ``bench em`` and ``bench ablation`` say beside their scores: averaged weights, and disagreement with truth.
+"""What the trained ISCL runs of ``bench em`` and ``bench ablation`` say beside their scores.
 
-    python benchmarks/iscl_evidence.py --data DIR [--runs benchmarks/runs] [--out benchmarks/results/iscl_evidence.json]
+    python benchmarks/iscl_evidence.py --data DIR [--runs benchmarks/runs]
+                                       [--out benchmarks/results/iscl_evidence.json]
 
-For each measured ISCL cell: mean PSNR of the test images with the saved, averaged weights and with those of the last step (same run, so
-the average is all that differs), and Spearman's rank correlation of |F(x) - (x - H(x))| with the true absolute error, over all test pixels
-and over means of 8 x 8 px. Data range 255, clipped.
+For each measured ISCL cell: mean PSNR of the test images with the saved, averaged weights and with those of
+the last step (same run, so the average is all that differs), and Spearman's rank correlation of |F(x) - (x
+- H(x))| with the true absolute error, over all test pixels and over means of 8 x 8 px. Data range 255,
+clipped.
 """
 
 from __future__ import annotations
@@ -101,8 +103,10 @@ def main() -> None:
         run = given.runs / experiment / cell.slug / "run"
         if cell.method == "iscl" and cell.settings.get("extract", True) and run.is_dir():
             found[cell.name] = one = evidence(given.data, run, cell)
+            psnr_db = one["psnr_db"]
             print(
-                f"{cell.name}: averaged {one['psnr_db']['averaged']:.2f} dB, raw {one['psnr_db']['raw']:.2f} dB, {one['rank_correlation']}"
+                f"{cell.name}: averaged {psnr_db['averaged']:.2f} dB, "
+                f"raw {psnr_db['raw']:.2f} dB, {one['rank_correlation']}"
             )
     record = {"cells": found, "environment": environment(torch.device("cpu"), "float32")}
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

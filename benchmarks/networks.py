@@ -1,8 +1,9 @@
-"""Which network for a short budget: supervised training of each for the same minutes, PSNR on 24 images of BSD400 held out from training.
+"""Which network for a short budget: supervised training of each for the same minutes.
 
     python benchmarks/networks.py --data DIR [--minutes 4] [--out benchmarks/results/networks.json]
 
-DIR is the data of ``pairfree bench``. No test set of a table is touched. sigma 25, data range 255, clipped, seed 0. Rows are cached.
+PSNR on 24 images of BSD400 held out from training. DIR is the data of ``pairfree bench``. No test set of a
+table is touched. sigma 25, data range 255, clipped, seed 0. Rows are cached.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ def measure(data: Path, minutes: float, settings: dict[str, Any]) -> dict[str, A
     order = np.random.default_rng(0).permutation(sorted(clean))
     test, train = order[:HELD_OUT], order[HELD_OUT:]
     model = pf.train(
-        [noisy[name] for name in train], target=[clean[name].astype(np.float32) for name in train], method="n2c", minutes=minutes,
+        [noisy[name] for name in train],
+        target=[clean[name].astype(np.float32) for name in train],
+        method="n2c",
+        minutes=minutes,
         settings=settings,
-    )  # fmt: skip
+    )
     scores = [psnr(clean[name][0], model.predictor.predict(noisy[name])[0], 255.0) for name in test]
     weights = sum(parameter.numel() for parameter in model.method.denoiser.parameters())
     return {

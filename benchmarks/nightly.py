@@ -1,6 +1,9 @@
-"""Run the long tests and keep their numbers: python benchmarks/nightly.py [--only WORDS] [--out benchmarks/results/nightly.json]
+"""Run the long tests and keep their numbers.
 
-``pytest -m nightly``, one line a test: outcome, seconds, and what the test measured. Lines of tests that do not run now stay as they were.
+    python benchmarks/nightly.py [--only WORDS] [--out benchmarks/results/nightly.json]
+
+``pytest -m nightly``, one line a test: outcome, seconds, and what the test measured. Lines of tests that do
+not run now stay as they were.
 """
 
 from __future__ import annotations
@@ -41,9 +44,13 @@ def run(words: str) -> dict[str, dict[str, Any]]:
         bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
         numbers = {one.attrib["name"]: float(one.attrib["value"]) for one in case.iter("property")}
         found[f"{Path(case.attrib['file']).name}::{case.attrib['name']}"] = {
-            "outcome": bad[0] if bad else "passed", "seconds": round(float(case.attrib["time"]), 1), **numbers,
-            "date": facts["date"], "processor": facts["processor"], "threads": facts["threads"],
-        }  # fmt: skip
+            "outcome": bad[0] if bad else "passed",
+            "seconds": round(float(case.attrib["time"]), 1),
+            **numbers,
+            "date": facts["date"],
+            "processor": facts["processor"],
+            "threads": facts["threads"],
+        }
     return found
 
 

@@ -1,8 +1,9 @@
 """Images larger than memory: python benchmarks/out_of_core.py FOLDER [--gb 1 20] [--max-memory 2e9]
 
-Writes an OME-Zarr of each size into FOLDER (deleted afterwards). In processes of their own it is denoised with a network of two layers, and
-trained on for some steps of preset cpu; of each is measured the peak memory as the operating system counts it, the time, and, of
-prediction, the most open files. Needs three times the largest size of disk.
+Writes an OME-Zarr of each size into FOLDER (deleted afterwards). In processes of their own it is denoised
+with a network of two layers, and trained on for some steps of preset cpu; of each is measured the peak
+memory as the operating system counts it, the time, and, of prediction, the most open files. Needs three
+times the largest size of disk.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class TwoLayers(nn.Sequential):
 
 
 def write_stack(path: Path, gb: float) -> int:
-    """A stack ZYX of uint16 planes, chunks of one plane; random pixels, so that nothing compresses away. Returns its bytes."""
+    """A stack ZYX of uint16 planes, chunks of one plane; returns its bytes.
+
+    Random pixels, so that nothing compresses away.
+    """
     import zarr
 
     planes = max(1, round(gb * 1e9 / (2 * PLANE_PX**2)))

@@ -1,9 +1,10 @@
-"""What GAN2GAN's generative step costs when the noise and the estimates of its five critic steps are made once, and when made anew.
+"""What GAN2GAN's generative step costs when what its critic steps see is made once, and when made anew.
 
     python benchmarks/reuse.py [--batch 64] [--steps 3] [--out benchmarks/results/reuse.json]
 
-Networks of the `paper` preset, 64 px patches of flat noise. Both forms do every step from the same weights, in turn, and the losses that
-they log are compared. The literal form is written here, from Algorithm 1.
+What they see: the noise and the estimates of the five critic steps. Networks of the `paper` preset, 64 px
+patches of flat noise. Both forms do every step from the same weights, in turn, and the losses that they log
+are compared. The literal form is written here, from Algorithm 1.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def flat_noise() -> TrainingData:
 
 
 def literal_step(method: GAN2GAN, batch: Batch, at: At) -> dict[str, Tensor]:
-    """Algorithm 1, lines 4 to 11, as printed: every critic step calls g1 and g2, and every backward pass goes through all it can reach."""
+    """Algorithm 1, lines 4 to 11, as printed.
+
+    Every critic step calls g1 and g2, and every backward pass goes through all it can reach.
+    """
     config = method.config
     z = method.gather_upright(len(batch.noisy), at)
     noise, r = method.noise_patches(len(z), at), method.latent(len(z), "latent", at)

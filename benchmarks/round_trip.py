@@ -1,9 +1,9 @@
 """What real files keep: python benchmarks/round_trip.py --data DIR (the data of ``pairfree bench``).
 
-One file of each kind in each data set goes through the same calls that users make, with a fixed smoothing in place of the network, so that
-what is lost is lost by reading and writing; ``verify`` compares the result with its input. Formats that no data set has are written first,
-by the packages that others use.
-Writes docs/files_measured.md and benchmarks/results/round_trip.json.
+One file of each kind in each data set goes through the same calls that users make, with a fixed smoothing
+in place of the network, so that what is lost is lost by reading and writing; ``verify`` compares the result
+with its input. Formats that no data set has are written first, by the packages that others use. Writes
+docs/files_measured.md and benchmarks/results/round_trip.json.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ ROOT = Path(__file__).resolve().parent.parent
 MOST_PX = 40_000_000
 HEAD = """# What files kept, file by file
 
-Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, and written ones of kinds that none has,
-went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the network, and `pairfree verify`. {files} files, {checks}
-checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result has the format of its input
-(JPEG and BMP: PNG); these are all pairs of formats but those of vendors' files (CZI, ND2, LIF, DM3, DM4, EMD), which come back as OME-TIFF
+Written by `python benchmarks/round_trip.py`. One real file of each kind in each of our data sets, \
+and written ones of kinds that none has,
+went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the network, and \
+`pairfree verify`. {files} files, {checks}
+checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result \
+has the format of its input
+(JPEG and BMP: PNG); these are all pairs of formats but those of vendors' files (CZI, ND2, LIF, \
+DM3, DM4, EMD), which come back as OME-TIFF
 and need extras.
 
 | read | written | files | what they stated and kept | lost |
@@ -208,9 +212,8 @@ def main() -> None:
     lines = [*by_pair(rows), FILES_HEAD]
     for row in rows:
         lost = "; ".join(map(str, row["lost"])) or ("nothing" if row["checks"] else "-")
-        lines.append(
-            f"| {row['file']} | {row['format']} | {row['pixels']} | {row['checks']} | {lost} | {row['said']} |"
-        )
+        texts = [row["file"], row["format"], row["pixels"], row["checks"], lost, row["said"]]
+        lines.append(f"| {' | '.join(map(str, texts))} |")
     (ROOT / "docs/files_measured.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -1,9 +1,13 @@
-"""Whether a change of the code changes results: python benchmarks/same_results.py --write before.json, change, then --compare before.json.
+"""Whether a change of the code changes results.
 
-Each method and preset takes twenty steps on drawn images (seed 0, float32, one thread, batches of two small patches), so do the
-variants that have code of their own; digests of all weights, of the optimisers' moments and of a denoised image are kept. One file of
-each format goes through `denoise` with a fixed network, and digests of what is written are kept. Digests hold for one machine and one
-version of PyTorch: write and compare on the same one.
+    python benchmarks/same_results.py --write before.json
+    python benchmarks/same_results.py --compare before.json
+
+Change between the two. Each method and preset takes twenty steps on drawn images (seed 0, float32, one
+thread, batches of two small patches), so do the variants that have code of their own; digests of all
+weights, of the optimisers' moments and of a denoised image are kept. One file of each format goes through
+`denoise` with a fixed network, and digests of what is written are kept. Digests hold for one machine and
+one version of PyTorch: write and compare on the same one.
 """
 
 from __future__ import annotations
@@ -98,7 +102,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def drawn(seed: int, noise: float) -> list[np.ndarray]:
-    """Four images (1, 96, 80) in 0..1: smooth scenes with an edge, and noise that grows with the brightness."""
+    """Four images (1, 96, 80) in 0..1: smooth scenes with an edge, noise that grows with the brightness."""
     rng = np.random.default_rng(seed)
     found = []
     for k in range(4):
@@ -123,7 +127,10 @@ def training_data(px: int) -> TrainingData:
 
 
 def configured(key: str, preset: str, changes: dict[str, Any]) -> Any:
-    """The preset with small batches, and ``changes``; what a config does not know is left out, of SMALL alone."""
+    """The preset with small batches, and ``changes``.
+
+    What a config does not know is left out, of SMALL alone.
+    """
     base = PRESETS[key][preset]
     names = {field.name for field in dataclasses.fields(base)}
     small = SMALL | (ONE_IMAGE if METHODS[key].one_image else {})

@@ -1,14 +1,18 @@
-"""What the engine costs: training and prediction of pairfree beside bare PyTorch, and the memory that each takes.
+"""What the engine costs: training and prediction beside bare PyTorch, and the memory that each takes.
 
     python benchmarks/speed.py [--quick] [--device cpu] [--out benchmarks/results/speed.json]
 
-Training    the loop of ``engine.trainer`` with a run folder beside a loop written here: same network, optimiser, batch, augmentation and
-            precision, but no counted randomness, no schedule, no clipping or guard of gradients, no log, no checkpoints, no signals.
-            Slices of the two alternate (A B A B ...); the overhead is the median over pairs of neighbours, because the machine's pace
-            moves between two levels within a minute. Slices lie in the middle of a long plan,
-            so that the log is as sparse as in a real run; a checkpoint is timed apart and counted as its share of the saving interval.
-Prediction  ``Predictor`` by tile size beside one call of the network on the whole image, float32, alternating likewise.
-Memory      peak resident memory (getrusage) of a process of its own for each case, and what of it was there before the work began.
+Training    the loop of ``engine.trainer`` with a run folder beside a loop written here: same network,
+            optimiser, batch, augmentation and precision, but no counted randomness, no schedule, no
+            clipping or guard of gradients, no log, no checkpoints, no signals. Slices of the two alternate
+            (A B A B ...); the overhead is the median over pairs of neighbours, because the machine's pace
+            moves between two levels within a minute. Slices lie in the middle of a long plan, so that the
+            log is as sparse as in a real run; a checkpoint is timed apart and counted as its share of the
+            saving interval.
+Prediction  ``Predictor`` by tile size beside one call of the network on the whole image, float32,
+            alternating likewise.
+Memory      peak resident memory (getrusage) of a process of its own for each case, and what of it was there
+            before the work began.
 """
 
 from __future__ import annotations
@@ -82,7 +86,7 @@ QUICK = Effort(
 )
 
 
-# -- what both sides share ---------------------------------------------------------------------------------------------------------------
+# -- what both sides share
 
 
 def make_method(key: str, device: torch.device) -> SingleNetwork:
@@ -133,7 +137,7 @@ def alternate(
     return taken
 
 
-# -- training: the engine ----------------------------------------------------------------------------------------------------------------
+# -- training: the engine
 
 
 class SliceDone(Exception):
@@ -172,7 +176,7 @@ def engine_slice(loop: Loop, steps: int) -> None:
         train(loop, stop)
 
 
-# -- training: bare PyTorch --------------------------------------------------------------------------------------------------------------
+# -- training: bare PyTorch
 
 
 class Bare:
@@ -248,7 +252,10 @@ class Bare:
         return loss
 
     def draw_cells(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Two adjacent cells of each 2 x 2 block (0 1 / 2 3): the first any, the second its row or column neighbour."""
+        """Two adjacent cells of each 2 x 2 block (0 1 / 2 3).
+
+        The first is any, the second its row or column neighbour.
+        """
         shape = (len(y), 1, 1, y.shape[2] // 2, y.shape[3] // 2)
         first = torch.randint(4, shape, device=y.device)
         return first, first ^ torch.randint(1, 3, shape, device=y.device)
@@ -322,7 +329,7 @@ def measure_training(
     }
 
 
-# -- prediction --------------------------------------------------------------------------------------------------------------------------
+# -- prediction
 
 
 def variants(effort: Effort, height: int, width: int) -> list[str]:
@@ -371,7 +378,7 @@ def measure_prediction(name: str, effort: Effort, device: torch.device) -> list[
     ]
 
 
-# -- memory: a process a case ------------------------------------------------------------------------------------------------------------
+# -- memory: a process a case
 
 
 def memory_of(work: Callable[[], object], device: torch.device) -> dict[str, int]:
@@ -428,7 +435,7 @@ def run_worker(case: dict[str, Any]) -> dict[str, int]:
     return found
 
 
-# -- words and files ---------------------------------------------------------------------------------------------------------------------
+# -- words and files
 
 
 def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
@@ -500,7 +507,8 @@ def measure(effort: Effort, device: torch.device) -> dict[str, Any]:
         "repeats": effort.repeats,
         "default_core_px": DEFAULT_CORE_PX,
     }
-    # First: Linux counts the memory of the process that starts another into the other's peak, so this one must still be small.
+    # First: Linux counts the memory of the process that starts another into the other's peak,
+    # so this one must still be small.
     memory = measure_memory(effort, device)
     training = [
         measure_training(key, position, effort, device) for key, position in effort.training

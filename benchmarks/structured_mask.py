@@ -1,9 +1,11 @@
-"""What a structured mask does to Noise2Void on noise that is correlated between neighbours, and on white noise.
+"""What a structured mask does to Noise2Void on noise that is correlated between neighbours.
 
-    python benchmarks/structured_mask.py --data DIR [--minutes 2.5] [--seed 0] [--out benchmarks/results/structured_mask.json]
+    python benchmarks/structured_mask.py --data DIR [--minutes 2.5] [--seed 0]
+                                         [--out benchmarks/results/structured_mask.json]
 
-Trained on 376 images of BSD400, scored on 24 others of it: PSNR in dB, data range 255, clipped to it. Both noises have a deviation of 25;
-the correlated one is half the sum of 2 x 2 white values, 0.5 between neighbours.
+And on white noise. Trained on 376 images of BSD400, scored on 24 others of it: PSNR in dB, data range 255,
+clipped to it. Both noises have a deviation of 25; the correlated one is half the sum of 2 x 2 white values,
+0.5 between neighbours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Prediction by one and by two Dask workers of one thread each: python benchmarks/workers.py FOLDER [--gb 0.5] [--rounds 3]
+"""Prediction by one and by two Dask workers of one thread each.
 
-Writes an OME-Zarr into FOLDER (deleted afterwards) and denoises it with the network of ``cpu`` presets, runs taking turns. Times are of
-whole calls, the start of the workers included, and of the tiles alone.
+    python benchmarks/workers.py FOLDER [--gb 0.5] [--rounds 3]
+
+Writes an OME-Zarr into FOLDER (deleted afterwards) and denoises it with the network of ``cpu`` presets,
+runs taking turns. Times are of whole calls, the start of the workers included, and of the tiles alone.
 """
 
 from __future__ import annotations
