@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -132,12 +133,8 @@ def draw_counts(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return NOISE * even(draw()), NOISE * target / COPIES
 
 
-WHITE: list[tuple[float, Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]]] = [
-    (0.5, draw_white),
-    (0.375, draw_counts),
-    (0.125, draw_clipped),
-]
-"""Shares of a batch."""
+Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+Mixture = tuple[tuple[float, Draw], ...]
 
 
 class WhiteStart(SingleNetwork):
@@ -149,6 +146,8 @@ class WhiteStart(SingleNetwork):
     citation = "trained on scenes of pairfree"
     assumption = "noise is independent between pixels and of one size"
     config: SingleConfig
+    mixture: Mixture = ((0.5, draw_white), (0.375, draw_counts), (0.125, draw_clipped))
+    """Shares of a batch."""
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """Descend the mean squared error; ``batch.noisy`` are clean scenes."""
@@ -156,7 +155,7 @@ class WhiteStart(SingleNetwork):
         clean = batch.noisy.clamp(0.0, 1.0)
         parts = []
         first = 0
-        for share, draw in WHITE:
+        for share, draw in self.mixture:
             last = first + round(share * len(clean))
             parts.append(draw(clean[first:last], rng))
             first = last
@@ -165,6 +164,81 @@ class WhiteStart(SingleNetwork):
         offset = place(target, rng)
         loss = supervised_loss(self.f(noisy - offset), target - offset)
         return self.descend(loss, at)
+
+
+def draw_gaussian_spectrum(height: int, width: int, rng: torch.Generator) -> Tensor:
+    """Of noise that was blurred, more in one direction than in the other: optics, interpolation, (H, W)."""
+    deviations = draw_log(rng, 0.3, 2.5, 2).flatten()
+    along, across = turned_frequencies(height, width, rng)
+    blurred = (deviations[0] * along) ** 2 + (deviations[1] * across) ** 2
+    return torch.exp(-4.0 * math.pi**2 * blurred)
+
+
+def draw_line_spectrum(height: int, width: int, rng: torch.Generator) -> Tensor:
+    """Of noise that is the same along a part of a row, or of a column: readout, scanning."""
+    length_px = float(draw_log(rng, 3.0, 60.0, 1))
+    rows, columns = frequencies(height, width)
+    along = rows if torch.rand(1, generator=rng) < 0.5 else columns
+    return torch.exp(-4.0 * math.pi**2 * (length_px * along) ** 2).expand(height, width)
+
+
+def draw_power_spectrum(height: int, width: int, rng: torch.Generator) -> Tensor:
+    """1 / f^a: grain, drifts, and for a below 0 what a sharpening filter leaves (CT)."""
+    exponent = -1.0 + 2.5 * torch.rand(1, generator=rng)
+    rows, columns = frequencies(height, width)
+    return (rows**2 + columns**2).clamp_min(1.0 / 32.0**2) ** (-exponent / 2.0)
+
+
+def frequencies(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Cycles a pixel along rows and columns, (H, 1) and (1, W)."""
+    return torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None, :]
+
+
+def turned_frequencies(height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same along two axes of any direction, (H, W) each."""
+    angle = math.pi * torch.rand(1, generator=rng)
+    rows, columns = frequencies(height, width)
+    sine, cosine = torch.sin(angle), torch.cos(angle)
+    return cosine * rows + sine * columns, cosine * columns - sine * rows
+
+
+SPECTRA = [
+    draw_gaussian_spectrum,
+    draw_gaussian_spectrum,
+    draw_gaussian_spectrum,
+    draw_line_spectrum,
+    draw_power_spectrum,
+]
+"""What one of is drawn for each scene; most have some white noise on top."""
+
+
+def draw_correlated(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gaussian noise of a random spectrum; see ``draw_white``."""
+    height, width = clean.shape[-2:]
+    spectra = []
+    for _ in clean:
+        draw = SPECTRA[int(torch.randint(len(SPECTRA), (1,), generator=rng))]
+        spectrum = draw(height, width, rng)
+        spectrum = spectrum / spectrum.mean()
+        white = float(torch.rand(1, generator=rng)) ** 2
+        if torch.rand(1, generator=rng) < 0.3:
+            white = 0.0
+        spectra.append((1.0 - white) * spectrum + white)
+    amplitude = torch.sqrt(torch.stack(spectra))[:, None]
+    white_noise = torch.randn(clean.shape, generator=rng)
+    noise = torch.fft.ifft2(amplitude * torch.fft.fft2(white_noise)).real
+    unit = NOISE * 255.0 / draw_log(rng, *LEVELS, len(clean))
+    target = unit * clean
+    return target + NOISE * draw_misjudgement(rng, len(clean)) * noise, target
+
+
+class CorrelatedStart(WhiteStart):
+    """The default network learns to take off noise of one size and of any spectrum."""
+
+    key = "correlated-start"
+    title = "Start for correlated noise"
+    assumption = "noise is of one size, its spectrum the same everywhere"
+    mixture = ((0.875, draw_correlated), (0.125, draw_white))
 
 
 def load_scenes(count: int, channels: int) -> list[np.ndarray]:
@@ -182,7 +256,7 @@ def load_scenes(count: int, channels: int) -> list[np.ndarray]:
     return list(np.load(path))
 
 
-STARTS = {"white": WhiteStart}
+STARTS = {"white": WhiteStart, "correlated": CorrelatedStart}
 
 
 def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Path | None) -> None:
