@@ -113,6 +113,11 @@ def evaluate(
     luma
         Score the Y channel (BT.601) of RGB images, instead of the mean over the channels.
 
+    Returns
+    -------
+    Evaluation
+        Scores of each file and their mean, evidence of each file and of all together.
+
     Raises
     ------
     ConfigError

@@ -1,4 +1,4 @@
-"""What networks share: a clip with a gradient at its bounds, a blind convolution, first weights, memory order."""
+"""What networks share: a clip with a gradient at its bounds, layers, first weights, memory order."""
 
 from __future__ import annotations
 

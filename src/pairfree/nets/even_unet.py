@@ -1,4 +1,4 @@
-"""The network of the shipped start: a ``ShuffleUNet`` for which brightness does not matter, without a grid."""
+"""The network of the shipped start: a ``ShuffleUNet`` that does not see brightness, without a grid."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class EvenUNet(ShuffleUNet):
     Notes
     -----
     Kernels of the first convolution add up to zero, so that a constant changes nothing behind it. In
-    intensities whose noise is even, nothing but the noise's size is to be known, and that is always the same.
+    intensities whose noise is even, nothing but the noise's size is to be known, and that is always the
+    same.
 
     The network works in cells of ``stride`` pixels, whose places it treats differently. What it adds to a
-    place for ever is a grid that the eye sees: ``set_grid`` measures it, and ``forward`` takes it off. It does
-    not depend on the brightness either.
+    place for ever is a grid that the eye sees: ``set_grid`` measures it, and ``forward`` takes it off. It
+    does not depend on the brightness either.
 
     Input and output (B, channels, H, W), network units; H and W multiples of ``stride``.
     """

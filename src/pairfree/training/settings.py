@@ -33,6 +33,11 @@ def list_settings(method: str) -> list[Setting]:
     method
         A key of ``METHODS``.
 
+    Returns
+    -------
+    list of Setting
+        Name, type, default in each preset and meaning of each.
+
     Raises
     ------
     ConfigError

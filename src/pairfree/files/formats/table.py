@@ -168,6 +168,11 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     limits
         What it may declare.
 
+    Returns
+    -------
+    Image
+        Pixels, axes, spacing and metadata; of large formats the pixels stay in the file until asked for.
+
     Raises
     ------
     InputError
