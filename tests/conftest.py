@@ -1,5 +1,6 @@
-"""Shared by all tests: one thread, no hypothesis deadlines (the machine is shared), and small runs of any
-method.
+"""Shared by all tests: one thread, patient hypothesis, and small runs of any method.
+
+Hypothesis has no deadlines, because the machine is shared.
 """
 
 from __future__ import annotations
@@ -122,8 +123,9 @@ def small() -> SmallRuns:
 
 
 def pytest_collection_modifyitems(items):
-    """Windows kills where POSIX signals, has no fork, no FIFO and no bound for a process, and makes links for
-    administrators only.
+    """Windows kills where POSIX signals, and has no fork, no FIFO and no bound for a process.
+
+    It makes links for administrators only.
     """
     if sys.platform == "win32":
         for item in items:

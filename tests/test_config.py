@@ -1,5 +1,6 @@
-"""Settings: strict keys and types with suggestions, all problems in one message, and TOML that reads back the
-same.
+"""Settings: strict keys and types with suggestions, and all problems in one message.
+
+TOML reads back the same.
 """
 
 from __future__ import annotations

@@ -249,9 +249,7 @@ def test_a_method_that_gives_other_numbers_is_measured_anew(place, monkeypatch):
 
 
 def test_a_new_option_that_a_cell_spells_out_leaves_it_measured():
-    """Rows that list every difference from a preset list new options too, at the default that they always
-    had.
-    """
+    """Rows that list every difference from a preset list new options, too, at their old default."""
     old = Cell("hum", "n2c", "cpu", settings=TINY)
     new = replace(old, settings={**TINY, "max_norm": PRESETS["n2c"]["cpu"].max_norm})
     task = tiny_task(None, old)

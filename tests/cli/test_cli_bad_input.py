@@ -191,8 +191,9 @@ def test_divergence_exits_3_and_names_the_checkpoint(pairfree, folder):
 
 
 def test_odd_but_usable_images_work(pairfree, folder, caplog):
-    """Smaller than a patch, of several shapes and several types: trained on and denoised, each in its own
-    type.
+    """Images smaller than a patch, of several shapes and types, are trained on and denoised.
+
+    Each result has its image's own type.
     """
     tifffile.imwrite(folder / "noisy/tiny.tif", picture(1, (5, 7)))
     tifffile.imwrite(folder / "noisy/float.tif", picture(2, (33, 18), np.float32))

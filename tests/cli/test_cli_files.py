@@ -29,9 +29,7 @@ def scene(seed, shape=(3, 120, 130)):
 
 @pytest.fixture
 def files(tmp_path, pairfree):
-    """A folder with an OME-TIFF, an OME-Zarr, an MRC and a PNG, and a run that was trained on them for a
-    moment.
-    """
+    """A folder with an OME-TIFF, an OME-Zarr, an MRC and a PNG, and a run trained on them for a moment."""
     save_image(
         Image(
             scene(0), "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="tiff"

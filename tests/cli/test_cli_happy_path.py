@@ -115,8 +115,9 @@ def test_simulated_noise_leaves_transparency_alone(pairfree, tmp_path):
 
 
 def test_an_unpaired_run_from_several_clean_folders(pairfree, tmp_path):
-    """train NOISY --clean A B: the method is iscl, the dry run tells both maps, info counts the weights that
-    denoise.
+    """train NOISY --clean A B: the method is iscl, and the dry run tells both maps.
+
+    info counts the weights that denoise.
     """
     rng = np.random.default_rng(0)
     for folder, seed in (("noisy", 0), ("a", 3), ("b", 5)):
@@ -216,8 +217,10 @@ def test_the_run_s_config_repeats_the_run(pairfree, no_report, tmp_path):
 
 
 def test_every_kind_of_file_comes_back_as_it_was(pairfree, no_report, tmp_path):
-    """16-bit ImageJ stack with spacing, grey + alpha, JPEG (as PNG), .npy, in sub-folders: type, shape, axes,
-    spacing, alpha are kept.
+    """Type, shape, axes, spacing and alpha are kept, in sub-folders, too.
+
+    The files are a 16-bit ImageJ stack with spacing, grey + alpha, a JPEG (written as PNG) and
+    .npy.
     """
     (tmp_path / "in/sub").mkdir(parents=True)
     stack = np.stack([scene(k, dtype=np.uint16) for k in range(3)])

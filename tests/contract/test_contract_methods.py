@@ -171,8 +171,9 @@ def test_same_seed_same_weights_other_seed_other_weights(key, small):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_steps_depend_on_the_seed_alone(key, small):
-    """Same start, global generator elsewhere, other run seed: randomness is counted from (seed, step), not
-    carried.
+    """Same start, global generator elsewhere, other run seed: randomness is counted, not carried.
+
+    It is a function of (seed, step).
     """
 
     def after(seed: int, noise: int) -> dict[str, torch.Tensor]:
@@ -187,8 +188,9 @@ def test_the_steps_depend_on_the_seed_alone(key, small):
 
 @pytest.mark.parametrize("key", ALL)
 def test_tensors_carry_the_whole_state(key, small):
-    """A method loaded from tensors() is the method: same tensors, and the same next step bit for bit,
-    optimiser included.
+    """A method loaded from tensors() is the method: same tensors, and the same next step bit for bit.
+
+    The optimiser is included.
     """
     data, method = small.data(), small.method(key)
     small.run(method, data)
@@ -245,8 +247,9 @@ def test_a_deep_copy_goes_its_own_way(key, small):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_receptive_field_is_measurable(key, small):
-    """On the network as built and after training, with the same result: prediction's halo must not depend on
-    the weights.
+    """Prediction's halo must not depend on the weights.
+
+    It is measured on the network as built and after training, with the same result.
     """
     method, data = small.method(key), small.data()
     fresh = measured_receptive_field_px(method.denoiser, 1)
@@ -269,8 +272,9 @@ class ClampOf215(torch.autograd.Function):
 
 @pytest.mark.parametrize("key", TRAINED)
 def test_the_receptive_field_does_not_hang_on_the_gradient_of_clamp(key, small, monkeypatch):
-    """Measured 0 px for iscl, cyclegan and quan with PyTorch 2.15 instead of 22, and planes larger than a
-    tile got seams.
+    """A halo of 0 px would give planes larger than a tile seams.
+
+    It was measured for iscl, cyclegan and quan with PyTorch 2.15, instead of 22 px.
     """
     denoiser = small.method(key).denoiser
     expected = measured_receptive_field_px(denoiser, 1)
@@ -301,11 +305,10 @@ def test_missing_partners_are_asked_for(key, small):
     "poison", ["NaN in the batch", "Inf in the batch", "NaN gradient", "Inf gradient"]
 )
 def test_divergence_is_refused_before_anything_changes(key, poison, small):
-    """In each network of each method: DivergedError names step and network; weights and moments stay those of
-    the step before.
+    """In each network of each method: DivergedError names step and network, and nothing has changed.
 
-    Where a step updates several networks in turn, those that were updated before the one that diverged keep
-    their update.
+    Weights and moments stay those of the step before. Where a step updates several networks in
+    turn, those that were updated before the one that diverged keep their update.
     """
     for name in small.method(key).optimizers:
         method, data = small.method(key), small.data()

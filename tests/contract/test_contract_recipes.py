@@ -271,9 +271,7 @@ def house(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(house: Path) -> list[Outcomes]:
-    """After the first step of every recipe, after the second, and so on: the tests of that step and of the
-    next.
-    """
+    """After each step of every recipe, the tests of that step and of the next are run."""
     found = []
     for number in range(max(len(steps) for steps in STEPS.values())):
         for steps in STEPS.values():

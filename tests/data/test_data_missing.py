@@ -17,8 +17,9 @@ SETTINGS = {"width": 4, "patch_px": 32, "batch_size": 2}
 
 
 def holed(shape: tuple[int, int] = (120, 140)) -> np.ndarray:
-    """Noise with a dead pixel, a dead row, a missing corner larger than anything can be made up from, and an
-    overflow.
+    """Noise with a dead pixel, a dead row, an overflow and a missing corner.
+
+    The corner is larger than anything can be made up from.
     """
     image = RNG.normal(100, 10, shape).astype(np.float32)
     image[40, 50] = np.nan

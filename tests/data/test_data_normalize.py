@@ -1,5 +1,6 @@
-"""The intensity map: 8-bit keeps its scale, everything else maps its percentiles to 0 and 1, and the way back
-loses nothing.
+"""The intensity map: 8-bit keeps its scale, everything else maps its percentiles to 0 and 1.
+
+The way back loses nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ KINDS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "floa
 
 @given(st.data(), st.sampled_from(KINDS))
 def test_apply_then_invert_gives_the_intensity_back(data, kind):
-    """To float32's rounding of the normalised value: 2^-24 of the distance from the offset, whatever the
-    offset's size.
+    """Back to float32's rounding of the normalised value, whatever the offset's size.
+
+    That is 2^-24 of the distance from the offset.
     """
     dtype = np.dtype(kind)
     if dtype.kind == "f":

@@ -32,8 +32,9 @@ def planes(shapes=SHAPES) -> list[np.ndarray]:
 
 
 def symmetry(patch: np.ndarray, k: int) -> np.ndarray:
-    """(C, P, P): out[y, x] = patch[source of (y, x)]: bit 0 mirrors rows, bit 1 columns, bit 2 swaps them
-    last.
+    """(C, P, P): out[y, x] = patch[source of (y, x)].
+
+    Bit 0 mirrors rows, bit 1 columns, bit 2 swaps them last.
     """
     patch = patch.transpose(0, 2, 1) if k & 4 else patch
     patch = patch[:, ::-1] if k & 1 else patch
@@ -171,8 +172,9 @@ def test_every_place_and_symmetry_is_equally_likely():
     st.integers(0, 99),
 )
 def test_patches_of_any_shapes_hold_pixels_of_one_image_only(shapes, patch_px, step):
-    """Images of any size, smaller than the patch too: every patch value comes from the image drawn, none from
-    its neighbours in memory.
+    """Every patch value comes from the image drawn, none from its neighbours in memory.
+
+    Images have any size, smaller than the patch, too.
     """
     made = planes([(1, *shape) for shape in shapes])
     pool = PatchPool(made, "cpu", patch_px)

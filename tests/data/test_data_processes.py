@@ -1,5 +1,6 @@
-"""Training by two processes of torchrun: the weights of one process alone, one run folder, and one line when
-something is wrong.
+"""Training by two processes of torchrun: the weights of one process alone, and one run folder.
+
+When something is wrong, one line says so.
 """
 
 from __future__ import annotations

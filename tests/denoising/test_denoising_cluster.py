@@ -139,8 +139,10 @@ def test_a_task_takes_its_share_of_threads(
 def test_threads_of_a_worker_do_not_share_what_changes(
     small: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Instance statistics are those of a plane: two planes at a time, of very different contrast, come out as
-    one after the other."""
+    """Two planes at a time, of very different contrast, come out as one after the other.
+
+    Instance statistics are those of a plane.
+    """
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         BatchInstanceNorm(4),

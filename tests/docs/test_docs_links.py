@@ -1,5 +1,6 @@
-"""What pages name exists: the README's absolute links, files of the source, and what the code writes into
-pages.
+"""What pages name exists: absolute links of the README, files of the source, and written parts.
+
+Written parts are what the code writes into pages.
 """
 
 from __future__ import annotations

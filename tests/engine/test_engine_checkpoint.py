@@ -398,8 +398,9 @@ def test_every_failing_call_leaves_the_last_good_checkpoint(number, tmp_path, mo
 
 
 def test_temporary_files_of_a_dead_process_go_with_the_next_lock(tmp_path, monkeypatch):
-    """Where even the clean-up fails (as after kill -9), the next process that takes the lock removes what is
-    left.
+    """Where even the clean-up fails, the next process that takes the lock removes what is left.
+
+    It fails after kill -9, for example.
     """
     run = RunFolder(tmp_path / "run")
     save(run.checkpoints, 1)

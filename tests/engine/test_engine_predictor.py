@@ -1,6 +1,4 @@
-"""R14, R20: tiling is invisible, any size and type works, and what the network leaves alone comes back
-exactly.
-"""
+"""R14, R20: tiling is invisible, any size and type works, and what is left alone comes back exactly."""
 
 from functools import partial
 
@@ -51,8 +49,9 @@ class Plain(Method):
 
 
 class Exact(Plain):
-    """In float64, so that what tiling does stands apart from rounding, which random weights may amplify as
-    they like.
+    """The network in float64, so that what tiling does stands apart from rounding.
+
+    Random weights may amplify rounding as they like.
     """
 
     def __init__(self, net):
@@ -63,8 +62,9 @@ class Exact(Plain):
 
 
 def random_weights(net, seed):
-    """Every weight random, the last layer and the batch statistics too, scaled so that outputs stay of order
-    one.
+    """Every weight is random, those of the last layer and the batch statistics, too.
+
+    They are scaled so that outputs stay of order one.
     """
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -106,8 +106,9 @@ sides = st.integers(1, 300)
 )
 @settings(max_examples=150, deadline=None)
 def test_cores_are_a_partition_and_reads_hold_core_and_halo(height, width, core, halo, power):
-    """Every pixel is written by exactly one tile, which saw all its surroundings up to the halo or the
-    image's border.
+    """Every pixel is written by exactly one tile, which saw all its surroundings.
+
+    Surroundings reach to the halo or to the image's border.
     """
     stride = 2**power
     height, width = -(-height // stride) * stride, -(-width // stride) * stride
@@ -244,8 +245,9 @@ def test_less_memory_means_smaller_tiles():
 
 
 def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch):
-    """Instance norm has no receptive field: tiles would change the result, so the network must say that it
-    wants the whole image.
+    """Instance norm has no receptive field, so the network must say that it wants the whole image.
+
+    Tiles would change the result.
     """
     monkeypatch.setattr(
         predictor_module,
@@ -295,8 +297,9 @@ def extremes(dtype):
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_what_the_network_leaves_alone_comes_back_exactly(dtype):
-    """A fresh ShuffleUNet is the identity: every value of every type returns bit by bit, through any
-    intensity map.
+    """A fresh ShuffleUNet is the identity: every value of every type returns bit by bit.
+
+    It does so through any intensity map.
     """
     image = extremes(dtype)
     back = model_of(ShuffleUNet(1, 4), normalizer=Normalizer(123.456, 789.1)).denoise(image)

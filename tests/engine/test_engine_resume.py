@@ -81,8 +81,9 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_equals_uninterrupted(method, tmp_path):
-    """Weights, optimiser moments and every logged loss, with stops after step 1 and inside (for iddp: across)
-    the stages.
+    """Weights, optimiser moments and every logged loss are those of a run without stops.
+
+    It is stopped after step 1 and inside (for iddp: across) the stages.
     """
     whole = uninterrupted(method, tmp_path / "whole")
     parts = stopped_and_resumed(method, tmp_path / "parts", [1, 5])
@@ -134,9 +135,7 @@ def test_resume_after_the_end_changes_nothing(tmp_path):
 
 
 def test_resume_falls_back_over_a_damaged_checkpoint_and_says_so(tmp_path, caplog):
-    """The newest checkpoint is damaged: the one before it is taken, the user is told, and the result is the
-    same.
-    """
+    """The newest checkpoint is damaged: the one before is taken, with a word, and the result is the same."""
     run = tmp_path / "run"
     whole = uninterrupted("nb2nb", run)
     newest = checkpoint.listing(run / "checkpoints")[-1].with_suffix(".safetensors")

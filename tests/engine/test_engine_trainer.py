@@ -98,8 +98,10 @@ def test_timing_leaves_the_method_untouched(key):
 @pytest.mark.parametrize("wave", [0.0, 0.3])
 @pytest.mark.parametrize("busy", [1.0, 12.0, 0.3])
 def test_minutes_are_kept_when_the_machine_changes_its_pace(slow, wave, busy):
-    """Two stages, the second half of the first dearer; the machine is ``slow`` times as slow as timed, and
-    swings, and was ``busy`` with other things when the second stage was timed. Ends within 2 %.
+    """Two stages, the second half of the first dearer, end within 2 % of their time.
+
+    The machine is ``slow`` times as slow as timed, and swings, and was ``busy`` with other things
+    when the second stage was timed.
     """
     method = build_method("iddp", PRESETS["iddp"]["cpu"], 1)
     clock = Clock(
@@ -206,8 +208,9 @@ def test_no_budget_is_refused(budget, tmp_path):
 
 @pytest.mark.parametrize("method", ["iddp", "nb2nb", "n2v"])
 def test_an_absurd_rate_diverges_and_leaves_a_good_checkpoint(method, tmp_path):
-    """lr 1e20: DivergedError (exit 3) names step, network and the last good checkpoint, which loads and is
-    finite.
+    """lr 1e20: DivergedError (exit 3) names step, network and the last good checkpoint.
+
+    That checkpoint loads and is finite.
     """
     run = tmp_path / "run"
     with pytest.raises(DivergedError) as refused:
@@ -337,8 +340,9 @@ def test_a_report_of_tiny_or_odd_images_does_not_fail(method, tmp_path, caplog):
 
 
 def test_a_failed_report_does_not_cost_the_model(tmp_path, monkeypatch, caplog):
-    """Whatever goes wrong while drawing: the trained model is returned and saved, one line says that there is
-    no report.
+    """Whatever goes wrong while drawing: the trained model is returned and saved.
+
+    One line says that there is no report.
     """
 
     def broken(*_):

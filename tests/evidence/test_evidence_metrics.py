@@ -1,5 +1,6 @@
-"""Scores agree with scikit-image, and with the definition of a score that acceptance uses, over a table of
-cases.
+"""Scores agree with scikit-image and with their definition, over a table of cases.
+
+The definition is the one that acceptance uses.
 """
 
 from __future__ import annotations

@@ -225,9 +225,7 @@ def test_the_page_has_the_permissions_of_the_other_files(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_killed_writer_leaves_nothing_under_a_name_that_stays(tmp_path: Path, call: str) -> None:
-    """Killed before the page is flushed, or before it gets its name: the next opening of the run folder
-    clears it up.
-    """
+    """Killed before the page is flushed or gets its name: the next opening of the folder clears it up."""
     target = tmp_path / "report.html"
     target.write_text("the page before")
     code = (

@@ -152,8 +152,10 @@ def write_dicom(path: Path, pixels: np.ndarray) -> None:
 
 
 def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
-    """What pairfree writes for ``path`` with other pixels, and what a careless program would have changed
-    beside them."""
+    """What pairfree writes for ``path`` with other pixels, and what a careless program would write.
+
+    The second has something changed beside the pixels.
+    """
     image = open_image(path)
     if image.family == "dicom":
         pixels = pixels[0].astype(np.int32) - 1024

@@ -168,8 +168,9 @@ def bomb(codec: str, n_bytes: int) -> bytes:
 def test_tiff_strip_that_inflates_beyond_its_size(
     tmp_path: Path, codec: str, number: int, factor: int
 ) -> None:
-    """512 x 512 uint16 whose only strip holds ``factor`` times as much: refused within about the declared
-    size.
+    """A strip that holds ``factor`` times its declared size is refused within about that size.
+
+    It is the only strip of 512 x 512 px of uint16.
     """
     declared = 512 * 512 * 2
     data = bomb(codec, declared * factor)
@@ -433,10 +434,10 @@ def peak_from_now_on() -> int:
 
 
 def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
-    """1 to 8 byte edits each, most of them in the headers, a fifth truncated; any other exception fails the
-    test by itself.
+    """1 to 8 bytes are edited in each file, most of them in the headers, and a fifth is truncated.
 
-    What is opened has the pixels that another package reads. Returns numbers for the record.
+    Any other exception fails the test by itself. What is opened has the pixels that another package
+    reads. Returns numbers for the record.
     """
     path = folder / name
     SEEDS[name](path)

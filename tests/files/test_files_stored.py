@@ -1,5 +1,6 @@
-"""Images that stay in their file: the same pixels as when they are loaded, in any region, and written back
-without being loaded.
+"""Images that stay in their file have the same pixels as when they are loaded, in any region.
+
+They are written back without being loaded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Smooth patches: the rules against literal implementations, and the noise that comes out against the noise
-that went in.
-"""
+"""Smooth patches: the rules against literal implementations, noise that comes out against what went in."""
 
 from __future__ import annotations
 

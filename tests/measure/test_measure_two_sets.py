@@ -1,5 +1,6 @@
-"""The difference between a noisy and a clean set of other scenes: planted gain, offset, spectrum and exponent
-come back.
+"""The difference between a noisy and a clean set of other scenes: what was planted comes back.
+
+Planted are gain, offset, spectrum and exponent.
 """
 
 from __future__ import annotations
@@ -232,8 +233,9 @@ def test_windows_are_spread_over_a_large_set(monkeypatch):
 
 
 def uneven_scenes(count: int, seed: int) -> list[np.ndarray]:
-    """Few bright discs on a calm ground: most windows show nothing, and how much there is differs from set to
-    set.
+    """Few bright discs on a calm ground: most windows show nothing.
+
+    How much there is differs from set to set.
     """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:256, :256]
@@ -343,8 +345,9 @@ def test_noise_that_does_not_grow_is_not_taken_for_counts():
 
 
 def test_each_noisy_image_has_its_strength():
-    """A set of three exposures: an image of half as many photons, stretched to the same brightness, has noise
-    stronger by sqrt(2).
+    """A set of three exposures, all stretched to the same brightness.
+
+    An image of half as many photons has noise stronger by sqrt(2).
     """
     rng = np.random.default_rng(6)
     times = (0.5, 1.0, 2.0, 0.5, 1.0, 2.0)

@@ -1,5 +1,6 @@
-"""Gain and floor of noise from smooth patches: known ones come back, even noise has none, correlation does
-not matter.
+"""Gain and floor of noise from smooth patches: known ones come back, and even noise has none.
+
+Correlation does not matter.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pairfree.measure.variance_in_patches import Growth, measure_growth
 def measured(
     gain: float, sigma: float, correlated: bool, channels: int = 1, textured: bool = False
 ) -> Growth:
-    """Of four scenes from 10 to 200, half smooth, half textured where asked for, with noise of variance gain
-    x + sigma^2.
+    """Of four scenes from 10 to 200, with noise of variance gain x + sigma^2.
+
+    Half of each is smooth, and half is textured where asked for.
     """
     rng, images = np.random.default_rng(1), []
     for _ in range(4):

@@ -155,8 +155,9 @@ def test_the_networks_are_the_papers():
 
 
 def test_a_step_takes_ten_images_apart_at_once(small):
-    """c, c + c d, i and the seven recombinations: one pass over the noisy batch, one over all that is made of
-    it.
+    """c, c + c d, i and the seven recombinations in two passes.
+
+    One is over the noisy batch, one over all that is made of it.
     """
     method, data = small.method("cvf-sid"), small.data()
     sizes, forward = [], method.f

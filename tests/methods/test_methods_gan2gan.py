@@ -1,5 +1,6 @@
-"""GAN2GAN: equations against NumPy, the order of Algorithm 1, reuse without change, rounds that hand on their
-weights.
+"""GAN2GAN: equations against NumPy, the order of Algorithm 1, reuse without change.
+
+Rounds hand on their weights.
 """
 
 from __future__ import annotations
@@ -118,8 +119,9 @@ def test_recorrupted_views_keep_the_image_and_have_uncorrelated_noise(alpha):
 
 
 def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_distribution():
-    """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged: noise of three values, far from
-    Gaussian.
+    """E[Z - n | Z + n] = E[x | Z + n] where N and n may be exchanged.
+
+    The noise has three values, far from Gaussian.
     """
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(2, (400_000,), generator=rng).double()
@@ -145,8 +147,9 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
 
 
 def test_reuse_during_the_critic_steps_changes_nothing(generative):
-    """Losses, and the critics' weights, are those of a literal loop that makes noise and estimates anew for
-    every critic step.
+    """Losses, and the critics' weights, are those of a literal loop.
+
+    It makes noise and estimates anew for every critic step.
     """
     method, data = generative
     twin = copy.deepcopy(method)
@@ -224,8 +227,9 @@ def test_ablations_leave_their_network_alone(changes, idle, small):
 
 
 def test_scan_lines_keep_their_direction(small):
-    """Noise made of rows: what is put on a transposed patch is made of columns, and the critics see patches
-    as they lie in the images.
+    """Noise made of rows: what is put on a transposed patch is made of columns.
+
+    The critics see patches as they lie in the images.
     """
     rng = np.random.default_rng(0)
     planes = [
@@ -390,8 +394,10 @@ def test_images_without_smooth_areas_are_refused(small):
 
 
 def test_it_goes_on_from_a_denoiser_of_another_method(tmp_path):
-    """The denoiser, its copy and what G2G 1 begins with have those weights; generators and critics, which the
-    other run had not, begin afresh; the rough denoiser is the result until the rounds begin.
+    """The denoiser, its copy and what G2G 1 begins with have those weights.
+
+    Generators and critics, which the other run had not, begin afresh; the rough denoiser is the
+    result until the rounds begin.
     """
     rng = np.random.default_rng(0)
     images = [rng.normal(0.5, 0.1, (110, 120)).astype(np.float32) for _ in range(2)]
@@ -502,8 +508,9 @@ SHORT = {
 
 
 def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
-    """Smooth scenes from 10 to 200 with noise of variance gain x + sigma^2 that neighbours along x share by a
-    half.
+    """Smooth scenes from 10 to 200 with noise of variance gain x + sigma^2.
+
+    Neighbours along x share the noise by a half.
     """
     rng, found = np.random.default_rng(5), []
     for _ in range(count):
@@ -515,8 +522,10 @@ def photons(gain: float, sigma: float, count: int = 4) -> list[np.ndarray]:
 
 
 def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
-    """Gain and floor within 10 %; what is imitated has one level; a denoiser that changes nothing gives back
-    its image but for the bias of the square root, gain / 4; the checkpoint keeps it all.
+    """Gain and floor are found within 10 %, and what is imitated has one level.
+
+    A denoiser that changes nothing gives back its image but for the bias of the square root, gain /
+    4; the checkpoint keeps it all.
     """
     images = photons(3.0, 4.0)
     model = pf.train(
@@ -548,9 +557,7 @@ def test_noise_that_grows_is_made_even_and_results_come_back(tmp_path, caplog):
 
 
 def test_the_trained_generator_learns_from_even_images_too(small):
-    """Its patches, its first estimate's range and its batches are all those of the images after the
-    transform.
-    """
+    """Its patches, its first estimate's range and its batches are those after the transform."""
     planes = [image[None] / 255 for image in photons(3.0, 4.0)]
     method, data = (
         made(small, stabilise=True, noise_patch_px=64),

@@ -229,8 +229,9 @@ def test_replace_by_neighbours_follows_its_docstring(spacing_px, radius_px):
 
 @pytest.mark.parametrize(("spacing_px", "radius_px"), [(2, 1), (2, 5), (4, 3), (8, 7)])
 def test_no_masked_value_reaches_the_network(spacing_px, radius_px):
-    """Every pixel has its own value here, so a leak would be seen: also at the borders, where the draw is
-    mirrored back.
+    """Every pixel has its own value here, so a leak would be seen.
+
+    It would be at the borders, too, where the draw is mirrored back.
     """
     y = torch.arange(4 * 2 * 16 * 16, dtype=torch.float64).view(4, 2, 16, 16)
     for seed in range(20):

@@ -83,8 +83,9 @@ def test_a_step_before_prepare_is_refused(small):
 
 
 def test_it_approaches_the_wiener_gain_of_theorem_1(small):
-    """Independent Gaussian pixels: the best pixelwise map of X' + n is the gain (1 + y) / (1 + y + noise),
-    eq. (2).
+    """Independent Gaussian pixels: the best pixelwise map of X' + n is (1 + y) / (1 + y + noise).
+
+    It is the gain of eq. (2).
     """
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, (1, 256, 256))

@@ -12,8 +12,9 @@ from pairfree.nets.gan2gan import OVERLAP_PX, NoiseGenerator
 
 
 class Correlated(NoiseGenerator):
-    """A generator that has learned correlated Gaussian noise perfectly: unit variance, the same everywhere in
-    a block.
+    """A generator that has learned correlated Gaussian noise perfectly.
+
+    Its noise has unit variance, the same everywhere in a block.
     """
 
     def forward(self, z):
@@ -47,8 +48,9 @@ def test_statistics_are_those_of_a_block(large):
 
 
 def test_there_is_no_seam(large):
-    """The variance of a column, over images and rows, and of the difference of neighbours, is the same across
-    overlaps as beside them.
+    """Variances are the same across overlaps as beside them.
+
+    They are those of a column, over images and rows, and of the difference of neighbours.
     """
     for field in (large, np.diff(large)):
         columns = np.mean(field**2, axis=(0, 1, 2))

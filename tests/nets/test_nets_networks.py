@@ -129,8 +129,9 @@ def test_parameter_count_is_that_of_the_paper(name):
 
 
 def test_parameter_count_of_shuffle_unet():
-    """Width 32, three levels: residual blocks of two 3x3 (two at 32, two at 64, one at 128), 2x2 down and up,
-    3x3 first and last.
+    """Width 32, three levels: 3x3 first and last, 2x2 down and up.
+
+    Residual blocks of two 3x3 lie between: two at 32, two at 64, one at 128.
     """
     blocks = sum(count * 2 * (9 * w * w + w) for w, count in [(32, 2), (64, 2), (128, 1)])
     downs_and_ups = sum(2 * 4 * a * b + a + b for a, b in [(32, 64), (64, 128)])

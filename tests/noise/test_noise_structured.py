@@ -1,6 +1,4 @@
-"""Correlated, film and charge noise: moments over draws, closed-form correlation, what is shared and what is
-not.
-"""
+"""Correlated, film and charge noise: moments over draws, closed-form correlation, what is shared."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
-"""R15: prediction that is stopped or killed at any moment: the final name is absent or complete, and the same
-call goes on."""
+"""R15: prediction is stopped or killed at any moment, and the same call goes on.
+
+The final name is absent or complete.
+"""
 
 from __future__ import annotations
 
@@ -179,8 +181,10 @@ def killed_over_the_name(
 def test_a_process_killed_over_the_name_of_its_output_goes_on(
     run: Path, files: Path, tmp_path: Path, count: int, monkeypatch
 ) -> None:
-    """The output stands, the list of what is done does not name it yet: the same call again needs no
-    --overwrite."""
+    """The same call again needs no --overwrite where the list of what is done lags behind.
+
+    The output stands, and the list does not name it yet.
+    """
     some = sorted(files.iterdir())[:count]
     pf.denoise(run, some, tmp_path / "whole", max_bytes=TILE_BYTES)
     killed_over_the_name(run, some, tmp_path / "out", monkeypatch)
@@ -290,8 +294,10 @@ def small_disk(tmp_path: Path) -> Any:
 def test_a_disk_that_is_full_from_the_start_or_on_the_way(
     run: Path, tmp_path: Path, small_disk: Path
 ) -> None:
-    """R4: refused before any work, or one line when it happens; what has its final name is whole, and with
-    space again the call goes on."""
+    """R4: a full disk is refused before any work, or told in one line when it happens.
+
+    What has its final name is whole, and with space again the call goes on.
+    """
     (tmp_path / "in").mkdir()
     for number in range(7):
         tifffile.imwrite(tmp_path / "in" / f"{number}.tif", noisy(1550, number))

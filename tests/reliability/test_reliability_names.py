@@ -1,5 +1,6 @@
-"""R12: crafted names, as inputs, in folders, and in files that name others: nothing is written outside of the
-output folder.
+"""R12: crafted names, as inputs, in folders, and in files that name others.
+
+Nothing is written outside of the output folder.
 """
 
 from __future__ import annotations

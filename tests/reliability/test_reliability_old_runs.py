@@ -1,9 +1,9 @@
-"""Run folders of November 2026, before the code was restructured: they resume, denoise and are told of as
-they were.
+"""Run folders of November 2026, from before the code was restructured, work as they did.
 
-Each was stopped after 6 of 12 steps (seed 1, float32, one thread); ``denoised.npy`` is what the run made of
-noisy/0.tif when it was trained to its end by the code of that time. Sums may differ from machine to machine,
-hence the tolerance, in grey levels of 255.
+They resume, denoise and are told of as they were. Each was stopped after 6 of 12 steps (seed 1,
+float32, one thread); ``denoised.npy`` is what the run made of noisy/0.tif when it was trained to
+its end by the code of that time. Sums may differ from machine to machine, hence the tolerance, in
+grey levels of 255.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def train_paper(key, out, **options):
 
 
 def write_as_before(run, key):
-    """Give a run the settings of what the short preset adds, as runs had them before it had a class of its
-    own.
+    """Give a run the settings of what the short preset adds.
+
+    Runs had them before it had a class of its own.
     """
     folder = RunFolder(run)
     stored = folder.read_config()

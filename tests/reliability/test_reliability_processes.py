@@ -37,8 +37,9 @@ SETTINGS = [
 
 
 def pairfree(argv, log, slow_write=0.0, file_bytes=0):
-    """In the child: run the command with slow steps, short checkpoint intervals, no report and, on wish, slow
-    or bounded writes.
+    """In the child: run the command with slow steps, short checkpoint intervals and no report.
+
+    On wish, writes are slow or bounded.
     """
     import torch
 
@@ -310,8 +311,9 @@ def test_of_two_that_start_together_one_trains(files, tmp_path):
 
 
 def test_a_full_disk_in_training_is_one_line(files, tmp_path):
-    """Room for the small files, not for a checkpoint: exit 2, the path and the bytes are named, nothing
-    half-written stays.
+    """Room for the small files, not for a checkpoint: exit 2, the path and the bytes are named.
+
+    Nothing half-written stays.
     """
     out = tmp_path / "run"
     code, words = run(train_arguments(files, out, steps=4), tmp_path / "log", file_bytes=20_000)

@@ -1,9 +1,9 @@
-"""How dense the source is: tokens a code line, comprehensions, long lines, complexity. python
-tests/style/density.py [FOLDER] [--worst N]
+"""How dense the source is: tokens a code line, comprehensions, long lines, complexity.
 
-A token is what Python's tokenizer calls one, without comments, docstrings, line ends and indentation; a code
-line holds at least one. Complexity counts what a reader must follow: branches, loops, handlers, boolean
-operators, conditional expressions, and the loops and conditions of comprehensions.
+Run as ``python tests/style/density.py [FOLDER] [--worst N]``. A token is what Python's tokenizer
+calls one, without comments, docstrings, line ends and indentation; a code line holds at least one.
+Complexity counts what a reader must follow: branches, loops, handlers, boolean operators,
+conditional expressions, and the loops and conditions of comprehensions.
 """
 
 from __future__ import annotations

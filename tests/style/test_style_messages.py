@@ -24,9 +24,7 @@ def name_of(path: Path) -> str:
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
-    """All strings of a module but docstrings, flags that options declare, and words of command lines in
-    lists.
-    """
+    """All strings of a module but docstrings, declared flags and words of command lines in lists."""
     left_out = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) or (isinstance(node, ast.keyword) and node.arg == "flag"):

@@ -1,5 +1,6 @@
-"""What strangers get: every import is declared, floors and pins agree, one version, one address, forms and
-workflows that can be read.
+"""What strangers get: every import is declared, floors and pins agree, one version, one address.
+
+Forms and workflows can be read.
 """
 
 from __future__ import annotations
@@ -54,9 +55,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def packages_imported(node: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
-    """Top-level packages that a module imports, and whether it does so only where they are used, within a
-    function.
-    """
+    """Top-level packages that a module imports, and whether it does so only within a function."""
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.Import):
             for alias in inner.names:

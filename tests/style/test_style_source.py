@@ -1,5 +1,6 @@
-"""The source keeps its shape: imports point one way, nothing from a file is run, files and functions stay
-short, departures are listed.
+"""The source keeps its shape: imports point one way, and nothing from a file is run.
+
+Files and functions stay short, and departures are listed.
 """
 
 from __future__ import annotations
@@ -156,8 +157,9 @@ def dangers(tree: ast.AST) -> list[str]:
 
 
 def departures(source: str) -> list[str]:
-    """Texts of the comments that begin with "Departs from the paper:", each with the comment lines that
-    follow it.
+    """Texts of the comments that begin with "Departs from the paper:".
+
+    Each comes with the comment lines that follow it.
     """
     found: list[str] = []
     inside = False
@@ -174,8 +176,9 @@ def departures(source: str) -> list[str]:
 
 
 def sources_of(key: str) -> list[Path]:
-    """Where the departures of a method stand: its file, that of what its short preset adds, and parts that
-    are its own.
+    """Where the departures of a method stand.
+
+    That is its file, that of what its short preset adds, and parts that are its own.
     """
     name = key.replace("-", "_")
     paths = [SRC / "methods" / f"{name}.py", SRC / "methods" / f"{name}_short.py"]
@@ -226,8 +229,9 @@ def test_no_torch_where_none_is_needed(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_that_came_with_a_file_is_run(path):
-    """No pickle, torch.load, eval, exec, yaml or import by string. pairfree/__init__.py imports lazily, from
-    its own literal table.
+    """No pickle, torch.load, eval, exec, yaml or import by string.
+
+    pairfree/__init__.py imports lazily, from its own literal table.
     """
     tree = ast.parse(path.read_text())
     found = dangers(tree)

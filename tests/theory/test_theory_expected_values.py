@@ -1,5 +1,6 @@
-"""The theorems behind the losses: expected values under known noise (5 standard errors) and what the network
-can and cannot see.
+"""The theorems behind the losses: expected values under known noise, and what the network can see.
+
+Expected values hold within 5 standard errors.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def test_doing_nothing_pays_twice_the_noise_variance_in_neighbor2neighbor(small)
 
 
 def test_correlated_noise_breaks_neighbor2neighbor():
-    """The docstring's warning: with noise equal in neighbours, doing nothing costs nothing and the oracle
-    pays sigma^2.
+    """The docstring's warning: with noise equal in neighbours, doing nothing costs nothing.
+
+    The oracle pays sigma^2.
     """
     y = noise(0.2, 4, 1, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)
     cell1, cell2 = draw_neighbours(y.shape, torch.Generator().manual_seed(0), CPU)

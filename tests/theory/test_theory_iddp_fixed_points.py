@@ -1,9 +1,9 @@
-"""Why IDDP sharpens what its start shows and kills what it hides (docs/methods/iddp.md): the map of the share
-of a detail that survives.
+"""Why IDDP sharpens what its start shows and kills what it hides (docs/methods/iddp.md).
 
-A detail of amplitude a in a transform that concentrates it, noise sigma per coefficient. F keeps a share s of
-the detail; the sign mask scatters the rest over all frequencies; the best denoiser of y2 keeps g(s) = s^2 a^2
-/ (s^2 a^2 + c^2 sigma^2).
+It follows the map of the share of a detail that survives: a detail of amplitude a in a transform
+that concentrates it, noise sigma per coefficient. F keeps a share s of the detail; the sign mask
+scatters the rest over all frequencies; the best denoiser of y2 keeps g(s) = s^2 a^2 / (s^2 a^2 +
+c^2 sigma^2).
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def test_a_detail_weaker_than_twice_the_noise_dies_from_any_start():
 
 
 def measured_gain(s: float, c: float, amplitude: float, side: int = 48, draws: int = 300) -> float:
-    """The best linear gain E[target y2] / E[y2^2] of the one coefficient that carries the detail, by
-    simulation; sigma = 1.
+    """The best linear gain E[target y2] / E[y2^2] of the coefficient that carries the detail.
+
+    By simulation, with sigma = 1.
     """
     spectrum = np.zeros((side, side))
     spectrum[3, 5] = 1.0
@@ -86,8 +87,9 @@ def test_simulated_wiener_gain_follows_the_map(s, c):
 
 @pytest.mark.parametrize("s", [0.1, 0.4, 0.6, 0.9])
 def test_without_structure_shares_under_one_half_die_and_over_it_grow(s):
-    """Pixel by pixel nothing is concentrated: the best gain is s^2 / (1 - 2 s + 2 s^2), with the fixed points
-    0, 1/2 and 1.
+    """Pixel by pixel nothing is concentrated: the best gain is s^2 / (1 - 2 s + 2 s^2).
+
+    Its fixed points are 0, 1/2 and 1.
     """
     y = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (20, 1, 100, 100)))
     y2 = renoise(y, s * y, sign_mask(y, torch.Generator().manual_seed(1)))

@@ -1,5 +1,6 @@
-"""What was asked: what wins, what is refused, and that Python, the command line and a file speak of the same
-options.
+"""What was asked: what wins, what is refused, and that all three ways have the same options.
+
+The ways are Python, the command line and a file.
 """
 
 from __future__ import annotations

@@ -191,8 +191,9 @@ def test_a_clean_set_that_is_noisier_is_warned_about(tmp_path, caplog):
 
 
 def test_noise_that_takes_contrast_away_raises_no_alarm():
-    """Film: the estimate of fine noise falls with the contrast, below that of a clean set with grain of its
-    own.
+    """Film: the estimate of fine noise falls with the contrast, below that of a clean set with grain.
+
+    The grain is the clean set's own.
     """
     rng = np.random.default_rng(3)
     noisy = [
@@ -435,8 +436,9 @@ def test_clean_takes_several_wherever_it_stands(typed, meant):
 
 
 def test_a_map_that_is_stopped_goes_on_tile_by_tile(tmp_path, monkeypatch):
-    """Where the image was done and its map half: neither is begun anew, and nothing has a final name before
-    both are complete.
+    """Where the image was done and its map half, neither is begun anew.
+
+    Nothing has a final name before both are complete.
     """
     monkeypatch.setattr("pairfree.files.sinks.JOURNALED_PX", 100)
     model = pf.train(scenes(2, 0, 20), clean=scenes(2, 1), steps=2, settings=TINY)
@@ -484,8 +486,9 @@ def test_a_map_and_a_result_never_share_a_file(tmp_path):
 
 @pytest.mark.parametrize("key", ["iscl", *RIVALS])
 def test_a_window_is_what_is_learned_and_the_rest_comes_through(key):
-    """Beyond the window only the pixels that a network cannot show are left alone: their part beyond it comes
-    back exactly.
+    """Beyond the window only the pixels that a network cannot show are left alone.
+
+    Their part beyond it comes back exactly.
     """
     given = {"clean": scenes(2, 1), **({"noise_images": scenes(2, 5, 20)} if key == "quan" else {})}
     settings = {**RIVALS.get(key, TINY), "intensity": "80,120"}

@@ -24,8 +24,9 @@ PRESETS = {"cpu": MedianConfig(), "paper": MedianConfig()}
 
 
 def median_loss(denoised: Tensor, noisy: Tensor) -> Tensor:
-    """Mean absolute distance of ``denoised`` from the median of each pixel's neighbours, (B, C, H, W),
-    network units.
+    """Mean absolute distance of ``denoised`` from the median of each pixel's neighbours.
+
+    Both are (B, C, H, W), in network units.
     """
     neighbours = torch.stack([noisy.roll(shift, axis) for shift in (1, -1) for axis in (-1, -2)])
     return torch.mean((denoised - neighbours.median(0).values).abs())

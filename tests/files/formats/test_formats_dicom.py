@@ -402,8 +402,9 @@ def test_simulated_noise_is_in_hounsfield_units(tmp_path, spec, low, high):
 
 @pytest.mark.posix
 def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
-    """Archives name their objects by UIDs: the last number is no suffix, and other files beside them are
-    passed over.
+    """Archives name their objects by UIDs: the last number is no suffix.
+
+    Other files beside them are passed over.
     """
     series = tmp_path / "series"
     series.mkdir()

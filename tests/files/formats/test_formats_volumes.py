@@ -189,8 +189,9 @@ def nifti(
     "dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64", ">i2"]
 )
 def test_nifti_there_and_back_bit_by_bit(tmp_path, dtype, scaling, suffix, kind):
-    """Stored values and every header field: what is only read and written must not change at all (scaled
-    floats: to rounding).
+    """What is only read and written must not change: stored values and every header field.
+
+    Scaled floats come back to rounding.
     """
     stored = values((7, 9, 5), dtype)
     nifti(tmp_path / f"a{suffix}", stored, scaling, kind)

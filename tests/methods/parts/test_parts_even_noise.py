@@ -1,5 +1,6 @@
-"""Noise that grows with the brightness becomes even, and denoised values come back without bias (Anscombe;
-Makitalo and Foi).
+"""Noise that grows with the brightness becomes even, and denoised values come back without bias.
+
+Anscombe; Makitalo and Foi.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ def test_the_equation_and_its_units_at_the_middle(even):
 
 @pytest.mark.parametrize("brightness", [0.05, 0.1, 0.3, 0.6, 1.0])
 def test_level_and_mean(even, brightness):
-    """Poisson counts and normal noise of these gain and floor: one level within 5 % (15 % at three counts and
-    below), and the mean of many comes back within
-    0.2 % of the range; the plain inverse would be gain / 4 = 0.8 % too dark."""
+    """Poisson counts and normal noise of these gain and floor have one level and no bias.
+
+    The level holds within 5 % (15 % at three counts and below), and the mean of many comes back
+    within 0.2 % of the range; the plain inverse would be gain / 4 = 0.8 % too dark.
+    """
     rng = np.random.default_rng(0)
     counts = rng.poisson(brightness / GAIN[0], 400_000) * GAIN[0] + rng.normal(
         0, np.sqrt(FLOOR[0]), 400_000

@@ -1,5 +1,6 @@
-"""Deep Image Prior and Self2Self: their equations with loops, their networks, and learning that repeats,
-tells how far it is, and ends.
+"""Deep Image Prior and Self2Self: their equations with loops, their networks, and learning.
+
+Learning repeats, tells how far it is, and ends.
 """
 
 from __future__ import annotations
@@ -401,8 +402,9 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize(("minutes", "steps", "made"), [(0.01, 200, 100), (0.005, 75, 75)])
 def test_the_minutes_of_an_image_hold_its_result_too(minutes, steps, made, clock):
-    """Where the result alone would take most of them, half are left for learning, and the result is what the
-    rest allows.
+    """Where the result alone would take most of them, half are left for learning.
+
+    The result is what the rest allows.
     """
     told, net = [], OneImage(OneImageConfig(minutes=minutes, steps=0), 4, Slow)
     net.progress = told.append

@@ -1,5 +1,6 @@
-"""MuonAdam: its Adam half is Adam, its Muon half is the published update, written again here one matrix at a
-time. float64.
+"""MuonAdam: its Adam half is Adam, its Muon half is the published update.
+
+The update is written again here one matrix at a time, in float64.
 """
 
 from __future__ import annotations
