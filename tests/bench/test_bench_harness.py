@@ -105,14 +105,8 @@ def test_a_cell_leaves_all_that_a_reader_needs(bench, tmp_path):
     assert one["scores"]["all"]["psnr_db"] == pytest.approx(
         (one["scores"]["a"]["psnr_db"] + one["scores"]["b"]["psnr_db"]) / 2, abs=1e-3
     )
-    assert one["environment"].keys() >= {
-        "torch",
-        "processor",
-        "threads",
-        "device",
-        "precision",
-        "date",
-    }
+    named = {"torch", "processor", "threads", "device", "precision", "date"}
+    assert one["environment"].keys() >= named
     assert [name for name, _ in one["training"]["steps"]] == ["warm start", "iddp"]
     assert one["training"]["scores_after"]["warm start"].keys() == one["scores"].keys()
     assert one["training"]["config"]["width"] == 4
@@ -221,9 +215,8 @@ def test_a_result_holds_while_its_config_is_what_it_was():
     assert cache.holds({"key": cache.cache_key(task, CELLS[1]), "training": {}}, task, CELLS[1])
     grown = replace(cell, settings={**TINY, "max_norm": cache.settings_of(cell)["max_norm"]})
     spelt_out = {"key": cache.cache_key(task, grown), "training": {"config": older}}
-    assert cache.holds(
-        spelt_out, task, grown
-    )  # measured when the cell spelt the option out and its config did not have it yet
+    # Measured when the cell spelt the option out and its config did not have it yet.
+    assert cache.holds(spelt_out, task, grown)
     image = Cell("hum", "dip", "cpu", minutes=2.0)
     assert (cache.settings_of(image)["minutes"], cache.settings_of(image)["steps"]) == (2.0, 0)
 
@@ -335,10 +328,8 @@ def test_a_killed_cell_keeps_the_images_that_were_learned(bench, tmp_path, monke
     bench("dip")
     (result,) = results(tmp_path).values()
     task = tiny_task(None, CELLS[6])
-    assert [
-        np.array_equal(one, task.test[number].noisy)
-        for one, number in zip(seen, (0, 1, 1), strict=True)
-    ] == [True] * 3
+    for one, number in zip(seen, (0, 1, 1), strict=True):
+        np.testing.assert_array_equal(one, task.test[number].noisy)
     assert 0.3 <= result["training"]["seconds_an_image"] < 10
     assert result["scores"]["all"]["n"] == 2
 
@@ -367,9 +358,8 @@ def test_a_killed_cell_goes_on(bench, tmp_path):
     bench("n2c", on_step=lambda done, total, stage, loss: firsts.append(done))
     assert firsts[0] == 1  # the checkpoint of step 0 stood
     (one,) = results(tmp_path).values()
-    assert (
-        0 < one["training"]["seconds"] < 10
-    )  # by the run's clock, which a resumed process goes on with
+    # By the run's clock, which a resumed process goes on with.
+    assert 0 < one["training"]["seconds"] < 10
 
 
 def test_n2n_is_given_the_second_noisy_copy(bench, monkeypatch):
@@ -458,11 +448,9 @@ def test_a_budget_of_an_experiment_is_that_of_its_trained_cells():
         "minutes" not in cell.settings
         for cell in harness.cells_of(harness.EXPERIMENTS["wf"], "paper")
     )
-    assert {
-        cache.settings_of(cell)["minutes"]
-        for cell in harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu")
-        if cell.method == "n2v"
-    } == {10.0}
+    fmd = harness.cells_of(harness.EXPERIMENTS["fmd"], "cpu")
+    n2v = [cell for cell in fmd if cell.method == "n2v"]
+    assert {cache.settings_of(cell)["minutes"] for cell in n2v} == {10.0}
 
 
 @pytest.fixture
@@ -498,12 +486,8 @@ def test_methods_that_learn_from_clean_images_never_see_the_scenes_twice(data):
         bsd68.task(data, Cell("gaussian:sigma=25", method, "cpu"))
         for method in ("gcbd", "quan", "iscl", "n2v")
     )
-    assert (len(gcbd.noisy), len(gcbd.unpaired), len(alone.noisy), len(alone.unpaired)) == (
-        2,
-        2,
-        4,
-        0,
-    )
+    assert (len(gcbd.noisy), len(gcbd.unpaired)) == (2, 2)
+    assert (len(alone.noisy), len(alone.unpaired)) == (4, 0)
     for noisy, partner in zip(gcbd.noisy, gcbd.clean, strict=True):
         assert np.std(noisy - partner) == pytest.approx(25, rel=0.05)
         assert not any(np.array_equal(partner, other) for other in gcbd.unpaired)

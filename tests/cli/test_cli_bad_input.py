@@ -202,15 +202,10 @@ def test_odd_but_usable_images_work(pairfree, folder, caplog):
     assert code == 0
     (line,) = err.splitlines()
     assert [f"warning: {record.getMessage()}" for record in caplog.records] == [line]
-    assert all(
-        word in line
-        for word in (
-            "warning: noisy images are",
-            "uint8 (byte.tif)",
-            "float32 (float.tif)",
-            "one intensity scale",
-        )
-    )
+    assert "warning: noisy images are" in line
+    assert "uint8 (byte.tif)" in line
+    assert "float32 (float.tif)" in line
+    assert "one intensity scale" in line
     code, _, err = pairfree("denoise", "run", "noisy", "--out", "out")
     assert code == 0, err
     for path in (folder / "noisy").iterdir():

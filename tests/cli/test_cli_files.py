@@ -99,9 +99,8 @@ def test_a_loss_is_exit_code_1(pairfree, files, tmp_path):
     tifffile.imwrite(tmp_path / "out/a.ome.tif", open_image(tmp_path / "out/a.ome.tif").pixels * 2)
     (tmp_path / "out/c.mrc").unlink()
     root = zarr.open_group(str(tmp_path / "out/b.ome.zarr"), mode="a")
-    root.attrs.put(
-        {key: value for key, value in root.attrs.items() if key != "pairfree"}
-    )  # no loss: ours alone
+    # What is ours alone is no loss.
+    root.attrs.put({key: value for key, value in root.attrs.items() if key != "pairfree"})
     code, said, err = pairfree("verify", "in", "out")
     assert code == 1
     assert err == ""

@@ -62,17 +62,8 @@ def test_from_clean_files_to_scores(pairfree, tmp_path):
             "train", "noisy", "--out", "run", "--method", "nb2nb", "--seed", "7", "--dry-run", *FAST
         )
     )
-    assert (
-        resolved["method"],
-        resolved["seed"],
-        resolved["steps"],
-        resolved["data"]["images"],
-    ) == (
-        "nb2nb",
-        7,
-        3,
-        2,
-    )
+    assert (resolved["method"], resolved["seed"], resolved["steps"]) == ("nb2nb", 7, 3)
+    assert resolved["data"]["images"] == 2
     assert not (tmp_path / "run").exists()
     assert "report: run/report.html" in pairfree(
         "train", "noisy", "--out", "run", "--method", "nb2nb", *FAST

@@ -230,7 +230,7 @@ def test_a_set_that_fits_is_taken_whole(tmp_path):
 
 
 def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path, monkeypatch):
-    """Two sets of four images within a quarter of the bound's share: both keep about that.
+    """A quarter of the bound's share for two sets of four images: both keep about that.
 
     The partners they keep are of the same places.
     """

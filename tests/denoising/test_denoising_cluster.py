@@ -100,12 +100,8 @@ def test_workers_make_what_one_process_makes(run: Path, files: Path, tmp_path: P
 
 def test_tasks_share_the_cores_of_their_machine() -> None:
     """Not those of all workers anywhere."""
-    assert (
-        cluster.count_on_busiest(
-            {"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}
-        )
-        == 3
-    )
+    threads = {"tcp://10.0.0.1:81": 1, "tcp://10.0.0.1:82": 2, "tcp://[::2]:81": 2}
+    assert cluster.count_on_busiest(threads) == 3
     assert cluster.count_on_busiest({}) == 1
 
 

@@ -162,9 +162,8 @@ def assert_tiling_is_invisible(name, height, width, core, seed, kind=Exact, tole
     tiled = Predictor(kind(net), Normalizer(0.0, 1.0), 1, core_px=core)
     assert tiled.core_px <= max(core, tiled.stride_px) < whole.core_px
     change = whole.predict(image) - image
-    if (
-        min(height, width) >= 4
-    ):  # with statistics of a pixel or two, a network may do next to nothing
+    # With statistics of a pixel or two, a network may do next to nothing.
+    if min(height, width) >= 4:
         assert np.abs(change).max() > 1e-3
     assert np.abs(tiled.predict(image) - image - change).max() <= tolerance * max(
         1.0, np.abs(change).max()
@@ -249,11 +248,12 @@ def test_a_network_that_sees_the_whole_image_is_refused_or_declared(monkeypatch)
 
     Tiles would change the result.
     """
+    # For speed.
     monkeypatch.setattr(
         predictor_module,
         "measured_receptive_field_px",
         partial(measured_receptive_field_px, limit_px=64),
-    )  # for speed
+    )
     net = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 3, padding=1)
     )

@@ -138,9 +138,8 @@ def test_existing_outputs_and_bad_folders(
         plan_outputs(entries, tree / "b.tif")
     with pytest.raises(OutputError, match="is a file"):
         plan_outputs(entries, tree / "b.tif" / "below")
-    monkeypatch.setattr(
-        os, "access", lambda *_: False
-    )  # root may write anywhere, so a read-only folder is pretended
+    # Root may write anywhere, so a read-only folder is pretended.
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="no permission"):
         plan_outputs(entries, tmp_path / "new")
 

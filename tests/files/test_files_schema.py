@@ -26,18 +26,9 @@ def stack() -> Image:
 def test_ome_tiff_follows_the_schema(stack: Image, tmp_path: Path) -> None:
     save_image(stack, tmp_path / "a.ome.tif")
     pixels = ome_types.from_tiff(tmp_path / "a.ome.tif").images[0].pixels
-    assert (
-        pixels.size_t,
-        pixels.size_c,
-        pixels.size_z,
-        pixels.size_y,
-        pixels.size_x,
-    ) == stack.shape
-    assert (pixels.physical_size_x, pixels.physical_size_x_unit.value, pixels.time_increment) == (
-        0.1,
-        "µm",
-        2.0,
-    )
+    assert tuple(getattr(pixels, f"size_{axis}") for axis in "tczyx") == stack.shape
+    assert (pixels.physical_size_x, pixels.physical_size_x_unit.value) == (0.1, "µm")
+    assert pixels.time_increment == 2.0
     assert [channel.name for channel in pixels.channels] == list(stack.channel_names)
 
 
@@ -49,13 +40,7 @@ def test_ome_zarr_follows_the_specification(stack: Image, tmp_path: Path) -> Non
     assert type(found).__module__.startswith("ome_zarr_models.v05")
     (multiscale,) = found.attributes.ome.multiscales
     assert [axis.name for axis in multiscale.axes] == list("tczyx")
-    assert [axis.unit for axis in multiscale.axes] == [
-        "second",
-        None,
-        "micrometer",
-        "micrometer",
-        "micrometer",
-    ]
+    assert [axis.unit for axis in multiscale.axes] == ["second", None, *3 * ["micrometer"]]
     assert multiscale.datasets[0].coordinateTransformations[0].scale == [2.0, 1.0, 0.5, 0.1, 0.1]
 
 
@@ -90,14 +75,6 @@ def test_a_pyramid_of_either_version_comes_back_as_one(version: str, tmp_path: P
     for name in ("in.zarr", "out.zarr"):
         found: Any = ome_zarr_models.open_ome_zarr(zarr.open_group(str(tmp_path / name), mode="r"))
         kinds.append(type(found))
-        assert (
-            len(
-                (
-                    found.attributes.multiscales
-                    if version == "0.4"
-                    else found.attributes.ome.multiscales
-                )[0].datasets
-            )
-            == 3
-        )
+        described = found.attributes if version == "0.4" else found.attributes.ome
+        assert len(described.multiscales[0].datasets) == 3
     assert kinds[0] is kinds[1]

@@ -215,8 +215,7 @@ def test_a_large_plane_is_written_part_by_part(suffix, tmp_path, monkeypatch):
     save_image(image, tmp_path / f"parts{suffix}")
     assert max(rows.stop - rows.start for rows in asked) == 41
     whole, parts = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("whole", "parts"))
-    if (
-        suffix == ".mrc"
-    ):  # mean and deviation in its header are sums in another order, and a label holds the time
+    # Mean and deviation in its header are sums in another order, and a label holds the time.
+    if suffix == ".mrc":
         whole, parts = whole[1024:], parts[1024:]
     assert whole == parts

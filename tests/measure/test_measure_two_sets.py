@@ -68,22 +68,14 @@ def test_a_planted_difference_comes_back(exponent):
 
 def test_the_spectrum_of_correlated_noise_has_its_shape():
     found = measure_difference(noisy_set(0.0), scenes(8, 1))
-    truth = (
-        power_spectrum(
-            [
-                image - 0.7 * scene
-                for image, scene in zip(noisy_set(0.0), scenes(8, 2), strict=True)
-            ],
-            256,
-        )[0]
-        / 0.49
-    )
+    pairs = zip(noisy_set(0.0), scenes(8, 2), strict=True)
+    noise = [image - 0.7 * scene for image, scene in pairs]
+    truth = power_spectrum(noise, 256)[0] / 0.49
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     for low, high in ((0.2, 0.3), (0.3, 0.5)):
         ring = (radius >= low) & (radius < high)
-        assert found.spectrum[0][ring].sum() == pytest.approx(
-            truth[ring].sum(), rel=0.15
-        )  # noise in every octave: gain errs upwards
+        # Noise in every octave: gain errs upwards.
+        assert found.spectrum[0][ring].sum() == pytest.approx(truth[ring].sum(), rel=0.15)
     assert found.spectrum[0][radius < 0.05].mean() > 20 * found.spectrum[0][radius > 0.3].mean()
 
 

@@ -113,9 +113,8 @@ def test_the_way_back_has_no_bias(counts):
 
 def test_there_and_back_is_nearly_the_same_for_many_counts():
     noise, y = PoissonGaussian(2.0, 30.0), np.linspace(200, 4000, 50)
-    np.testing.assert_allclose(
-        unstabilise(stabilise(y, noise), noise), y + 0.5, atol=0.05
-    )  # the bias it takes off is a quarter of a gain
+    # The bias it takes off is a quarter of a gain.
+    np.testing.assert_allclose(unstabilise(stabilise(y, noise), noise), y + 0.5, atol=0.05)
 
 
 @needs_bm3d

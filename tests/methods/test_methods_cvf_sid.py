@@ -95,9 +95,8 @@ def test_texture_that_fills_half_of_the_image_is_no_noise_to_the_smooth_windows(
     y = 0.1 * torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 400, 400)))
     y[..., 200:] += torch.sin(torch.arange(200) * 1.5)
     assert window_deviation(y).item() > 0.35
-    assert smooth_deviation(y, 0.25).item() == pytest.approx(
-        0.1087, rel=0.01
-    )  # the median of the smooth half: 9 % high
+    # The median of the smooth half: 9 % high.
+    assert smooth_deviation(y, 0.25).item() == pytest.approx(0.1087, rel=0.01)
 
 
 @pytest.mark.parametrize("loss", ["identity", "zero", "spread", "recombination"])
@@ -129,12 +128,8 @@ def test_a_perfect_decomposition_pays_only_for_the_spread():
     )
     assert identity_loss(own, of_c, of_d, of_i).item() == 0.0
     assert zero_loss(of_c, of_d, of_i).item() == 0.0
-    assert (
-        recombination_loss(
-            own, [Parts(own.clean, a * own.dependent, b * own.independent) for a, b in SIGNS]
-        ).item()
-        == 0.0
-    )
+    mixed = [Parts(own.clean, a * own.dependent, b * own.independent) for a, b in SIGNS]
+    assert recombination_loss(own, mixed).item() == 0.0
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -125,12 +125,8 @@ def test_for_equal_noise_the_expected_target_is_the_clean_image_whatever_the_dis
     """
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(2, (400_000,), generator=rng).double()
-    noise, again = (
-        torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[
-            torch.randint(3, x.shape, generator=rng)
-        ]
-        for _ in range(2)
-    )
+    values = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    noise, again = (values[torch.randint(3, x.shape, generator=rng)] for _ in range(2))
     seen, target = recorrupted_pair(x + noise, again, 1.0)
     for value in seen.unique():
         where = seen == value
@@ -205,13 +201,8 @@ def test_the_generators_descend_equation_8_after_the_critics(generative):
         )
     assert logged["loss"].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
     assert all(parameter.grad is None for parameter in twin.f1.parameters())
-    assert (
-        max(
-            parameter.abs().max()
-            for parameter in (*method.f1.parameters(), *method.f2.parameters())
-        )
-        <= 0.02
-    )
+    weights = [*method.f1.parameters(), *method.f2.parameters()]
+    assert max(parameter.abs().max() for parameter in weights) <= 0.02
 
 
 @pytest.mark.parametrize(("changes", "idle"), [({"beta": 0.0}, "f2"), ({"gamma": 0.0}, "g3")])
@@ -348,21 +339,15 @@ def test_networks_have_the_papers_shapes():
     z, x = torch.randn(2, 128), torch.rand(2, 1, 64, 64)
     noise = NoiseGenerator()(z)
     assert noise.shape == (2, 1, 64, 64)
-    assert [
-        layer.out_channels
-        for layer in NoiseGenerator().modules()
-        if isinstance(layer, torch.nn.ConvTranspose2d)
-    ] == [64, 32, 16, 8, 1]
+    modules = NoiseGenerator().modules()
+    upward = [layer for layer in modules if isinstance(layer, torch.nn.ConvTranspose2d)]
+    assert [layer.out_channels for layer in upward] == [64, 32, 16, 8, 1]
+    assert all(layer.bias is None for layer in upward)
     assert NoiseGenerator(3, 4, 32)(z).shape == (2, 3, 32, 32)
     assert noise.abs().max() <= 1
     rough = RoughDenoiser(1, 8, 5)(x)
     assert 0 <= rough.min() <= rough.max() <= 1
     assert WassersteinCritic(1, 8)(x).shape == (2, 1, 5, 5)
-    assert all(
-        layer.bias is None
-        for layer in NoiseGenerator().modules()
-        if isinstance(layer, torch.nn.ConvTranspose2d)
-    )
 
 
 @pytest.mark.parametrize(
@@ -582,16 +567,11 @@ def test_the_trained_generator_learns_from_even_images_too(small):
 
 def test_even_noise_is_left_alone(tmp_path):
     """Then the option changes nothing: the same weights, bit for bit."""
-    models = [
-        pf.train(
-            photons(0.0, 12.0),
-            method="gan2gan",
-            steps=4,
-            settings={**SHORT, "stabilise": stabilise},
-            out=tmp_path / str(stabilise),
-        )
-        for stabilise in (False, True)
-    ]
+    models = []
+    for stabilise in (False, True):
+        settings, out = {**SHORT, "stabilise": stabilise}, tmp_path / str(stabilise)
+        images = photons(0.0, 12.0)
+        models.append(pf.train(images, method="gan2gan", steps=4, settings=settings, out=out))
     assert not models[1].method.stabilised
     first, second = (model.method.net.state_dict() for model in models)
     assert all(torch.equal(first[name], second[name]) for name in first)

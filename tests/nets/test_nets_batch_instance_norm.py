@@ -50,14 +50,9 @@ def by_hand(
     numbers = (layer.rho.detach(), layer.weight.detach(), layer.bias.detach(), mean_b, var_b)
     rho, gain, bias, mean_b, var_b = (np.asarray(one).reshape(1, -1, 1, 1) for one in numbers)
     mean_i, var_i = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-    return (
-        gain
-        * (
-            rho * (x - mean_b) / np.sqrt(var_b + EPS)
-            + (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS)
-        )
-        + bias
-    )
+    of_batch = rho * (x - mean_b) / np.sqrt(var_b + EPS)
+    of_image = (1 - rho) * (x - mean_i) / np.sqrt(var_i + EPS)
+    return gain * (of_batch + of_image) + bias
 
 
 def test_training_uses_statistics_of_batch_and_sample():

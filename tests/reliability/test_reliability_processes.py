@@ -242,14 +242,11 @@ def test_a_second_signal_exits_at_once(files, tmp_path):
     """Not after the (slow) checkpoint; the folder is as good as after a kill."""
     out, log = tmp_path / "run", tmp_path / "log"
     process = start(train_arguments(files, out), log, slow_write=30.0)
-    wait_for(
-        lambda: (
-            any(".partial-" in path.name for path in (out / "checkpoints").glob("*"))
-            if out.is_dir()
-            else False
-        ),
-        process,
-    )
+
+    def writes() -> bool:
+        return any(".partial-" in path.name for path in out.glob("checkpoints/*"))
+
+    wait_for(writes, process)
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.1)
     assert process.is_alive()

@@ -114,9 +114,8 @@ def test_every_import_of_the_tests_is_declared():
 
     Bm3d, whose licence is its own, is skipped where it is missing.
     """
-    known = (
-        names_of(BASE) | names_of(EXTRAS["test"]) | {"bm3d", "distributed", "packaging"}
-    )  # packaging: pytest's
+    # Packaging comes with pytest.
+    known = names_of(BASE) | names_of(EXTRAS["test"]) | {"bm3d", "distributed", "packaging"}
     ours = {path.stem for path in (ROOT / "docs" / "_ext").glob("*.py")} | {
         path.stem for path in (ROOT / "tests").rglob("*.py")
     }

@@ -25,11 +25,8 @@ OWN_PARTS = {"iscl": ["cooperation"]}
 """Files of methods/parts that hold a part of one method, with departures from its paper."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
 EVERYONE = {"errors", "config", "version", "sampling"}
-NET_FACTS = {
-    "nets.traits",
-    "nets.receptive_field",
-    "nets.batch_instance_norm",
-}  # for prediction: the receptive field, statistics of a whole image
+NET_FACTS = {"nets.traits", "nets.receptive_field", "nets.batch_instance_norm"}
+"""For prediction: the receptive field, statistics of a whole image."""
 ARROWS = {
     "errors": set(),
     "config": {"errors"},

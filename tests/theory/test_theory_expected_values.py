@@ -218,9 +218,8 @@ def test_noisy_noise2noise_improves_on_its_start_where_theorem_1_says_so():
         slope = var_x * (1 + y) / (var_x * (1 + y) + var_n)
         start = x + rng.normal(0, (y * var_x) ** 0.5, draws)
         first, second = (start + rng.normal(0, var_n**0.5, draws) for _ in range(2))
-        assert np.dot(first, second) / np.dot(first, first) == pytest.approx(
-            slope, abs=0.01
-        )  # what Noise2Noise on such pairs learns
+        # What Noise2Noise on such pairs learns.
+        assert np.dot(first, second) / np.dot(first, first) == pytest.approx(slope, abs=0.01)
         error = (1 - slope) ** 2 * var_x + slope**2 * var_n
         assert np.mean((x - slope * (x + n)) ** 2) == pytest.approx(error, rel=0.02)
         better.append(error < y * var_x)

@@ -227,9 +227,10 @@ def test_resume_refuses_other_target_images(tmp_path):
         settings=TINY,
         report=False,
     )
+    # An array is no truth value.
     again = pf.train(
         pairs[0], target=np.stack(pairs[1]), out=tmp_path / "run", resume=True, report=False
-    )  # an array is no truth value
+    )
     assert again.record.step == 2
     with pytest.raises(InputError, match="not those the run began with"):
         pf.train(pairs[0], target=images(seed=2), out=tmp_path / "run", resume=True, report=False)
@@ -240,12 +241,8 @@ def test_channels_last_arrays_are_refused_with_the_remedy():
     for given in (colour, [colour]):
         with pytest.raises(InputError, match=r"np\.moveaxis"):
             resolve(Order(given, method="n2v", steps=1, settings=TINY))
-    assert (
-        resolve(
-            Order([np.moveaxis(colour, -1, 0)], method="n2v", steps=1, settings=TINY)
-        ).noisy.channels
-        == 3
-    )
+    first = np.moveaxis(colour, -1, 0)
+    assert resolve(Order([first], method="n2v", steps=1, settings=TINY)).noisy.channels == 3
 
 
 class WithNorm(nn.Module):

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 import pairfree as pf
@@ -17,29 +18,13 @@ from pairfree.measure.level import estimate_sigma
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
 
-TINY = {
-    "width": 4,
-    "patch_px": 16,
-    "batch_size": 2,
-    "precision": "float32",
-    "blocks": 1,
-    "extractor_width": 4,
-    "extractor_depth": 3,
-    "critic_width": 4,
-}
+COMMON = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32", "critic_width": 4}
+"""Settings that all unpaired methods have."""
+TINY = {**COMMON, "blocks": 1, "extractor_width": 4, "extractor_depth": 3}
 RIVALS = {
     "cyclegan": TINY,
-    "uidnet": {
-        **{
-            key: TINY[key]
-            for key in ("width", "patch_px", "batch_size", "precision", "critic_width")
-        },
-        "generator_width": 4,
-    },
-    "quan": {
-        key: TINY[key]
-        for key in ("width", "patch_px", "batch_size", "precision", "blocks", "critic_width")
-    },
+    "uidnet": {**COMMON, "generator_width": 4},
+    "quan": {**COMMON, "blocks": 1},
 }
 
 
@@ -49,12 +34,9 @@ def scenes(count: int, seed: int, sigma: float = 0.0, dtype: type = np.float32) 
     made = [
         np.interp(f, (f.min(), f.max()), (40, 210)) + rng.normal(0, sigma, f.shape) for f in fields
     ]
-    return [
-        np.clip(np.rint(image), 0, 255).astype(np.uint8)
-        if dtype is np.uint8
-        else image.astype(dtype)
-        for image in made
-    ]
+    if dtype is np.uint8:
+        made = [np.clip(np.rint(image), 0, 255) for image in made]
+    return [image.astype(dtype) for image in made]
 
 
 def test_a_clean_set_means_iscl():
@@ -269,12 +251,8 @@ def test_averages_are_where_fine_tuning_goes_on(tmp_path):
         settings={**TINY, "swa_from": 0.1},
         report=False,
     )
-    assert not np.array_equal(
-        *(
-            next(net.parameters()).detach().numpy()
-            for net in (first.method.F, first.method.F_swa.net)
-        )
-    )
+    own, averaged = next(first.method.F.parameters()), next(first.method.F_swa.net.parameters())
+    assert not torch.equal(own, averaged)
     job = resolve(
         Order(
             scenes(2, 2, 20),

@@ -71,13 +71,13 @@ def written(
             setattr(dataset, name, value)
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">" if big else "<")).tobytes()
     dataset["PixelData"].VR = "OW"
-    dataset.file_meta.TransferSyntaxUID = (
-        ImplicitVRLittleEndian
-        if implicit
-        else ExplicitVRBigEndian
-        if big
-        else ExplicitVRLittleEndian
-    )
+    if implicit:
+        syntax = ImplicitVRLittleEndian
+    elif big:
+        syntax = ExplicitVRBigEndian
+    else:
+        syntax = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(path, implicit_vr=implicit, little_endian=not big, enforce_file_format=True)
     return path
 
@@ -422,12 +422,8 @@ def test_objects_without_a_suffix_are_found_by_their_mark(tmp_path):
         "noise.json",
     ]
     assert open_image(tmp_path / "noisy/1.2.840.2").family == "dicom"
-    assert [
-        target.name for _, target in plan_outputs(entries, tmp_path / "maps", suffix=".tif")
-    ] == [
-        "1.2.840.1.tif",
-        "1.2.840.2.tif",
-    ]
+    planned = plan_outputs(entries, tmp_path / "maps", suffix=".tif")
+    assert [target.name for _, target in planned] == ["1.2.840.1.tif", "1.2.840.2.tif"]
     assert partners(series, tmp_path / "noisy").keys() == {"1.2.840.1", "1.2.840.2"}
     with pytest.raises(InputError, match=r"1\.2\.840\.3.*not supported"):
         open_image(series / "1.2.840.3")

@@ -74,9 +74,8 @@ def test_twelve_bit_jpeg(name: str) -> None:
     image = open_image(Path(str(get_testdata_file(name))))
     assert (image.shape, image.bit_depth) == ((1024, 256), 12)
     assert image.pixels.max() < 4096
-    same = open_image(
-        Path(str(get_testdata_file("JPEG2000.dcm")))
-    )  # the same study in another codec
+    # The same study in another codec.
+    same = open_image(Path(str(get_testdata_file("JPEG2000.dcm"))))
     assert np.corrcoef(image.pixels.ravel(), same.pixels.ravel())[0, 1] > 0.95
 
 

@@ -44,11 +44,8 @@ def czi(tmp_path: Path) -> tuple[Path, np.ndarray]:
 def test_czi(czi: tuple[Path, np.ndarray], tmp_path: Path, resident_bytes: int) -> None:
     path, pixels = czi
     image = open_image(path, Limits(resident_bytes=resident_bytes))
-    assert (image.axes, image.channel_names, image.stored) == (
-        "CZYX",
-        ("DAPI", "GFP"),
-        resident_bytes == 10,
-    )
+    assert (image.axes, image.channel_names) == ("CZYX", ("DAPI", "GFP"))
+    assert image.stored == (resident_bytes == 10)
     spacing = {axis: (round(step, 9), unit) for axis, (step, unit) in image.spacing.items()}
     assert spacing == {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}
     np.testing.assert_array_equal(image.pixels, pixels)
@@ -67,20 +64,11 @@ def test_emd(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     emd = pytest.importorskip("rsciio.emd")
     pixels = RNG.normal(0, 1, (4, 30, 20)).astype(np.float32)
+    common = {"offset": 0.0, "units": "nm", "_type": "UniformDataAxis"}
     axes = [
-        {
-            "name": name,
-            "size": size,
-            "scale": scale,
-            "offset": 0.0,
-            "units": unit,
-            "index_in_array": place,
-            "navigate": place == 0,
-            "_type": "UniformDataAxis",
-        }
-        for place, (name, size, scale, unit) in enumerate(
-            (("z", 4, 2.0, "nm"), ("y", 30, 0.5, "nm"), ("x", 20, 0.5, "nm"))
-        )
+        {"name": "z", "size": 4, "scale": 2.0, "index_in_array": 0, "navigate": True, **common},
+        {"name": "y", "size": 30, "scale": 0.5, "index_in_array": 1, "navigate": False, **common},
+        {"name": "x", "size": 20, "scale": 0.5, "index_in_array": 2, "navigate": False, **common},
     ]
     signal = {
         "data": pixels,

@@ -276,6 +276,12 @@ def test_blind2unblind_mixes_both_passes_at_the_end(small):
 # -- Noise2Void's options ------------------------------------------------------------------------------------
 
 
+def mirrored(at: int, radius: int, size: int) -> list[int]:
+    """Places from ``at`` - radius to ``at`` + radius, those beyond 0 .. size - 1 mirrored back."""
+    places = [abs(place) for place in range(at - radius, at + radius + 1)]
+    return [place if place < size else 2 * (size - 1) - place for place in places]
+
+
 @pytest.mark.parametrize(("spacing", "radius"), [(2, 1), (4, 2), (4, 5)])
 def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
     y = some(2, 3, 12, 8)
@@ -284,20 +290,13 @@ def test_the_median_is_that_of_the_shown_pixels_around(spacing, radius):
     for b, i, j in itertools.product(range(2), range(12), range(8)):
         if not mask[b, 0, i, j]:
             continue
-        rows, columns = (
-            [
-                abs(k) if abs(k) < n else 2 * (n - 1) - abs(k)
-                for k in range(at - radius, at + radius + 1)
-            ]
-            for at, n in ((i, 12), (j, 8))
-        )
+        rows, columns = mirrored(i, radius, 12), mirrored(j, radius, 8)
         for c in range(3):
             values = sorted(
                 y[b, c, r, q].item() for r in rows for q in columns if not mask[b, 0, r, q]
             )
-            expected[b, c, i, j] = values[
-                (len(values) - 1) // 2
-            ]  # the lower of the two middle ones, as PyTorch has it
+            middle = (len(values) - 1) // 2  # the lower of two, as PyTorch has it
+            expected[b, c, i, j] = values[middle]
     np.testing.assert_array_equal(replace_by_median(y, mask, radius).numpy(), expected)
 
 
@@ -466,9 +465,5 @@ def test_fine_tuning_does_not_make_a_residual_network_of_blind2unblind(tmp_path)
         out=tmp_path / "image",
         report=False,
     )
-    assert (
-        resolve(
-            Order(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image")
-        ).method.config.predicts
-        == "image"
-    )
+    job = resolve(Order(images, method="b2u", settings=tiny, steps=1, init=tmp_path / "image"))
+    assert job.method.config.predicts == "image"

@@ -242,9 +242,8 @@ def test_self2self_learns_from_pieces_all_over_the_image():
 
     fit.net = Kept()
     for step in range(200):
-        assert (
-            fit.loss(At(3, step, "image", step, 200)).item() == 0.0
-        )  # the piece as it was turned is what it is compared with
+        # The piece as it was turned is what it is compared with.
+        assert fit.loss(At(3, step, "image", step, 200)).item() == 0.0
     assert {tuple(piece.shape) for piece in seen} == {(1, 1, 32, 32)}
     corners = torch.stack([piece.min() for piece in seen])
     down, right = corners // 96, corners % 96
@@ -504,9 +503,8 @@ def test_a_budget_is_one_for_each_image_and_progress_reaches_the_end():
     timed = OneImage(OneImageConfig(minutes=0.002, steps=0), 4, Counting)
     timed.progress = told.append
     assert torch.equal(timed(x[:1]), x[:1])
-    steps = np.arange(len(told))[
-        20:
-    ]  # each stands where the time stood that the steps before it took
+    # Each stands where the time stood that the steps before it took.
+    steps = np.arange(len(told))[20:]
     assert Counting.progress[0] == 0.0
     assert Counting.progress[20:] == pytest.approx(
         np.minimum(told[19:-1], steps / (steps + 1)), rel=0.03
