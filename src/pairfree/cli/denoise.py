@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
 if TYPE_CHECKING:
+    from pairfree.denoising.ledger import FileResult
     from pairfree.denoising.plan import Planned
 
 
@@ -56,20 +58,21 @@ def denoise(
                 "type's range",
                 markup=False,
             )
-    words = f"{len(results)} file{'s' if len(results) != 1 else ''}, {sum(r.pixels for r in results):,} pixels -> {out_dir}"
-    before, clipped = (
-        sum(result.before for result in results),
-        sum(result.clipped for result in results),
-    )
-    further = [
-        f"{time.monotonic() - started:.0f} s",
-        *([f"{before} done before"] if before else []),
-        f"{clipped:,} pixels clipped",
-    ]
-    out.print(
-        f"{words} ({', '.join(further)}, {sum(len(r.warnings) for r in results)} warnings)",
-        markup=False,
-    )
+    out.print(_summary(results, out_dir, time.monotonic() - started), markup=False)
+
+
+def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:
+    """What was done, in a line."""
+    plural = "" if len(results) == 1 else "s"
+    pixels = sum(result.pixels for result in results)
+    before = sum(result.before for result in results)
+    clipped = sum(result.clipped for result in results)
+    warnings = sum(len(result.warnings) for result in results)
+    facts = [f"{seconds:.0f} s"]
+    if before:
+        facts.append(f"{before} done before")
+    facts += [f"{clipped:,} pixels clipped", f"{warnings} warnings"]
+    return f"{len(results)} file{plural}, {pixels:,} pixels -> {out_dir} ({', '.join(facts)})"
 
 
 def _foretell(planned: Planned, out_dir: Path) -> None:
@@ -79,30 +82,23 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     from pairfree.files.messages import size_text
 
     for entry, path, _ in planned.files:
-        out.print(
-            f"{entry.path} -> {path}{' (done before)' if path in planned.before else ''}",
-            markup=False,
-        )
+        note = " (done before)" if path in planned.before else ""
+        out.print(f"{entry.path} -> {path}{note}", markup=False)
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
     free = free_bytes(out_dir)
-    out.print(
-        f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {planned.left.pixels:,} of them to do",
-        markup=False,
-    )
-    out.print(
-        f"tiles:   {f'{tile} px' if tile else 'whole images'}, on {planned.model.method.device}",
-        markup=False,
-    )
+    todo = planned.left.pixels
+    tiles = f"{tile} px" if tile else "whole images"
     gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
-    out.print(
-        f"memory:  up to {size_text(memory)}{gpu}, of {size_text(int(planned.max_bytes))} allowed",
-        markup=False,
-    )
+    allowed = size_text(int(planned.max_bytes))
     disk = planned.left.disk.needed + planned.left.map_disk.needed
-    out.print(
-        f"disk:    {size_text(disk)} needed, {size_text(free) if free is not None else 'unknown'} free",
-        markup=False,
-    )
-    out.print(f"time:    about {seconds:.0f} s, {why}", markup=False)
+    room = "unknown" if free is None else size_text(free)
+    for line in (
+        f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {todo:,} of them to do",
+        f"tiles:   {tiles}, on {planned.model.method.device}",
+        f"memory:  up to {size_text(memory)}{gpu}, of {allowed} allowed",
+        f"disk:    {size_text(disk)} needed, {room} free",
+        f"time:    about {seconds:.0f} s, {why}",
+    ):
+        out.print(line, markup=False)

@@ -50,11 +50,9 @@ def evaluate(
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(
-            json_path,
-            json.dumps(nulls(found.as_dict()), indent=1, allow_nan=False) + "\n",
-            overwrite=True,
-        )
+        numbers = nulls(found.as_dict())
+        text = json.dumps(numbers, indent=1, allow_nan=False) + "\n"
+        write_text(json_path, text, overwrite=True)
 
 
 def verify(
@@ -112,13 +110,7 @@ def verify(
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
-        write_text(
-            json_path,
-            json.dumps(
-                {name: [asdict(one) for one in checks] for name, checks in found.items()}, indent=1
-            )
-            + "\n",
-            True,
-        )
+        listed = {name: [asdict(one) for one in checks] for name, checks in found.items()}
+        write_text(json_path, json.dumps(listed, indent=1) + "\n", overwrite=True)
     if lost:
         raise typer.Exit(1)

@@ -37,6 +37,7 @@ for work in (
 
 
 def print_version(asked: bool) -> None:
+    """Print the version and stop, where it is asked for."""
     if asked:
         out.print(f"pairfree {__version__}", markup=False)
         raise typer.Exit()
@@ -78,7 +79,9 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    err.print("pairfree: " + " ".join(spell_flags(message).split()), style="red", markup=False)
+    """Say what went wrong, in one line, and stop with an exit code."""
+    words = " ".join(spell_flags(message).split())
+    err.print(f"pairfree: {words}", style="red", markup=False)
     sys.exit(code)
 
 

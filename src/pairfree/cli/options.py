@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,13 +48,10 @@ def verb(work: Callable[..., None]) -> Callable[..., None]:
         set_messages(quiet, verbose, log_file)
         work(**given)
 
-    added = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=kind
-        )
-        for name, kind in EVERYWHERE.items()
-    ]
-    _set_signature(with_messages, [*_parameters(work), *added])
+    parameters = _parameters(work)
+    for name, kind in EVERYWHERE.items():
+        parameters.append(_by_name(name, kind, DEFAULTS[name]))
+    _set_signature(with_messages, parameters)
     return with_messages
 
 
@@ -66,11 +63,14 @@ def ordered(declared: type) -> Callable[[Callable[..., None]], Callable[..., Non
 
         @functools.wraps(work)
         def with_given(**said: Any) -> None:
-            given = {name: said.pop(name) for name in options}
-            work({name: read_option(options[name], value) for name, value in given.items()}, **said)
+            given = {}
+            for name, asked in options.items():
+                given[name] = read_option(asked, said.pop(name))
+            work(given, **said)
 
-        own = _parameters(work)[1:]
-        _set_signature(with_given, [*(as_parameter(declared, name) for name in options), *own])
+        fields = [as_parameter(declared, name) for name in options]
+        _, *own = _parameters(work)
+        _set_signature(with_given, [*fields, *own])
         return with_given
 
     return with_fields
@@ -84,8 +84,9 @@ def as_parameter(declared: type, name: str) -> inspect.Parameter:
     asked = options_of(declared)[name]
     words = help_of(field_docs(declared)[name])
     flags = {other: flag_of(other, one) for other, one in options_of(declared).items()}
-    words = re.sub("`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), words)
-    kind, default = asked.kind, asked.asked_default
+    words = _spell(words, flags)
+    kind = asked.kind
+    default = asked.asked_default
     if asked.required:
         default = inspect.Parameter.empty
     elif kind is bool:
@@ -96,19 +97,23 @@ def as_parameter(declared: type, name: str) -> inspect.Parameter:
         said: Any = typer.Argument(help=words, metavar=name.upper(), show_default=False)
     else:
         said = typer.Option(flag_of(name, asked), help=words)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, said]
-    )
+    return _by_name(name, Annotated[kind, said], default)
 
 
 def help_of(words: str) -> str:
     """What stands beneath a field, without what is for Python alone, as one line."""
-    return " ".join(words.partition("\n\nFrom Python")[0].split())
+    for_all, _, _ = words.partition("\n\nFrom Python")
+    return " ".join(for_all.split())
 
 
 def flag_of(name: str, asked: Option) -> str:
     """What a field is called on the command line."""
-    return asked.flag or f"--{name.replace('_', '-')}"
+    return asked.flag or _dashed(name)
+
+
+def _dashed(name: str) -> str:
+    """The flag of a name that says nothing else."""
+    return "--" + name.replace("_", "-")
 
 
 FLAGS: dict[str, str] = {}
@@ -125,18 +130,29 @@ def note_flags(parameters: Sequence[inspect.Parameter]) -> None:
     for one in parameters:
         said = one.annotation.__metadata__[0]
         if isinstance(said, OptionInfo):
-            declared = [
-                word for word in (said.default, *(said.param_decls or ())) if isinstance(word, str)
-            ]
             name = OTHER_NAMES.get(one.name, one.name.rstrip("_"))
-            FLAGS.setdefault(name, declared[0] if declared else f"--{one.name.replace('_', '-')}")
+            FLAGS.setdefault(name, _declared_flag(said) or _dashed(one.name))
+
+
+def _declared_flag(said: OptionInfo) -> str:
+    """The first flag that an option declares; "" where it takes its name's."""
+    for word in (said.default, *(said.param_decls or ())):
+        if isinstance(word, str):
+            return word
+    return ""
 
 
 def spell_flags(message: str) -> str:
-    """A message of the library, which names options as Python does, `max_bytes`, in words of the command
-    line: --max-memory.
+    """A message of the library in words of the command line.
+
+    The library names options as Python does, `max_bytes`; there it is --max-memory.
     """
-    return re.sub("`([a-z_]+)`", lambda name: FLAGS.get(name[1], name[0]), message)
+    return _spell(message, FLAGS)
+
+
+def _spell(words: str, flags: Mapping[str, str]) -> str:
+    """Words whose names in backticks are flags, where there are such."""
+    return re.sub("`([a-z_]+)`", lambda name: flags.get(name[1], name[0]), words)
 
 
 def read_option(asked: Option, value: Any) -> Any:
@@ -158,8 +174,12 @@ class Words(logging.Handler):
     """Messages as lines on the terminal, warnings marked as such."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        err.print(f"{mark}{spell_flags(record.getMessage())}", markup=False)
+        """Print one message."""
+        mark = ""
+        if record.levelno >= logging.WARNING:
+            mark = f"{record.levelname.lower()}: "
+        words = spell_flags(record.getMessage())
+        err.print(f"{mark}{words}", markup=False)
 
 
 def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
@@ -170,16 +190,22 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
     for handler in say.handlers[:]:
         say.removeHandler(handler)
         handler.close()
-    shown = Words(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
-    say.addHandler(shown)
-    say.setLevel(logging.INFO if verbose or log_file is not None else logging.WARNING)
+    level = logging.WARNING
+    if quiet:
+        level = logging.ERROR
+    elif verbose:
+        level = logging.INFO
+    say.addHandler(Words(level))
+    keeps_all = verbose or log_file is not None
+    say.setLevel(logging.INFO if keeps_all else logging.WARNING)
     if log_file is None:
         return
     try:
         written = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
+        shown = escape(str(log_file))
         raise OutputError(
-            f"--log-file {escape(str(log_file))}: cannot be written ({error.strerror}); name another place"
+            f"--log-file {shown}: cannot be written ({error.strerror}); name another place"
         ) from None
     written.setFormatter(Written("%(asctime)s %(levelname)s %(message)s"))
     say.addHandler(written)
@@ -188,9 +214,14 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
 def _parameters(work: Callable[..., None]) -> list[inspect.Parameter]:
     """Of a function, keyword-only and with its annotations evaluated."""
     signature = inspect.signature(work, eval_str=True)
-    return [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()
-    ]
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return [one.replace(kind=by_name) for one in signature.parameters.values()]
+
+
+def _by_name(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    """A parameter that is given by its name."""
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, by_name, default=default, annotation=kind)
 
 
 def _set_signature(work: Callable[..., None], parameters: list[inspect.Parameter]) -> None:

@@ -17,7 +17,8 @@ def simulate(
     noise: Annotated[
         str,
         typer.Option(
-            help="For example gaussian:sigma=25, poisson:lam=30, film. Grey levels of 8 bits; HU in DICOM files.",
+            help="For example gaussian:sigma=25, poisson:lam=30, film. "
+            "Grey levels of 8 bits; HU in DICOM files.",
             show_default=False,
         ),
     ],
@@ -122,7 +123,15 @@ def bench(
         ) from None
     with progress(f"bench {name}") as bar:
         table = harness.run(
-            name, preset=preset, only=only or [], data=data, out=out_dir, device=device, minutes=minutes, seeds=chosen,
-            say=lambda line: err.print(line, markup=False), on_step=lambda done, total, stage, loss: bar(done, total, stage),
-        )  # fmt: skip
+            name,
+            preset=preset,
+            only=only or [],
+            data=data,
+            out=out_dir,
+            device=device,
+            minutes=minutes,
+            seeds=chosen,
+            say=lambda line: err.print(line, markup=False),
+            on_step=lambda done, total, stage, loss: bar(done, total, stage),
+        )
     out.print(table, markup=False)

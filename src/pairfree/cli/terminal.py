@@ -15,10 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
-out, err = (
-    Console(highlight=False, soft_wrap=True),
-    Console(stderr=True, highlight=False, soft_wrap=True),
-)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def follows() -> bool:
@@ -54,13 +52,12 @@ class TrainCommand(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = [
-            name
-            for parameter in self.params
-            if getattr(parameter, "is_flag", False)
-            for name in parameter.opts
-        ]
-        return super().parse_args(ctx, several(args, "--clean", [*flags, "--help"]))
+        """Read the command line, --clean before each clean file."""
+        flags = ["--help"]
+        for parameter in self.params:
+            if getattr(parameter, "is_flag", False):
+                flags += parameter.opts
+        return super().parse_args(ctx, several(args, "--clean", flags))
 
 
 def several(arguments: list[str], option: str, flags: Collection[str] = ()) -> list[str]:

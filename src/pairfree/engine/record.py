@@ -20,13 +20,25 @@ from pairfree.errors import CheckpointError
 from pairfree.version import __version__
 
 REQUIRED: dict[str, type] = {
-    "method": str, "config": dict, "preset": str, "normalizer": dict, "channels": int, "seed": int,
-    "plan": list, "step": int, "data_sha256": str, "precision": str, "versions": dict,
-}  # fmt: skip
+    "method": str,
+    "config": dict,
+    "preset": str,
+    "normalizer": dict,
+    "channels": int,
+    "seed": int,
+    "plan": list,
+    "step": int,
+    "data_sha256": str,
+    "precision": str,
+    "versions": dict,
+}
 """What the JSON of a checkpoint holds of a record, and of which type."""
 OPTIONAL: dict[str, type] = {
-    "slices_around": int, "denoiser": str, "weights": int, "clock": dict,
-}  # fmt: skip
+    "slices_around": int,
+    "denoiser": str,
+    "weights": int,
+    "clock": dict,
+}
 """Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget
 is minutes."""
 
