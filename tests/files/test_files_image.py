@@ -12,8 +12,17 @@ from hypothesis.extra import numpy as hnp
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, differences, open_image, open_sink, to_dtype
+from pairfree.files.image import samples_last
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
+
+
+def test_samples_stand_last_in_a_picture() -> None:
+    planes = np.arange(3 * 4 * 5).reshape(3, 4, 5)
+    colour = samples_last(planes)
+    assert colour.shape == (4, 5, 3)
+    np.testing.assert_array_equal(colour[..., 1], planes[1])
+    np.testing.assert_array_equal(samples_last(planes[2:]), planes[2])
 
 
 def test_planes_walk_every_leading_index_once() -> None:
