@@ -55,7 +55,7 @@ class Option:
     """Whether what has begun cannot be gone on with under another value."""
 
 
-def option(
+def option(  # noqa: PLR0913 - a declaration, by name
     default: Any,
     kind: Any,
     flag: str = "",

@@ -62,7 +62,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of the verb, all but the first by name
     name: str,
     *,
     preset: str = "cpu",

@@ -85,7 +85,7 @@ def demo(
         out.print(f"report:   {written.report}", markup=False)
 
 
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - the options of the verb
     name: Annotated[
         str | None,
         typer.Argument(help="Experiment; without it, the tables and which cells are measured."),

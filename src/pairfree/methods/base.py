@@ -30,7 +30,10 @@ class Needs(enum.Enum):
 
     NOISY = "noisy files only"
     CLEAN = "an unpaired clean set of other scenes (`clean`)"
-    CLEAN_AND_NOISE = "an unpaired clean set of other scenes (`clean`) and images of the noise alone (`noise_images`)"
+    CLEAN_AND_NOISE = (
+        "an unpaired clean set of other scenes (`clean`) and images of the noise alone "
+        "(`noise_images`)"
+    )
     TARGET_CLEAN = "the clean partner of each noisy file (`target`)"
     TARGET_NOISY = "a second, independent noisy copy of each file (`target`)"
     ESTIMATE_AND_NOISE = (

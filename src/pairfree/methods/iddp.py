@@ -23,7 +23,7 @@ STAGE = "iddp"
 
 
 def sign_mask(like: Tensor, rng: torch.Generator) -> Tensor:
-    """The mask m of eq. (7): +1 or -1, each with probability 1/2, independent; shape and dtype of ``like``."""
+    """The mask m of eq. (7): +1 or -1, each with probability 1/2, independent; of the shape of ``like``."""
     bits = torch.randint(2, like.shape, generator=rng, device=like.device)
     return bits.to(like.dtype) * 2 - 1
 
@@ -222,7 +222,7 @@ class IDDP(SingleNetwork):
         return iddp_loss(denoised, blurred, denoised2, prior, config.alpha, config.beta)
 
     def renoising_scale(self, prior: Tensor, y: Tensor, at: At) -> float | Tensor:
-        """Factor c of ``renoise``, a number or (B, 1, 1, 1), for F(y) and y (B, C, H, W); 1 is the paper's."""
+        """Factor c of ``renoise``, a number or (B, 1, 1, 1), for F(y) and y; 1 is the paper's."""
         return 1.0
 
     def keep_in_range(self, x: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ class ShortIDDP(IDDP):
 
     @torch.no_grad()
     def renoising_scale(self, prior: Tensor, y: Tensor, at: At) -> float | Tensor:
-        """Factor c = noise_scale (1 - h)^(-leverage/2), a number or (B, 1, 1, 1), for F(y) and y (B, C, H, W)."""
+        """Factor c = noise_scale (1 - h)^(-leverage/2), a number or (B, 1, 1, 1), for F(y) and y."""
         config = self.config
         if config.leverage == 0:
             return config.noise_scale

@@ -277,7 +277,8 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
         _citation(text, method.key if number == 0 else "").key
         for number, text in enumerate(method.sources)
     )
-    opening = f"Images were denoised with pairfree {record.versions['pairfree']} using {method.title} [{cited}]"
+    version = record.versions["pairfree"]
+    opening = f"Images were denoised with pairfree {version} using {method.title} [{cited}]"
     if method.one_image:
         return (
             f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset "
