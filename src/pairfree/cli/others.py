@@ -34,7 +34,7 @@ def simulate(
         ),
     ] = False,
 ) -> None:
-    """Add noise of a stated kind to clean files, drawn once, as a function of the seed and the file's name.
+    """Add noise of a stated kind to clean files, drawn once, by the seed and the file's name.
 
     ``scenes:N`` instead of files draws N clean images first (docs: "Scenes from a program").
     """

@@ -62,7 +62,8 @@ class Plan:
     @classmethod
     def of(cls, listed: Iterable[Sequence[Any]]) -> Plan:
         """Inverse of ``as_list``."""
-        return cls(tuple((str(name), int(steps)) for name, steps in listed))
+        stages = [(str(name), int(steps)) for name, steps in listed]
+        return cls(tuple(stages))
 
     def at(self, seed: int, step: int) -> At:
         """Where a step of the run stands. IndexError behind the last."""
@@ -96,7 +97,8 @@ def plan_steps(method: Method, steps: int) -> Plan:
     while sum(lengths) >= steps:
         lengths[lengths.index(max(lengths))] -= 1
     lengths.append(steps - sum(lengths))
-    return Plan(tuple((stage.name, length) for stage, length in zip(stages, lengths, strict=True)))
+    names = [stage.name for stage in stages]
+    return Plan(tuple(zip(names, lengths, strict=True)))
 
 
 @dataclass
@@ -151,16 +153,18 @@ class Clock:
             Of the run.
         """
         started = time.perf_counter()
-        stages, patches = method.stages(), processes.part_of(method.batch_size)
-        measure = min(MEASURE_SECONDS, 0.02 * minutes * 60.0 / len(stages))
+        budget_s = minutes * 60.0
+        stages = method.stages()
+        patches = processes.part_of(method.batch_size)
+        measure_s = min(MEASURE_SECONDS, 0.02 * budget_s / len(stages))
         paces = []
         with processes.alone():
             for stage in stages:
                 trial = copy.deepcopy(method)
-                paces.append(_time_step(trial, data, seed, stage.name, measure, patches))
-        return cls(
-            minutes * 60.0, [stage.share for stage in stages], paces, time.perf_counter() - started
-        )
+                paces.append(_time_step(trial, data, seed, stage.name, measure_s, patches))
+        shares = [stage.share for stage in stages]
+        planned_s = time.perf_counter() - started
+        return cls(budget_s, shares, paces, planned_s)
 
     def plan(self, method: Method) -> Plan:
         """The first plan, at the paces as timed."""
@@ -168,7 +172,8 @@ class Clock:
         stages = []
         for stage, pace in zip(method.stages(), self.paces, strict=True):
             mean_pace = sum(pace) / 2.0
-            stages.append((stage.name, max(1, int(left * stage.share / mean_pace))))
+            steps = int(left * stage.share / mean_pace)
+            stages.append((stage.name, max(1, steps)))
         return Plan(tuple(stages))
 
     def tick(self, plan: Plan, at: At, seconds: float) -> bool:
@@ -183,9 +188,11 @@ class Clock:
         for share in REFITS:
             if before < share * self.budget_s <= self.spent_s:
                 return True
-        return any(
-            at.stage_step < share * at.stage_steps <= at.stage_step + 1 for share in STAGE_REFITS
-        )
+        for share in STAGE_REFITS:
+            due = share * at.stage_steps
+            if at.stage_step < due <= at.stage_step + 1:
+                return True
+        return False
 
     def _slowness(self, stage: int) -> float:
         """Real over foretold time, of a stage as far as it has run, else of the whole."""
@@ -218,14 +225,17 @@ class Clock:
         (L - s) second after it.
         """
         stages = []
-        before, until, under_way = 0, -self.planned_s, True
+        before = 0
+        until = -self.planned_s
+        under_way = True
         for stage, (name, length) in enumerate(plan.stages):
-            until += self.shares[stage] * self.budget_s
+            own_s = self.shares[stage] * self.budget_s
+            until += own_s
             here = min(max(done - before, 0), length)
             before += length
             is_last = stage == len(self.shares) - 1
             if here < length or (is_last and self.much_left()):
-                seconds = until - self.spent_s if under_way else self.shares[stage] * self.budget_s
+                seconds = until - self.spent_s if under_way else own_s
                 under_way = False
                 length = self._stage_steps(stage, here, max(0.0, seconds))
             stages.append((name, length))
@@ -264,9 +274,9 @@ class Clock:
         ]
         for pair in pairs:
             numbers += [*pair]
-        if not all(_is_amount(number) for number in numbers) or any(
-            len(pair) != 2 for pair in pairs
-        ):
+        if not all(_is_amount(number) for number in numbers):
+            return False
+        if any(len(pair) != 2 for pair in pairs):
             return False
         if self.budget_s <= 0 or min(map(min, self.paces), default=1) <= 0:
             return False
@@ -283,20 +293,29 @@ def _is_amount(value: object) -> bool:
 
 
 def _time_step(
-    trial: Method, data: TrainingData, seed: int, stage: str, seconds: float, patches: int
+    trial: Method,
+    data: TrainingData,
+    seed: int,
+    stage: str,
+    seconds: float,
+    patches: int,
 ) -> list[float]:
     """Seconds of a step in the first and in the second half of a stage.
 
     They take turns, so that both meet the same machine.
     """
-    taken, done = [0.0, 0.0], 0
+    taken = [0.0, 0.0]
+    done = 0
     while done < 2 * WARM_UP_STEPS + 2 or sum(taken) < seconds or done % 2:
         half = done % 2
         started = time.perf_counter()
-        trial.step(data.batch(seed, done, patches), At(seed, done, stage, 250 + 500 * half, 1000))
+        batch = data.batch(seed, done, patches)
+        at = At(seed, done, stage, 250 + 500 * half, 1000)
+        trial.step(batch, at)
         if data.noisy.device.type == "cuda":
             torch.cuda.synchronize(data.noisy.device)
         if done >= 2 * WARM_UP_STEPS:
             taken[half] += time.perf_counter() - started
         done += 1
-    return [max(spent, 1e-9) / (done / 2 - WARM_UP_STEPS) for spent in taken]
+    timed = done / 2 - WARM_UP_STEPS
+    return [max(spent, 1e-9) / timed for spent in taken]
