@@ -6,6 +6,7 @@ Hypothesis has no deadlines, because the machine is shared.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 
 import numpy as np
@@ -140,6 +141,7 @@ def pytest_make_parametrize_id(config, val, argname):
 
 @pytest.fixture
 def pairfree(monkeypatch, capsys):
+    """Call the command line; what it does to the package's logger ends with the test."""
     from pairfree.cli import main as cli
 
     def call(*arguments):
@@ -153,4 +155,10 @@ def pairfree(monkeypatch, capsys):
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return call
+    say = logging.getLogger("pairfree")
+    level = say.level
+    yield call
+    say.setLevel(level)
+    for handler in say.handlers[:]:
+        say.removeHandler(handler)
+        handler.close()
