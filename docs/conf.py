@@ -18,8 +18,8 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_design",
+    "pairfree_math",
     "pairfree_reference",
 ]
 exclude_patterns = [
@@ -38,6 +38,7 @@ autodoc_typehints = (
 add_module_names = False
 python_maximum_signature_line_length = 80
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "pairfree"
 html_static_path = ["_static"]
