@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pairfree.config import check_names, with_fields_of
+from pairfree.config import read_arguments, with_fields_of
 from pairfree.data import processes
 from pairfree.data.missing import check_treatment
 from pairfree.denoising.files import denoise_files
@@ -182,8 +182,7 @@ def plan_denoising(
     Planned
         What will be done to which file.
     """
-    check_names(DenoisingOrder, options, "denoise")
-    order = DenoisingOrder(run, inputs, out, **options)
+    order = DenoisingOrder(run, inputs, out, **read_arguments(DenoisingOrder, options, "denoise"))
 
     def model() -> Model:
         if isinstance(order.run, Model):

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,6 +140,67 @@ def check_names(owner: type, given: Iterable[str], what: str) -> None:
     ]
     if unknown:
         raise ConfigError(f"{what}: " + " | ".join(unknown))
+
+
+def read_arguments(owner: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """What Python was given for fields of a dataclass, as their values.
+
+    Words are read as on the command line: a size may be "2GB", settings a list of "KEY=VALUE".
+
+    Parameters
+    ----------
+    owner
+        The dataclass.
+    given
+        Values by name; None means not given.
+    what
+        Whose arguments they are, for messages.
+
+    Returns
+    -------
+    dict
+        Those that were given.
+
+    Raises
+    ------
+    ConfigError
+        For names that are no fields, with a suggestion, and for values of a wrong type.
+    """
+    check_names(owner, given, what)
+    found = {}
+    problems = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            found[name] = _read_argument(options_of(owner).get(name), value)
+        except ValueError as error:
+            problems.append(f"`{name}` = {value!r}: {error}")
+    if problems:
+        raise ConfigError(f"{what}: " + " | ".join(problems))
+    return found
+
+
+def _read_argument(said: Option | None, value: Any) -> Any:
+    """One value; ValueError says what was expected instead."""
+    if said is None:
+        return value
+    if said.read is not None and isinstance(value, str | list | tuple):
+        words = [value] if said.kind == list[str] and isinstance(value, str) else value
+        return said.read(words)
+    for kind, takes, expected in KINDS_OF_ARGUMENTS:
+        right = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
+        if said.kind is kind and not right:
+            raise ValueError(f"expected {expected}")
+    return value
+
+
+KINDS_OF_ARGUMENTS: list[tuple[type, type | tuple[type, ...], str]] = [
+    (int, Integral, "a whole number"),
+    (float, Real, "a number"),
+    (bool, bool, "True or False"),
+]
+"""What an option of a kind takes from Python, and its words."""
 
 
 def _docs_in_source(owner: type) -> dict[str, str]:
@@ -316,6 +378,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name the file, such as run/config.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 

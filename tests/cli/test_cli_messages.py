@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import tifffile
 
 from pairfree.methods import METHODS, PRESETS
 from pairfree.version import __version__
@@ -85,3 +90,33 @@ def test_settings_of_a_method_are_listed(pairfree, key, monkeypatch):
 def test_settings_need_a_method_that_exists(pairfree):
     assert "--settings needs --method" in pairfree("train", "--settings")[2]
     assert "did you mean 'n2v'" in pairfree("train", "--settings", "--method", "n2vv")[2]
+
+
+def test_notes_are_said_unless_quiet_and_kept_in_the_log_file(pairfree, tmp_path):
+    spec = ("simulate", "scenes:1:size=32", "--noise", "gaussian:sigma=90", "--out")
+    _, _, said = pairfree(*spec, tmp_path / "a")
+    assert said.startswith("note: ")
+    assert "--float keeps them" in said
+    _, _, said = pairfree(*spec, tmp_path / "b", "--quiet", "--log-file", tmp_path / "log")
+    assert said == ""
+    assert "NOTE" in (tmp_path / "log").read_text()
+
+
+def test_a_failure_is_in_the_log_file(pairfree, tmp_path):
+    code, _, said = pairfree("info", tmp_path / "nothing", "--log-file", tmp_path / "log")
+    assert code == 2
+    words = said.removeprefix("pairfree: ").strip()
+    assert words in (tmp_path / "log").read_text()
+
+
+@pytest.mark.posix
+def test_an_output_that_nobody_reads_is_no_loss(tmp_path):
+    """``pairfree verify A B | head`` ends with 141, as other programs do, and not with 1."""
+    tifffile.imwrite(tmp_path / "one.tif", np.zeros((32, 32), np.uint8))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pairfree", "verify", "one.tif", "one.tif"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr

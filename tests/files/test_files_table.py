@@ -7,11 +7,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_files_hostile import SEEDS
 
 import pairfree.files.formats
-from pairfree.files.formats.table import FORMATS, suffix_of
+from pairfree.errors import InputError
+from pairfree.files.formats.table import FORMATS, open_image, save_image, suffix_of
+from pairfree.files.image import Image
 
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 WITH_OWN_DAMAGE = {"zarr", "vendor"}
@@ -49,3 +52,17 @@ def test_the_page_of_files_names_every_format(key):
     names = [key, *(suffix.lstrip(".") for suffix in FORMATS[key].suffixes)]
     table = PAGE.read_text(encoding="utf-8").partition("## Formats")[2].partition("\n## ")[0]
     assert re.search("|".join(map(re.escape, names)), table, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".npy"])
+def test_an_image_that_was_made_from_an_array_is_written_as_the_suffix_says(tmp_path, suffix):
+    pixels = np.arange(40 * 32, dtype=np.uint8).reshape(40, 32)
+    path = tmp_path / f"made{suffix}"
+    save_image(Image(pixels, "YX"), path)
+    assert np.array_equal(open_image(path).pixels.squeeze(), pixels)
+
+
+def test_an_array_is_no_image_and_the_message_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match=r"found ndarray; wrap an array, Image\(pixels, 'YX'\)"):
+        save_image(np.zeros((8, 8)), tmp_path / "o.tif")
+    assert not list(tmp_path.iterdir())

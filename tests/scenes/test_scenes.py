@@ -133,7 +133,8 @@ def test_an_outline_outside_of_the_canvas_fills_nothing(centre):
     [
         ({"index": -1}, "at least 0"),
         ({"index": 0, "seed": -3}, "at least 0"),
-        ({"index": 0, "height": 16}, "at least 32"),
+        ({"index": 0, "height": 16}, "from 32 to 16384"),
+        ({"index": 0, "width": 10**6}, "from 32 to 16384"),
         ({"index": 0, "channels": 2}, "draw 1"),
         ({"index": 0, "kind": "leafs"}, "did you mean 'leaves'"),
     ],
@@ -159,11 +160,13 @@ def test_a_series_is_read_from_its_name():
         ("scenes:1.5", "whole number"),
         ("scenes:9999999", "from 1 to"),
         ("scenes:3:", "NAME=VALUE"),
-        ("scenes:3:sise=64", "did you mean 'size'"),
-        ("scenes:3:size=8", "at least 32"),
+        ("scenes:3:sise=64", "no 'sise'; did you mean 'size'"),
+        ("scenes:3:size", "NAME=VALUE"),
+        ("scenes:3:size=1000000", "from 32 to 16384"),
+        ("scenes:3:size=8", "from 32"),
         ("scenes:3:bits=12", "8 or 16"),
         ("scenes:3:kind=organ", "did you mean 'organs'"),
-        ("scenes:3:count=5", "NAME=VALUE"),
+        ("scenes:3:count=5", "no 'count'"),
     ],
 )
 def test_a_wrong_series_is_refused_in_one_line(spec, words):

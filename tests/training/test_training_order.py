@@ -122,6 +122,44 @@ def test_defaults_stand_where_nothing_is_given():
     assert place_order({"noisy": ["a"], "minutes": None}) == Order(noisy=["a"], settings={})
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"steps": "3"}, "`steps` = '3': expected a whole number"),
+        ({"steps": 2.5}, "`steps` = 2.5: expected a whole number"),
+        ({"steps": True}, "`steps` = True: expected a whole number"),
+        ({"seed": "a", "minutes": "b"}, "`seed` = 'a': .* | `minutes` = 'b': expected a number"),
+        ({"resume": 1}, "expected True or False"),
+        ({"settings": 3}, "is a mapping"),
+        ({"settings": ["lr"]}, "KEY=VALUE"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_with_their_names(given, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        place_order({"noisy": "folder", **given})
+    assert "\n" not in str(caught.value)
+
+
+def test_words_are_read_as_on_the_command_line():
+    order = place_order({"max_bytes": "4GB", "settings": ["lr=0.1", "width=8"]})
+    assert order.max_bytes == 4e9
+    assert order.settings == {"lr": "0.1", "width": "8"}
+    assert place_order({"settings": "lr=0.1"}).settings == {"lr": "0.1"}
+    assert place_order({"seed": np.int64(3), "minutes": np.float32(2)}).seed == 3
+
+
+def test_settings_that_a_file_has_for_another_method_are_told(tmp_path, caplog):
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml({"method": "nb2nb", "settings": {"lr": 0.1}}))
+    place_order({"method": "n2v"}, path)
+    assert "left out: lr" in caplog.text
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder"):
+        place_order({}, tmp_path)
+
+
 def test_an_unknown_option_is_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match="no option 'minuets'; did you mean 'minutes'"):
         pf.train([np.zeros((8, 8))], minuets=3)
@@ -130,7 +168,8 @@ def test_an_unknown_option_is_refused_with_a_suggestion():
 def test_a_file_with_unknown_keys_and_wrong_types_is_refused_whole(tmp_path):
     path = written(tmp_path, metod="n2v", seed="four", stage_steps=[1.5])
     with pytest.raises(
-        ConfigError, match=r"metod.*did you mean 'method'.*seed = 'four': wrong type.*stage_steps"
+        ConfigError,
+        match=r"metod.*did you mean 'method'.*seed = 'four': expected a whole number .*stage_steps",
     ):
         read_order(path)
 

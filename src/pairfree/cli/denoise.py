@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pairfree.cli.options import ordered
-from pairfree.cli.terminal import err, out, progress
+from pairfree.cli.terminal import NOTE, out, progress
 from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
@@ -53,11 +53,8 @@ def denoise(
         for line in result.warnings:
             _say.warning("%s: %s", result.source, line)
         if result.clipped:
-            err.print(
-                f"note: {result.source}: {result.clipped} of {result.pixels} pixels clipped to the pixel "
-                "type's range",
-                markup=False,
-            )
+            share = f"{result.clipped} of {result.pixels} pixels"
+            _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
     out.print(_summary(results, out_dir, time.monotonic() - started), markup=False)
 
 

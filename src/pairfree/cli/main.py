@@ -1,13 +1,15 @@
 """The command line: verbs and exit codes; no logic.
 
-Exit codes: 0 ok, 1 verify found a loss, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal.
+Exit codes: 0 ok, 1 verify found a loss, 2 user error, 3 diverged, 4 busy, 130 stopped by a signal, 141 nobody
+reads the output.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +19,7 @@ from pairfree.cli.terminal import TrainCommand, err, out
 from pairfree.errors import PairfreeError
 from pairfree.version import __version__
 
+OUTPUT_CLOSED = 141
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -61,7 +64,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = call_app()
         if code == 130:  # typer turns Ctrl-C into that
             fail("stopped; files that were finished stand, none is half-written", code)
         if isinstance(code, int) and code:
@@ -78,9 +81,29 @@ def main() -> None:
         raise
 
 
+def call_app() -> Any:
+    """Run the verb that was asked for; what it returns is the exit code, if it is a number."""
+    try:
+        return app(standalone_mode=False)
+    except SystemExit as done:
+        # click ends so where nobody reads the output any more (| head): that is no loss that verify found
+        if done.code == 1:
+            sys.exit(OUTPUT_CLOSED)
+        raise
+
+
+def log_failure(words: str) -> None:
+    """Write what went wrong into the log file, where there is one."""
+    record = logging.LogRecord("pairfree", logging.ERROR, "", 0, words, None, None)
+    for handler in logging.getLogger("pairfree").handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def fail(message: str, code: int) -> None:
     """Say what went wrong, in one line, and stop with an exit code."""
     words = " ".join(spell_flags(message).split())
+    log_failure(words)
     err.print(f"pairfree: {words}", style="red", markup=False)
     sys.exit(code)
 

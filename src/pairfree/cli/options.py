@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from typer.models import OptionInfo
 
-from pairfree.cli.terminal import err
+from pairfree.cli.terminal import NOTE, err
 from pairfree.config import Option, field_docs, options_of
 from pairfree.errors import ConfigError, OutputError
 
@@ -33,7 +33,10 @@ EVERYWHERE = {
     ],
     "log_file": Annotated[
         Path | None,
-        typer.Option(help="Write all messages there too, with their times.", show_default=False),
+        typer.Option(
+            help="Write all messages there too, with their times.",
+            show_default=False,
+        ),
     ],
 }
 """Options of every verb, and nothing that a verb must know of."""
@@ -176,7 +179,7 @@ class Words(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
         mark = ""
-        if record.levelno >= logging.WARNING:
+        if record.levelno >= NOTE:
             mark = f"{record.levelname.lower()}: "
         words = spell_flags(record.getMessage())
         err.print(f"{mark}{words}", markup=False)
@@ -190,14 +193,14 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
     for handler in say.handlers[:]:
         say.removeHandler(handler)
         handler.close()
-    level = logging.WARNING
+    level = NOTE
     if quiet:
         level = logging.ERROR
     elif verbose:
         level = logging.INFO
     say.addHandler(Words(level))
     keeps_all = verbose or log_file is not None
-    say.setLevel(logging.INFO if keeps_all else logging.WARNING)
+    say.setLevel(logging.INFO if keeps_all else NOTE)
     if log_file is None:
         return
     try:

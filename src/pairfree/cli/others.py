@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pairfree.cli.options import Device, Inputs, Overwrite, Seed, spell_flags
-from pairfree.cli.terminal import err, out, progress
+from pairfree.cli.terminal import NOTE, err, out, progress
 from pairfree.errors import ConfigError
 
 
@@ -44,10 +45,8 @@ def simulate(
     clipped = sum(one.clipped for one in done)
     out.print(f"{len(done)} files -> {out_dir}", markup=False)
     if clipped:
-        err.print(
-            f"note: {clipped} pixels clipped to the pixel type's range; --float keeps them",
-            markup=False,
-        )
+        kept = "pixels clipped to the pixel type's range; `as_float` keeps them"
+        logging.getLogger("pairfree").log(NOTE, "%d %s", clipped, kept)
 
 
 def info(

@@ -5,6 +5,7 @@ Consoles, a progress bar, options that take several values, JSON.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Collection, Iterator
@@ -15,6 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
+NOTE = 25
+"""Level of what is told but is no reason to worry, between information and warnings."""
+logging.addLevelName(NOTE, "NOTE")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,10 @@ class Model:
         InputError
             For NaN, Inf, and channels the model was not trained on.
         """
+        if isinstance(array, Image | str | Path):
+            raise InputError(
+                "expected an array: give image.pixels, or for files use pairfree.denoise"
+            )
         values = np.asarray(array)
         letters = axes
         if axes is None:

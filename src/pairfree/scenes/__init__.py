@@ -42,8 +42,10 @@ SHARES = {
     "controls": 0.06,
 }
 """How often ``draw_scene`` chooses each kind."""
-SMALLEST_PX = 32
-"""Side of the smallest scene."""
+SMALLEST_PX, LARGEST_PX = 32, 16_384
+"""Sides of the smallest and of the largest scene."""
+ALL = "all"
+"""In place of a kind: one of them, chosen by ``SHARES``."""
 
 
 def draw_scene(
@@ -53,7 +55,7 @@ def draw_scene(
     height: int = 256,
     width: int = 256,
     channels: int = 1,
-    kind: str | None = None,
+    kind: str = ALL,
 ) -> Pixels:
     """Draw a clean image.
 
@@ -64,11 +66,11 @@ def draw_scene(
     seed
         Of the series of scenes.
     height, width
-        Size in pixels, at least 32. Another size is another picture, not a part of this one.
+        Size in pixels, 32 to 16384. Another size is another picture, not a part of this one.
     channels
         1 for grey, 3 for colour.
     kind
-        A key of ``KINDS``; None chooses one by ``SHARES``.
+        A key of ``KINDS``, or "all" for one that is chosen by ``SHARES``.
 
     Returns
     -------
@@ -78,11 +80,11 @@ def draw_scene(
     Raises
     ------
     ConfigError
-        For a kind that is not known, a negative index or seed, sides below 32, and other channels.
+        For a kind that is not known, a negative index or seed, sides out of bounds, and other channels.
     """
     check_scene(index, seed, height, width, channels)
     rng = np.random.default_rng([seed, index])
-    if kind is None:
+    if kind == ALL:
         kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     draw = choose(kind, KINDS, "kind of scene")
     size = (OVERSAMPLING * height, OVERSAMPLING * width, channels)
@@ -104,9 +106,9 @@ def check_scene(index: int, seed: int, height: int, width: int, channels: int) -
     """Raise a ConfigError that names what is wrong with the arguments of ``draw_scene``."""
     if index < 0 or seed < 0:
         raise ConfigError(f"scene {index} of seed {seed}: both must be at least 0")
-    if min(height, width) < SMALLEST_PX:
+    if min(height, width) < SMALLEST_PX or max(height, width) > LARGEST_PX:
         raise ConfigError(
-            f"scene of {height} x {width} pixels: both sides must be at least {SMALLEST_PX}"
+            f"scene of {height} x {width} pixels: both sides must be from {SMALLEST_PX} to {LARGEST_PX}"
         )
     if channels not in (1, 3):
         raise ConfigError(f"scene of {channels} channels: draw 1 (grey) or 3 (colour)")

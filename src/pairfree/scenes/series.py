@@ -10,7 +10,7 @@ import numpy as np
 
 from pairfree.config import did_you_mean
 from pairfree.errors import ConfigError
-from pairfree.scenes import KINDS, check_scene, draw_scene
+from pairfree.scenes import ALL, KINDS, check_scene, draw_scene
 
 PREFIX = "scenes:"
 """What a series begins with where files are named."""
@@ -28,7 +28,7 @@ class Series:
     """Height and width in pixels."""
     channels: int = 1
     """1 for grey, 3 for colour."""
-    kind: str = "all"
+    kind: str = ALL
     """A key of ``KINDS``, or "all" for a mixture."""
     bits: int = 8
     """8 or 16 a sample."""
@@ -38,8 +38,8 @@ class Series:
             raise ConfigError(f"scenes:{self.count}: give a number from 1 to {MOST_SCENES}")
         if self.bits not in BITS:
             raise ConfigError(f"scenes: bits = {self.bits} must be 8 or 16")
-        if self.kind != "all" and self.kind not in KINDS:
-            meant = did_you_mean(self.kind, ["all", *KINDS])
+        if self.kind not in (ALL, *KINDS):
+            meant = did_you_mean(self.kind, [ALL, *KINDS])
             raise ConfigError(f"scenes: no kind named {self.kind!r}{meant}")
         check_scene(0, 0, self.size, self.size, self.channels)
 
@@ -56,11 +56,15 @@ class Series:
         ndarray
             (size, size) or (size, size, 3), uint8 or uint16 over the whole range of the type.
         """
-        kind = None if self.kind == "all" else self.kind
         full = 2**self.bits - 1
         for index in range(self.count):
             scene = draw_scene(
-                index, seed, height=self.size, width=self.size, channels=self.channels, kind=kind
+                index,
+                seed,
+                height=self.size,
+                width=self.size,
+                channels=self.channels,
+                kind=self.kind,
             )
             yield np.rint(scene.astype(np.float64) * full).astype(BITS[self.bits])
 
@@ -84,9 +88,12 @@ def parse_scenes(spec: str) -> Series:
     values: dict[str, int | str] = {"count": parse_whole(spec, "N", number)}
     for part in rest.split(",") if colon else ():
         name, equals, text = (piece.strip() for piece in part.partition("="))
-        if not equals or name not in known:
-            meant = did_you_mean(name, known)
-            raise ConfigError(f"{spec!r}: expected NAME=VALUE, found {part!r}{meant}")
+        if not equals:
+            raise ConfigError(
+                f"{spec!r}: expected NAME=VALUE with commas between them, found {part!r}"
+            )
+        if name not in known:
+            raise ConfigError(f"{spec!r}: scenes have no {name!r}{did_you_mean(name, known)}")
         values[name] = text if name == "kind" else parse_whole(spec, name, text)
     return Series(**values)  # type: ignore[arg-type]
 
@@ -94,5 +101,5 @@ def parse_scenes(spec: str) -> Series:
 def parse_whole(spec: str, name: str, text: str) -> int:
     """A whole number, or a ConfigError that names what it is for."""
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{spec!r}: {name} must be a whole number, found {text!r}")
+        raise ConfigError(f"{spec!r}: {name} must be a whole number from 1, found {text!r}")
     return int(text)

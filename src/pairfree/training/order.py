@@ -7,18 +7,19 @@ nothing else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfree.config import (
-    check_names,
     did_you_mean,
     option,
     options_of,
     parse_bytes,
     parse_set,
+    read_arguments,
     read_toml,
 )
 from pairfree.errors import ConfigError
@@ -31,12 +32,20 @@ if TYPE_CHECKING:
 
     Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 
+_say = logging.getLogger("pairfree")
 TEXT = (str,)
 WHOLE = (int,)
 NUMBER = (int, float)
 TABLE = (dict,)
 PATHS = (str, list)
 """What a field is in a TOML file."""
+EXPECTED: dict[tuple[type, ...], str] = {
+    TEXT: "text",
+    WHOLE: "a whole number",
+    NUMBER: "a number",
+    TABLE: "a table",
+    PATHS: "a path, or a list of paths",
+}
 
 
 @dataclass(frozen=True)
@@ -194,15 +203,23 @@ def place_order(given: Mapping[str, Any], config: str | Path | None = None) -> O
     ConfigError
         For names that are no fields, with a suggestion, and for a file that does not hold what it should.
     """
-    check_names(Order, given, "train")
-    asked = {name: value for name, value in given.items() if value is not None}
+    asked = read_arguments(Order, given, "train")
+    if not isinstance(asked.get("settings", {}), Mapping):
+        found = type(asked["settings"]).__name__
+        raise ConfigError(f"train: `settings` is a mapping such as {{'lr': 0.001}}, found {found}")
     stored = {} if config is None else read_order(Path(config))
     if "minutes" in asked or "steps" in asked:
         stored.pop("minutes", None)
         stored.pop("steps", None)
     settings = dict(asked.get("settings", {}))
+    of_file = stored.get("settings", {})
     if not _changes_method(asked, stored):
-        settings = {**stored.get("settings", {}), **settings}
+        settings = {**of_file, **settings}
+    elif of_file:
+        names = ", ".join(of_file)
+        _say.warning(
+            "%s: its settings belong to its method and preset, left out: %s", config, names
+        )
     chosen = {**stored, **asked}
     chosen["settings"] = settings
     return Order(**chosen)
@@ -251,7 +268,7 @@ def _problems_of(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"unknown key {key!r}{did_you_mean(key, STORED)}")
     for key, kinds in STORED.items():
         if key in values and not _is(values[key], kinds):
-            problems.append(f"{key} = {values[key]!r}: wrong type")
+            problems.append(f"{key} = {values[key]!r}: expected {EXPECTED[kinds]}")
     lengths = values.get("stage_steps", [])
     if not isinstance(lengths, list) or not all(_is(length, WHOLE) for length in lengths):
         problems.append("stage_steps: expected whole numbers")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +262,8 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     Parameters
     ----------
     image
-        Of any origin.
+        Of any origin. One that was made from an array, ``Image(pixels, "YX")``, is written in the format that
+        the suffix says.
     path
         Where to.
     overwrite
@@ -273,7 +274,14 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     OutputError
         For what the format cannot hold, and what cannot be written.
     """
+    if not isinstance(image, Image):
+        kind = type(image).__name__
+        raise InputError(
+            f"{path}: expected a pairfree.Image, found {kind}; wrap an array, Image(pixels, 'YX')"
+        )
     path = Path(path)
+    if image.family == Image.family and not image.metadata and is_supported(path):
+        image = replace(image, family=format_of(path).family)
     one = check_output(image, path)
     require_space(path.parent, image.nbytes)
     if one.folder and path.is_dir() and not is_zarr(path):
