@@ -155,9 +155,7 @@ class Model:
             For NaN, Inf, and channels the model was not trained on.
         """
         if isinstance(array, Image | str | Path):
-            raise InputError(
-                "expected an array: give image.pixels, or for files use pairfree.denoise"
-            )
+            raise InputError("expected an array; give image.pixels, files go to pairfree.denoise")
         values = np.asarray(array)
         letters = axes
         if axes is None:
