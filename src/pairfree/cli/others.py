@@ -35,9 +35,9 @@ def simulate(
         ),
     ] = False,
 ) -> None:
-    """Add noise of a stated kind to clean files, drawn once, by the seed and the file's name.
+    """Add noise of a stated kind to clean files, or to N scenes that are drawn first (scenes:N).
 
-    ``scenes:N`` instead of files draws N clean images first (docs: "Scenes from a program").
+    The noise is a function of the seed and of the file's name.
     """
     from pairfree.noise.files import simulate as simulate_files
 
