@@ -150,5 +150,5 @@ def test_files_reports_and_resumed_runs(tmp_path: Path) -> None:
 
 
 def test_wrong_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="slices_around = 99"):
+    with pytest.raises(ConfigError, match="`slices_around` = 99"):
         pf.train(np.zeros((9, 8, 8)), method="n2v", steps=1, slices_around=99)

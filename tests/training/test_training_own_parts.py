@@ -146,8 +146,12 @@ def test_fine_tuning_starts_from_the_weights_and_the_intensity_map(tmp_path):
         other, method="iddp", init=tmp_path / "first", settings=TINY, steps=2, report=False
     )
     assert third.record.config["width"] == 4
+    with pytest.raises(CheckpointError, match=r"width=4.* is not the one asked for .*width=8"):
+        pf.train(
+            other, method="iddp", init=tmp_path / "first", settings=TINY | {"width": 8}, steps=2
+        )
     colour = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24)).astype(np.uint8)
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="another number of channels"):
         pf.train(colour, method="nb2nb", init=tmp_path / "first", settings=TINY, steps=2)
 
 

@@ -57,7 +57,9 @@ class Reading:
     def __post_init__(self) -> None:
         check_treatment(self.nan)
         if not 0 <= self.slices_around <= MOST_AROUND:
-            raise ConfigError(f"slices_around = {self.slices_around}: must lie in 0..{MOST_AROUND}")
+            raise ConfigError(
+                f"`slices_around` = {self.slices_around}: must lie in 0..{MOST_AROUND}"
+            )
         least = 1.25 * BESIDE_BYTES
         if self.max_bytes is not None and self.max_bytes <= least:
             raise ConfigError(

@@ -82,10 +82,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r}: must be auto, cpu or cuda")
+        raise ConfigError(f"`device` {name!r}: must be auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "device cuda: this torch sees no CUDA device; use `device` cpu, or install a CUDA build of torch"
+            "`device` cuda: this torch sees no CUDA device; use `device` cpu, or install a CUDA "
+            "build of torch"
         )
     return torch.device(name)
 
@@ -155,9 +156,9 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
 
 def _check_numbers(order: Order) -> None:
     if order.minutes is not None and order.steps is not None:
-        raise ConfigError("give minutes or steps, not both")
+        raise ConfigError("give `minutes` or `steps`, not both")
     if not 0 <= order.seed < 2**63:
-        raise ConfigError(f"seed {order.seed}: must lie in 0..2^63 - 1")
+        raise ConfigError(f"`seed` {order.seed}: must lie in 0..2^63 - 1")
 
 
 def _chosen_method(order: Order, start: checkpoint.Checkpoint | None) -> Any:

@@ -86,14 +86,37 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
             continue
         try:
             net.load_state_dict(weights, strict=True)
-        except (KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"`init`: its network does not fit this one: {reason}") from None
+        except (KeyError, RuntimeError):
+            raise _misfit(method, start.record) from None
         loaded = True
     if not loaded:
         raise CheckpointError(
             f"`init`: a run of {start.record.method} has no network that {method.key} could begin with"
         )
+
+
+def _misfit(method: Method, record: Record) -> CheckpointError:
+    """That a network cannot begin with another run's weights, and why."""
+    config = getattr(method, "config", None)
+    asked = "another" if config is None else _words_of_network(dataclasses.asdict(config))
+    there = _words_of_network(record.config)
+    if there == asked:
+        return CheckpointError(
+            "`init`: that run's images have another number of channels than these"
+        )
+    return CheckpointError(
+        f"`init`: the network of that run ({there}) is not the one asked for ({asked}); leave its "
+        "settings out, they are taken from that run"
+    )
+
+
+def _words_of_network(settings: Mapping[str, Any]) -> str:
+    """The settings that name a network, as far as there are any."""
+    named = []
+    for name in ("net", "width", "predict"):
+        if settings.get(name):
+            named.append(f"{name}={settings[name]}")
+    return ", ".join(named) or "another kind"
 
 
 def _weights_for(
