@@ -221,6 +221,9 @@ def run(pairfree):
 
 def test_denoise_refuses(run, refused, folder):
     assert "exists and is not empty" in refused("train", "noisy", "--out", run, *FAST)
+    of_images = refused("train", "noisy", "--out", "noisy", *FAST)
+    assert "name another folder" in of_images
+    assert "--resume" not in of_images
     assert "exists and is not empty" in refused("train", "noisy", "--out", run, "--dry-run", *FAST)
     assert "cannot be changed by --resume: --init" in refused(
         "train", "--out", run, "--resume", "--init", "elsewhere"

@@ -92,6 +92,12 @@ def test_settings_need_a_method_that_exists(pairfree):
     assert "did you mean 'n2v'" in pairfree("train", "--settings", "--method", "n2vv")[2]
 
 
+def test_settings_that_do_not_exist_are_not_passed_over(pairfree):
+    code, _, said = pairfree("train", "--method", "n2v", "--settings", "--set", "widht=3")
+    assert code == 2
+    assert "did you mean 'width'?" in said
+
+
 def test_notes_are_said_unless_quiet_and_kept_in_the_log_file(pairfree, tmp_path):
     spec = ("simulate", "scenes:1:size=32", "--noise", "gaussian:sigma=90", "--out")
     _, _, said = pairfree(*spec, tmp_path / "a")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pairfree.cli.options import ordered
 from pairfree.cli.terminal import follows, out, progress
-from pairfree.config import to_toml
+from pairfree.config import did_you_mean, to_toml
 from pairfree.errors import ConfigError
 from pairfree.training.order import Order, place_order
 
@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a denoiser on noisy files."""
     if settings_:
-        return print_settings(given["method"])
+        return print_settings(place_order(given, config))
     folder = given["out"]
     if given["resume"]:
         if dry_run:
@@ -122,13 +122,21 @@ def _as_toml(job: Job) -> dict[str, Any]:
     return {**found, "settings": job.config}
 
 
-def print_settings(method: str | None) -> None:
-    """Every setting of a method: its type, its value in each preset, and what it means."""
+def print_settings(order: Order) -> None:
+    """Every setting of a method: its type, its value in each preset, and what it means.
+
+    Names that are given beside it are checked, as training does.
+    """
     from pairfree.training.settings import list_settings
 
-    if method is None:
+    method = order.method
+    if not isinstance(method, str):
         raise ConfigError("--settings needs --method: the settings are those of one method")
     rows = list_settings(method)
+    names = [row.name for row in rows]
+    for name in order.settings or {}:
+        if name not in names:
+            raise ConfigError(f"{method} has no setting {name!r}{did_you_mean(name, names)}")
     presets = list(rows[0].defaults) if rows else []
     table = Table("setting", "type", *presets, "meaning", title_justify="left", show_lines=True)
     for row in rows:

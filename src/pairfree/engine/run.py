@@ -79,12 +79,12 @@ class RunFolder:
             ours |= {"config.toml", "environment.json", "events.jsonl", "checkpoints", "stages"}
         if not self.path.is_dir():
             return
+        remedy = "name another folder"
+        if checkpoint.listing(self.checkpoints):
+            remedy = f"add `resume` to go on with its run, or {remedy}"
         for child in self.path.iterdir():
             if child.name not in ours and ".partial-" not in child.name:
-                raise OutputError(
-                    f"{self.path}: folder exists and is not empty; add `resume` to go on with its run, or "
-                    "name another folder"
-                )
+                raise OutputError(f"{self.path}: folder exists and is not empty; {remedy}")
 
     def create(self) -> None:
         """Make the folder. OutputError where that is not possible."""
