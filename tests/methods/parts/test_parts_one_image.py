@@ -592,9 +592,12 @@ def test_the_time_it_will_take_is_told_without_learning(tmp_path):
         model = pf.train(
             [scene(0.1, 40)[1]], method="dip", settings=TINY["dip"], report=False, **budget
         )
-        seconds, why = seconds_needed(plan_denoising(model, tmp_path, tmp_path / "out"))
-        assert least <= seconds <= most
-        assert "for each of 3 planes" in why
+        planned = plan_denoising(model, tmp_path, tmp_path / "out")
+        told = [
+            seconds_needed(planned) for _ in range(3)
+        ]  # timed: others may keep the machine busy
+        assert least <= min(seconds for seconds, _ in told) <= most
+        assert all("for each of 3 planes" in why for _, why in told)
 
 
 def test_what_was_done_with_other_settings_is_not_gone_on_with():
