@@ -55,6 +55,26 @@ class ZeroSumConv2d(nn.Conv2d):
         return F.conv2d(padded, weight, self.bias)
 
 
+def mean_places(images: Tensor, stride: int) -> Tensor:
+    """Means over all cells and images of what stands at each place of a cell.
+
+    Parameters
+    ----------
+    images
+        (B, C, H, W); H and W multiples of ``stride``.
+    stride
+        Side of a cell, pixels.
+
+    Returns
+    -------
+    Tensor
+        (C, stride, stride).
+    """
+    columns = torch.unflatten(images, -1, (-1, stride))
+    cells = torch.unflatten(columns, -3, (-1, stride))
+    return cells.mean((0, -4, -2))
+
+
 def he_init(module: nn.Module) -> None:
     """He initialisation for every convolution below ``module``; biases zero."""
     for layer in _convolutions(module):

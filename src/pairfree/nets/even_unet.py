@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pairfree.nets.blocks import ZeroSumConv2d
+from pairfree.nets.blocks import ZeroSumConv2d, mean_places
 from pairfree.nets.shuffle_unet import ShuffleUNet
 
 
@@ -83,7 +83,5 @@ def measure_grid(outputs: Tensor, stride: int) -> Tensor:
     coarse = F.conv2d(outputs, kernel, padding=stride // 2, groups=channels)
     inside = slice(stride, -stride)
     fine = (outputs - coarse)[..., inside, inside]
-    columns = torch.unflatten(fine, -1, (-1, stride))
-    cells = torch.unflatten(columns, -3, (-1, stride))
-    places = cells.mean((0, -4, -2))
+    places = mean_places(fine, stride)
     return places - places.mean((-2, -1), keepdim=True)

@@ -19,7 +19,7 @@ from pairfree.errors import ConfigError
 from pairfree.methods.base import Method, require
 from pairfree.methods.parts.single import PRECISIONS, resolve_precision, run_network
 from pairfree.nets.batch_instance_norm import clip_rho, take_statistics
-from pairfree.nets.blocks import channels_last, clip
+from pairfree.nets.blocks import channels_last, clip, mean_places
 from pairfree.nets.traits import total_stride
 
 
@@ -166,9 +166,7 @@ def grid_loss(change: Tensor, stride: int) -> Tensor:
     -----
     Expected of white noise that is removed whole: sigma^2 s^2 / (B H W); a grid of amplitude a adds a^2.
     """
-    columns = torch.unflatten(change, -1, (-1, stride))
-    cells = torch.unflatten(columns, -3, (-1, stride))
-    places = cells.mean((0, -4, -2)).flatten(-2)
+    places = mean_places(change, stride).flatten(-2)
     return places.var(-1, unbiased=False).mean()
 
 
