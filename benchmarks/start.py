@@ -48,6 +48,8 @@ READ_NOISE = (0.5, 10.0)
 """Of a camera, in photons, log-uniform; half of the scenes have none."""
 COPIES = 4
 """Noisy copies whose transforms are averaged for the target of counted photons."""
+STRAIGHT = 2.5
+"""As in ``pairfree.measure.even_transform``."""
 FOLLOW = 1e-3
 """How far the average goes towards the weights with each step."""
 RATE = 1e-3
@@ -145,10 +147,18 @@ def draw_counts(clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
             clean.shape, generator=rng
         )
 
-    def even(counts: Tensor) -> Tensor:
-        return (2.0 / gain) * torch.sqrt((gain * counts + 0.375 * gain**2 + floor).clamp_min(0.0))
+    read_variance = floor / gain**2
+    knee = STRAIGHT * (1.0 + read_variance)
 
-    slope = 1.0 / torch.sqrt(gain * photons + 0.375 * gain**2 + floor)
+    def lift(counts: Tensor) -> Tensor:
+        return counts / gain + 0.375 + read_variance
+
+    def even(counts: Tensor) -> Tensor:
+        lifted = lift(counts)
+        root = 2.0 * torch.sqrt(torch.maximum(lifted, knee))
+        return root + (lifted - knee).clamp_max(0.0) / torch.sqrt(knee)
+
+    slope = 1.0 / (gain * torch.sqrt(torch.maximum(lift(photons), knee)))
     target = torch.zeros_like(clean)
     for _ in range(COPIES):
         counts = draw()
@@ -324,11 +334,11 @@ def make_method(name: str, channels: int, steps: int = 0) -> SingleNetwork:
 def settle_grid(method: SingleNetwork, channels: int, count: int = 48) -> None:
     """Measure the network's grid on noise alone, and take it off."""
     rng = torch.Generator().manual_seed(SEED)
-    noise = NOISE * torch.randn(count, channels, 256, 256, generator=rng)
+    noise = NOISE * torch.randn(count, channels, 128, 128, generator=rng)
     net = method.denoiser
     assert isinstance(net, EvenUNet)
     net.eval()
-    net.set_grid(torch.cat([net(part) for part in noise.split(4)]))
+    net.settle_grid(noise)
 
 
 def export(name: str, channels: int, run: Path) -> None:
@@ -356,6 +366,7 @@ def export(name: str, channels: int, run: Path) -> None:
         },
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
     }
+    target.chmod(0o644)
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -30,6 +30,7 @@ from pairfree.training.restoring import (
     load_weights,
     stored_config,
 )
+from pairfree.training.shipped import is_shipped, make_shipped, shipped_record
 
 
 @with_fields_of(Order, "noisy")
@@ -87,7 +88,7 @@ def load(
     Parameters
     ----------
     run
-        The run folder.
+        The run folder; or "shipped", the network that comes with pairfree and needs no run.
     device
         "auto", "cpu" or "cuda".
     max_bytes
@@ -110,6 +111,8 @@ def load(
     """
     check_treatment(nan)
     place = pick_device(device)
+    if is_shipped(run):
+        return Model(make_shipped(place, max_bytes), shipped_record(), masked=nan == "mask")
     found = load_checkpoint(run)
     record = found.record
     check_own_parts(record, run, method, net)
@@ -124,6 +127,7 @@ def load(
     else:
         made = make_method(method, None, record.channels, place, net)
     load_weights(made, found, Path(run), optimizers=False)
+    made.started = record.start == "shipped"
     predictor = Predictor(made, record.normalizer, record.channels, max_bytes)
     return Model(predictor, record, masked=nan == "mask")
 

@@ -78,11 +78,10 @@ def _describe_checkpoint(stored: checkpoint.Checkpoint) -> Lines:
     ]
     if record.slices_around:
         lines.append(("slices around each", str(record.slices_around)))
-    normalizer = record.normalizer
     return [
         *lines,
         ("weights", f"{_count_weights(stored):,}"),
-        ("intensity map", f"(intensity - {normalizer.offset:g}) / {normalizer.scale:g}"),
+        ("intensity map", record.normalizer.describe()),
         ("seed", str(record.seed)),
         ("settings", ", ".join(f"{key}={value}" for key, value in record.config.items())),
     ]

@@ -293,10 +293,11 @@ def test_demo_ends_with_the_paths_of_what_it_made(pairfree, tmp_path):
     assert "report:   shown/report.html" in said
     for words in (
         "IDDP",
-        "Huang et al.",
+        "Achddou",
         "Muon",
         "Ramani",
-        "warm start",
+        "Began from",
+        "noise is made even",
         "minutes",
         "Correlation of neighbouring pixels",
     ):

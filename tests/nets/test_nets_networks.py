@@ -22,7 +22,14 @@ from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.traits import total_stride
 from pairfree.nets.unet import UNet
 
-STRIDES = {"shuffle-unet": 8, "unet": 8, "blur-unet": 8, "dncnn": 1, "plain-dncnn": 1}
+STRIDES = {
+    "even-unet": 8,
+    "shuffle-unet": 8,
+    "unet": 8,
+    "blur-unet": 8,
+    "dncnn": 1,
+    "plain-dncnn": 1,
+}
 PARAMETERS_BY_HAND = {
     # DnCNN, Zhang et al.: 17 layers of 64 channels; the first and last have biases, the 15 inner ones a batch
     # norm

@@ -33,7 +33,7 @@ ARROWS = {
     "version": set(),
     "sampling": set(),
     "files": EVERYONE,
-    "data": EVERYONE | {"files"},
+    "data": EVERYONE | {"files", "measure"},
     "noise": EVERYONE | {"files", "scenes"},
     "scenes": EVERYONE,
     "measure": EVERYONE | {"files", "noise"},

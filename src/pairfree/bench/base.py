@@ -48,6 +48,9 @@ class Cell:
     """Changes to the preset."""
     label: str = ""
     """Row of the table; the method's name unless settings make it another row."""
+    start: str = "none"
+    """What the network begins from: "none", random weights, in plain intensities, as all rows were measured
+    before there was a start; "shipped", and what the preset is today."""
     minutes: float | None = None
     """Another training budget than the preset's.
 

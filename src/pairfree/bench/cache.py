@@ -46,6 +46,8 @@ def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> s
         if known is None or name in known:
             settings.append((name, value))
     words: list[Any] = [cell.name, settings, cell.minutes, __version__]
+    if cell.start != "none":
+        words.append(cell.start)
     windows = [(image.low, image.data_range) for image in task.test]
     usual = Scored.low, Scored.data_range
     if set(windows) != {usual}:
@@ -128,8 +130,21 @@ def settings_of(cell: Cell) -> dict[str, Any]:
     return settings_beside(cell.method, asdict(_config(cell)))
 
 
+FROM_RANDOM: dict[str, Any] = {"net": "shuffle-unet", "even": False}
+"""Settings of preset cpu, where they have other values today, in rows from random weights."""
+
+
+def given_settings(cell: Cell) -> dict[str, Any]:
+    """What a cell changes of its method's preset: its own settings, and those of its start."""
+    preset = PRESETS[cell.method][cell.preset]
+    if cell.start == "none" and getattr(preset, "net", "") == "even-unet":
+        return {**FROM_RANDOM, **cell.settings}
+    return dict(cell.settings)
+
+
 def _config(cell: Cell) -> Any:
     preset = PRESETS[cell.method][cell.preset]
-    base = extend_config(cell.method, preset, cell.settings)
-    config = updated(base, cell.settings, cell.name)
+    settings = given_settings(cell)
+    base = extend_config(cell.method, preset, settings)
+    config = updated(base, settings, cell.name)
     return apply_budget(config, cell.minutes, None)

@@ -125,6 +125,7 @@ def _describe_training(work: Work, trained: Trained) -> dict[str, Any]:
         "minutes_given": work.cell.minutes,
         "steps": record.plan.as_list(),
         "config": record.config,
+        "start": record.start,
         "scores_after": scores_after,
     }
     if work.experiment.probes:

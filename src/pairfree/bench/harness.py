@@ -26,6 +26,7 @@ from pairfree.bench import (
     noisy_n2n,
     one_image,
     patches,
+    quick,
     tables,
     wf,
 )
@@ -39,7 +40,7 @@ from pairfree.engine.trainer import OnStep
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
 from pairfree.files.atomic import write_text
 from pairfree.files.lock import Lock
-from pairfree.methods import PRESETS
+from pairfree.methods import METHODS, PRESETS
 
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
@@ -57,6 +58,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         patches.EXPERIMENT,
         noisy_n2n.EXPERIMENT,
         one_image.EXPERIMENT,
+        quick.EXPERIMENT,
     )
 }
 BENCH_PRESETS = ("cpu", "paper", "paper-200k")
@@ -247,7 +249,8 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
         if cell.method in BASELINES:
             found.append(replace(cell, preset=BENCH_PRESETS[0], minutes=minutes))
         elif preset in PRESETS[cell.method]:
-            settings = {**budget, **cell.settings}
+            asked = budget if METHODS[cell.method].trains else {}
+            settings = {**asked, **cell.settings}
             found.append(replace(cell, settings=settings, minutes=minutes))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pairfree import api
 from pairfree.bench.base import Cell, Task
-from pairfree.bench.cache import settings_of
+from pairfree.bench.cache import given_settings, settings_of
 from pairfree.bench.scores import denoise_all, score_groups
 from pairfree.bench.work import Work
 from pairfree.engine import checkpoint
@@ -101,7 +101,8 @@ def _train(work: Work, on_step: OnStep | None) -> Model:
         minutes=cell.minutes,
         seed=cell.seed,
         device=work.device,
-        settings=cell.settings,
+        settings=given_settings(cell),
+        start=cell.start,
         report=False,
         command=f"pairfree bench, cell {cell.name}",
         on_step=on_step,

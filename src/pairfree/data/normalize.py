@@ -1,13 +1,17 @@
-"""Intensity <-> network units: an affine map, fitted once on the training images, stored in checkpoints."""
+"""Intensity <-> network units: an affine map, fitted once on the training images, stored in checkpoints.
+
+Or, where the noise is to be even, a map of each plane by the law of its own noise (``data.even``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from pairfree.data.even import EVEN_LEVEL, Read, measure_even_map
 from pairfree.errors import CheckpointError, InputError
 
 PERCENTILES = (0.5, 99.5)
@@ -16,14 +20,42 @@ SAMPLE_PER_PLANE = 65_536
 """Pixels of each plane that are pooled, about."""
 
 
+class PlaneMap(Protocol):
+    """How the intensities (C, h, w) of one plane become network units, and results intensities."""
+
+    @property
+    def correlated(self) -> bool:
+        """Whether neighbouring pixels are known to share noise."""
+
+    def apply(self, intensity: np.ndarray) -> np.ndarray:
+        """Intensities of any dtype -> float32 network units, same shape."""
+
+    def add(self, intensity: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """What a network makes of intensities by a change in network units: float64 intensities."""
+
+    def widen(self, intensity: np.ndarray, apart: np.ndarray) -> np.ndarray:
+        """A distance in network units at intensities, in intensity units."""
+
+
 @dataclass(frozen=True)
 class Normalizer:
-    """``normalised = (intensity - offset) / scale``, the same for all channels of a model."""
+    """``normalised = (intensity - offset) / scale``, the same for all channels of a model.
+
+    Where ``even``, this is only the range of the training images; each plane has a map of its own.
+    """
 
     offset: float
     """Intensity units of the files: counts, grey levels, HU."""
     scale: float
     """Intensity units per network unit; above 0."""
+    even: bool = False
+    """Whether the noise of each plane is measured and made even, and results come back through the exact
+    unbiased inverse."""
+    one_law: bool = False
+    """Whether the noise of the middle channel stands for that of all: channels are slices of a stack."""
+
+    correlated = False
+    """Nothing is measured that would tell."""
 
     def __post_init__(self) -> None:
         finite = np.isfinite(self.offset) and np.isfinite(self.scale)
@@ -45,9 +77,37 @@ class Normalizer:
         """Network units -> float64 intensity, same shape."""
         return np.asarray(normalised.astype(np.float64) * self.scale + self.offset)
 
-    def as_dict(self) -> dict[str, float]:
-        """Offset and scale by name, as a checkpoint holds them."""
-        return {"offset": self.offset, "scale": self.scale}
+    def add(self, intensity: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """What a network makes of intensities by a change in network units; no change leaves them exactly."""
+        return np.asarray(intensity + self.scale * change)
+
+    def widen(self, intensity: np.ndarray, apart: np.ndarray) -> np.ndarray:
+        """A distance in network units, in intensity units; the same at all intensities."""
+        return np.asarray(self.scale * apart)
+
+    def map_plane(self, read: Read, height: int, width: int) -> PlaneMap:
+        """The map of one plane, of which ``read`` gives parts: this one, or where ``even``, its own."""
+        return measure_even_map(read, height, width, self.one_law) if self.even else self
+
+    def map_array(self, plane: np.ndarray) -> np.ndarray:
+        """A whole plane (C, H, W) -> float32 network units, by the map of the plane."""
+        _, height, width = plane.shape
+        made = self.map_plane(lambda rows, columns: plane[:, rows, columns], height, width)
+        return made.apply(plane)
+
+    def describe(self) -> str:
+        """What network units are, in words."""
+        low, high = self.offset, self.offset + self.scale
+        if self.even:
+            return (
+                f"each plane's noise is made even, with a deviation of {EVEN_LEVEL:g} "
+                f"(training images: {low:g} .. {high:g})"
+            )
+        return f"(intensity - {low:g}) / {self.scale:g}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as a checkpoint holds them; those that are false only by their absence."""
+        return {name: value for name, value in vars(self).items() if value is not False}
 
 
 EIGHT_BIT = Normalizer(0.0, 255.0)

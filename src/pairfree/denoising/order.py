@@ -24,7 +24,7 @@ class DenoisingOrder:
     """
 
     run: str | Path | Model = option(None, Path, argument=True, required=True)
-    """Run folder.
+    """Run folder; or shipped, the network that comes with pairfree and needs no run.
 
     From Python also a Model, which keeps the tiles, device and treatment of missing pixels that it has.
     """

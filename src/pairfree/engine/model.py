@@ -22,7 +22,7 @@ from pairfree.engine.progress import OnPixels
 from pairfree.engine.receivers import ArrayReceiver, Receiver
 from pairfree.engine.record import Record
 from pairfree.engine.tiles import Region
-from pairfree.engine.views import PlaneView, label_of
+from pairfree.engine.views import OpenPlane, PlaneView, label_of
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.formats.table import to_dtype
 from pairfree.files.image import Image, Index
@@ -265,13 +265,14 @@ class Model:
 
         ``by_tiles``: the first tile of all planes, then the second of all; else each plane by itself.
         """
+        opened = [OpenPlane.of(self._view(image, index)) for index in planes]
 
         def denoise(tell: OnPixels) -> None:
             parts: list[Region | None] = [within]
             if by_tiles:
                 parts = list(self.predictor.cores(image.height, image.width))
-            for part, index in itertools.product(parts, planes):
-                self._denoise_plane(image, index, sink, tell, part)
+            for part, one in itertools.product(parts, opened):
+                self._denoise_plane(one, sink, tell, part)
 
         def forget() -> None:
             for index in planes:
@@ -281,13 +282,13 @@ class Model:
 
     def _denoise_plane(
         self,
-        image: Image,
-        index: Index,
+        opened: OpenPlane,
         sink: Receiver,
         on_pixels: OnPixels,
         within: Region | None,
     ) -> None:
-        view = self._view(image, index)
+        view = opened.view
+        image, index = view.image, view.index
 
         def write(rows: slice, columns: slice, values: np.ndarray) -> None:
             restored = view.restore_missing(values[self.own_channels], rows, columns)
@@ -303,7 +304,7 @@ class Model:
 
         is_finished = partial(sink.finished, index)
         try:
-            self.predictor.predict_tiles(view.open(), write, is_finished, on_pixels, within)
+            self.predictor.predict_tiles(opened.plane, write, is_finished, on_pixels, within)
         except DivergedError as error:  # of a method that learns each image
             raise DivergedError(
                 f"{view.label}: {error}; make the run anew with a lower rate (`settings` lr=...)"
@@ -369,7 +370,7 @@ class Model:
         self.predictor.check_whole(image.height, image.width)
         if self.around:
             stack_axis(image, self.around, str(image.source or "array"))
-        elif image.colours != self.channels:
+        elif image.colours != self.channels and not self.method.any_channels:
             first = label_of(image, next(image.planes()))
             plural = "s" if image.colours > 1 else ""
             raise InputError(
@@ -399,7 +400,7 @@ class Model:
         Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
         """
         intensity = str(self.record.config.get("intensity", ""))
-        if window(intensity) is not None:
+        if window(intensity) is not None or not self.method.trains:
             return []
         sample = image.sample()
         sample = sample[np.isfinite(sample)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
+from pairfree.data.normalize import Normalizer, PlaneMap
 from pairfree.engine.tiles import Box, Region
 
 SAMPLE_TILE_PX = 256
@@ -27,6 +28,15 @@ class Plane:
     """Rows and columns within the plane -> intensities (C, h, w) of any supported dtype; finite."""
     slow: bool = False
     """Whether reading takes time, as from a file: the next tile is then read while one is worked on."""
+    measured: dict[Normalizer, PlaneMap] = field(default_factory=dict, compare=False, repr=False)
+    """Maps of the plane that were measured already: its tiles share them."""
+
+    def map_by(self, normalizer: Normalizer) -> PlaneMap:
+        """How the plane's intensities become network units."""
+        if normalizer not in self.measured:
+            made = normalizer.map_plane(self.read, self.height, self.width)
+            self.measured[normalizer] = made
+        return self.measured[normalizer]
 
     @classmethod
     def of(cls, intensity: np.ndarray) -> Plane:
@@ -65,6 +75,8 @@ class TileJob:
     plane: Plane
     apply: Callable[[Tensor], Tensor]
     """(1, C, h, w) network units -> same shape."""
+    mapped: PlaneMap
+    """How the plane's intensities become network units."""
     combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """Intensities of a tile, and what ``apply`` gave for it -> what is written."""
     write: Write

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairfree.data.normalize import Normalizer
+from pairfree.data.normalize import Normalizer, PlaneMap
 from pairfree.engine.memory import (
     WholeImageMemory,
     activation_bytes_per_px,
@@ -139,7 +139,7 @@ class Predictor:
         -------
         ndarray
             (C, H, W) float64: intensity + scale * (F(y) - y), so that what the network leaves alone comes
-            back exactly.
+            back exactly; where noise is made even, through the exact unbiased inverse.
         """
         out = np.empty(intensity.shape, np.float64)
         self.predict_plane(Plane.of(intensity), write_into(out), on_pixels)
@@ -182,11 +182,12 @@ class Predictor:
         within
             One of ``cores``: only that part.
         """
-        scale = self.normalizer.scale
+        mapped = plane.map_by(self.normalizer)
         job = TileJob(
             plane,
-            lambda x: self.method.denoise(x) - x,
-            lambda intensity, change: intensity + scale * change,
+            lambda x: self.method.denoise_plane(x, mapped.correlated) - x,
+            mapped,
+            mapped.add,
             write,
             is_finished,
             within,
@@ -227,11 +228,12 @@ class Predictor:
 
         Parameters are those of ``predict_tiles``.
         """
-        scale = self.normalizer.scale
+        mapped = plane.map_by(self.normalizer)
         job = TileJob(
             plane,
             self.method.disagreement,
-            lambda intensity, apart: scale * apart,
+            mapped,
+            mapped.widen,
             write,
             is_finished,
         )
@@ -344,7 +346,7 @@ class Predictor:
                 waiting.append(tile)
         if not waiting:
             return
-        with self._hold_statistics(plane):
+        with self._hold_statistics(plane, job.mapped):
             parts = read_ahead(plane, [tile.read for tile in waiting])
             for tile, intensity in zip(waiting, parts):
                 job.write(tile.rows, tile.columns, self._do_tile(job, tile, intensity))
@@ -352,7 +354,7 @@ class Predictor:
 
     def _do_tile(self, job: TileJob, tile: PlacedTile, intensity: np.ndarray) -> np.ndarray:
         """(C, h, w) of what a tile writes, from the intensities of what it reads."""
-        made = self._apply_to_tile(job.apply, self._normalise(intensity))
+        made = self._apply_to_tile(job.apply, self._normalise(intensity, job.mapped))
         self._check_output(made, intensity)
         rows, columns = tile.inside
         return job.combine(intensity[:, rows, columns], made[:, rows, columns].astype(np.float64))
@@ -364,14 +366,14 @@ class Predictor:
         made: np.ndarray = apply(given)[0].cpu().numpy()
         return made
 
-    def _normalise(self, intensity: np.ndarray) -> np.ndarray:
-        if len(intensity) != self.channels:
+    def _normalise(self, intensity: np.ndarray, mapped: PlaneMap) -> np.ndarray:
+        if len(intensity) != self.channels and not self.method.any_channels:
             raise InputError(
                 f"image has {len(intensity)} channels, the model was trained on {self.channels}; use a model "
                 "trained on such images"
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold shows as a non-finite output
-            return self.normalizer.apply(intensity)
+            return mapped.apply(intensity)
 
     def _check_output(self, made: np.ndarray, intensity: np.ndarray) -> None:
         if np.isfinite(made).all():
@@ -382,7 +384,7 @@ class Predictor:
             f"{intensity.max():.6g}; it was trained near {low:.6g} .. {high:.6g}: use images of that kind"
         )
 
-    def _hold_statistics(self, plane: Plane) -> AbstractContextManager[None]:
+    def _hold_statistics(self, plane: Plane, mapped: PlaneMap) -> AbstractContextManager[None]:
         """Inside, instance statistics are those of one plane for all its tiles.
 
         They are taken from the whole plane, or where memory forbids, from tiles drawn from it.
@@ -391,6 +393,7 @@ class Predictor:
             return nullcontext()
         high, wide = self._padded_sides(plane.height, plane.width)
         places = sample_places(high, wide, self.sample_bytes / self.bytes_per_px, self.stride_px)
-        sample = np.stack([self._normalise(plane.read_padded(*place)) for place in places])
+        parts = [self._normalise(plane.read_padded(*place), mapped) for place in places]
+        sample = np.stack(parts)
         whole = torch.from_numpy(sample).to(self.method.device)
         return hold_statistics(self.method.denoiser, lambda: self.method.denoise(whole))

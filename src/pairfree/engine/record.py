@@ -38,6 +38,7 @@ OPTIONAL: dict[str, type] = {
     "denoiser": str,
     "weights": int,
     "clock": dict,
+    "start": str,
 }
 """Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget
 is minutes."""
@@ -77,6 +78,9 @@ class Record:
     """Which of the method's networks denoises."""
     weights: int | None = None
     """How many numbers the denoiser learned; None in a checkpoint that does not say."""
+    start: str = "none"
+    """What the denoiser began from: "shipped", the start that was trained on scenes; "none", random weights
+    or another run."""
     clock: Clock | None = None
     """The time budget as it is used up; None where steps are counted."""
     watch: Watch | None = None
@@ -126,6 +130,7 @@ class Record:
             slices_around=facts.get("slices_around", 0),
             denoiser=facts.get("denoiser", "net"),
             weights=facts.get("weights"),
+            start=facts.get("start", "none"),
             clock=_read_clock(facts, where),
             watch=Watch.of(facts["watch"]) if "watch" in facts else None,
         )
@@ -151,6 +156,8 @@ class Record:
             facts["clean_normalizer"] = self.clean_normalizer.as_dict()
         if self.weights is not None:
             facts["weights"] = self.weights
+        if self.start != "none":
+            facts["start"] = self.start
         if self.clock is not None:
             facts["clock"] = self.clock.as_dict()
         if self.watch is not None and self.watch.standing:
@@ -201,10 +208,13 @@ def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
 
 
 def _is_map(value: object) -> bool:
-    """Whether these are offset and scale of an intensity map."""
-    if not isinstance(value, dict) or set(value) != {"offset", "scale"}:
+    """Whether these are offset and scale of an intensity map, and whether it makes noise even."""
+    switches = {"even", "one_law"}
+    if not isinstance(value, dict) or set(value) - switches != {"offset", "scale"}:
         return False
-    return all(_is_finite(one) for one in value.values()) and value["scale"] > 0
+    if not all(isinstance(value.get(name, False), bool) for name in switches):
+        return False
+    return _is_finite(value["offset"]) and _is_finite(value["scale"]) and value["scale"] > 0
 
 
 def _is_finite(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,6 +105,18 @@ class PlaneView:
             columns.stop - wide_columns.start,
         )
         return whole[:, inner_rows, inner_columns]
+
+
+class OpenPlane(NamedTuple):
+    """A plane of an image, opened once for all its tiles."""
+
+    view: PlaneView
+    plane: Plane
+
+    @classmethod
+    def of(cls, view: PlaneView) -> OpenPlane:
+        """The plane of a view."""
+        return cls(view, view.open())
 
 
 def _widen(part: slice, length: int) -> slice:

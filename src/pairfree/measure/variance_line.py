@@ -221,3 +221,17 @@ def unstabilise(stable: FloatArray, noise: PoissonGaussian) -> FloatArray:
     counts = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 0.125
     scaled = noise.gain * np.maximum(counts, 0.0)
     return np.asarray(scaled - noise.floor / noise.gain)
+
+
+def make_even(y: FloatArray, noise: PoissonGaussian) -> FloatArray:
+    """Intensities of any shape whose noise has unit deviation: stabilised, or divided by an even level."""
+    if noise.gain > 0:
+        return stabilise(y, noise)
+    return np.asarray(y / math.sqrt(noise.floor))
+
+
+def undo_even(even: FloatArray, noise: PoissonGaussian) -> FloatArray:
+    """The inverse of ``make_even`` for what a denoiser left, likewise."""
+    if noise.gain > 0:
+        return unstabilise(even, noise)
+    return np.asarray(even * math.sqrt(noise.floor))

@@ -31,6 +31,7 @@ from pairfree.methods import (
     noisy_n2n,
     quan,
     s2s,
+    shipped,
     uidnet,
 )
 from pairfree.methods.base import Method
@@ -55,6 +56,7 @@ METHODS: dict[str, type[Method]] = {
     "dip": dip.DIP,
     "s2s": s2s.S2S,
     "bm3d": bm3d.BM3D,
+    "shipped": shipped.Shipped,
 }
 
 EXTENDED: dict[str, type[Method]] = {
@@ -87,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dip": dip.PRESETS,
     "s2s": s2s.PRESETS,
     "bm3d": bm3d.PRESETS,
+    "shipped": shipped.PRESETS,
 }
 
 DEFAULT_NOISY_ONLY = "iddp"

@@ -127,6 +127,10 @@ class Method(ABC):
 
     trains: ClassVar[bool] = True
     """False for a method without steps; its runs only record its settings."""
+    any_channels: ClassVar[bool] = False
+    """True for a method that denoises each channel by itself, so that a model takes any number of them."""
+    start_kind: ClassVar[str] = "white"
+    """Which of the shipped starts its network begins from: "white" or "correlated", as its noise is."""
     one_image: ClassVar[bool] = False
     """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for
     each image."""
@@ -142,6 +146,8 @@ class Method(ABC):
     """Side of the square training patches, pixels."""
     batch_size: int = 16
     """Patches a step."""
+    started: bool = False
+    """Whether its network began from the shipped start."""
     precision: str = "float32"
     """Number format of its convolutions: "float32" or "bfloat16"."""
 
@@ -191,6 +197,13 @@ class Method(ABC):
     @abstractmethod
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
+
+    def denoise_plane(self, x: Tensor, correlated: bool) -> Tensor:
+        """``denoise``, for a part of a plane of which is known whether neighbouring pixels share noise.
+
+        That is measured where noise is made even; else ``correlated`` is False.
+        """
+        return self.denoise(x)
 
     def noise_samples(self) -> tuple[Tensor, Tensor] | None:
         """Noise found in the images and noise made.

@@ -17,8 +17,8 @@ from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.measure.variance_line import (
     PoissonGaussian,
     estimate_poisson_gaussian,
-    stabilise,
-    unstabilise,
+    make_even,
+    undo_even,
 )
 from pairfree.methods.base import Needs
 from pairfree.methods.parts.untrained import Untrained
@@ -179,25 +179,9 @@ def denoise_stabilised(image: np.ndarray) -> np.ndarray:
     noiseless = any(noise.gain == 0 and noise.floor <= 0 for noise in noises)
     if noiseless and len(image) > 1:  # nothing to mix with a channel without noise
         return np.concatenate([denoise_stabilised(plane[None]) for plane in image])
-    even = [_make_even(plane, noise) for plane, noise in zip(image, noises, strict=True)]
+    even = [make_even(plane, noise) for plane, noise in zip(image, noises, strict=True)]
     done = denoise_image(np.stack(even), 1.0)
-    return np.stack([_undo_even(plane, noise) for plane, noise in zip(done, noises, strict=True)])
-
-
-def _make_even(plane: np.ndarray, noise: PoissonGaussian) -> np.ndarray:
-    """A plane whose noise has a deviation of 1 everywhere."""
-    if noise.gain > 0:
-        return stabilise(plane, noise)
-    scaled: np.ndarray = plane / noise.floor**0.5
-    return scaled
-
-
-def _undo_even(plane: np.ndarray, noise: PoissonGaussian) -> np.ndarray:
-    """The inverse of ``_make_even``, for a plane that is denoised."""
-    if noise.gain > 0:
-        return unstabilise(plane, noise)
-    scaled: np.ndarray = plane * noise.floor**0.5
-    return scaled
+    return np.stack([undo_even(plane, noise) for plane, noise in zip(done, noises, strict=True)])
 
 
 def _estimate_noise(plane: np.ndarray) -> PoissonGaussian:

@@ -131,12 +131,16 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
         return (*super().sources, RECORRUPTED)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The W-GAN and the start, each where there is one, then the rounds."""
+        """The W-GAN and the start, each where there is one, then the rounds.
+
+        Weights that come with pairfree take the place of a start that is trained.
+        """
         config = self.config
         first = []
         if config.generator == "wgan":
             first.append(GENERATIVE)
-        if config.start == "recorrupted":
+        # Departs from the paper: `cpu`: the shipped start, where there is one, makes the first estimate.
+        if config.start == "recorrupted" and not self.started:
             first.append(START)
         if not first:
             return tuple(self.round_stages(1.0))

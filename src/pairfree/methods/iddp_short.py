@@ -57,7 +57,8 @@ class ShortIDDPConfig(IDDPConfig):
     """Settings of the paper, and of what the short preset adds: at their defaults, nothing."""
 
     warm_share: float = 0.0
-    """Share of the budget spent on Neighbor2Neighbor before eq. (11) begins, below 1; 0 is the paper."""
+    """Share of the budget spent on Neighbor2Neighbor before eq. (11) begins, below 1; none after the shipped
+    start. 0 is the paper."""
     turnovers: float = 0.0
     """How many times the prior, a running average of the weights, is renewed in the course of eq. (11); 0 is
     the paper (the prior is the network itself)."""
@@ -101,10 +102,12 @@ class ShortIDDPConfig(IDDPConfig):
 
 
 PRESETS: dict[str, IDDPConfig] = {
-    # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `ShuffleUNet`
+    # Departs from the paper: `cpu`: alpha is 0, so the blurred image has no part in it; `EvenUNet`
     # predicts the residual; Muon takes Adam's place for the inner kernels; batches of 4, gradients limited to
     # a joint norm of 1, bfloat16 convolutions where they are faster.
     "cpu": ShortIDDPConfig(
+        net="even-unet",
+        even=True,
         patch_px=128,
         alpha=0.0,
         warm_share=0.45,
@@ -152,7 +155,7 @@ class ShortIDDP(IDDP):
         """The papers of what is used, IDDP's first."""
         own, *others = super().sources
         added = []
-        if self.config.warm_share > 0:
+        if self.config.warm_share > 0 and not self.started:
             added.append(Nb2Nb.citation)
         if self.config.leverage > 0:
             added.append(RAMANI)
@@ -160,9 +163,10 @@ class ShortIDDP(IDDP):
 
     def stages(self) -> tuple[Stage, ...]:
         """The warm start, where there is one, and eq. (11)."""
-        share = self.config.warm_share
+        share = 0.0 if self.started else self.config.warm_share
         second = Stage(iddp.STAGE, 1.0 - share)
-        # Departs from the paper: `cpu`: Neighbor2Neighbor comes first.
+        # Departs from the paper: `cpu`: Neighbor2Neighbor comes first, unless the network begins from the
+        # shipped start.
         return (Stage(WARM_START, share), second) if share > 0 else (second,)
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

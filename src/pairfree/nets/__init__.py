@@ -11,6 +11,7 @@ from torch import nn
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError
 from pairfree.nets.dncnn import DnCNN
+from pairfree.nets.even_unet import EvenUNet
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.unet import UNet
 
@@ -28,6 +29,7 @@ class Net:
 
 
 NETS = {
+    "even-unet": Net(EvenUNet, 32, "residual"),
     "shuffle-unet": Net(ShuffleUNet, 32, "residual"),
     "unet": Net(UNet, 32, "image"),
     "blur-unet": Net(partial(UNet, blurred=True), 32, "image"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from pairfree.nets.blocks import ZeroSumConv2d, mean_places
 from pairfree.nets.shuffle_unet import ShuffleUNet
@@ -17,8 +18,8 @@ class EvenUNet(ShuffleUNet):
     ----------
     channels
         Of the images.
-    width, levels, blocks
-        As in ``ShuffleUNet``.
+    width, levels, blocks, predict
+        As in ``ShuffleUNet``; with ``predict`` "image" it sees differences only, f(x + c) = f(x).
 
     Notes
     -----
@@ -27,7 +28,7 @@ class EvenUNet(ShuffleUNet):
     same.
 
     The network works in cells of ``stride`` pixels, whose places it treats differently. What it adds to a
-    place for ever is a grid that the eye sees: ``set_grid`` measures it, and ``forward`` takes it off. It
+    place for ever is a grid that the eye sees: ``settle_grid`` measures it, and ``forward`` takes it off. It
     does not depend on the brightness either.
 
     Input and output (B, channels, H, W), network units; H and W multiples of ``stride``.
@@ -37,9 +38,14 @@ class EvenUNet(ShuffleUNet):
     """What is taken off each place of a cell, (channels, stride, stride), network units; mean 0."""
 
     def __init__(
-        self, channels: int = 1, width: int = 32, levels: int = 3, blocks: int = 1
+        self,
+        channels: int = 1,
+        width: int = 32,
+        levels: int = 3,
+        blocks: int = 1,
+        predict: str = "residual",
     ) -> None:
-        super().__init__(channels, width, levels, blocks)
+        super().__init__(channels, width, levels, blocks, predict)
         self.first = ZeroSumConv2d(4 * channels, width, 3)
         self.register_buffer("grid", torch.zeros(channels, self.stride, self.stride))
 
@@ -50,38 +56,53 @@ class EvenUNet(ShuffleUNet):
         return out - self.grid.repeat(1, rows, columns)
 
     @torch.no_grad()
-    def set_grid(self, outputs: Tensor) -> None:
-        """Take off, from now on, what outputs (B, channels, H, W) still have of a grid.
+    def settle_grid(self, patches: Tensor) -> None:
+        """Measure the grid on patches (B, channels, H, W), and take it off from now on.
 
-        They are those of many different inputs, so that nothing but the network knows of its cells.
+        Each patch is seen once at every place of a cell, so that what it shows cancels out. H and W are
+        multiples of ``stride``, at least five times that.
         """
-        self.grid += measure_grid(outputs, self.stride)
+        self.grid.zero_()
+        self.grid.copy_(measure_grid(self, patches, self.stride))
 
 
-def measure_grid(outputs: Tensor, stride: int) -> Tensor:
-    """Means over all cells of what stands at each place, without what is coarser than a cell.
+def measure_grid(net: nn.Module, patches: Tensor, stride: int) -> Tensor:
+    """What a network adds to each place of its cells for ever.
 
     Parameters
     ----------
-    outputs
-        (B, C, H, W); H and W multiples of ``stride``, at least three times that.
+    net
+        (B, C, H, W) -> the same, in cells of ``stride`` pixels.
+    patches
+        (B, C, H, W); H and W multiples of ``stride``, at least five times that.
     stride
         Side of a cell, pixels.
 
     Returns
     -------
     Tensor
-        (C, stride, stride), mean 0.
+        (C, stride, stride), mean 0: means over all pixels and all shifts of a patch, of what comes of a pixel
+        at this place less what comes of it on the mean of all places.
+
+    Notes
+    -----
+    A patch gives outputs that differ with the shift only by what the network knows of its cells. A border of
+    a cell, for which shifts see different surroundings, is left out.
     """
-    channels = outputs.shape[1]
-    window = torch.ones(stride + 1, dtype=outputs.dtype, device=outputs.device)
-    window[0] = window[-1] = 0.5
-    mean = (
-        torch.outer(window, window) / stride**2
-    )  # of a pattern with that period it leaves nothing
-    kernel = mean.expand(channels, 1, stride + 1, stride + 1)
-    coarse = F.conv2d(outputs, kernel, padding=stride // 2, groups=channels)
-    inside = slice(stride, -stride)
-    fine = (outputs - coarse)[..., inside, inside]
-    places = mean_places(fine, stride)
-    return places - places.mean((-2, -1), keepdim=True)
+    height, width = patches.shape[-2] - stride, patches.shape[-1] - stride
+    shifts = list(itertools.product(range(stride), range(stride)))
+
+    def see_from(down: int, right: int) -> Tensor:
+        """Outputs at the pixels that all shifts have in common."""
+        seen = net(patches[..., down : down + height, right : right + width])
+        rows = slice(2 * stride - down, height - stride - down)
+        columns = slice(2 * stride - right, width - stride - right)
+        inner: Tensor = seen[..., rows, columns]
+        return inner
+
+    mean = sum(see_from(*shift) for shift in shifts) / len(shifts)
+    grid = torch.zeros(patches.shape[1], stride, stride, device=patches.device)
+    for down, right in shifts:
+        places = mean_places(see_from(down, right) - mean, stride)
+        grid += torch.roll(places, (-down, -right), (-2, -1))
+    return grid / len(shifts)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 _SILENT = object()
 
@@ -43,6 +43,12 @@ class NetworkTraits(Protocol):
 
     For one that works on an image for minutes. Networks without the attribute are heard after each tile.
     """
+
+    def settle_grid(self, patches: Tensor) -> None:
+        """Take off, from now on, what sets the places of its cells apart. Silent: nothing is done.
+
+        Called after training with patches (B, C, H, W), network units; H and W are multiples of ``stride``.
+        """
 
     def receptive_field_px(self, channels: int) -> int:
         """Largest distance, in pixels, at which an input pixel can change an output pixel.
@@ -79,6 +85,13 @@ def is_measured_from_data(net: nn.Module) -> bool:
     """Whether the numbers of the network are measured from the training images, not learned."""
     measured = _stated(net, "measured_from_data")
     return measured is not _SILENT and bool(measured)
+
+
+def settle_grid(net: nn.Module, patches: Tensor) -> None:
+    """Let a network that can take off its grid, as it is seen on patches (B, C, H, W)."""
+    settle = _stated(net, "settle_grid")
+    if settle is not _SILENT:
+        settle(patches)
 
 
 def stated_receptive_field_px(net: nn.Module, channels: int) -> int | None:

@@ -43,7 +43,7 @@ from pairfree.methods.parts.single import SingleConfig
 from pairfree.methods.parts.untrained import check_untrained
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
-from pairfree.training.restoring import load_checkpoint, start_from
+from pairfree.training.restoring import begin_with_shipped, load_checkpoint, start_from
 
 Maps = tuple[Normalizer, Normalizer | None]
 """The intensity maps of the noisy set, and of the unpaired clean set where there is one."""
@@ -134,6 +134,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if start is not None and order.init is not None:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
+    inputs["start"] = begin_with_shipped(made, order)
     values = _values_of(config if config is not None else made.config)
     warnings += check_untrained(made, order.slices_around, order.minutes or order.steps)
     minutes, steps = _budget(made, values, order)
@@ -259,7 +260,10 @@ def _intensity_maps(sets: ImageSets, config: Any, start: checkpoint.Checkpoint |
     if start is not None:
         return start.record.normalizer, start.record.clean_normalizer
     if sets.clean is None:
-        return fit_normalizer(sets.noisy.planes, sets.noisy.dtypes), None
+        fitted = fit_normalizer(sets.noisy.planes, sets.noisy.dtypes)
+        even = bool(getattr(config, "even", False))
+        one_law = even and sets.noisy.reading.slices_around > 0
+        return dataclasses.replace(fitted, even=even, one_law=one_law), None
     return fit_unpaired(sets.noisy, sets.clean, getattr(config, "intensity", "auto"))
 
 
@@ -306,4 +310,4 @@ def _check_needs(method: Any, needs: Needs, order: Order) -> None:
 def _pool(
     images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
 ) -> PatchPool:
-    return PatchPool(images.planes, device, patch_px, normalizer.apply)
+    return PatchPool(images.planes, device, patch_px, normalizer.map_array)

@@ -88,7 +88,8 @@ class Order:
         toml=TEXT,
         fixed=True,
     )
-    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d; dip, s2s (each image by itself).
+    """Noisy files only: iddp, nb2nb, n2v, n2s, b2u, cvf-sid, gan2gan, bm3d, shipped; dip, s2s (each image by
+    itself).
 
     With `clean`: iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n,
     n2c, and noisy-n2n (also `noise_images`). Default: that of `init`, else iscl with `clean`, else iddp.
@@ -107,6 +108,12 @@ class Order:
 
     init: str | Path | None = option(None, Path, toml=TEXT, fixed=True)
     """Run folder to fine-tune from."""
+
+    start: str | None = option(None, str, toml=TEXT, fixed=True)
+    """shipped (weights that were trained on drawn scenes) or none (random weights).
+
+    Default: shipped with preset cpu, for methods that train the default network; none with `init`.
+    """
 
     settings: Mapping[str, Any] | None = option(
         None,

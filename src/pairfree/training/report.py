@@ -29,6 +29,7 @@ EXAMPLES = 4
 EVIDENCE_PLANES, EVIDENCE_PX = 16, 2048
 """Of so many planes, so much of each: evidence takes about ten times the memory of a plane of float64."""
 CROP_PX = 320
+SHIPPED = "the network that is shipped with pairfree, trained on scenes that a program draws"
 
 
 def write_run_report(
@@ -252,6 +253,7 @@ def _summary(
         ("Method", f"{model.method.title} ({model.method.key}, preset {record.preset})"),
         ("Budget", budget),
         *([("Steps", stages)] if model.method.trains else []),
+        *([("Began from", SHIPPED)] if record.start == "shipped" else []),
         (
             "Images",
             f"{_planes(len(noisy.planes))}, {noisy.pixels / 1e6:,.2f} megapixels, {noisy.planes[0].dtype}",
@@ -260,7 +262,7 @@ def _summary(
         *([("Slices around each", str(model.around))] if model.around else []),
         (
             "Intensity map",
-            f"network units = (intensity - {normalizer.offset:g}) / {normalizer.scale:g}",
+            f"network units: {normalizer.describe()}",
         ),
         ("Device", f"{environment.get('device', '')}, {threads}, {record.precision} convolutions"),
         ("Seed", str(record.seed)),
@@ -312,11 +314,17 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     )
     kind = "pairs" if pairs else "noisy images"
     images = f"{len(noisy.planes)} {kind} ({format_number(noisy.pixels / 1e6)} megapixels)"
+    begun = ", begun from weights trained on drawn scenes" if record.start == "shipped" else ""
+    mapped = "Intensities were mapped affinely and mapped back"
+    if record.normalizer.even:
+        mapped = (
+            "The noise of each plane was measured and made even (variance stabilisation), and undone "
+            "by the exact unbiased inverse"
+        )
     return (
-        f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}, "
-        f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. Intensities were "
-        "mapped affinely and mapped "
-        "back; files keep their pixel type and metadata."
+        f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}{begun}, "
+        f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. {mapped}; "
+        "files keep their pixel type and metadata."
     )
 
 

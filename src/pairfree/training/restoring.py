@@ -23,9 +23,13 @@ from pairfree.files.listing import is_folder
 from pairfree.methods import METHODS, choose_config_type, extend_config
 from pairfree.methods.base import Method, select_tensors
 from pairfree.nets import NETS
+from pairfree.nets.even_unet import EvenUNet
+from pairfree.nets.start import find_start, load_start
 from pairfree.nets.traits import is_measured_from_data
-from pairfree.training.order import changed_settings
+from pairfree.training.order import Order, changed_settings
 
+STARTS = ("shipped", "none")
+"""What a network may begin from, where it is no other run."""
 _say = logging.getLogger("pairfree")
 
 
@@ -93,6 +97,71 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         raise CheckpointError(
             f"`init`: a run of {start.record.method} has no network that {method.key} could begin with"
         )
+
+
+def begin_with_shipped(method: Method, order: Order) -> str:
+    """Load the shipped start into a method's networks, where that is asked for or usual.
+
+    Parameters
+    ----------
+    method
+        Freshly made.
+    order
+        What was asked; with ``start`` None the start is taken by preset cpu, where it fits.
+
+    Returns
+    -------
+    str
+        "shipped" or "none": what it began from.
+
+    Raises
+    ------
+    ConfigError
+        Where it is asked for and does not fit.
+    CheckpointError
+        Where its file is missing or damaged.
+    """
+    if order.start not in (None, *STARTS):
+        raise ConfigError(f"`start` {order.start!r}: must be one of {', '.join(STARTS)}")
+    if order.start == "none":
+        return "none"
+    problem = _why_no_start(method, order)
+    if order.start == "shipped" and problem:
+        raise ConfigError(f"`start` shipped: {problem}; give `start` none")
+    if problem or (order.start is None and order.preset != "cpu"):
+        return "none"
+    weights = load_start(method.start_kind, _channels_of(method.denoiser))
+    for net in method.networks.values():
+        if isinstance(net, EvenUNet) and _alike(net, weights):
+            net.load_state_dict(weights)
+    method.started = True
+    return "shipped"
+
+
+def _why_no_start(method: Method, order: Order) -> str:
+    """Why the shipped start does not fit, a phrase; "" where it does."""
+    net = method.denoiser
+    if order.init is not None:
+        return "the run of `init` is what it begins from"
+    if (
+        not method.trains
+        or not isinstance(net, EvenUNet)
+        or order.own_parts
+        or order.net is not None
+    ):
+        return f"method {method.key} does not train the network even-unet here"
+    channels = _channels_of(net)
+    if find_start(method.start_kind, channels) is None:
+        return f"there is none for images of {channels} channels"
+    if not _alike(net, EvenUNet(channels).state_dict()):
+        return "the network has another width or prediction"
+    return ""
+
+
+def _channels_of(net: nn.Module) -> int:
+    """Of the images that an ``EvenUNet`` takes."""
+    assert isinstance(net, EvenUNet)
+    return len(net.grid)
 
 
 def _misfit(method: Method, record: Record) -> CheckpointError:

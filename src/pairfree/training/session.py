@@ -157,6 +157,7 @@ def _record(job: Job, plan: Plan) -> Record:
         slices_around=job.noisy.reading.slices_around,
         denoiser=next((name for name, net in networks if net is job.method.denoiser), "net"),
         weights=parameter_count(job.method.denoiser),
+        start=job.inputs["start"],
     )
 
 
@@ -176,13 +177,15 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         check_own_parts(record, run.path, order.method, order.net)
         maps = record.normalizer, record.clean_normalizer
         job = resolve(_order_again(order, stored, record, run.path), maps)
-        job = dataclasses.replace(job, config=dict(record.config))
+        inputs = {**job.inputs, "start": record.start}
+        job = dataclasses.replace(job, config=dict(record.config), inputs=inputs)
         if _fingerprint(job.data) != record.data_sha256:
             raise InputError(
                 f"{run.path}: the training images are not those the run began with; restore them, "
                 f"or start a new run with `init` {run.path}"
             )
         load_weights(job.method, last, run.path)
+        job.method.started = record.start == "shipped"
         _check_processes(job.method)
         if processes.shared(last.step) != last.step:
             raise CheckpointError(
@@ -213,6 +216,7 @@ def _order_again(order: Order, stored: Mapping[str, Any], record: Record, path: 
         device=stored.get("device", "auto") if order.device == "auto" else order.device,
         settings=None if order.own_parts else stored_settings(record, f"{path}"),
         net=order.net,
+        start="none",  # the weights are those of the checkpoint
         nan=str(stored.get("nan", "error")),
         slices_around=int(stored.get("slices_around", 0)),
         max_bytes=stored.get("max_bytes"),

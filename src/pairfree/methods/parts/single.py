@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.config import architecture
+from pairfree.data.patches import TrainingData
 from pairfree.errors import ConfigError
 from pairfree.methods.base import (
     At,
@@ -28,10 +29,13 @@ from pairfree.methods.base import (
 from pairfree.methods.parts.optim import MUON, MuonAdam
 from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed
-from pairfree.nets.traits import total_stride
+from pairfree.nets.start import SCENES
+from pairfree.nets.traits import settle_grid, total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
 OPTIMIZERS = ("muon", "adam")
+GRID_PATCHES = 8
+"""Patches that the grid of a network is measured on."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -47,6 +51,10 @@ class SingleConfig:
 
     predict: str = architecture("")
     """What comes of y: "residual", y - f(y); "image", f(y); "" is the network's own default."""
+
+    even: bool = False
+    """Whether the noise of each plane is measured and made even before the network sees it: of one size at
+    all brightnesses and in all files. Results come back through the exact unbiased inverse."""
 
     patch_px: int = 64
     """Side of the square training patches, pixels."""
@@ -238,10 +246,13 @@ class SingleNetwork(Method):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The method's paper, and Muon's where it is used."""
+        """The method's paper, those of Muon and of the shipped start where they are used."""
+        found = [self.citation]
         if self.config.optimizer == "muon":
-            return (self.citation, MUON)
-        return (self.citation,)
+            found.append(MUON)
+        if self.started:
+            found.append(SCENES)
+        return tuple(found)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -251,6 +262,14 @@ class SingleNetwork(Method):
     def f(self, x: Tensor) -> Tensor:
         """The network in training precision; float32 in and out."""
         return run_network(self.net, x, self.precision)
+
+    @torch.no_grad()
+    def finish(self, data: TrainingData, seed: int) -> None:
+        """Take off the grid of the denoiser, where it is a network that can."""
+        if self.patch_px < 5 * total_stride(self.denoiser):
+            return  # too small for it
+        places = data.noisy.draw(seed, 0, GRID_PATCHES, "patches for the grid")
+        settle_grid(self.denoiser, data.noisy.gather(places))
 
     @torch.no_grad()
     def f_fixed(self, x: Tensor) -> Tensor:

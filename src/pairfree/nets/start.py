@@ -1,0 +1,114 @@
+"""The start that is shipped: weights of ``EvenUNet``, trained on scenes that a program drew.
+
+They lie in ``assets/start`` as half floats, with JSON beside them that says what made them
+(benchmarks/start.py) and their digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from pairfree.errors import CheckpointError
+from pairfree.nets.even_unet import EvenUNet
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
+KINDS = ("white", "correlated")
+"""Of noise that a start was trained on: independent between pixels, or of any spectrum."""
+SCENES = (
+    "Achddou, Gousseau & Ladjal, Fully synthetic training for image restoration tasks, "
+    "Computer Vision and Image Understanding 233, 2023"
+)
+"""Where the idea to train on drawn scenes is from."""
+REMEDY = "install pairfree anew, or train with `start` none"
+
+
+def find_start(kind: str, channels: int) -> Path | None:
+    """The weights' file; None where none is shipped for images of so many channels."""
+    path = FOLDER / f"{kind}-{channels}.safetensors"
+    return path if path.with_suffix(".json").exists() or path.exists() else None
+
+
+def load_start(kind: str, channels: int) -> dict[str, Tensor]:
+    """The weights of a start, float32, by name as in ``EvenUNet``.
+
+    Parameters
+    ----------
+    kind
+        One of ``KINDS``.
+    channels
+        Of the images.
+
+    Raises
+    ------
+    CheckpointError
+        Where its file is missing or damaged.
+    """
+    path = FOLDER / f"{kind}-{channels}.safetensors"
+    try:
+        blob = path.read_bytes()
+        facts = read_facts(kind, channels)
+        if hashlib.sha256(blob).hexdigest() != facts.get("sha256"):
+            raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
+        stored = safetensors.torch.load(blob)
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: the shipped start cannot be read ({reason}); {REMEDY}"
+        ) from None
+    return {name: value.float() for name, value in stored.items()}
+
+
+def read_facts(kind: str, channels: int) -> dict[str, Any]:
+    """What is written beside the weights: network, steps, scenes, seed, versions, digest."""
+    path = FOLDER / f"{kind}-{channels}.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: the shipped start cannot be read ({reason}); {REMEDY}"
+        ) from None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
+    return facts
+
+
+def make_start(kind: str, channels: int = 1) -> EvenUNet:
+    """The network of a start, with its weights."""
+    net = EvenUNet(channels)
+    try:
+        net.load_state_dict(load_start(kind, channels))
+    except RuntimeError:
+        raise CheckpointError(
+            f"{FOLDER}: the shipped start is of another version; {REMEDY}"
+        ) from None
+    return net
+
+
+class ShippedNet(nn.Module):
+    """Both starts; each channel of an image goes through one of them by itself.
+
+    Input and output (B, C, H, W), any C, network units; H and W multiples of ``stride``.
+    """
+
+    stride = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.white = make_start("white")
+        self.correlated = make_start("correlated")
+
+    def forward(self, x: Tensor, correlated: bool = False) -> Tensor:
+        """Denoise by the start for white noise, or that for ``correlated`` noise."""
+        net = self.correlated if correlated else self.white
+        batch, channels, height, width = x.shape
+        each = x.reshape(batch * channels, 1, height, width)
+        out: Tensor = net(each)
+        return out.reshape(x.shape)

@@ -1,0 +1,85 @@
+"""The law of one plane's noise: what is measured against what was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from pairfree.measure.plane_law import measure_noise_law
+from pairfree.scenes import draw_scene
+
+
+def smooth_scene(side: int = 192) -> np.ndarray:
+    """Hills from 20 to 200, float64."""
+    rng = np.random.default_rng(0)
+    hills = gaussian_filter(rng.standard_normal((side, side)), 24.0)
+    share = (hills - hills.min()) / np.ptp(hills)
+    return 20.0 + 180.0 * share
+
+
+def white(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize("level", [3.0, 20.0])
+def test_even_noise_has_no_gain_and_its_level(level):
+    clean = smooth_scene()
+    law = measure_noise_law(clean + level * white(clean.shape))
+    assert law.noise.gain == 0
+    assert not law.correlated
+    assert np.sqrt(law.noise.floor) == pytest.approx(level, rel=0.03)
+
+
+@pytest.mark.parametrize("gain", [0.5, 4.0])
+def test_counted_photons_have_their_gain(gain):
+    clean = smooth_scene()
+    counts = gain * np.random.default_rng(2).poisson(clean / gain)
+    law = measure_noise_law(counts + 2.0 * white(clean.shape))
+    middle = law.noise.variance(np.array([100.0]))
+    assert law.noise.gain == pytest.approx(gain, rel=0.15)
+    assert middle == pytest.approx(100.0 * gain + 4.0, rel=0.08)
+    assert not law.correlated
+
+
+@pytest.mark.parametrize("kind", ["leaves", "spots", "nuclei", "organs"])
+@pytest.mark.parametrize("level", [0.06, 0.2])
+def test_white_noise_on_scenes_is_not_taken_for_correlated(kind, level):
+    scene = draw_scene(1, 5, height=192, width=192, kind=kind)
+    assert not measure_noise_law(scene + level * white(scene.shape)).correlated
+
+
+@pytest.mark.parametrize(("axis", "correlated"), [(0, True), (1, True), (None, False)])
+def test_faint_streaks_are_recognised_where_an_image_is_nearly_all_noise(axis, correlated):
+    """A correlation of a tenth along rows or columns, as of a camera's readout."""
+    noise = white((320, 320))
+    if axis is not None:
+        noise = noise + 0.1 * np.roll(noise, 1, axis)
+    assert measure_noise_law(smooth_scene(320) + 300.0 * noise).correlated is correlated
+
+
+@pytest.mark.parametrize("blur_px", [0.7, 1.5])
+def test_correlated_noise_is_recognised_and_its_level_measured(blur_px):
+    clean = smooth_scene()
+    noise = gaussian_filter(white(clean.shape), blur_px)
+    law = measure_noise_law(clean + 15.0 * noise / noise.std())
+    assert law.correlated
+    assert np.sqrt(law.noise.variance(np.array([100.0]))) == pytest.approx(15.0, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (16, 16)])
+def test_small_planes_and_planes_without_noise_have_a_level_above_zero(shape):
+    for plane in (
+        np.zeros(shape),
+        np.full(shape, 7.0),
+        white(shape),
+        np.arange(float(np.prod(shape))).reshape(shape),
+    ):
+        noise = measure_noise_law(plane).noise
+        assert noise.gain > 0 or noise.floor > 0
+
+
+def test_a_plane_without_noise_is_not_blown_up():
+    """Its noise is taken for a thousandth of its range at least, and for less than a hundredth."""
+    law = measure_noise_law(smooth_scene())
+    assert 0.1 < np.sqrt(law.noise.variance(np.array([100.0])))[0] < 1.8
