@@ -73,7 +73,7 @@ def run(
     say(
         f"{count} real low-dose electron micrographs in {noisy} (origin: {noisy / 'ATTRIBUTION.txt'})"
     )
-    say(f"training for {minutes:g} minutes in {out / RUN} ...")
+    say(f"training for {60.0 * minutes:.0f} seconds in {out / RUN} ...")
     command = command_line(
         ["train", str(noisy), "--out", str(out / RUN), "--minutes", f"{minutes:g}"]
     )

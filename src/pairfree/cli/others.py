@@ -66,7 +66,7 @@ def demo(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path(
         "pairfree-demo"
     ),
-    minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 2.0,
+    minutes: Annotated[float, typer.Option(help="Training budget in minutes.")] = 0.5,
 ) -> None:
     """Train on real noisy images that come with pairfree, denoise them, write a report."""
     from pairfree import demo as demonstration

@@ -20,7 +20,7 @@ from pairfree.measure.variance_line import PoissonGaussian
 FloatArray = NDArray[np.float64]
 
 STRAIGHT = 2.5
-"""Times one count and the camera's variance (counts squared): below it the root goes on straight.
+"""Times one count and the camera's variance (counts squared, one at most): below, the root goes on straight.
 
 So a Gaussian filter through the transform loses less than 0.1 dB to the plain one at 0.3 to 10 photons, with
 and without noise of the camera; with the root alone 0.08 to 1.3 dB."""
@@ -42,6 +42,11 @@ class EvenTransform:
     def read_variance(self) -> float:
         """Of the camera, counts squared: the floor, where it is not below 0."""
         return max(self.noise.floor, 0.0) / self.noise.gain**2
+
+    @property
+    def knee(self) -> float:
+        """Under the root, where it begins to go on straight."""
+        return STRAIGHT * (1.0 + min(self.read_variance, 1.0))
 
     @property
     def black(self) -> float:
@@ -82,14 +87,13 @@ class EvenTransform:
     def _root(self, counts: FloatArray) -> FloatArray:
         """Of counts of any shape."""
         lifted = counts + 0.375 + self.read_variance
-        knee = STRAIGHT * (1.0 + self.read_variance)
-        root = 2.0 * np.sqrt(np.maximum(lifted, knee))
-        return np.asarray(root + np.minimum(lifted - knee, 0.0) / math.sqrt(knee))
+        root = 2.0 * np.sqrt(np.maximum(lifted, self.knee))
+        return np.asarray(root + np.minimum(lifted - self.knee, 0.0) / math.sqrt(self.knee))
 
     @cached_property
     def _table(self) -> tuple[FloatArray, FloatArray]:
         """Counts, rising, and the mean of what ``_root`` makes of noisy ones."""
-        most = TABLE_COUNTS + 4.0 * STRAIGHT * (1.0 + self.read_variance)
+        most = TABLE_COUNTS + 4.0 * self.knee
         counts = most * np.linspace(0.0, 1.0, KNOTS) ** 2
         photons = np.arange(math.ceil(most + 8.0 * math.sqrt(most)))
         read = math.sqrt(self.read_variance) * NODES
