@@ -49,8 +49,7 @@ READ_NOISE = (0.5, 10.0)
 COPIES = 4
 """Noisy copies whose transforms are averaged for the target of counted photons."""
 STRAIGHT = 2.5
-"""As in ``pairfree.measure.even_transform``; there the camera's variance counts as one at most, which matters
-where it is larger, and there are few such patches."""
+"""As in ``pairfree.measure.even_transform``."""
 FOLLOW = 1e-3
 """How far the average goes towards the weights with each step."""
 RATE = 1e-3

@@ -37,7 +37,7 @@ def cells(preset: str) -> list[Cell]:
         found += filter_cells(column, preset, GAUSSIANS_PX, bm3d=False)
         stabilise = {"stabilise": True}
         found.append(Cell(column, "bm3d", preset, settings=stabilise, label="vst + bm3d"))
-        found.append(Cell(column, "shipped", preset, start="shipped", label="shipped, not trained"))
+        found.append(Cell(column, "shipped", preset, label="shipped, not trained"))
         for method in METHODS.get(column, ()):
             whole = Cell(column, method, preset, start="shipped", label=f"{method}, start and even")
             found += [replace(whole, seed=seed) for seed in range(SEEDS)]

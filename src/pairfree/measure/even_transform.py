@@ -20,12 +20,14 @@ from pairfree.measure.variance_line import PoissonGaussian
 FloatArray = NDArray[np.float64]
 
 STRAIGHT = 2.5
-"""Times one count and the camera's variance (counts squared, one at most): below, the root goes on straight.
+"""Times one count and the camera's variance (counts squared): below it the root goes on straight.
 
 So a Gaussian filter through the transform loses less than 0.1 dB to the plain one at 0.3 to 10 photons, with
 and without noise of the camera; with the root alone 0.08 to 1.3 dB."""
 TABLE_COUNTS = 60.0
 """Up to so many counts beyond the straight part the way back is a table, above them a closed form."""
+NORMAL = 30.0
+"""Variance of the camera from which counts and its noise together are taken for normal."""
 KNOTS = 400
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 """For expectations over the camera's noise."""
@@ -46,7 +48,7 @@ class EvenTransform:
     @property
     def knee(self) -> float:
         """Under the root, where it begins to go on straight."""
-        return STRAIGHT * (1.0 + min(self.read_variance, 1.0))
+        return STRAIGHT * (1.0 + self.read_variance)
 
     @property
     def black(self) -> float:
@@ -95,8 +97,14 @@ class EvenTransform:
         """Counts, rising, and the mean of what ``_root`` makes of noisy ones."""
         most = TABLE_COUNTS + 4.0 * self.knee
         counts = most * np.linspace(0.0, 1.0, KNOTS) ** 2
+        weights = WEIGHTS / WEIGHTS.sum()
+        if self.read_variance > NORMAL:
+            spread = np.sqrt(counts + self.read_variance)
+            return counts, np.asarray(
+                self._root(counts[:, None] + spread[:, None] * NODES) @ weights
+            )
         photons = np.arange(math.ceil(most + 8.0 * math.sqrt(most)))
         read = math.sqrt(self.read_variance) * NODES
-        means = self._root(photons[:, None] + read) @ (WEIGHTS / WEIGHTS.sum())
+        means = self._root(photons[:, None] + read) @ weights
         chances = poisson.pmf(photons, counts[:, None])
         return counts, np.asarray(chances @ means)
