@@ -39,6 +39,15 @@ def test_a_black_level_is_read_off_a_floor_below_zero():
     assert float(transform.back(transform.forward(noisy).mean())) == pytest.approx(140.0, rel=0.002)
 
 
+def test_a_black_level_below_zero_is_read_off_the_darkest_areas():
+    """Gain 2, offset -500: the variance at intensity 0 is 1,000, and none of it is the camera's."""
+    transform = EvenTransform(PoissonGaussian(2.0, 1000.0), darkest=-499.0)
+    noisy = -500.0 + draw(20.0, 2.0, 0.0)
+    even = transform.forward(noisy)
+    assert float(transform.back(even.mean())) == pytest.approx(-460.0, abs=0.5)
+    assert even.std() == pytest.approx(1.0, abs=0.06)
+
+
 def test_far_above_the_table_it_is_the_root_of_anscombe():
     noise = PoissonGaussian(3.0, 9.0)
     bright = np.linspace(500.0, 60_000.0, 50)

@@ -83,3 +83,20 @@ def test_a_plane_without_noise_is_not_blown_up():
     """Its noise is taken for a thousandth of its range at least, and for less than a hundredth."""
     law = measure_noise_law(smooth_scene())
     assert 0.1 < np.sqrt(law.noise.variance(np.array([100.0])))[0] < 1.8
+
+
+@pytest.mark.parametrize("black", [0.3, 0.5])
+def test_areas_that_are_black_all_over_do_not_hide_the_noise(black):
+    clean = smooth_scene()
+    noisy = np.clip(clean + 10.0 * white(clean.shape), 0.0, None)
+    noisy[:, : int(black * noisy.shape[1])] = 0.0
+    level = np.sqrt(measure_noise_law(noisy).noise.variance(np.array([100.0])))
+    assert level == pytest.approx(10.0, rel=0.15)
+
+
+@pytest.mark.parametrize("offset", [-1000.0, -100.0, 0.0, 100.0, 30_000.0])
+def test_an_offset_moves_no_brightness(offset):
+    counts = np.random.default_rng(3).poisson(smooth_scene()) + offset
+    transform = measure_noise_law(counts).transform
+    smooth = gaussian_filter(transform.forward(counts), 3.0)
+    assert transform.back(smooth).mean() == pytest.approx(counts.mean(), abs=0.7)

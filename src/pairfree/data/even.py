@@ -37,7 +37,7 @@ class EvenMap:
     @cached_property
     def transforms(self) -> tuple[EvenTransform, ...]:
         """Of each channel."""
-        return tuple(EvenTransform(law.noise) for law in self.laws)
+        return tuple(law.transform for law in self.laws)
 
     @property
     def correlated(self) -> bool:
@@ -113,7 +113,7 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
     laws = tuple(measure_noise_law(channel) for channel in sample)
     middles = []
     for channel, law in zip(sample, laws, strict=True):
-        middles.append(float(np.median(EvenTransform(law.noise).forward(channel))))
+        middles.append(float(np.median(law.transform.forward(channel))))
     times = channels if one_law else 1
     return EvenMap(laws * times, tuple(middles) * times)
 

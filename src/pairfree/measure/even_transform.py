@@ -39,11 +39,14 @@ class EvenTransform:
 
     noise: PoissonGaussian
     """Its gain may be 0, its floor is then above 0."""
+    darkest: float = 0.0
+    """Brightness of the darkest areas: no photons come to lie above it."""
 
     @property
     def read_variance(self) -> float:
-        """Of the camera, counts squared: the floor, where it is not below 0."""
-        return max(self.noise.floor, 0.0) / self.noise.gain**2
+        """Of the camera, counts squared: the variance at the black level."""
+        gain, floor = self.noise.gain, self.noise.floor
+        return max(gain * self.black + floor, 0.0) / gain**2
 
     @property
     def knee(self) -> float:
@@ -52,8 +55,12 @@ class EvenTransform:
 
     @property
     def black(self) -> float:
-        """Intensity without photons, from a floor below 0: a black level lowers it, and is else unknown."""
-        return max(-self.noise.floor, 0.0) / self.noise.gain
+        """Intensity without photons: 0, unless the darkest areas lie below, or the variance would.
+
+        A line does not tell a black level from noise of the camera.
+        """
+        lowest = -self.noise.floor / self.noise.gain
+        return max(lowest, min(0.0, self.darkest))
 
     def forward(self, y: FloatArray) -> FloatArray:
         """Make the noise of intensities of any shape even.

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from pairfree.measure.even_transform import EvenTransform
-from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
+from pairfree.measure.level import MIN_SIDE_PX, patch_side, smooth_variance, take_patches
 from pairfree.measure.local_moments import plane_variance, window_moments
 from pairfree.measure.variance_line import (
     PoissonGaussian,
     estimate_poisson_gaussian,
+    find_unclipped_bins,
     fit_robust_line,
 )
 
@@ -42,7 +43,7 @@ GROWS = 1.5
 What is measured of even noise on photographs grows up to 1.46-fold by chance."""
 BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
-BRIGHT, DARK = 95.0, 5.0
+BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
 """Percentiles of the brightness."""
 LEAST_LEVEL = 1e-3
 """Of the range of the intensities: noise is taken for no smaller."""
@@ -64,6 +65,13 @@ class NoiseLaw:
     """Its variance at each brightness; above 0 somewhere."""
     correlated: bool
     """Whether neighbouring pixels share noise."""
+    darkest: float = 0.0
+    """Brightness of the darkest areas, intensity units."""
+
+    @property
+    def transform(self) -> EvenTransform:
+        """What makes the noise even."""
+        return EvenTransform(self.noise, self.darkest)
 
 
 def measure_noise_law(plane: FloatArray) -> NoiseLaw:
@@ -89,13 +97,14 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     noise = estimate_poisson_gaussian(plane)
     if noise.gain > 0 and not _clearly_grows(plane, noise):
-        noise = PoissonGaussian(0.0, estimate_sigma(plane) ** 2)
+        noise = PoissonGaussian(0.0, 0.0)
     if noise.gain == 0:
-        noise = _without_growth(plane, math.sqrt(max(noise.floor, 0.0)))
-    correlated = _is_correlated(EvenTransform(noise).forward(plane))
+        noise = _without_growth(plane, _unclipped_level(plane))
+    darkest = float(np.percentile(gaussian_filter(plane, BLUR_PX), DARKEST))
+    correlated = _is_correlated(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = _measure_in_windows(plane)
-    return NoiseLaw(noise, correlated)
+    return NoiseLaw(noise, correlated, darkest)
 
 
 def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
@@ -103,6 +112,15 @@ def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
     low, high = np.percentile(plane, [0.5, 99.5])
     span = high - low or np.ptp(plane) or 1.0
     return PoissonGaussian(0.0, float(max(level, LEAST_LEVEL * span) ** 2))
+
+
+def _unclipped_level(plane: FloatArray) -> float:
+    """Deviation of even noise, where it is not cut off: areas that are black all over have none."""
+    patches = take_patches(plane, patch_side(*plane.shape))
+    groups = find_unclipped_bins(plane, patches)
+    if groups:
+        patches = patches[np.concatenate(groups)]
+    return math.sqrt(max(smooth_variance(patches)[0], 0.0))
 
 
 def _difference_level(plane: FloatArray) -> float:

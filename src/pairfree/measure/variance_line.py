@@ -104,7 +104,7 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     patches = take_patches(image, patch_side(*image.shape))
     signals = []
     variances = []
-    for group in _unclipped_bins(image, patches):
+    for group in find_unclipped_bins(image, patches):
         some = patches[group]
         level, smooth = smooth_variance(some)
         means = some.mean((1, 2))
@@ -117,7 +117,7 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
     return PoissonGaussian(line.slope, line.intercept)
 
 
-def _unclipped_bins(image: FloatArray, patches: FloatArray) -> list[NDArray[np.int64]]:
+def find_unclipped_bins(image: FloatArray, patches: FloatArray) -> list[NDArray[np.int64]]:
     """Which patches are of like brightness, from dark to bright; without bins that hold clipped pixels."""
     side = patches.shape[-1]
     most = len(patches) // (PATCHES_PER_EIGENVALUE * side**2)
