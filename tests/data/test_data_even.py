@@ -100,6 +100,9 @@ def test_slices_of_a_stack_have_the_law_of_the_middle_one():
     made = one.map_plane(lambda rows, columns: stack[:, rows, columns], 256, 256)
     assert made.laws == 3 * made.laws[1:2]
     assert made.laws[1].noise.gain == pytest.approx(4.0, rel=0.15)
+    stack[1] = 0.0
+    empty = one.map_plane(lambda rows, columns: stack[:, rows, columns], 256, 256)
+    assert empty.laws[1].noise.gain == pytest.approx(9.0, rel=0.15)
 
 
 def test_a_normaliser_that_makes_noise_even_maps_each_plane_by_its_own_law():

@@ -98,7 +98,7 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
     height, width
         Of the plane, pixels.
     one_law
-        The middle channel stands for all.
+        The middle channel stands for all; where it is empty, the one of the widest range.
 
     Returns
     -------
@@ -109,7 +109,10 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
     sample = _sample(read, height, width).astype(np.float64)
     channels = len(sample)
     if one_law:
-        sample = sample[channels // 2 : channels // 2 + 1]
+        chosen = channels // 2
+        if np.ptp(sample[chosen]) == 0:  # an empty slice has no law
+            chosen = int(np.argmax(np.ptp(sample, axis=(1, 2))))
+        sample = sample[chosen : chosen + 1]
     laws = tuple(measure_noise_law(channel) for channel in sample)
     middles = []
     for channel, law in zip(sample, laws, strict=True):
