@@ -94,15 +94,16 @@ def measure_grid(net: nn.Module, patches: Tensor, stride: int) -> Tensor:
 
     def see_from(down: int, right: int) -> Tensor:
         """Outputs at the pixels that all shifts have in common."""
-        seen = net(patches[..., down : down + height, right : right + width])
+        whole = net(patches[..., down : down + height, right : right + width])
         rows = slice(2 * stride - down, height - stride - down)
         columns = slice(2 * stride - right, width - stride - right)
-        inner: Tensor = seen[..., rows, columns]
+        inner: Tensor = whole[..., rows, columns]
         return inner
 
-    mean = sum(see_from(*shift) for shift in shifts) / len(shifts)
+    seen = [see_from(*shift) for shift in shifts]
+    mean = sum(seen) / len(shifts)
     grid = torch.zeros(patches.shape[1], stride, stride, device=patches.device)
-    for down, right in shifts:
-        places = mean_places(see_from(down, right) - mean, stride)
+    for (down, right), outputs in zip(shifts, seen, strict=True):
+        places = mean_places(outputs - mean, stride)
         grid += torch.roll(places, (-down, -right), (-2, -1))
     return grid / len(shifts)
