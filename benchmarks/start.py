@@ -30,6 +30,7 @@ from pairfree.methods.base import At, Needs, follow
 from pairfree.methods.n2c import supervised_loss
 from pairfree.methods.parts.single import SingleConfig, SingleNetwork
 from pairfree.nets.even_unet import EvenUNet
+from pairfree.nets.start import load_start
 from pairfree.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -317,11 +318,30 @@ def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Pa
     if (out / "checkpoints").is_dir():
         pf.train(method=method, resume=True, **given)
     else:
+        weights = None
         if init is not None:
-            weights = pf.load(init, method=make_method(name, channels)).method.denoiser
-            method.net.load_state_dict(weights.state_dict())
-            method.average.load_state_dict(weights.state_dict())
+            weights = pf.load(init, method=make_method(name, channels)).method.denoiser.state_dict()
+        elif channels > 1:
+            weights = colour_from_grey(load_start(name, 1), channels)
+        if weights is not None:
+            method.net.load_state_dict(weights)
+            method.average.load_state_dict(weights)
         pf.train(method=method, steps=steps, seed=SEED, **given)
+
+
+def colour_from_grey(grey: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """Weights of a network that denoises the brightness of colour images as the grey one does.
+
+    It sees sum(channels) / sqrt(channels), whose noise has the size that the grey network knows, and what it
+    takes off there it takes off each channel, over sqrt(channels): an orthonormal change of colours and back.
+    """
+    root = math.sqrt(channels)
+    made = dict(grey)
+    made["first.weight"] = grey["first.weight"].repeat(1, channels, 1, 1) / root
+    made["last.weight"] = grey["last.weight"].repeat(channels, 1, 1, 1) / root
+    made["last.bias"] = grey["last.bias"].repeat(channels) / root
+    made["grid"] = grey["grid"].repeat(channels, 1, 1) / root
+    return made
 
 
 def make_method(name: str, channels: int, steps: int = 0) -> SingleNetwork:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pairfree as pf
+from pairfree.data.even import EVEN_LEVEL
 from pairfree.data.patches import PatchPool, TrainingData, symmetric
 from pairfree.errors import ConfigError, InputError
 from pairfree.methods import PRESETS, build_method
@@ -25,6 +26,7 @@ from pairfree.methods.gan2gan import (
 from pairfree.methods.gan2gan_short import ShortGAN2GANConfig, recorrupted_pair
 from pairfree.methods.parts.estimates import Estimates
 from pairfree.nets.gan2gan import NoiseGenerator, RoughDenoiser, WassersteinCritic
+from pairfree.nets.start import load_start
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
 
@@ -43,6 +45,7 @@ WGAN = {
     "second_copy": True,
     "from_scratch": True,
     "iterations": 2,
+    "even": False,
 }
 
 
@@ -227,7 +230,7 @@ def test_scan_lines_keep_their_direction(small):
         0.5 + rng.normal(0, 0.05, (1, 160, 160)) + rng.normal(0, 0.1, (1, 160, 1)) for _ in range(3)
     ]
     data = TrainingData(PatchPool(planes, "cpu", 32))
-    method = small.method("gan2gan", batch_size=32)
+    method = small.method("gan2gan", batch_size=32, even=False)
     method.prepare(data, 0)
     at, batch = At(0, 0, "start", 0, 10), data.batch(0, 0, 32)
     noise = method.turn_like_batch(method.noise_like(batch.noisy, "recorruption", at), at)
@@ -370,7 +373,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 
 def test_images_without_smooth_areas_are_refused(small):
-    method = small.method("gan2gan", smooth_limit=0.0)
+    method = small.method("gan2gan", smooth_limit=0.0, even=False)
     stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1)) + np.random.default_rng(
         0
     ).normal(0, 0.02, (1, 200, 200))
@@ -489,6 +492,8 @@ SHORT = {
     "batch_size": 2,
     "noise_patch_px": 32,
     "precision": "float32",
+    "iterations": 2,
+    "even": False,
 }
 
 
@@ -597,3 +602,77 @@ def test_a_run_from_before_there_was_the_option_loads_and_resumes(tmp_path):
     assert pf.load(tmp_path / "run").method.config.stabilise is False
     model = pf.train(photons(3.0, 4.0), out=tmp_path / "run", resume=True)
     assert not model.method.stabilised
+
+
+# -- even noise ----------------------------------------------------------------------------------------------
+
+
+def made_of(method, count=16):
+    """Noise that the method puts on estimates, (count, 128, 128), in deviations of even noise."""
+    zeros = torch.zeros(count, 1, 128, 128)
+    return method.noise_like(zeros, "test", At(0, 0, "G2G 1", 0, 1))[:, 0].double() / EVEN_LEVEL
+
+
+def is_normal(values, tolerance):
+    """Whether skewness and excess kurtosis of values of unit deviation are 0."""
+    return (
+        abs(float((values**3).mean())) < tolerance
+        and abs(float((values**4).mean() - 3.0)) < 3 * tolerance
+    )
+
+
+def test_white_even_noise_is_normal_of_its_known_size_and_needs_no_smooth_areas(small):
+    stripes = np.tile(np.sign(np.sin(np.arange(200) / 3.0)), (1, 200, 1))
+    method = small.method("gan2gan")
+    method.prepare(TrainingData(PatchPool([stripes], "cpu", 32)), 0)
+    noise = made_of(method)
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.01)
+    assert is_normal(noise / noise.std(), 0.02)
+    assert abs(float((noise[:, 1:] * noise[:, :-1]).mean())) < 0.01
+    assert method.noise_samples() is None
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1.0, 1.0), (0.85, 0.85), (0.5, 0.75), (1.3, 1.0)])
+def test_correlated_even_noise_has_the_correlation_of_smooth_areas(small, size, expected):
+    """Its size is theirs, but never above what it is said to be, nor far below."""
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(3, 1, 200, 201))
+    noise = size * EVEN_LEVEL * (white[..., 1:] + white[..., :-1]) / 2**0.5
+    data = TrainingData(PatchPool(list(noise), "cpu", 32), correlated=True)
+    method = small.method("gan2gan", noise_patch_px=32)
+    method.prepare(data, 0)
+    made_noise = made_of(method)
+    deviation = float(made_noise.std())
+    assert deviation == pytest.approx(expected, abs=0.04)
+    scaled = made_noise / deviation
+    assert is_normal(scaled, 0.03)
+    assert float((scaled[..., 1:] * scaled[..., :-1]).mean()) == pytest.approx(0.5, abs=0.04)
+    assert abs(float((scaled[:, 1:] * scaled[:, :-1]).mean())) < 0.04
+
+
+@pytest.mark.parametrize(("blurred", "kind"), [(False, "white"), (True, "correlated")])
+def test_it_begins_with_the_start_for_the_noise_that_there_is(blurred, kind):
+    rng = np.random.default_rng(0)
+    shade = 100.0 + 40.0 * np.sin(np.mgrid[:160, :160][0] / 30.0)
+    white = rng.normal(size=(160, 161))
+    noise = (white[:, 1:] + white[:, :-1]) / 2**0.5 if blurred else white[:, 1:]
+    job = resolve(Order([shade + 10.0 * noise], method="gan2gan", steps=1))
+    assert job.data.correlated == blurred
+    assert job.method.started
+    start = load_start(kind, 1)
+    stored = job.method.net.state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in start.items())
+    assert [stage.name for stage in job.method.stages()] == ["G2G 1"]
+
+
+def test_a_start_whose_estimates_are_right_is_not_made_worse(tmp_path):
+    """Trained on white noise that is even already, the result is as near to the truth as the start's."""
+    rng = np.random.default_rng(0)
+    clean = 100.0 + 40.0 * np.sin(np.mgrid[:160, :160][0] / 30.0)
+    noisy = clean + 20.0 * rng.normal(size=clean.shape)
+    slow = {"lr": 1e-4}
+    out = tmp_path / "run"
+    model = pf.train([noisy], method="gan2gan", settings=slow, steps=10, out=out, report=False)
+    before = np.mean((pf.load("shipped").denoise(noisy) - clean) ** 2)
+    after = np.mean((model.denoise(noisy) - clean) ** 2)
+    assert after < 1.2 * before < 0.02 * 20.0**2

@@ -15,6 +15,8 @@ from pairfree.nets import start
 from pairfree.nets.even_unet import EvenUNet
 from pairfree.nets.start import load_start, make_start
 from pairfree.scenes import draw_scene
+from pairfree.training.job import resolve
+from pairfree.training.order import Order
 
 SETTINGS = {"patch_px": 32, "batch_size": 2}
 
@@ -187,3 +189,18 @@ def test_a_run_in_a_folder_of_that_name_is_the_run(tmp_path, monkeypatch):
     assert pf.load("shipped").method.key == "shipped"
     pf.train(noisy(), out="shipped", method="nb2nb", steps=2, settings=SETTINGS, report=False)
     assert pf.load("shipped").method.key == "nb2nb"
+
+
+@pytest.mark.parametrize(
+    ("options", "minutes"),
+    [
+        ({}, 0.75),
+        ({"start": "none"}, 10.0),
+        ({"settings": {"minutes": 5.0}}, 5.0),
+        ({"minutes": 3.0}, 3.0),
+        ({"settings": {"steps": 5, "minutes": 0.0}}, 0.0),
+        ({"settings": {"width": 16}}, 10.0),
+    ],
+)
+def test_a_run_from_the_start_takes_a_minute_and_one_from_random_weights_ten(options, minutes):
+    assert resolve(Order(noisy(1), **options)).minutes == minutes

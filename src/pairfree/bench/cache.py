@@ -130,15 +130,17 @@ def settings_of(cell: Cell) -> dict[str, Any]:
     return settings_beside(cell.method, asdict(_config(cell)))
 
 
-FROM_RANDOM: dict[str, Any] = {"net": "shuffle-unet", "even": False}
+FROM_RANDOM: dict[str, Any] = {"net": "shuffle-unet", "even": False, "started_minutes": 0.0}
 """Settings of preset cpu, where they have other values today, in rows from random weights."""
+FROM_RANDOM_OF: dict[str, dict[str, Any]] = {"gan2gan": {"iterations": 2}}
+"""Likewise, of single methods."""
 
 
 def given_settings(cell: Cell) -> dict[str, Any]:
     """What a cell changes of its method's preset: its own settings, and those of its start."""
     preset = PRESETS[cell.method][cell.preset]
     if cell.start == "none" and getattr(preset, "net", "") == "even-unet":
-        return {**FROM_RANDOM, **cell.settings}
+        return {**FROM_RANDOM, **FROM_RANDOM_OF.get(cell.method, {}), **cell.settings}
     return dict(cell.settings)
 
 

@@ -250,6 +250,8 @@ def cells_of(experiment: Experiment, preset: str, minutes: float | None = None) 
             found.append(replace(cell, preset=BENCH_PRESETS[0], minutes=minutes))
         elif preset in PRESETS[cell.method]:
             asked = budget if METHODS[cell.method].trains else {}
+            if asked and hasattr(PRESETS[cell.method][preset], "started_minutes"):
+                asked = {**asked, "started_minutes": 0.0}
             settings = {**asked, **cell.settings}
             found.append(replace(cell, settings=settings, minutes=minutes))
     return found

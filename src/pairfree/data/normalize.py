@@ -89,11 +89,14 @@ class Normalizer:
         """The map of one plane, of which ``read`` gives parts: this one, or where ``even``, its own."""
         return measure_even_map(read, height, width, self.one_law) if self.even else self
 
+    def map_whole(self, plane: np.ndarray) -> PlaneMap:
+        """The map of a whole plane (C, H, W)."""
+        _, height, width = plane.shape
+        return self.map_plane(lambda rows, columns: plane[:, rows, columns], height, width)
+
     def map_array(self, plane: np.ndarray) -> np.ndarray:
         """A whole plane (C, H, W) -> float32 network units, by the map of the plane."""
-        _, height, width = plane.shape
-        made = self.map_plane(lambda rows, columns: plane[:, rows, columns], height, width)
-        return made.apply(plane)
+        return self.map_whole(plane).apply(plane)
 
     def describe(self) -> str:
         """What network units are, in words."""

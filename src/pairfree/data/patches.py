@@ -271,6 +271,8 @@ class TrainingData:
     """Of the unpaired clean set."""
     noise: PatchPool | None = None
     """Of images of the noise alone."""
+    correlated: bool = False
+    """Whether neighbouring pixels share noise in most noisy images, as is measured where noise is even."""
 
     @property
     def nbytes(self) -> int:

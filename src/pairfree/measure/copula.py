@@ -50,6 +50,28 @@ class Copula:
     table: FloatArray
     """(C, TABLE) noise, intensity units, at the nodes of the normal variable."""
 
+    @property
+    def deviations(self) -> FloatArray:
+        """(C,) of the noise, intensity units."""
+        nodes = np.linspace(-TABLE_END, TABLE_END, TABLE)
+        chances = np.exp(-0.5 * nodes**2)
+        return np.asarray(np.sqrt(self.table**2 @ chances / chances.sum()))
+
+    def normal(self, deviation: float) -> Copula:
+        """Normal noise of that deviation, intensity units, correlated as this."""
+        return normal_copula(self.filters, deviation)
+
+
+def normal_copula(filters: FloatArray, deviation: float) -> Copula:
+    """Of normal noise of one deviation, intensity units; ``filters`` as ``Copula`` has them."""
+    channel = deviation * np.linspace(-TABLE_END, TABLE_END, TABLE)
+    return Copula(filters, np.tile(channel, (len(filters), 1)))
+
+
+def white_copula(channels: int, deviation: float) -> Copula:
+    """Of normal noise that no pixels and no channels share, of that deviation, intensity units."""
+    return normal_copula(np.eye(channels)[:, :, None, None], deviation)
+
 
 def fit_copula(patches: Patches, reach_px: int = REACH_PX) -> Copula:
     """Measure the copula of noise patches. A blank channel gets no noise.

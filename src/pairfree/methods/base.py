@@ -130,7 +130,8 @@ class Method(ABC):
     any_channels: ClassVar[bool] = False
     """True for a method that denoises each channel by itself, so that a model takes any number of them."""
     start_kind: ClassVar[str] = "white"
-    """Which of the shipped starts its network begins from: "white" or "correlated", as its noise is."""
+    """Which of the shipped starts its network begins from: "white", "correlated", or "measured", as the noise
+    of most images is found to be."""
     one_image: ClassVar[bool] = False
     """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for
     each image."""

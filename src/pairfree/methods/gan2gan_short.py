@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairfree.data.even import EVEN_LEVEL
 from pairfree.data.patches import Batch, TrainingData, symmetric
+from pairfree.measure.copula import white_copula
 from pairfree.measure.noise_patches import NoisePatches
 from pairfree.measure.variance_in_patches import measure_growth
 from pairfree.methods import gan2gan
@@ -22,6 +24,7 @@ from pairfree.methods.gan2gan import GAN2GAN, GAN2GANConfig, g2g_loss
 from pairfree.methods.parts.even_noise import EvenNoise
 from pairfree.methods.parts.imitation import GENERATIVE
 from pairfree.methods.parts.measured_noise import MeasuredNoise, MeasuredNoiseConfig
+from pairfree.methods.parts.single import STARTED
 
 START = "start"
 """The stage of recorrupted pairs."""
@@ -29,6 +32,8 @@ RECORRUPTED = (
     "Pang et al., Recorrupted-to-Recorrupted: unsupervised deep learning for image denoising, CVPR 2021, "
     "arXiv:2102.02234"
 )
+WEAKEST = 0.75
+"""Of the size that even noise has: patches that are still weaker come from dark areas."""
 _say = logging.getLogger("pairfree")
 
 
@@ -75,8 +80,8 @@ class ShortGAN2GANConfig(MeasuredNoiseConfig, GAN2GANConfig):
     from_scratch: bool = True
     """G2G_1 begins with fresh weights; False: where the start ended."""
     stabilise: bool = False
-    """Where the noise grows with the brightness, all is learned on intensities in which it does not
-    (``parts.even_noise``)."""
+    """Where the noise grows with the brightness, all is learned on intensities in which it does not: one law
+    for all files (``parts.even_noise``). Of no use beside ``even``, which has a law for each."""
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"start": ("g2", "z", "recorrupted")}
 
@@ -93,9 +98,10 @@ PRESETS: dict[str, GAN2GANConfig] = {
     # Departs from the paper: `cpu`: the noise is imitated by a Gaussian copula instead of a W-GAN; network,
     # optimiser and precision are those of every method's `cpu` preset.
     "cpu": ShortGAN2GANConfig(
+        **STARTED,
         generator="copula",
         start="recorrupted",
-        iterations=2,
+        iterations=1,
         second_copy=False,
         from_scratch=False,
         stabilise=True,
@@ -119,7 +125,7 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
     ) -> None:
         super().__init__(config, channels, device, net)
         self.even_noise = EvenNoise(channels).to(self.place)
-        if config.stabilise:
+        if config.stabilise and not config.even:
             self.networks["even"] = self.even_noise
         self.stabilised = False
 
@@ -150,17 +156,40 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """Noise patches; where the noise grows with the brightness, of images in which it does not."""
+        if self.config.even and self.is_measured:
+            self.measure_even_noise(data)
+            self.take_images(data)
+            return
         found = self.cut_noise(data.noisy)
-        if self.config.stabilise:
+        if self.config.stabilise and not self.config.even:
             self.measure_growth(data, found)
         self.stabilised = self.even_noise.is_on
-        # Departs from the paper: `cpu`: where the noise grows with the brightness, all is learned on
-        # intensities in which it does not.
+        # Departs from the paper: `cpu`: with `even=false`, where the noise grows with the brightness, all is
+        # learned on intensities in which it does not.
         if self.stabilised:
             data = self.make_even(data)
             found = self.cut_noise(data.noisy)
         self.learn_noise(found, grown=self.stabilised)
         self.take_images(data)
+
+    def measure_even_noise(self, data: TrainingData) -> None:
+        """Even noise is normal and of a known size; where neighbours share it, smooth areas tell how.
+
+        Noise of smooth areas is weaker where the law of a file took texture for noise, and is then right. In
+        dark areas, where little is counted, it is too weak, and skewed.
+        """
+        # Departs from the paper: `cpu`: the noise of each file is made even first, and normal noise is put
+        # on estimates. Where neighbours do not share it, its size is known, and no smooth areas are needed;
+        # else these tell the correlation.
+        if not data.correlated:
+            self.draw_from(white_copula(data.noisy.channels, EVEN_LEVEL))
+            return
+        found = self.cut_noise(data.noisy)
+        self.keep_for_report(found, grown=True)
+        measured = self.measure_copula(found)
+        deviations = measured.deviations
+        level = float(deviations[deviations > 0].mean())
+        self.draw_from(measured.normal(min(max(level, WEAKEST * EVEN_LEVEL), EVEN_LEVEL)))
 
     def measure_growth(self, data: TrainingData, found: NoisePatches) -> None:
         """Set the transform by how the noise grows with the brightness; it stays off where it does not."""

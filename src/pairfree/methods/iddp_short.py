@@ -17,7 +17,7 @@ from pairfree.methods import iddp
 from pairfree.methods.base import At, Stage, follow
 from pairfree.methods.iddp import IDDP, IDDPConfig, sign_mask
 from pairfree.methods.nb2nb import Nb2Nb, neighbor_risk, ramp_gamma
-from pairfree.methods.parts.single import run_network
+from pairfree.methods.parts.single import STARTED, run_network
 
 WARM_START = "warm start"
 """The stage of Neighbor2Neighbor."""
@@ -106,8 +106,7 @@ PRESETS: dict[str, IDDPConfig] = {
     # predicts the residual; Muon takes Adam's place for the inner kernels; batches of 4, gradients limited to
     # a joint norm of 1, bfloat16 convolutions where they are faster.
     "cpu": ShortIDDPConfig(
-        net="even-unet",
-        even=True,
+        **STARTED,
         patch_px=128,
         alpha=0.0,
         warm_share=0.45,

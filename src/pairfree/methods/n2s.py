@@ -21,7 +21,7 @@ from pairfree.methods.parts.hidden_pixels import (
     grid_mask,
     mask_problems,
 )
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, STARTED, SingleConfig, SingleNetwork
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class N2SConfig(SingleConfig):
 PRESETS = {
     # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu`
     # preset, so that rows of a table differ in the method only.
-    "cpu": N2SConfig(net="even-unet", even=True),
+    "cpu": N2SConfig(**STARTED),
     # Departs from the paper: `paper`: the U-Net and the schedule are those of the IDDP tables.
     "paper": N2SConfig(**PUBLISHED, predict="image", batch_size=32, lr=1e-3, steps=80_000),
 }

@@ -17,7 +17,7 @@ from pairfree.methods.parts.masked_pixels import (
     replace_by_neighbours,
     stratified_mask,
 )
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, STARTED, SingleConfig, SingleNetwork
 
 REPLACEMENTS = ("uniform", "median")
 """What a masked pixel may become."""
@@ -127,7 +127,7 @@ PRESETS = {
     # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu`
     # preset, so that rows of a table differ in the method only; 6 % of the pixels are masked, so that a short
     # run sees enough of them.
-    "cpu": N2VConfig(net="even-unet", even=True, spacing_px=4),
+    "cpu": N2VConfig(**STARTED, spacing_px=4),
     # Departs from the paper: `paper`: the rate follows a fixed schedule instead of halving on a plateau of
     # the validation loss, so that no validation set is needed; the U-Net is the one of the IDDP tables.
     "paper": N2VConfig(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pairfree.data.patches import Batch
 from pairfree.errors import ConfigError
 from pairfree.methods.base import At, Needs
-from pairfree.methods.parts.single import PUBLISHED, SingleConfig, SingleNetwork
+from pairfree.methods.parts.single import PUBLISHED, STARTED, SingleConfig, SingleNetwork
 
 NEIGHBOURS = torch.tensor([[0, 1], [1, 0], [0, 2], [2, 0], [1, 3], [3, 1], [2, 3], [3, 2]])
 """The ordered pairs of adjacent cells of a 2x2 block (0 1 / 2 3)."""
@@ -176,7 +176,7 @@ PAPER = Nb2NbConfig(
 PRESETS = {
     # Departs from the paper: `cpu`: network, optimiser and precision are those of every method's `cpu`
     # preset, so that rows of a table differ in the method only.
-    "cpu": Nb2NbConfig(net="even-unet", even=True),
+    "cpu": Nb2NbConfig(**STARTED),
     "paper": PAPER,
     "paper-200k": replace(PAPER, steps=200_000),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -125,7 +126,8 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if order.net is not None or not isinstance(method, str):
         # refuses, before the first step, what could not be applied later
         Predictor(copy.deepcopy(made), normalizer, sets.noisy.channels)
-    pools = {"noisy": _pool(sets.noisy, normalizer, device, made.patch_px)}
+    noisy, correlated = _pool_noisy(sets.noisy, normalizer, device, made.patch_px)
+    pools = {"noisy": noisy}
     for name, other in sets.others.items():
         applied = clean_normalizer if name == "clean" and clean_normalizer else normalizer
         pools[name] = _pool(other, applied, device, made.patch_px)
@@ -134,7 +136,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if start is not None and order.init is not None:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
-    inputs["start"] = begin_with_shipped(made, order)
+    inputs["start"] = begin_with_shipped(made, order, correlated)
     values = _values_of(config if config is not None else made.config)
     warnings += check_untrained(made, order.slices_around, order.minutes or order.steps)
     minutes, steps = _budget(made, values, order)
@@ -142,7 +144,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
         method=made,
         preset=order.preset,
         config=values,
-        data=TrainingData(**pools),
+        data=TrainingData(**pools, correlated=correlated),
         normalizer=normalizer,
         noisy=sets.noisy,
         inputs=inputs,
@@ -191,6 +193,9 @@ def _budget(made: Method, values: Mapping[str, Any], order: Order) -> tuple[floa
         minutes, steps = 0.0, 1
     elif minutes is None and steps is None:
         minutes, steps = float(values.get("minutes", 10.0)), int(values.get("steps", 0))
+        settled = {"minutes", "steps"} & set(order.settings or {})
+        if made.started and not settled:
+            minutes = float(values.get("started_minutes", 0.0)) or minutes
     budget = float(minutes or 0), int(steps or 0)
     if not (0 < budget[0] < math.inf or budget[1] > 0):
         raise ConfigError(
@@ -311,3 +316,18 @@ def _pool(
     images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
 ) -> PatchPool:
     return PatchPool(images.planes, device, patch_px, normalizer.map_array)
+
+
+def _pool_noisy(
+    images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
+) -> tuple[PatchPool, bool]:
+    """The noisy images, and whether neighbouring pixels share noise in most of them."""
+    sharing = []
+
+    def normalise(plane: np.ndarray) -> np.ndarray:
+        mapped = normalizer.map_whole(plane)
+        sharing.append(mapped.correlated)
+        return mapped.apply(plane)
+
+    pool = PatchPool(images.planes, device, patch_px, normalise)
+    return pool, 2 * sum(sharing) > len(sharing)

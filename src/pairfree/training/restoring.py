@@ -99,7 +99,7 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         )
 
 
-def begin_with_shipped(method: Method, order: Order) -> str:
+def begin_with_shipped(method: Method, order: Order, correlated: bool = False) -> str:
     """Load the shipped start into a method's networks, where that is asked for or usual.
 
     Parameters
@@ -108,6 +108,8 @@ def begin_with_shipped(method: Method, order: Order) -> str:
         Freshly made.
     order
         What was asked; with ``start`` None the start is taken by preset cpu, where it fits.
+    correlated
+        Whether neighbouring pixels share noise, as is measured where noise is even.
 
     Returns
     -------
@@ -125,12 +127,13 @@ def begin_with_shipped(method: Method, order: Order) -> str:
         raise ConfigError(f"`start` {order.start!r}: must be one of {', '.join(STARTS)}")
     if order.start == "none":
         return "none"
-    problem = _why_no_start(method, order)
+    kind = _kind_of_start(method, correlated)
+    problem = _why_no_start(method, order, kind)
     if order.start == "shipped" and problem:
         raise ConfigError(f"`start` shipped: {problem}; give `start` none")
     if problem or (order.start is None and order.preset != "cpu"):
         return "none"
-    weights = load_start(method.start_kind, _channels_of(method.denoiser))
+    weights = load_start(kind, _channels_of(method.denoiser))
     for net in method.networks.values():
         if isinstance(net, EvenUNet) and _alike(net, weights):
             net.load_state_dict(weights)
@@ -138,7 +141,7 @@ def begin_with_shipped(method: Method, order: Order) -> str:
     return "shipped"
 
 
-def _why_no_start(method: Method, order: Order) -> str:
+def _why_no_start(method: Method, order: Order, kind: str) -> str:
     """Why the shipped start does not fit, a phrase; "" where it does."""
     net = method.denoiser
     if order.init is not None:
@@ -151,11 +154,18 @@ def _why_no_start(method: Method, order: Order) -> str:
     ):
         return f"method {method.key} does not train the network even-unet here"
     channels = _channels_of(net)
-    if find_start(method.start_kind, channels) is None:
+    if find_start(kind, channels) is None:
         return f"there is none for images of {channels} channels"
     if not _alike(net, EvenUNet(channels).state_dict()):
         return "the network has another width or prediction"
     return ""
+
+
+def _kind_of_start(method: Method, correlated: bool) -> str:
+    """Which start a method begins from."""
+    if method.start_kind == "measured":
+        return "correlated" if correlated else "white"
+    return method.start_kind
 
 
 def _channels_of(net: nn.Module) -> int:

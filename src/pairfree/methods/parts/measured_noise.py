@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pairfree.measure.copula import REACH_PX, TABLE_END, fit_copula
+from pairfree.measure.copula import REACH_PX, TABLE_END, Copula, fit_copula
 from pairfree.measure.noise_patches import NoisePatches
 from pairfree.methods.parts.imitation import Imitation, ImitationConfig
 from pairfree.nets.gan2gan import CopulaNoise, NoiseGenerator
@@ -57,9 +57,16 @@ class MeasuredNoise(Imitation):
             super().learn_noise(found, grown)
             return
         self.keep_for_report(found, grown)
+        self.draw_from(self.measure_copula(found))
+
+    def measure_copula(self, found: NoisePatches) -> Copula:
+        """Distribution and correlation of the noise that was found."""
         reach = min(REACH_PX, self.config.noise_patch_px // 4)
-        measured = fit_copula(found.pixels, reach)
-        self.copula = CopulaNoise(measured.filters, measured.table, TABLE_END).to(self.place)
+        return fit_copula(found.pixels, reach)
+
+    def draw_from(self, copula: Copula) -> None:
+        """Make noise of that distribution from now on."""
+        self.copula = CopulaNoise(copula.filters, copula.table, TABLE_END).to(self.place)
 
     def noise_source(self) -> NoiseGenerator | CopulaNoise:
         """What noise is drawn from when it is put on images."""

@@ -95,15 +95,18 @@ class SingleConfig:
     steps: int = 0
     """Budget in steps, where none is given beside the settings and ``minutes`` is 0."""
 
+    started_minutes: float = 0.0
+    """Budget in minutes of a network that begins from the shipped start, where none is given; 0 is
+    ``minutes``."""
+
     def __post_init__(self) -> None:
         positive = ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ConfigError(f"beta1 = {self.beta1}, beta2 = {self.beta2}: must lie in [0, 1)")
-        if min(self.width, self.minutes, self.steps) < 0:
-            raise ConfigError(
-                f"width = {self.width}, minutes = {self.minutes}, steps = {self.steps}: must not be negative"
-            )
+        for name in ("width", "minutes", "steps", "started_minutes"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must not be negative")
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("precision", self.precision, PRECISIONS)
@@ -136,6 +139,10 @@ PUBLISHED: dict[str, Any] = {
     "minutes": 0.0,
 }
 """What the ``paper`` presets have in common."""
+STARTED: dict[str, Any] = {"net": "even-unet", "even": True, "started_minutes": 0.75}
+"""What presets ``cpu`` have in common that begin from the shipped start.
+
+With reading and the report, the budget is a minute; ten times as long gains less than 0.1 dB."""
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
