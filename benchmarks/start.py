@@ -305,7 +305,8 @@ def load_scenes(count: int, channels: int) -> list[np.ndarray]:
             drawn[index] = np.rint(65535.0 * draw_scene(index, SEED, channels=channels))
         drawn.flush()
         temporary.rename(path)
-    return list(np.load(path))
+    scenes = np.load(path)
+    return list(scenes if channels == 1 else np.moveaxis(scenes, -1, 1))
 
 
 STARTS = {"white": WhiteStart, "correlated": CorrelatedStart}

@@ -13,9 +13,10 @@ from pairfree.measure.copula import (
     Copula,
     autocovariance,
     fit_copula,
+    normal_copula,
     power_lost_with_planes,
 )
-from pairfree.measure.noise_patches import subtract_planes
+from pairfree.measure.noise_patches import measure_shared, subtract_planes
 from pairfree.nets.gan2gan import CopulaNoise
 from pairfree.noise.simulate import add_noise
 
@@ -167,3 +168,28 @@ def test_the_filter_is_a_plain_convolution():
     z = torch.from_numpy(rng.normal(size=(3, 2, 20, 17)) / 50).float()
     expected = torch.nn.functional.conv2d(z, torch.from_numpy(filters).float().flip((-2, -1)))
     torch.testing.assert_close(CopulaNoise(filters, table, 9.0)(z), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("blurred", "expected"), [(False, 0.0), (True, 0.5)])
+@pytest.mark.parametrize("curved", [0.0, 3.0])
+def test_shared_noise_is_told_from_what_curves_slowly_under_it(blurred, expected, curved):
+    """Shading of three times the noise's deviation, a period of four patches, counts as none."""
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(20, 1, 96, 97))
+    noise = (white[..., 1:] + white[..., :-1]) / 2**0.5 if blurred else white[..., 1:]
+    shade = curved * np.sin(2.0 * np.pi * np.arange(96) / 384.0)[:, None]
+    pixels = subtract_planes(noise + shade).astype(np.float32)
+    assert measure_shared(pixels) == pytest.approx(expected, abs=0.02)
+
+
+def test_patches_without_noise_share_none():
+    assert measure_shared(np.zeros((2, 1, 96, 96), np.float32)) == 0.0
+
+
+def test_normal_noise_keeps_the_correlation_and_takes_the_deviation():
+    filters = np.array([[[[0.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 0.0]]]])
+    made = normal_copula(filters, 3.0)
+    assert made.deviations == pytest.approx([3.0], rel=1e-3)
+    again = made.normal(0.5)
+    assert again.deviations == pytest.approx([0.5], rel=1e-3)
+    assert np.array_equal(again.filters, filters)

@@ -632,7 +632,9 @@ def test_white_even_noise_is_normal_of_its_known_size_and_needs_no_smooth_areas(
     assert method.noise_samples() is None
 
 
-@pytest.mark.parametrize(("size", "expected"), [(1.0, 1.0), (0.85, 0.85), (0.5, 0.75), (1.3, 1.0)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(1.0, 1.0), (0.85, 0.85), (0.5, 1 / 1.3), (1.6, 1.3)]
+)
 def test_correlated_even_noise_has_the_correlation_of_smooth_areas(small, size, expected):
     """Its size is theirs, but never above what it is said to be, nor far below."""
     rng = np.random.default_rng(0)

@@ -17,11 +17,13 @@ COLUMNS = (
 )
 GAUSSIANS_PX = (1.0, 1.3, 1.6, 2.0, 3.0)
 METHODS = {
-    fmd.COLUMNS[0]: ("iddp",),
-    "W2S": ("iddp",),
-    "gaussian:sigma=25": ("iddp",),
+    fmd.COLUMNS[0]: ("iddp", "gan2gan"),
+    "FMD wide-field": ("gan2gan",),
+    "W2S": ("iddp", "gan2gan"),
+    "gaussian:sigma=25": ("iddp", "gan2gan"),
+    "correlated:sigma=25": ("gan2gan",),
 }
-"""Those that train the default network, where neighbouring pixels do not share noise."""
+"""Noisy-only methods that train the default network: IDDP where neighbouring pixels do not share noise."""
 SEEDS = 3
 PLAIN = {"even": False}
 RANDOM = {"net": "even-unet", "even": True}

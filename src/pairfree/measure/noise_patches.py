@@ -100,3 +100,32 @@ def measure_deviations(pixels: NDArray[np.float32]) -> FloatArray:
     """(N,) standard deviation of each patch of (N, C, P, P)."""
     found = [patch.std(dtype=np.float64) for patch in pixels]
     return np.array(found)
+
+
+def measure_shared(pixels: NDArray[np.float32], side: int = 32) -> float:
+    """Correlation of pixels that are neighbours along rows or columns, the larger.
+
+    Parameters
+    ----------
+    pixels
+        Noise patches (N, C, P, P).
+    side
+        Of the windows within patches that a plane is taken off once more, pixels: what curves slowly under
+        the noise is not shared noise.
+
+    Returns
+    -------
+    float
+        That of all windows together; 0 without noise.
+    """
+    across = pixels.shape[-1] // side
+    used = pixels[..., : across * side, : across * side].astype(np.float64)
+    windows = used.reshape(*used.shape[:2], across, side, across, side).swapaxes(3, 4)
+    level = subtract_planes(windows)
+    power = float(np.mean(level**2))
+    if power == 0.0:
+        return 0.0
+    along = float(np.mean(level[..., 1:] * level[..., :-1]))
+    down = float(np.mean(level[..., 1:, :] * level[..., :-1, :]))
+    lost = 3.0 / side**2  # by a plane, of white noise
+    return max(along, down) / power + lost

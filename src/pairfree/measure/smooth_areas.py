@@ -293,7 +293,7 @@ def _check_smooth(uneven: FloatArray, patch_px: int, bound: float) -> None:
     if smooth < FEWEST:
         raise InputError(
             f"no smooth area: rule (4) leaves {smooth} of {len(uneven)} candidates of {size}, {FEWEST} are "
-            "needed; use a method that needs no noise patches, such as iddp or nb2nb"
+            "needed; use shipped, which needs no noise patches, or iddp where pixels do not share noise"
         )
 
 

@@ -129,9 +129,6 @@ class Method(ABC):
     """False for a method without steps; its runs only record its settings."""
     any_channels: ClassVar[bool] = False
     """True for a method that denoises each channel by itself, so that a model takes any number of them."""
-    start_kind: ClassVar[str] = "white"
-    """Which of the shipped starts its network begins from: "white", "correlated", or "measured", as the noise
-    of most images is found to be."""
     one_image: ClassVar[bool] = False
     """True for a method that learns each image as it denoises it, which takes minutes; a budget is one for
     each image."""
@@ -198,6 +195,10 @@ class Method(ABC):
     @abstractmethod
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
+
+    def choose_start(self, data: TrainingData) -> str:
+        """Which of the shipped starts its network begins from, "white" or "correlated", as its noise is."""
+        return "white"
 
     def denoise_plane(self, x: Tensor, correlated: bool) -> Tensor:
         """``denoise``, for a part of a plane of which is known whether neighbouring pixels share noise.

@@ -192,7 +192,6 @@ class GAN2GAN(Imitation):
         "noise is zero-mean and additive, and some areas are smooth; it may be correlated, and with preset "
         "cpu grow with the brightness"
     )
-    start_kind = "measured"
     config_type = GAN2GANConfig
     config: GAN2GANConfig
 

@@ -21,6 +21,8 @@ from pairfree.nets.even_unet import EvenUNet
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
 KINDS = ("white", "correlated")
 """Of noise that a start was trained on: independent between pixels, or of any spectrum."""
+CHANNELS = (1,)
+"""Of the images that there are starts for."""
 SCENES = (
     "Achddou, Gousseau & Ladjal, Fully synthetic training for image restoration tasks, "
     "Computer Vision and Image Understanding 233, 2023"
@@ -29,10 +31,9 @@ SCENES = (
 REMEDY = "install pairfree anew, or train with `start` none"
 
 
-def find_start(kind: str, channels: int) -> Path | None:
-    """The weights' file; None where none is shipped for images of so many channels."""
-    path = FOLDER / f"{kind}-{channels}.safetensors"
-    return path if path.with_suffix(".json").exists() or path.exists() else None
+def has_start(channels: int) -> bool:
+    """Whether a start is shipped for images of so many channels."""
+    return channels in CHANNELS
 
 
 def load_start(kind: str, channels: int) -> dict[str, Tensor]:

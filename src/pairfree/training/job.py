@@ -136,7 +136,8 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if start is not None and order.init is not None:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
-    inputs["start"] = begin_with_shipped(made, order, correlated)
+    data = TrainingData(**pools, correlated=correlated)
+    inputs["start"] = begin_with_shipped(made, order, data)
     values = _values_of(config if config is not None else made.config)
     warnings += check_untrained(made, order.slices_around, order.minutes or order.steps)
     minutes, steps = _budget(made, values, order)
@@ -144,7 +145,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
         method=made,
         preset=order.preset,
         config=values,
-        data=TrainingData(**pools, correlated=correlated),
+        data=data,
         normalizer=normalizer,
         noisy=sets.noisy,
         inputs=inputs,

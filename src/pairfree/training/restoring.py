@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pairfree.config import updated
+from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
@@ -24,7 +25,7 @@ from pairfree.methods import METHODS, choose_config_type, extend_config
 from pairfree.methods.base import Method, select_tensors
 from pairfree.nets import NETS
 from pairfree.nets.even_unet import EvenUNet
-from pairfree.nets.start import find_start, load_start
+from pairfree.nets.start import has_start, load_start
 from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import Order, changed_settings
 
@@ -99,7 +100,7 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         )
 
 
-def begin_with_shipped(method: Method, order: Order, correlated: bool = False) -> str:
+def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
     """Load the shipped start into a method's networks, where that is asked for or usual.
 
     Parameters
@@ -108,8 +109,8 @@ def begin_with_shipped(method: Method, order: Order, correlated: bool = False) -
         Freshly made.
     order
         What was asked; with ``start`` None the start is taken by preset cpu, where it fits.
-    correlated
-        Whether neighbouring pixels share noise, as is measured where noise is even.
+    data
+        What it is going to learn from: its noise says which start.
 
     Returns
     -------
@@ -127,13 +128,12 @@ def begin_with_shipped(method: Method, order: Order, correlated: bool = False) -
         raise ConfigError(f"`start` {order.start!r}: must be one of {', '.join(STARTS)}")
     if order.start == "none":
         return "none"
-    kind = _kind_of_start(method, correlated)
-    problem = _why_no_start(method, order, kind)
+    problem = _why_no_start(method, order)
     if order.start == "shipped" and problem:
         raise ConfigError(f"`start` shipped: {problem}; give `start` none")
     if problem or (order.start is None and order.preset != "cpu"):
         return "none"
-    weights = load_start(kind, _channels_of(method.denoiser))
+    weights = load_start(method.choose_start(data), _channels_of(method.denoiser))
     for net in method.networks.values():
         if isinstance(net, EvenUNet) and _alike(net, weights):
             net.load_state_dict(weights)
@@ -141,7 +141,7 @@ def begin_with_shipped(method: Method, order: Order, correlated: bool = False) -
     return "shipped"
 
 
-def _why_no_start(method: Method, order: Order, kind: str) -> str:
+def _why_no_start(method: Method, order: Order) -> str:
     """Why the shipped start does not fit, a phrase; "" where it does."""
     net = method.denoiser
     if order.init is not None:
@@ -154,18 +154,11 @@ def _why_no_start(method: Method, order: Order, kind: str) -> str:
     ):
         return f"method {method.key} does not train the network even-unet here"
     channels = _channels_of(net)
-    if find_start(kind, channels) is None:
+    if not has_start(channels):
         return f"there is none for images of {channels} channels"
     if not _alike(net, EvenUNet(channels).state_dict()):
         return "the network has another width or prediction"
     return ""
-
-
-def _kind_of_start(method: Method, correlated: bool) -> str:
-    """Which start a method begins from."""
-    if method.start_kind == "measured":
-        return "correlated" if correlated else "white"
-    return method.start_kind
 
 
 def _channels_of(net: nn.Module) -> int:
