@@ -21,6 +21,11 @@ from pairfree.engine.trainer import OnStep
 from pairfree.errors import CheckpointError, ConfigError
 from pairfree.methods.base import Method
 from pairfree.training import session
+from pairfree.training.denoised_report import (
+    DenoisedFile,
+    check_report,
+    write_denoised_report,
+)
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
@@ -165,7 +170,33 @@ def denoise(
     InputError, OutputError, CheckpointError, ConfigError, DivergedError
     """
     planned = plan_denoising(run, inputs, out, **options)
-    return denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
+    results = denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
+    if options.get("report"):
+        report_on(planned, results, out)
+    return results
+
+
+def report_on(
+    planned: Planned, results: Sequence[FileResult], out: str | Path, command: str = ""
+) -> list[str]:
+    """Write ``report.html`` beside denoised files.
+
+    Parameters
+    ----------
+    planned, results
+        What was planned, and what became of it.
+    out
+        The folder of the results.
+    command
+        What was called, for the page.
+
+    Returns
+    -------
+    list of str
+        Signs that the network makes up what was not there, one line each.
+    """
+    files = [DenoisedFile(one.source, one.written, one.pixels, one.warnings) for one in results]
+    return write_denoised_report(planned.model, files, Path(out), planned.limits, command)
 
 
 @with_fields_of(DenoisingOrder, "run", "inputs", "out")
@@ -194,6 +225,8 @@ def plan_denoising(
         bound = network_bytes(order.max_bytes)
         return load(order.run, device=order.device, max_bytes=bound, nan=order.nan)
 
+    if order.report:
+        check_report(Path(order.out))
     return plan_files(
         model,
         [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs,

@@ -114,6 +114,7 @@ def test_a_run_that_imitates_noise_reports_it(tmp_path):
         "batch_size": 2,
         "noise_patch_px": 32,
         "precision": "float32",
+        "even": False,
     }
     pf.train(images, method="gan2gan", out=tmp_path / "run", steps=6, settings=settings)
     assert "The noise, found and made" in (tmp_path / "run/report.html").read_text(encoding="utf-8")

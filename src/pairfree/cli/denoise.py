@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,12 @@ def denoise(
             share = f"{result.clipped} of {result.pixels} pixels"
             _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
     out.print(_summary(results, out_dir, time.monotonic() - started), markup=False)
+    if given["report"]:
+        from pairfree.training.report import command_line
+
+        for line in api.report_on(planned, results, out_dir, command_line(sys.argv[1:])):
+            _say.warning("%s", line)
+        out.print(f"report:   {out_dir / 'report.html'}", markup=False)
 
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:

@@ -61,5 +61,8 @@ class DenoisingOrder:
     They are |F(x) - (x - H(x))| in intensity units, float32 TIFF.
     """
 
+    report: bool = option(False, bool)
+    """Write report.html beside the results: images before and after, what was taken off, evidence."""
+
     scheduler: str | None = option(None, str)
     """Work on a Dask cluster: an address such as tcp://host:8786, or local:N for N processes here."""

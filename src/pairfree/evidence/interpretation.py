@@ -20,6 +20,8 @@ from pairfree.files.intensity import UNKNOWN_UNIT
 Level = Literal["ok", "note", "warning"]
 NOTED_UNEVENNESS, WARNED_UNEVENNESS = 1.5, 3.0
 """Times what chance gives."""
+NOTED_GRID, WARNED_GRID = 2.0, 4.0
+"""Times what chance gives."""
 NOTED_LEFT = 0.85
 """With white noise of sigma 15 and 25 an oracle keeps less in each of 200 images of BSD400; networks that
 keep correlated noise, more."""
@@ -72,7 +74,7 @@ def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[Finding]:
     -------
     list of Finding
         In the order: invented, removed, detail, edges, texture, contrast, noise left, noise colour,
-        brightness, noise level; without those that the images do not tell.
+        brightness, grid, noise level; without those that the images do not tell.
     """
     if evidence.std == 0:
         return [Finding("warning", "The output equals the input: nothing was removed.")]
@@ -86,6 +88,7 @@ def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[Finding]:
         _judge_noise_left(evidence),
         _judge_colour(evidence),
         _judge_brightness(evidence, unit),
+        _judge_grid(evidence, unit),
         _describe_removed(evidence, unit),
     ]
     return [one for one in found if one is not None]
@@ -280,6 +283,26 @@ def _judge_brightness(e: Evidence, unit: str) -> Finding:
         _note_or_warning(abs(e.mean) > 0.1 * e.std),
         f"Brightness has shifted: {value} (expected 0, unless the noise shifts it and a clean set told so).",
     )
+
+
+def _judge_grid(evidence: Evidence, unit: str) -> Finding | None:
+    """Whether the network's cells show."""
+    if not math.isfinite(evidence.grid):
+        return None
+    number = format_fixed(evidence.grid, 1)
+    if evidence.grid <= NOTED_GRID:
+        text = f"No grid of the network's cells: {number} times what chance gives (expected: 1 or less)."
+        return Finding("ok", text)
+    contrast = f"{format_number(evidence.grid_contrast)} {unit}"
+    text = (
+        f"A grid with the period of the network's cells lies over the output, {number} times what chance "
+        f"gives (expected: 1 or less); its contrast is {contrast}, the noise that was removed "
+        f"{format_number(evidence.std)}."
+    )
+    if evidence.grid_noisy > NOTED_GRID:
+        noisy = format_fixed(evidence.grid_noisy, 1)
+        text += f" The noisy images have one as well ({noisy}): it may be the camera's."
+    return Finding("warning" if evidence.grid > WARNED_GRID else "note", text)
 
 
 def _describe_removed(e: Evidence, unit: str) -> Finding:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from pairfree.errors import InputError
 from pairfree.evidence import residual
+from pairfree.evidence.grid import measure_grid
 from pairfree.evidence.residual import autocorrelation, check_pair
 from pairfree.evidence.sites import judge_sites, variance_inflation
 
@@ -97,6 +98,14 @@ class Evidence:
     removed_sites: int
     """Sites where the local residual is no chance and the output shows less than half of the data's detail:
     structure, or hot pixels, removed. Zero for an oracle."""
+    grid: float
+    """Deviation of the means of the output over the places of cells of 4 x 4 or 8 x 8 px, over what chance
+    gives: 1 or less for an oracle, above 2 where the network lays its grid over the image. NaN under 16 px a
+    side."""
+    grid_noisy: float
+    """The same of the noisy image: a camera may have a grid of its own."""
+    grid_contrast: float
+    """How far these means of the output are apart, peak to peak, intensity units."""
 
 
 def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
@@ -125,6 +134,7 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
     detail_support, detail_support_se = residual.detail_support(y, f)
     inflation = variance_inflation(along_x, along_y)
     verdicts = judge_sites(y, f, line, inflation)
+    grid, grid_contrast = measure_grid(f)
     return Evidence(
         n_images=1,
         n_pixels=int(r.size),
@@ -152,6 +162,9 @@ def residual_evidence(noisy: ArrayLike, denoised: ArrayLike) -> Evidence:
         tested_sites=int(verdicts.tested.sum()),
         unsupported_sites=int(verdicts.unsupported.sum()),
         removed_sites=int(verdicts.removed.sum()),
+        grid=grid,
+        grid_noisy=measure_grid(y)[0],
+        grid_contrast=grid_contrast,
     )
 
 
@@ -200,6 +213,9 @@ def pool(evidence: Sequence[Evidence]) -> Evidence:
         tested_sites=parts.total("tested_sites"),
         unsupported_sites=parts.total("unsupported_sites"),
         removed_sites=parts.total("removed_sites"),
+        grid=parts.finite_root_mean_square("grid"),
+        grid_noisy=parts.finite_root_mean_square("grid_noisy"),
+        grid_contrast=parts.finite_mean("grid_contrast"),
     )
 
 
@@ -238,6 +254,11 @@ class Parts:
         """Of what is a number, each image with the same weight; NaN of none."""
         finite = [value for value in self.values(field) if math.isfinite(value)]
         return float(np.mean(finite)) if finite else math.nan
+
+    def finite_root_mean_square(self, field: str) -> float:
+        """Of what is a number, each image with the same weight; NaN of none."""
+        finite = [value for value in self.values(field) if math.isfinite(value)]
+        return float(np.sqrt(np.mean(np.square(finite)))) if finite else math.nan
 
     def mean_se(self, field: str) -> float:
         """Standard error of a mean, from those of its parts."""

@@ -6,13 +6,15 @@ They are gathered from the run folder and the training images.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
+from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.evidence.examples import Example
 from pairfree.evidence.folders import examine_channels
@@ -23,6 +25,7 @@ from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation, Curve, ReportData, write_report
 from pairfree.files.image import samples_last
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
+from pairfree.methods.base import Method
 from pairfree.sampling import spaced_indices
 
 EXAMPLES = 4
@@ -49,7 +52,7 @@ def write_run_report(
         shown = []  # learning one to show it would take minutes
     elif not model.method.trains:  # nothing was, so nothing should take minutes
         shown, side = shown[:EXAMPLES], CROP_PX
-    planes = [_middle(noisy.names[index], noisy.planes[index], side) for index in shown]
+    planes = [middle_of(noisy.names[index], noisy.planes[index], side) for index in shown]
     data = run_report(run, model, noisy, planes, warnings, clean_planes)
     write_report(run.report_path, data)
     return warn_of_invention(pool([one for _, one in data.evidence])) if data.evidence else []
@@ -72,7 +75,9 @@ def run_report(
         "seed": str(model.record.seed)
     }
     config = run.read_config()
-    examples, evidence, levels = _looked_at(model, planes)
+    denoised = ((name, plane, model.predictor.predict(plane)) for name, plane in planes)
+    looked_at = look_at(model, denoised, len(planes))
+    evidence = looked_at.evidence
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
         command=str(
@@ -83,78 +88,105 @@ def run_report(
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
         unit=noisy.unit,
-        examples=examples,
+        examples=looked_at.examples,
         curves=_curves(run.read_events()),
         evidence=evidence,
-        noise=_noise(levels, evidence, noisy.unit),
+        noise=describe_noise(looked_at.levels, evidence, noisy.unit),
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
-        limits=[
-            f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be "
-            "trusted."
-        ],
+        limits=[state_limit(method)],
         environment=environment,
         methods_paragraph=_paragraph(model, noisy, clean_planes),
-        citations=[
-            _citation(text, method.key if number == 0 else "")
-            for number, text in enumerate(method.sources)
-        ],
+        citations=cite(method),
     )
 
 
-def _looked_at(
-    model: Model, planes: Sequence[tuple[str, np.ndarray]]
-) -> tuple[list[Example], list[tuple[str, Evidence]], list[float]]:
-    """Of denoised planes: some as examples, the evidence of all, and the noise level of each channel.
+@dataclass
+class LookedAt:
+    """What a report shows of some planes."""
 
-    The level is that before anything was removed.
+    examples: list[Example] = field(default_factory=list)
+    """Some of them to look at."""
+    evidence: list[tuple[str, Evidence]] = field(default_factory=list)
+    """Of each channel of all of them."""
+    levels: list[float] = field(default_factory=list)
+    """The noise level of each channel before anything was removed."""
+    count: int = 0
+    """How many planes they are from."""
+
+
+def look_at(
+    model: Model,
+    planes: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    count: int,
+    of_files: bool = False,
+) -> LookedAt:
+    """Gather examples, evidence and noise levels of planes, one at a time.
+
+    Parameters
+    ----------
+    model
+        What denoised them.
+    planes
+        (name, noisy, denoised), arrays (C, H, W).
+    count
+        How many they are.
+    of_files
+        Whether they are planes of files, without their neighbours where the model sees slices around each.
     """
-    examples: list[Example] = []
-    evidence: list[tuple[str, Evidence]] = []
-    levels: list[float] = []
-    for turn, (name, plane) in enumerate(planes):
-        denoised = model.predictor.predict(plane)
-        own = plane[model.own_channels]
-        evidence += examine_channels(name, own, denoised[model.own_channels])
-        levels += [
-            estimate_sigma(one.astype(np.float64)) for one in own if min(one.shape) >= MIN_SIDE_PX
+    found = LookedAt()
+    own = slice(None) if of_files else model.own_channels
+    for turn, (name, noisy, denoised) in enumerate(planes):
+        noisy_own, denoised_own = noisy[own], denoised[own]
+        found.count += 1
+        found.evidence += examine_channels(name, noisy_own, denoised_own)
+        found.levels += [
+            estimate_sigma(one.astype(np.float64))
+            for one in noisy_own
+            if min(one.shape) >= MIN_SIDE_PX
         ]
-        if turn % max(1, len(planes) // EXAMPLES) == 0 and len(examples) < EXAMPLES:
-            examples.append(_example(model, name, plane, denoised))
-    return examples, evidence, levels
+        if turn % max(1, count // EXAMPLES) == 0 and len(found.examples) < EXAMPLES:
+            apart = None
+            if model.method.disagrees and not of_files:
+                apart = model.predictor.disagreement(noisy)[own]
+            found.examples.append(_make_example(name, noisy_own, denoised_own, apart))
+    return found
 
 
-def _example(model: Model, name: str, noisy: np.ndarray, denoised: np.ndarray) -> Example:
+def _make_example(
+    name: str, noisy: np.ndarray, denoised: np.ndarray, apart: np.ndarray | None
+) -> Example:
+    """The middle of planes (C, H, W), of which the first channel is shown, or all three."""
     height, width = noisy.shape[1:]
-    rows, columns = _center(noisy, CROP_PX)
+    rows, columns = centre_of(height, width, CROP_PX)
 
     def cut(planes: np.ndarray) -> np.ndarray:
-        part = planes[model.own_channels, rows, columns]
+        part = planes[:, rows, columns]
         shown = part if len(part) == 3 else part[:1]
         return samples_last(shown.copy())
 
-    apart = None
-    if model.method.disagrees:
-        apart = cut(model.predictor.disagreement(noisy))
     corner = f"row {rows.start}, column {columns.start}"
     text = f"{noisy.dtype} intensities; crop at {corner} of {height} x {width} px"
-    return Example(name, cut(noisy), cut(denoised), text=text, disagreement=apart)
+    disagreement = None if apart is None else cut(apart)
+    return Example(name, cut(noisy), cut(denoised), text=text, disagreement=disagreement)
 
 
-def _middle(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
+def middle_of(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]:
     """At most ``side`` pixels a side of (C, H, W), with a name that says so."""
-    return (
-        (name, plane)
-        if max(plane.shape[1:]) <= side
-        else (f"{name}, its middle", plane[:, *_center(plane, side)])
-    )
+    height, width = plane.shape[1:]
+    if max(height, width) <= side:
+        return name, plane
+    rows, columns = centre_of(height, width, side)
+    return f"{name}, its middle", plane[:, rows, columns]
 
 
-def _center(plane: np.ndarray, side: int) -> tuple[slice, slice]:
-    rows, columns = (
-        slice(start, start + side)
-        for start in (max(0, (length - side) // 2) for length in plane.shape[1:])
-    )
+def centre_of(height: int, width: int, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a plane, at most ``side`` pixels each."""
+    found = []
+    for length in (height, width):
+        start = max(0, (length - side) // 2)
+        found.append(slice(start, min(start + side, length)))
+    rows, columns = found
     return rows, columns
 
 
@@ -188,7 +220,7 @@ def _smoothed(
     ]
 
 
-def _noise(
+def describe_noise(
     levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]], unit: str
 ) -> list[tuple[str, str]]:
     """What is known of the noise.
@@ -275,12 +307,7 @@ def _planes(count: int) -> str:
 
 def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     record, config, method = model.record, model.record.config, model.method
-    cited = "; ".join(
-        _citation(text, method.key if number == 0 else "").key
-        for number, text in enumerate(method.sources)
-    )
-    version = record.versions["pairfree"]
-    opening = f"Images were denoised with pairfree {version} using {method.title} [{cited}]"
+    opening = open_paragraph(model)
     if method.one_image:
         return (
             f"{opening}; each image was learned by itself for at most {image_budget(config)}, preset "
@@ -315,17 +342,45 @@ def _paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     kind = "pairs" if pairs else "noisy images"
     images = f"{len(noisy.planes)} {kind} ({format_number(noisy.pixels / 1e6)} megapixels)"
     begun = ", begun from weights trained on drawn scenes" if record.start == "shipped" else ""
-    mapped = "Intensities were mapped affinely and mapped back"
-    if record.normalizer.even:
-        mapped = (
-            "The noise of each plane was measured and made even (variance stabilisation), and undone "
-            "by the exact unbiased inverse"
-        )
+    mapped = describe_mapping(record)
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}{begun}, "
         f"preset {record.preset}, seed {record.seed}, torch {record.versions['torch']}. {mapped}; "
         "files keep their pixel type and metadata."
     )
+
+
+def open_paragraph(model: Model) -> str:
+    """How a paragraph for a paper begins: with what images were denoised."""
+    cited = "; ".join(one.key for one in cite(model.method))
+    version = model.record.versions["pairfree"]
+    return f"Images were denoised with pairfree {version} using {model.method.title} [{cited}]"
+
+
+def describe_mapping(record: Record) -> str:
+    """What was done to intensities, for a paper."""
+    if not record.normalizer.even:
+        return "Intensities were mapped affinely and mapped back"
+    return (
+        "The noise of each plane was measured and made even (variance stabilisation), and undone by the "
+        "exact unbiased inverse"
+    )
+
+
+def state_limit(method: Method) -> str:
+    """Where a method's output is not to be trusted."""
+    return (
+        f"{method.title} assumes: {method.assumption}. Where that does not hold, its output is not to be "
+        "trusted."
+    )
+
+
+def cite(method: Method) -> list[Citation]:
+    """The works that a method is from, its own first."""
+    return [
+        _citation(text, method.key if number == 0 else "")
+        for number, text in enumerate(method.sources)
+    ]
 
 
 def image_budget(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,181 @@
+"""The report on files that were denoised: of a run, or of the network that is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pairfree.data.missing import complete_plane
+from pairfree.data.sets import to_channels_first
+from pairfree.engine.model import Model
+from pairfree.engine.run import environment
+from pairfree.errors import OutputError
+from pairfree.evidence.folders import missing_alike
+from pairfree.evidence.interpretation import warn_of_invention
+from pairfree.evidence.noref import pool
+from pairfree.evidence.report import ReportData, write_report
+from pairfree.files.formats.table import open_image
+from pairfree.files.image import Image
+from pairfree.files.intensity import common_unit, intensity_unit
+from pairfree.files.limits import Limits
+from pairfree.sampling import spaced_indices
+from pairfree.training.report import (
+    EVIDENCE_PLANES,
+    SHIPPED,
+    centre_of,
+    cite,
+    describe_mapping,
+    describe_noise,
+    look_at,
+    open_paragraph,
+    state_limit,
+)
+
+NAME = "report.html"
+"""In the folder of the results."""
+MARK = "pairfree"
+"""Stands in each of our reports: another page of that name is not replaced."""
+SIDE_PX = 1024
+"""Side of the part of a plane that is examined, from its middle, pixels."""
+
+
+@dataclass(frozen=True)
+class DenoisedFile:
+    """What a report is told of one file."""
+
+    source: Path
+    """As it was."""
+    written: Path
+    """What became of it."""
+    pixels: int
+    """Samples of a pixel counted once."""
+    warnings: tuple[str, ...]
+    """One line each."""
+
+
+def check_report(folder: Path) -> None:
+    """OutputError where a page that is none of our reports has the report's name."""
+    path = folder / NAME
+    if not path.exists():
+        return
+    try:
+        ours = MARK in path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be replaced: {error.strerror}") from None
+    if not ours:
+        raise OutputError(f"{path}: is no report of pairfree; move it, or choose another `out`")
+
+
+def write_denoised_report(
+    model: Model,
+    files: Sequence[DenoisedFile],
+    folder: Path,
+    limits: Limits,
+    command: str = "",
+) -> list[str]:
+    """Write ``report.html`` beside the results of ``denoise``.
+
+    Parameters
+    ----------
+    model
+        What denoised them.
+    files
+        All of them; up to ``EVIDENCE_PLANES`` are examined, each at its middle.
+    folder
+        Of the results.
+    limits
+        Of reading.
+    command
+        What was called, for the page.
+
+    Returns
+    -------
+    list of str
+        Signs that the network makes up what was not there, one line each.
+
+    Raises
+    ------
+    OutputError
+        For what cannot be written there.
+    """
+    method, record = model.method, model.record
+    chosen = [files[index] for index in spaced_indices(len(files), EVIDENCE_PLANES)]
+    units = [intensity_unit(open_image(one.source, limits)) for one in chosen]
+    looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
+    facts = environment(method.device, record.precision)
+    unit = common_unit(units)
+    warnings = [f"{one.source}: {line}" for one in files for line in one.warnings]
+    data = ReportData(
+        title=f"{method.title} on {len(files)} file{'s' if len(files) > 1 else ''}",
+        command=command or "called from Python: pairfree.denoise",
+        method_key=method.key,
+        method_title=method.title,
+        summary=_summarise(model, files, looked_at.count, str(facts["threads"])),
+        unit=unit,
+        examples=looked_at.examples,
+        evidence=looked_at.evidence,
+        noise=describe_noise(looked_at.levels, looked_at.evidence, unit),
+        warnings=warnings[:20],
+        limits=[state_limit(method)],
+        environment={key: str(value) for key, value in facts.items()},
+        methods_paragraph=_describe(model, files),
+        citations=cite(method),
+    )
+    write_report(folder / NAME, data)
+    return warn_of_invention(pool([one for _, one in data.evidence])) if data.evidence else []
+
+
+def _read_pairs(
+    files: Sequence[DenoisedFile], limits: Limits
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, noisy and denoised, (C, h, w), of the middle of each file's middle plane."""
+    for one in files:
+        before, after = open_image(one.source, limits), open_image(one.written, limits)
+        planes = list(before.planes())
+        index = planes[len(planes) // 2]
+        rows, columns = centre_of(before.height, before.width, SIDE_PX)
+        noisy, denoised = (_cut(image, index, rows, columns) for image in (before, after))
+        name = one.source.name + (f"{list(index)}" if index else "")
+        if missing_alike(noisy, denoised):
+            noisy, denoised = (complete_plane(plane, name)[0] for plane in (noisy, denoised))
+        yield name, noisy, denoised
+
+
+def _cut(image: Image, index: tuple[int, ...], rows: slice, columns: slice) -> np.ndarray:
+    """(C, h, w) of one plane."""
+    return to_channels_first(image.region(index, rows, columns), image.colours)
+
+
+def _summarise(
+    model: Model, files: Sequence[DenoisedFile], examined: int, threads: str
+) -> list[tuple[str, str]]:
+    """Key facts in reading order."""
+    method, record = model.method, model.record
+    pixels = sum(one.pixels for one in files)
+    found = [("Method", f"{method.title} ({method.key}, preset {record.preset})")]
+    if method.trains:
+        found.append(("Trained for", f"{record.step:,} steps, seed {record.seed}"))
+    if record.start == "shipped":
+        found.append(("Began from", SHIPPED))
+    found += [
+        ("Files", f"{len(files):,}, {pixels / 1e6:,.2f} megapixels"),
+        ("Examined", f"the middle of {examined:,} of them, at most {SIDE_PX} px a side"),
+        ("Intensity map", f"network units: {record.normalizer.describe()}"),
+        ("Device", f"{method.device}, {threads} threads, {record.precision} convolutions"),
+    ]
+    return found
+
+
+def _describe(model: Model, files: Sequence[DenoisedFile]) -> str:
+    """For a paper's section on methods."""
+    record = model.record
+    learned = "nothing was trained on these images"
+    if model.method.trains:
+        learned = f"its network was trained for {record.step:,} steps, seed {record.seed}"
+    return (
+        f"{open_paragraph(model)}; {learned} (preset {record.preset}, torch "
+        f"{record.versions['torch']}). {describe_mapping(record)}; files keep their pixel type and metadata."
+    )

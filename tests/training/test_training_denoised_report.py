@@ -1,0 +1,96 @@
+"""The report on denoised files: what stands in it, what it replaces, and that it costs nothing unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+import pairfree as pf
+from pairfree.cli.main import app
+from pairfree.errors import OutputError
+from pairfree.scenes import draw_scene
+
+run_cli = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three noisy files: grey, a stack and colour."""
+    rng = np.random.default_rng(0)
+    made = tmp_path / "noisy"
+    made.mkdir()
+    scene = 100.0 + 1000.0 * draw_scene(0, 0, height=96, width=128)
+    noisy = rng.poisson(np.stack([scene, scene, scene])).astype(np.uint16)
+    tifffile.imwrite(made / "grey.tif", noisy[0])
+    tifffile.imwrite(made / "stack.tif", noisy, photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite(made / "colour.tif", np.moveaxis(noisy, 0, -1), photometric="rgb")
+    return made
+
+
+def page_of(out: Path) -> str:
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_shipped_network_gives_the_report_of_a_run(folder, tmp_path):
+    out = tmp_path / "out"
+    done = run_cli.invoke(app, ["denoise", "shipped", str(folder), "--out", str(out), "--report"])
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    page = page_of(out)
+    for words in (
+        "The shipped network on 3 files",
+        "stack.tif[1]",
+        "grey.tif",
+        "nothing was trained on these images",
+        "exact unbiased inverse",
+        "Achddou",
+        "the network's cells",
+    ):
+        assert words in page, words
+    assert sorted(path.name for path in out.glob("*.tif")) == ["colour.tif", "grey.tif", "stack.tif"]
+
+
+def test_a_run_says_what_it_was_trained_for(folder, tmp_path):
+    small = {"patch_px": 32, "batch_size": 2}
+    model = pf.train(folder / "grey.tif", steps=2, settings=small, out=tmp_path / "run")
+    pf.denoise(tmp_path / "run", folder / "grey.tif", tmp_path / "out", report=True)
+    page = page_of(tmp_path / "out")
+    assert model.method.title in page
+    assert "trained for 2 steps" in page
+    assert "trained on scenes that a program draws" in page
+    assert "called from Python" in page
+
+
+def test_without_being_asked_for_there_is_none(folder, tmp_path):
+    pf.denoise("shipped", folder / "grey.tif", tmp_path / "out")
+    assert not (tmp_path / "out/report.html").exists()
+
+
+def test_our_own_report_is_replaced_and_another_page_is_not(folder, tmp_path):
+    out = tmp_path / "out"
+    pf.denoise("shipped", folder / "grey.tif", out, report=True)
+    (out / "report.html").write_text("<title>report of pairfree, of before</title>")
+    pf.denoise("shipped", folder / "grey.tif", out, report=True, overwrite=True)
+    assert "The shipped network on 1 file" in page_of(out)
+    (out / "report.html").write_text("<title>Annual figures</title>")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    with pytest.raises(OutputError, match=r"report\.html: is no report of pairfree"):
+        pf.denoise("shipped", folder / "grey.tif", out, report=True, overwrite=True)
+    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+def test_pixels_that_are_missing_and_images_too_small_for_evidence_are_shown(tmp_path):
+    rng = np.random.default_rng(0)
+    noisy = 100.0 + rng.normal(size=(64, 64)).astype(np.float32)
+    noisy[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "masked.tif", noisy)
+    tifffile.imwrite(tmp_path / "small.tif", noisy[10:26, 10:26])
+    files = [tmp_path / "masked.tif", tmp_path / "small.tif"]
+    pf.denoise("shipped", files, tmp_path / "out", report=True, nan="mask")
+    page = page_of(tmp_path / "out")
+    assert "masked.tif" in page
+    assert "small.tif" in page
