@@ -13,6 +13,9 @@ from pairfree.errors import InputError
 from pairfree.files.formats.table import is_supported, open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
+from pairfree.methods.shipped import Shipped
+from pairfree.nets.start import CHANNELS, KINDS, SCENES, has_start, read_facts
+from pairfree.training.shipped import is_shipped
 
 Lines = list[tuple[str, str]]
 """Names and values."""
@@ -24,7 +27,7 @@ def info(path: str | Path) -> Lines:
     Parameters
     ----------
     path
-        A run folder, a checkpoint or an image file.
+        A run folder, a checkpoint or an image file; or "shipped", the network that comes with pairfree.
 
     Returns
     -------
@@ -36,6 +39,8 @@ def info(path: str | Path) -> Lines:
     InputError
         When it is none of the three.
     """
+    if is_shipped(path):
+        return _describe_shipped()
     path = Path(path)
     if is_folder(path) and not is_supported(path):
         return _describe_run(path)
@@ -66,6 +71,23 @@ def _describe_run(path: Path) -> Lines:
         *(("damaged", line) for line in problems),
         *((name, str(value)) for name, value in run.read_environment().items()),
     ]
+
+
+def _describe_shipped() -> Lines:
+    """What was trained, on what."""
+    lines = [
+        ("method", f"{Shipped.key} ({Shipped.title}); needs no run"),
+        ("intensity map", "the noise of each plane is measured and made even"),
+    ]
+    for channels in CHANNELS:
+        for kind in KINDS:
+            if not has_start(kind, channels):
+                continue
+            facts = read_facts(kind, channels)
+            colour = "grey" if channels == 1 else f"{channels}-channel"
+            trained = f"{facts['steps']:,} steps on {facts['scenes']:,} {colour} scenes that a program drew"
+            lines.append((f"{kind} noise", f"{facts['network']}, {trained}, seed {facts['seed']}"))
+    return [*lines, ("scenes after", SCENES)]
 
 
 def _describe_checkpoint(stored: checkpoint.Checkpoint) -> Lines:

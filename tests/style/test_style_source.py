@@ -43,7 +43,7 @@ ARROWS = {
     "evidence": EVERYONE | {"files", "data", "measure"},
     "training": EVERYONE | {"files", "data", "measure", "nets", "methods", "engine", "evidence"},
     "denoising": EVERYONE | {"files", "engine"},
-    "inspection": EVERYONE | {"files", "engine"},
+    "inspection": EVERYONE | {"files", "nets", "methods", "engine", "training"},
     "api": EVERYONE
     | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
     "demo": EVERYONE | {"files", "engine", "training", "api"},

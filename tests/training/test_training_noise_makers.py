@@ -14,6 +14,7 @@ from pairfree.errors import ConfigError
 
 NET = {"width": 4, "patch_px": 32, "batch_size": 2, "precision": "float32"}
 IMITATION = {**NET, "noise_patch_px": 32, "smooth_limit": 9.0}
+PLAIN = {"even": False, "iterations": 2}
 WGAN = {
     **IMITATION,
     "generator": "wgan",
@@ -22,9 +23,11 @@ WGAN = {
     "generative_batch": 2,
     **{"net": "dncnn", "start": "g2", "rough_width": 4, "second_copy": True, "from_scratch": True},
 }
+SMALL = {"patch_px": 32, "batch_size": 2, "precision": "float32"}
 RUNS = {
-    "gan2gan": ("gan2gan", IMITATION, ["start", "G2G 1", "G2G 2"]),
-    "gan2gan, W-GAN": ("gan2gan", WGAN, ["generative", "G2G 1", "G2G 2"]),
+    "gan2gan": ("gan2gan", {**IMITATION, **PLAIN}, ["start", "G2G 1", "G2G 2"]),
+    "gan2gan, from the start": ("gan2gan", {**SMALL, "net": "even-unet"}, ["G2G 1"]),
+    "gan2gan, W-GAN": ("gan2gan", {**WGAN, **PLAIN}, ["generative", "G2G 1", "G2G 2"]),
     "gcbd": ("gcbd", {**IMITATION, "rule": "wavelet"}, ["train"]),
     "noisy-n2n": ("noisy-n2n", NET, ["Noisy N2N 1", "Noisy N2N 2", "Noisy N2N 3"]),
 }

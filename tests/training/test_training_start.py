@@ -204,3 +204,11 @@ def test_a_run_in_a_folder_of_that_name_is_the_run(tmp_path, monkeypatch):
 )
 def test_a_run_from_the_start_takes_a_minute_and_one_from_random_weights_ten(options, minutes):
     assert resolve(Order(noisy(1), **options)).minutes == minutes
+
+
+def test_the_shipped_network_says_what_it_was_trained_on():
+    told = dict(pf.info("shipped"))
+    assert "needs no run" in told["method"]
+    for kind in start.KINDS:
+        assert "18,000" in told["white noise"]
+        assert "scenes that a program drew" in told[f"{kind} noise"]

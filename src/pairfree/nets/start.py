@@ -21,8 +21,10 @@ from pairfree.nets.even_unet import EvenUNet
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
 KINDS = ("white", "correlated")
 """Of noise that a start was trained on: independent between pixels, or of any spectrum."""
-CHANNELS = (1,)
-"""Of the images that there are starts for."""
+SHIPPED = (("white", 1), ("correlated", 1))
+"""What there is a start for: a kind of noise, and the channels of an image."""
+CHANNELS = (1, 3)
+"""Of the images that there may be starts for."""
 SCENES = (
     "Achddou, Gousseau & Ladjal, Fully synthetic training for image restoration tasks, "
     "Computer Vision and Image Understanding 233, 2023"
@@ -31,9 +33,9 @@ SCENES = (
 REMEDY = "install pairfree anew, or train with `start` none"
 
 
-def has_start(channels: int) -> bool:
-    """Whether a start is shipped for images of so many channels."""
-    return channels in CHANNELS
+def has_start(kind: str, channels: int) -> bool:
+    """Whether a start is shipped for images of so many channels, damaged or not."""
+    return (kind, channels) in SHIPPED
 
 
 def load_start(kind: str, channels: int) -> dict[str, Tensor]:

@@ -128,12 +128,18 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
         raise ConfigError(f"`start` {order.start!r}: must be one of {', '.join(STARTS)}")
     if order.start == "none":
         return "none"
-    problem = _why_no_start(method, order)
-    if order.start == "shipped" and problem:
-        raise ConfigError(f"`start` shipped: {problem}; give `start` none")
-    if problem or (order.start is None and order.preset != "cpu"):
+    if order.start is None and order.preset != "cpu":
         return "none"
-    weights = load_start(method.choose_start(data), _channels_of(method.denoiser))
+    problem = _why_no_start(method, order)
+    if not problem:
+        kind, channels = method.choose_start(data), _channels_of(method.denoiser)
+        if not has_start(kind, channels):
+            problem = f"there is none for {kind} noise in images of {channels} channels"
+    if problem and order.start == "shipped":
+        raise ConfigError(f"`start` shipped: {problem}; give `start` none")
+    if problem:
+        return "none"
+    weights = load_start(kind, channels)
     for net in method.networks.values():
         if isinstance(net, EvenUNet) and _alike(net, weights):
             net.load_state_dict(weights)
@@ -153,10 +159,9 @@ def _why_no_start(method: Method, order: Order) -> str:
         or order.net is not None
     ):
         return f"method {method.key} does not train the network even-unet here"
-    channels = _channels_of(net)
-    if not has_start(channels):
-        return f"there is none for images of {channels} channels"
-    if not _alike(net, EvenUNet(channels).state_dict()):
+    if order.slices_around:
+        return "there is none for slices of a stack together"
+    if not _alike(net, EvenUNet(_channels_of(net)).state_dict()):
         return "the network has another width or prediction"
     return ""
 
