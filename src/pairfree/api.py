@@ -87,6 +87,7 @@ def load(
     method: type[Method] | Method | None = None,
     net: nn.Module | None = None,
     nan: str = "error",
+    symmetries: bool = False,
 ) -> Model:
     """The model of a run folder, from its newest whole checkpoint.
 
@@ -103,6 +104,9 @@ def load(
     nan
         "error": images with pixels that are NaN or Inf are refused; "mask": those pixels come back as they
         were.
+    symmetries
+        Whether results are the mean over the 8 symmetries of the square: a little better, eight times as
+        long.
 
     Returns
     -------
@@ -117,7 +121,9 @@ def load(
     check_treatment(nan)
     place = pick_device(device)
     if is_shipped(run):
-        return Model(make_shipped(place, max_bytes), shipped_record(), masked=nan == "mask")
+        return Model(
+            make_shipped(place, max_bytes, symmetries), shipped_record(), masked=nan == "mask"
+        )
     found = load_checkpoint(run)
     record = found.record
     check_own_parts(record, run, method, net)
@@ -133,7 +139,14 @@ def load(
         made = make_method(method, None, record.channels, place, net)
     load_weights(made, found, Path(run), optimizers=False)
     made.started = record.start == "shipped"
-    predictor = Predictor(made, record.normalizer, record.channels, max_bytes)
+    if symmetries and made.one_image:
+        raise ConfigError(
+            f"`symmetries`: method {made.key} learns each image anew, eight times would take too long; "
+            "leave it out"
+        )
+    predictor = Predictor(
+        made, record.normalizer, record.channels, max_bytes, symmetries=symmetries
+    )
     return Model(predictor, record, masked=nan == "mask")
 
 
@@ -223,7 +236,13 @@ def plan_denoising(
         if isinstance(order.run, Model):
             return order.run
         bound = network_bytes(order.max_bytes)
-        return load(order.run, device=order.device, max_bytes=bound, nan=order.nan)
+        return load(
+            order.run,
+            device=order.device,
+            max_bytes=bound,
+            nan=order.nan,
+            symmetries=order.symmetries,
+        )
 
     if order.report:
         check_report(Path(order.out))

@@ -18,6 +18,9 @@ from pairfree.data import processes
 from pairfree.data.seeding import generator
 from pairfree.errors import InputError
 
+SYMMETRIES = 8
+"""Of a square."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -228,6 +231,17 @@ def symmetric(crop: Tensor, k: int) -> Tensor:
     if k & 2:
         crop = crop.flip(-1)
     return crop
+
+
+def undo_symmetric(turned: Tensor, k: int) -> Tensor:
+    """The inverse of ``symmetric`` for the same k."""
+    if k & 2:
+        turned = turned.flip(-1)
+    if k & 1:
+        turned = turned.flip(-2)
+    if k & 4:
+        turned = turned.transpose(-1, -2)
+    return turned
 
 
 def _symmetry(

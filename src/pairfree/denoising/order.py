@@ -26,7 +26,8 @@ class DenoisingOrder:
     run: str | Path | Model = option(None, Path, argument=True, required=True)
     """Run folder; or shipped, the network that comes with pairfree and needs no run.
 
-    From Python also a Model, which keeps the tiles, device and treatment of missing pixels that it has.
+    From Python also a Model, which keeps the tiles, device, symmetries and treatment of missing pixels
+    that it has.
     """
 
     inputs: Sequence[str | Path] | str | Path = option(
@@ -60,6 +61,9 @@ class DenoisingOrder:
 
     They are |F(x) - (x - H(x))| in intensity units, float32 TIFF.
     """
+
+    symmetries: bool = option(False, bool)
+    """Mean over the 8 symmetries of the square: about 0.1 dB better, eight times as long."""
 
     report: bool = option(False, bool)
     """Write report.html beside the results: images before and after, what was taken off, evidence."""

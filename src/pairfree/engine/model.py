@@ -105,7 +105,7 @@ class Model:
         }
         if self.masked:
             identity["nan"] = "mask"
-        return identity
+        return identity | ({"symmetries": True} if predictor.symmetries else {})
 
     @cached_property
     def derivation(self) -> str:
@@ -116,8 +116,7 @@ class Model:
         digest = hashlib.sha256()
         weights = self.method.denoiser.state_dict()
         for _, value in sorted(weights.items()):
-            values = value.detach().cpu().contiguous()
-            digest.update(values.numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         what = "weights"
         if not self.method.trains:
             settings = json.dumps(dict(self.record.config), sort_keys=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pairfree.data.normalize import Normalizer, PlaneMap
+from pairfree.data.patches import SYMMETRIES, symmetric, undo_symmetric
 from pairfree.engine.memory import (
     WholeImageMemory,
     activation_bytes_per_px,
@@ -73,6 +74,8 @@ class Predictor:
         Bound for the working memory of a tile, or of what stands for a whole plane.
     core_px
         Side of what a tile writes, at most; 0 is ``DEFAULT_CORE_PX``.
+    symmetries
+        Whether the result is the mean over the 8 symmetries of the square, of each tile.
 
     Raises
     ------
@@ -88,8 +91,10 @@ class Predictor:
         channels: int,
         max_bytes: float = DEFAULT_MAX_BYTES,
         core_px: int = 0,
+        symmetries: bool = False,
     ) -> None:
         self.method, self.normalizer, self.channels = method, normalizer, channels
+        self.symmetries = symmetries
         for net in method.networks.values():
             net.eval()
         net = method.denoiser
@@ -185,7 +190,7 @@ class Predictor:
         mapped = plane.map_by(self.normalizer)
         job = TileJob(
             plane,
-            lambda x: self.method.denoise_plane(x, mapped.correlated) - x,
+            lambda x: self._denoise(x, mapped.correlated) - x,
             mapped,
             mapped.add,
             write,
@@ -194,6 +199,16 @@ class Predictor:
         )
         with tell_progress(self.method.denoiser, on_pixels, plane.height * plane.width) as tell:
             self._do_tiles(job, tell)
+
+    def _denoise(self, x: Tensor, correlated: bool) -> Tensor:
+        """What the method makes of tiles (B, C, H, W), or the mean over their symmetries."""
+        if not self.symmetries:
+            return self.method.denoise_plane(x, correlated)
+        total = torch.zeros_like(x)
+        for k in range(SYMMETRIES):
+            turned = symmetric(x, k).contiguous()
+            total += undo_symmetric(self.method.denoise_plane(turned, correlated), k)
+        return total / SYMMETRIES
 
     def disagreement(self, intensity: np.ndarray) -> np.ndarray:
         """How far the method's two denoisers are apart.

@@ -25,11 +25,10 @@ def is_shipped(run: str | Path) -> bool:
     return str(run) == NAME and not (Path(run) / "checkpoints").is_dir()
 
 
-def make_shipped(device: torch.device, max_bytes: float) -> Predictor:
+def make_shipped(device: torch.device, max_bytes: float, symmetries: bool = False) -> Predictor:
     """What applies it."""
-    return Predictor(
-        Shipped(ShippedConfig(), MOST_CHANNELS, device), EVEN, MOST_CHANNELS, max_bytes
-    )
+    method = Shipped(ShippedConfig(), MOST_CHANNELS, device)
+    return Predictor(method, EVEN, MOST_CHANNELS, max_bytes, symmetries=symmetries)
 
 
 def shipped_record() -> Record:
