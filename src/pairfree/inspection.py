@@ -84,9 +84,10 @@ def _describe_shipped() -> Lines:
             if not has_start(kind, channels):
                 continue
             facts = read_facts(kind, channels)
-            colour = "grey" if channels == 1 else f"{channels}-channel"
+            colour = "grey" if channels == 1 else "colour"
             trained = f"{facts['steps']:,} steps on {facts['scenes']:,} {colour} scenes that a program drew"
-            lines.append((f"{kind} noise", f"{facts['network']}, {trained}, seed {facts['seed']}"))
+            name = f"{kind}, {colour}"
+            lines.append((name, f"{facts['network']}, {trained}, seed {facts['seed']}"))
     return [*lines, ("scenes after", SCENES)]
 
 

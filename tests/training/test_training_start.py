@@ -13,7 +13,8 @@ import torch
 import pairfree as pf
 from pairfree.nets import start
 from pairfree.nets.even_unet import EvenUNet
-from pairfree.nets.start import load_start, make_start
+from pairfree.nets.receptive_field import measured_receptive_field_px
+from pairfree.nets.start import ShippedNet, load_start, make_start
 from pairfree.scenes import draw_scene
 from pairfree.training.job import resolve
 from pairfree.training.order import Order
@@ -36,15 +37,15 @@ def own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", start.KINDS)
-def test_a_start_takes_most_of_its_noise_off_and_leaves_nothing_of_its_own(kind):
+@pytest.mark.parametrize(("kind", "channels"), start.SHIPPED)
+def test_a_start_takes_most_of_its_noise_off_and_leaves_nothing_of_its_own(kind, channels):
     """On noise alone: what stays is flat."""
-    net = make_start(kind).eval()
+    net = make_start(kind, channels).eval()
     rng = torch.Generator().manual_seed(0)
-    noise = 0.1 * torch.randn(1, 1, 256, 256, generator=rng)
+    noise = 0.1 * torch.randn(1, channels, 256, 256, generator=rng)
     with torch.no_grad():
         left = net(noise)
-    assert left.std() < 0.1 * 0.05
+    assert left.std() < 0.1 * (0.05 if channels == 1 else 0.06)
     assert abs(left.mean()) < 0.1 * 0.02
 
 
@@ -209,6 +210,14 @@ def test_a_run_from_the_start_takes_a_minute_and_one_from_random_weights_ten(opt
 def test_the_shipped_network_says_what_it_was_trained_on():
     told = dict(pf.info("shipped"))
     assert "needs no run" in told["method"]
-    for kind in start.KINDS:
-        assert "18,000" in told["white noise"]
-        assert "scenes that a program drew" in told[f"{kind} noise"]
+    for kind, channels in start.SHIPPED:
+        colour = "grey" if channels == 1 else "colour"
+        said = told[f"{kind}, {colour}"]
+        assert f"{start.read_facts(kind, channels)['steps']:,} steps" in said
+        assert f"{colour} scenes that a program drew" in said
+
+
+def test_the_stated_receptive_field_of_the_shipped_network_is_the_measured_one():
+    net = ShippedNet()
+    for channels, part in ((1, net.white), (1, net.correlated), (3, net.colour)):
+        assert net.receptive_field_px(channels) == measured_receptive_field_px(part, channels)

@@ -59,7 +59,7 @@ def info(
     from pairfree.inspection import info as describe
 
     for name, value in describe(path):
-        out.print(f"{name + ':':<18}{spell_flags(value)}", markup=False)
+        out.print(f"{name + ':':<20}{spell_flags(value)}", markup=False)
 
 
 def demo(

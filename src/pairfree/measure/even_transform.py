@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
 from pairfree.measure.variance_line import PoissonGaussian
 
@@ -113,5 +113,5 @@ class EvenTransform:
         photons = np.arange(math.ceil(most + 8.0 * math.sqrt(most)))
         read = math.sqrt(self.read_variance) * NODES
         means = self._root(photons[:, None] + read) @ weights
-        chances = poisson.pmf(photons, counts[:, None])
+        chances = np.exp(xlogy(photons, counts[:, None]) - counts[:, None] - gammaln(photons + 1))
         return counts, np.asarray(chances @ means)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import skew
 
 from pairfree.measure.noise_patches import NoisePatches, Passed
 from pairfree.sampling import spaced_indices
@@ -114,4 +113,7 @@ def _relative_spread(deviations: FloatArray) -> float:
 
 def _median_skewness(pixels: NDArray[np.float32]) -> float:
     some = pixels[spaced_indices(len(pixels), SKEWED_PATCHES)]
-    return float(np.median(skew(some.reshape(len(some), -1), axis=1)))
+    centred = some.reshape(len(some), -1).astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.mean(centred**2, axis=1))
+    return float(np.median(np.mean(centred**3, axis=1) / spread**3))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtri
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -201,7 +201,7 @@ def smooth_deviation(y: Tensor, share: float) -> Tensor:
     windows = variances.shape[2]
     smoothest, _ = variances.kthvalue(math.ceil(share * windows), dim=2)
     pixels = WINDOW_PX**2
-    in_white_noise = float(chi2.ppf(share, pixels - 1))
+    in_white_noise = float(chdtri(pixels - 1, 1.0 - share))
     return torch.sqrt(smoothest * (pixels / in_white_noise))
 
 

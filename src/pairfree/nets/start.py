@@ -21,9 +21,10 @@ from pairfree.nets.even_unet import EvenUNet
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
 KINDS = ("white", "correlated")
 """Of noise that a start was trained on: independent between pixels, or of any spectrum."""
-SHIPPED = (("white", 1), ("correlated", 1))
+SHIPPED = (("white", 1), ("correlated", 1), ("white", 3))
 """What there is a start for: a kind of noise, and the channels of an image."""
-CHANNELS = (1, 3)
+COLOURS = 3
+CHANNELS = (1, COLOURS)
 """Of the images that there may be starts for."""
 SCENES = (
     "Achddou, Gousseau & Ladjal, Fully synthetic training for image restoration tasks, "
@@ -95,8 +96,12 @@ def make_start(kind: str, channels: int = 1) -> EvenUNet:
     return net
 
 
+FIELD_PX = 46
+"""Receptive field of a start's network: measuring it takes longer than a small image."""
+
+
 class ShippedNet(nn.Module):
-    """Both starts; each channel of an image goes through one of them by itself.
+    """All starts: white noise of colour images by the one for colours, else each channel by itself.
 
     Input and output (B, C, H, W), any C, network units; H and W multiples of ``stride``.
     """
@@ -107,11 +112,19 @@ class ShippedNet(nn.Module):
         super().__init__()
         self.white = make_start("white")
         self.correlated = make_start("correlated")
+        self.colour = make_start("white", COLOURS)
+
+    def receptive_field_px(self, channels: int) -> int:
+        """How far an input pixel can change an output pixel, pixels."""
+        return FIELD_PX
 
     def forward(self, x: Tensor, correlated: bool = False) -> Tensor:
-        """Denoise by the start for white noise, or that for ``correlated`` noise."""
-        net = self.correlated if correlated else self.white
+        """Denoise by the starts for white noise, or that for ``correlated`` noise."""
         batch, channels, height, width = x.shape
-        each = x.reshape(batch * channels, 1, height, width)
-        out: Tensor = net(each)
+        out: Tensor
+        if channels == COLOURS and not correlated:
+            out = self.colour(x)
+            return out
+        net = self.correlated if correlated else self.white
+        out = net(x.reshape(batch * channels, 1, height, width))
         return out.reshape(x.shape)
