@@ -70,8 +70,8 @@ EXPERIMENT = Experiment(
     statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; FMD and W2S: "
     "8-bit files, trained on the noisy test files themselves, W2S's averages on the scale of the noisy "
     "files; BSD68: trained on noisy images of BSD400, noise unclipped; BSD300 (gaussian, clipped): RGB, "
-    "8-bit files, levels 0 to 50 drawn for each, tested on level 25 and on all; preset cpu: 45 seconds of training "
-    "a cell",
+    "8-bit files, levels 0 to 50 drawn for each, tested on level 25 and on all; preset cpu: 45 seconds of "
+    "training a cell",
     cells=cells,
     task=task,
     cpu_minutes=0.75,

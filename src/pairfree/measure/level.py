@@ -172,11 +172,13 @@ def covariance_eigenvalues(vectors: FloatArray) -> FloatArray:
 
 def noise_variance(eigenvalues: FloatArray) -> float:
     """Chen's rule: mean of eigenvalues (largest first) after dropping the largest until mean <= median."""
-    count = np.arange(eigenvalues.size, 0, -1)
+    size = eigenvalues.size
+    starts = np.arange(size)
+    count = size - starts
     sums = np.cumsum(eigenvalues[::-1])
     means = sums[::-1] / count
-    starts = range(eigenvalues.size)
-    medians = np.array([np.median(eigenvalues[start:]) for start in starts])
+    below, above = starts + (count - 1) // 2, starts + count // 2
+    medians = 0.5 * (eigenvalues[below] + eigenvalues[above])
     # The last eigenvalue alone is its own mean and median, so there is always a first.
     return float(means[np.argmax(means <= medians)])
 
