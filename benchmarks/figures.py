@@ -35,6 +35,7 @@ noisy_n2n.svg            after Figure 1 of GAN2GAN: PSNR after each round of Noi
 gan2gan_rounds.svg       after Figure 6 (b) of GAN2GAN: PSNR after each round from the start and from Z,
                          correlated noise
 wide_field_rounds.svg    after Figure 6 (c) of GAN2GAN: likewise on FMD's wide-field images
+recall.svg               how much of faint discs, added to real noisy files, comes back (invention.py)
 noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 50, 25 and 10 % of the dose,
                          [-160, 240] HU
 """
@@ -42,6 +43,7 @@ noise_ct.png             a chest slice (CC BY 4.0) as scanned, and simulated at 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -198,6 +200,25 @@ def rounds(experiment: Experiment, column: str, results: Path) -> str:
     begun = {"from its start": ours, "from Z": noisy + from_z}
     series = {name: (list(map(float, range(len(psnr)))), psnr) for name, psnr in begun.items()}
     return standalone(curves(series, f"GAN2GAN after each round, {column}", "round", "PSNR, dB"))
+
+
+def recall(results: Path) -> str:
+    """SVG: of faint discs, the share that comes back, from the start and from random weights."""
+    networks = json.loads((results / "invention.json").read_text())["networks"]
+    shown = {
+        "shipped": "shipped",
+        "iddp, 45 s": "iddp, 45 seconds from the start",
+        "random, 10 min": "iddp, 10 minutes from random weights",
+    }
+    series = {}
+    for words, network in shown.items():
+        shapes = networks[network]["recall"].values()
+        contrasts = list(next(iter(shapes)))
+        means = [float(np.mean([shape[one] for shape in shapes])) for one in contrasts]
+        series[words] = (list(map(float, contrasts)), means)
+    label = "Faint discs and lines that were added to real noisy files, and what comes back of them"
+    x_label = "contrast, deviations of the noise"
+    return standalone(curves(series, label, x_label, "share that comes back, mean over shapes"))
 
 
 def after_rounds(result: Mapping[str, Any]) -> list[float]:
@@ -382,6 +403,7 @@ def main() -> None:
             given.runs / "bsd68", "correlated:sigma=25"
         ),
         "colour_errors.png": lambda: colour_errors(given.runs / "bsd300"),
+        "recall.svg": lambda: recall(results),
         "noisy_n2n.svg": lambda: noisy_n2n(results),
         "gan2gan_rounds.svg": lambda: rounds(EXPERIMENT, "correlated:sigma=25", results),
         "wide_field_rounds.svg": lambda: rounds(WF, "FMD wide-field", results),

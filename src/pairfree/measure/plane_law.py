@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from pairfree.measure.even_transform import EvenTransform
-from pairfree.measure.level import MIN_SIDE_PX, patch_side, smooth_variance, take_patches
+from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
 from pairfree.measure.local_moments import plane_variance, window_moments
 from pairfree.measure.variance_line import (
+    Binned,
     PoissonGaussian,
-    estimate_poisson_gaussian,
-    find_unclipped_bins,
+    bin_patches,
+    estimate_growth,
     fit_robust_line,
 )
 
@@ -95,11 +96,12 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     """
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
-    noise = estimate_poisson_gaussian(plane)
-    if noise.gain > 0 and not _clearly_grows(plane, noise):
-        noise = PoissonGaussian(0.0, 0.0)
-    if noise.gain == 0:
-        noise = _without_growth(plane, _unclipped_level(plane))
+    binned = bin_patches(plane)
+    growth = estimate_growth(plane, binned)
+    if growth is not None and _clearly_grows(plane, growth):
+        noise = growth
+    else:
+        noise = _without_growth(plane, _unclipped_level(binned))
     darkest = float(np.percentile(gaussian_filter(plane, BLUR_PX), DARKEST))
     correlated = _is_correlated(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
@@ -114,10 +116,9 @@ def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
     return PoissonGaussian(0.0, float(max(level, LEAST_LEVEL * span) ** 2))
 
 
-def _unclipped_level(plane: FloatArray) -> float:
+def _unclipped_level(binned: Binned) -> float:
     """Deviation of even noise, where it is not cut off: areas that are black all over have none."""
-    patches = take_patches(plane, patch_side(*plane.shape))
-    groups = find_unclipped_bins(plane, patches)
+    patches, groups = binned
     if groups:
         patches = patches[np.concatenate(groups)]
     return math.sqrt(max(smooth_variance(patches)[0], 0.0))

@@ -101,20 +101,42 @@ def estimate_poisson_gaussian(image: FloatArray) -> PoissonGaussian:
             f"noise level: expected an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, found "
             f"{image.shape}"
         )
+    binned = bin_patches(image)
+    growth = estimate_growth(image, binned)
+    return growth or PoissonGaussian(0.0, smooth_variance(binned.patches)[0])
+
+
+class Binned(NamedTuple):
+    """Patches of an image, sorted by their brightness."""
+
+    patches: FloatArray
+    """(N, side, side), less the image's mean."""
+    groups: list[NDArray[np.int64]]
+    """Which are of like brightness, from dark to bright, without bins that hold clipped pixels."""
+
+
+def bin_patches(image: FloatArray) -> Binned:
+    """Patches of an image (H, W), both sides at least 16, intensity units."""
     patches = take_patches(image, patch_side(*image.shape))
+    return Binned(patches, find_unclipped_bins(image, patches))
+
+
+def estimate_growth(image: FloatArray, binned: Binned) -> PoissonGaussian | None:
+    """Gain and floor of the noise of an image; None where it does not clearly grow with the brightness.
+
+    See ``estimate_poisson_gaussian``.
+    """
     signals = []
     variances = []
-    for group in find_unclipped_bins(image, patches):
-        some = patches[group]
+    for group in binned.groups:
+        some = binned.patches[group]
         level, smooth = smooth_variance(some)
         means = some.mean((1, 2))
         signals.append(means[smooth].mean())
         variances.append(level)
     brightness = np.array(signals) + image.mean()
     line = _fit_growth(brightness, np.array(variances))
-    if line is None:
-        return PoissonGaussian(0.0, smooth_variance(patches)[0])
-    return PoissonGaussian(line.slope, line.intercept)
+    return None if line is None else PoissonGaussian(line.slope, line.intercept)
 
 
 def find_unclipped_bins(image: FloatArray, patches: FloatArray) -> list[NDArray[np.int64]]:
