@@ -163,10 +163,19 @@ def _summarise(
     found += [
         ("Files", f"{len(files):,}, {pixels / 1e6:,.2f} megapixels"),
         ("Examined", f"the middle of {examined:,} of them, at most {SIDE_PX} px a side"),
-        ("Intensity map", f"network units: {record.normalizer.describe()}"),
+        ("Intensity map", _describe_map(model)),
         ("Device", f"{method.device}, {threads} threads, {record.precision} convolutions"),
     ]
     return found
+
+
+def _describe_map(model: Model) -> str:
+    """What was done to intensities, in a few words."""
+    if model.method.trains:
+        return f"network units: {model.record.normalizer.describe()}"
+    if model.record.normalizer.even:
+        return "the noise of each plane was measured and made even"
+    return "none"
 
 
 def _describe(model: Model, files: Sequence[DenoisedFile]) -> str:
