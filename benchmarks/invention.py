@@ -9,7 +9,7 @@ deviation should be nothing.
 Faint detail: discs of 3, 5, 9 and 15 px and lines of 2 x 31 px are added to the files of FMD (confocal and
 two-photon), 0.5 to 2 times as strong as the noise is there, one for each square of 40 px. A network is
 applied to the files with and without them; their difference, measured against what was added, is the recall.
-The networks were trained on the files as they are.
+Networks that are trained learned from the files as they are.
 
 Each part is written as soon as it is done; what stands in the file is left alone.
 """
@@ -44,8 +44,6 @@ CONTRASTS = (0.5, 0.75, 1.0, 1.5, 2.0)
 DISCS_PX = (3, 5, 9, 15)
 LINE_PX = (2, 31)
 SPACING_PX = 40
-MARGIN_PX = 3
-"""Around a shape, within which the difference counts."""
 FROM_RANDOM = {"net": "shuffle-unet", "even": False}
 TRAINED: dict[str, dict[str, Any]] = {
     "iddp, 45 seconds from the start": {"method": "iddp", "minutes": 0.75},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pairfree.denoising.plan import Planned, network_bytes, plan_files
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep
-from pairfree.errors import CheckpointError, ConfigError
+from pairfree.errors import CheckpointError, ConfigError, PairfreeError
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import (
@@ -36,6 +37,8 @@ from pairfree.training.restoring import (
     stored_config,
 )
 from pairfree.training.shipped import is_shipped, make_shipped, shipped_record
+
+_say = logging.getLogger("pairfree")
 
 
 @with_fields_of(Order, "noisy")
@@ -185,14 +188,15 @@ def denoise(
     planned = plan_denoising(run, inputs, out, **options)
     results = denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
     if options.get("report"):
-        report_on(planned, results, out)
+        for line in report_on(planned, results, out):
+            _say.warning("%s", line)
     return results
 
 
 def report_on(
     planned: Planned, results: Sequence[FileResult], out: str | Path, command: str = ""
 ) -> list[str]:
-    """Write ``report.html`` beside denoised files.
+    """Write ``report.html`` beside denoised files; what stands in its way is a warning, the files are done.
 
     Parameters
     ----------
@@ -209,7 +213,11 @@ def report_on(
         Signs that the network makes up what was not there, one line each.
     """
     files = [DenoisedFile(one.source, one.written, one.pixels, one.warnings) for one in results]
-    return write_denoised_report(planned.model, files, Path(out), planned.limits, command)
+    try:
+        return write_denoised_report(planned.model, files, Path(out), planned.limits, command)
+    except PairfreeError as error:
+        _say.warning("no report (%s); the files are denoised", " ".join(str(error).split()))
+        return []
 
 
 @with_fields_of(DenoisingOrder, "run", "inputs", "out")
@@ -231,9 +239,15 @@ def plan_denoising(
         What will be done to which file.
     """
     order = DenoisingOrder(run, inputs, out, **read_arguments(DenoisingOrder, options, "denoise"))
+    if order.symmetries and order.disagreement is not None:
+        raise ConfigError(
+            "`symmetries` and `disagreement`: maps are of a single pass; give one of them"
+        )
 
     def model() -> Model:
         if isinstance(order.run, Model):
+            if order.symmetries and not order.run.predictor.symmetries:
+                raise ConfigError("`symmetries`: a Model keeps its own; give it to pairfree.load")
             return order.run
         bound = network_bytes(order.max_bytes)
         return load(

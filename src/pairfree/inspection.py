@@ -37,7 +37,7 @@ def info(path: str | Path) -> Lines:
     Raises
     ------
     InputError
-        When it is none of the three.
+        When it is none of these.
     """
     if is_shipped(path):
         return _describe_shipped()

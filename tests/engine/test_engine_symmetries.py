@@ -58,3 +58,13 @@ def test_a_method_that_learns_each_image_refuses(tmp_path):
     pf.train([noisy()], method="dip", steps=2, out=tmp_path / "run", report=False)
     with pytest.raises(ConfigError, match="learns each image anew"):
         pf.load(tmp_path / "run", symmetries=True)
+
+
+def test_it_is_not_ignored_where_it_cannot_be_done(tmp_path):
+    pf.save_image(pf.Image(noisy(), axes="YX"), tmp_path / "a.tif")
+    model = pf.load("shipped")
+    with pytest.raises(ConfigError, match="a Model keeps its own"):
+        pf.denoise(model, tmp_path / "a.tif", tmp_path / "out", symmetries=True)
+    both = {"symmetries": True, "disagreement": tmp_path / "maps"}
+    with pytest.raises(ConfigError, match="maps are of a single pass"):
+        pf.denoise("shipped", tmp_path / "a.tif", tmp_path / "out", **both)

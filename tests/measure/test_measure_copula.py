@@ -193,3 +193,10 @@ def test_normal_noise_keeps_the_correlation_and_takes_the_deviation():
     again = made.normal(0.5)
     assert again.deviations == pytest.approx([0.5], rel=1e-3)
     assert np.array_equal(again.filters, filters)
+
+
+def test_a_blank_channel_stays_without_noise():
+    filters = np.eye(2)[:, :, None, None]
+    rising = np.linspace(-1.0, 1.0, 513)
+    made = Copula(filters, np.stack([rising, 0.0 * rising])).normal(2.0)
+    assert made.deviations == pytest.approx([2.0, 0.0], rel=1e-3)

@@ -77,7 +77,7 @@ def test_without_being_asked_for_there_is_none(folder, tmp_path):
 def test_our_own_report_is_replaced_and_another_page_is_not(folder, tmp_path):
     out = tmp_path / "out"
     pf.denoise("shipped", folder / "grey.tif", out, report=True)
-    (out / "report.html").write_text("<title>report of pairfree, of before</title>")
+    (out / "report.html").write_text('<meta name="generator" content="pairfree">')
     pf.denoise("shipped", folder / "grey.tif", out, report=True, overwrite=True)
     assert "The shipped network on 1 file" in page_of(out)
     (out / "report.html").write_text("<title>Annual figures</title>")
@@ -98,3 +98,45 @@ def test_pixels_that_are_missing_and_images_too_small_for_evidence_are_shown(tmp
     page = page_of(tmp_path / "out")
     assert "masked.tif" in page
     assert "small.tif" in page
+
+
+def test_a_run_folder_keeps_its_own_report(folder, tmp_path):
+    small = {"patch_px": 32, "batch_size": 2}
+    pf.train(folder / "grey.tif", steps=1, settings=small, out=tmp_path / "run")
+    before = page_of(tmp_path / "run")
+    with pytest.raises(OutputError, match="is a run folder with a report of its own"):
+        pf.denoise(tmp_path / "run", folder / "grey.tif", tmp_path / "run", report=True)
+    assert page_of(tmp_path / "run") == before
+
+
+def test_files_without_pixels_in_the_middle_and_results_of_another_shape_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    empty = 100.0 + rng.normal(size=(3, 64, 64)).astype(np.float32)
+    empty[1] = np.nan
+    whole = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "empty.tif", empty, **whole)
+    tifffile.imwrite(tmp_path / "good.tif", empty[0])
+    tifffile.imwrite(tmp_path / "done.tif", empty[2])
+    (tmp_path / "out").mkdir()
+    tifffile.imwrite(tmp_path / "out/done.tif", empty[2, :40])
+    files = [tmp_path / name for name in ("done.tif", "empty.tif", "good.tif")]
+    done = pf.denoise("shipped", files, tmp_path / "out", report=True, nan="mask", skip_done=True)
+    assert len(done) == 3
+    page = page_of(tmp_path / "out")
+    assert "The shipped network on 3 files" in page
+    assert "the middle of 1 of them" in page
+
+
+def test_a_method_that_learns_each_image_says_so(folder, tmp_path):
+    pf.train(folder / "grey.tif", method="dip", steps=2, out=tmp_path / "run", report=False)
+    pf.denoise(tmp_path / "run", folder / "grey.tif", tmp_path / "out", report=True)
+    assert "each image was learned by itself for at most 2 steps" in page_of(tmp_path / "out")
+
+
+def test_samples_of_even_noise_are_in_deviations_of_the_noise(tmp_path):
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(3, 200, 201))
+    noisy = list((1000.0 + 30.0 * (white[..., 1:] + white[..., :-1])).astype(np.float32))
+    small = {"patch_px": 32, "batch_size": 2, "noise_patch_px": 32}
+    pf.train(noisy, method="gan2gan", steps=1, settings=small, out=tmp_path / "run")
+    assert "deviations of the noise" in page_of(tmp_path / "run")

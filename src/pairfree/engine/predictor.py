@@ -101,6 +101,10 @@ class Predictor:
         self.whole_image = sees_whole_image(net)
         self.stride_px = total_stride(net)
         self.instance_layers = len(find_norms(net))
+        if symmetries and self.instance_layers:
+            raise ConfigError(
+                "`symmetries`: this network holds statistics of the upright image; leave it out"
+            )
         self.max_bytes = max_bytes
         self.sample_bytes = max_bytes
         """Of what stands for a whole plane where statistics of it are held."""

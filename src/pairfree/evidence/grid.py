@@ -12,6 +12,8 @@ FloatArray = NDArray[np.float64]
 
 PERIODS_PX = (4, 8)
 """Of the cells in which our networks work; that of 2 px shows in both."""
+ROUNDING = 1e-9
+"""Of the intensities: smaller differences are none."""
 SMOOTH_PX = 9
 """Side of the window whose mean is taken off first."""
 
@@ -36,6 +38,7 @@ def measure_grid(image: FloatArray) -> tuple[float, float]:
     The mean over 9 x 9 px is taken off; what is left is averaged for each of the P x P places of a cell.
     """
     detail = image - uniform_filter(image, SMOOTH_PX, mode="reflect")
+    detail[np.abs(detail) <= ROUNDING * np.abs(image).max(initial=0.0)] = 0.0
     found = [_measure_period(detail, period) for period in PERIODS_PX]
     known = [one for one in found if math.isfinite(one[0])]
     return max(known, default=(math.nan, math.nan))

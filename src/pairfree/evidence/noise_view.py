@@ -39,6 +39,8 @@ class NoiseSamples:
     """(N, C, P, P), cut out of smooth areas, their means removed."""
     made: ArrayLike
     """(M, C, Q, Q), of the noise generator."""
+    unit: str = ""
+    """What they count, where that is not the images' unit."""
 
 
 def noise_view(samples: NoiseSamples, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:

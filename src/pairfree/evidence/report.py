@@ -122,7 +122,7 @@ def render_report(data: ReportData) -> str:
     page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES)
     imitation = None
     if data.noise_samples is not None:
-        imitation = noise_view(data.noise_samples, data.unit)
+        imitation = noise_view(data.noise_samples, data.noise_samples.unit or data.unit)
     return environment.from_string(page).render(
         d=data,
         style=Markup(style),

@@ -58,8 +58,10 @@ class Copula:
         return np.asarray(np.sqrt(self.table**2 @ chances / chances.sum()))
 
     def normal(self, deviation: float) -> Copula:
-        """Normal noise of that deviation, intensity units, correlated as this."""
-        return normal_copula(self.filters, deviation)
+        """Normal noise of that deviation, intensity units, correlated as this; none in a blank channel."""
+        made = normal_copula(self.filters, deviation)
+        blank = self.deviations == 0
+        return Copula(made.filters, np.where(blank[:, None], 0.0, made.table))
 
 
 def normal_copula(filters: FloatArray, deviation: float) -> Copula:

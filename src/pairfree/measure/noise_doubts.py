@@ -116,4 +116,8 @@ def _median_skewness(pixels: NDArray[np.float32]) -> float:
     centred = some.reshape(len(some), -1).astype(np.float64)
     centred -= centred.mean(axis=1, keepdims=True)
     spread = np.sqrt(np.mean(centred**2, axis=1))
-    return float(np.median(np.mean(centred**3, axis=1) / spread**3))
+    there = spread > 0
+    if not there.any():
+        return 0.0
+    cubes = np.mean(centred[there] ** 3, axis=1)
+    return float(np.median(cubes / spread[there] ** 3))

@@ -135,7 +135,7 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
         self.stabilised = False
         self.even_copula: Copula | None = None
         self.smooth: NoisePatches | None = None
-        """Where ``even_copula`` was measured; None where it is of white noise."""
+        """Where ``even_copula`` was measured, until the report has its samples; None of white noise."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -199,6 +199,7 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
         self.draw_from(self.even_copula)
         if self.smooth is not None:
             self.keep_for_report(self.smooth, grown=True)
+            self.smooth = None
 
     def measure_even_noise(self, data: TrainingData) -> Copula:
         """Even noise: normal, of a known size; where neighbours share it, smooth areas tell how.
@@ -213,11 +214,11 @@ class ShortGAN2GAN(MeasuredNoise, GAN2GAN):
         white = white_copula(data.noisy.channels, EVEN_LEVEL)
         try:
             smooth = self.cut_noise(data.noisy)
+            measured = self.measure_copula(smooth)
         except InputError:
             if data.correlated:
                 raise
             return white
-        measured = self.measure_copula(smooth)
         deviations = measured.deviations
         level = float(deviations[deviations > 0].mean())
         believed = min(max(level, EVEN_LEVEL / MISJUDGED), EVEN_LEVEL * MISJUDGED)

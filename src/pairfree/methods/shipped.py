@@ -37,7 +37,7 @@ PRESETS = {"cpu": ShippedConfig(), "paper": ShippedConfig()}
 
 
 class Shipped(Untrained):
-    """One of two networks for each plane, by whether its noise is correlated."""
+    """One of three networks for each plane, by whether its noise is correlated and whether it has colours."""
 
     key = "shipped"
     title = "The shipped network"

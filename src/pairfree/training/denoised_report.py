@@ -21,6 +21,7 @@ from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
+from pairfree.methods.shipped import Shipped
 from pairfree.sampling import spaced_indices
 from pairfree.training.report import (
     EVIDENCE_PLANES,
@@ -29,6 +30,7 @@ from pairfree.training.report import (
     cite,
     describe_mapping,
     describe_noise,
+    image_budget,
     look_at,
     open_paragraph,
     state_limit,
@@ -36,7 +38,7 @@ from pairfree.training.report import (
 
 NAME = "report.html"
 """In the folder of the results."""
-MARK = "pairfree"
+MARK = 'name="generator" content="pairfree"'
 """Stands in each of our reports: another page of that name is not replaced."""
 SIDE_PX = 1024
 """Side of the part of a plane that is examined, from its middle, pixels."""
@@ -57,8 +59,12 @@ class DenoisedFile:
 
 
 def check_report(folder: Path) -> None:
-    """OutputError where a page that is none of our reports has the report's name."""
+    """OutputError where another page has the report's name: that of a run, or none of our reports."""
     path = folder / NAME
+    if (folder / "checkpoints").is_dir():
+        raise OutputError(
+            f"{folder}: is a run folder with a report of its own; choose another `out`"
+        )
     if not path.exists():
         return
     try:
@@ -139,6 +145,8 @@ def _read_pairs(
         rows, columns = centre_of(before.height, before.width, SIDE_PX)
         noisy, denoised = (_cut(image, index, rows, columns) for image in (before, after))
         name = one.source.name + (f"{list(index)}" if index else "")
+        if noisy.shape != denoised.shape or not np.isfinite(noisy).any():
+            continue  # of another time, or nothing is there
         if missing_alike(noisy, denoised):
             noisy, denoised = (complete_plane(plane, name)[0] for plane in (noisy, denoised))
         yield name, noisy, denoised
@@ -171,18 +179,18 @@ def _summarise(
 
 def _describe_map(model: Model) -> str:
     """What was done to intensities, in a few words."""
-    if model.method.trains:
-        return f"network units: {model.record.normalizer.describe()}"
-    if model.record.normalizer.even:
+    if model.method.key == Shipped.key:
         return "the noise of each plane was measured and made even"
-    return "none"
+    return f"network units: {model.record.normalizer.describe()}"
 
 
 def _describe(model: Model, files: Sequence[DenoisedFile]) -> str:
     """For a paper's section on methods."""
     record = model.record
     learned = "nothing was trained on these images"
-    if model.method.trains:
+    if model.method.one_image:
+        learned = f"each image was learned by itself for at most {image_budget(record.config)}"
+    elif model.method.trains:
         learned = f"its network was trained for {record.step:,} steps, seed {record.seed}"
     return (
         f"{open_paragraph(model)}; {learned} (preset {record.preset}, torch "

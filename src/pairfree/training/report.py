@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.data.even import EVEN_LEVEL
 from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
 from pairfree.engine.record import Record
@@ -253,12 +254,16 @@ def describe_noise(
 
 
 def _noise_samples(model: Model) -> NoiseSamples | None:
-    """In intensity units; a model that was trained elsewhere knows none."""
+    """In intensity units, or deviations of even noise; a model that was trained elsewhere knows none."""
     found = model.method.noise_samples()
     if found is None:
         return None
-    scale = model.predictor.normalizer.scale
-    return NoiseSamples(*(scale * one.double().cpu().numpy() for one in found))
+    normalizer = model.predictor.normalizer
+    scale, unit = normalizer.scale, ""
+    if normalizer.even:
+        scale, unit = 1.0 / EVEN_LEVEL, "deviations of the noise"
+    first, second = (scale * one.double().cpu().numpy() for one in found)
+    return NoiseSamples(first, second, unit)
 
 
 def _summary(
