@@ -46,8 +46,12 @@ BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
 BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
 """Percentiles of the brightness."""
-LEAST_LEVEL = 1e-3
-"""Of the range of the intensities: noise is taken for no smaller."""
+LEAST_LEVEL = 0.006
+"""Of the range of the intensities: noise is taken for no smaller, 1.5 of 255.
+
+In units of still smaller noise an image outweighs all others in training, and the start has seen none: of 24
+colour photographs twelve with noise of 0 to 7, ``iddp``, 120 steps, 28.77 dB with a bound of 0.001, 29.99
+with this one (10 test photographs, sigma 25, one seed)."""
 WINDOW_PX = 32
 """Side of the windows in which correlated noise is measured."""
 SMOOTHEST = 0.2
