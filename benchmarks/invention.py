@@ -63,15 +63,11 @@ def load_files(data: Path) -> list[np.ndarray]:
     return [image[0] for image in task.noisy]
 
 
-def make_models(names: list[str], files: list[np.ndarray]) -> dict[str, Denoise]:
-    """The shipped network and those that are trained here, by name."""
-    made: dict[str, Denoise] = {}
-    for name in names:
-        if name == "shipped":
-            made[name] = pf.load("shipped", device="cpu").denoise
-        else:
-            made[name] = pf.train(files, device="cpu", report=False, **TRAINED[name]).denoise
-    return made
+def make_model(name: str, files: list[np.ndarray]) -> Denoise:
+    """The shipped network, or one that is trained here."""
+    if name == "shipped":
+        return pf.load("shipped", device="cpu").denoise
+    return pf.train(files, device="cpu", report=False, **TRAINED[name]).denoise
 
 
 def draw_noises() -> dict[str, tuple[FloatArray, float]]:
@@ -168,7 +164,7 @@ def main() -> None:
     for name in wanted:
         if name in known["networks"]:
             continue
-        denoise = make_models([name], files)[name]
+        denoise = make_model(name, files)
         known["networks"][name] = {
             "noise left": measure_noise_left(denoise),
             "recall": measure_recall(denoise, files),

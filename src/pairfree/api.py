@@ -22,11 +22,7 @@ from pairfree.engine.trainer import OnStep
 from pairfree.errors import CheckpointError, ConfigError, PairfreeError
 from pairfree.methods.base import Method
 from pairfree.training import session
-from pairfree.training.denoised_report import (
-    DenoisedFile,
-    check_report,
-    write_denoised_report,
-)
+from pairfree.training.denoised_report import check_report, write_denoised_report
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
@@ -212,9 +208,8 @@ def report_on(
     list of str
         Signs that the network makes up what was not there, one line each.
     """
-    files = [DenoisedFile(one.source, one.written, one.pixels, one.warnings) for one in results]
     try:
-        return write_denoised_report(planned.model, files, Path(out), planned.limits, command)
+        return write_denoised_report(planned.model, results, Path(out), planned.limits, command)
     except PairfreeError as error:
         _say.warning("no report (%s); the files are denoised", " ".join(str(error).split()))
         return []

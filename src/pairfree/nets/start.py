@@ -121,10 +121,10 @@ class ShippedNet(nn.Module):
     def forward(self, x: Tensor, correlated: bool = False) -> Tensor:
         """Denoise by the starts for white noise, or that for ``correlated`` noise."""
         batch, channels, height, width = x.shape
-        out: Tensor
         if channels == COLOURS and not correlated:
-            out = self.colour(x)
-            return out
-        net = self.correlated if correlated else self.white
-        out = net(x.reshape(batch * channels, 1, height, width))
+            net, seen = self.colour, x
+        else:
+            net = self.correlated if correlated else self.white
+            seen = x.reshape(batch * channels, 1, height, width)
+        out: Tensor = net(seen)
         return out.reshape(x.shape)

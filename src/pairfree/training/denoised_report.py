@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -44,18 +44,24 @@ SIDE_PX = 1024
 """Side of the part of a plane that is examined, from its middle, pixels."""
 
 
-@dataclass(frozen=True)
-class DenoisedFile:
+class DenoisedFile(Protocol):
     """What a report is told of one file."""
 
-    source: Path
-    """As it was."""
-    written: Path
-    """What became of it."""
-    pixels: int
-    """Samples of a pixel counted once."""
-    warnings: tuple[str, ...]
-    """One line each."""
+    @property
+    def source(self) -> Path:
+        """As it was."""
+
+    @property
+    def written(self) -> Path:
+        """What became of it."""
+
+    @property
+    def pixels(self) -> int:
+        """Samples of a pixel counted once."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line each."""
 
 
 def check_report(folder: Path) -> None:
