@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pairfree.measure.colour_law import COLOURS, measure_colour_laws
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.plane_law import NoiseLaw, measure_noise_law
 from pairfree.measure.variance_line import PoissonGaussian
@@ -113,7 +114,9 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
         if np.ptp(sample[chosen]) == 0:  # an empty slice has no law
             chosen = int(np.argmax(np.ptp(sample, axis=(1, 2))))
         sample = sample[chosen : chosen + 1]
-    laws = tuple(measure_noise_law(channel) for channel in sample)
+    laws = measure_colour_laws(sample) if len(sample) == COLOURS else None
+    if laws is None:
+        laws = tuple(measure_noise_law(channel) for channel in sample)
     middles = []
     for channel, law in zip(sample, laws, strict=True):
         middles.append(float(np.median(law.transform.forward(channel))))

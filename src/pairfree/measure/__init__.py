@@ -1,10 +1,11 @@
 """What the noise of images is like: level, growth with the brightness, correlation, distribution.
 
-``level`` measures white noise in one image; ``smooth_areas`` cuts ``noise_patches`` out of smooth areas,
-which it looks for on a ``candidate_grid``, and ``noise_doubts`` asks whether it is what a method takes it
-for; ``copula`` measures the distribution and the correlation of such patches; ``two_sets`` measures what a
-noisy set has and a clean set of other scenes lacks. ``local_moments``, ``windows`` and ``spectra`` are what
-they count with.
+``level`` measures white noise in one image; ``plane_law`` adds how it grows and whether it is correlated;
+``colour_law`` does so for three colours at once, in their differences, where fine texture is absent.
+``smooth_areas`` cuts ``noise_patches`` out of smooth areas, which it looks for on a ``candidate_grid``, and
+``noise_doubts`` asks whether it is what a method takes it for; ``copula`` measures the distribution and the
+correlation of such patches; ``two_sets`` measures what a noisy set has and a clean set of other scenes lacks.
+``local_moments``, ``windows`` and ``spectra`` are what they count with.
 
 Why variance against brightness is fitted more than once
 --------------------------------------------------------

@@ -102,12 +102,12 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     binned = bin_patches(plane)
     growth = estimate_growth(plane, binned)
-    if growth is not None and _clearly_grows(plane, growth):
+    if growth is not None and clearly_grows(plane, growth):
         noise = growth
     else:
         noise = _without_growth(plane, _unclipped_level(binned))
-    darkest = float(np.percentile(gaussian_filter(plane, BLUR_PX), DARKEST))
-    correlated = _is_correlated(EvenTransform(noise, darkest).forward(plane))
+    darkest = find_darkest(plane)
+    correlated = is_correlated(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = _measure_in_windows(plane)
     return NoiseLaw(noise, correlated, darkest)
@@ -135,14 +135,19 @@ def _difference_level(plane: FloatArray) -> float:
     return float(np.median(joined) / (0.6745 * math.sqrt(2.0))) if joined.size else 0.0
 
 
-def _clearly_grows(plane: FloatArray, noise: PoissonGaussian) -> bool:
+def find_darkest(plane: FloatArray) -> float:
+    """Brightness of the darkest areas of a plane (H, W)."""
+    return float(np.percentile(gaussian_filter(plane, BLUR_PX), DARKEST))
+
+
+def clearly_grows(plane: FloatArray, noise: PoissonGaussian) -> bool:
     """Whether noise is much larger in bright areas than in dark ones."""
     smooth = gaussian_filter(plane, BLUR_PX)
     dark, bright = noise.variance(np.percentile(smooth, [DARK, BRIGHT]))
     return bool(bright > GROWS * dark)
 
 
-def _is_correlated(even: FloatArray) -> bool:
+def is_correlated(even: FloatArray) -> bool:
     """Whether neighbouring pixels of a plane with even noise share it."""
     windows = _cut_level_windows(even, CORRELATION_PX)
     if len(windows) < FEWEST_WINDOWS:
@@ -193,5 +198,5 @@ def _measure_in_windows(plane: FloatArray) -> PoissonGaussian:
         return even
     line = fit_robust_line(x, y)
     noise = PoissonGaussian(line.slope, line.intercept)
-    grows = line.slope > 0 and _clearly_grows(plane, noise)
+    grows = line.slope > 0 and clearly_grows(plane, noise)
     return noise if grows else even

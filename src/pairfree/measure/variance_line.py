@@ -126,16 +126,21 @@ def estimate_growth(image: FloatArray, binned: Binned) -> PoissonGaussian | None
 
     See ``estimate_poisson_gaussian``.
     """
+    means = binned.patches.mean((1, 2)) + image.mean()
+    return estimate_growth_in_bins(binned.patches, means, binned.groups)
+
+
+def estimate_growth_in_bins(
+    patches: FloatArray, brightness: FloatArray, groups: list[NDArray[np.int64]]
+) -> PoissonGaussian | None:
+    """The same of patches (N, side, side) whose brightness (N,) is told, which are of like brightness."""
     signals = []
     variances = []
-    for group in binned.groups:
-        some = binned.patches[group]
-        level, smooth = smooth_variance(some)
-        means = some.mean((1, 2))
-        signals.append(means[smooth].mean())
+    for group in groups:
+        level, smooth = smooth_variance(patches[group])
+        signals.append(brightness[group][smooth].mean())
         variances.append(level)
-    brightness = np.array(signals) + image.mean()
-    line = _fit_growth(brightness, np.array(variances))
+    line = _fit_growth(np.array(signals), np.array(variances))
     return None if line is None else PoissonGaussian(line.slope, line.intercept)
 
 
