@@ -184,14 +184,14 @@ def denoise(
     planned = plan_denoising(run, inputs, out, **options)
     results = denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
     if options.get("report"):
-        for line in report_on(planned, results, out):
+        for line in report_on(planned, results, out) or ():
             _say.warning("%s", line)
     return results
 
 
 def report_on(
     planned: Planned, results: Sequence[FileResult], out: str | Path, command: str = ""
-) -> list[str]:
+) -> list[str] | None:
     """Write ``report.html`` beside denoised files; what stands in its way is a warning, the files are done.
 
     Parameters
@@ -205,14 +205,14 @@ def report_on(
 
     Returns
     -------
-    list of str
-        Signs that the network makes up what was not there, one line each.
+    list of str or None
+        Signs that the network makes up what was not there, one line each; None where there is no report.
     """
     try:
         return write_denoised_report(planned.model, results, Path(out), planned.limits, command)
     except PairfreeError as error:
         _say.warning("no report (%s); the files are denoised", " ".join(str(error).split()))
-        return []
+        return None
 
 
 @with_fields_of(DenoisingOrder, "run", "inputs", "out")

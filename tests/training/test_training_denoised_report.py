@@ -10,6 +10,7 @@ import tifffile
 from typer.testing import CliRunner
 
 import pairfree as pf
+from pairfree import api
 from pairfree.cli.main import app
 from pairfree.errors import OutputError
 from pairfree.scenes import draw_scene
@@ -140,3 +141,15 @@ def test_samples_of_even_noise_are_in_deviations_of_the_noise(tmp_path):
     small = {"patch_px": 32, "batch_size": 2, "noise_patch_px": 32}
     pf.train(noisy, method="gan2gan", steps=1, settings=small, out=tmp_path / "run")
     assert "deviations of the noise" in page_of(tmp_path / "run")
+
+
+def test_a_report_that_cannot_be_written_is_not_announced(folder, tmp_path, monkeypatch):
+    def fail(*_args, **_named):
+        raise OutputError("report.html: disk full")
+
+    monkeypatch.setattr(api, "write_denoised_report", fail)
+    out = tmp_path / "out"
+    done = run_cli.invoke(app, ["denoise", "shipped", str(folder), "--out", str(out), "--report"])
+    assert done.exit_code == 0
+    assert "report:" not in done.output
+    assert "no report (report.html: disk full); the files are denoised" in done.output

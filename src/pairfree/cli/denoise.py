@@ -60,9 +60,11 @@ def denoise(
     if given["report"]:
         from pairfree.training.report import command_line
 
-        for line in api.report_on(planned, results, out_dir, command_line(sys.argv[1:])):
+        signs = api.report_on(planned, results, out_dir, command_line(sys.argv[1:]))
+        for line in signs or ():
             _say.warning("%s", line)
-        out.print(f"report:   {out_dir / 'report.html'}", markup=False)
+        if signs is not None:
+            out.print(f"report:   {out_dir / 'report.html'}", markup=False)
 
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:
