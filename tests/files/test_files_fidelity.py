@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def make(path: Path, pixels: np.ndarray) -> Path:
             made.set_data(pixels.astype(np.int16))
             made.voxel_size = 1.3
             made.set_extended_header(np.frombuffer(b"tilt" * 32, "V1"))
-    elif kind == "nii":
+    elif kind in ("nii", "nii.gz"):
         made = nibabel.Nifti1Image(pixels.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
         made.header.set_xyzt_units("mm")
         made.header.set_slope_inter(0.5, -10.0)
@@ -479,3 +480,31 @@ def test_what_cannot_be_measured_is_not_said_to_be_kept() -> None:
     }
     assert checks[GAINS[0]].kept is None
     assert "not measured" in checks[GAINS[0]].after
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "nii.gz"])
+def test_the_length_of_a_name_changes_nothing_but_the_name(tmp_path: Path, kind: str) -> None:
+    """Temporary names are shorter than final ones, and may end anywhere within a suffix."""
+    path = make(tmp_path / f"a.{kind}", scenes(2, side=48)[0])
+    image = open_image(path)
+    first: dict[str, bytes] | None = None
+    longest = 250 - len(kind)
+    for length in sorted({*range(1, 46), 100, longest}):
+        out = tmp_path / "out" / named_after(kind).replace("a.", "n" * length + ".", 1)
+        save_image(image, out)
+        found = contents(out)
+        first = first or found
+        assert found == first, length
+        for file in out.parent.iterdir():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Of the files of an image by what follows its stem, without the line in which one names the other."""
+    stem = path.name.partition(".")[0]
+    found = {}
+    for file in sorted(path.parent.rglob("*")):
+        if file.is_file():
+            name = str(file.relative_to(path.parent)).removeprefix(stem)
+            found[name] = file.read_bytes().replace(f" = {stem}.raw".encode(), b"")
+    return found

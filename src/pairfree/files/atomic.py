@@ -97,9 +97,10 @@ def require_space(folder: Path, bytes_needed: int) -> None:
 
 
 def _temporary(final: Path) -> Path:
-    # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does.
+    # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does. Without dots:
+    # no writer, nor a library that it calls, shall find the suffix of a format in it.
     by_whom = f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
-    return final.with_name(f".{final.name[:40]}.partial-{by_whom}")
+    return final.with_name(f".{final.name[:40].replace('.', '_')}.partial-{by_whom}")
 
 
 def _fsync(path: Path, flags: int) -> None:

@@ -174,8 +174,14 @@ def pixel_file(path: Path) -> Path | None:
     return path.with_suffix(".raw") if path.suffix.lower() == ".mhd" else None
 
 
+def pixels_name(path: Path) -> str:
+    """What the header of an image named ``path`` calls the file of its pixels."""
+    second = pixel_file(path)
+    return "LOCAL" if second is None else second.name
+
+
 def write_metaimage(
-    image: Image, path: Path, pixels: Path | None = None, pixels_name: str = "LOCAL"
+    image: Image, path: Path, pixels: Path | None = None, *, pixels_name: str
 ) -> None:
     """Write header and pixels; OutputError for an image that was no MetaImage.
 

@@ -78,7 +78,7 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         raise InputError(
             f"{shown(path)}: has {len(shape)} dimension(s) {shape}; an image needs 2 to 7"
         )
-    packed = path.name.lower().endswith(COMPRESSED)
+    packed = is_packed(path)
     ratio = DEFLATE if packed else UNCOMPRESSED
     size = path.stat().st_size
     n_bytes = check_declared(path, shape, dtype, limits, size, ratio, may_stay=not packed)
@@ -153,8 +153,13 @@ def _spacing(header: Any, axes: str) -> Spacing:
     return found
 
 
-def write_nifti(image: Image, path: Path) -> None:
-    """Write ``image`` under the header that its file had, plane by plane; .nii.gz is packed.
+def is_packed(path: Path) -> bool:
+    """Whether a file of that name is packed."""
+    return path.name.lower().endswith(COMPRESSED)
+
+
+def write_nifti(image: Image, path: Path, packed: bool) -> None:
+    """Write ``image`` under the header that its file had, plane by plane, packed with gzip or not.
 
     OutputError for an image that was no NIfTI file.
     """
@@ -168,7 +173,6 @@ def write_nifti(image: Image, path: Path) -> None:
     made = carried.kind(nothing, carried.affine, carried.header.copy())
     made.update_header()
     made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))
-    packed = COMPRESSED in path.name.lower()  # the temporary name of an output contains its own
     with path.open("wb") as file:
         if not packed:
             _write(image, made.header, carried.scaling, file)

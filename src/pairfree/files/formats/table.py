@@ -18,9 +18,15 @@ import numpy as np
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files.atomic import atomic_folder, atomic_path, require_space
 from pairfree.files.formats.dicom import is_marked, read_dicom, write_dicom
-from pairfree.files.formats.metaimage import files_of, pixel_file, read_metaimage, write_metaimage
+from pairfree.files.formats.metaimage import (
+    files_of,
+    pixel_file,
+    pixels_name,
+    read_metaimage,
+    write_metaimage,
+)
 from pairfree.files.formats.mrc import read_mrc, write_mrc
-from pairfree.files.formats.nifti import read_nifti, write_nifti
+from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.ome_zarr import is_zarr, read_zarr
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
@@ -45,9 +51,10 @@ class Format:
     read: Callable[[Path, Limits], Image]
     """Makes an image of a file."""
     write: Callable[..., None]
-    """Writes an image to a path; with ``beside`` also to that of a second file, and gets its final
-    name.
-    """
+    """Writes an image to a path of a temporary name, which says nothing; with ``beside`` also to that of a
+    second file."""
+    told: Callable[[Path], dict[str, Any]] = lambda path: {}
+    """What the final path decides, as arguments of ``write``."""
     output_suffix: str | None = None
     """None: outputs keep the suffix of their input."""
     folder: bool = False
@@ -73,6 +80,7 @@ FORMATS: dict[str, Format] = {
         (".mhd", ".mha"),
         read_metaimage,
         write_metaimage,
+        told=lambda path: {"pixels_name": pixels_name(path)},
         beside=pixel_file,
         files=files_of,
     ),
@@ -85,7 +93,13 @@ FORMATS: dict[str, Format] = {
         output_suffix=".tif",
         extra="vendors",
     ),
-    "nifti": Format("nifti", (".nii", ".nii.gz"), read_nifti, write_nifti),
+    "nifti": Format(
+        "nifti",
+        (".nii", ".nii.gz"),
+        read_nifti,
+        write_nifti,
+        told=lambda path: {"packed": is_packed(path)},
+    ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
@@ -293,13 +307,12 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     make = atomic_folder if one.folder else atomic_path
     with _undone(second), ExitStack() as files:
         temporary = files.enter_context(make(path, overwrite, image.nbytes))
-        beside: list[Path | str] = []
+        beside = []
         if second is not None:  # renamed first
-            other = files.enter_context(atomic_path(second, overwrite, image.nbytes))
-            beside = [other, second.name]
+            beside.append(files.enter_context(atomic_path(second, overwrite, image.nbytes)))
         try:
             with quiet_readers():
-                one.write(image, temporary, *beside)
+                one.write(image, temporary, *beside, **one.told(path))
         except OSError:
             raise
         except OutputError as error:

@@ -169,7 +169,7 @@ def _extratags(
 
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
     big = _big(image, carried)
-    with tifffile.TiffWriter(path, bigtiff=big, byteorder=carried.byteorder) as writer:
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=carried.byteorder, ome=False) as writer:
         if carried.page_tags:
             _write_pages(writer, image, carried)
         else:
