@@ -312,7 +312,7 @@ def load_scenes(count: int, channels: int) -> list[np.ndarray]:
 STARTS = {"white": WhiteStart, "correlated": CorrelatedStart}
 
 
-def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Path | None) -> None:
+def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: str) -> None:
     """Train a start, or go on where a run stood."""
     method = make_method(name, channels, steps)
     given = {"noisy": load_scenes(scenes, channels), "out": out, "report": False}
@@ -320,7 +320,9 @@ def train(name: str, steps: int, scenes: int, channels: int, out: Path, init: Pa
         pf.train(method=method, resume=True, **given)
     else:
         weights = None
-        if init is not None:
+        if init == "shipped":
+            weights = load_start(name, channels)
+        elif init:
             weights = pf.load(init, method=make_method(name, channels)).method.denoiser.state_dict()
         elif channels > 1:
             weights = colour_from_grey(load_start(name, 1), channels)
@@ -362,8 +364,11 @@ def settle_grid(method: SingleNetwork, channels: int, count: int = 48) -> None:
     net.settle_grid(noise)
 
 
-def export(name: str, channels: int, run: Path) -> None:
-    """Put the weights of a run into the package, as half floats, with what made them."""
+def export(name: str, channels: int, run: Path, before: int) -> None:
+    """Put the weights of a run into the package, as half floats, with what made them.
+
+    ``before`` are the steps of the weights that it began from.
+    """
     model = pf.load(run, method=make_method(name, channels))
     settle_grid(model.method, channels)
     weights = {
@@ -376,7 +381,7 @@ def export(name: str, channels: int, run: Path) -> None:
         "network": "even-unet",
         "channels": channels,
         "noise": NOISE,
-        "steps": model.record.step,
+        "steps": before + model.record.step,
         "scenes": len(load_scenes(SCENES, channels)),
         "seed": SEED,
         "made by": f"benchmarks/start.py {name}",
@@ -403,12 +408,15 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--channels", type=int, default=1, choices=(1, 3))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--init", type=Path, help="a run whose weights to begin from")
+    parser.add_argument(
+        "--init", default="", help="a run whose weights to begin from, or the ones that are shipped"
+    )
     parser.add_argument("--export", action="store_true")
+    parser.add_argument("--before", type=int, default=0, help="steps of the weights begun from")
     asked = parser.parse_args()
     out = asked.out or RUNS / f"{asked.name}-{asked.channels}"
     if asked.export:
-        export(asked.name, asked.channels, out)
+        export(asked.name, asked.channels, out, asked.before)
     else:
         train(asked.name, asked.steps, asked.scenes, asked.channels, out, asked.init)
 
