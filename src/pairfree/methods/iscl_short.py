@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.config import architecture
+from pairfree.data.even import EVEN_LEVEL
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.methods.base import At, Stage, require, update
 from pairfree.methods.iscl import ISCL, ISCLConfig, cycle_loss, noise_consistency_loss
@@ -20,10 +21,12 @@ from pairfree.methods.parts.optim import MuonAdam
 from pairfree.methods.parts.transplant import Transplant
 from pairfree.methods.parts.unpaired import grid_loss, local_mean, mean_absolute, settle_norms
 from pairfree.nets.batch_instance_norm import drop_statistics
+from pairfree.nets.scaled import ScaledEvenUNet
 from pairfree.nets.shuffle_unet import ShuffleUNet
-from pairfree.nets.traits import total_stride
+from pairfree.nets.start import SCENES
+from pairfree.nets.traits import settle_grid, total_stride
 
-NETS = ("iscl", "residual")
+NETS = ("iscl", "residual", "even-unet")
 OPTIMIZERS = ("radam", "muon")
 MUON_BETAS = (0.9, 0.99)
 MUON_RATIO = 5.0
@@ -31,6 +34,8 @@ START = "start"
 """Name of the stage before Algorithm 1."""
 RENEWALS = (0.4, 0.7, 1.0)
 """Positions in the start at which the noise is renewed."""
+SCALE_PATCHES = 64
+"""Clean patches that noise is put on to see how strong it is."""
 DETAIL_PX = 17
 """Side of the window whose mean is taken off before the critics see an image of calibrated sets."""
 
@@ -42,7 +47,8 @@ class ShortISCLConfig(ISCLConfig):
     nets: str = architecture("iscl")
     """"iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution.
 
-    F and G then begin at the identity, and `blocks` and `extractor_depth` say nothing.
+    F and G then begin at the identity, and `blocks` and `extractor_depth` say nothing. "even-unet": the same,
+    but F is the network of the shipped start, whose width is not `width`.
     """
     optimizer: str = "radam"
     """Of F, G and H: "radam", as the paper, or "muon" (short budgets)."""
@@ -53,6 +59,8 @@ class ShortISCLConfig(ISCLConfig):
 
     Algorithm 1 follows, in which G adds to such noise. 0 is the paper; 1 is the start alone.
     """
+    squares: bool = False
+    """Whether F pays squared errors in the start, whose mean no skewed noise moves, instead of absolute."""
     agreement: float = 1.0
     """Weight of the first term of eq. (6), |F(x) - (x - H(x))|; 1 is the paper."""
     grid_weight: float = 0.0
@@ -176,6 +184,11 @@ class ShortISCL(ISCL):
     config_type = ShortISCLConfig
     config: ShortISCLConfig
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The method's paper, and that of the shipped start where F begins from it."""
+        return (*super().sources, SCENES) if self.started else super().sources
+
     # -- networks, optimisers, rates
 
     def build_networks(self, channels: int, extract: bool) -> None:
@@ -191,6 +204,12 @@ class ShortISCL(ISCL):
         if self.config.nets == "iscl":
             return super().make_translator(channels)
         return ShuffleUNet(channels, self.config.width)
+
+    def make_denoiser(self, channels: int) -> nn.Module:
+        """The network of the shipped start, where that is asked for."""
+        if self.config.nets == "even-unet":
+            return ScaledEvenUNet(channels)
+        return super().make_denoiser(channels)
 
     def make_extractor(self, channels: int) -> nn.Module:
         """A small U-Net."""
@@ -234,9 +253,26 @@ class ShortISCL(ISCL):
         return tuple(part for part in parts if part.share > 0)
 
     def prepare(self, data: TrainingData, seed: int) -> None:
-        """The difference between the two sets is measured."""
-        if self.transplant is not None:
-            self.transplant.prepare(data, seed)
+        """The difference between the two sets is measured, and so the noise that F has to know."""
+        if self.transplant is None:
+            return
+        self.transplant.prepare(data, seed)
+        if self.config.nets == "even-unet":
+            batch = data.batch(seed, 0, SCALE_PATCHES)
+            y = self.clean_patches(batch)
+            noise = self.transplant.make_noisy(y, At(seed, 0, "scale", 0, 1)) - y
+            for net in (self.F, self.ensemble.denoise):
+                assert isinstance(net, ScaledEvenUNet)
+                net.scale.copy_(EVEN_LEVEL / noise.std())
+
+    @torch.no_grad()
+    def finish(self, data: TrainingData, seed: int) -> None:
+        """What F adds to each place of its cells is taken off, where it can be."""
+        super().finish(data, seed)
+        denoise = self.ensemble.denoise
+        if self.patch_px >= 5 * total_stride(denoise):
+            batch = data.batch(seed, 0, SCALE_PATCHES)
+            settle_grid(denoise, self.noisy_patches(batch, At(seed, 0, "grid", 0, 1)))
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:
         """The noise is renewed as H becomes better; the start comes before Algorithm 1."""
@@ -255,7 +291,10 @@ class ShortISCL(ISCL):
         noisy = require(self.transplant, "a start").make_noisy(y, at)
         denoised = self._run(self.F, noisy)
         noise = self._run(self.H, noisy)
-        loss = self.config.nested_weight * mean_absolute(y - denoised)
+        if self.config.squares:
+            loss = torch.mean((y - denoised) ** 2)
+        else:
+            loss = self.config.nested_weight * mean_absolute(y - denoised)
         update(self.optimizers["F, G"], loss, at, "F")
         learned = noise_consistency_loss(y, noisy, noise)
         update(self.optimizers["H"], learned, at, "H")

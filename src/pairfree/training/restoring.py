@@ -132,7 +132,7 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
         return "none"
     problem = _why_no_start(method, order)
     if not problem:
-        kind, channels = method.choose_start(data), _channels_of(method.denoiser)
+        kind, channels = method.choose_start(data), _channels_of(_startable(method)[0])
         if not has_start(kind, channels):
             problem = f"there is none for {kind} noise in images of {channels} channels"
     if problem and order.start == "shipped":
@@ -140,8 +140,8 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
     if problem:
         return "none"
     weights = load_start(kind, channels)
-    for net in method.networks.values():
-        if isinstance(net, EvenUNet) and _alike(net, weights):
+    for net in _startable(method):
+        if _alike(net, weights):
             net.load_state_dict(weights)
     method.started = True
     return "shipped"
@@ -149,26 +149,26 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
 
 def _why_no_start(method: Method, order: Order) -> str:
     """Why the shipped start does not fit, a phrase; "" where it does."""
-    net = method.denoiser
+    nets = _startable(method)
     if order.init is not None:
         return "the run of `init` is what it begins from"
-    if (
-        not method.trains
-        or not isinstance(net, EvenUNet)
-        or order.own_parts
-        or order.net is not None
-    ):
+    if not method.trains or not nets or order.own_parts or order.net is not None:
         return f"method {method.key} does not train the network even-unet here"
     if order.slices_around:
         return "there is none for slices of a stack together"
-    if not _alike(net, EvenUNet(_channels_of(net)).state_dict()):
+    if not _alike(nets[0], EvenUNet(_channels_of(nets[0])).state_dict()):
         return "the network has another width or prediction"
     return ""
 
 
-def _channels_of(net: nn.Module) -> int:
-    """Of the images that an ``EvenUNet`` takes."""
-    assert isinstance(net, EvenUNet)
+def _startable(method: Method) -> list[EvenUNet]:
+    """The networks of a method, or parts of them, that the shipped weights may fit."""
+    parts = [part for net in method.networks.values() for part in net.modules()]
+    return [part for part in parts if isinstance(part, EvenUNet)]
+
+
+def _channels_of(net: EvenUNet) -> int:
+    """Of the images that it takes."""
     return len(net.grid)
 
 

@@ -130,7 +130,7 @@ class Cooperation(UnpairedMethod):
 
     def build_networks(self, channels: int, extract: bool) -> None:
         """All networks, their averages and slow weights, by name."""
-        self.F = self._add("F", self.make_translator(channels))
+        self.F = self._add("F", self.make_denoiser(channels))
         self.G = self._add("G", self.make_translator(channels))
         self.D_X = self._add("D_X", self.make_critic(channels))
         self.D_Y = self._add("D_Y", self.make_critic(channels))
@@ -154,9 +154,13 @@ class Cooperation(UnpairedMethod):
         self.leashes[name] = leash
         self.networks[f"{name}_slow"] = leash
 
+    def make_denoiser(self, channels: int) -> nn.Module:
+        """F, (B, C, H, W) in [-1, 1] -> same."""
+        return self.make_translator(channels)
+
     @abstractmethod
     def make_translator(self, channels: int) -> nn.Module:
-        """F or G, (B, C, H, W) in [-1, 1] -> same."""
+        """G, and F where it is of the same make, (B, C, H, W) in [-1, 1] -> same."""
 
     @abstractmethod
     def make_critic(self, channels: int) -> nn.Module:
