@@ -55,6 +55,7 @@ class Carried:
     resolution: tuple[tuple[int, int], tuple[int, int]] | None
     """x and y as (numerator, denominator), None without these tags."""
     resolution_unit: int
+    """Number of the unit, 0 without a tag."""
     description: bytes
     """ImageDescription of the first page, as stored."""
     tags: tuple[RawTag, ...]
@@ -214,7 +215,7 @@ def carry(
         tile=_tile(key),
         colormap=_colormap(first),
         resolution=(x, y) if x is not None and y is not None else None,
-        resolution_unit=tag_int(first, 296, 2),
+        resolution_unit=tag_int(first, 296, 0),
         description=description,
         tags=_raw_tags(first, tiff),
         page_tags=page_tags,

@@ -16,7 +16,7 @@ DESCRIPTION_TAG = 270
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """How numbers are stored."""
 
     byteorder: str
@@ -39,11 +39,11 @@ class _Kind:
         return struct.Struct(self.byteorder + ("HHQQ" if self.big else "HHII"))
 
 
-_KINDS = {
-    b"II*\0": _Kind("<", False),
-    b"MM\0*": _Kind(">", False),
-    b"II+\0": _Kind("<", True),
-    b"MM\0+": _Kind(">", True),
+KINDS = {
+    b"II*\0": Kind("<", False),
+    b"MM\0*": Kind(">", False),
+    b"II+\0": Kind("<", True),
+    b"MM\0+": Kind(">", True),
 }
 
 
@@ -64,7 +64,7 @@ def count_pages(path: Path, limits: Limits) -> int:
     """
     with path.open("rb") as file:
         head = file.read(16)
-        kind = _KINDS.get(head[:4])
+        kind = KINDS.get(head[:4])
         if kind is None or len(head) < 16:
             raise InputError(
                 f"{shown(path)}: is no TIFF file (it begins with {head[:4]!r}); "
@@ -74,7 +74,7 @@ def count_pages(path: Path, limits: Limits) -> int:
             return _walk(data, path, limits, kind)
 
 
-def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: _Kind) -> int:
+def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
     (offset,) = kind.offset.unpack_from(data, 8 if kind.big else 4)
     seen: set[int] = set()
     while offset:
@@ -99,7 +99,7 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: _Kind) -> int:
     return len(seen)
 
 
-def _span_of_entries(data: mmap.mmap, offset: int, kind: _Kind) -> slice | None:
+def _span_of_entries(data: mmap.mmap, offset: int, kind: Kind) -> slice | None:
     """Where the entries of a directory lie; None where it ends beyond the file."""
     start = offset + kind.count.size
     if start > len(data):
@@ -111,7 +111,7 @@ def _span_of_entries(data: mmap.mmap, offset: int, kind: _Kind) -> slice | None:
     return slice(start, end)
 
 
-def _check_description(entries: bytes, kind: _Kind, file_size: int, path: Path) -> None:
+def _check_description(entries: bytes, kind: Kind, file_size: int, path: Path) -> None:
     """InputError when the text that describes the file lies beyond its end.
 
     Pixel size and axes would be lost without a word.

@@ -19,10 +19,16 @@ import tifffile
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
 from pairfree.files.formats.tiff_carried import Carried, RawTag
+from pairfree.files.formats.tiff_directories import DESCRIPTION_TAG
+from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image, Index
 from pairfree.files.messages import shown
 from pairfree.files.spans import split_into_spans
 
+RESOLUTION_TAGS = (282, 283, 296)
+"""Of pixels along x, along y, and their unit."""
+NO_UNIT = 1
+COLORMAP_TAG = 320
 _COMPRESSIONS = {
     1: None,
     5: "lzw",
@@ -119,7 +125,7 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
         "tile": _tile(carried),
         "software": False,
         "metadata": None,
-        "resolutionunit": carried.resolution_unit,
+        "resolutionunit": carried.resolution_unit or NO_UNIT,
     }
     if image.samples > 1:
         layout["planarconfig"] = "separate" if carried.planar else "contig"
@@ -148,23 +154,25 @@ def _tile(carried: Carried) -> tuple[int, int] | None:
     return carried.tile
 
 
-def _extratags(
-    tags: tuple[RawTag, ...], carried: Carried, description: bytes
-) -> list[tuple[Any, ...]]:
-    """Carried tags in the form tifffile takes.
-
-    The description goes here too, as bytes: tifffile takes only ASCII for its own.
-    """
-    extra: list[tuple[Any, ...]] = [(*tag, True) for tag in tags]
+def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -> Edit:
+    """Tags of a page as the file had them; those of a resolution go where it had none."""
+    added = list(tags)
     if description:
         stored = description + b"\0"
-        extra.append((270, 2, len(stored), stored, True))
+        added.append((DESCRIPTION_TAG, 2, len(stored), stored))
     # ImageJ keeps its lookup table beside grey pixels.
     if carried.colormap is not None and carried.photometric != 3:
         in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
         values = carried.colormap.astype(in_file).tobytes()
-        extra.append((320, 3, carried.colormap.size, values, True))
-    return extra
+        added.append((COLORMAP_TAG, 3, carried.colormap.size, values))
+    return Edit(_absent_tags(carried), tuple(added))
+
+
+def _absent_tags(carried: Carried | None) -> frozenset[int]:
+    """Of the resolution, which tifffile writes always, those that a file did not have."""
+    if carried is None or carried.resolution is None:
+        return frozenset(RESOLUTION_TAGS)
+    return frozenset() if carried.resolution_unit else frozenset(RESOLUTION_TAGS[2:])
 
 
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
@@ -174,6 +182,9 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
             _write_pages(writer, image, carried)
         else:
             _write_series(writer, image, carried)
+    first = _tags_to_add(carried.tags, carried, carried.description)
+    pairs = zip(carried.page_tags, carried.page_descriptions, strict=True)
+    edit_tags(path, first, [_tags_to_add(tags, carried, text) for tags, text in pairs])
 
 
 def _write_series(writer: tifffile.TiffWriter, image: Image, carried: Carried) -> None:
@@ -181,22 +192,18 @@ def _write_series(writer: tifffile.TiffWriter, image: Image, carried: Carried) -
     layout = _layout(image, carried)
     planes = list(image.planes())
     content = _content(image, planes, carried.planar, layout)
-    extra = _extratags(carried.tags, carried, carried.description)
     below = 0 if carried.levels_apart else len(carried.levels)
-    writer.write(**content, extratags=extra, subifds=below)
+    writer.write(**content, subifds=below)
     _write_levels(writer, image, planes, carried, layout)
 
 
 def _write_pages(writer: tifffile.TiffWriter, image: Image, carried: Carried) -> None:
     """Page after page, each with tags of its own."""
     layout = _layout(image, carried)
-    all_tags = (carried.tags, *carried.page_tags)
-    descriptions = (carried.description, *carried.page_descriptions)
     below = len(carried.levels)
-    for index, tags, description in zip(image.planes(), all_tags, descriptions, strict=True):
+    for index in image.planes():
         content = _content(image, [index], carried.planar, layout)
-        extra = _extratags(tags, carried, description)
-        writer.write(**content, extratags=extra, subifds=below, contiguous=False)
+        writer.write(**content, subifds=below, contiguous=False)
         _write_levels(writer, image, [index], carried, layout)
 
 
@@ -310,6 +317,8 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     byteorder = NATIVE if carried is None else carried.byteorder
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=byteorder, ome=as_ome) as writer:
         writer.write(**content, metadata=metadata)
+    if "resolution" not in arguments:
+        edit_tags(path, Edit(_absent_tags(None)))
 
 
 def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
