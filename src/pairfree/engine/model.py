@@ -24,7 +24,7 @@ from pairfree.engine.record import Record
 from pairfree.engine.tiles import Region
 from pairfree.engine.views import OpenPlane, PlaneView, label_of
 from pairfree.errors import DivergedError, InputError
-from pairfree.files.formats.table import to_dtype
+from pairfree.files.dtypes import to_dtype
 from pairfree.files.image import Image, Index
 from pairfree.methods.base import Method
 from pairfree.version import __version__

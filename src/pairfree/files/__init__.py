@@ -1,7 +1,8 @@
 """Files to Images and back: formats, limits, atomic writes, listing. No torch here."""
 
 from pairfree.files.differences import differences
-from pairfree.files.formats.table import FORMATS, SUFFIXES, open_image, save_image, to_dtype
+from pairfree.files.dtypes import to_dtype
+from pairfree.files.formats.table import FORMATS, SUFFIXES, open_image, save_image
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
