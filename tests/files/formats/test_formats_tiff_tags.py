@@ -1,0 +1,129 @@
+"""Tags come back byte for byte, of every type, byte order and size of offsets; none comes by itself."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairfree.files import Image, open_image, save_image
+
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+BIG_SIZES = {16: 8, 17: 8}
+"""Of the types of TIFF, bytes of a value; 13 and 18 are places in the file."""
+BASE = {256: 20, 257: 24, 258: 16, 259: 1, 262: 1, 277: 1, 278: 24, 339: 1}
+
+
+def build(path: Path, order: str, big: bool, tags: dict[int, tuple[int, int, bytes]]) -> None:
+    """A grey image of 24 x 20 px of 16 bits with these tags, by hand."""
+    offset, entry = ("Q", "HHQ8s") if big else ("I", "HHI4s")
+    room = 8 if big else 4
+    pixels = np.arange(480, dtype=order + "u2").tobytes()
+    mark = {"<": b"II", ">": b"MM"}[order]
+    version = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
+    start = len(mark + version) + room
+    blob = bytearray(pixels)
+    entries = {code: (4, 1, struct.pack(order + "I", value)) for code, value in BASE.items()}
+    entries[273] = (4, 1, struct.pack(order + "I", start))
+    entries[279] = (4, 1, struct.pack(order + "I", len(pixels)))
+    entries |= tags
+    packed = b""
+    for code in sorted(entries):
+        kind, count, value = entries[code]
+        if len(value) > room:
+            blob += b"\0" * (-len(blob) % 8)
+            place = struct.pack(order + offset, start + len(blob))
+            blob += value
+            value = place
+        packed += struct.pack(order + entry, code, kind, count, value.ljust(room, b"\0"))
+    directory = start + len(blob)
+    head = mark + version + struct.pack(order + offset, directory)
+    number = struct.pack(order + ("Q" if big else "H"), len(entries))
+    path.write_bytes(head + bytes(blob) + number + packed + b"\0" * room)
+
+
+def read(path: Path) -> dict[int, tuple[int, int, bytes]]:
+    """The tags of the first page, by an independent reader's offsets."""
+    with tifffile.TiffFile(path) as tiff:
+        found = {}
+        for tag in tiff.pages.first.tags:
+            tiff.filehandle.seek(tag.valueoffset)
+            found[tag.code] = (int(tag.dtype), tag.count, tiff.filehandle.read(tag.valuebytecount))
+        return found
+
+
+@st.composite
+def files(draw):
+    order, big = draw(st.sampled_from("<>")), draw(st.booleans())
+    sizes = SIZES | BIG_SIZES if big else SIZES
+    tags = {}
+    for code in draw(st.lists(st.integers(60000, 65535), max_size=5, unique=True)):
+        kind = draw(st.sampled_from(sorted(sizes)))
+        count = draw(st.integers(1, 6))
+        tags[code] = (
+            kind,
+            count,
+            draw(st.binary(min_size=count * sizes[kind], max_size=count * sizes[kind])),
+        )
+    return order, big, tags
+
+
+@settings(max_examples=150, deadline=None)
+@given(files())
+def test_every_type_of_tag_comes_back_byte_for_byte(tmp_path_factory, file):
+    order, big, tags = file
+    folder = tmp_path_factory.mktemp("tags")
+    build(folder / "a.tif", order, big, tags)
+    image = open_image(folder / "a.tif")
+    assert np.array_equal(image.pixels, np.arange(480).reshape(24, 20))
+    save_image(image, folder / "b.tif")
+    written = read(folder / "b.tif")
+    assert {code: written[code] for code in tags} == tags
+    assert not {282, 283, 296, 305, 306, 270} & (written.keys() - tags.keys())
+    again = open_image(folder / "b.tif")
+    assert np.array_equal(again.pixels, image.pixels)
+
+
+def test_pages_and_resolutions_below_them_gain_no_resolution(tmp_path):
+    path = tmp_path / "pyramid.tif"
+    pixels = np.random.default_rng(0).integers(0, 4000, (2, 64, 64), dtype=np.uint16)
+    with tifffile.TiffWriter(path) as writer:
+        for page in pixels:
+            writer.write(page, photometric="minisblack", subifds=1, metadata=None)
+            writer.write(page[::2, ::2], photometric="minisblack", subfiletype=1, metadata=None)
+    save_image(open_image(path), tmp_path / "with.tif")
+    strip_resolution(path)
+    save_image(open_image(path), tmp_path / "without.tif")
+    for name, expected in (("with.tif", True), ("without.tif", False)):
+        with tifffile.TiffFile(tmp_path / name) as tiff:
+            assert np.array_equal(tiff.asarray(), pixels)
+            for page in tiff.pages:
+                assert (282 in page.aspage().tags) is expected
+                (below,) = page.aspage().pages
+                assert below.shape == (32, 32)
+                assert expected or 282 not in below.aspage().tags
+
+
+def strip_resolution(path: Path) -> None:
+    """Give the resolution tags of all main pages private numbers: as good as none."""
+    with tifffile.TiffFile(path) as tiff:
+        places = [
+            tag.offset
+            for page in tiff.pages
+            for tag in page.aspage().tags
+            if tag.code in (282, 283, 296)
+        ]
+    blob = bytearray(path.read_bytes())
+    assert len(places) == 6
+    for place in places:
+        blob[place : place + 2] = struct.pack("<H", 300)
+    path.write_bytes(bytes(blob))
+
+
+def test_a_result_that_is_described_anew_claims_no_resolution(tmp_path):
+    save_image(Image(np.zeros((16, 16), np.uint8), "YX"), tmp_path / "a.tif")
+    assert not {282, 283, 296} & read(tmp_path / "a.tif").keys()
