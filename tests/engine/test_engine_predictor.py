@@ -414,7 +414,7 @@ def test_intensities_beyond_float32_are_refused_not_turned_into_nan():
         (np.zeros(4), None),
         (np.zeros((2, 2, 4, 4)), None),
         (np.zeros((2, 4, 4)), "YX"),
-        (np.zeros((2, 4, 4)), "XYZ"),
+        (np.zeros((2, 4, 4)), "XYA"),
         (np.array(3.0), None),
     ],
 )

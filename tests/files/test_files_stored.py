@@ -33,10 +33,19 @@ TIFFS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "strips": ((300, 211), {"rowsperstrip": 7, "compression": "zlib"}),
     "rgb": ((37, 51, 3), {"photometric": "rgb"}),
     "rgb stack": ((2, 37, 51, 3), {"photometric": "rgb", "compression": "zlib"}),
-    "planar": ((2, 3, 37, 51), {"photometric": "rgb", "planarconfig": "separate"}),
+    "planar": (
+        (2, 3, 37, 51),
+        {"photometric": "rgb", "planarconfig": "separate", "metadata": None},
+    ),
     "planar tiles": (
         (2, 3, 37, 51),
-        {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib", "tile": (16, 16)},
+        {
+            "photometric": "rgb",
+            "planarconfig": "separate",
+            "compression": "zlib",
+            "tile": (16, 16),
+            "metadata": None,
+        },
     ),
     "imagej": ((5, 37, 51), {"imagej": True}),
     "ome": (

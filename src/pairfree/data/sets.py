@@ -344,10 +344,7 @@ def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> No
         return
     if values.ndim not in (2, 3):
         raise InputError(f"{name} has shape {values.shape}; expected (H, W) or (C, H, W)")
-    if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
-        raise InputError(
-            f"{name} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)"
-        )
+    check_channels_first(values, name)
     if values.ndim == 2:
         images.add(Image(values, "YX"), name, stem)
         return
@@ -355,6 +352,14 @@ def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> No
     images.note_unit(intensity_unit(image))
     # channels of an array are all meant: nothing is taken for alpha
     images.append(values, name, stem)
+
+
+def check_channels_first(values: np.ndarray, name: str) -> None:
+    """InputError for an array (H, W, C), which is given where (C, H, W) is expected."""
+    if values.ndim == 3 and values.shape[2] <= 4 < values.shape[0]:
+        raise InputError(
+            f"{name} has shape {values.shape}; channels come first: np.moveaxis(array, -1, 0)"
+        )
 
 
 def _check_not_blank(images: ImageSet) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis
 from pairfree.data.unpaired import window
+from pairfree.engine.arrays import guess_axes, planes_last
 from pairfree.engine.planes import Plane
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.progress import OnPixels
@@ -143,27 +144,25 @@ class Model:
         Parameters
         ----------
         array
-            (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXS".
+            (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXC".
         axes
-            One letter a dimension. C is denoised jointly where the model was trained on as many channels,
-            else plane by plane.
+            One letter a dimension, in any order and case. C is denoised jointly where the model was trained
+            on as many channels, else plane by plane; S are colours, grey and transparency.
 
         Raises
         ------
         InputError
-            For NaN, Inf, and channels the model was not trained on.
+            For NaN, Inf, channels the model was not trained on, and an array (H, W, C) without ``axes``.
         """
         if isinstance(array, Image | str | Path):
             raise InputError("expected an array; give image.pixels, files go to pairfree.denoise")
         values = np.asarray(array)
-        letters = axes
-        if axes is None:
-            letters = {2: "YX", 3: "CYX"}.get(values.ndim)
-        if letters is None:
-            raise InputError(
-                f"array has shape {values.shape}; say what its {values.ndim} dimensions are, for example "
-                "axes='TZYX'"
-            )
+        letters = axes.upper() if axes is not None else guess_axes(values)
+        order = planes_last(letters)
+        if len(letters) == values.ndim and order != sorted(order):
+            turned = np.transpose(values, order)
+            made = self.denoise(turned, "".join(letters[place] for place in order))
+            return np.ascontiguousarray(np.transpose(made, np.argsort(order)))
         if self._is_joint(values, letters):
             return self._denoise_jointly(values, letters)
         made = self.denoise_image(Image(values, letters)).image.pixels

@@ -6,6 +6,7 @@ import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,40 @@ def test_compression_predictor_tiles(
         assert tiff.pages[0].predictor == (predictor or 1)
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 50), (4, 40, 50), (5, 4, 40, 50)])
+@pytest.mark.parametrize("layout", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("resident", [10**9, 100])
+def test_slices_that_are_stored_as_colours_are_slices(
+    tmp_path: Path, shape: tuple[int, ...], layout: dict[str, Any], resident: int
+) -> None:
+    """As tifffile, scikit-image and imageio write three or four of them, transparency included."""
+    pixels = noise(shape, "uint16")
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric="rgb", planarconfig="separate", **layout
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.pages[0].photometric.name == "RGB"
+        text = tiff.pages[0].description
+    image = open_image(tmp_path / "a.tif", Limits(resident_bytes=resident))
+    assert image.axes == "Q" * (len(shape) - 2) + "YX"
+    assert (image.samples, image.colours) == (1, 1)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    save_image(image, tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        page = tiff.pages[0]
+        assert (page.photometric.name, page.planarconfig.name) == ("RGB", "SEPARATE")
+        assert page.description == text
+        np.testing.assert_array_equal(tiff.asarray(), pixels)
+
+
+def test_transparency_that_is_passed_through_is_told(tmp_path: Path) -> None:
+    pixels = noise((19, 23, 4), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    image = open_image(tmp_path / "a.tif")
+    assert image.colours == 3
+    assert any("transparency" in line for line in image.metadata["warnings"])
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize(
     ("samples", "photometric", "extra", "colours"),
@@ -129,6 +164,7 @@ def test_colour_and_alpha(
         planarconfig=planar,
         extrasamples=extra,
         compression="zlib",
+        metadata=None,
     )
     image, _, out = round_trip(tmp_path / "in.tif")
     assert (image.axes, image.samples, image.colours) == ("YXS", samples, colours)

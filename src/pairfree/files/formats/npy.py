@@ -52,7 +52,7 @@ def read_npy(path: Path, limits: Limits) -> Image:
             data = _read_values(file, header)
     byteorder = ">" if dtype.str.startswith(">") else "="
     metadata = {"byteorder": byteorder, "warnings": []}
-    return Image(data, axes, source=path, family="npy", metadata=metadata)
+    return Image(data, axes, source=path, family="npy", metadata=metadata, alpha=False)
 
 
 def _read_header(file: BinaryIO, path: Path) -> Header:

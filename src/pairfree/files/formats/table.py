@@ -195,13 +195,22 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     try:
         _check_kind(path, one)
         with quiet_readers():
-            return one.read(path, limits)
+            return _tell_transparency(one.read(path, limits))
     except PairfreeError:
         raise
     # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer
     # to the user.
     except Exception as error:
         raise InputError(f"{shown(path)}: {_words_for(error, one)}") from error
+
+
+def _tell_transparency(image: Image) -> Image:
+    """The image; where a sample is no intensity, a warning says that it is passed through."""
+    if image.colours < image.samples:
+        image.metadata.setdefault("warnings", []).append(
+            f"sample {image.samples} of {image.samples} is transparency, which stays as it is"
+        )
+    return image
 
 
 def _check_kind(path: Path, one: Format) -> None:

@@ -24,13 +24,17 @@ from pairfree.files.limits import Limits, check_declared, check_pages
 from pairfree.files.messages import shown
 from pairfree.files.stored import RawFile
 
-PALETTE = 3
-"""Of PhotometricInterpretation: pixels are indices of a table of colours."""
+RGB, PALETTE = 2, 3
+"""Of PhotometricInterpretation: colours; pixels that are indices of a table of colours."""
+UNASSOCIATED = (2,)
+"""ExtraSamples of what is taken for colours and transparency because there are four."""
 ALPHA = (1, 2)
 """Values of ExtraSamples that mean transparency, premultiplied or not.
 
 0 is "unspecified": an intensity of its own.
 """
+SEPARATE = 2
+"""Of PlanarConfiguration: samples are stored one after the other."""
 UNIT_TAG, COLOURS_TAG = 296, 320
 """ResolutionUnit and ColorMap."""
 
@@ -64,8 +68,9 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         kind, stated = _stated(tiff, path, limits, pages)
         one = _first_series(tiff, path, kind, pages, warnings)
         _check_series(one, tiff, path, limits)
-        pixels = _pixels(one, tiff, path, limits)
-        pixels, axes = _axes(pixels, one.axes, path)
+        named = _name_axes(one, first)
+        pixels = _pixels(one, named, tiff, path, limits)
+        pixels, axes = _axes(pixels, named, path)
         channels = pixels.shape[axes.index("C")] if "C" in axes else 1
         if len(stated.channel_names) != channels:
             stated = replace(stated, channel_names=())
@@ -85,6 +90,18 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         metadata={"tiff": carried, "warnings": warnings, "beside": _companions(path, beside)},
         alpha=any(kind in ALPHA for kind in carried.extrasamples),
     )
+
+
+def _name_axes(series: tifffile.TiffPageSeries, first: tifffile.TiffPage) -> str:
+    """Axes of a series, Q for S where samples are slices.
+
+    tifffile, scikit-image and imageio store three or four slices as the samples of one page; their text says
+    that the first axis has this size, and not the last, as it does of colours.
+    """
+    planar = int(first.planarconfig) == SEPARATE and int(first.photometric) == RGB
+    by_itself = tuple(int(kind) for kind in first.extrasamples) in ((), UNASSOCIATED)
+    axes: str = series.axes
+    return axes.replace("S", "Q") if first.is_shaped and planar and by_itself else axes
 
 
 def _first_series(
@@ -240,9 +257,9 @@ def _check_series(
 
 
 def _pixels(
-    series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, path: Path, limits: Limits
+    series: tifffile.TiffPageSeries, axes: str, tiff: tifffile.TiffFile, path: Path, limits: Limits
 ) -> np.ndarray | Stored:
-    """Pixels of a series in native byte order.
+    """Pixels of a series, whose axes are named, in native byte order.
 
     An array has ``series.shape``; where pixels are many they come as ``Stored``, with S last.
     """
@@ -251,7 +268,7 @@ def _pixels(
     large = n_bytes > limits.resident_bytes and _may_stay(key)
     offset = series.dataoffset
     if offset is not None and series.transform is None and int(key.fillorder) == 1:
-        return _contiguous(series, offset, tiff, path, large)
+        return _contiguous(series, axes, offset, tiff, path, large)
     in_pages = len(series.pages) * math.prod(key.shaped)
     if in_pages != math.prod(series.shape) or series.transform is not None:
         raise InputError(
@@ -260,8 +277,8 @@ def _pixels(
         )
     decoder = PageDecoder(key, path, limits, tiff.filehandle.size)
     places = _places(series, decoder, path)
-    if large:
-        return TiffPages(decoder, places, _samples_last(series), _plane_axes(series))
+    if large and axes == series.axes:
+        return TiffPages(decoder, places, _samples_last(series.shape, axes), _plane_axes(axes))
     out = np.empty((len(places), *key.shaped), np.dtype(series.dtype))
     rows = slice(0, key.shaped[2])
     columns = slice(0, key.shaped[3])
@@ -272,7 +289,12 @@ def _pixels(
 
 
 def _contiguous(
-    series: tifffile.TiffPageSeries, offset: int, tiff: tifffile.TiffFile, path: Path, large: bool
+    series: tifffile.TiffPageSeries,
+    axes: str,
+    offset: int,
+    tiff: tifffile.TiffFile,
+    path: Path,
+    large: bool,
 ) -> np.ndarray | Stored:
     """Pixels that lie in one piece from ``offset``, uncompressed."""
     dtype = np.dtype(series.dtype)
@@ -283,9 +305,9 @@ def _contiguous(
             f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again"
         )
     if large:
-        shape = _samples_last(series)
+        shape = _samples_last(series.shape, axes)
         moved = shape != series.shape
-        return RawFile(path, offset, shape, in_file, _plane_axes(series), samples_first=moved)
+        return RawFile(path, offset, shape, in_file, _plane_axes(axes), samples_first=moved)
     stored = np.fromfile(path, in_file, count=count, offset=offset)
     return stored.astype(dtype, copy=False).reshape(series.shape)
 
@@ -310,15 +332,15 @@ def _may_stay(key: tifffile.TiffPage) -> bool:
     return int(key.compression) != JPEG_CODE
 
 
-def _plane_axes(series: tifffile.TiffPageSeries) -> int:
-    return 3 if "S" in series.axes else 2
+def _plane_axes(axes: str) -> int:
+    return 3 if "S" in axes else 2
 
 
-def _samples_last(series: tifffile.TiffPageSeries) -> Shape:
+def _samples_last(shape: Shape, axes: str) -> Shape:
     """The shape with S moved to the end."""
-    sizes = list(series.shape)
-    if "S" in series.axes:
-        samples = sizes.pop(series.axes.index("S"))
+    sizes = list(shape)
+    if "S" in axes:
+        samples = sizes.pop(axes.index("S"))
         sizes.append(samples)
     return tuple(sizes)
 

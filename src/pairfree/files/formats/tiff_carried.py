@@ -48,6 +48,8 @@ class Carried:
     photometric: int
     planar: bool
     """Samples are stored as separate planes."""
+    slices: int
+    """Samples of a page, where each is a plane of the image; else 0."""
     extrasamples: tuple[int, ...]
     tile: tuple[int, int] | None
     """Height and width, None for strips."""
@@ -211,6 +213,9 @@ def carry(
         predictor=int(key.predictor),
         photometric=_photometric(key),
         planar=key.shaped[0] > 1,
+        slices=series.shape[series.axes.index("S")]
+        if "S" in series.axes and "S" not in axes
+        else 0,
         extrasamples=tuple(int(e) for e in key.extrasamples),
         tile=_tile(key),
         colormap=_colormap(first),

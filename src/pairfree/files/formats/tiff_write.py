@@ -127,7 +127,7 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
         "metadata": None,
         "resolutionunit": carried.resolution_unit or NO_UNIT,
     }
-    if image.samples > 1:
+    if image.samples > 1 or carried.slices:
         layout["planarconfig"] = "separate" if carried.planar else "contig"
         layout["extrasamples"] = carried.extrasamples
     if carried.resolution is not None:
@@ -191,7 +191,7 @@ def _write_series(writer: tifffile.TiffWriter, image: Image, carried: Carried) -
     """All planes at once: only the first page says more than its layout."""
     layout = _layout(image, carried)
     planes = list(image.planes())
-    content = _content(image, planes, carried.planar, layout)
+    content = _content(image, planes, carried, layout)
     below = 0 if carried.levels_apart else len(carried.levels)
     writer.write(**content, subifds=below)
     _write_levels(writer, image, planes, carried, layout)
@@ -201,10 +201,13 @@ def _write_pages(writer: tifffile.TiffWriter, image: Image, carried: Carried) ->
     """Page after page, each with tags of its own."""
     layout = _layout(image, carried)
     below = len(carried.levels)
-    for index in image.planes():
-        content = _content(image, [index], carried.planar, layout)
+    planes = list(image.planes())
+    of_page = carried.slices or 1
+    for first in range(0, len(planes), of_page):
+        page = planes[first : first + of_page]
+        content = _content(image, page, carried, layout)
         writer.write(**content, subifds=below, contiguous=False)
-        _write_levels(writer, image, [index], carried, layout)
+        _write_levels(writer, image, page, carried, layout)
 
 
 def _write_levels(
@@ -220,23 +223,20 @@ def _write_levels(
         plain.pop(name, None)
     for height, width in carried.levels:
         smaller = replace(image, data=Reduced(image, height, width))
-        content = _content(smaller, planes, carried.planar, plain)
+        content = _content(smaller, planes, carried, plain)
         writer.write(**content, subfiletype=1, contiguous=False)
 
 
 def _content(
-    image: Image, planes: Sequence[Index], planar: bool, layout: dict[str, Any]
+    image: Image, planes: Sequence[Index], carried: Carried | None, layout: dict[str, Any]
 ) -> dict[str, Any]:
     """``layout`` with the pixels of some planes.
 
-    They are an array; of what stays in its file a stream of planes, or of tiles where planes are
+    They are an array; of what stays in its file a stream of pages, or of tiles where pages are
     large.
     """
-    page: tuple[int, ...] = (image.height, image.width)
-    if planar:
-        page = (image.samples, *page)
-    elif image.samples > 1:
-        page = (*page, image.samples)
+    planar = carried is not None and carried.planar
+    page = _page_shape(image, carried)
     if not image.stored:
         stack = _stack(image, planes, planar).reshape(-1, *page)
         if len(stack) == 1:
@@ -245,16 +245,32 @@ def _content(
     tile = layout.get("tile")
     if not tile and math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES:
         tile = STREAMED_TILE
-    parts = _planes(image, planes, planar)
+    pages = math.prod(_stack_shape(image, planes)) // math.prod(page)
+    parts = _pages(image, planes, planar, len(planes) // pages)
     if tile:
         parts = _tiles(image, planes, planar, tile)
     return {
         **layout,
         "data": parts,
-        "shape": (len(planes), *page),
+        "shape": (pages, *page),
         "dtype": image.dtype,
         "tile": tile or None,
     }
+
+
+def _page_shape(image: Image, carried: Carried | None) -> tuple[int, ...]:
+    """Of a page in the file: samples first where they are stored apart."""
+    page: tuple[int, ...] = (image.height, image.width)
+    if carried is not None and carried.slices:
+        return (carried.slices, *page)
+    if carried is not None and carried.planar:
+        return (image.samples, *page)
+    return (*page, image.samples) if image.samples > 1 else page
+
+
+def _stack_shape(image: Image, planes: Sequence[Index]) -> tuple[int, ...]:
+    """Of some planes of an image, one after the other."""
+    return (len(planes), image.height, image.width, image.samples)
 
 
 def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
@@ -262,30 +278,35 @@ def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
     pixels = image.pixels
     if len(planes) < math.prod(image.leading):
         pixels = np.stack([image.plane(index) for index in planes])
-    if planar:
+    if planar and image.samples > 1:
         pixels = np.moveaxis(pixels, -1, -3)
     return np.ascontiguousarray(pixels)
 
 
-def _planes(image: Image, planes: Sequence[Index], planar: bool) -> Iterator[np.ndarray]:
-    for index in planes:
-        plane = image.plane(index)
-        if planar:
-            plane = np.moveaxis(plane, -1, 0)
-        yield np.ascontiguousarray(plane)
+def _pages(
+    image: Image, planes: Sequence[Index], planar: bool, of_page: int
+) -> Iterator[np.ndarray]:
+    """Pages, each of one plane or of several."""
+    for first in range(0, len(planes), of_page):
+        some = [image.plane(index) for index in planes[first : first + of_page]]
+        page = some[0] if of_page == 1 else np.stack(some)
+        if planar and image.samples > 1:
+            page = np.moveaxis(page, -1, 0)
+        yield np.ascontiguousarray(page)
 
 
 def _tiles(
     image: Image, planes: Sequence[Index], planar: bool, tile: tuple[int, int]
 ) -> Iterator[np.ndarray]:
     """Tiles in the order of the file, full ones: what lies beyond the image is zero."""
-    samples = range(image.samples if planar else 1)
+    apart = planar and image.samples > 1
+    samples = range(image.samples if apart else 1)
     all_rows = split_into_spans(image.height, tile[0])
     all_columns = split_into_spans(image.width, tile[1])
     for index, sample in itertools.product(planes, samples):
         for rows, columns in itertools.product(all_rows, all_columns):
             block = image.region(index, rows, columns)
-            if planar:
+            if apart:
                 block = block[..., sample]
             high, wide, *samples_of_block = block.shape
             full = np.zeros((*tile, *samples_of_block), block.dtype)
@@ -309,7 +330,7 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         metadata = {"axes": image.axes}
     arguments = _layout_anew(image, carried)
     if image.stored:
-        content = _content(image, list(image.planes()), False, arguments)
+        content = _content(image, list(image.planes()), None, arguments)
         content["shape"] = image.shape
     else:
         content = {"data": image.pixels, **arguments}
