@@ -132,16 +132,22 @@ def settings_of(cell: Cell) -> dict[str, Any]:
 
 FROM_RANDOM: dict[str, Any] = {"net": "shuffle-unet", "even": False, "started_minutes": 0.0}
 """Settings of preset cpu, where they have other values today, in rows from random weights."""
-FROM_RANDOM_OF: dict[str, dict[str, Any]] = {"gan2gan": {"iterations": 2}}
+FROM_RANDOM_OF: dict[str, dict[str, Any]] = {
+    "gan2gan": {"iterations": 2},
+    "iscl": {"nets": "residual"},
+}
 """Likewise, of single methods."""
 
 
 def given_settings(cell: Cell) -> dict[str, Any]:
     """What a cell changes of its method's preset: its own settings, and those of its start."""
     preset = PRESETS[cell.method][cell.preset]
+    given: dict[str, Any] = {}
     if cell.start == "none" and getattr(preset, "net", "") == "even-unet":
-        return {**FROM_RANDOM, **FROM_RANDOM_OF.get(cell.method, {}), **cell.settings}
-    return dict(cell.settings)
+        given |= FROM_RANDOM
+    if cell.start == "none" and cell.preset == "cpu":
+        given |= FROM_RANDOM_OF.get(cell.method, {})
+    return given | dict(cell.settings)
 
 
 def _config(cell: Cell) -> Any:

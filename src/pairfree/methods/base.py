@@ -196,6 +196,14 @@ class Method(ABC):
     def denoise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) network units -> same shape; H and W multiples of the denoiser's stride."""
 
+    def fit_to(self, data: TrainingData, seed: int, may_start: bool) -> Method:
+        """The method for these data, where they decide its networks: this one, or another of its kind.
+
+        Called once, before anything is trained; a resumed run is of the kind that was found then. With
+        ``may_start`` it may begin from the shipped start.
+        """
+        return self
+
     def choose_start(self, data: TrainingData) -> str:
         """Which of the shipped starts its network begins from, "white" or "correlated", as its noise is."""
         return "white"

@@ -6,7 +6,8 @@ of ``ShortISCLConfig`` nothing is added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from pairfree.config import architecture
 from pairfree.data.even import EVEN_LEVEL
 from pairfree.data.patches import Batch, TrainingData
-from pairfree.methods.base import At, Stage, require, update
+from pairfree.methods.base import At, Method, Stage, require, update
 from pairfree.methods.iscl import ISCL, ISCLConfig, cycle_loss, noise_consistency_loss
 from pairfree.methods.parts.cooperation import Ensemble, Passes
 from pairfree.methods.parts.optim import MuonAdam
@@ -26,7 +27,7 @@ from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.start import SCENES
 from pairfree.nets.traits import settle_grid, total_stride
 
-NETS = ("iscl", "residual", "even-unet")
+NETS = ("iscl", "residual", "even-unet", "auto")
 OPTIMIZERS = ("radam", "muon")
 MUON_BETAS = (0.9, 0.99)
 MUON_RATIO = 5.0
@@ -48,7 +49,8 @@ class ShortISCLConfig(ISCLConfig):
     """"iscl": F, G and H of the paper's Figure 3; "residual": U-Nets that never work at full resolution.
 
     F and G then begin at the identity, and `blocks` and `extractor_depth` say nothing. "even-unet": the same,
-    but F is the network of the shipped start, whose width is not `width`.
+    but F is the network of the shipped start, whose width is not `width`. "auto": where the noise is that of
+    counts, "even-unet", with `squares`, `gamma` 1 and `start` 0.8; else, and without a start, "residual".
     """
     optimizer: str = "radam"
     """Of F, G and H: "radam", as the paper, or "muon" (short budgets)."""
@@ -98,12 +100,15 @@ class ShortISCLConfig(ISCLConfig):
 # Departs from the paper: `cpu`: where structures fill the images unevenly and intensities are therefore taken
 # to be calibrated, the critics see images minus their mean over 17 x 17 px: else what one set shows more of,
 # fat or lung, moves the other's intensities.
+# Departs from the paper: `cpu`: where the noise is surely that of counts, F is the network that is shipped
+# with pairfree and begins from its weights; the start takes 80 % of the time and F pays squared errors in it;
+# the result is F alone.
 # Departs from the paper: `cpu`: F, G and H are small U-Nets (F and G begin at the identity) trained with
 # Muon; critics have 16 channels and no normalisation; batches of 16; averages begin at half of the steps;
 # F(x), G(y) and H(x) are computed once a step instead of after each update; bfloat16 convolutions where they
 # are faster.
 CPU = ShortISCLConfig(
-    nets="residual",
+    nets="auto",
     width=16,
     extractor_width=16,
     critic_width=16,
@@ -124,6 +129,11 @@ CPU = ShortISCLConfig(
     steps=0,
 )
 """Preset `cpu`."""
+COUNTS: dict[str, Any] = {"nets": "even-unet", "squares": True, "gamma": 1.0, "start": 0.8}
+"""What "auto" stands for where the noise is that of counts.
+
+FMD, half of the scenes, ten minutes, one thread, one seed: 37.83 dB; without Algorithm 1 37.86. Brightness is
+kept by that network, so it is of no use where noise moves it: simulated film 22.25 dB, and 22.69 without."""
 SCRATCH = ISCLConfig(
     width=16,
     blocks=2,
@@ -251,6 +261,16 @@ class ShortISCL(ISCL):
             return super().stages()
         parts = (Stage(START, share), Stage("iscl", 1.0 - share))
         return tuple(part for part in parts if part.share > 0)
+
+    def fit_to(self, data: TrainingData, seed: int, may_start: bool) -> Method:
+        """Of the shipped network, where that is of use."""
+        if self.config.nets != "auto":
+            return self
+        found: dict[str, Any] = {"nets": "residual"}
+        if self.transplant is not None and may_start:
+            self.transplant.prepare(data, seed)
+            found = COUNTS if self.transplant.of_counts else found
+        return type(self)(replace(self.config, **found), data.noisy.channels, self.place)
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The difference between the two sets is measured, and so the noise that F has to know."""

@@ -137,6 +137,9 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
     data = TrainingData(**pools, correlated=correlated)
+    fitting = made.fit_to(data, int(order.seed), order.start != "none")
+    if fitting is not made:
+        made, config = fitting, fitting.config
     inputs["start"] = begin_with_shipped(made, order, data)
     values = _values_of(config if config is not None else made.config)
     warnings += check_untrained(made, order.slices_around, order.minutes or order.steps)

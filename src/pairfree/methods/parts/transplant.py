@@ -250,6 +250,11 @@ class Transplant(nn.Module):
         """Whether intensities mean the same in both sets: noise has no mean and changes no contrast."""
         return not self._require_measured().difference.even
 
+    @property
+    def of_counts(self) -> bool:
+        """Whether the noise is surely that of counts."""
+        return self._require_measured().difference.counts
+
     def _require_measured(self) -> Measured:
         if self.measured is None:
             raise ConfigError("prepare must come before the first step")
