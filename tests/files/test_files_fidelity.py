@@ -508,3 +508,22 @@ def contents(path: Path) -> dict[str, bytes]:
             name = str(file.relative_to(path.parent)).removeprefix(stem)
             found[name] = file.read_bytes().replace(f" = {stem}.raw".encode(), b"")
     return found
+
+
+def test_a_copy_whose_frames_are_equal_passes(tmp_path: Path) -> None:
+    """Rounding decides which of equal frames is nearest."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        page = np.full((100, 150), 255, np.uint8)
+        page[rng.integers(0, 100, 60), rng.integers(0, 150, 60)] = rng.integers(0, 255, 60)
+        for name in ("a.tif", "b.tif"):
+            tifffile.imwrite(tmp_path / name, np.stack([page] * 3, -1), photometric="rgb")
+        assert not lost(compare(tmp_path / "a.tif", tmp_path / "b.tif"))
+
+
+def test_other_axes_of_the_same_sizes_are_told(tmp_path: Path) -> None:
+    pixels = np.moveaxis(scenes(3, side=64)[0], 0, -1)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", metadata=None)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as writer:
+        writer.write(pixels, photometric="minisblack", metadata=None)
+    assert "axes" in lost(compare(tmp_path / "a.tif", tmp_path / "b.tif"))

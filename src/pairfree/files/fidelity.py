@@ -142,7 +142,7 @@ def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
     found += _check_layout(a, b)
     if of_one_family:
         found += METADATA[a.family](a, b)
-    if a.shape == b.shape:
+    if (a.leading, a.height, a.width, a.samples) == (b.leading, b.height, b.width, b.samples):
         found += check_intensities(a, b, any_scale)
     return found
 

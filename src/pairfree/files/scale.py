@@ -51,6 +51,8 @@ LEAST_ALIKE = 0.1
 """Correlation of a frame with its result, below which they show different things."""
 NEARER = 0.25
 """A result shows another frame where its distance to that one is less than this share of that to its own."""
+SAME = 1e-9
+"""A frame that is no further from its result is its own, whichever of its equals rounding puts nearer."""
 FRAME_SIDE = 24
 """Frames are told apart by thumbnails of so many blocks a side."""
 AT_ONCE = 256
@@ -324,7 +326,7 @@ def _find_strangers(pairs: list[Pair]) -> str:
         apart = 1 - y[some] @ x.T
         for frame, distances in enumerate(apart, some.start):
             nearest = int(distances.argmin())
-            nearer = distances[nearest] < NEARER * distances[frame]
+            nearer = distances[frame] > SAME and distances[nearest] < NEARER * distances[frame]
             if visible[frame] and nearest != frame and nearer:
                 return f"frame {frame} shows frame {nearest}"
     alike = np.einsum("ij,ij->i", x, y)

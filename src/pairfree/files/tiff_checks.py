@@ -112,11 +112,16 @@ def _described(carried: Carried) -> dict[str, str]:
 
 
 def _described_by_ome(xml: str) -> dict[str, str]:
-    """Attributes and texts of all elements, those of one name counted; not names of files, which are new."""
+    """Attributes and texts of all elements, those of one name counted.
+
+    Not names of files, which are new, nor which page holds which plane, which the frames themselves tell.
+    """
     found: dict[str, str] = {}
     counts: dict[str, int] = {}
     for element in ElementTree.fromstring(xml).iter():
         tag = element.tag.rpartition("}")[2]
+        if tag == "TiffData":
+            continue
         counts[tag] = counts.get(tag, 0) + 1
         name = f"{tag} {counts[tag]}"
         for key, value in element.attrib.items():

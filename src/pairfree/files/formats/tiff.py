@@ -123,6 +123,8 @@ def _first_series(
             f"the file holds {pages} pages; "
             f"only the first {len(one.pages)} of one size and type are used"
         )
+    elif pages > len(one.pages) and kind == "ome":
+        warnings.append(f"{pages - len(one.pages)} pages that are no planes of it are left out")
     return one
 
 

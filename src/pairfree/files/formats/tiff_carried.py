@@ -118,7 +118,16 @@ def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag,
         if 0 < tag.valuebytecount <= to_the_end:
             value = _raw(tiff, tag)
             found.append((int(tag.code), kind, int(tag.count), value))
+    found += _second_description(page, tiff)
     return tuple(found)
+
+
+def _second_description(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
+    """Some programs describe a page twice, in OME-XML and in a JSON of the shape."""
+    tag = page.tags.get(270, index=1)
+    if tag is None or tag.valuebytecount > tiff.filehandle.size - tag.valueoffset:
+        return []
+    return [(270, int(tag.dtype), int(tag.count), _raw(tiff, tag))]
 
 
 def _raw(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
@@ -158,7 +167,8 @@ def _later_pages(
         full = page.aspage()
         found = _raw_tags(full, tiff)
         tags.append(found)
-        descriptions.append(_description(full, tiff))
+        describes_all = tiff.is_ome and page.index == 0
+        descriptions.append(b"" if describes_all else _description(full, tiff))
         codes.update(code for code, *_ in found)
     if codes <= _ON_EVERY_PAGE and not any(descriptions):
         return (), ()
@@ -203,8 +213,8 @@ def carry(
     y = rational(first, 283)
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
     description = _description(first, tiff)
-    if tiff.is_ome:
-        description = _of_first_image(description)
+    if tiff.is_ome:  # the file's first page describes all, whichever plane it holds
+        description = _of_first_image(_description(tiff.pages[0].aspage(), tiff))
     return Carried(
         kind=kind,
         byteorder=tiff.byteorder,

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,7 +83,7 @@ def _edit_directory(file: BinaryIO, kind: Kind, pointer: int, place: int, edit: 
         file.write(kind.offset.pack(place))
     file.seek(place)
     file.write(kind.count.pack(len(kept) + len(added)))
-    for entry in sorted(kept + added):
+    for entry in sorted(kept + added, key=itemgetter(0)):  # those of one code stay in their order
         file.write(kind.entry.pack(*entry))
     end = file.tell()
     file.write(kind.offset.pack(following))

@@ -20,6 +20,7 @@ from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
 from pairfree.files.formats.tiff_carried import Carried, RawTag
 from pairfree.files.formats.tiff_directories import DESCRIPTION_TAG
+from pairfree.files.formats.tiff_order import can_reorder, reorder_planes
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image, Index
 from pairfree.files.messages import shown
@@ -93,7 +94,8 @@ def _still_true(image: Image, carried: Carried) -> bool:
     stated = carried.stated
     meant = (stated.spacing, stated.channel_names, stated.bit_depth)
     same_meaning = meant == (image.spacing, image.channel_names, image.bit_depth)
-    return carried.in_order and same_pixels and same_meaning
+    ordered = carried.in_order or can_reorder(carried.kind, carried.axes)
+    return ordered and same_pixels and same_meaning
 
 
 def _big(image: Image, carried: Carried | None) -> bool:
@@ -159,7 +161,7 @@ def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes)
     added = list(tags)
     if description:
         stored = description + b"\0"
-        added.append((DESCRIPTION_TAG, 2, len(stored), stored))
+        added.insert(0, (DESCRIPTION_TAG, 2, len(stored), stored))
     # ImageJ keeps its lookup table beside grey pixels.
     if carried.colormap is not None and carried.photometric != 3:
         in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
@@ -182,7 +184,10 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
             _write_pages(writer, image, carried)
         else:
             _write_series(writer, image, carried)
-    first = _tags_to_add(carried.tags, carried, carried.description)
+    description = carried.description
+    if not carried.in_order:
+        description = reorder_planes(description, image)
+    first = _tags_to_add(carried.tags, carried, description)
     pairs = zip(carried.page_tags, carried.page_descriptions, strict=True)
     edit_tags(path, first, [_tags_to_add(tags, carried, text) for tags, text in pairs])
 
