@@ -305,3 +305,35 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(InputError, match="pip install mrcfile"):
             open_image(tmp_path / "a.mrc")
+
+
+@pytest.mark.parametrize("missing", [0.1, 1.0])
+def test_mrc_statistics_are_of_the_pixels_that_are_numbers(tmp_path, missing):
+    pixels = np.random.default_rng(0).normal(50.0, 4.0, (3, 40, 40)).astype(np.float32)
+    gone = np.random.default_rng(1).random(pixels.shape) < missing
+    pixels[gone] = np.nan
+    save_image(Image(pixels, "QYX", family="mrc"), tmp_path / "a.mrc")
+    with mrcfile.open(tmp_path / "a.mrc", permissive=True) as mrc:
+        header = mrc.header
+        if missing == 1.0:
+            assert header.dmax < header.dmin
+            assert header.dmean < header.dmax
+            assert header.rms < 0
+            return
+        known = pixels[~gone]
+        assert (header.dmin, header.dmax) == (known.min(), known.max())
+        assert header.dmean == pytest.approx(known.mean(), rel=1e-6)
+        assert header.rms == pytest.approx(known.std(), rel=1e-5)
+
+
+def test_an_mrc_without_a_cell_states_no_pixel_size(tmp_path):
+    pixels = np.random.default_rng(0).normal(50.0, 4.0, (3, 40, 40)).astype(np.float32)
+    with mrcfile.new(tmp_path / "a.mrc") as mrc:
+        mrc.set_data(pixels)
+        mrc.voxel_size = 2.0
+        mrc.header.mx = mrc.header.my = mrc.header.mz = 0
+    image = open_image(tmp_path / "a.mrc")
+    assert image.spacing == {}
+    save_image(image, tmp_path / "b.mrc")
+    with mrcfile.open(tmp_path / "b.mrc", permissive=True) as mrc:
+        assert (int(mrc.header.mx), float(mrc.header.cella.x)) == (0, 80.0)

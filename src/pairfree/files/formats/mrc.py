@@ -60,6 +60,8 @@ OF_THE_PIXELS = (
 ORDERS = ((1, 2, 3), (0, 0, 0))
 """Of the axes X, Y, Z, as the header numbers them; not stated is the usual one."""
 LABEL_CHARACTERS = 80
+UNDETERMINED = {"dmin": 0.0, "dmax": -1.0, "dmean": -2.0, "rms": -1.0}
+"""Statistics that are not known, as MRC2014 says it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _spacing(voxel_size: Any, axes: str) -> Spacing:
     found: Spacing = {}
     for axis in "ZYX":
         step = float(voxel_size[axis.lower()])
-        if axis in axes and step > 0:
+        if axis in axes and math.isfinite(step) and step > 0:  # cells of 0 columns state none
             found[axis] = (step, "Å")
     return found
 
@@ -239,18 +241,23 @@ def _fill_header(mrc: Any, image: Image, carried: Carried | None) -> None:
 def _statistics(image: Image, dtype: DType) -> dict[str, float]:
     """The header's dmin, dmax, dmean and rms (standard deviation) of the pixels as they are stored.
 
-    Part by part: means and squares of parts are put together by their sizes.
+    Of those that are numbers. Part by part: means and squares of parts are put together by their sizes.
     """
     count = 0
     mean, squares = 0.0, 0.0
     low, high = math.inf, -math.inf
     for pixels in image.parts():
-        part = np.ascontiguousarray(pixels).view(dtype)
+        stored = np.ascontiguousarray(pixels).view(dtype)
+        part = stored[np.isfinite(stored)]
+        if not part.size:
+            continue
         apart = float(part.mean(dtype=np.float64)) - mean
         share = part.size / (count + part.size)
         squares += part.size * float(part.var(dtype=np.float64)) + apart**2 * count * share
         mean += apart * share
         count += part.size
         low, high = min(low, float(part.min())), max(high, float(part.max()))
+    if not count:
+        return dict(UNDETERMINED)
     rms = math.sqrt(squares / count)
     return {"dmin": low, "dmax": high, "dmean": mean, "rms": rms}
