@@ -175,7 +175,7 @@ def denoise(
     Returns
     -------
     list of FileResult
-        One for each file, in order.
+        One for each file that was done, in order.
 
     Raises
     ------
@@ -183,6 +183,8 @@ def denoise(
     """
     planned = plan_denoising(run, inputs, out, **options)
     results = denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
+    for bad in planned.bad:
+        _say.warning("left out: %s", bad.reason)
     if options.get("report"):
         for line in report_on(planned, results, out) or ():
             _say.warning("%s", line)
@@ -255,12 +257,4 @@ def plan_denoising(
 
     if order.report:
         check_report(Path(order.out))
-    return plan_files(
-        model,
-        [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs,
-        Path(order.out),
-        max_bytes=order.max_bytes,
-        overwrite=order.overwrite,
-        skip_done=order.skip_done,
-        disagreement=None if order.disagreement is None else Path(order.disagreement),
-    )
+    return plan_files(model, order)

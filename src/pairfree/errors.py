@@ -17,6 +17,10 @@ class InputError(PairfreeError):
     """A file, folder or array that cannot be used as it is."""
 
 
+class NoImageError(InputError):
+    """A file that is what it says, and holds no image: a report among the images of a study."""
+
+
 class ConfigError(PairfreeError):
     """An option, key or combination of options that does not exist or make sense."""
 

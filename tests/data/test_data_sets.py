@@ -192,7 +192,7 @@ def test_read_set_refuses_a_folder_of_blank_files(tmp_path: Path):
 
 
 def test_a_set_larger_than_memory_is_trained_on_crops_of_all_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("pairfree.data.sets.CROP_PX", 128)
+    monkeypatch.setattr("pairfree.data.crops.CROP_PX", 128)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 2**16, (6, 900, 700)).astype(np.uint16)
     for name in ("noisy", "target"):

@@ -16,6 +16,8 @@ from pairfree.cli.terminal import NOTE, out, progress
 from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
+LEFT_OUT = 1
+"""Exit code where files were left out that could not be denoised."""
 if TYPE_CHECKING:
     from pairfree.denoising.ledger import FileResult
     from pairfree.denoising.plan import Planned
@@ -56,7 +58,8 @@ def denoise(
         if result.clipped:
             share = f"{result.clipped} of {result.pixels} pixels"
             _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
-    out.print(_summary(results, out_dir, time.monotonic() - started), markup=False)
+    summary = _summary(results, out_dir, time.monotonic() - started)
+    out.print(summary + _count_left_out(len(planned.bad)), markup=False)
     if given["report"]:
         from pairfree.training.report import command_line
 
@@ -65,6 +68,10 @@ def denoise(
             _say.warning("%s", line)
         if signs is not None:
             out.print(f"report:   {out_dir / 'report.html'}", markup=False)
+    for bad in planned.bad:
+        _say.warning("left out: %s", bad.reason)
+    if given["skip_bad"] and planned.bad:
+        raise typer.Exit(LEFT_OUT)
 
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:
@@ -81,6 +88,11 @@ def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> st
     return f"{len(results)} file{plural}, {pixels:,} pixels -> {out_dir} ({', '.join(facts)})"
 
 
+def _count_left_out(count: int) -> str:
+    """The end of the summary, where files were left out."""
+    return f"; {count} file{'' if count == 1 else 's'} left out, named below" if count else ""
+
+
 def _foretell(planned: Planned, out_dir: Path) -> None:
     """What denoising will take."""
     from pairfree.denoising.plan import memory_needed, seconds_needed
@@ -90,6 +102,8 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     for entry, path, _ in planned.files:
         note = " (done before)" if path in planned.before else ""
         out.print(f"{entry.path} -> {path}{note}", markup=False)
+    for bad in planned.bad:
+        out.print(f"left out: {bad.reason}", markup=False)
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)

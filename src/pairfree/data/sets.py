@@ -5,19 +5,18 @@ Which pixels of a file are trained on, what is refused, and how partners are mat
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pairfree.data.crops import draw_crops, training_bytes
 from pairfree.data.missing import check_treatment, complete_plane
 from pairfree.data.slices import inner_slices, stack_axis, stack_slices
-from pairfree.errors import ConfigError, InputError
+from pairfree.errors import ConfigError, InputError, NoImageError
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
@@ -34,8 +33,6 @@ SHARE = 0.4
 
 Beside them lie those of the files, in their own type, and what a normalised plane takes on the way.
 """
-CROP_PX = 512
-"""Side of the crops that are taken of sets which are too large."""
 MOST_AROUND = 8
 """Slices on each side, at most."""
 
@@ -141,7 +138,7 @@ class ImageSet:
         self.note_unit(intensity_unit(image))
         for index in inner_slices(image, axis, around) if around else image.planes():
             place = "[" + ",".join(map(str, index)) + "]" if index else ""
-            for rows, columns in _draw_crops(stem + place, image.height, image.width, share):
+            for rows, columns in draw_crops(stem + place, image.height, image.width, share):
                 read = partial(_read_part, image, rows=rows, columns=columns)
                 plane = stack_slices(read, image, index, axis, around) if around else read(index)
                 origin = (rows.start, columns.start)
@@ -262,15 +259,25 @@ def read_set(
     limits = replace(DEFAULT, resident_bytes=min(DEFAULT.resident_bytes, most_bytes // 16))
     opened: list[Image | None] = []
     total = 0
+    shown_by: list[Entry] = []
+    without: list[NoImageError] = []
     for entry in entries:
-        image = open_image(entry.path, limits)
-        total += _training_bytes(image) * (2 * reading.slices_around + 1)
+        try:
+            image = open_image(entry.path, limits)
+        except NoImageError as error:  # a report among the images of a study
+            without.append(error)
+            continue
+        shown_by.append(entry)
+        total += training_bytes(image) * (2 * reading.slices_around + 1)
         fits = total <= most_bytes
         # the others are opened again when their turn comes
         opened.append(image if fits else None)
+    if without and not shown_by:
+        raise without[0]
     share = min(1.0, most_bytes / total) if total else 1.0
     images = ImageSet(reading=reading)
-    for number, entry in enumerate(entries):
+    images.warnings += [f"left out: {error}" for error in without]
+    for number, entry in enumerate(shown_by):
         image = opened[number] or open_image(entry.path, limits)
         opened[number] = None
         for line in image.metadata.get("warnings", []):
@@ -284,30 +291,6 @@ def read_set(
         )
     _check_not_blank(images)
     return images
-
-
-def _training_bytes(image: Image) -> int:
-    """What the pixels take in training, as float32."""
-    planes = math.prod(image.leading)
-    return 4 * image.colours * image.width * image.height * planes
-
-
-def _draw_crops(name: str, height: int, width: int, share: float) -> Iterator[tuple[slice, slice]]:
-    """Squares of ``CROP_PX`` that make up about that share of a plane, anywhere in it.
-
-    At random, one more or less.
-    """
-    if share >= 1:
-        yield slice(0, height), slice(0, width)
-        return
-    seed = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-    rng = np.random.default_rng(list(seed))
-    high, wide = min(CROP_PX, height), min(CROP_PX, width)
-    count = int(share * height * width / (high * wide) + rng.random())
-    tops = rng.integers(0, height - high + 1, count)
-    lefts = rng.integers(0, width - wide + 1, count)
-    for top, left in zip(tops.tolist(), lefts.tolist(), strict=True):
-        yield slice(top, top + high), slice(left, left + wide)
 
 
 def array_set(

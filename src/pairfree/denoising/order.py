@@ -53,6 +53,9 @@ class DenoisingOrder:
     skip_done: bool = option(False, bool)
     """Leave existing outputs as they are, do the rest."""
 
+    skip_bad: bool = option(False, bool)
+    """Leave out files that cannot be denoised, and name them at the end; the exit code is then 1."""
+
     nan: str = option("error", str)
     """Pixels that are NaN or Inf: error (default), or mask, which leaves them in results."""
 

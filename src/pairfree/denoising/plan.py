@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +13,9 @@ from typing import NamedTuple
 import psutil
 
 from pairfree.denoising.ledger import FileResult, Ledger
+from pairfree.denoising.order import DenoisingOrder
 from pairfree.engine.model import Model
-from pairfree.errors import ConfigError, OutputError
+from pairfree.errors import ConfigError, InputError, NoImageError, OutputError
 from pairfree.files.atomic import require_space
 from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
@@ -32,6 +33,8 @@ WHOLE = 4
 """An image that is read whole takes its bytes so often: stored, decoded, its result, and what is written."""
 PROBE_PX = 256
 """Side of the part of an image that is timed where a network sees whole images."""
+MOST_NAMED = 50
+"""Bad files that one message names."""
 MAP_BYTES = 4
 """Of a pixel of a map."""
 
@@ -122,6 +125,14 @@ class FilePlan(NamedTuple):
     map_path: Path | None
 
 
+class BadFile(NamedTuple):
+    """A file that is left out."""
+
+    path: Path
+    reason: str
+    """One line, which names the file."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A call of ``denoise``, checked: what will be read and written, and nothing done yet."""
@@ -139,40 +150,29 @@ class Planned:
     """Of memory that are allowed to the process."""
     overwrite: bool
     ledger: Ledger
+    skip_bad: bool
+    bad: list[BadFile]
+    """What is left out; files whose pixels turn out to be damaged are added to it."""
 
 
-def plan_files(
-    load: Callable[[], Model],
-    inputs: Sequence[str | Path],
-    out: Path,
-    *,
-    max_bytes: float,
-    overwrite: bool,
-    skip_done: bool,
-    disagreement: Path | None,
-) -> Planned:
+def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     """Read all headers and refuse what cannot be done.
 
     Parameters
     ----------
     load
         Gives the model, once the outputs are known to be possible.
-    inputs
-        Files, folders and globs.
-    out
-        Folder of the results.
-    max_bytes
-        Of memory that the process may take.
-    overwrite, skip_done
-        Existing outputs are replaced, or left as they are; not both.
-    disagreement
-        Folder of maps of where the method's two denoisers differ; None for no maps.
+    order
+        What was asked.
 
     Raises
     ------
     InputError, OutputError, ConfigError
         For what cannot be read, written or done.
     """
+    inputs = [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs
+    out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
+    disagreement = None if order.disagreement is None else Path(order.disagreement)
     entries = find_images(inputs)
     ledger = Ledger(out)
     if overwrite and skip_done:
@@ -191,34 +191,71 @@ def plan_files(
         maps = dict(plan_outputs(entries, disagreement, may_exist, ".tif", finished=ledger.paths))
         _check_apart((path for _, path in outputs), maps.values())
     files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
-    limits = resident_limits(max_bytes)
-    before, left, pixels = _read_headers(files, model, ledger, limits, skip_done)
+    limits = resident_limits(order.max_bytes)
+    before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
+    _refuse_bad(bad, len(files), order.skip_bad)
     require_space(out, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
-    return Planned(model, files, before, pixels, left, limits, max_bytes, overwrite, ledger)
+    found = [BadFile(path, str(error)) for path, error in bad.items()]
+    good = tuple(one for one in files if one.entry.path not in bad)
+    return Planned(
+        model=model,
+        files=good,
+        before=before,
+        pixels=pixels,
+        left=left,
+        limits=limits,
+        max_bytes=order.max_bytes,
+        overwrite=overwrite,
+        ledger=ledger,
+        skip_bad=order.skip_bad,
+        bad=found,
+    )
 
 
 def _read_headers(
     files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
-) -> tuple[dict[Path, FileResult], Extent, int]:
-    """Results that stand, by output, what is left, and the pixels of all.
+) -> tuple[dict[Path, FileResult], Extent, int, dict[Path, InputError]]:
+    """Results that stand, by output, what is left, the pixels of all, and why some cannot be denoised.
 
     What is left is checked by the model.
     """
     before: dict[Path, FileResult] = {}
     left = Extent()
     pixels = 0
+    bad: dict[Path, InputError] = {}
     for one in files:
-        image = open_image(one.entry.path, limits)
+        try:
+            image = open_image(one.entry.path, limits)
+            done = _find_result(one, image, ledger, skip_done)
+            if done is None:
+                model.check(image)
+        except InputError as error:
+            bad[one.entry.path] = error
+            continue
         pixels += pixels_of(image)
-        done = _find_result(one, image, ledger, skip_done)
         if done is not None:
             before[one.path] = done
-            continue
-        model.check(image)
-        left.add(image, one.path, one.map_path)
-    return before, left, pixels
+        else:
+            left.add(image, one.path, one.map_path)
+    return before, left, pixels, bad
+
+
+def _refuse_bad(bad: dict[Path, InputError], count: int, skip_bad: bool) -> None:
+    """InputError where bad files are not to be left out, or are all there is."""
+    if len(bad) == count and count > 0:
+        found = list(bad.values())
+    else:
+        found = [error for error in bad.values() if not isinstance(error, NoImageError)]
+        if skip_bad or not found:
+            return
+    if len(found) == 1:
+        raise found[0]
+    named = " | ".join(str(error) for error in found[:MOST_NAMED])
+    more = f" | and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    remedy = "mend them" if len(bad) == count else "mend them, or leave them out with `skip_bad`"
+    raise InputError(f"{len(found)} of {count} files cannot be denoised; {remedy}: {named}{more}")
 
 
 def _check_apart(results: Iterable[Path], maps: Iterable[Path]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.errors import InputError, OutputError
+from pairfree.errors import InputError, NoImageError, OutputError
 from pairfree.files.formats import dicom_codecs
 from pairfree.files.image import DType, Image, Spacing, rescaled_dtype
 from pairfree.files.limits import PACKBITS, UNCOMPRESSED, Limits, check_declared
@@ -177,7 +177,7 @@ def _check(dataset: Any, path: Path) -> float:
     """
     missing = [name for name in NEEDED if name not in dataset]
     if missing:
-        raise InputError(
+        raise NoImageError(
             f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; "
             "name an image object"
         )

@@ -1,0 +1,138 @@
+"""A folder in which some files cannot be denoised: all are named, or left out where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import BasicTextSRStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from typer.testing import CliRunner
+
+import pairfree as pf
+from pairfree.cli.main import app
+from pairfree.errors import InputError
+
+run_cli = CliRunner()
+
+
+def dicom(path: Path, pixels: np.ndarray | None) -> None:
+    """A slice, or without pixels a report of its dose."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = BasicTextSRStorage if pixels is None else CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    one.SOPClassUID = meta.MediaStorageSOPClassUID
+    one.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    one.Modality = "SR" if pixels is None else "CT"
+    if pixels is not None:
+        one.Rows, one.Columns = pixels.shape
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated = one.BitsStored = 16
+        one.HighBit, one.PixelRepresentation = 15, 0
+        one.PixelData = pixels.tobytes()
+    pydicom.dcmwrite(path, one, enforce_file_format=True)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Four good files of three formats, and four bad ones."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        pixels = rng.poisson(100.0, (48, 64)).astype(np.uint16)
+        tifffile.imwrite(folder / f"good_{number}.tif", pixels)
+    np.save(folder / "good.npy", rng.poisson(100.0, (48, 64)).astype(np.float32))
+    dicom(folder / "good.dcm", rng.poisson(100.0, (48, 64)).astype(np.uint16))
+    (folder / "empty.tif").write_bytes(b"")
+    (folder / "words.png").write_bytes(b"these are words")
+    np.save(folder / "one_row.npy", np.zeros(5))
+    whole = (folder / "good_0.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def call(folder: Path, out: Path, *words: str):
+    return run_cli.invoke(app, ["denoise", "shipped", str(folder), "--out", str(out), *words])
+
+
+BAD = ("empty.tif", "words.png", "one_row.npy", "cut.tif")
+GOOD = ("good_0.tif", "good_1.tif", "good.npy", "good.dcm")
+
+
+def test_all_bad_files_are_named_before_anything_is_written(mixed: Path, tmp_path: Path) -> None:
+    done = call(mixed, tmp_path / "out")
+    assert isinstance(done.exception, InputError)
+    told = str(done.exception)
+    assert "4 of 8 files cannot be denoised; mend them, or leave them out with `skip_bad`" in told
+    for name in BAD:
+        assert name in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_they_are_left_out_and_named_at_the_end(mixed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = call(mixed, out, "--skip-bad")
+    assert done.exit_code == 1
+    told = " ".join(done.output.split())
+    assert "4 files, " in told
+    assert "4 files left out" in told
+    assert all(name in told for name in BAD)
+    assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == sorted(GOOD)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = call(mixed, out, "--skip-bad", "--skip-done")
+    assert again.exit_code == 1
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_good_folder_exits_with_0(mixed: Path, tmp_path: Path) -> None:
+    for name in BAD:
+        (mixed / name).unlink()
+    assert call(mixed, tmp_path / "out", "--skip-bad").exit_code == 0
+
+
+def test_where_all_are_bad_nothing_can_be_left_out(mixed: Path, tmp_path: Path) -> None:
+    for name in GOOD:
+        (mixed / name).unlink()
+    done = call(mixed, tmp_path / "out", "--skip-bad")
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).startswith("4 of 4 files cannot be denoised; mend them: ")
+
+
+def test_damage_that_shows_when_pixels_are_read_is_left_out_too(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.tif", "b.tif"):
+        pixels = rng.normal(100.0, 5.0, (64, 64)).astype(np.float32)
+        tifffile.imwrite(folder / name, pixels)
+    pixels[5, 5] = np.nan
+    tifffile.imwrite(folder / "nan.tif", pixels)
+    results = pf.denoise("shipped", folder, tmp_path / "out", skip_bad=True)
+    assert [one.source.name for one in results] == ["a.tif", "b.tif"]
+    with pytest.raises(InputError, match=r"nan\.tif"):
+        pf.denoise("shipped", folder, tmp_path / "other")
+
+
+def test_a_report_among_slices_is_left_out_unasked(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        dicom(folder / f"slice_{number}.dcm", rng.poisson(100.0, (48, 64)).astype(np.uint16))
+    dicom(folder / "dose.dcm", None)
+    done = call(folder, tmp_path / "out")
+    assert done.exit_code == 0
+    assert "dose.dcm" in done.output
+    assert len(list((tmp_path / "out").glob("*.dcm"))) == 3
+    model = pf.train(
+        folder, method="n2v", steps=2, out=tmp_path / "run", device="cpu", report=False
+    )
+    assert model.record.step == 2
+    with pytest.raises(InputError, match="holds no image"):
+        pf.denoise("shipped", folder / "dose.dcm", tmp_path / "single")
