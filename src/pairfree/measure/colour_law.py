@@ -71,8 +71,6 @@ def measure_colour_laws(planes: FloatArray) -> tuple[NoiseLaw, ...] | None:
         return None
     least = (LEAST_LEVEL * float(np.ptp(planes))) ** 2
     levels = [_measure_level(patches) for patches in colours]
-    if max(level.variance for level in levels) < least:
-        return _name_laws(planes, [PoissonGaussian(0.0, least)] * COLOURS)
     apart = {}
     for first, second in PAIRS:
         apart[first, second] = smooth_variance(_subtract(colours, first, second))[0]
