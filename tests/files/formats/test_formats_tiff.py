@@ -702,3 +702,32 @@ def test_sizes_of_uncompressed_strips_that_are_not_stated(
             open_image(tmp_path / "a.tif")
     else:
         np.testing.assert_array_equal(open_image(tmp_path / "a.tif").pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("stated", "step"),
+    [({"fps": 4.0}, 0.25), ({"finterval": 3.0, "fps": 4.0}, 3.0), ({}, None), ({"fps": 0}, None)],
+)
+def test_frames_per_second_of_imagej_are_a_time_step(
+    tmp_path: Path, stated: dict[str, float], step: float | None
+) -> None:
+    pixels = noise((3, 19, 23), "uint16")
+    metadata = {"axes": "TYX", **stated}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata=metadata)
+    found = open_image(tmp_path / "a.tif").spacing.get("T")
+    assert found == (None if step is None else (step, "s"))
+
+
+def test_lower_resolutions_that_are_written_are_not_said_to_be_left_out(tmp_path: Path) -> None:
+    pixels = noise((256, 256), "uint16")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for step in (1, 2, 4):
+            kind = {"subfiletype": 1} if step > 1 else {}
+            level = np.ascontiguousarray(pixels[::step, ::step])
+            writer.write(level, tile=(32, 32), photometric="minisblack", metadata=None, **kind)
+    image = open_image(tmp_path / "a.tif")
+    save_image(image, tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        written = len(tiff.pages)
+    told = [line for line in image.metadata["warnings"] if "are used" in line or "left out" in line]
+    assert (written == 3) is not bool(told)

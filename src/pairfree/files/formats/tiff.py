@@ -118,7 +118,11 @@ def _first_series(
         warnings.append(
             f"the file holds {len(series)} images; only the first is used ({others}{more} left out)"
         )
-    elif pages > len(one.pages) and kind not in ("imagej", "ome"):
+        return one
+    below_pages = bool(tiff.pages[0].aspage().subifds)
+    lower = [] if below_pages else [page for level in one.levels[1:] for page in level.pages]
+    pages -= len(lower)
+    if pages > len(one.pages) and kind not in ("imagej", "ome"):
         warnings.append(
             f"the file holds {pages} pages; "
             f"only the first {len(one.pages)} of one size and type are used"

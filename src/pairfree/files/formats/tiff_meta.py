@@ -77,6 +77,15 @@ def _step(value: object, unit: str | None) -> Step | None:
     return None
 
 
+def _number(text: str) -> float:
+    """What a text states; 0 where that is no number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
 def _only_known(steps: dict[str, Step | None]) -> Spacing:
     return {axis: step for axis, step in steps.items() if step is not None}
 
@@ -205,7 +214,10 @@ def from_imagej(description: str, resolution: tuple[float, float]) -> Stated:
     height = 1 / y if y > 0 else 0
     # ImageJ writes a negative spacing for stacks whose first slice is the top one.
     depth = pairs.get("spacing", "0").lstrip("-")
-    interval = pairs.get("finterval", "0")
+    interval = _number(pairs.get("finterval", "0"))
+    frames_per_second = _number(pairs.get("fps", "0"))
+    if not interval and frames_per_second > 0:
+        interval = 1.0 / frames_per_second
     unit_of_time = pairs.get("tunit", "s")
     steps = {
         "X": _step(width, units["X"]),
