@@ -136,3 +136,16 @@ def test_a_report_among_slices_is_left_out_unasked(tmp_path: Path) -> None:
     assert model.record.step == 2
     with pytest.raises(InputError, match="holds no image"):
         pf.denoise("shipped", folder / "dose.dcm", tmp_path / "single")
+
+
+def test_a_slice_that_was_cut_off_is_no_report(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).poisson(100.0, (48, 64)).astype(np.uint16)
+    dicom(folder / "a.dcm", pixels)
+    dicom(folder / "cut.dcm", pixels)
+    cut = pydicom.dcmread(folder / "cut.dcm")
+    del cut.PixelData
+    cut.save_as(folder / "cut.dcm")
+    with pytest.raises(InputError, match=r"cut\.dcm"):
+        pf.denoise("shipped", folder, tmp_path / "out")

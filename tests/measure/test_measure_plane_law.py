@@ -109,3 +109,24 @@ def test_an_image_without_noise_is_taken_to_have_a_little():
         law = measure_noise_law(clean)
         low, high = np.percentile(clean, [0.5, 99.5])
         assert law.noise.floor**0.5 >= 0.006 * (high - low) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("height", [128.5, 180.0, 200.0, 300.0])
+@pytest.mark.parametrize("scale", [1.0, 200.0])
+def test_a_slope_without_noise_comes_back_as_it_was(height, scale):
+    """What is left of rounding grows with the brightness, too; it is no noise."""
+    slope = scale * (height - 0.9 * np.mgrid[:128, :128][0])
+    law = measure_noise_law(np.rint(slope) if scale > 1 else slope.astype(np.float32).astype(float))
+    assert law.noise.variance(np.array(slope.max())) < (0.01 * np.ptp(slope)) ** 2
+    even = law.transform.forward(slope)
+    assert np.abs(even).max() < 1e5
+    assert law.transform.back(even + 1.0) == pytest.approx(slope, abs=0.02 * np.ptp(slope))
+
+
+def test_noise_that_seems_to_end_within_the_image_has_no_darker_black_level():
+    """A line through little noise may fall to 0 at a brightness that the image has."""
+    slope = 1000.0 + 30.0 * np.mgrid[:128, :128][0]
+    deviation = np.sqrt(1e-4 * np.maximum(slope - 2500.0, 0.0))
+    law = measure_noise_law(slope + deviation * white(slope.shape))
+    even = law.transform.forward(slope)
+    assert law.transform.back(even) == pytest.approx(slope, abs=0.01 * np.ptp(slope))

@@ -221,3 +221,13 @@ def test_the_stated_receptive_field_of_the_shipped_network_is_the_measured_one()
     net = ShippedNet()
     for channels, part in ((1, net.white), (1, net.correlated), (3, net.colour)):
         assert net.receptive_field_px(channels) == measured_receptive_field_px(part, channels)
+
+
+def test_grey_that_is_stored_as_colours_is_denoised_as_grey():
+    scene = 200.0 * draw_scene(3, 5, height=96, width=96)
+    grey = np.clip(scene + 20.0 * np.random.default_rng(0).standard_normal(scene.shape), 0, 255)
+    model = pf.load("shipped")
+    alone = model.denoise(grey.astype(np.float32))
+    colours = model.denoise(np.stack([grey] * 3).astype(np.float32))
+    assert np.array_equal(colours[0], colours[1])
+    assert colours[2] == pytest.approx(alone, abs=1e-3)

@@ -16,8 +16,8 @@ from pairfree.cli.terminal import NOTE, out, progress
 from pairfree.denoising.order import DenoisingOrder
 
 _say = logging.getLogger("pairfree")
-LEFT_OUT = 1
-"""Exit code where files were left out that could not be denoised."""
+LEFT_OUT, NOTHING_DONE = 1, 2
+"""Exit codes where some files, or all, were left out because they could not be denoised."""
 if TYPE_CHECKING:
     from pairfree.denoising.ledger import FileResult
     from pairfree.denoising.plan import Planned
@@ -60,7 +60,7 @@ def denoise(
             _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
     summary = _summary(results, out_dir, time.monotonic() - started)
     out.print(summary + _count_left_out(len(planned.bad)), markup=False)
-    if given["report"]:
+    if given["report"] and results:
         from pairfree.training.report import command_line
 
         signs = api.report_on(planned, results, out_dir, command_line(sys.argv[1:]))
@@ -71,7 +71,7 @@ def denoise(
     for bad in planned.bad:
         _say.warning("left out: %s", bad.reason)
     if given["skip_bad"] and planned.bad:
-        raise typer.Exit(LEFT_OUT)
+        raise typer.Exit(LEFT_OUT if results else NOTHING_DONE)
 
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:

@@ -19,6 +19,13 @@ def guess_axes(values: np.ndarray) -> str:
     return "YX" if values.ndim == 2 else "CYX"
 
 
+def check_letters(axes: object) -> str:
+    """Axes in capitals; InputError for what is no text."""
+    if not isinstance(axes, str):
+        raise InputError(f"axes {axes!r}: expected one letter for each dimension, such as 'TZYX'")
+    return axes.upper()
+
+
 def planes_last(axes: str) -> list[int]:
     """Places of the axes in an order that ends with Y and X, and S behind them; others stay in theirs."""
     return sorted(range(len(axes)), key=lambda place: "YXS".find(axes[place]))

@@ -16,7 +16,7 @@ import numpy as np
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis
 from pairfree.data.unpaired import window
-from pairfree.engine.arrays import guess_axes, planes_last
+from pairfree.engine.arrays import check_letters, guess_axes, planes_last
 from pairfree.engine.planes import Plane
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.progress import OnPixels
@@ -157,7 +157,7 @@ class Model:
         if isinstance(array, Image | str | Path):
             raise InputError("expected an array; give image.pixels, files go to pairfree.denoise")
         values = np.asarray(array)
-        letters = axes.upper() if axes is not None else guess_axes(values)
+        letters = guess_axes(values) if axes is None else check_letters(axes)
         order = planes_last(letters)
         if len(letters) == values.ndim and order != sorted(order):
             turned = np.transpose(values, order)

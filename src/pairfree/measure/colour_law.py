@@ -16,10 +16,12 @@ from pairfree.measure.level import (
 )
 from pairfree.measure.plane_law import (
     LEAST_LEVEL,
+    WINDOW_PX,
     NoiseLaw,
     clearly_grows,
     find_darkest,
     is_correlated,
+    measure_in_windows,
 )
 from pairfree.measure.variance_line import (
     BINS,
@@ -56,15 +58,16 @@ def measure_colour_laws(planes: FloatArray) -> tuple[NoiseLaw, ...] | None:
     -------
     tuple of NoiseLaw or None
         None where differences do not tell: too few pixels, colours that show different things (three stains),
-        that share their noise (grey stored as RGB), or whose noise is shared by neighbouring pixels (cameras
-        that interpolate colours, JPEG).
+        or that share their noise (grey stored as RGB).
 
     Notes
     -----
     Fine texture of photographs is nearly the same in all colours, and so absent from their differences, while
     the variances of independent noise add up: V_rg = v_r + v_g, and so on, three equations for three
     variances. Chen's rule (``measure.level``) gives each V. Where noise grows with the brightness one line is
-    put through all three pairs, and stands for all colours.
+    put through all three pairs, and stands for all colours. Where neighbouring pixels share their noise
+    (cameras that interpolate colours, JPEG) one level for all is that of the smoothest windows of the
+    differences: ten crops of real cameras (CC15) 36.02 dB, colour by colour 35.52.
     """
     colours = _take_unclipped(planes)
     if colours is None:
@@ -77,15 +80,14 @@ def measure_colour_laws(planes: FloatArray) -> tuple[NoiseLaw, ...] | None:
         both = levels[first].variance + levels[second].variance
         if not SHARED * both < apart[first, second] < ALIKE * both:
             return None
+    if _share_with_neighbours(planes):
+        return _measure_shared(planes, least)
     growth = _find_growth(planes, colours)
     if growth is None:
         noises = _solve(apart, least)
     else:
         noises = _share_growth(growth, levels)
-    if noises is None:
-        return None
-    laws = _name_laws(planes, noises)
-    return None if _share_with_neighbours(planes, laws) else laws
+    return None if noises is None else _name_laws(planes, noises)
 
 
 class _Level(NamedTuple):
@@ -187,7 +189,19 @@ def _name_laws(planes: FloatArray, noises: list[PoissonGaussian]) -> tuple[Noise
     return tuple(NoiseLaw(noise, False, find_darkest(plane)) for plane, noise in pairs)
 
 
-def _share_with_neighbours(planes: FloatArray, laws: tuple[NoiseLaw, ...]) -> bool:
-    """Whether neighbouring pixels share what one colour has and another has not."""
-    even = [law.transform.forward(plane) for plane, law in zip(planes, laws, strict=True)]
-    return is_correlated((even[0] - even[1]) / np.sqrt(2.0))
+def _measure_shared(planes: FloatArray, least: float) -> tuple[NoiseLaw, ...] | None:
+    """Noise that neighbours share, in the smoothest windows of the differences; None in small planes."""
+    if min(planes.shape[1:]) < 2 * WINDOW_PX:
+        return None
+    variances = []
+    for first, second in PAIRS:
+        apart = (planes[first] - planes[second]) / np.sqrt(2.0)
+        variances.append(float(measure_in_windows(apart).variance(apart.mean())))
+    noise = PoissonGaussian(0.0, max(float(np.median(variances)), least))
+    return tuple(NoiseLaw(noise, True, find_darkest(plane)) for plane in planes)
+
+
+def _share_with_neighbours(planes: FloatArray) -> bool:
+    """Whether neighbouring pixels share what one colour has and another has not, in most pairs."""
+    found = [is_correlated(planes[first] - planes[second]) for first, second in PAIRS]
+    return sum(found) * 2 > len(found)

@@ -57,10 +57,11 @@ class EvenTransform:
     def black(self) -> float:
         """Intensity without photons: 0, unless the darkest areas lie below, or the variance would.
 
-        A line does not tell a black level from noise of the camera.
+        A line does not tell a black level from noise of the camera. What falls to 0 within the image is no
+        line that holds there.
         """
         lowest = -self.noise.floor / self.noise.gain
-        return max(lowest, min(0.0, self.darkest))
+        return min(max(lowest, min(0.0, self.darkest)), max(self.darkest, 0.0))
 
     def forward(self, y: FloatArray) -> FloatArray:
         """Make the noise of intensities of any shape even.

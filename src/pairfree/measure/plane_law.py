@@ -109,15 +109,20 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     darkest = find_darkest(plane)
     correlated = is_correlated(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
-        noise = _measure_in_windows(plane)
+        noise = measure_in_windows(plane)
     return NoiseLaw(noise, correlated, darkest)
 
 
 def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
     """Even noise of that deviation, or of the least that it is taken for."""
+    return PoissonGaussian(0.0, max(level**2, least_variance(plane)))
+
+
+def least_variance(plane: FloatArray) -> float:
+    """Of the noise of a plane: it is taken for no smaller."""
     low, high = np.percentile(plane, [0.5, 99.5])
     span = high - low or np.ptp(plane) or 1.0
-    return PoissonGaussian(0.0, float(max(level, LEAST_LEVEL * span) ** 2))
+    return float((LEAST_LEVEL * span) ** 2)
 
 
 def _unclipped_level(binned: Binned) -> float:
@@ -141,10 +146,10 @@ def find_darkest(plane: FloatArray) -> float:
 
 
 def clearly_grows(plane: FloatArray, noise: PoissonGaussian) -> bool:
-    """Whether noise is much larger in bright areas than in dark ones."""
+    """Whether noise is much larger in bright areas than in dark ones, and there no smaller than the least."""
     smooth = gaussian_filter(plane, BLUR_PX)
     dark, bright = noise.variance(np.percentile(smooth, [DARK, BRIGHT]))
-    return bool(bright > GROWS * dark)
+    return bool(bright > GROWS * dark and bright > least_variance(plane))
 
 
 def is_correlated(even: FloatArray) -> bool:
@@ -180,7 +185,7 @@ def _cut_level_windows(values: FloatArray, side: int) -> FloatArray:
     return np.asarray(windows)
 
 
-def _measure_in_windows(plane: FloatArray) -> PoissonGaussian:
+def measure_in_windows(plane: FloatArray) -> PoissonGaussian:
     """Gain and floor from the smoothest windows of each brightness."""
     stride = WINDOW_PX // 4
     means, variances = window_moments(plane, WINDOW_PX, stride)

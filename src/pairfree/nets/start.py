@@ -121,6 +121,8 @@ class ShippedNet(nn.Module):
     def forward(self, x: Tensor, correlated: bool = False) -> Tensor:
         """Denoise by the starts for white noise, or that for ``correlated`` noise."""
         batch, channels, height, width = x.shape
+        if channels > 1 and bool((x == x[:, :1]).all()):  # grey that is stored as colours
+            return self.forward(x[:, :1], correlated).expand_as(x)
         if channels == COLOURS and not correlated:
             net, seen = self.colour, x
         else:

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +128,46 @@ def strip_resolution(path: Path) -> None:
 def test_a_result_that_is_described_anew_claims_no_resolution(tmp_path):
     save_image(Image(np.zeros((16, 16), np.uint8), "YX"), tmp_path / "a.tif")
     assert not {282, 283, 296} & read(tmp_path / "a.tif").keys()
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "CYX", "SYX"])
+@pytest.mark.parametrize("count", [3, 4])
+def test_slices_whose_axes_are_named_come_back(tmp_path, axes, count):
+    pixels = np.random.default_rng(0).integers(0, 250, (count, 48, 64), dtype=np.uint8)
+    layout = {"photometric": "rgb", "planarconfig": "separate", "metadata": {"axes": axes}}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **layout)
+    image = open_image(tmp_path / "a.tif")
+    assert image.axes == {"SYX": "YXS"}.get(axes, axes)
+    save_image(image, tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        assert np.array_equal(tiff.asarray(), pixels)
+        assert tiff.series[0].axes == axes
+
+
+@pytest.mark.parametrize("kind", ["0/0", "300/0", "float", "unit alone"])
+def test_a_resolution_that_says_nothing_comes_back_as_it_was(tmp_path, kind):
+    ratio = {"0/0": (0, 0), "300/0": (300, 0)}.get(kind)
+    tags = {296: (3, 1, struct.pack("<H", 2))}
+    for code in (282, 283):
+        if ratio is not None:
+            tags[code] = (5, 1, struct.pack("<II", *ratio))
+        elif kind == "float":
+            tags[code] = (11, 1, struct.pack("<f", 300.0))
+    build(tmp_path / "a.tif", "<", False, tags)
+    save_image(open_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    written = read(tmp_path / "b.tif")
+    found = {code: value for code, value in written.items() if code in (282, 283, 296)}
+    assert {code: value[2][: len(tags[code][2])] for code, value in found.items()} == {
+        code: value[2] for code, value in tags.items()
+    }
+
+
+def test_dates_that_differ_from_page_to_page_stay(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for second in range(3):
+            page = np.full((16, 16), second, np.uint8)
+            writer.write(page, datetime=f"2024:01:01 00:00:0{second}", metadata=None)
+    save_image(open_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        dates = [page.aspage().tags[306].value for page in tiff.pages]
+    assert dates == [f"2024:01:01 00:00:0{second}" for second in range(3)]

@@ -177,7 +177,9 @@ def _check(dataset: Any, path: Path) -> float:
     """
     missing = [name for name in NEEDED if name not in dataset]
     if missing:
-        raise NoImageError(
+        # with a size and without pixels it is an image that was cut off
+        refusal = NoImageError if {"Rows", "Columns"} <= set(missing) else InputError
+        raise refusal(
             f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; "
             "name an image object"
         )

@@ -100,8 +100,10 @@ def _name_axes(series: tifffile.TiffPageSeries, first: tifffile.TiffPage) -> str
     """
     planar = int(first.planarconfig) == SEPARATE and int(first.photometric) == RGB
     by_itself = tuple(int(kind) for kind in first.extrasamples) in ((), UNASSOCIATED)
+    named = '"axes"' in (first.description or "")
     axes: str = series.axes
-    return axes.replace("S", "Q") if first.is_shaped and planar and by_itself else axes
+    slices = first.is_shaped and planar and by_itself and not named
+    return axes.replace("S", "Q") if slices else axes
 
 
 def _first_series(
@@ -121,7 +123,7 @@ def _first_series(
         return one
     below_pages = bool(tiff.pages[0].aspage().subifds)
     lower = [] if below_pages else [page for level in one.levels[1:] for page in level.pages]
-    pages -= len(lower)
+    pages -= sum(page is not None and page.aspage().is_reduced for page in lower)
     if pages > len(one.pages) and kind not in ("imagej", "ome"):
         warnings.append(
             f"the file holds {pages} pages; "

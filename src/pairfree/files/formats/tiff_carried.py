@@ -30,6 +30,8 @@ _ON_EVERY_PAGE = {274, 305, 306}
 _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
 _OME_IMAGE = re.compile(rb"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image\s*>", re.DOTALL)
+RESOLUTION_TAGS = (282, 283, 296)
+"""Of pixels along x, along y, and their unit."""
 RawTag = tuple[int, int, int, bytes]
 """Code, type, count, and the value as the file stores it."""
 
@@ -108,11 +110,13 @@ def present_pages(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | t
     return [page for page in series.pages if page is not None]
 
 
-def _raw_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> tuple[RawTag, ...]:
+def _raw_tags(
+    page: tifffile.TiffPage, tiff: tifffile.TiffFile, also: tuple[int, ...] = ()
+) -> tuple[RawTag, ...]:
     found: list[RawTag] = []
     for tag in page.tags:
         kind = int(tag.dtype)
-        if kind in _DIRECTORY_TYPES or tag.code in _NOT_CARRIED:
+        if tag.code not in also and (kind in _DIRECTORY_TYPES or tag.code in _NOT_CARRIED):
             continue
         to_the_end = tiff.filehandle.size - tag.valueoffset
         if 0 < tag.valuebytecount <= to_the_end:
@@ -170,7 +174,8 @@ def _later_pages(
         describes_all = tiff.is_ome and page.index == 0
         descriptions.append(b"" if describes_all else _description(full, tiff))
         codes.update(code for code, *_ in found)
-    if codes <= _ON_EVERY_PAGE and not any(descriptions):
+    alike = all(found in (tags[0], ()) for found in tags)
+    if codes <= _ON_EVERY_PAGE and alike and not any(descriptions):
         return (), ()
     return tuple(tags), tuple(descriptions)
 
@@ -211,6 +216,7 @@ def carry(
     numbers = [page.index for page in pages]
     x = rational(first, 282)
     y = rational(first, 283)
+    resolution = (x, y) if x is not None and y is not None and x[1] and y[1] else None
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
     description = _description(first, tiff)
     if tiff.is_ome:  # the file's first page describes all, whichever plane it holds
@@ -229,10 +235,10 @@ def carry(
         extrasamples=tuple(int(e) for e in key.extrasamples),
         tile=_tile(key),
         colormap=_colormap(first),
-        resolution=(x, y) if x is not None and y is not None else None,
-        resolution_unit=tag_int(first, 296, 0),
+        resolution=resolution,
+        resolution_unit=tag_int(first, 296, 0) if resolution else 0,
         description=description,
-        tags=_raw_tags(first, tiff),
+        tags=_raw_tags(first, tiff, () if resolution else RESOLUTION_TAGS),
         page_tags=page_tags,
         page_descriptions=page_descriptions,
         in_order=numbers == list(range(len(pages))),

@@ -18,7 +18,7 @@ import tifffile
 
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
-from pairfree.files.formats.tiff_carried import Carried, RawTag
+from pairfree.files.formats.tiff_carried import RESOLUTION_TAGS, Carried, RawTag
 from pairfree.files.formats.tiff_directories import DESCRIPTION_TAG
 from pairfree.files.formats.tiff_order import can_reorder, reorder_planes
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
@@ -26,8 +26,6 @@ from pairfree.files.image import Image, Index
 from pairfree.files.messages import shown
 from pairfree.files.spans import split_into_spans
 
-RESOLUTION_TAGS = (282, 283, 296)
-"""Of pixels along x, along y, and their unit."""
 NO_UNIT = 1
 COLORMAP_TAG = 320
 _COMPRESSIONS = {
