@@ -52,12 +52,7 @@ def denoise(
             bar(done / 1e6, planned.left.pixels / 1e6, "megapixels")
 
         results = denoise_files(planned, None, on_pixels, scheduler)
-    for result in results:
-        for line in result.warnings:
-            _say.warning("%s: %s", result.source, line)
-        if result.clipped:
-            share = f"{result.clipped} of {result.pixels} pixels"
-            _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
+    _tell_warnings(results)
     summary = _summary(results, out_dir, time.monotonic() - started)
     out.print(summary + _count_left_out(len(planned.bad)), markup=False)
     if given["report"] and results:
@@ -68,10 +63,25 @@ def denoise(
             _say.warning("%s", line)
         if signs is not None:
             out.print(f"report:   {out_dir / 'report.html'}", markup=False)
+    _tell_left_out(planned, nothing_done=not results, asked=given["skip_bad"])
+
+
+def _tell_warnings(results: Sequence[FileResult]) -> None:
+    """What each file is to be warned of, and how much of it was clipped."""
+    for result in results:
+        for line in result.warnings:
+            _say.warning("%s: %s", result.source, line)
+        if result.clipped:
+            share = f"{result.clipped} of {result.pixels} pixels"
+            _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
+
+
+def _tell_left_out(planned: Planned, nothing_done: bool, asked: bool) -> None:
+    """Name what was left out; where that was asked for, the exit code says so."""
     for bad in planned.bad:
         _say.warning("left out: %s", bad.reason)
-    if given["skip_bad"] and planned.bad:
-        raise typer.Exit(LEFT_OUT if results else NOTHING_DONE)
+    if asked and planned.bad:
+        raise typer.Exit(NOTHING_DONE if nothing_done else LEFT_OUT)
 
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:

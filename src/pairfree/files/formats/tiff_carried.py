@@ -229,9 +229,7 @@ def carry(
         predictor=int(key.predictor),
         photometric=_photometric(key),
         planar=key.shaped[0] > 1,
-        slices=series.shape[series.axes.index("S")]
-        if "S" in series.axes and "S" not in axes
-        else 0,
+        slices=0 if "S" in axes or int(key.samplesperpixel) < 2 else int(key.samplesperpixel),
         extrasamples=tuple(int(e) for e in key.extrasamples),
         tile=_tile(key),
         colormap=_colormap(first),
