@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -44,6 +43,7 @@ from pairfree.methods.parts.single import SingleConfig
 from pairfree.methods.parts.untrained import check_untrained
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
+from pairfree.training.pools import pool_noisy
 from pairfree.training.restoring import begin_with_shipped, load_checkpoint, start_from
 
 Maps = tuple[Normalizer, Normalizer | None]
@@ -126,11 +126,14 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if order.net is not None or not isinstance(method, str):
         # refuses, before the first step, what could not be applied later
         Predictor(copy.deepcopy(made), normalizer, sets.noisy.channels)
-    noisy, correlated = _pool_noisy(sets.noisy, normalizer, device, made.patch_px)
+    noisy, correlated, told = pool_noisy(
+        sets.noisy, normalizer, device, made.patch_px, alone=not sets.others
+    )
+    warnings += told
     pools = {"noisy": noisy}
     for name, other in sets.others.items():
         applied = clean_normalizer if name == "clean" and clean_normalizer else normalizer
-        pools[name] = _pool(other, applied, device, made.patch_px)
+        pools[name] = PatchPool(other.planes, device, made.patch_px, applied.map_array)
 
     inputs = dict(sets.inputs)
     if start is not None and order.init is not None:
@@ -314,24 +317,3 @@ def _check_needs(method: Any, needs: Needs, order: Order) -> None:
             raise ConfigError(
                 f"method {key} makes no use of `{name}`; leave it out, or use `method` {others}"
             )
-
-
-def _pool(
-    images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
-) -> PatchPool:
-    return PatchPool(images.planes, device, patch_px, normalizer.map_array)
-
-
-def _pool_noisy(
-    images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int
-) -> tuple[PatchPool, bool]:
-    """The noisy images, and whether neighbouring pixels share noise in most of them."""
-    sharing = []
-
-    def normalise(plane: np.ndarray) -> np.ndarray:
-        mapped = normalizer.map_whole(plane)
-        sharing.append(mapped.correlated)
-        return mapped.apply(plane)
-
-    pool = PatchPool(images.planes, device, patch_px, normalise)
-    return pool, 2 * sum(sharing) > len(sharing)
