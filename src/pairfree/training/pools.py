@@ -15,7 +15,7 @@ ENOUGH_ALIKE = 32
 def pool_noisy(
     images: ImageSet, normalizer: Normalizer, device: torch.device, patch_px: int, alone: bool
 ) -> tuple[PatchPool, bool, list[str]]:
-    """The noisy images, whether neighbouring pixels share noise in most of them, and a line on those left out.
+    """The noisy images, whether neighbouring pixels share noise in most, and a line on those left out.
 
     Where most do not, those that do teach a network to leave noise in; where they are ``alone``, without
     partners, and enough are left, they are left out. Six of 400 colour photographs, compressed and all but
