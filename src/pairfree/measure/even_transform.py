@@ -39,8 +39,8 @@ class EvenTransform:
 
     noise: PoissonGaussian
     """Its gain may be 0, its floor is then above 0."""
-    darkest: float = 0.0
-    """Brightness of the darkest areas: no photons come to lie above it."""
+    darkest: float = math.inf
+    """Brightness of the darkest areas, where it is known: no photons come to lie above it."""
 
     @property
     def read_variance(self) -> float:

@@ -70,8 +70,8 @@ class NoiseLaw:
     """Its variance at each brightness; above 0 somewhere."""
     correlated: bool
     """Whether neighbouring pixels share noise."""
-    darkest: float = 0.0
-    """Brightness of the darkest areas, intensity units."""
+    darkest: float = math.inf
+    """Brightness of the darkest areas, where it is known, intensity units."""
 
     @property
     def transform(self) -> EvenTransform:
