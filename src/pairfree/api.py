@@ -183,8 +183,8 @@ def denoise(
     """
     planned = plan_denoising(run, inputs, out, **options)
     results = denoise_files(planned, on_file, on_pixels, options.get("scheduler"))
-    for bad in planned.bad:
-        _say.warning("left out: %s", bad.reason)
+    for line in planned.bad:
+        _say.warning("left out: %s", line)
     if options.get("report"):
         for line in report_on(planned, results, out) or ():
             _say.warning("%s", line)
@@ -210,6 +210,8 @@ def report_on(
     list of str or None
         Signs that the network makes up what was not there, one line each; None where there is no report.
     """
+    if not results:
+        return None
     try:
         return write_denoised_report(planned.model, results, Path(out), planned.limits, command)
     except PairfreeError as error:

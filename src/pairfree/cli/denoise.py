@@ -55,7 +55,7 @@ def denoise(
     _tell_warnings(results)
     summary = _summary(results, out_dir, time.monotonic() - started)
     out.print(summary + _count_left_out(len(planned.bad)), markup=False)
-    if given["report"] and results:
+    if given["report"]:
         from pairfree.training.report import command_line
 
         signs = api.report_on(planned, results, out_dir, command_line(sys.argv[1:]))
@@ -78,8 +78,8 @@ def _tell_warnings(results: Sequence[FileResult]) -> None:
 
 def _tell_left_out(planned: Planned, nothing_done: bool, asked: bool) -> None:
     """Name what was left out; where that was asked for, the exit code says so."""
-    for bad in planned.bad:
-        _say.warning("left out: %s", bad.reason)
+    for line in planned.bad:
+        _say.warning("left out: %s", line)
     if asked and planned.bad:
         raise typer.Exit(NOTHING_DONE if nothing_done else LEFT_OUT)
 
@@ -112,8 +112,8 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     for entry, path, _ in planned.files:
         note = " (done before)" if path in planned.before else ""
         out.print(f"{entry.path} -> {path}{note}", markup=False)
-    for bad in planned.bad:
-        out.print(f"left out: {bad.reason}", markup=False)
+    for line in planned.bad:
+        out.print(f"left out: {line}", markup=False)
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pairfree.denoising.cluster import connect, denoise_on
 from pairfree.denoising.ledger import FileResult, fingerprint
-from pairfree.denoising.plan import BadFile, FilePlan, Planned, memory_of_whole, pixels_of
+from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.formats.table import open_image
@@ -52,7 +52,7 @@ def denoise_files(
                 except InputError as error:
                     if not planned.skip_bad:
                         raise
-                    planned.bad.append(BadFile(one.entry.path, str(error)))
+                    planned.bad.append(str(error))
                     continue
                 planned.ledger.add(one.entry, done, one.map_path)
             results.append(done)

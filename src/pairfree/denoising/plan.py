@@ -125,14 +125,6 @@ class FilePlan(NamedTuple):
     map_path: Path | None
 
 
-class BadFile(NamedTuple):
-    """A file that is left out."""
-
-    path: Path
-    reason: str
-    """One line, which names the file."""
-
-
 @dataclass(frozen=True)
 class Planned:
     """A call of ``denoise``, checked: what will be read and written, and nothing done yet."""
@@ -151,8 +143,8 @@ class Planned:
     overwrite: bool
     ledger: Ledger
     skip_bad: bool
-    bad: list[BadFile]
-    """What is left out; files whose pixels turn out to be damaged are added to it."""
+    bad: list[str]
+    """A line on each file that is left out; those whose pixels turn out to be damaged are added to it."""
 
 
 def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
@@ -197,7 +189,6 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     require_space(out, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
-    found = [BadFile(path, str(error)) for path, error in bad.items()]
     good = tuple(one for one in files if one.entry.path not in bad)
     return Planned(
         model=model,
@@ -210,7 +201,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         overwrite=overwrite,
         ledger=ledger,
         skip_bad=order.skip_bad,
-        bad=found,
+        bad=[str(error) for error in bad.values()],
     )
 
 

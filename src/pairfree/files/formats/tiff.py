@@ -16,7 +16,7 @@ from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_carried import carry, present_pages, rational, tag_int
 from pairfree.files.formats.tiff_codecs import JPEG_CODE, RATIOS
-from pairfree.files.formats.tiff_directories import count_pages
+from pairfree.files.formats.tiff_directories import COLOURS_TAG, count_pages
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_pages import PageDecoder, Places, TiffPages
 from pairfree.files.image import AXES, Image, Shape, Stored, check_dtype
@@ -35,8 +35,8 @@ ALPHA = (1, 2)
 """
 SEPARATE = 2
 """Of PlanarConfiguration: samples are stored one after the other."""
-UNIT_TAG, COLOURS_TAG = 296, 320
-"""ResolutionUnit and ColorMap."""
+UNIT_TAG = 296
+"""ResolutionUnit."""
 
 
 def read_tiff(path: Path, limits: Limits) -> Image:

@@ -83,6 +83,11 @@ class Carried:
     levels_apart: bool = False
     """The lower resolutions follow as pages."""
 
+    @property
+    def planes_of_page(self) -> int:
+        """Planes of the image that a page holds."""
+        return self.slices or 1
+
 
 def tag_int(page: tifffile.TiffPage, code: int, default: int) -> int:
     """A tag's value as a whole number; ``default`` where it is none."""

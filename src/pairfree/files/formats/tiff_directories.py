@@ -12,7 +12,8 @@ from pairfree.errors import InputError
 from pairfree.files.limits import Limits, check_pages
 from pairfree.files.messages import shown
 
-DESCRIPTION_TAG = 270
+DESCRIPTION_TAG, COLOURS_TAG = 270, 320
+"""ImageDescription and ColorMap."""
 
 
 @dataclass(frozen=True)

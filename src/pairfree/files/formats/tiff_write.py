@@ -19,7 +19,7 @@ import tifffile
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
 from pairfree.files.formats.tiff_carried import RESOLUTION_TAGS, Carried, RawTag
-from pairfree.files.formats.tiff_directories import DESCRIPTION_TAG
+from pairfree.files.formats.tiff_directories import COLOURS_TAG, DESCRIPTION_TAG
 from pairfree.files.formats.tiff_order import can_reorder, reorder_planes
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image, Index
@@ -27,7 +27,6 @@ from pairfree.files.messages import shown
 from pairfree.files.spans import split_into_spans
 
 NO_UNIT = 1
-COLORMAP_TAG = 320
 _COMPRESSIONS = {
     1: None,
     5: "lzw",
@@ -164,7 +163,7 @@ def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes)
     if carried.colormap is not None and carried.photometric != 3:
         in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
         values = carried.colormap.astype(in_file).tobytes()
-        added.append((COLORMAP_TAG, 3, carried.colormap.size, values))
+        added.append((COLOURS_TAG, 3, carried.colormap.size, values))
     return Edit(_absent_tags(carried), tuple(added))
 
 
@@ -205,7 +204,7 @@ def _write_pages(writer: tifffile.TiffWriter, image: Image, carried: Carried) ->
     layout = _layout(image, carried)
     below = len(carried.levels)
     planes = list(image.planes())
-    of_page = carried.slices or 1
+    of_page = carried.planes_of_page
     for first in range(0, len(planes), of_page):
         page = planes[first : first + of_page]
         content = _content(image, page, carried, layout)
@@ -248,14 +247,14 @@ def _content(
     tile = layout.get("tile")
     if not tile and math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES:
         tile = STREAMED_TILE
-    pages = math.prod(_stack_shape(image, planes)) // math.prod(page)
-    parts = _pages(image, planes, planar, len(planes) // pages)
+    of_page = 1 if carried is None else carried.planes_of_page
+    parts = _pages(image, planes, planar, of_page)
     if tile:
         parts = _tiles(image, planes, planar, tile)
     return {
         **layout,
         "data": parts,
-        "shape": (pages, *page),
+        "shape": (len(planes) // of_page, *page),
         "dtype": image.dtype,
         "tile": tile or None,
     }
@@ -269,11 +268,6 @@ def _page_shape(image: Image, carried: Carried | None) -> tuple[int, ...]:
     if carried is not None and carried.planar:
         return (image.samples, *page)
     return (*page, image.samples) if image.samples > 1 else page
-
-
-def _stack_shape(image: Image, planes: Sequence[Index]) -> tuple[int, ...]:
-    """Of some planes of an image, one after the other."""
-    return (len(planes), image.height, image.width, image.samples)
 
 
 def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
