@@ -39,7 +39,7 @@ class Part:
     bottom: int
 
 
-PARTS = {"report_images.png": Part(1180, 0, 1380), "report_evidence.png": Part(760, 10_426, 10_980)}
+PARTS = {"report_images.png": Part(1180, 0, 1380), "report_evidence.png": Part(760, 10_434, 10_988)}
 
 
 def before_and_after(demo: Path) -> np.ndarray:
