@@ -271,7 +271,10 @@ class ShortISCL(ISCL):
         if self.transplant is not None and may_start:
             self.transplant.prepare(data, seed)
             found = COUNTS if self.transplant.of_counts else found
-        return type(self)(replace(self.config, **found), data.noisy.channels, self.place)
+        made = type(self)(replace(self.config, **found), data.noisy.channels, self.place)
+        if self.transplant is not None and self.transplant.measured is not None:
+            require(made.transplant, "a start").take(self.transplant.measured)
+        return made
 
     def prepare(self, data: TrainingData, seed: int) -> None:
         """The difference between the two sets is measured, and so the noise that F has to know."""
