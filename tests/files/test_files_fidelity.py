@@ -88,10 +88,9 @@ def make(path: Path, pixels: np.ndarray) -> Path:
         made.SetSpacing((0.5, 0.5, 3.0))
         made.SetMetaData("ScannerName", "7")
         SimpleITK.WriteImage(made, str(path))
-    elif kind == "ome.zarr":
-        image = Image(
-            pixels, "TYX", {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="zarr"
-        )
+    elif kind in ("ome.zarr", "ozx"):
+        spacing = {"T": (2.0, "s"), "Y": (0.1, "µm"), "X": (0.1, "µm")}
+        image = Image(pixels, "TYX", spacing, family=kind.removeprefix("ome."))
         save_image(image, path)
     elif kind == "dcm":
         write_dicom(path, pixels[0])
@@ -175,7 +174,20 @@ def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
     return out
 
 
-KINDS = ("ome.tif", "tif", "mrc", "nii", "mhd", "ome.zarr", "dcm", "npy", "png", "jpg", "bmp")
+KINDS = (
+    "ome.tif",
+    "tif",
+    "mrc",
+    "nii",
+    "mhd",
+    "ome.zarr",
+    "ozx",
+    "dcm",
+    "npy",
+    "png",
+    "jpg",
+    "bmp",
+)
 BECOME_PNG = ("jpg", "bmp")
 
 

@@ -22,10 +22,11 @@ import pydicom
 import pytest
 import SimpleITK
 import tifffile
+import zarr
 from pydicom.uid import RLELossless
 
 from pairfree.errors import InputError
-from pairfree.files import Image, Limits, open_image
+from pairfree.files import Image, Limits, open_image, save_image
 
 ALLOWED_BYTES = 50 * 2**20
 
@@ -343,6 +344,10 @@ def _dicom(path: Path) -> None:
     dataset.save_as(path)
 
 
+def _zipped_zarr(path: Path) -> None:
+    save_image(Image(_pixels((3, 24, 20)), "ZYX", {"Z": (2.0, "µm")}, family="ozx"), path, True)
+
+
 SEEDS: dict[str, Callable[[Path], None]] = {
     "a.tif": lambda p: tifffile.imwrite(
         p, _pixels((40, 30)), compression="zlib", predictor=2, rowsperstrip=7
@@ -370,6 +375,7 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.jpg": lambda p: (
         p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None
     ),
+    "a.ozx": _zipped_zarr,
     "a.bmp": lambda p: (
         p.write_bytes(imagecodecs.bmp_encode(_pixels((40, 30)).astype(np.uint8))) and None
     ),
@@ -390,6 +396,9 @@ def read_by_others(path: Path) -> np.ndarray:
             return np.array(file.data)
     if path.suffix in (".nii", ".gz"):
         return np.asarray(nibabel.load(path).dataobj).T  # type: ignore[attr-defined]
+    if path.suffix == ".ozx":
+        store = zarr.storage.ZipStore(path, mode="r")
+        return np.asarray(zarr.open_array(store, path="0", mode="r")[...])
     if path.suffix == ".mha":
         return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
     dataset = pydicom.dcmread(path)

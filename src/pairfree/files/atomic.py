@@ -96,7 +96,8 @@ def require_space(folder: Path, bytes_needed: int) -> None:
         )
 
 
-def _temporary(final: Path) -> Path:
+def temporary_name(final: Path) -> Path:
+    """A new name beside ``final``, which ``remove_stale`` knows once this process is dead."""
     # 40 characters are at most 160 bytes: the temporary name fits wherever the final one does. Without dots:
     # no writer, nor a library that it calls, shall find the suffix of a format in it.
     by_whom = f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
@@ -162,7 +163,7 @@ def atomic_path(
     try:
         _refuse_existing(final, overwrite)
         _make_folder(final.parent)
-        temporary = _temporary(final)
+        temporary = temporary_name(final)
         yield temporary
         _fsync(temporary, os.O_RDWR)  # Windows flushes only descriptors that may write
         _refuse_existing(final, overwrite)
@@ -217,12 +218,12 @@ def atomic_folder(
     try:
         _refuse_existing(final, overwrite, may_be_folder=True)
         _make_folder(final.parent)
-        temporary = _temporary(final)
+        temporary = temporary_name(final)
         yield temporary
         _flush_tree(temporary)
         _refuse_existing(final, overwrite, may_be_folder=True)
         if os.path.lexists(final):
-            older = _temporary(final)
+            older = temporary_name(final)
             os.replace(final, older)
         _announce(temporary, final)
         os.replace(temporary, final)

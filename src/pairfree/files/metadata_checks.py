@@ -11,6 +11,7 @@ import numpy as np
 from pairfree.files.checks import Check, check_entries, check_items, check_same, in_words
 from pairfree.files.dicom_checks import check_dicom
 from pairfree.files.formats import metaimage_header, mrc, nifti, zarr_layout
+from pairfree.files.formats.zarr_files import digest_beside
 from pairfree.files.image import Image
 from pairfree.files.tiff_checks import check_tiff
 
@@ -104,20 +105,35 @@ def _check_metaimage(a: Image, b: Image) -> list[Check]:
 def _check_zarr(a: Image, b: Image) -> list[Check]:
     first: zarr_layout.Carried = a.metadata["zarr"]
     second: zarr_layout.Carried = b.metadata["zarr"]
-    beside = ", ".join(first.beside), ", ".join(second.beside)
     return [
         check_same("Zarr format", first.zarr_format, second.zarr_format),
-        check_same("groups beside the image", *beside),
+        check_entries("beside the image", _beside(first, first), _beside(second, first)),
         check_entries("attributes", _attributes(first), _attributes(second)),
         check_items("resolutions", _layouts(first), _layouts(second)),
+        check_entries("chunks and codecs", _encodings(first, second), _encodings(second, first)),
+        check_items("consolidated metadata", first.consolidated, second.consolidated),
     ]
 
 
+def _beside(carried: zarr_layout.Carried, wanted: zarr_layout.Carried) -> dict[str, int]:
+    """Checksums of those files that ``wanted`` has beside its image."""
+    if carried.files is None:
+        return {}
+    there = [name for name in wanted.beside if name in carried.beside]
+    return digest_beside(carried.files, there)
+
+
 def _attributes(carried: zarr_layout.Carried) -> dict[str, Any]:
-    """Those of the folder and of the image in it, without our mark."""
-    everything = {**carried.root, **carried.group}
-    everything.pop(zarr_layout.OURS, None)
-    return everything
+    """Those of all groups and arrays, without our mark."""
+    found = {}
+    everything = dict(carried.groups)
+    for level in carried.levels:
+        everything[f"{carried.place}/{level.path}"] = level.attributes
+    for name, attributes in everything.items():
+        for key, value in attributes.items():
+            if key != zarr_layout.OURS:
+                found[f"{name}:{key}".removeprefix(":")] = value
+    return found
 
 
 def _layouts(carried: zarr_layout.Carried) -> list[Any]:
@@ -125,6 +141,17 @@ def _layouts(carried: zarr_layout.Carried) -> list[Any]:
     for level in carried.levels:
         layout = (level.shape, level.chunks, level.shards)
         found.append(layout)
+    return found
+
+
+def _encodings(carried: zarr_layout.Carried, other: zarr_layout.Carried) -> dict[str, str]:
+    """How each array that both have is stored, without the codec that pairfree adds."""
+    names = {level.path for level in other.levels}
+    found = {}
+    for level in carried.levels:
+        if level.path in names:
+            for key, value in zarr_layout.without_checksum(level.metadata).items():
+                found[f"{level.path} {key}"] = repr(value)
     return found
 
 
@@ -176,6 +203,7 @@ METADATA: dict[str, Compare] = {
     "mrc": _check_mrc,
     "metaimage": _check_metaimage,
     "zarr": _check_zarr,
+    "ozx": _check_zarr,
     "vendor": _check_nothing_more,
     "nifti": _check_nifti,
 }

@@ -170,7 +170,7 @@ def test_a_flipped_bit_or_a_missing_chunk_of_ours_is_found(
             np.testing.assert_array_equal(open_image(tmp_path / "b.zarr").pixels, image.pixels)
             unnoticed += 1
         except InputError as error:
-            assert "cannot be read" in str(error)  # noqa: PT017 - either of two things is right
+            assert re.search("cannot be read|not what pairfree", str(error))  # noqa: PT017
         chunk.write_bytes(data)
     assert unnoticed <= (20 if empty else 0)
     for chunk in rng.sample(chunks, 5):
@@ -448,7 +448,7 @@ def test_labels_beside_the_image_are_kept(tmp_path):
         for check in compare(tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr")
         if check.kept is False
     ]
-    assert lost == ["groups beside the image"]
+    assert lost == ["beside the image"]
 
 
 # -- each chunk decoded once ---------------------------------------------------------------------------------

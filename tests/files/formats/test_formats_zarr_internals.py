@@ -137,11 +137,10 @@ def test_the_file_of_a_chunk_is_found(zarr_format: Any, shards: Any, tmp_path: P
     array = root.create_array("deep/0", shape=(8, 8), chunks=(4, 4), shards=shards, dtype="u2")
     array[...] = 7
     opened = zarr.open_group(tmp_path / "a.zarr", mode="r")["deep/0"]
-    file = zarr_internals.file_of_chunk(opened, (1, 0))
+    file = tmp_path / "a.zarr" / opened.path / zarr_internals.name_of_chunk(opened, (1, 0))
     assert file.is_file(), (
         f"chunks have other names now, or an array tells otherwise where it lies: {HERE}"
     )
-    assert str(file).endswith(zarr_internals.name_of_chunk(opened, (1, 0)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,14 @@ from typing import Any
 from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
+from pairfree.files.formats.zarr_files import (
+    MARKS,
+    FolderFiles,
+    ZarrFiles,
+    ZipFiles,
+    find_beside,
+    join,
+)
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.formats.zarr_layout import (
     ALL_WRITTEN,
@@ -23,15 +31,13 @@ from pairfree.files.formats.zarr_layout import (
     Carried,
     Level,
     describe_level,
+    find_consolidated,
     plain,
 )
 from pairfree.files.image import AXES, Image, Spacing, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown, size_text
 
-MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-"""Files that make a folder a Zarr group or array."""
-MOST_METADATA_BYTES = 2**26
 MOST_CHUNK_BYTES = 2**31
 FIRST = "0"
 """Of bioformats2raw: where the first image lies."""
@@ -66,82 +72,127 @@ def read_zarr(path: Path, limits: Limits) -> Image:
     InputError
         For what is no image, is damaged, or is not copied whole.
     """
+    return _read(FolderFiles(path), "zarr", limits)
+
+
+def read_zipped_zarr(path: Path, limits: Limits) -> Image:
+    """Read the image of a Zarr that is one zip archive.
+
+    Parameters
+    ----------
+    path
+        Of the archive.
+    limits
+        What it may declare.
+
+    Raises
+    ------
+    InputError
+        As ``read_zarr``.
+    """
+    return _read(ZipFiles(path, limits), "ozx", limits)
+
+
+def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
     import zarr
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
     from pairfree.files.formats.zarr_chunks import ZarrPixels
 
-    _check_marks(path)
+    path = files.path
+    _check_marks(files)
     warnings: list[str] = []
     with quiet_and_bounded():
-        root = zarr.open(str(path), mode="r")
+        root = zarr.open(files.store, mode="r")
         if isinstance(root, zarr.Array):
-            array = root
-            carried = _carry_array(root)
+            arrays = [root]
+            carried = _carry_array(root, files, warnings)
         else:
-            array, carried = _carry_group(root, path, warnings)
+            arrays, carried = _carry_group(root, files, warnings)
     finest = carried.levels[0]
-    n_bytes = _check_sizes(finest, path, limits)
+    n_bytes = _check_sizes(carried.levels, path, limits)
     multiscale = _multiscales(carried.group)[0] if carried.group else {}
     axes, spacing = _read_axes(multiscale, finest, path)
     if _is_marked(root, carried.group):
-        _check_all_written(root, path)
+        for one in arrays:
+            _check_all_written(one, files)
     channels = finest.shape[axes.index("C")] if "C" in axes else 0
-    pixels = ZarrPixels(array, shown(path))
+    pixels = ZarrPixels(arrays[0], files)
     return Image(
         pixels if n_bytes > limits.resident_bytes else pixels.whole(),
         axes,
         spacing,
         _channel_names(carried.group, channels),
         source=path,
-        family="zarr",
+        family=family,
         metadata={"zarr": carried, "warnings": warnings},
     )
 
 
-def _check_marks(path: Path) -> None:
+def _check_marks(files: ZarrFiles) -> None:
     for mark in MARKS:
-        file = path / mark
-        if file.is_file() and file.stat().st_size > MOST_METADATA_BYTES:
-            raise InputError(
-                f"{shown(path)}: {mark} has more than {size_text(MOST_METADATA_BYTES)}; "
-                "it is damaged, export the image again"
-            )
-    if not is_zarr(path):
+        files.check_metadata(mark)
+    if not any(files.size(mark) is not None for mark in MARKS):
         raise InputError(
-            f"{shown(path)}: holds none of {', '.join(MARKS)}; "
+            f"{shown(files.path)}: holds none of {', '.join(MARKS)}; "
             "it is no Zarr folder, or was not copied whole"
         )
 
 
-def _carry_array(array: Any) -> Carried:
+def _carry_array(array: Any, files: ZarrFiles, warnings: list[str]) -> Carried:
     """A folder that is one array."""
-    level = describe_level(array, str(array.path).strip("/"))
-    return Carried(int(array.metadata.zarr_format), {}, "", {}, (level,))
+    name = str(array.path).strip("/")
+    level = describe_level(array, name, files)
+    beside = _tell_links(*find_beside(files, [name], []), warnings)
+    return Carried(int(array.metadata.zarr_format), {}, "", (level,), files, tuple(beside))
 
 
-def _carry_group(root: Any, path: Path, warnings: list[str]) -> tuple[Any, Carried]:
-    """The array of the finest resolution, and the layout of the folder."""
-    place, node = _find_image(root, path, warnings)
-    group = plain(node.attrs)
+def _carry_group(root: Any, files: ZarrFiles, warnings: list[str]) -> tuple[list[Any], Carried]:
+    """The arrays of all resolutions, finest first, and the layout of the folder."""
+    path = files.path
+    place, node, others = _find_image(root, path, warnings)
     arrays = []
     levels = []
-    for name in _names_of_levels(group, path):
+    for name in _names_of_levels(plain(node.attrs), path):
         array = _open_level(node, name, path)
         below = str(array.path)[len(place) :]
         arrays.append(array)
-        levels.append(describe_level(array, below.strip("/")))
-    of_image = {level.path.partition("/")[0] for level in levels}
-    beside = {str(name) for name, _ in node.groups()} - of_image
+        levels.append(describe_level(array, below.strip("/"), files))
+    groups = _groups_on_the_way(root, place, levels)
+    names = [join(place, level.path) for level in levels]
+    beside = _tell_links(*find_beside(files, names, groups), warnings)
     carried = Carried(
         zarr_format=int(arrays[0].metadata.zarr_format),
-        root=plain(root.attrs),
+        groups=groups,
         place=place,
-        group=group,
         levels=tuple(levels),
-        beside=tuple(sorted(beside)),
+        files=files,
+        beside=tuple(one for one in beside if one not in others),
+        consolidated=find_consolidated(files, groups),
+        comment=getattr(files, "comment", b""),
     )
-    return arrays[0], carried
+    return arrays, carried
+
+
+def _groups_on_the_way(root: Any, place: str, levels: Sequence[Level]) -> dict[str, Attributes]:
+    """Attributes of all groups from the root to the arrays, by name."""
+    found = {"": plain(root.attrs)}
+    for name in [place, *(join(place, level.path) for level in levels)]:
+        parts = name.split("/")
+        inside = len(parts) if name == place else len(parts) - 1
+        for depth in range(1, inside + 1):
+            group = "/".join(parts[:depth])
+            if group and group not in found:
+                found[group] = plain(root[group].attrs)
+    return found
+
+
+def _tell_links(beside: list[str], links: list[str], warnings: list[str]) -> list[str]:
+    """What lies beside the image; a line in ``warnings`` says which links are left out."""
+    if links:
+        named = ", ".join(shown(one) for one in links[:NAMED])
+        warnings.append(f"links within the folder are not followed: {named} left out")
+    return beside
 
 
 def _ome(group: Attributes) -> Attributes:
@@ -155,16 +206,14 @@ def _multiscales(group: Attributes) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any]:
-    """Where the group of the image lies, and the group."""
+def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, set[str]]:
+    """Where the group of the image lies, the group, and the names of images that are left out."""
     attributes = plain(root.attrs)
     if _multiscales(attributes):
-        return "", root
+        return "", root, set()
     ome = _ome(attributes)
     if "plate" in ome:
-        wells = [str(one.get("path")) for one in ome["plate"].get("wells", [])]
-        well = wells[0] if wells else "A/1"
-        one_image = path / well / "0"
+        one_image = path / _images_of_plate(root)[0]
         raise InputError(
             f"{shown(path)}: is a plate of many images; "
             f"name one of them, such as {shown(one_image)}"
@@ -177,10 +226,22 @@ def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any]:
             f"{shown(path)}: is a Zarr group without image metadata; "
             f"name one of its arrays: {named}"
         )
-    images = sum(name.isdigit() for name, _ in root.groups())
-    if images > 1:
-        warnings.append(f"{path.name}: holds {images} images; only the first is used")
-    return FIRST, root[FIRST]
+    images = {str(name) for name, _ in root.groups() if name.isdigit()}
+    if len(images) > 1:
+        warnings.append(f"{path.name}: holds {len(images)} images; only the first is used")
+    return FIRST, root[FIRST], images - {FIRST}
+
+
+def _images_of_plate(root: Any) -> list[str]:
+    """Names of the images in all wells of a plate."""
+    plate = _ome(plain(root.attrs))["plate"]
+    found = []
+    for one in plate.get("wells", []):
+        well = str(one.get("path"))
+        described = _ome(plain(root[well].attrs)) if well in root else {}
+        fields = (described.get("well") or {}).get("images") or [{"path": FIRST}]
+        found += [join(well, str(field.get("path"))) for field in fields]
+    return found or [f"A/1/{FIRST}"]
 
 
 def _names_of_levels(group: Attributes, path: Path) -> list[str]:
@@ -211,21 +272,28 @@ def _open_level(node: Any, name: str, path: Path) -> Any:
     return found
 
 
-def _check_sizes(level: Level, path: Path, limits: Limits) -> int:
+def _check_sizes(levels: Sequence[Level], path: Path, limits: Limits) -> int:
     """Bytes of all pixels, after checking type and sizes that the metadata declare."""
-    check_dtype(level.dtype, shown(path))
-    if len(level.shape) < 2:
+    finest = levels[0]
+    check_dtype(finest.dtype, shown(path))
+    if len(finest.shape) < 2:
         raise InputError(
-            f"{shown(path)}: has {len(level.shape)} dimension(s) {level.shape}; "
+            f"{shown(path)}: has {len(finest.shape)} dimension(s) {finest.shape}; "
             "an image needs at least height and width"
         )
-    chunk_bytes = math.prod(level.shards or level.chunks) * level.dtype.itemsize
-    if not all(level.chunks) or chunk_bytes > MOST_CHUNK_BYTES:
-        raise InputError(
-            f"{shown(path)}: chunks of {level.chunks} ({size_text(chunk_bytes)}) "
-            "do not fit into memory; export it with smaller ones"
-        )
-    return check_declared(path, level.shape, level.dtype, limits, ANY_SIZE, may_stay=True)
+    for level in levels:
+        if len(level.shape) != len(finest.shape):
+            raise InputError(
+                f"{shown(path)}: its resolution {shown(level.path)} has {len(level.shape)} axes and the "
+                f"finest has {len(finest.shape)}; export it again"
+            )
+        check_dtype(level.dtype, f"{shown(path)}: resolution {shown(level.path)}")
+        if not all(level.chunks) or level.stored_bytes > MOST_CHUNK_BYTES:
+            raise InputError(
+                f"{shown(path)}: chunks of {level.chunks} ({size_text(level.stored_bytes)}) "
+                "do not fit into memory; export it with smaller ones"
+            )
+    return check_declared(path, finest.shape, finest.dtype, limits, ANY_SIZE, may_stay=True)
 
 
 def _read_axes(multiscale: Attributes, level: Level, path: Path) -> tuple[str, Spacing]:
@@ -310,22 +378,10 @@ def _is_marked(root: Any, group: Attributes) -> bool:
     return False
 
 
-def _check_all_written(root: Any, path: Path) -> None:
-    """InputError naming a chunk that is missing from a folder whose chunks were all written."""
-    import zarr
-
-    members = [root]
-    if not isinstance(root, zarr.Array):
-        members = [one for _, one in root.members(max_depth=None)]
-    for array in members:
-        if isinstance(array, zarr.Array):
-            _check_array_written(array, path)
-
-
-def _check_array_written(array: Any, path: Path) -> None:
-    folder = path / str(array.path)
-    files = [one for one in folder.rglob("*") if one.is_file()]
-    present = {one.relative_to(folder).as_posix() for one in files}
+def _check_all_written(array: Any, files: ZarrFiles) -> None:
+    """InputError naming a chunk that is missing from an array whose chunks were all written."""
+    folder = str(array.path)
+    present = {name[len(folder) :].lstrip("/") for name in files.below(folder)}
     chunks = [name for name in present if not name.startswith((".", "zarr.json"))]
     sides = zip(array.shape, array.shards or array.chunks, strict=True)
     grid = [-(-size // side) for size, side in sides]
@@ -334,7 +390,7 @@ def _check_array_written(array: Any, path: Path) -> None:
     for number in itertools.product(*(range(n) for n in grid)):
         name = name_of_chunk(array, number)
         if name not in present:
-            missing = Path(str(array.path)) / name
+            missing = join(folder, name)
             raise InputError(
-                f"{shown(path)}: its chunk {shown(missing)} is missing; copy or write it again"
+                f"{shown(files.path)}: its chunk {shown(missing)} is missing; copy or write it again"
             )

@@ -26,13 +26,13 @@ from pairfree.files.formats.metaimage import (
 from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
-from pairfree.files.formats.ome_zarr import is_zarr, read_zarr
+from pairfree.files.formats.ome_zarr import is_zarr, read_zarr, read_zipped_zarr
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
-from pairfree.files.formats.zarr_write import write_zarr
+from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import reason, shown, size_text
@@ -83,6 +83,7 @@ FORMATS: dict[str, Format] = {
         files=files_of,
     ),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
+    "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
     "vendor": Format(
         "vendor",
         (*LIGHT, *ELECTRON),

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import zlib
 from typing import Any
 
 import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.zarr_bounds import FILTERED, quiet_and_bounded
-from pairfree.files.formats.zarr_internals import file_of_chunk, name_of_chunk
+from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
+from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
+from pairfree.files.messages import shown
 from pairfree.files.spans import Place, length_of, numbers_of_chunks, overlap, relative_to, span_at
 from pairfree.files.stored import Kept
 
@@ -36,17 +39,29 @@ class ZarrPixels(Stored):
     ----------
     array
         zarr's, open for reading.
-    label
-        The folder, as messages name it.
+    files
+        Of the image.
     """
 
-    def __init__(self, array: Any, label: str) -> None:
+    def __init__(self, array: Any, files: ZarrFiles) -> None:
         self.array = array
-        self.label = label
+        self.files = files
+        self.label = shown(files.path)
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.deep = tuple(array.chunks[:-2])
         self._kept = Kept(KEPT_BYTES)
+        self._sums = self._read_sums()
+
+    def _read_sums(self) -> np.ndarray | None:
+        """Checksums of the files of chunks, by the number of the chunk; None where none are stored."""
+        name = join(str(self.array.path), SUMS)
+        size = self.files.size(name)
+        sides = zip(self.shape, self.array.chunks, strict=True)
+        grid = [-(-length // side) for length, side in sides]
+        if size is None or size != 4 * math.prod(grid):
+            return None
+        return np.frombuffer(self.files.read(name), "<u4").reshape(grid)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
@@ -129,7 +144,7 @@ class ZarrPixels(Stored):
         return found
 
     def _check_files(self, missing: list[Number]) -> None:
-        """InputError for a file that is larger than its chunk or shard can be.
+        """InputError for a file that is larger than its chunk or shard can be, or not what was written.
 
         It would be read whole, and may be mostly a hole.
         """
@@ -138,16 +153,20 @@ class ZarrPixels(Stored):
         most = FILTERED * held_bytes + SPARE_BYTES
         numbers = {self._number_of_file(one, held) for one in missing}
         for number in numbers:
-            file = file_of_chunk(self.array, number)
-            try:
-                size = file.stat().st_size
-            except (OSError, ValueError):  # a chunk without a file is all fill value
+            key = name_of_chunk(self.array, number)
+            name = join(str(self.array.path), key)
+            size = self.files.size(name)
+            if size is None:  # a chunk without a file is all fill value
                 continue
             if size > most:
-                key = name_of_chunk(self.array, number)
                 raise InputError(
                     f"{self.label}: chunk {key} takes {size} bytes, its array allows {most}; "
                     "copy or export the folder again"
+                )
+            if self._sums is not None and zlib.crc32(self.files.read(name)) != self._sums[number]:
+                raise InputError(
+                    f"{self.label}: chunk {key} is not what pairfree wrote; copy it again, or, where another "
+                    f"program changed it on purpose, remove {SUMS} beside it"
                 )
 
     def _number_of_file(self, number: Number, held: tuple[int, ...]) -> Number:

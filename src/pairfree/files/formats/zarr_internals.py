@@ -6,7 +6,6 @@ which, and what to look at.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfree.errors import InputError
@@ -51,11 +50,6 @@ def bytes_of_chunk(spec: Any) -> int:
 def name_of_chunk(array: Any, number: tuple[int, ...]) -> str:
     """The file of a chunk, or of a shard, within the folder of its array."""
     return str(array.metadata.encode_chunk_key(number))
-
-
-def file_of_chunk(array: Any, number: tuple[int, ...]) -> Path:
-    """Where the file of a chunk, or of a shard, lies on the disk."""
-    return Path(array.store.root, array.path, name_of_chunk(array, number))
 
 
 def _moved(name: str) -> InputError:

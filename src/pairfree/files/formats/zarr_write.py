@@ -1,24 +1,47 @@
-"""Writing of Zarr folders with the layout that they had; other images become OME-Zarr 0.5.
+"""Writing of Zarr images with the layout that they had; other images become OME-Zarr 0.5.
 
-An image of several resolutions comes back with as many, each made anew from the denoised one
-before it. Every chunk is written, also an empty one, under a codec that notices a flipped bit, and
-the attributes say so: of such a folder, a missing chunk is an error and not a black square. zarr is
-imported when a folder is written.
+An image of several resolutions comes back with as many, each made anew from the denoised one before it. Every
+chunk is written, also an empty one, and the attributes say so: of such an image, a missing chunk is an error
+and not a black square. Flipped bits are noticed: in format 3 by a codec, in format 2, whose readers know few
+codecs, by checksums in a file beside the chunks. zarr is imported when an image is written.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pairfree.errors import OutputError
+from pairfree.files.atomic import temporary_name
 from pairfree.files.formats.pyramid import block_means, covered_span, find_edges, round_to
-from pairfree.files.formats.zarr_layout import ALL_WRITTEN, OURS, Attributes, Carried, Level
+from pairfree.files.formats.zarr_files import (
+    ARRAY,
+    ATTRIBUTES,
+    CONSOLIDATED,
+    GROUP,
+    OF_FORMAT_3,
+    SUMS,
+    FolderFiles,
+    copy_beside,
+)
+from pairfree.files.formats.zarr_internals import name_of_chunk
+from pairfree.files.formats.zarr_layout import (
+    ALL_WRITTEN,
+    OURS,
+    Attributes,
+    Carried,
+    Level,
+    describe_new_level,
+    with_checksum,
+)
 from pairfree.files.image import Image
 from pairfree.files.spans import Place, length_of, split_into_blocks
 
@@ -36,8 +59,6 @@ UNITS = {
 }
 KINDS = {"T": "time", "C": "channel", "Q": "other"}
 """OME's types of axes by their letter; all others are "space"."""
-SERIES = "OME"
-"""Where bioformats2raw keeps the OME-XML of the file it converted."""
 
 
 def write_zarr(image: Image, path: Path) -> None:
@@ -46,7 +67,7 @@ def write_zarr(image: Image, path: Path) -> None:
     Parameters
     ----------
     image
-        Written with the layout that its folder had, where it was read from one.
+        Written with the layout that it had, where it was read from a Zarr.
     path
         Is made.
 
@@ -63,107 +84,120 @@ def write_zarr(image: Image, path: Path) -> None:
     derivation = image.metadata.get("derivation", "written with pairfree")
     said = {"derivation": str(derivation), "chunks": ALL_WRITTEN}
     mark = {OURS: said}
+    path.mkdir()
     with quiet_and_bounded():
-        if carried.group or carried.place:
-            _write_group(image, path, carried, mark)
-        else:
-            _write_array(image, path, carried, mark)
+        for number, name in enumerate(sorted(carried.groups)):
+            attributes = carried.groups[name]
+            _write_group(
+                path / name, carried.zarr_format, attributes if number else attributes | mark
+            )
+        _write_arrays(image, path, carried, {} if carried.groups else mark)
+        if carried.files is not None:
+            copy_beside(carried.files, carried.beside, path)
+        for name in carried.consolidated:
+            _consolidate(path, name, carried.zarr_format)
 
 
-def _write_array(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
-    level = carried.levels[0]
-    array = _create_array(str(path), level, carried.zarr_format)
-    _fill_array(array, image)
-    attributes = level.attributes | mark
-    array.attrs.put(attributes)
+def write_zipped_zarr(image: Image, path: Path) -> None:
+    """Write ``image`` as a zip archive: not compressed, as its chunks are, and metadata first.
+
+    Parameters
+    ----------
+    image, path
+        As of ``write_zarr``.
+    """
+    folder = temporary_name(path)
+    try:
+        write_zarr(image, folder)
+        names = sorted(FolderFiles(folder).below(""), key=_order_in_archive)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            carried = image.metadata.get("zarr")
+            archive.comment = carried.comment if isinstance(carried, Carried) else b""
+            for name in names:
+                archive.write(folder / name, name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_group(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
-    import zarr
+def _order_in_archive(name: str) -> tuple[bool, int, str]:
+    """Metadata first, those of the whole before those of its parts."""
+    is_metadata = name.rpartition("/")[2] in (OF_FORMAT_3, GROUP, ATTRIBUTES, ARRAY, CONSOLIDATED)
+    return not is_metadata, name.count("/"), name
 
-    zarr_format: Any = carried.zarr_format
-    root: Any = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
-    node = root
-    if carried.place:
-        node = root.require_group(carried.place)
+
+def _write_json(path: Path, words: Attributes) -> None:
+    path.write_text(json.dumps(words, indent=2), encoding="utf-8")
+
+
+def _write_group(folder: Path, zarr_format: int, attributes: Attributes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if zarr_format == 3:
+        words = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        _write_json(folder / OF_FORMAT_3, words)
+        return
+    _write_json(folder / GROUP, {"zarr_format": 2})
+    if attributes:
+        _write_json(folder / ATTRIBUTES, attributes)
+
+
+def _write_arrays(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
+    """All resolutions, each made of the one before it."""
     finer = None
     for level in carried.levels:
-        array = _create_array(node.store_path, level, zarr_format)
+        folder = path / carried.place / level.path
+        array = _make_array(folder, level, carried.zarr_format, mark)
         if finer is None:
             _fill_array(array, image)
         else:
             _shrink(finer, array)
         finer = array
-    if carried.place:
-        node.attrs.put(carried.group)
-        root.attrs.put(carried.root | mark)
-    else:
-        root.attrs.put(carried.group | mark)
-    if image.source is not None:
-        _copy_beside(image.source, path, carried)
+        if carried.zarr_format == 2:
+            _write_sums(folder, array)
 
 
-def _copy_beside(source: Path, path: Path, carried: Carried) -> None:
-    """What the folder holds beside the image, as it is."""
-    series = source / SERIES
-    if carried.place and series.is_dir():
-        shutil.copytree(series, path / SERIES)
-    old_group = source / carried.place
-    new_group = path / carried.place
-    for name in carried.beside:
-        shutil.copytree(old_group / name, new_group / name)
-
-
-def _create_array(store: Any, level: Level, zarr_format: Any) -> Any:
-    """An array like one that was read, with a codec that notices damage."""
+def _make_array(folder: Path, level: Level, zarr_format: int, mark: Attributes) -> Any:
+    """An array with the metadata of one that was read."""
     import zarr
 
-    of_format_3 = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    attributes = level.attributes | mark
     if zarr_format == 3:
-        of_format_3["serializer"] = level.serializer
-        of_format_3["dimension_names"] = level.names
-    encoding: Any = level.encoding
-    return zarr.create_array(
-        store,
-        name=level.path or None,
-        shape=level.shape,
-        dtype=level.dtype,
-        chunks=level.chunks,
-        shards=level.shards,
-        filters=level.filters or None,
-        compressors=_with_checksum(level.compressors, zarr_format),
-        fill_value=level.fill,
-        chunk_key_encoding=encoding,
-        attributes=level.attributes,
-        zarr_format=zarr_format,
-        config={"write_empty_chunks": True},
-        overwrite=True,
-        **of_format_3,
-    )
+        metadata = with_checksum(level.metadata)
+        _write_json(folder / OF_FORMAT_3, metadata | {"attributes": attributes})
+    else:
+        _write_json(folder / ARRAY, level.metadata)
+        if attributes:
+            _write_json(folder / ATTRIBUTES, attributes)
+    format_of_array: Any = zarr_format
+    array: Any = zarr.open_array(str(folder), mode="r+", zarr_format=format_of_array)
+    return array.with_config({"write_empty_chunks": True})
 
 
-def _with_checksum(compressors: Sequence[Any], zarr_format: int) -> Sequence[Any]:
-    """The compressors of an array, and one that notices a flipped bit where none of them does."""
+def _write_sums(folder: Path, array: Any) -> None:
+    """Checksums of the files of all chunks."""
+    sides = zip(array.shape, array.chunks, strict=True)
+    grid = [-(-size // side) for size, side in sides]
+    sums = np.empty(grid, "<u4")
+    for number in np.ndindex(*grid):
+        stored = (folder / name_of_chunk(array, number)).read_bytes()
+        sums[number] = zlib.crc32(stored)
+    (folder / SUMS).write_bytes(sums.tobytes())
+
+
+def _consolidate(path: Path, name: str, zarr_format: int) -> None:
+    """A copy of the metadata of all that lies in a group, where its readers look for it."""
     if zarr_format == 3:
-        from zarr.codecs import Crc32cCodec
+        import zarr
 
-        if any(isinstance(one, Crc32cCodec) for one in compressors):
-            return compressors
-        return (*compressors, Crc32cCodec())
-    if any(_has_checksum(one) for one in compressors):
-        return compressors
-    from numcodecs import Zstd
-
-    return (Zstd(level=3, checksum=True),)
-
-
-def _has_checksum(codec: Any) -> bool:
-    """Whether a codec of Zarr format 2 notices a flipped bit: those with a checksum in their stream."""
-    settings = codec.get_config()
-    kind = settings["id"]
-    if kind == "zstd":
-        return bool(settings.get("checksum"))
-    return kind in ("zlib", "gzip")
+        zarr.consolidate_metadata(str(path / name), zarr_format=3)
+        return
+    files = FolderFiles(path / name)
+    found = {}
+    for file in files.below(""):
+        if file.rpartition("/")[2] in (ARRAY, GROUP, ATTRIBUTES):
+            found[file] = files.read_json(file)
+    words = {"metadata": found, "zarr_consolidated_format": 1}
+    _write_json(path / name / CONSOLIDATED, words)
 
 
 def _parts(array: Any) -> Iterator[Place]:
@@ -214,8 +248,6 @@ def _shrink(fine: Any, coarse: Any) -> None:
 
 def _lay_out_anew(image: Image) -> Carried:
     """The layout of an image that was no Zarr: one resolution, chunks of a plane."""
-    from zarr.codecs import ZstdCodec
-
     if image.axes.endswith("S"):
         raise OutputError(
             "an image with samples (RGB) cannot be written as OME-Zarr, which has channels; "
@@ -228,21 +260,10 @@ def _lay_out_anew(image: Image) -> Carried:
         ome["omero"] = {"channels": channels}
     of_plane = min(CHUNK_PX, image.height), min(CHUNK_PX, image.width)
     one_plane = (1,) * len(image.leading)
-    level = Level(
-        path="0",
-        shape=image.shape,
-        dtype=image.dtype,
-        chunks=(*one_plane, *of_plane),
-        shards=None,
-        fill=0,
-        filters=(),
-        serializer="auto",
-        compressors=(ZstdCodec(level=3, checksum=True),),
-        encoding={"name": "default", "separator": "/"},
-        names=tuple(axis["name"] for axis in axes),
-        attributes={},
+    level = describe_new_level(
+        image.shape, image.dtype, (*one_plane, *of_plane), [axis["name"] for axis in axes]
     )
-    return Carried(3, {}, "", {"ome": ome}, (level,))
+    return Carried(3, {"": {"ome": ome}}, "", (level,))
 
 
 def _describe_image(image: Image, axes: list[dict[str, str]]) -> Attributes:
