@@ -138,6 +138,8 @@ class Image:
     """The last of 2 or 4 samples is transparency, not intensity; False where the file says otherwise."""
     limits: tuple[float, float] | None = None
     """Least and greatest intensity that the file can hold, where that is less than the type's range."""
+    scene: int | None = None
+    """Number in a file that holds several images, from 0; None where it was not asked for."""
 
     def __post_init__(self) -> None:
         where = shown(self.source) if self.source is not None else "array"

@@ -29,7 +29,9 @@ from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.ome_zarr import is_zarr, read_zarr, read_zipped_zarr
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.quiet import quiet_readers
+from pairfree.files.formats.tiff import count_scenes as count_tiff
 from pairfree.files.formats.tiff import read_tiff
+from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
@@ -46,8 +48,8 @@ class Format:
     """Key of ``FORMATS``."""
     suffixes: tuple[str, ...]
     """Of its input files, lower case, with the dot."""
-    read: Callable[[Path, Limits], Image]
-    """Makes an image of a file."""
+    read: Callable[..., Image]
+    """Makes an image of a file: of a path, limits and, where files may hold several, the number of one."""
     write: Callable[..., None]
     """Writes an image to a path of a temporary name, which says nothing; with ``beside`` also to that of a
     second file."""
@@ -61,12 +63,14 @@ class Format:
     """The second file that an image of this name is written to, if any."""
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
     """All files that an image of this name consists of."""
+    count: Callable[[Path, Limits], int] | None = None
+    """Tells how many images a file holds; None for formats of one image."""
     extra: str = ""
     """Of pairfree's optional packages, what reading needs."""
 
 
 FORMATS: dict[str, Format] = {
-    "tiff": Format("tiff", (".tif", ".tiff"), read_tiff, write_tiff),
+    "tiff": Format("tiff", (".tif", ".tiff", ".btf"), read_tiff, write_tiff, count=count_tiff),
     "png": Format("png", (".png",), read_png, write_png),
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), read_jpeg, write_png, output_suffix=".png"),
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
@@ -171,8 +175,8 @@ def written_to(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
-    """Read one image file.
+def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = None) -> Image:
+    """Read an image of a file.
 
     Parameters
     ----------
@@ -180,6 +184,9 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
         Of a file, or of a folder of a format that has folders.
     limits
         What it may declare.
+    scene
+        Number of the image, from 0, in a file that may hold several; None for the first. Positions of a stage
+        that are alike in size and type are one image of a TIFF.
 
     Returns
     -------
@@ -193,10 +200,45 @@ def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
     """
     path = Path(path)
     one = format_of(path)
+    with _one_line(path, one):
+        if one.count is not None and scene is not None:
+            image = one.read(path, limits, scene)
+        else:
+            check_scene(scene or 0, 1, path)
+            image = one.read(path, limits)
+        return replace(_tell_transparency(image), scene=scene)
+
+
+def count_scenes(path: str | Path, limits: Limits = DEFAULT) -> int:
+    """Number of the images in a file; ``open_image`` reads each by its number.
+
+    Parameters
+    ----------
+    path
+        Of a file or a folder.
+    limits
+        What it may declare.
+
+    Raises
+    ------
+    InputError
+        As ``open_image``.
+    """
+    path = Path(path)
+    one = format_of(path)
+    if one.count is None:
+        return 1
+    with _one_line(path, one):
+        return one.count(path, limits)
+
+
+@contextmanager
+def _one_line(path: Path, one: Format) -> Iterator[None]:
+    """Whatever goes wrong while a file is read is an InputError of one line."""
     try:
         _check_kind(path, one)
         with quiet_readers():
-            return _tell_transparency(one.read(path, limits))
+            yield
     except PairfreeError:
         raise
     # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer

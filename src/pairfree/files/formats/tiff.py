@@ -14,33 +14,39 @@ import tifffile
 
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
-from pairfree.files.formats.tiff_carried import carry, present_pages, rational, tag_int
-from pairfree.files.formats.tiff_codecs import JPEG_CODE, RATIOS
+from pairfree.files.formats.tiff_carried import carry, rational, tag_int
+from pairfree.files.formats.tiff_codecs import JPEG_CODE, PICTURES, RATIOS
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, count_pages
 from pairfree.files.formats.tiff_meta import Stated
+from pairfree.files.formats.tiff_order import present_pages
 from pairfree.files.formats.tiff_pages import PageDecoder, Places, TiffPages
+from pairfree.files.formats.tiff_series import (
+    choose_scene,
+    find_companions,
+    find_scenes,
+    name_axes,
+    open_tiff,
+)
 from pairfree.files.image import AXES, Image, Shape, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_pages
 from pairfree.files.messages import shown
 from pairfree.files.stored import RawFile
 
-RGB, PALETTE = 2, 3
-"""Of PhotometricInterpretation: colours; pixels that are indices of a table of colours."""
-UNASSOCIATED = (2,)
-"""ExtraSamples of what is taken for colours and transparency because there are four."""
+PALETTE = 3
+"""Of PhotometricInterpretation: pixels that are indices of a table of colours."""
 ALPHA = (1, 2)
 """Values of ExtraSamples that mean transparency, premultiplied or not.
 
 0 is "unspecified": an intensity of its own.
 """
-SEPARATE = 2
-"""Of PlanarConfiguration: samples are stored one after the other."""
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Brightness of red, green and blue (ITU-R BT.601)."""
 UNIT_TAG = 296
 """ResolutionUnit."""
 
 
-def read_tiff(path: Path, limits: Limits) -> Image:
-    """Read the first image series of a TIFF.
+def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
+    """Read an image of a TIFF.
 
     Parameters
     ----------
@@ -48,11 +54,13 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         The file.
     limits
         What it may declare.
+    scene
+        Number of the image, from 0, as ``count_scenes`` counts them.
 
     Returns
     -------
     Image
-        Further series are named in its ``metadata["warnings"]``.
+        What is left out is named in its ``metadata["warnings"]``.
 
     Raises
     ------
@@ -61,23 +69,33 @@ def read_tiff(path: Path, limits: Limits) -> Image:
     """
     pages = count_pages(path, limits)
     warnings: list[str] = []
-    tiff, beside = _opened(path, warnings)
+    tiff, beside = open_tiff(path, warnings)
     with tiff:
         first = tiff.pages[0].aspage()
         _check_page(first, path, limits, tiff.filehandle.size)
         kind, stated = _stated(tiff, path, limits, pages)
-        one = _first_series(tiff, path, kind, pages, warnings)
+        chosen = choose_scene(tiff, path, scene, pages, warnings)
+        one = chosen.series
+        if scene > 0:
+            stated = _stated_of_scene(tiff, one, kind, scene)
         _check_series(one, tiff, path, limits)
-        named = _name_axes(one, first)
+        named = name_axes(one, first)
         pixels = _pixels(one, named, tiff, path, limits)
         pixels, axes = _axes(pixels, named, path)
         channels = pixels.shape[axes.index("C")] if "C" in axes else 1
         if len(stated.channel_names) != channels:
             stated = replace(stated, channel_names=())
-        carried = carry(tiff, one, kind, stated, axes, pixels, warnings)
-    if carried.compression == JPEG_CODE:
+        bits = int(one.keyframe.bitspersample)
+        packed = bits != pixels.dtype.itemsize * 8
+        if packed and stated.bit_depth is None:
+            stated = replace(stated, bit_depth=bits)
+        if packed and int(one.keyframe.compression) != 1:
+            warnings.append(f"values of {bits} bits come back packed and not compressed")
+        carried = carry(tiff, chosen, kind, stated, axes, pixels, warnings)
+    if carried.compression in PICTURES:
+        name = getattr(one.keyframe.compression, "name", str(carried.compression))
         warnings.append(
-            "JPEG compression is replaced by deflate, so that the result gains no new artefacts"
+            f"{name} compression is replaced by deflate, so that the result gains no new artefacts"
         )
     return Image(
         pixels,
@@ -87,81 +105,35 @@ def read_tiff(path: Path, limits: Limits) -> Image:
         stated.bit_depth,
         path,
         family="tiff",
-        metadata={"tiff": carried, "warnings": warnings, "beside": _companions(path, beside)},
+        metadata={
+            "tiff": carried,
+            "warnings": warnings,
+            "beside": find_companions(path, beside),
+        },
         alpha=any(kind in ALPHA for kind in carried.extrasamples),
+        limits=(0.0, 2.0**bits - 1) if packed else None,
     )
 
 
-def _name_axes(series: tifffile.TiffPageSeries, first: tifffile.TiffPage) -> str:
-    """Axes of a series, Q for S where samples are slices.
+def count_scenes(path: Path, limits: Limits) -> int:
+    """Number of the images of a TIFF; positions that are alike are one.
 
-    tifffile, scikit-image and imageio store three or four slices as the samples of one page; their text says
-    that the first axis has this size, and not the last, as it does of colours.
+    Parameters
+    ----------
+    path
+        The file.
+    limits
+        How many pages it may have.
+
+    Raises
+    ------
+    InputError
+        For what is no TIFF.
     """
-    planar = int(first.planarconfig) == SEPARATE and int(first.photometric) == RGB
-    by_itself = tuple(int(kind) for kind in first.extrasamples) in ((), UNASSOCIATED)
-    named = '"axes"' in (first.description or "")
-    axes: str = series.axes
-    slices = first.is_shaped and planar and by_itself and not named
-    return axes.replace("S", "Q") if slices else axes
-
-
-def _first_series(
-    tiff: tifffile.TiffFile, path: Path, kind: str, pages: int, warnings: list[str]
-) -> tifffile.TiffPageSeries:
-    """The series that is read; a line in ``warnings`` says what is not."""
-    series = tiff.series
-    if not series:
-        raise InputError(f"{shown(path)}: TIFF without any image; was it written completely?")
-    one = series[0]
-    if len(series) > 1:
-        others = ", ".join("x".join(map(str, other.shape)) for other in series[1:4])
-        more = ", ..." if len(series) > 4 else ""
-        warnings.append(
-            f"the file holds {len(series)} images; only the first is used ({others}{more} left out)"
-        )
-        return one
-    below_pages = bool(tiff.pages[0].aspage().subifds)
-    lower = [] if below_pages else [page for level in one.levels[1:] for page in level.pages]
-    pages -= sum(page is not None and page.aspage().is_reduced for page in lower)
-    if pages > len(one.pages) and kind not in ("imagej", "ome"):
-        warnings.append(
-            f"the file holds {pages} pages; "
-            f"only the first {len(one.pages)} of one size and type are used"
-        )
-    elif pages > len(one.pages) and kind == "ome":
-        warnings.append(f"{pages - len(one.pages)} pages that are no planes of it are left out")
-    return one
-
-
-def _opened(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[str]]:
-    """The file alone, and the names of the others of its set.
-
-    Of an OME-TIFF that is one of several: its own pages, in their order.
-    """
-    tiff = tifffile.TiffFile(path)
-    first = tiff.pages[0].aspage()
-    beside: set[str] = set()
-    if first.is_ome:
-        beside = tiff_meta.files_of_ome(first.description or "")
-        beside.discard(path.name)
-    if not beside:
-        return tiff, beside
-    tiff.close()
-    named = ", ".join(sorted(beside)[:3])
-    more = ", ..." if len(beside) > 3 else ""
-    warnings.append(f"is one file of a set ({named}{more}): keep their results together")
-    return tifffile.TiffFile(path, is_ome=False), beside
-
-
-def _companions(path: Path, beside: set[str]) -> list[Path]:
-    """Those files of a set that hold metadata and no pixels."""
-    found = []
-    for name in sorted(beside):
-        is_plain = Path(name).name == name
-        if name.lower().endswith(".ome") and is_plain and (path.parent / name).is_file():
-            found.append(path.parent / name)
-    return found
+    count_pages(path, limits)
+    tiff, _ = open_tiff(path, [])
+    with tiff:
+        return len(find_scenes(tiff))
 
 
 def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: int) -> None:
@@ -177,27 +149,31 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
             f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it"
         )
     check_dtype(page.dtype, shown(path))
-    if int(page.photometric) == PALETTE and not page.is_imagej and not _is_grey_ramp(page):
+    if int(page.photometric) == PALETTE and not page.is_imagej and not _shows_intensities(page):
         raise InputError(
             f"{shown(path)}: its pixels are indices of a colour table, not intensities; "
             "convert it to grey or RGB"
         )
+    check_declared(path, page.shaped, page.dtype, limits, file_size, _ratio(page), _may_stay(page))
+
+
+def _ratio(page: tifffile.TiffPage) -> float:
+    """Largest ratio of decoded to stored bytes."""
     ratio = RATIOS.get(int(page.compression), 1e6)
-    # Packed bits are refused by the decoder, with a better message than "truncated".
-    if page.bitspersample != page.dtype.itemsize * 8:
-        ratio *= 16
-    check_declared(path, page.shaped, page.dtype, limits, file_size, ratio, _may_stay(page))
+    # A value of so many bits takes less room than one of the type that holds it.
+    bits = np.dtype(page.dtype).itemsize * 8
+    return ratio * bits / max(1, page.bitspersample)
 
 
-def _is_grey_ramp(page: tifffile.TiffPage) -> bool:
-    """A colour table that only shows intensities as greys, black to white."""
+def _shows_intensities(page: tifffile.TiffPage) -> bool:
+    """A colour table along which brightness only grows, or only falls: the display of intensities."""
     tag = page.tags.get(COLOURS_TAG)
     if tag is None:
         return False
-    table = np.array(tag.value).reshape(3, -1)
-    red = table[0]
-    steps = np.diff(red.astype(np.int64))
-    return bool(np.all(table == red)) and bool(np.all(steps >= 0))
+    table = np.array(tag.value, np.float64).reshape(3, -1)
+    brightness = LUMA @ table
+    steps = np.diff(brightness)
+    return bool(np.all(steps >= 0)) or bool(np.all(steps <= 0))
 
 
 def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> tuple[str, Stated]:
@@ -222,14 +198,27 @@ def _stated(tiff: tifffile.TiffFile, path: Path, limits: Limits, pages: int) -> 
                 f"the file has {pages} pages; it is truncated"
             )
         return "imagej", stated
+    kind = "shaped" if first.is_shaped else "plain"
+    return kind, _stated_by_tags(tiff, first)
+
+
+def _stated_of_scene(
+    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, kind: str, scene: int
+) -> Stated:
+    """What the file states of an image that is not its first."""
+    if kind == "ome":
+        return tiff_meta.from_ome(tiff.pages[0].aspage().description or "", scene)
+    return _stated_by_tags(tiff, present_pages(series)[0].aspage())
+
+
+def _stated_by_tags(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Stated:
     spacing = tiff_meta.from_sem(tiff.sem_metadata, tiff.fei_metadata)
     if not spacing:
-        spacing = tiff_meta.from_gatan(first.tags)
+        spacing = tiff_meta.from_gatan(page.tags)
     if not spacing:
-        unit = tag_int(first, UNIT_TAG, 2)
-        spacing = tiff_meta.from_resolution(resolution, unit)
-    kind = "shaped" if first.is_shaped else "plain"
-    return kind, Stated(spacing)
+        unit = tag_int(page, UNIT_TAG, 2)
+        spacing = tiff_meta.from_resolution(_resolution(page), unit)
+    return Stated(spacing)
 
 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float]:
@@ -249,9 +238,8 @@ def _check_series(
         raise InputError(f"{shown(path)}: TIFF series without a pixel type; export it again")
     check_dtype(series.dtype, shown(path))
     key = series.keyframe
-    ratio = RATIOS.get(int(key.compression), 1e6)
     size = tiff.filehandle.size
-    check_declared(path, series.shape, series.dtype, limits, size, ratio, _may_stay(key))
+    check_declared(path, series.shape, series.dtype, limits, size, _ratio(key), _may_stay(key))
     if any(page is None for page in series.pages):
         raise InputError(
             f"{shown(path)}: some planes that the file declares are missing; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +9,8 @@ import numpy as np
 import tifffile
 
 from pairfree.files.formats.tiff_meta import Stated
+from pairfree.files.formats.tiff_order import cut_to_images, pages_in_order, present_pages
+from pairfree.files.formats.tiff_series import Scene
 from pairfree.files.image import Stored
 
 # Tags that the writer makes itself, or whose value is a place in the old file (directories of EXIF,
@@ -29,9 +30,10 @@ _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _ON_EVERY_PAGE = {274, 305, 306}
 _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
-_OME_IMAGE = re.compile(rb"<(?:\w+:)?Image\b.*?</(?:\w+:)?Image\s*>", re.DOTALL)
 RESOLUTION_TAGS = (282, 283, 296)
 """Of pixels along x, along y, and their unit."""
+EXTRA_SAMPLES = 338
+"""Code of the tag that says what samples beyond grey or colours are."""
 RawTag = tuple[int, int, int, bytes]
 """Code, type, count, and the value as the file stores it."""
 
@@ -69,6 +71,12 @@ class Carried:
     page_descriptions: tuple[bytes, ...]
     in_order: bool
     """Pages lie in the order of the axes, so the description stays true for the output."""
+    images: int
+    """Images that OME-XML describes the pages as; 1 for all other kinds."""
+    bits: int
+    """Of a stored value, which may be no whole number of bytes."""
+    extra_tag: RawTag | None
+    """ExtraSamples as stored; None where the file has none, whatever its samples."""
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -82,6 +90,11 @@ class Carried:
     """How many the file has, those included that are left out."""
     levels_apart: bool = False
     """The lower resolutions follow as pages."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether stored values are no whole bytes."""
+        return self.bits != self.dtype.itemsize * 8
 
     @property
     def planes_of_page(self) -> int:
@@ -108,11 +121,6 @@ def rational(page: tifffile.TiffPage, code: int) -> tuple[int, int] | None:
         return None
     numerator, denominator = value
     return int(numerator), int(denominator)
-
-
-def present_pages(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
-    """Pages of a series without those that are missing."""
-    return [page for page in series.pages if page is not None]
 
 
 def _raw_tags(
@@ -151,16 +159,6 @@ def _description(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> bytes:
     return _raw(tiff, tag).rstrip(b"\0")
 
 
-def _of_first_image(xml: bytes) -> bytes:
-    """OME-XML without the images after the first: those are not read, and must not be described."""
-    images = list(_OME_IMAGE.finditer(xml))
-    if len(images) < 2:
-        return xml
-    to_first = xml[: images[0].end()]
-    from_last = xml[images[-1].end() :]
-    return to_first + from_last
-
-
 def _later_pages(
     series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, warnings: list[str]
 ) -> tuple[tuple[tuple[RawTag, ...], ...], tuple[bytes, ...]]:
@@ -187,7 +185,7 @@ def _later_pages(
 
 def carry(
     tiff: tifffile.TiffFile,
-    series: tifffile.TiffPageSeries,
+    scene: Scene,
     kind: str,
     stated: Stated,
     axes: str,
@@ -200,8 +198,8 @@ def carry(
     ----------
     tiff
         The file.
-    series
-        The images of it that are read.
+    scene
+        The image of it that is read.
     kind
         As in ``Carried``.
     stated
@@ -213,19 +211,15 @@ def carry(
     warnings
         Gets a line for what is left out.
     """
+    series = scene.series
     pages = present_pages(series)
     first = pages[0].aspage()
     key = series.keyframe
     levels = _levels(series, first, warnings)
     below_page = len(first.subifds or ())
     numbers = [page.index for page in pages]
-    x = rational(first, 282)
-    y = rational(first, 283)
-    resolution = (x, y) if x is not None and y is not None and x[1] and y[1] else None
+    resolution = _resolution(first)
     page_tags, page_descriptions = _later_pages(series, tiff, warnings)
-    description = _description(first, tiff)
-    if tiff.is_ome:  # the file's first page describes all, whichever plane it holds
-        description = _of_first_image(_description(tiff.pages[0].aspage(), tiff))
     return Carried(
         kind=kind,
         byteorder=tiff.byteorder,
@@ -240,11 +234,14 @@ def carry(
         colormap=_colormap(first),
         resolution=resolution,
         resolution_unit=tag_int(first, 296, 0) if resolution else 0,
-        description=description,
+        description=_description_of(scene, first, tiff),
         tags=_raw_tags(first, tiff, () if resolution else RESOLUTION_TAGS),
         page_tags=page_tags,
         page_descriptions=page_descriptions,
-        in_order=numbers == list(range(len(pages))),
+        in_order=pages_in_order(numbers, kind),
+        images=len(scene.images),
+        bits=int(key.bitspersample),
+        extra_tag=_extra_tag(first, tiff),
         axes=axes,
         shape=pixels.shape,
         dtype=pixels.dtype,
@@ -253,6 +250,27 @@ def carry(
         resolutions=len(series.levels),
         levels_apart=below_page < len(levels),
     )
+
+
+def _resolution(page: tifffile.TiffPage) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    x, y = rational(page, 282), rational(page, 283)
+    if x is None or y is None or not (x[1] and y[1]):
+        return None
+    return x, y
+
+
+def _description_of(scene: Scene, first: tifffile.TiffPage, tiff: tifffile.TiffFile) -> bytes:
+    """Of OME-TIFF that of the file's first page, which describes all, whichever plane it holds."""
+    if not tiff.is_ome:
+        return _description(first, tiff)
+    return cut_to_images(_description(tiff.pages[0].aspage(), tiff), scene.images)
+
+
+def _extra_tag(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> RawTag | None:
+    tag = page.tags.get(EXTRA_SAMPLES)
+    if tag is None:
+        return None
+    return EXTRA_SAMPLES, int(tag.dtype), int(tag.count), _raw(tiff, tag)
 
 
 def _photometric(key: tifffile.TiffPage) -> int:

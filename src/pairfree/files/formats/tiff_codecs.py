@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
+from pairfree.files.formats.codec_headers import (
+    Size,
+    size_of_jpeg,
+    size_of_jpeg_2000,
+    size_of_jpeg_xl,
+    size_of_jpeg_xr,
+    size_of_lerc,
+    size_of_png,
+    size_of_webp,
+)
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
 
+PICTURES: dict[int, Callable[[bytes], Size | None]] = {
+    7: size_of_jpeg,
+    22610: size_of_jpeg_xr,
+    33003: size_of_jpeg_2000,
+    33004: size_of_jpeg_2000,
+    33005: size_of_jpeg_2000,
+    34712: size_of_jpeg_2000,
+    34887: size_of_lerc,
+    34927: size_of_webp,
+    34933: size_of_png,
+    34934: size_of_jpeg_xr,
+    50001: size_of_webp,
+    50002: size_of_jpeg_xl,
+    52546: size_of_jpeg_xl,
+}
+"""Codes of Compression whose strips and tiles are pictures with headers of their own, and what reads their
+size.
+"""
 RATIOS = {
     1: UNCOMPRESSED,
     5: LZW,
@@ -20,9 +49,10 @@ RATIOS = {
     32773: PACKBITS,
     34925: ZSTD,
     50000: ZSTD,
+    **{code: ZSTD for code in PICTURES if code != 7},
 }
 """Largest ratio of decoded to stored bytes, by the codes of Compression that can be read."""
-UNCOMPRESSED_CODE, JPEG_CODE, LZMA_CODE = 1, 7, 34925
+UNCOMPRESSED_CODE, JPEG_CODE, LZMA_CODE, ZSTD_CODE = 1, 7, 34925, 50000
 """Of Compression."""
 DEFLATE_CODES = (8, 32946, 50013)
 """Of Compression: one stream by three names."""
@@ -35,7 +65,7 @@ def decompress(compression: int, data: bytes, bound: int) -> Bytes:
     Parameters
     ----------
     compression
-        A key of ``RATIOS`` that is neither JPEG nor "uncompressed".
+        A key of ``RATIOS`` that is neither in ``PICTURES`` nor "uncompressed".
     data
         As stored.
     bound
@@ -75,6 +105,36 @@ def _inflate(data: bytes, bound: int) -> Bytes:
     except imagecodecs.DelayedImportError:  # built without libdeflate
         return zlib.decompressobj().decompress(data, bound + 1)
     return raw
+
+
+def unpack_bits(raw: Bytes, rows: int, values: int, bits: int, dtype: DType) -> np.ndarray:
+    """Values of a number of bits that is no whole number of bytes, packed along each row.
+
+    Parameters
+    ----------
+    raw
+        Rows of whole bytes, most significant bit first.
+    rows, values
+        Rows, and values in each.
+    bits
+        Of a value.
+    dtype
+        Of the result, unsigned.
+
+    Returns
+    -------
+    ndarray
+        (rows, values).
+
+    Raises
+    ------
+    ImportError
+        Where imagecodecs is missing.
+    """
+    import imagecodecs
+
+    unpacked = imagecodecs.packints_decode(bytes(raw), dtype, bits, runlen=values)
+    return np.asarray(unpacked).reshape(-1, values)[:rows]
 
 
 def undo_prediction(block: np.ndarray, dtype: DType) -> np.ndarray:

@@ -96,13 +96,15 @@ def _parse(xml: str) -> ElementTree.Element:
     return ElementTree.fromstring(text)
 
 
-def from_ome(xml: str) -> Stated:
-    """First image of an OME-XML document.
+def from_ome(xml: str, number: int = 0) -> Stated:
+    """What an OME-XML document says of one image.
 
     Parameters
     ----------
     xml
         The description of the first page.
+    number
+        Of the image, from 0.
 
     Returns
     -------
@@ -116,9 +118,10 @@ def from_ome(xml: str) -> Stated:
         Where it is no OME-XML (ElementTree.ParseError is one).
     """
     root = _parse(xml)
-    pixels = root.find("./{*}Image/{*}Pixels")
-    if pixels is None:
+    images = root.findall("./{*}Image/{*}Pixels")
+    if number >= len(images):
         return Stated()
+    pixels = images[number]
     get = pixels.attrib.get
     steps = {}
     for axis in "ZYX":

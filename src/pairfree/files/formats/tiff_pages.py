@@ -19,15 +19,18 @@ import numpy as np
 import tifffile
 
 from pairfree.errors import InputError
-from pairfree.files.formats.jpeg_header import declared_size
 from pairfree.files.formats.tiff_codecs import (
+    DEFLATE_CODES,
     JPEG_CODE,
+    PICTURES,
     RATIOS,
     UNCOMPRESSED_CODE,
+    ZSTD_CODE,
     Bytes,
     decompress,
     undo_float_prediction,
     undo_prediction,
+    unpack_bits,
 )
 from pairfree.files.image import Index, Shape, Stored
 from pairfree.files.limits import Limits
@@ -39,8 +42,16 @@ KEPT_BYTES = 2**26
 """Of decoded strips and tiles, for the next region."""
 LARGEST_TILE_BYTES = 2**28
 """A tile of more may be no more than sixteen times its page."""
-COMPLEX = 5
+UNSIGNED, COMPLEX = 1, 5
 """Of SampleFormat."""
+LERC_PARAMETERS = 50674
+"""Code of the tag that says what packs pages of LERC once more."""
+LERC_SPARE_BYTES = 2**16
+"""What LERC may add to values that do not compress."""
+LEAST_FIRST = 2
+"""Of FillOrder: the first bit of a byte is the least significant."""
+YCBCR = 6
+"""Of PhotometricInterpretation."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,18 @@ class PageDecoder:
         self.byteorder = key.parent.byteorder
         self.compression = int(key.compression)
         self.predictor = int(key.predictor)
+        self.lerc_inside = _compression_of_lerc(key)
         self._check_layout()
+        self._check_colours()
         _, _, height, width, samples = key.shaped
         if key.is_tiled:
             self.segment = (int(key.tilelength), int(key.tilewidth), samples)
         else:
             self.segment = (min(int(key.rowsperstrip), height) or height, width, samples)
-        self.segment_bytes = math.prod(self.segment) * self.dtype.itemsize
+        self.bits = int(key.bitspersample)
+        high, wide, _ = self.segment
+        self.row_bytes = -(-wide * samples * self.bits // 8)
+        self.segment_bytes = high * self.row_bytes
         self.grid = (0, 0)
         if all(self.segment):
             self.grid = (-(-height // self.segment[0]), -(-width // self.segment[1]))
@@ -111,12 +127,14 @@ class PageDecoder:
                 f"{name}: TIFF compression {kind} is not supported; "
                 "save it uncompressed or with deflate, LZW or zstd"
             )
-        if not self._is_plain():
-            bits = f"{key.bitspersample} bits"
-            detail = f"{bits}, fill order {int(key.fillorder)}, depth {key.shaped[1]}"
+        if (key.is_tiled and int(key.tiledepth) != 1) or key.shaped[1] != 1:
             raise InputError(
-                f"{name}: this TIFF layout is not supported ({detail}); "
-                "save it as plain 8-, 16- or 32-bit TIFF"
+                f"{name}: its pages have a depth of {key.shaped[1]}; save it as a stack of pages"
+            )
+        if self._is_packed() and (self.dtype.kind != "u" or self.predictor != 1):
+            raise InputError(
+                f"{name}: {key.bitspersample} bits a pixel are read of unsigned integers without a "
+                "predictor alone; save it with 8, 16 or 32 bits"
             )
         of_floats = self.predictor == 3
         if self.predictor not in (1, 2, 3) or (of_floats and self.dtype.kind != "f"):
@@ -124,21 +142,21 @@ class PageDecoder:
                 f"{name}: TIFF predictor {self.predictor} for {self.dtype.name} is not supported; "
                 "save it without compression"
             )
-        subsampled = key.is_subsampled and self.compression != JPEG_CODE
-        if key.sampleformat == COMPLEX or subsampled:
+
+    def _check_colours(self) -> None:
+        name = shown(self.path)
+        key = self.key
+        if key.sampleformat == COMPLEX:
+            raise InputError(f"{name}: its pixels are complex numbers; save their magnitude")
+        as_ycbcr = int(key.photometric) == YCBCR and self.compression != JPEG_CODE
+        if as_ycbcr or (key.is_subsampled and self.compression != JPEG_CODE):
             raise InputError(
-                f"{name}: this TIFF pixel layout (complex or subsampled) is not supported; "
-                "save it as plain grey or RGB"
+                f"{name}: its colours are stored as YCbCr, which is read in JPEG alone; save it as RGB"
             )
 
-    def _is_plain(self) -> bool:
-        """Whether values have whole bytes, bits their usual order, and pages no depth."""
-        key = self.key
-        if key.bitspersample != self.dtype.itemsize * 8 or int(key.fillorder) != 1:
-            return False
-        if key.is_tiled and int(key.tiledepth) != 1:
-            return False
-        return key.shaped[1] == 1
+    def _is_packed(self) -> bool:
+        """Whether values are no whole bytes."""
+        return int(self.key.bitspersample) != self.dtype.itemsize * 8
 
     def _check_segment(self, limits: Limits) -> None:
         """InputError for a tile that is larger than its file or its page explain."""
@@ -241,11 +259,10 @@ class PageDecoder:
         """
         kind = "tile" if self.key.is_tiled else "strip"
         where = f"{shown(self.path)}: page {places.number}, {kind} {index + 1}"
-        row_bytes = self.segment[1] * self.segment[2] * self.dtype.itemsize
-        least = row_bytes * self._rows_needed(index)
+        least = self.row_bytes * self._rows_needed(index)
         data = self._read(file, places, index, least, where)
-        if self.compression == JPEG_CODE:
-            return self._jpeg(data, places, index, where)
+        if self.compression in PICTURES:
+            return self._picture(data, places, index, where)
         raw: Bytes = data
         if self.compression != UNCOMPRESSED_CODE:
             raw = self._inflate(data, where)
@@ -254,11 +271,19 @@ class PageDecoder:
                 f"{where} holds {len(raw)} of {least} bytes; "
                 "the file is truncated or damaged, copy or export it again"
             )
-        rows = min(len(raw) // row_bytes, self.segment[0])
-        flat = np.frombuffer(raw, np.uint8, count=rows * row_bytes)
+        rows = min(len(raw) // self.row_bytes, self.segment[0])
+        return self._values(raw, rows)
+
+    def _values(self, raw: Bytes, rows: int) -> np.ndarray:
+        """Bytes of so many rows as (rows, columns, samples)."""
         _, width, samples = self.segment
+        if self._is_packed():
+            whole = memoryview(raw)[: rows * self.row_bytes]
+            packed = unpack_bits(whole, rows, width * samples, self.bits, self.dtype)
+            return packed.reshape(rows, width, samples)
+        flat = np.frombuffer(raw, np.uint8, count=rows * self.row_bytes)
         if self.predictor == 3:
-            by_row = flat.reshape(rows, row_bytes)
+            by_row = flat.reshape(rows, self.row_bytes)
             return undo_float_prediction(by_row, width, samples, self.dtype)
         in_file = self.dtype.newbyteorder(self.byteorder)
         block = flat.view(in_file).reshape(rows, width, samples)
@@ -288,7 +313,12 @@ class PageDecoder:
                 f"{where} is missing or cut off ({found}); copy or export the file again"
             )
         file.seek(offset)
-        return file.read(stored)
+        data = file.read(stored)
+        if int(self.key.fillorder) == LEAST_FIRST:
+            import imagecodecs
+
+            data = bytes(imagecodecs.bitorder_decode(data))
+        return data
 
     def _inflate(self, data: bytes, where: str) -> Bytes:
         bound = self.segment_bytes
@@ -310,21 +340,38 @@ class PageDecoder:
             )
         return raw
 
-    def _jpeg(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
-        declared = declared_size(data)
-        high, wide, _ = self.segment
+    def _picture(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
+        """A strip or tile that is a picture of its own, decoded after its header was looked at."""
+        measure = PICTURES[self.compression]
+        if self.lerc_inside != UNCOMPRESSED_CODE:
+            data = bytes(decompress(self.lerc_inside, data, self.segment_bytes + LERC_SPARE_BYTES))
+        declared = measure(data)
+        high, wide, samples = self.segment
         if declared is None or declared[0] > high or declared[1] > wide:
             raise InputError(
-                f"{where}: JPEG data of size {declared} in a strip or tile of {(high, wide)}; "
+                f"{where}: a picture of size {declared} in a strip or tile of {(high, wide)}; "
                 "export the file again"
             )
         block, _, _ = self.key.decode(
             data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader
         )
         if block is None:
-            raise InputError(f"{where} holds no JPEG data; export the file again")
+            raise InputError(f"{where} holds no picture; export the file again")
         plane: np.ndarray = np.asarray(block)[0]
+        if plane.dtype != self.dtype or plane.shape[-1] != samples:
+            raise InputError(
+                f"{where}: a picture of {plane.dtype.name} and {plane.shape[-1]} samples in a file of "
+                f"{self.dtype.name} and {samples}; export the file again"
+            )
         return plane
+
+
+def _compression_of_lerc(key: tifffile.TiffPage) -> int:
+    """What packs pages of LERC once more, as a code of Compression."""
+    tag = key.tags.get(LERC_PARAMETERS)
+    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) < 2:
+        return UNCOMPRESSED_CODE
+    return {1: DEFLATE_CODES[0], 2: ZSTD_CODE}.get(int(tag.value[1]), UNCOMPRESSED_CODE)
 
 
 class TiffPages(Stored):

@@ -18,7 +18,12 @@ import tifffile
 
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
-from pairfree.files.formats.tiff_carried import RESOLUTION_TAGS, Carried, RawTag
+from pairfree.files.formats.tiff_carried import (
+    EXTRA_SAMPLES,
+    RESOLUTION_TAGS,
+    Carried,
+    RawTag,
+)
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, DESCRIPTION_TAG
 from pairfree.files.formats.tiff_order import can_reorder, reorder_planes
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
@@ -47,6 +52,8 @@ STREAMED_PLANE_BYTES = 2**28
 STREAMED_TILE = (512, 512)
 """Height and width of those tiles, in pixels."""
 NATIVE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+COLOURS = {2: 3, 5: 4, 8: 3}
+"""Samples that are no extra ones, by PhotometricInterpretation: RGB, CMYK and CIELab; 1 for others."""
 _UM = {
     "m": 1e6,
     "cm": 1e4,
@@ -91,7 +98,7 @@ def _still_true(image: Image, carried: Carried) -> bool:
     stated = carried.stated
     meant = (stated.spacing, stated.channel_names, stated.bit_depth)
     same_meaning = meant == (image.spacing, image.channel_names, image.bit_depth)
-    ordered = carried.in_order or can_reorder(carried.kind, carried.axes)
+    ordered = carried.in_order or can_reorder(carried.kind, carried.axes, carried.images)
     return ordered and same_pixels and same_meaning
 
 
@@ -117,6 +124,8 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     compression = _COMPRESSIONS.get(carried.compression, "zlib")
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
+    if carried.packed:  # tifffile packs or compresses
+        compression = None
     layout: dict[str, Any] = {
         "photometric": carried.photometric,
         "compression": compression,
@@ -128,12 +137,21 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     }
     if image.samples > 1 or carried.slices:
         layout["planarconfig"] = "separate" if carried.planar else "contig"
-        layout["extrasamples"] = carried.extrasamples
+        layout["extrasamples"] = _extra_samples(carried.slices or image.samples, carried)
+    if carried.packed:
+        layout["bitspersample"] = carried.bits
     if carried.resolution is not None:
         layout["resolution"] = carried.resolution
     if carried.photometric == 3:
         layout["colormap"] = carried.colormap
     return layout
+
+
+def _extra_samples(samples: int, carried: Carried) -> tuple[int, ...]:
+    """Kinds of the samples beyond grey or colours, as many as tifffile asks for."""
+    extra = samples - COLOURS.get(carried.photometric, 1)
+    kinds = carried.extrasamples[:extra] if extra > 0 else ()
+    return (*kinds, *[0] * (extra - len(kinds)))
 
 
 def _predictor(image: Image, carried: Carried, compression: str | None) -> int | None:
@@ -156,6 +174,11 @@ def _tile(carried: Carried) -> tuple[int, int] | None:
 def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes) -> Edit:
     """Tags of a page as the file had them; those of a resolution go where it had none."""
     added = list(tags)
+    dropped = _absent_tags(carried)
+    if carried.extra_tag is None:
+        dropped |= {EXTRA_SAMPLES}
+    else:
+        added.append(carried.extra_tag)
     if description:
         stored = description + b"\0"
         added.insert(0, (DESCRIPTION_TAG, 2, len(stored), stored))
@@ -164,7 +187,7 @@ def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes)
         in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
         values = carried.colormap.astype(in_file).tobytes()
         added.append((COLOURS_TAG, 3, carried.colormap.size, values))
-    return Edit(_absent_tags(carried), tuple(added))
+    return Edit(dropped, tuple(added))
 
 
 def _absent_tags(carried: Carried | None) -> frozenset[int]:
