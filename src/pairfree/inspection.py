@@ -10,7 +10,7 @@ import psutil
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
-from pairfree.files.formats.table import is_supported, open_image
+from pairfree.files.formats.table import count_scenes, is_supported, open_image
 from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
 from pairfree.methods.shipped import Shipped
@@ -120,6 +120,7 @@ def _count_weights(stored: checkpoint.Checkpoint) -> int:
 
 def _describe_image(path: Path) -> Lines:
     image = open_image(path)
+    scenes = count_scenes(path)
     spacing = ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items())
     return [
         ("file", str(path)),
@@ -128,6 +129,10 @@ def _describe_image(path: Path) -> Lines:
         ("pixel type", image.dtype.name),
         ("spacing", spacing or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
+        *(
+            [("images", f"{scenes}, of which this is number 0; `scene` names others")]
+            * (scenes > 1)
+        ),
         ("intensity", _describe_intensity(image)),
         *(("warning", line) for line in image.metadata.get("warnings", [])),
     ]

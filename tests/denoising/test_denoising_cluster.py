@@ -119,7 +119,7 @@ def test_a_task_takes_its_share_of_threads(
     try:
         parts = cluster.do_task(
             model,
-            str(files / "c.npy"),
+            cluster.Source(str(files / "c.npy"), None),
             DEFAULT,
             [()],
             list(model.predictor.cores(300, 500)),
@@ -160,7 +160,9 @@ def test_threads_of_a_worker_do_not_share_what_changes(
 
     def plane(index: int) -> np.ndarray:
         out = np.empty((192, 192))
-        for _, rows, columns, block, _ in cluster.do_task(model, "", DEFAULT, [(index,)], tiles):
+        for _, rows, columns, block, _ in cluster.do_task(
+            model, cluster.Source("", None), DEFAULT, [(index,)], tiles
+        ):
             out[rows, columns] = block
         return out
 
@@ -180,7 +182,13 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
 ) -> None:
     """Dask tries a task again, on the same copy of the model, whose tiles a shortage has made smaller."""
     model, threads = pf.load(run, max_bytes=TILE_BYTES), torch.get_num_threads()
-    arguments = model, str(files / "c.npy"), DEFAULT, [()], list(model.predictor.cores(300, 500))
+    arguments = (
+        model,
+        cluster.Source(str(files / "c.npy"), None),
+        DEFAULT,
+        [()],
+        list(model.predictor.cores(300, 500)),
+    )
 
     def shortage(*_: Any) -> None:
         raise MemoryError
@@ -198,7 +206,9 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
 
 def test_a_file_that_a_worker_cannot_see_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npy: a Dask worker on .* cannot see it"):
-        cluster.do_task(pf.load(run), str(tmp_path / "gone.npy"), DEFAULT, [()], [])
+        cluster.do_task(
+            pf.load(run), cluster.Source(str(tmp_path / "gone.npy"), None), DEFAULT, [()], []
+        )
 
 
 def test_starting_workers_leaves_the_environment_alone(client: Any) -> None:

@@ -78,6 +78,9 @@ def verify(
             help="State gains, judge the rest: for methods that restore brightness, such as iscl.",
         ),
     ] = False,
+    scene: Annotated[
+        str | None, typer.Option(help="As it was given to denoise: a number from 0, or all.")
+    ] = None,
 ) -> None:
     """Tell what results kept of their inputs and what was lost; exit code 1 when something was."""
     from dataclasses import asdict
@@ -85,7 +88,7 @@ def verify(
     from pairfree.files import fidelity
     from pairfree.files.scale import GAINS
 
-    found = fidelity.verify(given, result, any_scale).files
+    found = fidelity.verify(given, result, any_scale, scene).files
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")

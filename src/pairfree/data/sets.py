@@ -17,7 +17,6 @@ from pairfree.data.crops import draw_crops, training_bytes
 from pairfree.data.missing import check_treatment, complete_plane
 from pairfree.data.slices import inner_slices, stack_axis, stack_slices
 from pairfree.errors import ConfigError, InputError, NoImageError
-from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
 from pairfree.files.limits import DEFAULT
@@ -45,6 +44,8 @@ class Reading:
     """"error": NaN and Inf are refused; "mask": they are filled (``missing.complete_plane``)."""
     slices_around: int = 0
     """Slices of a stack on each side that are put together with each (``data.slices``)."""
+    scene: int | str | None = None
+    """Of files that hold several images: the number of one, from 0, or "all"; None for the first."""
     max_bytes: float | None = None
     """Of memory for a process that trains, None for sets of ``MOST_BYTES`` each.
 
@@ -263,7 +264,7 @@ def read_set(
     without: list[NoImageError] = []
     for entry in entries:
         try:
-            image = open_image(entry.path, limits)
+            image = entry.open(limits)
         except NoImageError as error:  # a report among the images of a study
             without.append(error)
             continue
@@ -278,7 +279,7 @@ def read_set(
     images = ImageSet(reading=reading)
     images.warnings += [f"left out: {error}" for error in without]
     for number, entry in enumerate(shown_by):
-        image = opened[number] or open_image(entry.path, limits)
+        image = opened[number] or entry.open(limits)
         opened[number] = None
         for line in image.metadata.get("warnings", []):
             images.warnings.append(f"{entry.relative}: {line}")

@@ -218,7 +218,7 @@ def _do_tasks(
     slots = client.nthreads()  # tasks at a time, by the address of a worker
     beside = count_on_busiest(slots)
     most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
-    source = str(Path(str(image.source)).absolute())
+    source = Source(str(Path(str(image.source)).absolute()), image.scene)
     shared = client.scatter(model, broadcast=True)
     under_way: dict[Any, Task] = {}  # a result that nobody holds is dropped by dask
     done = dask.as_completed()
@@ -316,9 +316,17 @@ def _is_left(index: Index, tile: Tile, sink: Receiver, on_pixels: OnPixels) -> b
     return False
 
 
+class Source(NamedTuple):
+    """Where a worker finds an image."""
+
+    path: str
+    scene: int | None
+    """Number of the image in its file."""
+
+
 def do_task(
     model: Model,
-    source: str,
+    source: Source,
     limits: Limits,
     planes: list[Index],
     tiles: list[Tile],
@@ -348,7 +356,7 @@ def do_task(
     within = tiles[0] if len(planes) > 1 else None
     try:
         own = _own_copy(model)
-        image = _open_once(source, limits, _changed_ns(source))
+        image = _open_once(source, limits, _changed_ns(source.path))
         own.denoise_into(image, part, planes=planes, within=within)
     except BaseException:
         _of_thread.given = (
@@ -380,8 +388,8 @@ def _changed_ns(source: str) -> int:
 
 
 @lru_cache(maxsize=2)
-def _open_once(source: str, limits: Limits, changed_ns: int) -> Image:
-    return open_image(source, limits)
+def _open_once(source: Source, limits: Limits, changed_ns: int) -> Image:
+    return open_image(source.path, limits, source.scene)
 
 
 class _Tiles:

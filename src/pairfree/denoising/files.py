@@ -12,7 +12,6 @@ from pairfree.denoising.ledger import FileResult, fingerprint
 from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
-from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.messages import size_text
 from pairfree.files.sinks import open_sink
@@ -66,8 +65,10 @@ def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: 
     """One file, here or by the workers of a Dask client; its map of disagreement is made here."""
     model = planned.model
     overwrite = planned.overwrite or one.path in planned.ledger.paths
-    image = open_image(one.entry.path, planned.limits)
+    image = one.entry.open(planned.limits)
     of_what = {**model.identity, "source": fingerprint(one.entry.path)}
+    if one.entry.scene is not None:
+        of_what["scene"] = one.entry.scene
     with ExitStack() as held:
         sink = held.enter_context(
             open_sink(model.describe_result(image), one.path, overwrite, of_what)
@@ -95,7 +96,14 @@ def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: 
         *_warn_of_memory(image, planned.max_bytes),
         *model.warn_of_intensities(image),
     ]
-    return FileResult(one.entry.path, one.path, pixels_of(image), sink.clipped, tuple(warnings))
+    return FileResult(
+        one.entry.path,
+        one.path,
+        pixels_of(image),
+        sink.clipped,
+        tuple(warnings),
+        scene=one.entry.scene,
+    )
 
 
 def _copy_beside(image: Image, folder: Path) -> None:

@@ -33,6 +33,8 @@ class FileResult:
     """One line each."""
     before: bool = False
     """It was done by an earlier process."""
+    scene: int | None = None
+    """Number of the image in a source that holds several."""
 
 
 class Ledger:
@@ -97,7 +99,13 @@ class Ledger:
             return None
         warnings = tuple(words["warnings"])
         return FileResult(
-            entry.path, path, words["pixels"], words["clipped"], warnings, before=True
+            entry.path,
+            path,
+            words["pixels"],
+            words["clipped"],
+            warnings,
+            before=True,
+            scene=entry.scene,
         )
 
     def add(self, entry: Entry, done: FileResult, map_path: Path | None) -> None:

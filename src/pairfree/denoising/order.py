@@ -56,6 +56,12 @@ class DenoisingOrder:
     skip_bad: bool = option(False, bool)
     """Leave out files that cannot be denoised, and name them at the end; the exit code is then 1."""
 
+    scene: int | str | None = option(None, str)
+    """Of files that hold several images (CZI, LIF, TIFF, OME-Zarr): the number of one, from 0, or all.
+
+    Without it the first is denoised.
+    """
+
     nan: str = option("error", str)
     """Pixels that are NaN or Inf: error (default), or mask, which leaves them in results."""
 

@@ -17,7 +17,6 @@ from pairfree.denoising.order import DenoisingOrder
 from pairfree.engine.model import Model
 from pairfree.errors import ConfigError, InputError, NoImageError, OutputError
 from pairfree.files.atomic import require_space
-from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
@@ -165,7 +164,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     inputs = [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
-    entries = find_images(inputs)
+    entries = find_images(inputs, order.scene)
     ledger = Ledger(out)
     if overwrite and skip_done:
         raise ConfigError(
@@ -189,7 +188,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     require_space(out, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
-    good = tuple(one for one in files if one.entry.path not in bad)
+    good = tuple(one for one in files if one.entry not in bad)
     return Planned(
         model=model,
         files=good,
@@ -207,7 +206,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
 
 def _read_headers(
     files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
-) -> tuple[dict[Path, FileResult], Extent, int, dict[Path, InputError]]:
+) -> tuple[dict[Path, FileResult], Extent, int, dict[Entry, InputError]]:
     """Results that stand, by output, what is left, the pixels of all, and why some cannot be denoised.
 
     What is left is checked by the model.
@@ -215,15 +214,15 @@ def _read_headers(
     before: dict[Path, FileResult] = {}
     left = Extent()
     pixels = 0
-    bad: dict[Path, InputError] = {}
+    bad: dict[Entry, InputError] = {}
     for one in files:
         try:
-            image = open_image(one.entry.path, limits)
+            image = one.entry.open(limits)
             done = _find_result(one, image, ledger, skip_done)
             if done is None:
                 model.check(image)
         except InputError as error:
-            bad[one.entry.path] = error
+            bad[one.entry] = error
             continue
         pixels += pixels_of(image)
         if done is not None:
@@ -233,7 +232,7 @@ def _read_headers(
     return before, left, pixels, bad
 
 
-def _refuse_bad(bad: dict[Path, InputError], count: int, skip_bad: bool) -> None:
+def _refuse_bad(bad: dict[Entry, InputError], count: int, skip_bad: bool) -> None:
     """InputError where bad files are not to be left out, or are all there is."""
     if len(bad) == count and count > 0:
         found = list(bad.values())
@@ -262,7 +261,15 @@ def _find_result(one: FilePlan, image: Image, ledger: Ledger, skip_done: bool) -
     """What an earlier process made of a file, or, where that is wanted, whatever stands there."""
     done = ledger.result(*one)
     if done is None and skip_done and _is_there(one):
-        return FileResult(one.entry.path, one.path, pixels_of(image), 0, (), before=True)
+        return FileResult(
+            one.entry.path,
+            one.path,
+            pixels_of(image),
+            0,
+            (),
+            before=True,
+            scene=one.entry.scene,
+        )
     return done
 
 
@@ -307,7 +314,7 @@ def seconds_needed(planned: Planned) -> tuple[float, str]:
 
 def _seconds_per_px(planned: Planned) -> float:
     predictor = planned.model.predictor
-    image = open_image(planned.files[0].entry.path, planned.limits)
+    image = planned.files[0].entry.open(planned.limits)
     side = predictor.core_px or PROBE_PX
     rows, columns = _middle(image.height, side), _middle(image.width, side)
     plane = planned.model.open_plane(image, next(image.planes()))

@@ -64,7 +64,12 @@ class Verification:
         return found
 
 
-def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Verification:
+def verify(
+    given: str | Path,
+    result: str | Path,
+    any_scale: bool = False,
+    scene: int | str | None = None,
+) -> Verification:
     """Tell what results kept of their inputs and what they lost, from the files alone.
 
     Compared are pixel type, shape, axes, pixel size, names, the metadata of each format, intensities and
@@ -78,6 +83,8 @@ def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Ve
         Its result, or the folder where results lie as ``pairfree denoise`` puts them.
     any_scale
         Gains are stated and not judged: of methods that restore brightness and contrast.
+    scene
+        As it was given to ``denoise``.
 
     Returns
     -------
@@ -90,11 +97,11 @@ def verify(given: str | Path, result: str | Path, any_scale: bool = False) -> Ve
         For what does not exist or cannot be read.
     """
     given, result = Path(given), Path(result)
-    entries = find_images([given])
+    entries = find_images([given], scene)
     first = entries[0]
     one_file = len(entries) == 1 and first.path == given
     if one_file and _is_image(result):
-        checks = compare(given, result, any_scale)
+        checks = compare(given, result, any_scale, first.scene)
         return Verification({str(first.relative): checks})
     if not result.is_dir():
         wanted = "file" if len(entries) == 1 else "folder of results"
@@ -116,10 +123,12 @@ def _compare_entry(entry: Entry, folder: Path, any_scale: bool) -> list[Check]:
     path = output_path(entry, folder)
     if not path.exists():
         return [Check("file", path.name, "missing", False)]
-    return compare(entry.path, path, any_scale)
+    return compare(entry.path, path, any_scale, entry.scene)
 
 
-def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
+def compare(
+    first: Path, second: Path, any_scale: bool = False, scene: int | None = None
+) -> list[Check]:
     """All checks of a result against its input, those that apply to their format.
 
     Parameters
@@ -128,13 +137,15 @@ def compare(first: Path, second: Path, any_scale: bool = False) -> list[Check]:
         The input and its result.
     any_scale
         As of ``verify``.
+    scene
+        Number of the image in the input; the result holds one.
 
     Raises
     ------
     InputError
         For what cannot be read.
     """
-    a = open_image(first, STREAMED)
+    a = open_image(first, STREAMED, scene)
     b = open_image(second, STREAMED)
     families = (a.family, result_family(a.family))
     of_one_family = b.family in families

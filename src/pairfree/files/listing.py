@@ -14,31 +14,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairfree.config import find_closest
-from pairfree.errors import InputError, OutputError
+from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder
 from pairfree.files.formats.table import (
     SUFFIXES,
+    count_scenes,
     format_of,
     is_supported,
+    open_image,
     read_from,
     suffix_of,
     written_to,
 )
+from pairfree.files.formats.tiff_series import check_scene
+from pairfree.files.image import Image
+from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import shown
+
+ALL_SCENES = "all"
+"""Said of ``scene``: every image of each file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One input file, and where its output goes."""
+    """One image, and where its output goes."""
 
     path: Path
+    """Of its file."""
     relative: Path
     """To the output folder."""
+    scene: int | None = None
+    """Number of the image in a file that holds several; None for the first of any file."""
 
     @property
     def stem(self) -> str:
         """The relative path without suffix, ``.ome.tif`` counting as one: what partners share."""
         return without_suffix(self.relative).as_posix().removesuffix(".ome")
+
+    def open(self, limits: Limits = DEFAULT) -> Image:
+        """The image; InputError as of ``open_image``."""
+        return open_image(self.path, limits, self.scene)
 
 
 def without_suffix(path: Path) -> Path:
@@ -47,7 +62,7 @@ def without_suffix(path: Path) -> Path:
     return path.with_name(path.name[: -len(suffix)]) if suffix in SUFFIXES else path
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
+def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) -> list[Entry]:
     """Image files by what was named, each file once.
 
     Hidden files and unsupported suffixes inside folders are skipped.
@@ -56,11 +71,16 @@ def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
     ----------
     inputs
         Files, folders (walked with their sub-folders) and globs (``**`` too).
+    scene
+        Of files that hold several images the number of one, from 0, or "all"; None for the first. The outputs
+        of such files are named after the number.
 
     Raises
     ------
     InputError
-        For what does not exist or holds no image.
+        For what does not exist, holds no image, or none of that number.
+    ConfigError
+        For a ``scene`` that is neither.
     """
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
@@ -68,7 +88,44 @@ def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
     for one in inputs:
         for entry in _find(one):
             entries.setdefault(os.path.realpath(entry.path), entry)
-    return list(entries.values())
+    found = list(entries.values())
+    wanted = _read_scene(scene)
+    if wanted is None:
+        return found
+    return [one for entry in found for one in _scenes_of(entry, wanted)]
+
+
+def _read_scene(scene: int | str | None) -> int | str | None:
+    """A number, "all" or None, of what was said."""
+    if scene is None or scene == ALL_SCENES:
+        return scene
+    try:
+        number = int(scene)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise ConfigError(f"`scene` {scene!r}: must be a number from 0, or {ALL_SCENES}")
+    return number
+
+
+def _scenes_of(entry: Entry, wanted: int | str) -> list[Entry]:
+    """The images of a file that are wanted, each with a name of its own where there are several."""
+    count = count_scenes(entry.path)
+    if count == 1:
+        check_scene(0 if wanted == ALL_SCENES else int(wanted), count, entry.path)
+        return [entry]
+    if wanted == ALL_SCENES:
+        return [_of_scene(entry, number) for number in range(count)]
+    check_scene(int(wanted), count, entry.path)
+    return [_of_scene(entry, int(wanted))]
+
+
+def _of_scene(entry: Entry, number: int) -> Entry:
+    """``cells.ome.tif`` becomes ``cells_scene2.ome.tif``."""
+    stem = Path(entry.stem).name
+    rest = entry.relative.name[len(stem) :]
+    name = f"{stem}_scene{number}{rest}"
+    return Entry(entry.path, entry.relative.with_name(name), number)
 
 
 def _find(one: str | Path) -> list[Entry]:

@@ -60,6 +60,10 @@ class DenoisedFile(Protocol):
         """Samples of a pixel counted once."""
 
     @property
+    def scene(self) -> int | None:
+        """Number of the image in its file, where that was asked for."""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One line each."""
 
@@ -115,7 +119,7 @@ def write_denoised_report(
     """
     method, record = model.method, model.record
     chosen = [files[index] for index in spaced_indices(len(files), EVIDENCE_PLANES)]
-    units = [intensity_unit(open_image(one.source, limits)) for one in chosen]
+    units = [intensity_unit(open_image(one.source, limits, one.scene)) for one in chosen]
     looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
     facts = environment(method.device, record.precision)
     unit = common_unit(units)
@@ -145,7 +149,8 @@ def _read_pairs(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, noisy and denoised, (C, h, w), of the middle of each file's middle plane."""
     for one in files:
-        before, after = open_image(one.source, limits), open_image(one.written, limits)
+        before = open_image(one.source, limits, one.scene)
+        after = open_image(one.written, limits)
         planes = list(before.planes())
         index = planes[len(planes) // 2]
         rows, columns = centre_of(before.height, before.width, SIDE_PX)

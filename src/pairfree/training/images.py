@@ -104,7 +104,7 @@ def read_images(
     if listed and all(isinstance(item, np.ndarray) for item in listed):
         return array_set([np.asarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
-    planes = read_set(find_images(paths), most_bytes, reading)
+    planes = read_set(find_images(paths, reading.scene), most_bytes, reading)
     return planes, [
         _storable(path.resolve() if path.exists() else path.absolute()) for path in paths
     ]

@@ -92,6 +92,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _reading_of(order: Order) -> Reading:
+    return Reading(order.nan, order.slices_around, order.scene, order.max_bytes)
+
+
 def resolve(order: Order, maps: Maps | None = None) -> Job:
     """Read the data, build the method, refuse what does not fit; nothing is written.
 
@@ -115,7 +119,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     needs, config = settings_of(method, order.preset, order.settings, start)
     config = complete_config(config, order)
     _check_needs(method, needs, order)
-    sets = read_image_sets(order.images, Reading(order.nan, order.slices_around, order.max_bytes))
+    sets = read_image_sets(order.images, _reading_of(order))
     warnings = sets.warnings
     normalizer, clean_normalizer = maps or _intensity_maps(sets, config, start)
 

@@ -138,6 +138,12 @@ class Order:
     them in results.
     """
 
+    scene: int | str | None = option(None, str, toml=(int, str), fixed=True)
+    """Of files that hold several images (CZI, LIF, TIFF, OME-Zarr): the number of one, from 0, or all.
+
+    Without it the first is used.
+    """
+
     slices_around: int = option(0, int, toml=WHOLE, fixed=True)
     """2.5-D: slices of a stack on each side that the network sees with each. Default 0.
 

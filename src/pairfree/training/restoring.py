@@ -259,7 +259,8 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
     budget = {"steps": sum(stored.get("stage_steps", [])) or None}
     if key in METHODS and METHODS[key].one_image:
         budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
-    own = {"nan": "error", "slices_around": 0, "max_bytes": None, **stored, **budget}
+    unsaid = {"nan": "error", "scene": None, "slices_around": 0, "max_bytes": None}
+    own = {**unsaid, **stored, **budget}
     wrong = []
     for name, value in given.items():
         if value != own.get(name):

@@ -218,6 +218,7 @@ def _order_again(order: Order, stored: Mapping[str, Any], record: Record, path: 
         net=order.net,
         start="none",  # the weights are those of the checkpoint
         nan=str(stored.get("nan", "error")),
+        scene=stored.get("scene"),
         slices_around=int(stored.get("slices_around", 0)),
         max_bytes=stored.get("max_bytes"),
     )

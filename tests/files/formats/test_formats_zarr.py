@@ -194,7 +194,9 @@ def test_the_first_image_of_a_converted_file(tmp_path: Path) -> None:
     pixels = pyramid(tmp_path / "a.zarr/0", "0.4")
     pyramid(tmp_path / "a.zarr/1", "0.4")
     image = open_image(tmp_path / "a.zarr")
-    assert image.metadata["warnings"] == ["a.zarr: holds 2 images; only the first is used"]
+    assert image.metadata["warnings"] == [
+        "a.zarr: holds 2 images; only the first is used; choose with `scene`"
+    ]
     save_image(image, tmp_path / "b.zarr")
     np.testing.assert_array_equal(open_image(tmp_path / "b.zarr/0").pixels, pixels)
     assert json.loads((tmp_path / "b.zarr/.zattrs").read_text())["bioformats2raw.layout"] == 3

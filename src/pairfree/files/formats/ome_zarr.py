@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
+from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.zarr_files import (
     MARKS,
     FolderFiles,
@@ -22,6 +24,15 @@ from pairfree.files.formats.zarr_files import (
     ZipFiles,
     find_beside,
     join,
+)
+from pairfree.files.formats.zarr_images import (
+    FIRST,
+    check_marks,
+    images_of_collection,
+    images_of_plate,
+    list_images,
+    multiscales_of,
+    ome_of,
 )
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.formats.zarr_layout import (
@@ -39,8 +50,6 @@ from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown, size_text
 
 MOST_CHUNK_BYTES = 2**31
-FIRST = "0"
-"""Of bioformats2raw: where the first image lies."""
 OLD_AXES = "tczyx"
 """Of OME-Zarr before 0.3, which names none."""
 ANY_SIZE = 2**62
@@ -57,8 +66,8 @@ def is_zarr(path: Path) -> bool:
         return False
 
 
-def read_zarr(path: Path, limits: Limits) -> Image:
-    """Read the image of a Zarr folder, the first where it holds several.
+def read_zarr(path: Path, limits: Limits, scene: int | None = None) -> Image:
+    """Read an image of a Zarr folder, the first where it holds several.
 
     Parameters
     ----------
@@ -66,13 +75,19 @@ def read_zarr(path: Path, limits: Limits) -> Image:
         The folder.
     limits
         What it may declare.
+    scene
+        Number of the image, from 0, in the order of ``list_images``; it is read as if its folder were named.
+        None: the folder itself.
 
     Raises
     ------
     InputError
         For what is no image, is damaged, or is not copied whole.
     """
-    return _read(FolderFiles(path), "zarr", limits)
+    names = [""] if scene is None else list_images(path)
+    check_scene(scene or 0, len(names), path)
+    image = _read(FolderFiles(path / names[scene or 0]), "zarr", limits)
+    return replace(image, source=path)
 
 
 def read_zipped_zarr(path: Path, limits: Limits) -> Image:
@@ -100,7 +115,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
     from pairfree.files.formats.zarr_chunks import ZarrPixels
 
     path = files.path
-    _check_marks(files)
+    check_marks(files)
     warnings: list[str] = []
     with quiet_and_bounded():
         root = zarr.open(files.store, mode="r")
@@ -111,7 +126,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
             arrays, carried = _carry_group(root, files, warnings)
     finest = carried.levels[0]
     n_bytes = _check_sizes(carried.levels, path, limits)
-    multiscale = _multiscales(carried.group)[0] if carried.group else {}
+    multiscale = multiscales_of(carried.group)[0] if carried.group else {}
     axes, spacing = _read_axes(multiscale, finest, path)
     if _is_marked(root, carried.group):
         for one in arrays:
@@ -127,16 +142,6 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
         family=family,
         metadata={"zarr": carried, "warnings": warnings},
     )
-
-
-def _check_marks(files: ZarrFiles) -> None:
-    for mark in MARKS:
-        files.check_metadata(mark)
-    if not any(files.size(mark) is not None for mark in MARKS):
-        raise InputError(
-            f"{shown(files.path)}: holds none of {', '.join(MARKS)}; "
-            "it is no Zarr folder, or was not copied whole"
-        )
 
 
 def _carry_array(array: Any, files: ZarrFiles, warnings: list[str]) -> Carried:
@@ -195,30 +200,19 @@ def _tell_links(beside: list[str], links: list[str], warnings: list[str]) -> lis
     return beside
 
 
-def _ome(group: Attributes) -> Attributes:
-    """Where OME's attributes are: below "ome" from 0.5 on."""
-    inside = group.get("ome")
-    return inside if isinstance(inside, dict) else group
-
-
-def _multiscales(group: Attributes) -> list[Any]:
-    found = _ome(group).get("multiscales")
-    return found if isinstance(found, list) else []
-
-
 def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, set[str]]:
     """Where the group of the image lies, the group, and the names of images that are left out."""
     attributes = plain(root.attrs)
-    if _multiscales(attributes):
+    if multiscales_of(attributes):
         return "", root, set()
-    ome = _ome(attributes)
+    ome = ome_of(attributes)
     if "plate" in ome:
-        one_image = path / _images_of_plate(root)[0]
+        one_image = path / images_of_plate(root)[0]
         raise InputError(
             f"{shown(path)}: is a plate of many images; "
-            f"name one of them, such as {shown(one_image)}"
+            f"name one of them, such as {shown(one_image)}, or choose with `scene`"
         )
-    if FIRST not in root or not _multiscales(plain(root[FIRST].attrs)):
+    if FIRST not in root or not multiscales_of(plain(root[FIRST].attrs)):
         members = itertools.chain(root.arrays(), root.groups())
         inside = sorted(str(name) for name, _ in members)
         named = ", ".join(inside[:NAMED])
@@ -226,26 +220,16 @@ def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, s
             f"{shown(path)}: is a Zarr group without image metadata; "
             f"name one of its arrays: {named}"
         )
-    images = {str(name) for name, _ in root.groups() if name.isdigit()}
+    images = images_of_collection(root)
     if len(images) > 1:
-        warnings.append(f"{path.name}: holds {len(images)} images; only the first is used")
-    return FIRST, root[FIRST], images - {FIRST}
-
-
-def _images_of_plate(root: Any) -> list[str]:
-    """Names of the images in all wells of a plate."""
-    plate = _ome(plain(root.attrs))["plate"]
-    found = []
-    for one in plate.get("wells", []):
-        well = str(one.get("path"))
-        described = _ome(plain(root[well].attrs)) if well in root else {}
-        fields = (described.get("well") or {}).get("images") or [{"path": FIRST}]
-        found += [join(well, str(field.get("path"))) for field in fields]
-    return found or [f"A/1/{FIRST}"]
+        warnings.append(
+            f"{path.name}: holds {len(images)} images; only the first is used; choose with `scene`"
+        )
+    return FIRST, root[FIRST], {*images} - {FIRST}
 
 
 def _names_of_levels(group: Attributes, path: Path) -> list[str]:
-    found = _multiscales(group)
+    found = multiscales_of(group)
     if len(found) > 1:
         raise InputError(
             f"{shown(path)}: describes {len(found)} multiscale images in one group; "
@@ -364,7 +348,7 @@ def _spacing(axes: str, scale: list[float], units: list[str | None]) -> Spacing:
 
 
 def _channel_names(group: Attributes, channels: int) -> tuple[str, ...]:
-    listed = (_ome(group).get("omero") or {}).get("channels") or []
+    listed = (ome_of(group).get("omero") or {}).get("channels") or []
     names = tuple(str(one.get("label", "")) for one in listed)
     return names if len(names) == channels and any(names) else ()
 

@@ -26,7 +26,11 @@ from pairfree.files.formats.metaimage import (
 from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
-from pairfree.files.formats.ome_zarr import is_zarr, read_zarr, read_zipped_zarr
+from pairfree.files.formats.ome_zarr import (
+    is_zarr,
+    read_zarr,
+    read_zipped_zarr,
+)
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import count_scenes as count_tiff
@@ -34,6 +38,7 @@ from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
+from pairfree.files.formats.zarr_images import count_images
 from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
@@ -86,7 +91,7 @@ FORMATS: dict[str, Format] = {
         beside=pixel_file,
         files=files_of,
     ),
-    "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True),
+    "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True, count=count_images),
     "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
     "vendor": Format(
         "vendor",

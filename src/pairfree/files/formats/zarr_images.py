@@ -1,0 +1,101 @@
+"""Which images a Zarr folder holds: itself, those of a collection, those in the wells of a plate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pairfree.errors import InputError
+from pairfree.files.formats.zarr_files import MARKS, FolderFiles, ZarrFiles, join
+from pairfree.files.formats.zarr_layout import Attributes, plain
+from pairfree.files.limits import Limits
+from pairfree.files.messages import shown
+
+FIRST = "0"
+"""Of bioformats2raw: where the first image lies."""
+
+
+def count_images(path: Path, limits: Limits) -> int:
+    """Number of the images of a Zarr folder."""
+    return len(list_images(path))
+
+
+def list_images(path: Path) -> list[str]:
+    """Names of the images in a Zarr folder: all wells of a plate, all images of a collection, else itself.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    list of str
+        Folders within it; an empty name for the folder itself.
+    """
+    import zarr
+
+    from pairfree.files.formats.zarr_bounds import quiet_and_bounded
+
+    check_marks(FolderFiles(path))
+    with quiet_and_bounded():
+        root = zarr.open(str(path), mode="r")
+        if isinstance(root, zarr.Array):
+            return [""]
+        attributes = plain(root.attrs)
+        if "plate" in ome_of(attributes):
+            names = images_of_plate(root)
+            _check_inside(names, path)
+            return names
+        if multiscales_of(attributes):
+            return [""]
+        return images_of_collection(root) or [""]
+
+
+def _check_inside(names: list[str], path: Path) -> None:
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(
+                f"{shown(path)}: its metadata name an image outside of it ({shown(name)}); "
+                "export it again"
+            )
+
+
+def images_of_collection(root: Any) -> list[str]:
+    """Names of the images that bioformats2raw numbered."""
+    return sorted((str(name) for name, _ in root.groups() if name.isdigit()), key=int)
+
+
+def images_of_plate(root: Any) -> list[str]:
+    """Names of the images in all wells of a plate."""
+    plate = ome_of(plain(root.attrs))["plate"]
+    found = []
+    for one in plate.get("wells", []):
+        well = str(one.get("path"))
+        described = ome_of(plain(root[well].attrs)) if well in root else {}
+        fields = (described.get("well") or {}).get("images") or [{"path": FIRST}]
+        found += [join(well, str(field.get("path"))) for field in fields]
+    return found or [f"A/1/{FIRST}"]
+
+
+def ome_of(group: Attributes) -> Attributes:
+    """Where OME's attributes are: below "ome" from 0.5 on."""
+    inside = group.get("ome")
+    return inside if isinstance(inside, dict) else group
+
+
+def multiscales_of(group: Attributes) -> list[Any]:
+    """What OME's attributes say of images at several resolutions; empty where they say nothing."""
+    found = ome_of(group).get("multiscales")
+    return found if isinstance(found, list) else []
+
+
+def check_marks(files: ZarrFiles) -> None:
+    """InputError for what bears no mark of Zarr, or metadata that are too large to be any."""
+    for mark in MARKS:
+        files.check_metadata(mark)
+    if not any(files.size(mark) is not None for mark in MARKS):
+        raise InputError(
+            f"{shown(files.path)}: holds none of {', '.join(MARKS)}; "
+            "it is no Zarr folder, or was not copied whole"
+        )
