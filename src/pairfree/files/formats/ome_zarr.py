@@ -207,7 +207,7 @@ def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, s
         return "", root, set()
     ome = ome_of(attributes)
     if "plate" in ome:
-        one_image = path / images_of_plate(root)[0]
+        one_image = path / images_of_plate(root, path)[0]
         raise InputError(
             f"{shown(path)}: is a plate of many images; "
             f"name one of them, such as {shown(one_image)}, or choose with `scene`"

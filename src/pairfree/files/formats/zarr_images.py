@@ -44,21 +44,18 @@ def list_images(path: Path) -> list[str]:
             return [""]
         attributes = plain(root.attrs)
         if "plate" in ome_of(attributes):
-            names = images_of_plate(root)
-            _check_inside(names, path)
-            return names
+            return images_of_plate(root, path)
         if multiscales_of(attributes):
             return [""]
         return images_of_collection(root) or [""]
 
 
-def _check_inside(names: list[str], path: Path) -> None:
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(
-                f"{shown(path)}: its metadata name an image outside of it ({shown(name)}); "
-                "export it again"
-            )
+def _check_inside(name: str, path: Path) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"{shown(path)}: its metadata name an image outside of it ({shown(name)}); "
+            "export it again"
+        )
 
 
 def images_of_collection(root: Any) -> list[str]:
@@ -66,15 +63,18 @@ def images_of_collection(root: Any) -> list[str]:
     return sorted((str(name) for name, _ in root.groups() if name.isdigit()), key=int)
 
 
-def images_of_plate(root: Any) -> list[str]:
+def images_of_plate(root: Any, path: Path) -> list[str]:
     """Names of the images in all wells of a plate."""
     plate = ome_of(plain(root.attrs))["plate"]
     found = []
     for one in plate.get("wells", []):
         well = str(one.get("path"))
+        _check_inside(well, path)
         described = ome_of(plain(root[well].attrs)) if well in root else {}
         fields = (described.get("well") or {}).get("images") or [{"path": FIRST}]
-        found += [join(well, str(field.get("path"))) for field in fields]
+        for field in fields:
+            _check_inside(str(field.get("path")), path)
+            found.append(join(well, str(field.get("path"))))
     return found or [f"A/1/{FIRST}"]
 
 
