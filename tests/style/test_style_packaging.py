@@ -93,9 +93,9 @@ def floor_of(wanted: Requirement) -> Version:
 
 
 def test_every_import_of_the_package_is_declared():
-    optional = set().union(*(names_of(EXTRAS[name]) for name in ("bm3d", "vendors", "dask"))) | {
-        "distributed"
-    }
+    optional = set().union(
+        *(names_of(EXTRAS[name]) for name in ("bm3d", "vendors", "vendors-gpl", "dask"))
+    ) | {"distributed"}
     for package, late in third_party(SRC).items():
         assert package in names_of(BASE) or (package in optional and late), (
             f"src imports {package}: declare it in pyproject.toml, or in an extra and import it where it is "
@@ -105,7 +105,7 @@ def test_every_import_of_the_package_is_declared():
 
 def test_what_is_declared_is_imported():
     assert names_of(BASE) <= third_party(SRC).keys()
-    for name in ("bm3d", "vendors"):
+    for name in ("bm3d", "vendors", "vendors-gpl"):
         assert names_of(EXTRAS[name]) - ONLY_INSTALLED <= third_party(SRC).keys()
 
 
@@ -132,7 +132,7 @@ def test_continuous_integration_pins_every_requirement_at_or_above_its_floor():
             pins[canonicalize_name(pin.name)] = Version(bound.version)
     for wanted in [*BASE, *EXTRAS["test"], *EXTRAS["docs"], *EXTRAS["dask"], *EXTRAS["bm3d"]]:
         assert pins[canonicalize_name(wanted.name)] >= floor_of(wanted), wanted
-    assert all(floor_of(wanted) for wanted in EXTRAS["vendors"])
+    assert all(floor_of(wanted) for wanted in EXTRAS["vendors"] + EXTRAS["vendors-gpl"])
 
 
 def test_the_version_stands_in_one_place():

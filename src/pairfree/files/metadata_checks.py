@@ -205,6 +205,7 @@ METADATA: dict[str, Compare] = {
     "zarr": _check_zarr,
     "ozx": _check_zarr,
     "vendor": _check_nothing_more,
+    "electron": _check_nothing_more,
     "nifti": _check_nifti,
 }
 """By the family of the input; a test asks for a row of every format in ``formats.table.FORMATS``.

@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TALKATIVE = ("tifffile", "PIL", "pydicom", "nibabel", "zarr")
+TALKATIVE = ("tifffile", "PIL", "pydicom", "nibabel", "zarr", "liffile", "nd2", "olefile", "rsciio")
 """Packages whose loggers are silenced."""
+WARNING = ("pydicom", "nd2", "rsciio")
+"""Packages whose warnings are."""
 
 
 class _Drop(logging.Filter):
@@ -22,14 +24,17 @@ def quiet_readers() -> Iterator[None]:
 
     What matters reaches the user as InputError.
     """
-    drop = _Drop()
+    drop, nowhere = _Drop(), logging.NullHandler()
     loggers = [logging.getLogger(name) for name in TALKATIVE]
     for logger in loggers:
         logger.addFilter(drop)
+        logger.addHandler(nowhere)  # for the loggers below, which filters leave alone
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
+            for name in WARNING:
+                warnings.filterwarnings("ignore", module=name)
             yield
     finally:
         for logger in loggers:
             logger.removeFilter(drop)
+            logger.removeHandler(nowhere)

@@ -95,11 +95,19 @@ FORMATS: dict[str, Format] = {
     "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
     "vendor": Format(
         "vendor",
-        (*LIGHT, *ELECTRON),
+        LIGHT,
         read_vendor,
         write_tiff,
         output_suffix=".tif",
         extra="vendors",
+    ),
+    "electron": Format(
+        "electron",
+        ELECTRON,
+        read_vendor,
+        write_tiff,
+        output_suffix=".tif",
+        extra="vendors-gpl",
     ),
     "nifti": Format(
         "nifti",
