@@ -17,11 +17,8 @@ from pairfree.files.formats.table import FORMATS, open_image, save_image, suffix
 from pairfree.files.image import Image
 
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"
-WITH_OWN_DAMAGE = {"zarr", "vendor"}
-"""Zarr: test_mutated_metadata and flipped bits of chunks.
-
-Makers' files are read by optional packages; SECURITY.md says so.
-"""
+WITH_OWN_DAMAGE = {"zarr"}
+"""test_mutated_metadata and flipped bits of chunks."""
 
 
 def test_every_reader_is_in_the_table():

@@ -206,7 +206,7 @@ def _spacing(letters: str, axes: Sequence[dict[str, Any]], lines: list[str]) -> 
     others: dict[str, list[str]] = {}
     for letter, axis in zip(letters, axes, strict=True):
         unit = unit_name(str(axis.get("units", ""))) or ""
-        size = float(axis.get("scale", 0.0))
+        size = _shortest(float(axis.get("scale", 0.0)))
         step = step_of(size, unit, TIMES if letter == "T" else LENGTHS)
         if letter in "TZYX" and step is not None:
             spacing[letter] = step
@@ -219,6 +219,12 @@ def _spacing(letters: str, axes: Sequence[dict[str, Any]], lines: list[str]) -> 
             "OME-TIFF has no place for them"
         )
     return spacing
+
+
+def _shortest(size: float) -> float:
+    """A number that was stored with single precision, as it was meant: 0.8, not 0.800000011920929."""
+    single = np.float32(size)
+    return float(str(single)) if float(single) == size else size
 
 
 def _in_plain_tiff(spacing: Spacing, lines: list[str]) -> Spacing:

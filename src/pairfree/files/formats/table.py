@@ -257,7 +257,7 @@ def _one_line(path: Path, one: Format) -> Iterator[None]:
     # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer
     # to the user.
     except Exception as error:
-        raise InputError(f"{shown(path)}: {_words_for(error, one)}") from error
+        raise InputError(f"{shown(path)}: {_words_for(error, one, path)}") from error
 
 
 def _tell_transparency(image: Image) -> Image:
@@ -283,7 +283,7 @@ def _check_kind(path: Path, one: Format) -> None:
     raise InputError(f"{shown(path)}: {found}; name an image file")
 
 
-def _words_for(error: Exception, one: Format) -> str:
+def _words_for(error: Exception, one: Format, path: Path) -> str:
     """What went wrong when a file of a format was read, and what to do."""
     if isinstance(error, MemoryError):
         return "not enough memory to read it; close other programs, or crop or split the file"
@@ -294,10 +294,8 @@ def _words_for(error: Exception, one: Format) -> str:
         return "no permission to read it; change its permissions or copy it"
     if isinstance(error, RecursionError):
         return "its metadata are nested too deeply; export it again"
-    return (
-        f"cannot be read as {one.family.upper()} ({reason(error)}); "
-        "it may be damaged, export it again"
-    )
+    kind = suffix_of(path).lstrip(".") if one.extra else one.family
+    return f"cannot be read as {kind.upper()} ({reason(error)}); it may be damaged, export it again"
 
 
 def check_output(image: Image, path: Path) -> Format:

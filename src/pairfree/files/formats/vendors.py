@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pairfree.errors import InputError, PairfreeError
 from pairfree.files.formats.czi import count_scenes_of_czi, read_czi
 from pairfree.files.formats.electron import count_images_of_electron, read_electron
 from pairfree.files.formats.lif import count_images_of_lif, read_lif
 from pairfree.files.formats.nd2 import count_positions_of_nd2, read_nd2
 from pairfree.files.formats.oif import read_oif
+from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits
+from pairfree.files.messages import reason, shown
 
 LIGHT = (".czi", ".nd2", ".lif", ".oif", ".oib")
 """Of light microscopes."""
@@ -80,9 +83,22 @@ def count_scenes(path: Path) -> int:
     Raises
     ------
     InputError
-        For what holds no image, or is damaged.
-    ImportError
-        For an optional package that is missing.
+        For what holds no image or is damaged, and for an optional package that is missing.
     """
-    _, count = READERS[path.suffix.lower()]
-    return count(path)
+    suffix = path.suffix.lower()
+    _, count = READERS[suffix]
+    try:
+        with quiet_readers():
+            return count(path)
+    except PairfreeError:
+        raise
+    except ImportError as error:
+        extra = "vendors-gpl" if suffix in ELECTRON else "vendors"
+        raise InputError(
+            f"{shown(path)}: reading it needs the package {error.name}: "
+            f"pip install 'pairfree[{extra}]'"
+        ) from error
+    except Exception as error:  # as in open_image: decoders raise what they like on damaged files
+        raise InputError(
+            f"{shown(path)}: cannot be read ({reason(error)}); it may be damaged, export it again"
+        ) from error
