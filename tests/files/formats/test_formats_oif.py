@@ -55,9 +55,12 @@ def test_planes_steps_and_dyes(tmp_path: Path, name: str, resident_bytes: int) -
 def test_oiffile_reads_what_we_write_here(tmp_path: Path, name: str) -> None:
     """The writer of these tests is right: another reader finds the same."""
     oiffile = pytest.importorskip("oiffile")
-    pixels = counts(2, 3, 2, 40, 50)
+    pixels = counts(2, 3, 4, 40, 50)
     with oiffile.OifFile(written(tmp_path / name, pixels)) as file:
-        np.testing.assert_array_equal(file.asarray(), pixels)
+        found = file.asarray()
+    if found.shape[0] == 4:  # T, Z, C, in newer versions
+        found = found.transpose(2, 1, 0, 3, 4)
+    np.testing.assert_array_equal(found, pixels)
 
 
 def test_one_plane(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def read_nd2(path: Path, limits: Limits, scene: int = 0) -> Image:
     with ND2File(path) as file:
         loops = _loops(file)
         lines = check_scene(path, scene, dict(loops).get("P", 1), "positions")
-        frame = _frame(file)
+        frame = _frame(path, file)
         stated = _stated(file, lines)
     loops = [(name, size) for name, size in loops if size > 1]
     sizes = tuple(size for _, size in loops)
@@ -203,20 +203,27 @@ def _of_position(
     return [found.get(number) for number in numbers.reshape(-1).tolist()]
 
 
-def _frame(file: Any) -> Frame:
+def _frame(path: Path, file: Any) -> Frame:
+    """How frames lie in the file; InputError where their sizes make no sense."""
     attributes = file.attributes
     components = int(attributes.componentCount)
     channels = int(attributes.channelCount or 1)
     samples = 3 if components == 3 * channels else 1
     dtype = np.dtype(file.dtype).newbyteorder("<")
-    width = int(attributes.widthPx or 1)
-    least = width * components * dtype.itemsize
+    width = attributes.widthPx
+    sound = isinstance(width, int) and components > 0
+    row_bytes = int(attributes.widthBytes or 0)
+    if not sound or row_bytes < width * components * dtype.itemsize:
+        raise InputError(
+            f"{shown(path)}: declares rows of {row_bytes} bytes for {width} pixels of "
+            f"{components} components; the file is damaged, copy or export it again"
+        )
     return Frame(
         height=int(attributes.heightPx),
         width=width,
         channels=components // samples,
         samples=samples,
-        row_bytes=max(int(attributes.widthBytes or 0), least),
+        row_bytes=row_bytes,
         dtype=dtype,
         packed=attributes.compressionType == "lossless",
     )
