@@ -42,9 +42,8 @@ went through `pairfree denoise`, with a fixed 3 x 3 smoothing in place of the ne
 `pairfree verify`. {files} files, {checks}
 checks; files that lost something: {lost}; refused or left out, and not counted: {rest}. A result \
 has the format of its input
-(JPEG and BMP: PNG); these are all pairs of formats but those of vendors' files (CZI, ND2, LIF, \
-DM3, DM4, EMD), which come back as OME-TIFF
-and need extras.
+(JPEG and BMP: PNG); these are all pairs of formats but those of vendors' files (CZI, OIF, OIB, \
+ND2, LIF, DM3, DM4, EMD), which come back as OME-TIFF.
 
 | read | written | files | what they stated and kept | lost |
 |---|---|---|---|---|
