@@ -15,7 +15,7 @@ NUMBERS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "λ": 5, "Λ": 9, "M": 10}
 
 @dataclass
 class Picture:
-    """An image: axes slowest first, C for channels; steps in metres, or seconds along T."""
+    """An image: axes slowest first, C for channels, S for colours; steps in metres, or seconds along T."""
 
     pixels: np.ndarray
     axes: str
@@ -24,6 +24,8 @@ class Picture:
     dyes: Sequence[str] = ()
     bits: int = 16
     origin: float = 0.0
+    tags: Sequence[int] = ()
+    """1 red, 2 green, 3 blue."""
 
 
 def write_lif(path: Path, pictures: Sequence[Picture]) -> Path:
@@ -47,7 +49,7 @@ def write_lif(path: Path, pictures: Sequence[Picture]) -> Path:
 def _element(one: Picture, number: int) -> str:
     stride, dimensions, of_channel = one.pixels.itemsize, "", 0
     for axis, size in zip(one.axes[::-1], one.pixels.shape[::-1], strict=True):
-        if axis == "C":
+        if axis in "CS":
             of_channel = stride
         else:
             length = one.steps.get(axis, 0.0) * (size - 1)
@@ -57,8 +59,10 @@ def _element(one: Picture, number: int) -> str:
                 f'BitInc="0" BytesInc="{stride}"/>'
             )
         stride *= size
-    count = one.pixels.shape[one.axes.index("C")] if "C" in one.axes else 1
-    channels = ""
+    count = 1
+    for axis, size in zip(one.axes, one.pixels.shape, strict=True):
+        count *= size if axis in "CS" else 1
+    channels, tags = "", one.tags or [0] * count
     for i in range(count):
         dye = ""
         if one.dyes:
@@ -66,7 +70,7 @@ def _element(one: Picture, number: int) -> str:
                 f"<ChannelProperty><Key>DyeName</Key><Value>{one.dyes[i]}</Value></ChannelProperty>"
             )
         channels += (
-            f'<ChannelDescription DataType="0" ChannelTag="0" Resolution="{one.bits}" '
+            f'<ChannelDescription DataType="0" ChannelTag="{tags[i]}" Resolution="{one.bits}" '
             'NameOfMeasuredQuantity="" Min="0" Max="1" Unit="" LUTName="Gray" IsLUTInverted="0" '
             f'BytesInc="{i * of_channel}" BitInc="0">{dye}</ChannelDescription>'
         )

@@ -38,12 +38,16 @@ def write_nd2(
     channels: Sequence[str] = ("a",),
     packed: bool = False,
     left_out: Collection[int] = (),
+    unused: int = 0,
 ) -> Path:
-    """A file of frames (n, H, W, C), whose pixels are 0.25 µm wide and have 12 bits."""
+    """A file of frames (n, H, W, C), whose pixels are 0.25 µm wide and have 12 bits.
+
+    Rows end with so many unused pixels.
+    """
     count, height, width, components = frames.shape
     attributes = {
         "uiWidth": width,
-        "uiWidthBytes": width * components * frames.itemsize,
+        "uiWidthBytes": (width + unused) * components * frames.itemsize,
         "uiHeight": height,
         "uiComp": components,
         "uiBpcInMemory": 8 * frames.itemsize,
@@ -63,7 +67,7 @@ def write_nd2(
         chunks[b"ImageMetadata!"] = _xml(nested)
     for number, frame in enumerate(frames):
         if number not in left_out:
-            data = np.ascontiguousarray(frame).tobytes()
+            data = np.pad(frame, ((0, 0), (0, unused), (0, 0))).tobytes()
             data = zlib.compress(data) if packed else data
             chunks[b"ImageDataSeq|%d!" % number] = struct.pack("<d", 0.0) + data
     path.write_bytes(_assemble(chunks))

@@ -48,11 +48,14 @@ class Tile:
 
 
 def xml_of(steps: dict[str, float], names: Sequence[str] = (), seconds: float | None = None) -> str:
-    """Metadata with steps in metres and names of channels."""
+    """Metadata with steps in metres and names of channels of 12 bits."""
     scaling = "".join(
         f'<Distance Id="{axis}"><Value>{step}</Value></Distance>' for axis, step in steps.items()
     )
-    channels = "".join(f'<Channel Id="Channel:{i}" Name="{name}"/>' for i, name in enumerate(names))
+    channels = "".join(
+        f'<Channel Name="{name}"><ComponentBitCount>12</ComponentBitCount></Channel>'
+        for name in names
+    )
     interval = ""
     if seconds is not None:
         interval = (

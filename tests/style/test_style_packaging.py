@@ -39,8 +39,6 @@ PACKAGE_OF = {
     "yaml": "pyyaml",
 }
 """Packages whose import has another name."""
-ONLY_INSTALLED = {"h5py"}
-"""Declared, not imported by us: RosettaSciIO needs it for EMD."""
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -106,7 +104,7 @@ def test_every_import_of_the_package_is_declared():
 def test_what_is_declared_is_imported():
     assert names_of(BASE) <= third_party(SRC).keys()
     for name in ("bm3d", "vendors", "vendors-gpl"):
-        assert names_of(EXTRAS[name]) - ONLY_INSTALLED <= third_party(SRC).keys()
+        assert names_of(EXTRAS[name]) <= third_party(SRC).keys()
 
 
 def test_every_import_of_the_tests_is_declared():

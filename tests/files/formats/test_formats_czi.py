@@ -31,7 +31,7 @@ def test_planes_with_pixel_size_time_step_and_names(tmp_path: Path, resident_byt
     path = write_czi(tmp_path / "a.czi", planes_of(pixels, "CTZ"), xml)
     image = open_image(path, Limits(resident_bytes=resident_bytes))
     assert (image.axes, image.channel_names) == ("TCZYX", ("DAPI", "GFP"))
-    assert image.stored == (resident_bytes == 10)
+    assert (image.stored, image.bit_depth) == (resident_bytes == 10, 12)
     assert image.metadata["warnings"] == []
     assert image.spacing == {
         "X": (0.1, "µm"),

@@ -114,3 +114,18 @@ def test_a_dm3_that_declares_more_than_it_has_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"a\.dm3") as caught:
         open_image(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["data", "dim1"])
+def test_an_emd_that_declares_more_than_it_has_is_refused(tmp_path: Path, name: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_emd(tmp_path / "a.emd", [(values(30, 20), NM)])
+    with h5py.File(path, "r+") as file:
+        group = file["experimental/a0"]
+        attributes = dict(group[name].attrs)
+        shape = (10**5,) * group[name].ndim if name == "data" else (10**9,)
+        del group[name]
+        made = group.create_dataset(name, shape, np.float32, chunks=(100,) * len(shape))
+        made.attrs.update(attributes)
+    with pytest.raises(InputError, match=f"its array experimental/a0/{name} declares"):
+        open_image(path)

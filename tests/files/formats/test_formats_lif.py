@@ -76,6 +76,15 @@ def test_wavelengths_become_the_names_of_channels(tmp_path: Path) -> None:
     assert image.metadata["warnings"] == []
 
 
+@pytest.mark.parametrize("tags", [(1, 2, 3), (3, 2, 1)])
+def test_colours_are_red_first(tmp_path: Path, tags: tuple[int, ...]) -> None:
+    pixels = RNG.integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    picture = Picture(pixels, "YXS", STEPS, bits=8, tags=tags)
+    image = open_image(write_lif(tmp_path / "a.lif", [picture]))
+    assert (image.axes, image.spacing) == ("YXS", PIXEL)
+    np.testing.assert_array_equal(image.pixels, pixels[..., :: 2 - tags[0]])
+
+
 def test_dyes_and_bits_come_back_in_ome_tiff(tmp_path: Path) -> None:
     picture = Picture(counts(4, 2, 24, 32), "TCYX", STEPS, dyes=["DAPI", "GFP"], bits=12)
     path = write_lif(tmp_path / "a.lif", [picture])

@@ -60,6 +60,16 @@ def test_one_frame_and_its_result(tmp_path: Path) -> None:
     assert [one for one in compare(path, tmp_path / "out/a.tif") if one.kept is False] == []
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_with_unused_ends(tmp_path: Path, packed: bool) -> None:
+    frames = counts(2, 20, 30, 2)
+    loops = [times(2, 100.0)]
+    path = write_nd2(tmp_path / "a.nd2", frames, loops, ["a", "b"], packed, unused=3)
+    image = open_image(path)
+    np.testing.assert_array_equal(image.pixels, frames.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(image.pixels, nd2.imread(path))
+
+
 def test_colours(tmp_path: Path) -> None:
     frames = RNG.integers(0, 255, (1, 20, 30, 3)).astype(np.uint8)
     image = open_image(write_nd2(tmp_path / "a.nd2", frames))

@@ -37,6 +37,8 @@ from pairfree.files.stored import Kept
 LEADING = "VHIRBTCZ"
 """Dimensions in front of Y, slowest first: view, phase, illumination, rotation, block, then as elsewhere."""
 KNOWN = {"T": "T", "Z": "Z", "C": "C"}
+BIT_DEPTHS = ("10", "12", "14")
+"""Of cameras whose pixels are stored with 16 bits."""
 SPARSE = 100.0
 """Largest ratio of a scene's pixels to those of its tiles: the corners between them are empty."""
 
@@ -221,13 +223,9 @@ def _stated(xml: bytes, channels: Sequence[int], lines: list[str]) -> Stated:
     if len(names) > len(channels) and max(channels) < len(names) and min(channels) >= 0:
         names = [names[number] for number in channels]
     depths = {one.findtext("ComponentBitCount", "") for one in entries}
-    depth = depths.pop() if len(depths) == 1 else ""
-    return Stated(spacing, tuple(names) if any(names) else (), _bit_depth(depth))
-
-
-def _bit_depth(text: str) -> int | None:
-    """Bits that carry signal, where they are fewer than those of the type."""
-    return int(text) if text in ("10", "12", "14") else None
+    text = depths.pop() if len(depths) == 1 else ""
+    depth = int(text) if text in BIT_DEPTHS else None
+    return Stated(spacing, tuple(names) if any(names) else (), depth)
 
 
 def _parse(xml: bytes) -> ElementTree.Element | None:

@@ -26,10 +26,12 @@ from pairfree.files.formats.vendor_parts import (
 )
 from pairfree.files.image import Image, Index, Spacing, check_dtype
 from pairfree.files.limits import UNCOMPRESSED, ZSTD, Limits, check_declared
-from pairfree.files.messages import shown
+from pairfree.files.messages import shown, size_text
 
 KNOWN = {"z": "Z", "t": "T", "time": "T"}
 """Letters of axes in front of Y by their name."""
+UNSTORED_BYTES = 2**20
+"""Of an array, that need not be in the file: they have one value."""
 SPECTRA = ("eV", "keV", "meV")
 """Units of an axis that makes its image a spectrum."""
 MICROMETRES = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "Å": 1e-4, "pm": 1e-6}
@@ -164,6 +166,8 @@ def _images(path: Path) -> list[Signal]:
 def _signals(path: Path) -> list[Signal]:
     if path.suffix.lower() == ".emd":
         from rsciio.emd import file_reader
+
+        _check_datasets(path)
     else:
         from rsciio.digitalmicrograph import file_reader
     try:
@@ -173,6 +177,26 @@ def _signals(path: Path) -> list[Signal]:
             raise
         signals = file_reader(path, lazy=False)  # uncompressed: no larger than the file
     return signals
+
+
+def _check_datasets(path: Path) -> None:
+    """InputError for arrays of HDF5 that declare more than their stored bytes can hold.
+
+    RosettaSciIO reads those of one dimension as it opens a file.
+    """
+    import h5py
+
+    def check(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and found.nbytes > UNSTORED_BYTES:
+            stored = found.id.get_storage_size()
+            if found.nbytes > ZSTD * stored:
+                raise InputError(
+                    f"{shown(path)}: its array {shown(name)} declares {size_text(found.nbytes)}, "
+                    f"{size_text(stored)} are stored; the file is damaged, copy or export it again"
+                )
+
+    with h5py.File(path, "r") as file:
+        file.visititems(check)
 
 
 def _spectral_unit(signal: Signal) -> str:
