@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -20,14 +19,12 @@ from pairfree.files.formats.czi_container import (
     read_metadata,
     read_subblock,
 )
-from pairfree.files.formats.tiff_meta import Stated
+from pairfree.files.formats.czi_metadata import read_stated
 from pairfree.files.formats.vendor_parts import (
     KEPT_BYTES,
-    TIMES,
     check_scene,
     make_image,
     name_axes,
-    step_of,
 )
 from pairfree.files.image import DType, Image, Index, Stored
 from pairfree.files.limits import Limits, check_declared
@@ -37,8 +34,6 @@ from pairfree.files.stored import Kept
 LEADING = "VHIRBTCZ"
 """Dimensions in front of Y, slowest first: view, phase, illumination, rotation, block, then as elsewhere."""
 KNOWN = {"T": "T", "Z": "Z", "C": "C"}
-BIT_DEPTHS = ("10", "12", "14")
-"""Of cameras whose pixels are stored with 16 bits."""
 SPARSE = 100.0
 """Largest ratio of a scene's pixels to those of its tiles: the corners between them are empty."""
 
@@ -150,7 +145,7 @@ def read_czi(path: Path, limits: Limits, scene: int = 0) -> Image:
         )
     corner = (sizes["Y"][0], sizes["X"][0])
     layout = Layout(axes, shape, dtype, corner, tiles)
-    stated = _stated(xml, starts["C"], lines)
+    stated = read_stated(xml, starts["C"], lines)
     letters = name_axes(axes, KNOWN) + ("YXS" if samples > 1 else "YX")
     return make_image(path, Tiles(path, layout, samples), letters, stated, lines, limits)
 
@@ -198,48 +193,3 @@ def _tiles_of_planes(
         index = tuple(places[axis][one.start.get(axis, 0)] for axis in axes)
         found.setdefault(index, []).append(one)
     return found
-
-
-def _stated(xml: bytes, channels: Sequence[int], lines: list[str]) -> Stated:
-    """Pixel size, time step and names of channels that the metadata state."""
-    root = _parse(xml)
-    if root is None:
-        if xml:
-            lines.append("its metadata are damaged; pixel size and channel names are not known")
-        return Stated()
-    spacing = {}
-    for axis in "XYZ":
-        metres = root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value", "")
-        step = step_of(_number(metres) * 1e6, "µm", ("µm",))
-        if step is not None:
-            spacing[axis] = step
-    dimensions = "./Metadata/Information/Image/Dimensions"
-    seconds = root.findtext(f"{dimensions}/T/Positions/Interval/Increment", "")
-    step = step_of(_number(seconds), "s", TIMES)
-    if step is not None:
-        spacing["T"] = step
-    entries = root.findall(f"{dimensions}/Channels/Channel")
-    names = [one.get("Name") or "" for one in entries]
-    if len(names) > len(channels) and max(channels) < len(names) and min(channels) >= 0:
-        names = [names[number] for number in channels]
-    depths = {one.findtext("ComponentBitCount", "") for one in entries}
-    text = depths.pop() if len(depths) == 1 else ""
-    depth = int(text) if text in BIT_DEPTHS else None
-    return Stated(spacing, tuple(names) if any(names) else (), depth)
-
-
-def _parse(xml: bytes) -> ElementTree.Element | None:
-    """The root of metadata; None for damaged ones, and for such as define entities."""
-    if b"<!" in xml.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
-        return None
-    try:
-        return ElementTree.fromstring(xml)
-    except (ElementTree.ParseError, ValueError, LookupError):
-        return None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
