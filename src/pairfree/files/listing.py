@@ -16,6 +16,7 @@ from pathlib import Path
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder
+from pairfree.files.formats.oif import is_of_oif
 from pairfree.files.formats.table import (
     SUFFIXES,
     count_scenes,
@@ -180,7 +181,8 @@ def _images_below(folder: Path) -> list[Path]:
         seen.add(real_folder)
         visible = sorted(name for name in folders if not name.startswith("."))
         images = [name for name in visible if is_supported(Path(root, name))]
-        folders[:] = [name for name in visible if name not in images]
+        parts = [name for name in visible if is_of_oif(Path(root, name))]
+        folders[:] = [name for name in visible if name not in (*images, *parts)]
         for name in sorted([*names, *images]):
             path = Path(root, name)
             if name.startswith(".") or not is_supported(path):

@@ -11,7 +11,7 @@ from makers_electron import write_dm3, write_emd
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.vendors import count_scenes, read_vendor
+from pairfree.files.formats.table import count_scenes
 
 pytest.importorskip("rsciio")
 RNG = np.random.default_rng(0)
@@ -80,12 +80,12 @@ def test_the_largest_image_comes_first_and_spectra_not_at_all(tmp_path: Path) ->
     assert count_scenes(path) == 2
     image = open_image(path)
     assert image.metadata["warnings"] == [
-        "a.emd: holds 2 images; only the largest is used (choose with `scene`)"
+        "holds 2 images; only the largest is used (choose with `scene`)"
     ]
     np.testing.assert_array_equal(image.pixels, large)
-    np.testing.assert_array_equal(read_vendor(path, Limits(), 1).pixels, small)
-    with pytest.raises(InputError, match="has no scene 2, it holds 2 images"):
-        read_vendor(path, Limits(), 2)
+    np.testing.assert_array_equal(open_image(path, Limits(), 1).pixels, small)
+    with pytest.raises(InputError, match="has no image of number 2; it holds 2 images"):
+        open_image(path, Limits(), 2)
 
 
 def test_dm3(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from makers_leica import Picture, write_lif
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.vendors import count_scenes, read_vendor
+from pairfree.files.formats.table import count_scenes
 
 liffile = pytest.importorskip("liffile")
 RNG = np.random.default_rng(0)
@@ -103,10 +103,10 @@ def test_images_are_chosen_by_number(tmp_path: Path) -> None:
     path = write_lif(tmp_path / "a.lif", pictures)
     assert count_scenes(path) == 2
     (line,) = open_image(path).metadata["warnings"]
-    assert line == "a.lif: holds 2 images; only the first is used (choose with `scene`)"
-    np.testing.assert_array_equal(read_vendor(path, Limits(), 1).pixels, pixels[1])
-    with pytest.raises(InputError, match="has no scene 2, it holds 2 images"):
-        read_vendor(path, Limits(), 2)
+    assert line == "holds 2 images; only the first is used (choose with `scene`)"
+    np.testing.assert_array_equal(open_image(path, Limits(), 1).pixels, pixels[1])
+    with pytest.raises(InputError, match="has no image of number 2; it holds 2 images"):
+        open_image(path, Limits(), 2)
 
 
 def test_images_of_one_name_are_read_or_told(tmp_path: Path) -> None:

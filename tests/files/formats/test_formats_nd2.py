@@ -12,7 +12,7 @@ from makers_nikon import depths, positions, times, write_nd2
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.vendors import count_scenes, read_vendor
+from pairfree.files.formats.table import count_scenes
 
 nd2 = pytest.importorskip("nd2")
 RNG = np.random.default_rng(0)
@@ -30,9 +30,9 @@ def test_positions_are_images(tmp_path: Path, packed: bool, resident_bytes: int)
     path = write_nd2(tmp_path / "a.nd2", frames, LOOPS, ["DAPI", "GFP"], packed)
     assert count_scenes(path) == 2
     (line,) = open_image(path).metadata["warnings"]
-    assert line == "a.nd2: holds 2 positions; only the first is used (choose with `scene`)"
+    assert line == "holds 2 positions; only the first is used (choose with `scene`)"
     for scene in range(2):
-        image = read_vendor(path, Limits(resident_bytes=resident_bytes), scene)
+        image = open_image(path, Limits(resident_bytes=resident_bytes), scene)
         assert (image.axes, image.channel_names) == ("TZCYX", ("DAPI", "GFP"))
         assert (image.stored, image.bit_depth) == (resident_bytes == 10, 12)
         assert image.spacing == {
@@ -46,8 +46,8 @@ def test_positions_are_images(tmp_path: Path, packed: bool, resident_bytes: int)
         np.testing.assert_array_equal(image.pixels, expected)
         part = image.region((1, 2, 1), slice(3, 9), slice(20, 30))
         np.testing.assert_array_equal(part, expected[1, 2, 1, 3:9, 20:30])
-    with pytest.raises(InputError, match="has no scene 2, it holds 2 positions"):
-        read_vendor(path, Limits(), 2)
+    with pytest.raises(InputError, match="has no image of number 2; it holds 2 images"):
+        open_image(path, Limits(), 2)
 
 
 def test_one_frame_and_its_result(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_frames_that_were_never_recorded_are_told(tmp_path: Path) -> None:
     path = write_nd2(tmp_path / "a.nd2", frames, [times(3, 100.0)], left_out=[2])
     image = open_image(path)
     (line,) = image.metadata["warnings"]
-    assert line == "a.nd2: 1 of 3 frames were never recorded; their pixels are zero"
+    assert line == "1 of 3 frames were never recorded; their pixels are zero"
     np.testing.assert_array_equal(image.pixels[:2], frames[:2, ..., 0])
     assert not image.pixels[2].any()
 

@@ -11,7 +11,8 @@ from makers_olympus import write_oib, write_oif
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.vendors import count_scenes, read_vendor
+from pairfree.files.formats.table import count_scenes, read_from
+from pairfree.files.listing import find_images
 
 RNG = np.random.default_rng(0)
 
@@ -47,8 +48,8 @@ def test_planes_steps_and_dyes(tmp_path: Path, name: str, resident_bytes: int) -
     np.testing.assert_array_equal(part, pixels[1, 2, 0, 3:9, 40:50])
     save_image(image, tmp_path / "out/a.tif")
     assert [one for one in compare(path, tmp_path / "out/a.tif") if one.kept is False] == []
-    with pytest.raises(InputError, match="has no scene 1"):
-        read_vendor(path, Limits(), 1)
+    with pytest.raises(InputError, match="has no image of number 1; it holds one image"):
+        open_image(path, Limits(), 1)
 
 
 @pytest.mark.parametrize("name", ["a.oif", "a.oib"])
@@ -61,6 +62,15 @@ def test_oiffile_reads_what_we_write_here(tmp_path: Path, name: str) -> None:
     if found.shape[0] == 4:  # T, Z, C, in newer versions
         found = found.transpose(2, 1, 0, 3, 4)
     np.testing.assert_array_equal(found, pixels)
+
+
+def test_a_folder_of_planes_holds_no_images_of_its_own(tmp_path: Path) -> None:
+    path = write_oif(tmp_path / "a.oif", counts(1, 1, 1, 40, 50))
+    plane = tmp_path / "a.oif.files/s_C001Z001T001.tif"
+    assert [one.path for one in find_images([tmp_path])] == [path]
+    assert plane in read_from(path)
+    path.unlink()
+    assert [one.path for one in find_images([tmp_path])] == [plane]
 
 
 def test_one_plane(tmp_path: Path) -> None:

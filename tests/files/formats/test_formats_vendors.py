@@ -15,8 +15,8 @@ from makers_olympus import write_oib
 
 from pairfree.errors import InputError
 from pairfree.files import open_image
-from pairfree.files.formats.table import FORMATS
-from pairfree.files.formats.vendors import READERS, count_scenes
+from pairfree.files.formats.table import FORMATS, count_scenes
+from pairfree.files.formats.vendors import READERS
 
 RNG = np.random.default_rng(0)
 PACKAGES = {

@@ -22,7 +22,7 @@ from pairfree.files.formats.czi_container import (
 from pairfree.files.formats.czi_metadata import read_stated
 from pairfree.files.formats.vendor_parts import (
     KEPT_BYTES,
-    check_scene,
+    choose_scene,
     make_image,
     name_axes,
 )
@@ -104,7 +104,7 @@ def _moved(places: slice, by: int) -> slice:
     return slice(places.start - by, places.stop - by)
 
 
-def read_czi(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_czi(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read one scene of a CZI file in its full resolution.
 
     Parameters
@@ -114,7 +114,7 @@ def read_czi(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Its number, from 0.
+        Its number, from 0; None for the first.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read_czi(path: Path, limits: Limits, scene: int = 0) -> Image:
         directory = read_directory(file, path)
         xml = read_metadata(file, directory.metadata)
     scenes = _scenes(directory)
-    lines = check_scene(path, scene, len(scenes), "scenes")
+    scene, lines = choose_scene(path, scene, len(scenes), "scenes")
     blocks = scenes[sorted(scenes)[scene]]
     dtype, samples = _common_layout(blocks, path)
     sizes = {axis: _extent(blocks, axis) for axis in "YX"}
@@ -140,8 +140,7 @@ def read_czi(path: Path, limits: Limits, scene: int = 0) -> Image:
     planes = math.prod(leading)
     if len(tiles) < planes:
         lines.append(
-            f"{path.name}: {planes - len(tiles)} of {planes} planes were never recorded; "
-            "their pixels are zero"
+            f"{planes - len(tiles)} of {planes} planes were never recorded; their pixels are zero"
         )
     corner = (sizes["Y"][0], sizes["X"][0])
     layout = Layout(axes, shape, dtype, corner, tiles)

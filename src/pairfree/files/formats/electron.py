@@ -19,7 +19,7 @@ from pairfree.files.formats.vendor_parts import (
     LENGTHS,
     TIMES,
     Planes,
-    check_scene,
+    choose_scene,
     make_image,
     name_axes,
     step_of,
@@ -97,7 +97,7 @@ class InColour(Planes):
         return found
 
 
-def read_electron(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_electron(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read one image of a DM3, DM4 or EMD file.
 
     Parameters
@@ -107,7 +107,7 @@ def read_electron(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the image, from 0 for the largest.
+        Number of the image, from 0 for the largest; None for that one.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_electron(path: Path, limits: Limits, scene: int = 0) -> Image:
         Where RosettaSciIO is missing.
     """
     images = _images(path)
-    lines = check_scene(path, scene, len(images), "images")
+    scene, lines = choose_scene(path, scene, len(images), "images")
     lines = [line.replace("the first", "the largest") for line in lines]
     chosen = images[scene]
     axes = _sorted_axes(chosen)

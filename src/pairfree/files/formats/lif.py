@@ -16,7 +16,7 @@ from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.vendor_parts import (
     LENGTHS,
     TIMES,
-    check_scene,
+    choose_scene,
     make_image,
     name_axes,
     step_of,
@@ -72,7 +72,7 @@ class Dimension:
     origin: float
 
 
-def read_lif(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_lif(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read one image of a LIF file.
 
     Parameters
@@ -82,7 +82,7 @@ def read_lif(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the image, from 0.
+        Number of the image, from 0; None for the first.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_lif(path: Path, limits: Limits, scene: int = 0) -> Image:
         if file.type.name != "LIF":
             raise InputError(f"{shown(path)}: is no LIF file but a {file.type.name} file of Leica")
         images = list(file.images)
-        lines = check_scene(path, scene, len(images), "images")
+        scene, lines = choose_scene(path, scene, len(images), "images")
         _tell_left_out(path, file.xml_element, len(images), lines)
         return _read_image(path, limits, images[scene], lines)
 
@@ -115,7 +115,7 @@ def _tell_left_out(path: Path, root: ElementTree.Element, found: int, lines: lis
     declared = len(root.findall(".//Data/Image"))
     if declared > found:
         lines.append(
-            f"{path.name}: {declared - found} images have the name of another one and cannot "
+            f"{declared - found} images have the name of another one and cannot "
             "be read; give each its own name"
         )
 

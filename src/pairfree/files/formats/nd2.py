@@ -18,7 +18,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.tiff_meta import Stated
-from pairfree.files.formats.vendor_parts import Planes, check_scene, make_image, name_axes, step_of
+from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
 from pairfree.files.image import DType, Image, Index, Spacing
 from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared
 from pairfree.files.messages import shown
@@ -127,7 +127,7 @@ class Frames(Planes):
         )
 
 
-def read_nd2(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_nd2(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read one position of an ND2 file.
 
     Parameters
@@ -137,7 +137,7 @@ def read_nd2(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the position, from 0.
+        Number of the position, from 0; None for the first.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_nd2(path: Path, limits: Limits, scene: int = 0) -> Image:
     found = _frames_of(path)
     with ND2File(path) as file:
         loops = _loops(file)
-        lines = check_scene(path, scene, dict(loops).get("P", 1), "positions")
+        scene, lines = choose_scene(path, scene, dict(loops).get("P", 1), "positions")
         frame = _frame(path, file)
         stated = _stated(file, lines)
     loops = [(name, size) for name, size in loops if size > 1]
@@ -167,8 +167,7 @@ def read_nd2(path: Path, limits: Limits, scene: int = 0) -> Image:
     missing = sum(place is None for place in places)
     if missing:
         lines.append(
-            f"{path.name}: {missing} of {len(places)} frames were never recorded; "
-            "their pixels are zero"
+            f"{missing} of {len(places)} frames were never recorded; their pixels are zero"
         )
     names = [name for name, _ in loops if name != "P"]
     letters = name_axes(names, KNOWN) + ("C" if frame.channels > 1 else "")

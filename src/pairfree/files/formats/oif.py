@@ -19,7 +19,7 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_meta import Stated, unit_name
-from pairfree.files.formats.vendor_parts import Planes, check_scene, make_image, name_axes, step_of
+from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
 from pairfree.files.image import DType, Image, Index, Spacing, Step
 from pairfree.files.limits import LZW, Limits, check_declared
 from pairfree.files.messages import shown
@@ -49,7 +49,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.folder = path.with_name(path.name + ".files")
+        self.folder = folder_of(path)
         if not self.folder.is_dir():
             raise InputError(
                 f"{shown(path)}: its planes are missing; put the folder {self.folder.name} beside it"
@@ -223,7 +223,7 @@ def open_plane(files: Folder | Compound, name: str, limits: Limits) -> Image:
             ) from error
 
 
-def read_oif(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_oif(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read an OIF or OIB file.
 
     Parameters
@@ -233,7 +233,7 @@ def read_oif(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        0: such a file holds one image.
+        None or 0: such a file holds one image.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def read_oif(path: Path, limits: Limits, scene: int = 0) -> Image:
     ImportError
         For OIB, where olefile is missing.
     """
-    lines = check_scene(path, scene, 1, "image")
+    _, lines = choose_scene(path, scene, 1, "image")
     files = Compound(path) if path.suffix.lower() == ".oib" else Folder(path)
     settings = files.settings()
     listing = _list_planes(path, files.names())
@@ -269,6 +269,26 @@ def _rows_and_columns(settings: Settings, lines: list[str]) -> tuple[str, str]:
     if (rows, columns) != ("Y", "X"):
         lines.append(f"its rows lie along {rows.lower()}, its columns along {columns.lower()}")
     return rows, columns
+
+
+def files_of_oif(path: Path) -> tuple[Path, ...]:
+    """All files that an image is read from: of OIF those of its folder, too."""
+    folder = folder_of(path)
+    if path.suffix.lower() != ".oif" or not folder.is_dir():
+        return (path,)
+    return (path, *sorted(folder.iterdir()))
+
+
+def folder_of(path: Path) -> Path:
+    """Where the planes of an OIF file lie."""
+    return path.with_name(path.name + ".files")
+
+
+def is_of_oif(folder: Path) -> bool:
+    """Whether a folder holds the planes of an OIF file beside it, and no images of their own."""
+    name = folder.name.removesuffix(".files")
+    beside = name != folder.name and name.lower().endswith(".oif")
+    return beside and folder.with_name(name).is_file()
 
 
 def parse_settings(content: bytes, path: Path) -> Settings:

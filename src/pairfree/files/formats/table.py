@@ -26,6 +26,7 @@ from pairfree.files.formats.metaimage import (
 from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
+from pairfree.files.formats.oif import files_of_oif
 from pairfree.files.formats.ome_zarr import (
     is_zarr,
     read_zarr,
@@ -38,6 +39,7 @@ from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
+from pairfree.files.formats.vendors import count_scenes as count_vendor
 from pairfree.files.formats.zarr_images import count_images
 from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
@@ -99,6 +101,8 @@ FORMATS: dict[str, Format] = {
         read_vendor,
         write_tiff,
         output_suffix=".tif",
+        files=files_of_oif,
+        count=count_vendor,
         extra="vendors",
     ),
     "electron": Format(
@@ -107,6 +111,7 @@ FORMATS: dict[str, Format] = {
         read_vendor,
         write_tiff,
         output_suffix=".tif",
+        count=count_vendor,
         extra="vendors-gpl",
     ),
     "nifti": Format(

@@ -10,6 +10,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.tiff_meta import Stated
+from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image, Index, Step, Stored
 from pairfree.files.limits import Limits
 from pairfree.files.messages import shown
@@ -42,24 +43,19 @@ class Planes(Stored):
         return plane[rows, columns]
 
 
-def check_scene(path: Path, scene: int, count: int, what: str) -> list[str]:
-    """Check that a file holds an image of that number, and say so where others are left out.
+def choose_scene(path: Path, scene: int | None, count: int, what: str) -> tuple[int, list[str]]:
+    """The number of the image to read, and a warning where others are left out unasked.
 
     Parameters
     ----------
     path
         Of the file, for messages.
     scene
-        Number of the image that is wanted, from 0.
+        Number of the image that is wanted, from 0; None for the first.
     count
         How many there are.
     what
         They are called, such as "scenes".
-
-    Returns
-    -------
-    list
-        A warning, or nothing.
 
     Raises
     ------
@@ -68,14 +64,11 @@ def check_scene(path: Path, scene: int, count: int, what: str) -> list[str]:
     """
     if count == 0:
         raise InputError(f"{shown(path)}: holds no {what}; export the one that you mean")
-    if not 0 <= scene < count:
-        raise InputError(
-            f"{shown(path)}: has no scene {scene}, it holds {count} {what}; "
-            f"choose one from 0 to {count - 1}"
-        )
-    if scene == 0 and count > 1:
-        return [f"{path.name}: holds {count} {what}; only the first is used (choose with `scene`)"]
-    return []
+    check_scene(scene or 0, count, path)
+    if scene is None and count > 1:
+        line = f"holds {count} {what}; only the first is used (choose with `scene`)"
+        return 0, [line]
+    return scene or 0, []
 
 
 def name_axes(names: Sequence[str], known: dict[str, str]) -> str:

@@ -11,23 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pairfree.errors import InputError, PairfreeError
 from pairfree.files.formats.czi import count_scenes_of_czi, read_czi
 from pairfree.files.formats.electron import count_images_of_electron, read_electron
 from pairfree.files.formats.lif import count_images_of_lif, read_lif
 from pairfree.files.formats.nd2 import count_positions_of_nd2, read_nd2
 from pairfree.files.formats.oif import read_oif
-from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.image import Image
-from pairfree.files.limits import Limits
-from pairfree.files.messages import reason, shown
+from pairfree.files.limits import DEFAULT, Limits
 
 LIGHT = (".czi", ".nd2", ".lif", ".oif", ".oib")
 """Of light microscopes."""
 ELECTRON = (".dm3", ".dm4", ".emd")
 """Of electron microscopes."""
 
-Reader = Callable[[Path, Limits, int], Image]
+Reader = Callable[[Path, Limits, int | None], Image]
 Counter = Callable[[Path], int]
 
 
@@ -49,7 +46,7 @@ READERS: dict[str, tuple[Reader, Counter]] = {
 """By suffix."""
 
 
-def read_vendor(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_vendor(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read one image of a maker's file.
 
     Parameters
@@ -59,7 +56,7 @@ def read_vendor(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the scene, position or image, from 0.
+        Number of the scene, position or image, from 0; None for the first, and a warning about others.
 
     Raises
     ------
@@ -72,33 +69,22 @@ def read_vendor(path: Path, limits: Limits, scene: int = 0) -> Image:
     return read(path, limits, scene)
 
 
-def count_scenes(path: Path) -> int:
+def count_scenes(path: Path, limits: Limits = DEFAULT) -> int:
     """How many images a maker's file holds: scenes of CZI, positions of ND2, images of the others.
 
     Parameters
     ----------
     path
         The file.
+    limits
+        Say nothing here: no pixel is read.
 
     Raises
     ------
     InputError
-        For what holds no image or is damaged, and for an optional package that is missing.
+        For what holds no image, or is damaged.
+    ImportError
+        For an optional package that is missing.
     """
-    suffix = path.suffix.lower()
-    _, count = READERS[suffix]
-    try:
-        with quiet_readers():
-            return count(path)
-    except PairfreeError:
-        raise
-    except ImportError as error:
-        extra = "vendors-gpl" if suffix in ELECTRON else "vendors"
-        raise InputError(
-            f"{shown(path)}: reading it needs the package {error.name}: "
-            f"pip install 'pairfree[{extra}]'"
-        ) from error
-    except Exception as error:  # as in open_image: decoders raise what they like on damaged files
-        raise InputError(
-            f"{shown(path)}: cannot be read ({reason(error)}); it may be damaged, export it again"
-        ) from error
+    _, count = READERS[path.suffix.lower()]
+    return count(path)
