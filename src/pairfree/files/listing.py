@@ -181,8 +181,7 @@ def _images_below(folder: Path) -> list[Path]:
         seen.add(real_folder)
         visible = sorted(name for name in folders if not name.startswith("."))
         images = [name for name in visible if is_supported(Path(root, name))]
-        parts = [name for name in visible if is_of_oif(Path(root, name))]
-        folders[:] = [name for name in visible if name not in (*images, *parts)]
+        folders[:] = _to_visit(Path(root), visible, images)
         for name in sorted([*names, *images]):
             path = Path(root, name)
             if name.startswith(".") or not is_supported(path):
@@ -190,6 +189,12 @@ def _images_below(folder: Path) -> list[Path]:
             if path.is_file() or name in images:
                 found.append(path)
     return found
+
+
+def _to_visit(root: Path, folders: Sequence[str], images: Sequence[str]) -> list[str]:
+    """Folders that are no images, nor the planes of one beside them."""
+    others = [name for name in folders if name not in images]
+    return [name for name in others if not is_of_oif(root / name)]
 
 
 def _in_folder(folder: Path) -> list[Entry]:

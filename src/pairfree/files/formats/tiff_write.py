@@ -43,8 +43,6 @@ _COMPRESSIONS = {
 }
 _NEEDS_IMAGECODECS = (5, 32773, 50000, 34925)
 _OME_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-_MOST_OTHER_AXES = 1
-"""Axes beside T, Z and C that OME-XML has room for."""
 _WITH_PREDICTOR = ("lzw", "zlib", "zstd")
 # Above this, offsets may not fit 32 bits; the margin leaves room for tags.
 _BIG_FROM_BYTES = 2**32 - 2**25
@@ -344,8 +342,8 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
             f"{shown(path)}: {planes} planes are too many for one TIFF; split the stack"
         )
     described = bool(image.spacing or image.channel_names or image.leading)
-    as_ome = described and image.dtype.name in _OME_DTYPES
-    as_ome = as_ome and image.axes.count("Q") <= _MOST_OTHER_AXES
+    # OME-XML has room for one axis beside T, Z and C.
+    as_ome = described and image.dtype.name in _OME_DTYPES and image.axes.count("Q") < 2
     metadata: dict[str, Any] | None = None
     if as_ome:
         metadata = _ome_metadata(image)
