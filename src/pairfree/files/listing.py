@@ -18,6 +18,7 @@ from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
 from pairfree.files.formats.table import (
     SUFFIXES,
+    SUFFIX_TEXT,
     format_of,
     is_supported,
     read_from,
@@ -136,7 +137,7 @@ def _images_below(folder: Path) -> list[Path]:
 def _in_folder(folder: Path) -> list[Entry]:
     found = _images_below(folder)
     if not found:
-        raise InputError(f"{shown(folder)}: holds no image; supported are {', '.join(SUFFIXES)}")
+        raise InputError(f"{shown(folder)}: holds no image; supported are {SUFFIX_TEXT}")
     return [Entry(path, path.relative_to(folder)) for path in found]
 
 
@@ -152,7 +153,7 @@ def _in_glob(pattern: str) -> list[Entry]:
         elif path.is_dir() and not match.endswith(os.sep):
             entries += [Entry(image, _below(image, base)) for image in _images_below(path)]
     if not entries:
-        raise InputError(f"{shown(pattern)}: matches no image; supported are {', '.join(SUFFIXES)}")
+        raise InputError(f"{shown(pattern)}: matches no image; supported are {SUFFIX_TEXT}")
     return entries
 
 

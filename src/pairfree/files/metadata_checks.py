@@ -10,16 +10,16 @@ import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_items, check_same, in_words
 from pairfree.files.dicom_checks import check_dicom
-from pairfree.files.formats import metaimage_header, mrc, nifti, zarr_layout
+from pairfree.files.formats import metaimage_header, mrc_header, nifti, zarr_layout
 from pairfree.files.image import Image
 from pairfree.files.tiff_checks import check_tiff
 
 
 def _check_mrc(a: Image, b: Image) -> list[Check]:
-    first: mrc.Carried = a.metadata["mrc"]
-    second: mrc.Carried = b.metadata["mrc"]
+    first: mrc_header.Carried = a.metadata["mrc"]
+    second: mrc_header.Carried = b.metadata["mrc"]
     names = first.header.dtype.names
-    left_out = (*mrc.OF_THE_PIXELS, "label", "nlabl")
+    left_out = (*mrc_header.OF_THE_PIXELS, "label", "nlabl")
     before = _header_fields(first.header, names, left_out)
     after = _header_fields(second.header, names, left_out)
     size, size_after = len(first.extended), len(second.extended)
@@ -37,7 +37,7 @@ def _check_labels(before: list[bytes], after: list[bytes]) -> Check:
     return Check("labels", str(had), str(has), after[:had] == before)
 
 
-def _labels(carried: mrc.Carried) -> list[bytes]:
+def _labels(carried: mrc_header.Carried) -> list[bytes]:
     used = int(carried.header.nlabl)
     labels = carried.header.label[:used]
     return [bytes(label).rstrip() for label in labels]

@@ -24,9 +24,11 @@ from pairfree.files.formats.metaimage import (
     write_metaimage,
 )
 from pairfree.files.formats.mrc import read_mrc, write_mrc
+from pairfree.files.formats.mrc_header import PLAIN_SUFFIXES
 from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.ome_zarr import is_zarr, read_zarr
+from pairfree.files.formats.packing import RATIOS, packing_of
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import read_tiff
@@ -72,7 +74,13 @@ FORMATS: dict[str, Format] = {
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
-    "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
+    "mrc": Format(
+        "mrc",
+        tuple(suffix + packing for suffix in PLAIN_SUFFIXES for packing in RATIOS),
+        read_mrc,
+        write_mrc,
+        told=lambda path: {"packing": packing_of(path)},
+    ),
     "metaimage": Format(
         "metaimage",
         (".mhd", ".mha"),
@@ -100,6 +108,9 @@ FORMATS: dict[str, Format] = {
     ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
+PLAIN_NAMES = ", ".join(suffix for suffix in SUFFIXES if suffix.count(".") == 1)
+SUFFIX_TEXT = f"{PLAIN_NAMES} (those of NIfTI and MRC also with .gz, of MRC with .bz2)"
+"""The suffixes in words."""
 
 
 def suffix_of(path: Path) -> str:
@@ -142,7 +153,7 @@ def format_of(path: Path) -> Format:
     if is_marked(path):
         return FORMATS["dicom"]
     kind = f"suffix {shown(suffix)!r}" if suffix else "a name without suffix"
-    raise InputError(f"{shown(path)}: {kind} is not supported; use one of {', '.join(SUFFIXES)}")
+    raise InputError(f"{shown(path)}: {kind} is not supported; use one of {SUFFIX_TEXT}")
 
 
 def is_supported(path: Path) -> bool:
