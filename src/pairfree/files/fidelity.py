@@ -17,6 +17,7 @@ from pairfree.files.listing import Entry, find_images, output_path
 from pairfree.files.messages import shown
 from pairfree.files.metadata_checks import METADATA
 from pairfree.files.scale import GAINS, check_intensities
+from pairfree.files.wide_integers import type_in_file
 
 STREAMED = replace(DEFAULT, resident_bytes=2**27)
 """Larger images stay in their files and are compared part by part."""
@@ -152,7 +153,7 @@ def _check_layout(a: Image, b: Image) -> list[Check]:
     same_frames = a.leading == b.leading
     same_steps = not spacing_differences(a, b)
     return [
-        check_same("pixel type", a.dtype.name, b.dtype.name),
+        check_same("pixel type", type_in_file(a).name, type_in_file(b).name),
         check_same("axes", a.axes, b.axes),
         check_same("shape", _shape_text(a), _shape_text(b)),
         Check("frames", _frames_text(a), _frames_text(b), same_frames),
