@@ -17,8 +17,8 @@ from pairfree.config import find_closest
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import nearest_folder
 from pairfree.files.formats.table import (
-    SUFFIXES,
     SUFFIX_TEXT,
+    SUFFIXES,
     format_of,
     is_supported,
     read_from,
@@ -51,7 +51,7 @@ def without_suffix(path: Path) -> Path:
 def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
     """Image files by what was named, each file once.
 
-    Hidden files and unsupported suffixes inside folders are skipped.
+    Hidden files and unsupported suffixes inside folders are skipped. Files of one image are one entry.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ def find_images(inputs: Sequence[str | Path]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for one in inputs:
         for entry in _find(one):
-            entries.setdefault(os.path.realpath(entry.path), entry)
+            first_file = read_from(entry.path)[0]
+            entries.setdefault(os.path.realpath(first_file), entry)
     return list(entries.values())
 
 

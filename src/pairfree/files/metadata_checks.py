@@ -55,15 +55,22 @@ def _check_nifti(a: Image, b: Image) -> list[Check]:
         check_same("intensity scale", first.scaling, second.scaling),
         check_entries("header", before, after),
         check_items("extensions", _extensions(first), _extensions(second)),
+        Check(
+            "header file", _size_text(first.raw), _size_text(second.raw), first.raw == second.raw
+        ),
     ]
 
 
 def _extensions(carried: nifti.Carried) -> list[Any]:
     found = []
-    for one in carried.header.extensions:
+    for one in getattr(carried.header, "extensions", []):  # Analyze has none
         code, content = one.get_code(), one.get_content()
         found.append((code, content))
     return found
+
+
+def _size_text(raw: bytes) -> str:
+    return f"{len(raw)} bytes" if raw else "in the file of the pixels"
 
 
 def _affine_text(carried: nifti.Carried) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files.atomic import atomic_folder, atomic_path, require_space
+from pairfree.files.formats import nifti_files
 from pairfree.files.formats.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.formats.metaimage import (
     files_of,
@@ -25,7 +26,7 @@ from pairfree.files.formats.metaimage import (
 )
 from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.mrc_header import PLAIN_SUFFIXES
-from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
+from pairfree.files.formats.nifti import read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.ome_zarr import is_zarr, read_zarr
 from pairfree.files.formats.packing import RATIOS, packing_of
@@ -63,6 +64,8 @@ class Format:
     """The second file that an image of this name is written to, if any."""
     files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
     """All files that an image of this name consists of."""
+    owns: Callable[[Path], bool] = lambda path: True
+    """Whether a file with one of the suffixes is of this format: other programs have some of them too."""
     extra: str = ""
     """Of pairfree's optional packages, what reading needs."""
 
@@ -101,10 +104,16 @@ FORMATS: dict[str, Format] = {
     ),
     "nifti": Format(
         "nifti",
-        (".nii", ".nii.gz"),
+        (*nifti_files.SINGLE_SUFFIXES, *nifti_files.PAIR_SUFFIXES),
         read_nifti,
         write_nifti,
-        told=lambda path: {"packed": is_packed(path)},
+        told=lambda path: {
+            "packing": packing_of(path),
+            "names_pixels": nifti_files.is_named_by_pixels(path),
+        },
+        beside=nifti_files.partner_of,
+        files=nifti_files.files_of,
+        owns=nifti_files.is_nifti,
     ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
@@ -147,11 +156,13 @@ def format_of(path: Path) -> Format:
     if is_zarr(path):
         return FORMATS["zarr"]
     suffix = suffix_of(path)
-    for one in FORMATS.values():
-        if suffix in one.suffixes:
-            return one
+    named = next((one for one in FORMATS.values() if suffix in one.suffixes), None)
+    if named is not None and named.owns(path):
+        return named
     if is_marked(path):
         return FORMATS["dicom"]
+    if named is not None:
+        return named  # whose reader tells what the file is not
     kind = f"suffix {shown(suffix)!r}" if suffix else "a name without suffix"
     raise InputError(f"{shown(path)}: {kind} is not supported; use one of {SUFFIX_TEXT}")
 
@@ -163,7 +174,9 @@ def is_supported(path: Path) -> bool:
     """
     if path.is_dir():
         return is_zarr(path)
-    return suffix_of(path) in SUFFIXES or is_marked(path)
+    suffix = suffix_of(path)
+    owned = any(suffix in one.suffixes and one.owns(path) for one in FORMATS.values())
+    return owned or is_marked(path)
 
 
 def read_from(path: Path) -> tuple[Path, ...]:
@@ -278,8 +291,9 @@ def check_output(image: Image, path: Path) -> Format:
         )
     allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
     suffix = suffix_of(path)
-    # Names of objects in archives and of images in plates are numbers.
-    bare = image.family in ("dicom", "zarr") and suffix not in SUFFIXES
+    # Names of objects in archives and of images in plates are numbers, or end with .img.
+    not_its_own = suffix not in SUFFIXES or suffix in nifti_files.PAIR_SUFFIXES
+    bare = image.family in ("dicom", "zarr") and not_its_own
     if suffix not in allowed and not bare:
         raise OutputError(
             f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; "
