@@ -24,6 +24,7 @@ from pairfree.files.formats.metaimage import (
     read_metaimage,
     write_metaimage,
 )
+from pairfree.files.formats.mgh import packing_of_mgh, read_mgh, write_mgh
 from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.mrc_header import PLAIN_SUFFIXES
 from pairfree.files.formats.nifti import read_nifti, write_nifti
@@ -114,6 +115,13 @@ FORMATS: dict[str, Format] = {
         beside=nifti_files.partner_of,
         files=nifti_files.files_of,
         owns=nifti_files.is_nifti,
+    ),
+    "mgh": Format(
+        "mgh",
+        (".mgz", ".mgh", ".mgh.gz"),
+        read_mgh,
+        write_mgh,
+        told=lambda path: {"packing": packing_of_mgh(path)},
     ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
