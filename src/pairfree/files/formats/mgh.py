@@ -21,6 +21,7 @@ from pairfree.files.formats.packing import (
     create_packed,
     open_packed,
     packing_of,
+    read_up_to,
     read_values,
 )
 from pairfree.files.image import DType, Image, Shape, Spacing, Stored
@@ -138,7 +139,7 @@ def _check_header(header: bytes, path: Path) -> None:
 
 def _read_tail(file: Any, path: Path) -> bytes:
     """What follows the pixels."""
-    tail: bytes = file.read(MOST_TAIL_BYTES + 1)
+    tail = read_up_to(file, MOST_TAIL_BYTES + 1)
     if len(tail) > MOST_TAIL_BYTES:
         raise InputError(
             f"{shown(path)}: has more than {MOST_TAIL_BYTES} bytes after its pixels; "

@@ -31,7 +31,13 @@ from pairfree.files.formats.mrc_header import (
     shape_of,
     spacing_of,
 )
-from pairfree.files.formats.packing import create_packed, open_packed, packing_of, read_values
+from pairfree.files.formats.packing import (
+    create_packed,
+    open_packed,
+    packing_of,
+    read_up_to,
+    read_values,
+)
 from pairfree.files.image import DType, Image, Index, Spacing, Stored
 from pairfree.files.limits import Limits
 from pairfree.files.messages import shown
@@ -81,7 +87,7 @@ def read_mrc(path: Path, limits: Limits) -> Image:
         head = file.read(HEADER_BYTES)
         declared = check_header(head, path)
         stays = check_sizes(declared, path, packing, limits)
-        extended = file.read(declared.extended)
+        extended = read_up_to(file, declared.extended)
         header, voxel_size, lines = read_header(head + extended, declared, path)
         shape = shape_of(header, declared, path)
         in_file = packed_shape(shape) if declared.four_bits else shape

@@ -25,7 +25,14 @@ from pairfree.files.formats.nifti_files import (
     files_of,
     pair_of,
 )
-from pairfree.files.formats.packing import PLAIN, RATIOS, create_packed, open_packed, packing_of
+from pairfree.files.formats.packing import (
+    PLAIN,
+    RATIOS,
+    create_packed,
+    open_packed,
+    packing_of,
+    read_up_to,
+)
 from pairfree.files.image import (
     DType,
     Image,
@@ -131,7 +138,7 @@ def _open_by_nibabel(path: Path, head: Head | None) -> tuple[Any, bytes]:
         return nibabel.load(path), b""
     header, pixels = pair
     with open_packed(header, packing_of(header)) as file:
-        raw: bytes = file.read(MOST_HEADER_BYTES)
+        raw = read_up_to(file, MOST_HEADER_BYTES)
         if file.read(1):
             raise InputError(
                 f"{shown(path)}: its header {shown(header.name)} has more than {MOST_HEADER_BYTES} bytes; "

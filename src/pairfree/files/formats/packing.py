@@ -26,8 +26,10 @@ PLAIN, GZIP, BZIP = "", ".gz", ".bz2"
 RATIOS = {PLAIN: UNCOMPRESSED, GZIP: DEFLATE, BZIP: BZIP2}
 """Largest ratio of what is in a file to its size."""
 GZIP_LEVEL = 6
+SMALL_BYTES = 2**16
+"""What is unpacked at once of headers."""
 PIECE_BYTES = 2**24
-"""What is unpacked at once."""
+"""What is unpacked at once of pixels."""
 
 
 def packing_of(path: Path) -> str:
@@ -83,6 +85,22 @@ def create_packed(path: Path, packing: str) -> Iterator[Any]:
                 yield packed
         else:
             yield file
+
+
+def read_up_to(file: Any, most: int) -> bytes:
+    """What comes next in a file: ``most`` bytes, or all that there are where those are less.
+
+    Memory is taken for what is there, not for what was asked for.
+    """
+    pieces = []
+    there = 0
+    while there < most:
+        piece: bytes = file.read(min(SMALL_BYTES, most - there))
+        if not piece:
+            break
+        pieces.append(piece)
+        there += len(piece)
+    return b"".join(pieces)
 
 
 def read_values(file: Any, shape: Shape, dtype: np.dtype[Any], path: Path) -> np.ndarray:
