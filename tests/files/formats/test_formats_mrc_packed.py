@@ -146,6 +146,16 @@ def test_four_bits_that_stay_in_their_file(tmp_path, columns):
         np.testing.assert_array_equal(part, pixels[1, 2:5, start:stop])
 
 
+def test_verify_finds_that_four_bits_have_become_eight(tmp_path):
+    four_bits(tmp_path / "a.mrc", 12)
+    pixels = open_image(tmp_path / "a.mrc").pixels
+    plain_mrc(tmp_path / "b.mrc", pixels.astype(np.int8))
+    lost = {
+        one.name for one in compare(tmp_path / "a.mrc", tmp_path / "b.mrc") if one.kept is False
+    }
+    assert {"values of 4 bits", "bit depth", "pixel type"} <= lost
+
+
 def test_four_bits_hold_no_more_than_15(tmp_path):
     four_bits(tmp_path / "a.mrc", 12)
     image = open_image(tmp_path / "a.mrc")

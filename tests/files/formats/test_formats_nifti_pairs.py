@@ -167,6 +167,16 @@ def test_a_pair_is_not_written_as_one_file_nor_one_file_as_a_pair(tmp_path):
     assert files(tmp_path) == ["a.hdr", "a.img", "c.nii"]
 
 
+@pytest.mark.parametrize("kind", ["nifti1", "analyze"])
+def test_verify_finds_another_header(tmp_path, kind):
+    for name in ("a", "b"):
+        write_pair(tmp_path / f"{name}.img", kind)
+    header = (tmp_path / "b.hdr").read_bytes()
+    (tmp_path / "b.hdr").write_bytes(header.replace(b"3 T, T2", b"3 T, T1"))
+    checks = compare(tmp_path / "a.img", tmp_path / "b.img")
+    assert [one.name for one in checks if one.kept is False] == ["header", "header file"]
+
+
 def test_positions_in_a_mat_file_are_told_of(tmp_path):
     KINDS["spm99"](values(), AFFINE).to_filename(tmp_path / "a.img")
     assert (tmp_path / "a.mat").exists()
