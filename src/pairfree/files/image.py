@@ -355,15 +355,16 @@ def check_index(index: Index, leading: Shape) -> None:
 def rescaled_dtype(stored: DType, slope: float, intercept: float) -> DType:
     """Type for stored values times slope plus intercept.
 
-    float32 where they have 16 bits at most and fit, else float64.
+    float32 where they have 16 bits at most, fit, and stay apart from one another, else float64.
     """
     most = 1.0
     if stored.kind in "iu":
         bounds = np.iinfo(stored)
         most = float(max(-bounds.min, bounds.max))
     largest = most * abs(slope) + abs(intercept)
-    small = stored.itemsize <= 2
-    if small and largest < float(np.finfo(np.float32).max):
+    small = np.finfo(np.float32)
+    apart = abs(slope) > max(float(small.tiny), largest * float(small.eps))
+    if stored.itemsize <= 2 and largest < float(small.max) and apart:
         return np.dtype(np.float32)
     return np.dtype(np.float64)
 

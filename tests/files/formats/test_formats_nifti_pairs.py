@@ -96,6 +96,19 @@ def test_scaled_pairs(tmp_path, kind):
     assert (tmp_path / "b.hdr").read_bytes() == (tmp_path / "a.hdr").read_bytes()
 
 
+@pytest.mark.parametrize("scaling", [(1e-3, 1e5), (1e-42, 1e-40), (0.5, -10.0)])
+def test_intensities_far_from_0_come_back(tmp_path, scaling):
+    """Steps of the stored values that float32 cannot tell apart are float64."""
+    stored = np.arange(-100, 155, dtype=np.int16).reshape(5, 51, 1)
+    made = nibabel.Nifti1Pair(stored, AFFINE)
+    made.header.set_slope_inter(*scaling)
+    made.to_filename(tmp_path / "a.img")
+    save_image(open_image(tmp_path / "a.img"), tmp_path / "b.img")
+    np.testing.assert_array_equal(
+        np.fromfile(tmp_path / "b.img", np.int16), np.fromfile(tmp_path / "a.img", np.int16)
+    )
+
+
 def test_packed_pairs_come_back_packed(tmp_path):
     write_pair(tmp_path / "a.img.gz")
     assert files(tmp_path) == ["a.hdr.gz", "a.img.gz"]
