@@ -164,7 +164,7 @@ def format_of(path: Path) -> Format:
     if is_zarr(path):
         return FORMATS["zarr"]
     suffix = suffix_of(path)
-    named = next((one for one in FORMATS.values() if suffix in one.suffixes), None)
+    named = _named(path)
     if named is not None and named.owns(path):
         return named
     if is_marked(path):
@@ -182,24 +182,27 @@ def is_supported(path: Path) -> bool:
     """
     if path.is_dir():
         return is_zarr(path)
+    named = _named(path)
+    return (named is not None and named.owns(path)) or is_marked(path)
+
+
+def _named(path: Path) -> Format | None:
+    """The format that has the suffix of a name."""
     suffix = suffix_of(path)
-    owned = any(suffix in one.suffixes and one.owns(path) for one in FORMATS.values())
-    return owned or is_marked(path)
+    return next((one for one in FORMATS.values() if suffix in one.suffixes), None)
 
 
 def read_from(path: Path) -> tuple[Path, ...]:
     """All files that the image at ``path`` is read from."""
-    return format_of(path).files(path) if is_supported(path) else (path,)
+    named = _named(path)
+    return (path,) if named is None else named.files(path)
 
 
 def written_to(path: Path) -> tuple[Path, ...]:
     """All files that an image of that name is written to."""
-    suffix = suffix_of(path)
-    for one in FORMATS.values():
-        if suffix in one.suffixes:
-            second = one.beside(path)
-            return (path,) if second is None else (path, second)
-    return (path,)
+    named = _named(path)
+    second = None if named is None else named.beside(path)
+    return (path,) if second is None else (path, second)
 
 
 def open_image(path: str | Path, limits: Limits = DEFAULT) -> Image:
