@@ -70,6 +70,19 @@ def test_64_bits_there_and_back(tmp_path, dtype, ends, suffix):
     assert [one.name for one in compare(path, out) if one.kept is False] == []
 
 
+def test_a_folder_of_64_bits_is_denoised(tmp_path):
+    noisy = np.random.default_rng(0).poisson(60.0, (2, 48, 64))
+    (tmp_path / "in").mkdir()
+    for suffix in SUFFIXES:
+        write(tmp_path / "in" / f"a{suffix.replace('.', '_')}{suffix}", noisy.astype(np.int64))
+    wanted = {"method": "n2v", "device": "cpu", "report": False}
+    pf.train(tmp_path / "in", steps=2, out=tmp_path / "run", **wanted)
+    pf.denoise(tmp_path / "run", [tmp_path / "in"], tmp_path / "out")
+    assert pf.verify(tmp_path / "in", tmp_path / "out").kept
+    assert read(tmp_path / "out" / "a_npy.npy").dtype == np.int64
+    assert ("pixel type", "int64") in pf.info(tmp_path / "in" / "a_npy.npy")
+
+
 def test_a_result_of_another_type_is_a_loss(tmp_path):
     np.save(tmp_path / "a.npy", values_between(0, 9, "int64"))
     np.save(tmp_path / "b.npy", values_between(0, 9, "int32"))
