@@ -60,6 +60,17 @@ def test_packed_files_come_back_packed_alike(tmp_path, suffix, packing):
     assert (tmp_path / f"again{suffix}{packing}").read_bytes() == out.read_bytes()
 
 
+@pytest.mark.parametrize("packing", [".gz", ".bz2"])
+def test_packed_files_are_read_whole_or_refused(tmp_path, packing):
+    path = tmp_path / f"a.mrc{packing}"
+    path.write_bytes(PACK[packing](plain_mrc(tmp_path / "a.mrc", values((3, 9, 12)))))
+    assert not open_image(path, Limits(resident_bytes=10)).stored
+    with pytest.raises(InputError, match="read whole"):
+        open_image(path, Limits(resident_bytes=10, max_bytes=600))
+    with pytest.raises(InputError, match="limit of 300 pixels"):
+        open_image(path, Limits(max_pixels=300))
+
+
 @pytest.mark.parametrize("suffix", [".ccp4", ".preali"])
 def test_more_names_of_plain_files(tmp_path, suffix):
     data = values((3, 9, 12))
