@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
 import gzip
 import re
@@ -282,9 +283,94 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def packed_zeros(data: bytes, packing: str, gigabytes: float) -> bytes:
+    """``data`` and zeros after it."""
+    packer = bz2.BZ2Compressor() if packing == ".bz2" else zlib.compressobj(9, wbits=31)
+    pieces = [packer.compress(data)]
+    zeros = bytes(2**24)
+    pieces += [packer.compress(zeros) for _ in range(int(64 * gigabytes))]
+    return b"".join([*pieces, packer.flush()])
+
+
+PACKED = {".gz": "a.mrc", ".bz2": "a.mrc", ".mgz": "a.mgh", ".img.gz": "a.img"}
+"""Plain files of which there are packed ones, by the end of the name of those."""
+
+
+def named_packed(folder: Path, suffix: str) -> Path:
+    """Where the packed file belongs; of a pair, the header is there already."""
+    plain = folder / PACKED[suffix]
+    SEEDS[plain.name](plain)
+    if suffix == ".img.gz":
+        header = (folder / "a.hdr").read_bytes()
+        (folder / "bomb.hdr.gz").write_bytes(gzip.compress(header))
+    return folder / f"bomb{'' if suffix in ('.mgz', '.img.gz') else '.mrc'}{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".img.gz"])
+def test_a_bomb_behind_the_pixels_is_left_packed(tmp_path: Path, suffix: str) -> None:
+    path = named_packed(tmp_path, suffix)
+    plain = tmp_path / PACKED[suffix]
+    path.write_bytes(packed_zeros(plain.read_bytes(), suffix[-4:], 0.5))
+    tracemalloc.start()
+    try:
+        assert open_image(path).shape == (3, 24, 20)
+        assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_behind_the_pixels_of_freesurfer_is_refused(tmp_path: Path) -> None:
+    """There tags are kept, as far as they are what tags can be."""
+    path = named_packed(tmp_path, ".mgz")
+    path.write_bytes(packed_zeros((tmp_path / "a.mgh").read_bytes(), ".gz", 0.5))
+    assert "after its pixels" in refused(path, seconds=3.0, extra=300 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "place", "sizes"),
+    [
+        (".gz", 0, struct.pack("<3i", 30000, 30000, 30000)),
+        (".gz", 92, struct.pack("<i", 2**30)),
+        (".bz2", 0, struct.pack("<3i", 30000, 30000, 30000)),
+        (".bz2", 92, struct.pack("<i", 2**30)),
+        (".mgz", 4, struct.pack(">3i", 30000, 30000, 30000)),
+    ],
+)
+def test_packed_headers_that_lie(tmp_path: Path, suffix: str, place: int, sizes: bytes) -> None:
+    path = named_packed(tmp_path, suffix)
+    data = bytearray((tmp_path / PACKED[suffix]).read_bytes())
+    data[place : place + len(sizes)] = sizes
+    path.write_bytes(packed_zeros(bytes(data), suffix[-4:], 0.1))
+    assert "declares" in refused(path)
+
+
+@pytest.mark.parametrize("offset", [2.0**30, -(2.0**30), float("nan")])
+def test_zeros_in_front_of_packed_pixels_are_not_unpacked(tmp_path: Path, offset: float) -> None:
+    _nifti(tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[108:112] = struct.pack("<f", offset)
+    (tmp_path / "b.nii.gz").write_bytes(packed_zeros(bytes(data), ".gz", 1.0))
+    assert "in front of its pixels" in refused(tmp_path / "b.nii.gz")
+
+
 @pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize(
-    "name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz", "a.mha"]
+    "name",
+    [
+        "a.tif",
+        "b.tif",
+        "a.png",
+        "a.npy",
+        "a.mrc",
+        "four.mrc",
+        "a.mrc.gz",
+        "a.mrc.bz2",
+        "a.nii",
+        "a.nii.gz",
+        "a.img",
+        "a.mha",
+        "a.mgz",
+    ],
 )
 def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
     path = tmp_path / name
@@ -324,6 +410,33 @@ def _mrc(path: Path) -> None:
 
 def _nifti(path: Path) -> None:
     nibabel.Nifti1Image(_pixels((20, 24, 3)), np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
+
+
+def _mrc_packed(path: Path) -> None:
+    plain = path.with_name("plain.mrc")
+    _mrc(plain)
+    pack = bz2.compress if path.suffix == ".bz2" else gzip.compress
+    path.write_bytes(pack(plain.read_bytes()))
+
+
+def _mrc_of_four_bits(path: Path) -> None:
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data((_pixels((3, 24, 10)) % 256).astype(np.uint8).view(np.int8))
+        mrc.header.nx, mrc.header.mode = 20, 101
+
+
+def _nifti_pair(path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nibabel.Nifti1Pair(_pixels((20, 24, 3)), affine).to_filename(path)
+
+
+def _analyze(path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nibabel.AnalyzeImage(_pixels((20, 24, 3)).astype(np.int16), affine).to_filename(path)
+
+
+def _freesurfer(path: Path) -> None:
+    nibabel.MGHImage(_pixels((20, 24, 3)).astype(np.int32), np.eye(4)).to_filename(path)
 
 
 def _metaimage(path: Path) -> None:
@@ -367,6 +480,14 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
     "a.mrc": _mrc,
+    "four.mrc": _mrc_of_four_bits,
+    "a.mrc.gz": _mrc_packed,
+    "a.mrc.bz2": _mrc_packed,
+    "a.hdr": _nifti_pair,
+    "a.img": _nifti_pair,
+    "analyze.hdr": _analyze,
+    "a.mgh": _freesurfer,
+    "a.mgz": _freesurfer,
     "a.nii": _nifti,
     "a.nii.gz": _nifti,
     "a.mha": _metaimage,
@@ -391,10 +512,12 @@ def read_by_others(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     if path.suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
-    if path.suffix == ".mrc":
+    if ".mrc" in path.name:
         with mrcfile.open(path, permissive=True) as file:
+            if file.data is None:
+                raise ValueError("4 bits are not read by mrcfile")
             return np.array(file.data)
-    if path.suffix in (".nii", ".gz"):
+    if path.suffix in (".nii", ".gz", ".hdr", ".img", ".mgh", ".mgz"):
         return np.asarray(nibabel.load(path).dataobj).T  # type: ignore[attr-defined]
     if path.suffix == ".ozx":
         store = zarr.storage.ZipStore(path, mode="r")
