@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from pairfree.files.checks import Check, check_entries, check_same
 from pairfree.files.formats.dicom import Carried
+from pairfree.files.formats.dicom_words import Words, bits_in_use
 from pairfree.files.image import Image
 
 GEOMETRY = (
@@ -41,7 +44,6 @@ OF_THE_RESULT = (
     "SmallestImagePixelValue",
     "LargestImagePixelValue",
     "PlanarConfiguration",
-    "PixelData",
     *NEW,
 )
 """Elements that differ in a derived object."""
@@ -59,7 +61,10 @@ def check_dicom(a: Image, b: Image) -> list[Check]:
         _check_part("patient and study", IDENTITY, before, after),
         check_entries("time stamps", _times_of_dicom(before), _times_of_dicom(after)),
         check_same("rescale", first.rescale, second.rescale),
-        check_same("bits stored", first.stored_range, second.stored_range),
+        check_same("stored as", _kind(first), _kind(second)),
+        check_same("bits stored", first.words.stored_range, second.words.stored_range),
+        _check_bits_beside(first.words, second.words),
+        _check_mosaic(first, second),
         _check_uids(before, after),
         _check_image_type(after),
         check_same("padding pixels", _padded_pixels(first), _padded_pixels(second)),
@@ -69,11 +74,53 @@ def check_dicom(a: Image, b: Image) -> list[Check]:
 
 def _elements(carried: Carried) -> Elements:
     """Values by keyword; group lengths are no content, and no longer written."""
-    found = {}
-    for element in carried.dataset:
-        if element.tag.element:
-            found[element.keyword or str(element.tag)] = element.value
+    found: Elements = {}
+    for tag in sorted(carried.dataset.keys()):
+        if tag.element:
+            keyword, value = _value_of(carried.dataset, tag)
+            # Groups that repeat, such as those of overlays, share their keywords.
+            name = keyword if keyword and keyword not in found else str(tag)
+            found[name] = value
     return found
+
+
+def _value_of(dataset: Any, tag: Any) -> tuple[str, Any]:
+    """Keyword and value of an element; its bytes where they are none that pydicom understands."""
+    try:
+        element = dataset[tag]
+    except Exception:
+        return "", dataset.get_item(tag).value
+    return element.keyword, element.value
+
+
+def _kind(carried: Carried) -> str:
+    return f"{carried.keyword}, {carried.words.dtype.name}"
+
+
+def _check_bits_beside(before: Words, after: Words) -> Check:
+    """Overlays lie in the bits of a word that are no part of its value."""
+    had, has = bits_in_use(before), bits_in_use(after)
+    same = had == has == 0
+    if before.beside is not None and after.beside is not None:
+        same = np.array_equal(before.beside, after.beside)
+    told = f"{has} pixels" if had != has or same else f"others of {has} pixels"
+    return Check("bits beside the values", f"{had} pixels", told, same)
+
+
+def _check_mosaic(before: Carried, after: Carried) -> Check:
+    """Whether tiles that are no slices are as they were."""
+    a, b = before.mosaic, after.mosaic
+    if a is None or b is None:
+        return check_same("mosaic", _tiles(before), _tiles(after))
+    same = a.side == b.side and np.array_equal(a.spare, b.spare)
+    return Check("mosaic", _tiles(before), _tiles(after), same)
+
+
+def _tiles(carried: Carried) -> str:
+    mosaic = carried.mosaic
+    if mosaic is None:
+        return "none"
+    return f"{mosaic.side} x {mosaic.side} tiles, {len(mosaic.spare)} spare"
 
 
 def _check_part(name: str, keys: Iterable[str], before: Elements, after: Elements) -> Check:
