@@ -94,7 +94,7 @@ def test_values_in_the_high_bits(tmp_path: Path, signed: bool, big: bool) -> Non
 
 
 def test_a_high_bit_that_is_not_true(tmp_path: Path) -> None:
-    """Values of 12 bits in the lowest 12, and a header that has them in the highest: others read them, too."""
+    """12 bits in the lowest 12, and a header that has them in the highest; SimpleITK reads as we do."""
     stored = values(low=-2048, high=2047, dtype="int16")
     path = written(tmp_path / "a.dcm", stored, 12, HighBit=15)
     image, after = copied(path, add=1)

@@ -118,8 +118,8 @@ def derive(dataset: Any, derivation: str, suffix: str, name: str) -> Any:
 def set_pixels(dataset: Any, keyword: str, words: np.ndarray) -> None:
     """The pixels of a derived data set, in the byte order of its syntax."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    order = "<" if syntax.is_little_endian else ">"
-    in_order = words.astype(words.dtype.newbyteorder(order))
+    big, little = words.dtype.newbyteorder(">"), words.dtype.newbyteorder("<")
+    in_order = words.astype(little if syntax.is_little_endian else big)
     filling = b"\0" * (words.nbytes % 2)
     setattr(dataset, keyword, in_order.tobytes() + filling)
     if keyword == "PixelData":

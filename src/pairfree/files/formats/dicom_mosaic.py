@@ -96,8 +96,9 @@ def _number_of_csa(header: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nibabel calls its readers of DICOM experimental
         from nibabel.nicom import csareader
+    reader: Any = csareader
     try:
-        found = csareader.get_scalar(csareader.read(header), NUMBER)
+        found = reader.get_scalar(reader.read(header), NUMBER)
     except Exception:
         # A private format that was never published: what cannot be parsed states nothing.
         return 0

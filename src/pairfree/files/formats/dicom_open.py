@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,6 @@ def _parse(data: bytes, meta: Any, stop: bool = False) -> tuple[Any, int | None]
     """The data set of inflated bytes; with ``stop``, up to its pixels, and where these are, or None."""
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import FileDataset
-    from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
 
     pixel_tags = {tag_for_keyword(name): name for name in PIXELS}
@@ -213,7 +213,7 @@ def _parse(data: bytes, meta: Any, stop: bool = False) -> tuple[Any, int | None]
             found.append(int(tag))
         return bool(found)
 
-    file = DicomBytesIO(data)
+    file = BytesIO(data)
     elements = read_dataset(file, False, True, stop_when=is_pixels)
     dataset = FileDataset(file, elements, b"\0" * PREAMBLE_BYTES, meta, False, True)
     if not found:

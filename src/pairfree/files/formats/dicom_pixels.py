@@ -12,14 +12,17 @@ from pairfree.errors import InputError, NoImageError
 from pairfree.files.formats import dicom_codecs
 from pairfree.files.formats.dicom_colour import PALETTE, YBR
 from pairfree.files.formats.dicom_words import Words
-from pairfree.files.image import Shape
+from pairfree.files.image import DType, Shape
 from pairfree.files.limits import PACKBITS, UNCOMPRESSED
 from pairfree.files.messages import shown
 
 SIZE = ("Rows", "Columns")
 OF_INTEGERS = ("BitsAllocated", "BitsStored", "SamplesPerPixel")
 """Elements of every image of integers."""
-FLOATS = {"FloatPixelData": np.dtype(np.float32), "DoubleFloatPixelData": np.dtype(np.float64)}
+FLOATS: dict[str, DType] = {
+    "FloatPixelData": np.dtype(np.float32),
+    "DoubleFloatPixelData": np.dtype(np.float64),
+}
 """Elements with pixels of floats."""
 PIXELS = ("PixelData", *FLOATS)
 """Elements with pixels, an object has one of them."""
@@ -102,27 +105,12 @@ def find_layout(dataset: Any, path: Path) -> Layout:
 
 def _find_pixels(dataset: Any, path: Path) -> str:
     """The element with the pixels; an error that says why there is none."""
-    sop_class = str(dataset.get("SOPClassUID", ""))
-    if sop_class in SEGMENTATIONS:
-        raise NoImageError(
-            f"{shown(path)}: holds a segmentation, which is a mask or labels, no intensities; "
-            "name an image object"
-        )
-    if sop_class == SPECTRA or "SpectroscopyData" in dataset:
-        raise NoImageError(f"{shown(path)}: holds spectra, it holds no image; name an image object")
-    if "EncapsulatedDocument" in dataset:
-        raise NoImageError(
-            f"{shown(path)}: holds a document ({_document_kind(dataset)}), it holds no image; "
-            "name an image object"
-        )
+    held = _held_instead(dataset)
+    if held:
+        raise NoImageError(f"{shown(path)}: holds {held}: it holds no image; name an image object")
     found = [name for name in PIXELS if name in dataset]
-    needed = list(SIZE)
-    if found != ["PixelData"]:
-        needed += () if found else ("PixelData",)
-    else:
-        needed += OF_INTEGERS
-    missing = [name for name in needed if name not in dataset]
-    if not found and "PixelDataProviderURL" in dataset and not set(SIZE) & set(missing):
+    missing = _missing(dataset, found)
+    if missing == ["PixelData"] and "PixelDataProviderURL" in dataset:
         raise InputError(
             f"{shown(path)}: its pixels are not in the file, but at an address; "
             "export it with its pixels"
@@ -135,13 +123,33 @@ def _find_pixels(dataset: Any, path: Path) -> str:
             "name an image object"
         )
     if len(found) > 1:
-        raise InputError(f"{shown(path)}: has {' and '.join(found)}, expected one of them")
+        raise InputError(
+            f"{shown(path)}: has {' and '.join(found)}, expected one of them; export it again"
+        )
     return found[0]
 
 
-def _document_kind(dataset: Any) -> str:
-    stated = str(dataset.get("MIMETypeOfEncapsulatedDocument", "")) or "of no stated kind"
-    return shown(stated[:40])
+def _held_instead(dataset: Any) -> str:
+    """What an object holds that is no image, in words; empty for one that may be an image."""
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    if sop_class in SEGMENTATIONS:
+        return "a segmentation, which is a mask or labels, not intensities"
+    if sop_class == SPECTRA or "SpectroscopyData" in dataset:
+        return "spectra"
+    if "EncapsulatedDocument" in dataset:
+        stated = str(dataset.get("MIMETypeOfEncapsulatedDocument", "")) or "of no stated kind"
+        return f"a document ({shown(stated[:40])})"
+    return ""
+
+
+def _missing(dataset: Any, found: list[str]) -> list[str]:
+    """Elements that an image has, with pixels of the kind that was found."""
+    needed = list(SIZE)
+    if not found:
+        needed.append("PixelData")
+    elif found == ["PixelData"]:
+        needed += OF_INTEGERS
+    return [name for name in needed if name not in dataset]
 
 
 def _float_words(dataset: Any, keyword: str, path: Path) -> Words | None:
@@ -225,7 +233,7 @@ def decode_words(dataset: Any, layout: Layout, path: Path) -> np.ndarray:
     InputError
         For compressed frames that are damaged; the decoders of native ones raise what they like.
     """
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
     dtype = layout.words.dtype
@@ -233,7 +241,7 @@ def decode_words(dataset: Any, layout: Layout, path: Path) -> np.ndarray:
     if syntax in dicom_codecs.CODECS:
         found = dicom_codecs.decode(dataset, shape[:3], dtype, path)
     else:
-        decoder = get_decoder(syntax)
+        decoder: Any = get_decoder(syntax)
         found, _ = decoder.as_array(dataset, raw=True, correct_unused_bits=False, view_only=True)
     words = np.ascontiguousarray(found, found.dtype.newbyteorder("=")).astype(dtype, copy=False)
     words = words.reshape(shape if shape[3] > 1 else shape[:3])

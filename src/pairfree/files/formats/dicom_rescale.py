@@ -161,7 +161,7 @@ def _between(
     if stored.dtype.kind == "f":
         low, high = sorted(float(end) for end in ends)
         if math.isnan(low):
-            return np.isnan(stored)
+            return np.asarray(np.isnan(stored))
         return np.asarray((stored >= low) & (stored <= high))
     values = [layout.within(int(end)) for end in ends]
     known = [value for value in values if value is not None]

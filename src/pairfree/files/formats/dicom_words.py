@@ -64,16 +64,16 @@ class Words:
         """Words that hold ``values`` (of ``dtype``, in range), beside the other bits as they were."""
         if self.dtype.kind == "f":
             return values
-        words = np.left_shift(values, self.shift).view(self.unsigned)
+        words = np.asarray(np.left_shift(values, self.shift)).view(self.unsigned)
         if self.beside is None:
             return words
-        return np.asarray((words & self._own) | self.beside)
+        return np.asarray((words & self.own_bits) | self.beside)
 
     @property
-    def _own(self) -> np.unsignedinteger[Any]:
-        """The bits of a word that are the value's."""
+    def own_bits(self) -> np.ndarray:
+        """The bits of a word that are the value's: a word, ()."""
         mask = (2**self.bits - 1) << self.shift
-        return self.unsigned.type(mask)
+        return np.array(mask, self.unsigned)
 
 
 def split_words(words: np.ndarray, layout: Words) -> tuple[np.ndarray, Words]:
@@ -94,7 +94,7 @@ def split_words(words: np.ndarray, layout: Words) -> tuple[np.ndarray, Words]:
     values = np.right_shift(raised, width - layout.bits)
     beside = None
     if not np.array_equal(layout.join(values), words):
-        beside = words & ~layout._own
+        beside = words & ~layout.own_bits
     return values, Words(layout.dtype, layout.bits, layout.shift, beside)
 
 
