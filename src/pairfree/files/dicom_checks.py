@@ -92,7 +92,14 @@ def _value_of(dataset: Any, tag: Any) -> tuple[str, Any]:
         element = dataset[tag]
     except Exception:
         return "", dataset.get_item(tag).value
+    if element.VR == "SQ":
+        return element.keyword, [_values_of(item) for item in element.value]
     return element.keyword, element.value
+
+
+def _values_of(item: Any) -> Elements:
+    """Values by tag, of an item of a sequence."""
+    return {str(tag): _value_of(item, tag)[1] for tag in sorted(item.keys())}
 
 
 def _kind(carried: Carried) -> str:

@@ -153,6 +153,17 @@ def test_objects_without_the_mark(tmp_path: Path, big: bool, implicit: bool, met
     assert (tmp_path / "out-a.dcm").read_bytes()[128:132] == b"DICM"
 
 
+def test_one_element_of_the_file_is_enough(tmp_path: Path) -> None:
+    """The transfer syntax in explicit elements, and the object behind it in implicit ones."""
+    stored = values()
+    path = written(tmp_path / "a.dcm", stored, 12, implicit=True)
+    data = path.read_bytes()
+    syntax = b"\x02\0\x10\0UI\x12\x001.2.840.10008.1.2\0"
+    path.write_bytes(syntax + data[meta_end(data) :])
+    image, _ = copied(path)
+    np.testing.assert_array_equal(image.pixels, stored.astype(np.int32) - 1024)
+
+
 def test_a_deflated_object_without_the_mark(tmp_path: Path) -> None:
     stored = values((40, 50))
     path = deflated(tmp_path / "a.dcm", stored)

@@ -110,6 +110,7 @@ def derive(dataset: Any, derivation: str, suffix: str, name: str) -> Any:
     made = copy.deepcopy(dataset)
     _mark_derived(made, derivation, suffix)
     _renew_uids(made, derivation, name)
+    made.file_meta.pop("FileMetaInformationGroupLength", None)  # counted anew when written
     if made.file_meta.TransferSyntaxUID not in (ExplicitVRBigEndian, ImplicitVRLittleEndian):
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return made

@@ -97,10 +97,11 @@ def _elements_fit(head: bytes, order: str, explicit: bool) -> bool:
         if at + 12 > len(head):
             return number > 1
         group, element = struct.unpack_from(f"{order}2H", head, at)
+        if last[0] == META_GROUP != group:
+            return True  # what follows the file's own elements may be encoded in another way
         rising = (group, element) > last
         if not rising or (number == 0 and group not in FIRST_GROUPS):
             return False
-        # The meta elements of a file are explicit, whatever follows them.
         step = _element_bytes(head, at, order, explicit)
         if step is None:
             return False
