@@ -485,7 +485,7 @@ def read_by_pydicom(path: Path) -> np.ndarray:
     pixels = dataset.pixel_array
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, dataset)
-    if "MOSAIC" in dataset.get("ImageType", []):
+    if "MOSAIC" in str(dataset.get("ImageType", "")).strip("[]'").split("', '"):
         count = dataset.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value
         side = math.isqrt(count - 1) + 1
         strips = np.array_split(pixels, side)

@@ -286,12 +286,21 @@ def test_a_changed_spare_tile_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "where"), [(0, "none"), (0, "tag"), (70, "tag"), (b"SV10" + b"\xff" * 90, "csa")]
+    ("number", "where", "told"),
+    [
+        (0, "none", "does not state how many"),
+        (0, "tag", "does not state how many"),
+        (70, "tag", "mosaic of 70 slices, which do not fit"),
+        (b"SV10" + b"\xff" * 90, "csa", "does not state how many"),
+    ],
 )
-def test_a_mosaic_of_unknown_slices_is_one_plane(tmp_path: Path, number: Any, where: str) -> None:
+def test_a_mosaic_of_unknown_slices_is_one_plane(
+    tmp_path: Path, number: Any, where: str, told: str
+) -> None:
     tiles = values((9, 6, 8), high=4000)
     image, after = copied(mosaic(tmp_path / "a.dcm", tiles, 3, number, where), add=1)
     assert (image.axes, image.shape) == ("YX", (18, 24))
+    assert told in image.metadata["warnings"][0]
     assert "treated as one plane" in image.metadata["warnings"][0]
     np.testing.assert_array_equal(after.pixel_array, image.pixels + 1)
 

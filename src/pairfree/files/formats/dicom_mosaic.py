@@ -16,10 +16,7 @@ HEADER = (0x0019, "SIEMENS MR HEADER", 0x0A)
 """Group, creator and element of a private number of slices."""
 CSA = (0x0029, "SIEMENS CSA HEADER", 0x10)
 """The same of a private header that has the number under its name."""
-UNKNOWN = (
-    "is a mosaic of slices and does not state how many; it is treated as one plane, "
-    "where noise may be shared between the edges of neighbouring slices"
-)
+ONE_PLANE = "it is treated as one plane, across the edges of neighbouring slices"
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,14 @@ def split_mosaic(dataset: Any, words: np.ndarray) -> tuple[np.ndarray, Mosaic | 
     if MARK not in kinds:
         return words, None, []
     count = _number_of_slices(dataset)
-    side = math.isqrt(max(count, 1) - 1) + 1
+    if count < 1:
+        told = f"is a mosaic of slices and does not state how many; {ONE_PLANE}"
+        return words, None, [told]
+    side = math.isqrt(count - 1) + 1
     frames, rows, columns, *samples = words.shape
-    if count < 1 or frames > 1 or samples or rows % side or columns % side:
-        return words, None, [UNKNOWN]
+    if frames > 1 or samples or rows % side or columns % side:
+        told = f"is a mosaic of {count} slices, which do not fit its pixels; {ONE_PLANE}"
+        return words, None, [told]
     grid = words.reshape(side, rows // side, side, columns // side)
     tiles = grid.transpose(0, 2, 1, 3).reshape(side * side, rows // side, columns // side)
     return tiles[:count], Mosaic(side, tiles[count:].copy()), []
