@@ -38,7 +38,10 @@ def test_extremes_have_the_sign_of_the_pixels(tmp_path: Path) -> None:
     assert (after[LARGEST].VR, after[LARGEST].value) == ("SS", int(stored.max()) + 7)
     assert (after[LARGEST_IN_SERIES].VR, after[LARGEST_IN_SERIES].value) == ("SS", -500)
     (told,) = image.metadata["warnings"]
-    assert told.startswith("its pixels are signed, its SmallestImagePixelValue, Largest")
+    assert told == (
+        "does not give SmallestImagePixelValue, LargestImagePixelValue, LargestPixelValueInSeries "
+        "the sign of its pixels; written back as signed"
+    )
 
 
 def test_extremes_of_unsigned_pixels(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_an_overlay_in_the_words_comes_back(tmp_path: Path, dtype: str, bit: int
     words = np.frombuffer(after.PixelData, "<u2").reshape(20, 24)
     np.testing.assert_array_equal(words >> 12, drawn() << (bit - 12))
     assert image.metadata["warnings"] == []
+    others = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out-a.dcm")))
+    np.testing.assert_array_equal(np.squeeze(others), stored.astype(np.int32) + 5 - 1024)
 
 
 def test_an_erased_overlay_is_found(tmp_path: Path) -> None:

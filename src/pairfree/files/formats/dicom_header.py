@@ -48,9 +48,8 @@ def repair_signs(dataset: Any) -> list[str]:
     if not repaired:
         return []
     kind = "signed" if wanted == "SS" else "unsigned"
-    return [
-        f"its pixels are {kind}, its {', '.join(repaired)} were not; they are written as {kind}"
-    ]
+    names = ", ".join(repaired)
+    return [f"does not give {names} the sign of its pixels; written back as {kind}"]
 
 
 def _sign_of(dataset: Any) -> str:
