@@ -9,6 +9,7 @@ import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_same
 from pairfree.files.formats.dicom import Carried
+from pairfree.files.formats.dicom_rescale import Rescale
 from pairfree.files.formats.dicom_words import Words, bits_in_use
 from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.image import Image
@@ -62,7 +63,7 @@ def check_dicom(a: Image, b: Image) -> list[Check]:
         _check_part("geometry", GEOMETRY, before, after),
         _check_part("patient and study", IDENTITY, before, after),
         check_entries("time stamps", _times_of_dicom(before), _times_of_dicom(after)),
-        check_same("rescale", first.rescale, second.rescale),
+        _check_rescale(first.rescale, second.rescale),
         check_same("stored as", _kind(first), _kind(second)),
         check_same("bits stored", first.words.stored_range, second.words.stored_range),
         _check_bits_beside(first.words, second.words),
@@ -104,6 +105,17 @@ def _values_of(item: Any) -> Elements:
 
 def _kind(carried: Carried) -> str:
     return f"{carried.keyword}, {carried.words.dtype.name}"
+
+
+def _check_rescale(before: Rescale, after: Rescale) -> Check:
+    return Check("rescale", _rescale_text(before), _rescale_text(after), before == after)
+
+
+def _rescale_text(rescale: Rescale) -> str:
+    pairs = list(zip(rescale.slopes, rescale.intercepts, strict=True))
+    if rescale.by_frame:
+        return f"one for each of {len(pairs)} frames, first {pairs[0]}"
+    return str(pairs[0])
 
 
 def _check_bits_beside(before: Words, after: Words) -> Check:

@@ -14,6 +14,7 @@ from dicom_objects import as_colours, changed, copied, lost, values, written
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
 from pairfree.errors import InputError, NoImageError
 from pairfree.files import Limits, open_image, save_image
@@ -43,6 +44,17 @@ def test_luminance_and_chrominance_become_rgb(tmp_path: Path, planar: int, big: 
     np.testing.assert_array_equal(after.pixel_array, rgb)
     others = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out-a.dcm")))
     np.testing.assert_array_equal(np.squeeze(others), rgb)
+
+
+def test_run_lengths_of_luminance_and_chrominance(tmp_path: Path) -> None:
+    ybr = colours()
+    path = written(tmp_path / "a.dcm", ybr[..., 0], 8, Modality="US")
+    dataset = pydicom.dcmread(as_colours(path, ybr, 8, 10, "YBR_FULL"))
+    dataset.compress(RLELossless)
+    dataset.save_as(path)
+    image, after = copied(path)
+    np.testing.assert_array_equal(image.pixels, convert_color_space(ybr, "YBR_FULL", "RGB"))
+    np.testing.assert_array_equal(after.pixel_array, image.pixels)
 
 
 def test_two_pixels_that_share_their_chrominance(tmp_path: Path) -> None:
@@ -132,6 +144,19 @@ def test_words_of_a_table_have_the_order_of_the_file(tmp_path: Path) -> None:
     table = values((256, 3), high=60_000)
     stored = values((12, 10), high=256, dtype="uint16")
     image, _ = copied(with_table(tmp_path / "a.dcm", stored, table, big=True))
+    np.testing.assert_array_equal(image.pixels, table[stored])
+
+
+def test_eight_bits_in_the_words_of_a_table(tmp_path: Path) -> None:
+    table = values((256, 3), high=256)
+    stored = values((12, 10), high=256, dtype="uint8")
+    path = with_table(tmp_path / "a.dcm", stored, table)
+    dataset = pydicom.dcmread(path)
+    for colour in ("Red", "Green", "Blue"):
+        dataset[f"{colour}PaletteColorLookupTableDescriptor"].value = [256, 0, 8]
+    dataset.save_as(path)
+    image, after = copied(path)
+    assert (image.dtype, after.BitsStored) == (np.uint8, 8)
     np.testing.assert_array_equal(image.pixels, table[stored])
 
 

@@ -76,9 +76,12 @@ def read_table(dataset: Any, big: bool, path: Path) -> tuple[np.ndarray, int]:
             raise InputError(
                 f"{shown(path)}: its table of colours {kind}; convert it to grey or RGB"
             )
-        entries, first, _ = (int(number) for number in descriptor)
+        entries, first, bits = (int(number) for number in descriptor)
         entries = entries or 2**16
-        channels.append(_entries_of(data, entries, big, path))
+        found = _entries_of(data, entries, big, path)
+        if bits == 8 and found.max() < 2**8:
+            found = found.astype(np.uint8)
+        channels.append(found)
     sizes = {(len(one), one.dtype) for one in channels}
     if len(sizes) > 1:
         raise InputError(
@@ -88,7 +91,7 @@ def read_table(dataset: Any, big: bool, path: Path) -> tuple[np.ndarray, int]:
 
 
 def _entries_of(data: bytes, entries: int, big: bool, path: Path) -> np.ndarray:
-    """One channel of a table: 8 or 16 bits an entry, as its length says."""
+    """One channel of a table: 8 or 16 bits an entry, as its length says (some have a word for 8 bits)."""
     if len(data) >= 2 * entries:
         return np.frombuffer(data, ">u2" if big else "<u2", entries).astype(np.uint16)
     if len(data) >= entries:
