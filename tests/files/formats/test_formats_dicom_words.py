@@ -10,9 +10,38 @@ import pydicom
 import pytest
 import SimpleITK
 from dicom_objects import changed, copied, lost, values, written
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pairfree.errors import InputError
 from pairfree.files import open_image, save_image
+from pairfree.files.formats.dicom_words import Words, split_words
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_words_are_values_and_the_bits_beside_them(data: st.DataObject) -> None:
+    """Any words come back from their values, which others compute bit by bit."""
+    dtype = np.dtype(data.draw(st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4"])))
+    width = 8 * dtype.itemsize
+    bits = data.draw(st.integers(1, width))
+    shift = data.draw(st.integers(0, width - bits))
+    drawn = data.draw(st.lists(st.integers(0, 2**width - 1), min_size=1, max_size=6))
+    words = np.array(drawn, f"u{dtype.itemsize}")
+    values, kept = split_words(words, Words(dtype, bits, shift))
+    expected = [word >> shift & 2**bits - 1 for word in drawn]
+    if dtype.kind == "i":
+        expected = [value - 2**bits * (value >> bits - 1) for value in expected]
+    assert values.tolist() == expected
+    assert values.dtype == dtype
+    low, high = kept.stored_range or (0, 0)
+    assert low <= min(expected) <= max(expected) <= high
+    np.testing.assert_array_equal(kept.join(values), words)
+    other = kept.join(np.full(len(words), high, dtype))
+    again, beside = split_words(other, Words(dtype, bits, shift))
+    assert set(again.tolist()) == {high}
+    if kept.beside is not None and beside.beside is not None:
+        np.testing.assert_array_equal(kept.beside, beside.beside)
 
 
 def drawn() -> np.ndarray:
