@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, MutableSequence
 from typing import Any
 
 import numpy as np
@@ -92,15 +93,27 @@ def _value_of(dataset: Any, tag: Any) -> tuple[str, Any]:
     try:
         element = dataset[tag]
     except Exception:
-        return "", dataset.get_item(tag).value
+        return "", _comparable(dataset.get_item(tag).value)
     if element.VR == "SQ":
         return element.keyword, [_values_of(item) for item in element.value]
-    return element.keyword, element.value
+    return element.keyword, _comparable(element.value)
+
+
+def _comparable(value: Any) -> Any:
+    """A value that equals itself: NaN in words, and bytes with the one that makes them even."""
+    if isinstance(value, bytes):
+        return value + b"\0" * (len(value) % 2)
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if isinstance(value, MutableSequence):
+        return [_comparable(one) for one in value]
+    return value
 
 
 def _values_of(item: Any) -> Elements:
     """Values by tag, of an item of a sequence."""
-    return {str(tag): _value_of(item, tag)[1] for tag in sorted(item.keys())}
+    tags = [tag for tag in sorted(item.keys()) if tag.element]
+    return {str(tag): _value_of(item, tag)[1] for tag in tags}
 
 
 def _kind(carried: Carried) -> str:

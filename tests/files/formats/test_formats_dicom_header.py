@@ -120,3 +120,25 @@ def test_elements_that_are_not_understood_come_back_byte_for_byte(tmp_path: Path
     changed_copy = copy.replace(b"43x1", b"43y1")
     (tmp_path / "b.dcm").write_bytes(changed_copy)
     assert lost(path, tmp_path / "b.dcm") == ["other elements"]
+
+
+def test_a_value_that_is_not_a_number_is_no_loss(tmp_path: Path) -> None:
+    path = with_element(written(tmp_path / "a.dcm", values(), 12), 0x00189073, "FD", float("nan"))
+    path = with_element(path, 0x00189087, "FD", [1.5, float("nan")])
+    _, after = copied(path)
+    with_element(tmp_path / "out-a.dcm", 0x00189073, "FD", 1.0)
+    assert lost(path, tmp_path / "out-a.dcm") == ["other elements"]
+    assert np.isnan(after[0x00189073].value)
+
+
+def test_changes_within_sequences_are_found(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.dcm", values(), 12)
+    dataset = pydicom.dcmread(path)
+    inner = pydicom.Dataset()
+    inner.CodeValue, inner.CodeMeaning = "1", "head"
+    dataset.AnatomicRegionSequence = [inner]
+    dataset.save_as(path)
+    _, after = copied(path)
+    after.AnatomicRegionSequence[0].CodeMeaning = "foot"
+    after.save_as(tmp_path / "out-a.dcm")
+    assert lost(path, tmp_path / "out-a.dcm") == ["other elements"]
