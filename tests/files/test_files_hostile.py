@@ -587,6 +587,7 @@ def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
             if opened % COPIED == 0:
                 check_copy(image, path)
     grown = peak() - before
+    assert 2 * equal >= opened
     assert slowest < 2.0
     assert grown < 512e6
     return {
