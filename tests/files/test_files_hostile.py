@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gc
 import gzip
+import math
 import re
 import struct
 import time
@@ -24,10 +25,12 @@ import pytest
 import SimpleITK
 import tifffile
 import zarr
-from pydicom.uid import RLELossless
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from pairfree.errors import InputError
 from pairfree.files import Image, Limits, open_image, save_image
+from pairfree.files.fidelity import compare
 
 ALLOWED_BYTES = 50 * 2**20
 
@@ -448,13 +451,89 @@ def _metaimage(path: Path) -> None:
 
 
 def _dicom(path: Path) -> None:
-    """A CT slice; where its name says so, with pixels packed by run lengths."""
+    """A CT slice, or the kind of object that its name says."""
     from pydicom.data import get_testdata_file
 
     dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
-    if "rle" in path.name:
+    kind = path.stem
+    if kind in DICOM_KINDS:
+        del dataset.PixelPaddingValue
+        dataset.Modality, dataset.Rows, dataset.Columns = "MR", 24, 20
+        DICOM_KINDS[kind](dataset)
+    if kind == "rle":
         dataset.compress(RLELossless)
     dataset.save_as(path)
+    if kind == "bare":
+        path.write_bytes(path.read_bytes()[132:])
+
+
+def _ybr(dataset: pydicom.Dataset, samples: int = 3, kind: str = "YBR_FULL") -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, kind
+    dataset.PlanarConfiguration, dataset.PixelRepresentation = 0, 0
+    dataset.RescaleIntercept = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = _pixels((24, 20, samples)).astype(np.uint8).tobytes()
+
+
+def _palette(dataset: pydicom.Dataset) -> None:
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "PALETTE COLOR", 0
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        dataset.add_new(f"{name}Descriptor", "US", [100, 0, 16])
+        dataset.add_new(f"{name}Data", "OW", _pixels((100,)).tobytes()[:: 1 if name > "C" else -1])
+    dataset.PixelData = (_pixels((24, 20)) % 100).tobytes()
+
+
+def _overlay(dataset: pydicom.Dataset) -> None:
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelData = _pixels((24, 20)).tobytes()
+    dataset.add_new((0x6000, 0x0102), "US", 12)
+
+
+def _floats(dataset: pydicom.Dataset) -> None:
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    dataset.BitsAllocated = 32
+    dataset.add_new("FloatPixelData", "OF", _pixels((24, 20)).astype("<f4").tobytes())
+
+
+def _by_frame(dataset: pydicom.Dataset) -> None:
+    dataset.NumberOfFrames = 2
+    dataset.PixelData = _pixels((2, 24, 20)).tobytes()
+    groups = []
+    for slope in (1, 2.5):
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.RescaleSlope, inner.RescaleIntercept = slope, -3
+        outer.PixelValueTransformationSequence = [inner]
+        groups.append(outer)
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    dataset.PerFrameFunctionalGroupsSequence = groups
+
+
+def _mosaic(dataset: pydicom.Dataset) -> None:
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "MOSAIC"]
+    dataset.PixelData = _pixels((24, 20)).tobytes()
+    block = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    block.add_new(0x0A, "US", 3)
+
+
+def _deflated(dataset: pydicom.Dataset) -> None:
+    dataset.PixelData = (_pixels((24, 20)) % 4096).tobytes()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+DICOM_KINDS: dict[str, Callable[[pydicom.Dataset], None]] = {
+    "ybr": _ybr,
+    "half": lambda dataset: _ybr(dataset, 2, "YBR_FULL_422"),
+    "palette": _palette,
+    "overlay": _overlay,
+    "floats": _floats,
+    "frames": _by_frame,
+    "mosaic": _mosaic,
+    "deflated": _deflated,
+    "bare": _overlay,
+}
 
 
 def _zipped_zarr(path: Path) -> None:
@@ -493,6 +572,7 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.mha": _metaimage,
     "a.dcm": _dicom,
     "rle.dcm": _dicom,
+    **{f"{kind}.dcm": _dicom for kind in DICOM_KINDS},
     "a.jpg": lambda p: (
         p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None
     ),
@@ -524,11 +604,33 @@ def read_by_others(path: Path) -> np.ndarray:
         return np.asarray(zarr.open_array(store, path="0", mode="r")[...])
     if path.suffix == ".mha":
         return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
-    dataset = pydicom.dcmread(path)
-    return np.asarray(
-        dataset.pixel_array * float(dataset.get("RescaleSlope", 1))
-        + float(dataset.get("RescaleIntercept", 0))
-    )
+    return read_by_pydicom(path)
+
+
+def read_by_pydicom(path: Path) -> np.ndarray:
+    """Intensities, or colours; a mosaic as slices."""
+    dataset = pydicom.dcmread(path, force=True)
+    if dataset.file_meta.get("TransferSyntaxUID") is None:
+        raise ValueError("pydicom does not guess the transfer syntax of pixels")
+    if dataset.get("HighBit", 0) + 1 > dataset.get("BitsStored", 32):
+        raise ValueError("pydicom does not look at HighBit")
+    pixels = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, dataset)
+    if "MOSAIC" in str(dataset.get("ImageType", "")).strip("[]'").split("', '"):
+        count = dataset.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value
+        side = math.isqrt(count - 1) + 1
+        strips = np.array_split(pixels, side)
+        pixels = np.stack([tile for strip in strips for tile in np.array_split(strip, side, 1)])
+        pixels = pixels[:count]
+    sources = [dataset]
+    if "RescaleSlope" not in dataset and "RescaleIntercept" not in dataset:
+        groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        sources = [group.PixelValueTransformationSequence[0] for group in groups] or sources
+    slopes = [float(one.get("RescaleSlope", 1)) for one in sources]
+    intercepts = [float(one.get("RescaleIntercept", 0)) for one in sources]
+    along = (-1,) + (1,) * (pixels.ndim - 1) if len(sources) > 1 else ()
+    return np.asarray(pixels * np.reshape(slopes, along or 1) + np.reshape(intercepts, along or 1))
 
 
 def same_as_others(image: Image, path: Path) -> bool:
@@ -546,6 +648,18 @@ def same_as_others(image: Image, path: Path) -> bool:
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=1e-6)
     return True
+
+
+COPIED = 4
+"""Every so many images that are opened are written, too."""
+
+
+def check_copy(image: Image, path: Path) -> None:
+    """What was opened as DICOM can be written, and its copy has lost nothing."""
+    if path.suffix == ".dcm":
+        copy = path.with_name("copy.dcm")
+        save_image(image, copy, overwrite=True)
+        assert [check.name for check in compare(path, copy) if check.kept is False] == []
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -602,7 +716,10 @@ def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
         if image is not None:
             opened += 1
             equal += same_as_others(image, path)
+            if opened % COPIED == 0:
+                check_copy(image, path)
     grown = peak() - before
+    assert 2 * equal >= opened
     assert slowest < 2.0
     assert grown < 512e6
     return {
