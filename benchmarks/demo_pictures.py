@@ -21,7 +21,7 @@ from PIL import Image as Picture
 
 from pairfree.evidence.examples import display_window
 from pairfree.evidence.plots import to_uint8
-from pairfree.files.formats.table import open_image
+from pairfree.files.opening import open_image
 
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
 SHOWN, ROWS, COLUMNS = "val_0001.tif", slice(36, 356), slice(112, 432)

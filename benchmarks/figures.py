@@ -69,8 +69,8 @@ from pairfree.bench.tables import read_results
 from pairfree.bench.wf import EXPERIMENT as WF
 from pairfree.engine.run import RunFolder
 from pairfree.evidence.plots import curves, histogram_pair
-from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
+from pairfree.files.opening import open_image, save_image
 from pairfree.measure.smooth_areas import extract_noise
 from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image
+from pairfree.files.opening import save_image
 from pairfree.scenes import KINDS, draw_scene
 
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "scenes.png"

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pairfree.engine.model import Model
     from pairfree.evidence.folders import evaluate
     from pairfree.files.fidelity import verify
-    from pairfree.files.formats.table import open_image, save_image
     from pairfree.files.image import Image
+    from pairfree.files.opening import open_image, save_image
     from pairfree.inspection import info
     from pairfree.methods import METHODS
     from pairfree.methods.base import Method
@@ -74,8 +74,8 @@ _HOMES = {
     "simulate": "pairfree.noise.files",
     "info": "pairfree.inspection",
     "list_settings": "pairfree.training.settings",
-    "open_image": "pairfree.files.formats.table",
-    "save_image": "pairfree.files.formats.table",
+    "open_image": "pairfree.files.opening",
+    "save_image": "pairfree.files.opening",
     "Image": "pairfree.files.image",
     "METHODS": "pairfree.methods",
     "Method": "pairfree.methods.base",

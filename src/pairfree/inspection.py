@@ -10,9 +10,11 @@ import psutil
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
-from pairfree.files.formats.table import count_scenes, is_supported, open_image
+from pairfree.files.formats.table import is_supported
 from pairfree.files.image import Image
 from pairfree.files.listing import is_folder
+from pairfree.files.opening import count_scenes, open_image
+from pairfree.files.wide_integers import type_in_file
 from pairfree.methods.shipped import Shipped
 from pairfree.nets.start import CHANNELS, KINDS, SCENES, has_start, read_facts
 from pairfree.training.shipped import is_shipped
@@ -126,7 +128,7 @@ def _describe_image(path: Path) -> Lines:
         ("file", str(path)),
         ("format", image.family),
         ("shape", f"{' x '.join(map(str, image.shape))} ({image.axes})"),
-        ("pixel type", image.dtype.name),
+        ("pixel type", type_in_file(image).name),
         ("spacing", spacing or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
         *(

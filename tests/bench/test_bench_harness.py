@@ -31,8 +31,8 @@ from pairfree.bench.base import Cell, Experiment, Scored, Task, make_noisy, read
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
-from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
+from pairfree.files.opening import open_image, save_image
 from pairfree.measure.copula import fit_copula
 from pairfree.methods import METHODS, PRESETS
 
@@ -673,8 +673,8 @@ def test_bad_choices_are_one_line(bench, tmp_path, monkeypatch):
 
 
 def test_grey_images_are_refused_where_colour_is_needed(tmp_path):
-    from pairfree.files.formats.table import save_image
     from pairfree.files.image import Image
+    from pairfree.files.opening import save_image
 
     save_image(Image(np.zeros((8, 8), np.uint8), "YX", family="png"), tmp_path / "grey.png")
     with pytest.raises(InputError, match=r"grey\.png: is grey"):

@@ -20,9 +20,9 @@ from pairfree.data.sets import (
 )
 from pairfree.engine.trainer import Stopped
 from pairfree.errors import ConfigError, InputError
-from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images
+from pairfree.files.opening import save_image
 from pairfree.training.job import resolve
 from pairfree.training.order import Order, read_order
 

@@ -16,7 +16,7 @@ from pairfree.engine import checkpoint
 from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, InputError, PairfreeError
-from pairfree.files.formats.table import open_image
+from pairfree.files.opening import open_image
 
 FACTS = {
     "method": "n2v",

@@ -73,16 +73,19 @@ def make(path: Path, pixels: np.ndarray) -> Path:
             resolution=(10, 10),
             metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
         )
-    elif kind == "mrc":
-        with mrcfile.new(path) as made:
+    elif kind in ("mrc", "mrc.gz"):
+        with mrcfile.new(path, compression="gzip" if kind == "mrc.gz" else None) as made:
             made.set_data(pixels.astype(np.int16))
             made.voxel_size = 1.3
             made.set_extended_header(np.frombuffer(b"tilt" * 32, "V1"))
-    elif kind in ("nii", "nii.gz"):
-        made = nibabel.Nifti1Image(pixels.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
+    elif kind in ("nii", "nii.gz", "img"):
+        of_files = nibabel.Nifti1Pair if kind == "img" else nibabel.Nifti1Image
+        made = of_files(pixels.T.astype(np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
         made.header.set_xyzt_units("mm")
         made.header.set_slope_inter(0.5, -10.0)
         nibabel.save(made, path)
+    elif kind == "mgz":
+        nibabel.MGHImage(pixels.T.astype(np.int32), np.diag([0.5, 0.5, 3.0, 1.0])).to_filename(path)
     elif kind == "mhd":
         made = SimpleITK.GetImageFromArray(pixels)
         made.SetSpacing((0.5, 0.5, 3.0))
@@ -175,18 +178,8 @@ def result(path: Path, pixels: np.ndarray, out: Path, **changes: Any) -> Path:
 
 
 KINDS = (
-    "ome.tif",
-    "tif",
-    "mrc",
-    "nii",
-    "mhd",
-    "ome.zarr",
-    "ozx",
-    "dcm",
-    "npy",
-    "png",
-    "jpg",
-    "bmp",
+    *("ome.tif", "tif", "mrc", "mrc.gz", "nii", "img", "mgz", "mhd"),
+    *("ome.zarr", "ozx", "dcm", "npy", "png", "jpg", "bmp"),
 )
 BECOME_PNG = ("jpg", "bmp")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
 import gzip
 import importlib
+import math
 import re
 import struct
 import time
@@ -29,10 +31,12 @@ from makers_leica import Picture, write_lif
 from makers_nikon import times, write_nd2
 from makers_olympus import write_oib, write_oif
 from makers_zeiss import planes_of, write_czi, xml_of
-from pydicom.uid import RLELossless
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from pairfree.errors import InputError
 from pairfree.files import Image, Limits, open_image, save_image
+from pairfree.files.fidelity import compare
 
 ALLOWED_BYTES = 50 * 2**20
 
@@ -288,9 +292,94 @@ def test_a_nifti_bomb_is_read_no_further_than_declared(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def packed_zeros(data: bytes, packing: str, gigabytes: float) -> bytes:
+    """``data`` and zeros after it."""
+    packer = bz2.BZ2Compressor() if packing == ".bz2" else zlib.compressobj(9, wbits=31)
+    pieces = [packer.compress(data)]
+    zeros = bytes(2**24)
+    pieces += [packer.compress(zeros) for _ in range(int(64 * gigabytes))]
+    return b"".join([*pieces, packer.flush()])
+
+
+PACKED = {".gz": "a.mrc", ".bz2": "a.mrc", ".mgz": "a.mgh", ".img.gz": "a.img"}
+"""Plain files of which there are packed ones, by the end of the name of those."""
+
+
+def named_packed(folder: Path, suffix: str) -> Path:
+    """Where the packed file belongs; of a pair, the header is there already."""
+    plain = folder / PACKED[suffix]
+    SEEDS[plain.name](plain)
+    if suffix == ".img.gz":
+        header = (folder / "a.hdr").read_bytes()
+        (folder / "bomb.hdr.gz").write_bytes(gzip.compress(header))
+    return folder / f"bomb{'' if suffix in ('.mgz', '.img.gz') else '.mrc'}{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".img.gz"])
+def test_a_bomb_behind_the_pixels_is_left_packed(tmp_path: Path, suffix: str) -> None:
+    path = named_packed(tmp_path, suffix)
+    plain = tmp_path / PACKED[suffix]
+    path.write_bytes(packed_zeros(plain.read_bytes(), suffix[-4:], 0.5))
+    tracemalloc.start()
+    try:
+        assert open_image(path).shape == (3, 24, 20)
+        assert tracemalloc.get_traced_memory()[1] < ALLOWED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_behind_the_pixels_of_freesurfer_is_refused(tmp_path: Path) -> None:
+    """There tags are kept, as far as they are what tags can be."""
+    path = named_packed(tmp_path, ".mgz")
+    path.write_bytes(packed_zeros((tmp_path / "a.mgh").read_bytes(), ".gz", 0.5))
+    assert "after its pixels" in refused(path, seconds=3.0, extra=300 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "place", "sizes"),
+    [
+        (".gz", 0, struct.pack("<3i", 30000, 30000, 30000)),
+        (".gz", 92, struct.pack("<i", 2**30)),
+        (".bz2", 0, struct.pack("<3i", 30000, 30000, 30000)),
+        (".bz2", 92, struct.pack("<i", 2**30)),
+        (".mgz", 4, struct.pack(">3i", 30000, 30000, 30000)),
+    ],
+)
+def test_packed_headers_that_lie(tmp_path: Path, suffix: str, place: int, sizes: bytes) -> None:
+    path = named_packed(tmp_path, suffix)
+    data = bytearray((tmp_path / PACKED[suffix]).read_bytes())
+    data[place : place + len(sizes)] = sizes
+    path.write_bytes(packed_zeros(bytes(data), suffix[-4:], 0.1))
+    assert "declares" in refused(path)
+
+
+@pytest.mark.parametrize("offset", [2.0**30, -(2.0**30), float("nan")])
+def test_zeros_in_front_of_packed_pixels_are_not_unpacked(tmp_path: Path, offset: float) -> None:
+    _nifti(tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[108:112] = struct.pack("<f", offset)
+    (tmp_path / "b.nii.gz").write_bytes(packed_zeros(bytes(data), ".gz", 1.0))
+    assert "in front of its pixels" in refused(tmp_path / "b.nii.gz")
+
+
 @pytest.mark.parametrize("keep", [0, 3, 8, 100, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize(
-    "name", ["a.tif", "b.tif", "a.png", "a.npy", "a.mrc", "a.nii", "a.nii.gz", "a.mha"]
+    "name",
+    [
+        "a.tif",
+        "b.tif",
+        "a.png",
+        "a.npy",
+        "a.mrc",
+        "four.mrc",
+        "a.mrc.gz",
+        "a.mrc.bz2",
+        "a.nii",
+        "a.nii.gz",
+        "a.img",
+        "a.mha",
+        "a.mgz",
+    ],
 )
 def test_truncated_files(tmp_path: Path, name: str, keep: float) -> None:
     path = tmp_path / name
@@ -332,6 +421,33 @@ def _nifti(path: Path) -> None:
     nibabel.Nifti1Image(_pixels((20, 24, 3)), np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
 
 
+def _mrc_packed(path: Path) -> None:
+    plain = path.with_name("plain.mrc")
+    _mrc(plain)
+    pack = bz2.compress if path.suffix == ".bz2" else gzip.compress
+    path.write_bytes(pack(plain.read_bytes()))
+
+
+def _mrc_of_four_bits(path: Path) -> None:
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data((_pixels((3, 24, 10)) % 256).astype(np.uint8).view(np.int8))
+        mrc.header.nx, mrc.header.mode = 20, 101
+
+
+def _nifti_pair(path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nibabel.Nifti1Pair(_pixels((20, 24, 3)), affine).to_filename(path)
+
+
+def _analyze(path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nibabel.AnalyzeImage(_pixels((20, 24, 3)).astype(np.int16), affine).to_filename(path)
+
+
+def _freesurfer(path: Path) -> None:
+    nibabel.MGHImage(_pixels((20, 24, 3)).astype(np.int32), np.eye(4)).to_filename(path)
+
+
 def _metaimage(path: Path) -> None:
     head = (
         "ObjectType = Image\nNDims = 3\nDimSize = 20 24 3\nElementSpacing = 1 1 2\n"
@@ -341,13 +457,89 @@ def _metaimage(path: Path) -> None:
 
 
 def _dicom(path: Path) -> None:
-    """A CT slice; where its name says so, with pixels packed by run lengths."""
+    """A CT slice, or the kind of object that its name says."""
     from pydicom.data import get_testdata_file
 
     dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
-    if "rle" in path.name:
+    kind = path.stem
+    if kind in DICOM_KINDS:
+        del dataset.PixelPaddingValue
+        dataset.Modality, dataset.Rows, dataset.Columns = "MR", 24, 20
+        DICOM_KINDS[kind](dataset)
+    if kind == "rle":
         dataset.compress(RLELossless)
     dataset.save_as(path)
+    if kind == "bare":
+        path.write_bytes(path.read_bytes()[132:])
+
+
+def _ybr(dataset: pydicom.Dataset, samples: int = 3, kind: str = "YBR_FULL") -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, kind
+    dataset.PlanarConfiguration, dataset.PixelRepresentation = 0, 0
+    dataset.RescaleIntercept = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = _pixels((24, 20, samples)).astype(np.uint8).tobytes()
+
+
+def _palette(dataset: pydicom.Dataset) -> None:
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "PALETTE COLOR", 0
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        dataset.add_new(f"{name}Descriptor", "US", [100, 0, 16])
+        dataset.add_new(f"{name}Data", "OW", _pixels((100,)).tobytes()[:: 1 if name > "C" else -1])
+    dataset.PixelData = (_pixels((24, 20)) % 100).tobytes()
+
+
+def _overlay(dataset: pydicom.Dataset) -> None:
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelData = _pixels((24, 20)).tobytes()
+    dataset.add_new((0x6000, 0x0102), "US", 12)
+
+
+def _floats(dataset: pydicom.Dataset) -> None:
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    dataset.BitsAllocated = 32
+    dataset.add_new("FloatPixelData", "OF", _pixels((24, 20)).astype("<f4").tobytes())
+
+
+def _by_frame(dataset: pydicom.Dataset) -> None:
+    dataset.NumberOfFrames = 2
+    dataset.PixelData = _pixels((2, 24, 20)).tobytes()
+    groups = []
+    for slope in (1, 2.5):
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.RescaleSlope, inner.RescaleIntercept = slope, -3
+        outer.PixelValueTransformationSequence = [inner]
+        groups.append(outer)
+    del dataset.RescaleIntercept, dataset.RescaleSlope
+    dataset.PerFrameFunctionalGroupsSequence = groups
+
+
+def _mosaic(dataset: pydicom.Dataset) -> None:
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "MOSAIC"]
+    dataset.PixelData = _pixels((24, 20)).tobytes()
+    block = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    block.add_new(0x0A, "US", 3)
+
+
+def _deflated(dataset: pydicom.Dataset) -> None:
+    dataset.PixelData = (_pixels((24, 20)) % 4096).tobytes()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+DICOM_KINDS: dict[str, Callable[[pydicom.Dataset], None]] = {
+    "ybr": _ybr,
+    "half": lambda dataset: _ybr(dataset, 2, "YBR_FULL_422"),
+    "palette": _palette,
+    "overlay": _overlay,
+    "floats": _floats,
+    "frames": _by_frame,
+    "mosaic": _mosaic,
+    "deflated": _deflated,
+    "bare": _overlay,
+}
 
 
 def _zipped_zarr(path: Path) -> None:
@@ -373,11 +565,20 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
     "a.mrc": _mrc,
+    "four.mrc": _mrc_of_four_bits,
+    "a.mrc.gz": _mrc_packed,
+    "a.mrc.bz2": _mrc_packed,
+    "a.hdr": _nifti_pair,
+    "a.img": _nifti_pair,
+    "analyze.hdr": _analyze,
+    "a.mgh": _freesurfer,
+    "a.mgz": _freesurfer,
     "a.nii": _nifti,
     "a.nii.gz": _nifti,
     "a.mha": _metaimage,
     "a.dcm": _dicom,
     "rle.dcm": _dicom,
+    **{f"{kind}.dcm": _dicom for kind in DICOM_KINDS},
     "a.jpg": lambda p: (
         p.write_bytes(imagecodecs.jpeg_encode(_pixels((40, 30)).astype(np.uint8))) and None
     ),
@@ -422,10 +623,12 @@ def read_by_others(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     if path.suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
-    if path.suffix == ".mrc":
+    if ".mrc" in path.name:
         with mrcfile.open(path, permissive=True) as file:
+            if file.data is None:
+                raise ValueError("4 bits are not read by mrcfile")
             return np.array(file.data)
-    if path.suffix in (".nii", ".gz"):
+    if path.suffix in (".nii", ".gz", ".hdr", ".img", ".mgh", ".mgz"):
         return np.asarray(nibabel.load(path).dataobj).T  # type: ignore[attr-defined]
     if path.suffix == ".ozx":
         store = zarr.storage.ZipStore(path, mode="r")
@@ -435,11 +638,33 @@ def read_by_others(path: Path) -> np.ndarray:
         return np.asarray(package.imread(path))
     if path.suffix == ".mha":
         return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
-    dataset = pydicom.dcmread(path)
-    return np.asarray(
-        dataset.pixel_array * float(dataset.get("RescaleSlope", 1))
-        + float(dataset.get("RescaleIntercept", 0))
-    )
+    return read_by_pydicom(path)
+
+
+def read_by_pydicom(path: Path) -> np.ndarray:
+    """Intensities, or colours; a mosaic as slices."""
+    dataset = pydicom.dcmread(path, force=True)
+    if dataset.file_meta.get("TransferSyntaxUID") is None:
+        raise ValueError("pydicom does not guess the transfer syntax of pixels")
+    if dataset.get("HighBit", 0) + 1 > dataset.get("BitsStored", 32):
+        raise ValueError("pydicom does not look at HighBit")
+    pixels = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, dataset)
+    if "MOSAIC" in str(dataset.get("ImageType", "")).strip("[]'").split("', '"):
+        count = dataset.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value
+        side = math.isqrt(count - 1) + 1
+        strips = np.array_split(pixels, side)
+        pixels = np.stack([tile for strip in strips for tile in np.array_split(strip, side, 1)])
+        pixels = pixels[:count]
+    sources = [dataset]
+    if "RescaleSlope" not in dataset and "RescaleIntercept" not in dataset:
+        groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        sources = [group.PixelValueTransformationSequence[0] for group in groups] or sources
+    slopes = [float(one.get("RescaleSlope", 1)) for one in sources]
+    intercepts = [float(one.get("RescaleIntercept", 0)) for one in sources]
+    along = (-1,) + (1,) * (pixels.ndim - 1) if len(sources) > 1 else ()
+    return np.asarray(pixels * np.reshape(slopes, along or 1) + np.reshape(intercepts, along or 1))
 
 
 def same_as_others(image: Image, path: Path) -> bool:
@@ -457,6 +682,18 @@ def same_as_others(image: Image, path: Path) -> bool:
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.astype(np.float64), expected.astype(np.float64), rtol=1e-6)
     return True
+
+
+COPIED = 4
+"""Every so many images that are opened are written, too."""
+
+
+def check_copy(image: Image, path: Path) -> None:
+    """What was opened as DICOM can be written, and its copy has lost nothing."""
+    if path.suffix == ".dcm":
+        copy = path.with_name("copy.dcm")
+        save_image(image, copy, overwrite=True)
+        assert [check.name for check in compare(path, copy) if check.kept is False] == []
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -513,7 +750,10 @@ def open_mutants(folder: Path, name: str, count: int) -> dict[str, float]:
         if image is not None:
             opened += 1
             equal += same_as_others(image, path)
+            if opened % COPIED == 0:
+                check_copy(image, path)
     grown = peak() - before
+    assert 2 * equal >= opened
     assert slowest < 2.0
     assert grown < 512e6
     return {

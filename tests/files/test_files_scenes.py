@@ -13,8 +13,8 @@ import pairfree as pf
 from pairfree.errors import ConfigError, InputError
 from pairfree.files import find_images, open_image, save_image
 from pairfree.files.fidelity import verify
-from pairfree.files.formats.table import count_scenes
 from pairfree.files.image import Image
+from pairfree.files.opening import count_scenes
 
 RNG = np.random.default_rng(0)
 SIDES = (64, 80, 96)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pairfree.errors import BusyError, OutputError
-from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.files.journal import unfinished
+from pairfree.files.opening import open_image, save_image
 from pairfree.files.sinks import JournalSink, MemorySink, open_sink
 
 PARTS = [

@@ -13,8 +13,9 @@ from test_files_hostile import SEEDS
 
 import pairfree.files.formats
 from pairfree.errors import InputError
-from pairfree.files.formats.table import FORMATS, open_image, save_image, suffix_of
+from pairfree.files.formats.table import FORMATS, suffix_of
 from pairfree.files.image import Image
+from pairfree.files.opening import open_image, save_image
 
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 WITH_OWN_DAMAGE = {"zarr"}

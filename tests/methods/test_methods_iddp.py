@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pairfree.methods import METHODS, PRESETS
 from pairfree.methods.base import At
 from pairfree.methods.iddp import sign_mask
 from pairfree.methods.nb2nb import draw_neighbours, neighbor_risk, subsample
@@ -212,3 +213,14 @@ def test_nb2nb_consistency_reference_is_a_constant(small):
     found = gradient(net, neighbor_risk(method, y, 1.5, AT))
     torch.testing.assert_close(found, gradient(net, hand(net(y).detach())), rtol=1e-4, atol=1e-7)
     assert (found - gradient(net, hand(net(y)))).norm() > 1e-2 * found.norm()
+
+
+@pytest.mark.parametrize(
+    ("channels", "started", "share"), [(1, True, 1.0), (3, True, 0.25), (3, False, 1.0)]
+)
+def test_the_rate_is_a_quarter_for_colours_that_begin_from_the_start(
+    channels: int, started: bool, share: float
+) -> None:
+    method = METHODS["iddp"](PRESETS["iddp"]["cpu"], channels)
+    method.started = started
+    assert method.rate == method.config.lr * share

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from pairfree.errors import ConfigError, OutputError
-from pairfree.files.formats.table import open_image
+from pairfree.files.opening import open_image
 from pairfree.noise.files import simulate
 from pairfree.noise.pixelwise import Gaussian
 from pairfree.noise.simulate import add_noise, image_rng

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.table import open_image
 from pairfree.files.listing import find_images
+from pairfree.files.opening import open_image
 from pairfree.noise.simulate import add_noise, image_rng
 
 NOISE_SEED = 2026

@@ -23,7 +23,7 @@ from pairfree.bench.base import (
     filter_cells,
 )
 from pairfree.evidence.ct import detectability, flat_regions, noise_power
-from pairfree.files.formats.table import open_image
+from pairfree.files.opening import open_image
 from pairfree.noise.files import simulate_pixels
 from pairfree.noise.simulate import image_rng, parse_noise
 

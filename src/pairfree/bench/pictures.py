@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.base import Images, Scored, file_name
-from pairfree.files.formats.table import save_image
 from pairfree.files.image import Image, samples_last
+from pairfree.files.opening import save_image
 
 WHITE_AT = 0.25
 """Share of the range that an error is drawn white from."""

@@ -21,6 +21,7 @@ from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
+from pairfree.files.masked import fill_masked
 from pairfree.files.messages import size_text
 
 MOST_BYTES = 2_000_000_000
@@ -302,7 +303,8 @@ def array_set(
     Parameters
     ----------
     arrays
-        Each (H, W) or (C, H, W); with slices around each, stacks (Z, H, W).
+        Each (H, W) or (C, H, W); with slices around each, stacks (Z, H, W). What is masked in masked arrays
+        of floats is NaN.
     what
         What one is called in messages.
     reading
@@ -315,7 +317,8 @@ def array_set(
     """
     images = ImageSet(reading=reading)
     for number, array in enumerate(arrays):
-        _add_array(images, np.asarray(array), f"{what} {number}", str(number))
+        name = f"{what} {number}"
+        _add_array(images, fill_masked(array, name), name, str(number))
     if not images.planes:
         raise InputError(f"no {what}s given: expected at least one array")
     _check_not_blank(images)

@@ -24,9 +24,9 @@ import torch
 from pairfree.engine.model import Model
 from pairfree.engine.receivers import Receiver
 from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
-from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image, Index
 from pairfree.files.limits import Limits
+from pairfree.files.opening import open_image
 
 LOCAL = "local"
 TASK_PX = 2**22

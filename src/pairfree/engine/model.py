@@ -27,6 +27,7 @@ from pairfree.engine.views import OpenPlane, PlaneView, label_of
 from pairfree.errors import DivergedError, InputError
 from pairfree.files.dtypes import to_dtype
 from pairfree.files.image import Image, Index
+from pairfree.files.masked import fill_masked, restore_masked
 from pairfree.methods.base import Method
 from pairfree.version import __version__
 
@@ -144,7 +145,8 @@ class Model:
         Parameters
         ----------
         array
-            (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXC".
+            (H, W), (C, H, W), or any shape with ``axes`` such as "ZYX", "TCYX" or "YXC". Of a masked array of
+            floats what is masked is NaN to the model (``nan``); it comes back masked, and as it was.
         axes
             One letter a dimension, in any order and case. C is denoised jointly where the model was trained
             on as many channels, else plane by plane; S are colours, grey and transparency.
@@ -156,6 +158,8 @@ class Model:
         """
         if isinstance(array, Image | str | Path):
             raise InputError("expected an array; give image.pixels, files go to pairfree.denoise")
+        if isinstance(array, np.ma.MaskedArray):
+            return restore_masked(self.denoise(fill_masked(array, "array"), axes), array)
         values = np.asarray(array)
         letters = guess_axes(values) if axes is None else check_letters(axes)
         order = planes_last(letters)
@@ -391,9 +395,7 @@ class Model:
         return PlaneView(image, index, self.around, self.masked, middle)
 
     def warn_of_intensities(self, image: Image) -> list[str]:
-        """A line where most of an image lies outside the intensities the model knows.
-
-        It then gets what it was not trained for.
+        """A line where most of an image lies outside the intensities that the model was trained on.
 
         Nothing where the model was trained on a window: most of a CT slice lies outside, and comes through.
         """

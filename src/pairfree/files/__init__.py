@@ -2,10 +2,11 @@
 
 from pairfree.files.differences import differences
 from pairfree.files.dtypes import to_dtype
-from pairfree.files.formats.table import FORMATS, SUFFIXES, open_image, save_image
+from pairfree.files.formats.table import FORMATS, SUFFIXES
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
+from pairfree.files.opening import open_image, save_image
 from pairfree.files.sinks import Sink, open_sink
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pairfree.files.image import Image, Spacing, Step
+from pairfree.files.wide_integers import type_in_file
 
 
 def differences(a: Image, b: Image) -> list[str]:
@@ -15,7 +16,7 @@ def differences(a: Image, b: Image) -> list[str]:
     """
     compared = {
         "format family": (a.family, b.family),
-        "pixel type": (a.dtype.name, b.dtype.name),
+        "pixel type": (type_in_file(a).name, type_in_file(b).name),
         "axes": (a.axes, b.axes),
         "shape": (a.shape, b.shape),
         "channel names": (a.channel_names, b.channel_names),

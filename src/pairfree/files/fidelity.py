@@ -10,13 +10,15 @@ from typing import Any
 from pairfree.errors import InputError
 from pairfree.files.checks import Check, check_same
 from pairfree.files.differences import spacing_differences, spacing_text
-from pairfree.files.formats.table import is_supported, open_image, result_family
+from pairfree.files.formats.table import is_supported, result_family
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry, find_images, output_path
 from pairfree.files.messages import shown
 from pairfree.files.metadata_checks import METADATA
+from pairfree.files.opening import open_image
 from pairfree.files.scale import GAINS, check_intensities
+from pairfree.files.wide_integers import type_in_file
 
 STREAMED = replace(DEFAULT, resident_bytes=2**27)
 """Larger images stay in their files and are compared part by part."""
@@ -163,7 +165,7 @@ def _check_layout(a: Image, b: Image) -> list[Check]:
     same_frames = a.leading == b.leading
     same_steps = not spacing_differences(a, b)
     return [
-        check_same("pixel type", a.dtype.name, b.dtype.name),
+        check_same("pixel type", type_in_file(a).name, type_in_file(b).name),
         check_same("axes", a.axes, b.axes),
         check_same("shape", _shape_text(a), _shape_text(b)),
         Check("frames", _frames_text(a), _frames_text(b), same_frames),

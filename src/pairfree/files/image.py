@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
+from pairfree.files.masked import fill_masked
 from pairfree.files.messages import shown
 from pairfree.files.spans import span_at, split_into_spans
 from pairfree.sampling import spaced_indices
@@ -39,6 +40,8 @@ DTYPES = (
     "float64",
 )
 """Pixel types that are read and written."""
+WIDE = ("int64", "uint64")
+"""Pixel types of files whose values must fit into fewer bits (``files.wide_integers``)."""
 _REMEDIES = {
     "b": "it is a mask, not an intensity image; convert it to uint8 if you mean to denoise it",
     "c": "save its magnitude or its real and imaginary parts as float32",
@@ -109,11 +112,14 @@ class Image:
     Raises
     ------
     InputError
-        For 0 pixels, axes that do not fit the array, and unsupported dtypes.
+        For 0 pixels, axes that do not fit the array, unsupported dtypes, and masked whole numbers.
     """
 
     data: np.ndarray | Stored
-    """``len(axes)`` dimensions, native byte order, one of ``DTYPES``: an array, or what stays in its file."""
+    """``len(axes)`` dimensions, native byte order, one of ``DTYPES``: an array, or what stays in its file.
+
+    What is masked in a masked array of floats becomes NaN.
+    """
     axes: str
     """One letter a dimension, ending with YX or YXS.
 
@@ -143,7 +149,7 @@ class Image:
 
     def __post_init__(self) -> None:
         where = shown(self.source) if self.source is not None else "array"
-        data = self.data if isinstance(self.data, Stored) else np.asarray(self.data)
+        data = self.data if isinstance(self.data, Stored) else fill_masked(self.data, where)
         check_dtype(data.dtype, where)
         _check_axes(data.shape, self.axes, where)
         _check_spacing(self.spacing, where)
@@ -351,22 +357,24 @@ def check_index(index: Index, leading: Shape) -> None:
 def rescaled_dtype(stored: DType, slope: float, intercept: float) -> DType:
     """Type for stored values times slope plus intercept.
 
-    float32 where they have 16 bits at most and fit, else float64.
+    float32 where they have 16 bits at most, fit, and stay apart from one another, else float64.
     """
     most = 1.0
     if stored.kind in "iu":
         bounds = np.iinfo(stored)
         most = float(max(-bounds.min, bounds.max))
     largest = most * abs(slope) + abs(intercept)
-    small = stored.itemsize <= 2
-    if small and largest < float(np.finfo(np.float32).max):
+    small = np.finfo(np.float32)
+    apart = abs(slope) > max(float(small.tiny), largest * float(small.eps))
+    if stored.itemsize <= 2 and largest < float(small.max) and apart:
         return np.dtype(np.float32)
     return np.dtype(np.float64)
 
 
-def check_dtype(dtype: DType, where: str) -> None:
-    """InputError with a remedy unless ``dtype`` is one of ``DTYPES`` (in any byte order)."""
-    if dtype.newbyteorder("=").name in DTYPES:
+def check_dtype(dtype: DType, where: str, wide: bool = False) -> None:
+    """InputError with a remedy unless ``dtype`` is one of ``DTYPES``, or ``WIDE`` (in any byte order)."""
+    name = dtype.newbyteorder("=").name
+    if name in DTYPES or (wide and name in WIDE):
         return
     remedy = _REMEDIES.get(dtype.kind, "save it as plain numbers")
     raise InputError(

@@ -28,6 +28,7 @@ DEFLATE = 1100.0
 LZW = 2800.0
 JPEG = 5000.0
 ZSTD = 60000.0
+BZIP2 = 1.4e6
 # Where the codec allows more than this many bytes from a small file, the ratio says nothing; a page of
 # headers is not pixels either.
 _RATIO_FLOOR_BYTES = 2**20

@@ -18,11 +18,10 @@ from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder
 from pairfree.files.formats.oif import is_of_oif
 from pairfree.files.formats.table import (
+    SUFFIX_TEXT,
     SUFFIXES,
-    count_scenes,
     format_of,
     is_supported,
-    open_image,
     read_from,
     suffix_of,
     written_to,
@@ -31,6 +30,7 @@ from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import shown
+from pairfree.files.opening import count_scenes, open_image
 
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
@@ -66,7 +66,7 @@ def without_suffix(path: Path) -> Path:
 def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) -> list[Entry]:
     """Image files by what was named, each file once.
 
-    Hidden files and unsupported suffixes inside folders are skipped.
+    Hidden files and unsupported suffixes inside folders are skipped. Files of one image are one entry.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) ->
     entries: dict[str, Entry] = {}
     for one in inputs:
         for entry in _find(one):
-            entries.setdefault(os.path.realpath(entry.path), entry)
+            first_file = read_from(entry.path)[0]
+            entries.setdefault(os.path.realpath(first_file), entry)
     found = list(entries.values())
     wanted = _read_scene(scene)
     if wanted is None:
@@ -200,7 +201,7 @@ def _to_visit(root: Path, folders: Sequence[str], images: Sequence[str]) -> list
 def _in_folder(folder: Path) -> list[Entry]:
     found = _images_below(folder)
     if not found:
-        raise InputError(f"{shown(folder)}: holds no image; supported are {', '.join(SUFFIXES)}")
+        raise InputError(f"{shown(folder)}: holds no image; supported are {SUFFIX_TEXT}")
     return [Entry(path, path.relative_to(folder)) for path in found]
 
 
@@ -216,7 +217,7 @@ def _in_glob(pattern: str) -> list[Entry]:
         elif path.is_dir() and not match.endswith(os.sep):
             entries += [Entry(image, _below(image, base)) for image in _images_below(path)]
     if not entries:
-        raise InputError(f"{shown(pattern)}: matches no image; supported are {', '.join(SUFFIXES)}")
+        raise InputError(f"{shown(pattern)}: matches no image; supported are {SUFFIX_TEXT}")
     return entries
 
 

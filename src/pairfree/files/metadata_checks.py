@@ -10,25 +10,24 @@ import numpy as np
 
 from pairfree.files.checks import Check, check_entries, check_items, check_same, in_words
 from pairfree.files.dicom_checks import check_dicom
-from pairfree.files.formats import metaimage_header, mrc, nifti, zarr_layout
+from pairfree.files.formats import metaimage_header, mgh, mrc_header, nifti, zarr_layout
 from pairfree.files.formats.zarr_files import digest_beside
 from pairfree.files.image import Image
 from pairfree.files.tiff_checks import check_tiff
 
 
 def _check_mrc(a: Image, b: Image) -> list[Check]:
-    first: mrc.Carried = a.metadata["mrc"]
-    second: mrc.Carried = b.metadata["mrc"]
+    first: mrc_header.Carried = a.metadata["mrc"]
+    second: mrc_header.Carried = b.metadata["mrc"]
     names = first.header.dtype.names
-    left_out = (*mrc.OF_THE_PIXELS, "label", "nlabl")
+    left_out = (*mrc_header.OF_THE_PIXELS, "label", "nlabl")
     before = _header_fields(first.header, names, left_out)
     after = _header_fields(second.header, names, left_out)
-    size, size_after = len(first.extended), len(second.extended)
-    same_bytes = first.extended == second.extended
     return [
         check_entries("header", before, after),
         _check_labels(_labels(first), _labels(second)),
-        Check("extended header", f"{size} bytes", f"{size_after} bytes", same_bytes),
+        _check_bytes("extended header", first.extended, second.extended),
+        check_same("values of 4 bits", first.four_bits, second.four_bits),
     ]
 
 
@@ -38,7 +37,7 @@ def _check_labels(before: list[bytes], after: list[bytes]) -> Check:
     return Check("labels", str(had), str(has), after[:had] == before)
 
 
-def _labels(carried: mrc.Carried) -> list[bytes]:
+def _labels(carried: mrc_header.Carried) -> list[bytes]:
     used = int(carried.header.nlabl)
     labels = carried.header.label[:used]
     return [bytes(label).rstrip() for label in labels]
@@ -56,12 +55,13 @@ def _check_nifti(a: Image, b: Image) -> list[Check]:
         check_same("intensity scale", first.scaling, second.scaling),
         check_entries("header", before, after),
         check_items("extensions", _extensions(first), _extensions(second)),
+        _check_bytes("header file", first.raw, second.raw),
     ]
 
 
 def _extensions(carried: nifti.Carried) -> list[Any]:
     found = []
-    for one in carried.header.extensions:
+    for one in getattr(carried.header, "extensions", []):  # Analyze has none
         code, content = one.get_code(), one.get_content()
         found.append((code, content))
     return found
@@ -87,6 +87,20 @@ def _header_fields(header: Any, names: Iterable[str], left_out: Collection[str])
         value = np.asarray(header[name])
         found[name] = repr(value.tolist())
     return found
+
+
+def _check_mgh(a: Image, b: Image) -> list[Check]:
+    first: mgh.Carried = a.metadata["mgh"]
+    second: mgh.Carried = b.metadata["mgh"]
+    return [
+        _check_bytes("header", first.header, second.header),
+        _check_bytes("scan parameters and tags", first.tail, second.tail),
+    ]
+
+
+def _check_bytes(name: str, before: bytes, after: bytes) -> Check:
+    """Bytes that are kept as they are, of which words tell the number."""
+    return Check(name, f"{len(before)} bytes", f"{len(after)} bytes", before == after)
 
 
 def _check_metaimage(a: Image, b: Image) -> list[Check]:
@@ -207,6 +221,7 @@ METADATA: dict[str, Compare] = {
     "vendor": _check_nothing_more,
     "electron": _check_nothing_more,
     "nifti": _check_nifti,
+    "mgh": _check_mgh,
 }
 """By the family of the input; a test asks for a row of every format in ``formats.table.FORMATS``.
 

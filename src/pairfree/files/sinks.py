@@ -15,10 +15,11 @@ import numpy as np
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.atomic import require_space
-from pairfree.files.formats.table import check_output, save_image, written_to
+from pairfree.files.formats.table import written_to
 from pairfree.files.image import Image, Index, check_index
 from pairfree.files.journal import Block, Journal, unfinished
 from pairfree.files.messages import shown
+from pairfree.files.opening import check_output, save_image
 from pairfree.files.spans import length_of
 
 JOURNALED_PX = 2**24

@@ -174,7 +174,7 @@ class ShortIDDP(IDDP):
             return self.warm_step(batch.noisy, at)
         config = self.config
         # Departs from the paper: `cpu`: the rate of eq. (11) is constant.
-        rate = config.lr * config.constant_lr if config.constant_lr > 0 else None
+        rate = self.rate * config.constant_lr if config.constant_lr > 0 else None
         y = self.take_patches(batch.noisy)
         logged = self.descend(self.risk(y, at), at, rate)
         averaged_steps = max(1.0, config.window * at.stage_steps)

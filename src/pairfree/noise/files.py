@@ -13,9 +13,9 @@ import numpy as np
 from pairfree.errors import ConfigError, OutputError
 from pairfree.files.atomic import write_text
 from pairfree.files.dtypes import to_dtype
-from pairfree.files.formats.table import open_image, save_image
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images, plan_outputs, without_suffix
+from pairfree.files.opening import open_image, save_image
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise, spec_of

@@ -17,10 +17,10 @@ from pairfree.evidence.folders import missing_alike
 from pairfree.evidence.interpretation import warn_of_invention
 from pairfree.evidence.noref import pool
 from pairfree.evidence.report import ReportData, write_report
-from pairfree.files.formats.table import open_image
 from pairfree.files.image import Image
 from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
+from pairfree.files.opening import open_image
 from pairfree.methods.shipped import Shipped
 from pairfree.sampling import spaced_indices
 from pairfree.training.report import (

@@ -102,7 +102,7 @@ def read_images(
         return array_set(_as_list(images, what, reading), what, reading), []
     listed = [images] if isinstance(images, str | Path) else list(images)
     if listed and all(isinstance(item, np.ndarray) for item in listed):
-        return array_set([np.asarray(item) for item in listed], what, reading), []
+        return array_set([np.asanyarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
     planes = read_set(find_images(paths, reading.scene), most_bytes, reading)
     return planes, [

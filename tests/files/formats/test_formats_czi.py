@@ -14,7 +14,7 @@ from makers_zeiss import Tile, planes_of, write_czi, xml_of
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.table import count_scenes
+from pairfree.files.opening import count_scenes
 
 RNG = np.random.default_rng(0)
 STEPS = {"X": 1e-7, "Y": 1e-7, "Z": 5e-7}

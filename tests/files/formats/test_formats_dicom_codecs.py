@@ -69,6 +69,36 @@ def test_every_lossless_codec(tmp_path: Path, syntax: str, signed: bool) -> None
     assert found.axes == "ZYX"
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("overlay", [0, 0x4000])
+def test_bits_beside_compressed_values_come_back(
+    tmp_path: Path, signed: bool, overlay: int
+) -> None:
+    """12 bits in words of 16, and a bit above them; without it, signs are repeated there."""
+    rng = np.random.default_rng(0)
+    low = -2048 if signed else 0
+    values = rng.integers(low, low + 4096, (1, 20, 16)).astype(np.int16)
+    words = values.view(np.uint16)
+    if overlay:
+        words = (words & 0xFFF) | np.uint16(overlay)
+    path = compressed(tmp_path / "a.dcm", words, "1.2.840.10008.1.2.4.80", signed)
+    dataset = pydicom.dcmread(path)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.save_as(path)
+    image = open_image(path)
+    np.testing.assert_array_equal(image.pixels, values[0])
+    save_image(image, tmp_path / "b.dcm")
+    assert pydicom.dcmread(tmp_path / "b.dcm").PixelData == words.tobytes()
+
+
+def test_compressed_values_in_the_high_bits_are_refused(tmp_path: Path) -> None:
+    dataset = native("MR_small_jpeg_ls_lossless.dcm")
+    dataset.BitsStored, dataset.HighBit = 12, 15
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="with values in bits 4 to 15"):
+        open_image(tmp_path / "a.dcm")
+
+
 @pytest.mark.parametrize("name", ["JPEG-lossy.dcm", "JPGExtended.dcm"])
 def test_twelve_bit_jpeg(name: str) -> None:
     image = open_image(Path(str(get_testdata_file(name))))

@@ -11,7 +11,7 @@ from makers_electron import write_dm3, write_emd
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.table import count_scenes
+from pairfree.files.opening import count_scenes
 
 pytest.importorskip("rsciio")
 RNG = np.random.default_rng(0)

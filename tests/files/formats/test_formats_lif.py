@@ -11,7 +11,7 @@ from makers_leica import Picture, write_lif
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.table import count_scenes
+from pairfree.files.opening import count_scenes
 
 liffile = pytest.importorskip("liffile")
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from makers_nikon import depths, positions, times, write_nd2
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.table import count_scenes
+from pairfree.files.opening import count_scenes
 
 nd2 = pytest.importorskip("nd2")
 RNG = np.random.default_rng(0)

@@ -11,8 +11,9 @@ from makers_olympus import write_oib, write_oif
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
-from pairfree.files.formats.table import count_scenes, read_from
+from pairfree.files.formats.table import read_from
 from pairfree.files.listing import find_images
+from pairfree.files.opening import count_scenes
 
 RNG = np.random.default_rng(0)
 

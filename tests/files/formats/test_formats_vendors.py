@@ -15,8 +15,9 @@ from makers_olympus import write_oib
 
 from pairfree.errors import InputError
 from pairfree.files import open_image
-from pairfree.files.formats.table import FORMATS, count_scenes
+from pairfree.files.formats.table import FORMATS
 from pairfree.files.formats.vendors import READERS
+from pairfree.files.opening import count_scenes
 
 RNG = np.random.default_rng(0)
 PACKAGES = {

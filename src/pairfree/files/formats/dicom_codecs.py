@@ -105,8 +105,11 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
 
 
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:
-    """Two's complement of so many bits, where the codec knows no sign."""
-    if values.dtype.kind == "i":
+    """Two's complement of so many bits, where the codec knows no sign.
+
+    Words with more bits are left as they are: something else lies beside the values.
+    """
+    if values.dtype.kind == "i" or (values >> bits).any():
         return values
     unsigned = values.astype(np.int64) & (2**bits - 1)
     sign = unsigned >> (bits - 1)

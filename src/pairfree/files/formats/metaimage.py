@@ -20,6 +20,7 @@ from pairfree.files.limits import DEFLATE, Limits, check_declared
 from pairfree.files.messages import shown
 from pairfree.files.spans import split_into_spans
 from pairfree.files.stored import RawFile
+from pairfree.files.wide_integers import is_wide, narrow, type_in_file
 
 WRITTEN_BYTES = 2**24
 """Pixels are written so many at a time."""
@@ -54,7 +55,7 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
             "export it as numbers"
         )
     dtype = _dtype_of(header)
-    check_dtype(dtype, shown(path))
+    check_dtype(dtype, shown(path), wide=True)
     if not header.is_true("BinaryData", "True"):
         raise InputError(
             f"{shown(path)}: its pixels are text (BinaryData = False); export it as binary"
@@ -69,13 +70,16 @@ def read_metaimage(path: Path, limits: Limits) -> Image:
         data = _inflate(path, files, skipped, shape, dtype, limits)
     else:
         data, lines = _open_raw(header, files, skipped, limits)
+    of_wide: dict[str, str] = {}
+    if isinstance(data, np.ndarray):
+        data, of_wide = narrow(data, shown(path))
     return Image(
         data,
         header.axes,
         header.spacing,
         source=path,
         family="metaimage",
-        metadata={"metaimage": header, "warnings": lines},
+        metadata={"metaimage": header, "warnings": lines, **of_wide},
         # Two samples, or four of other types: vectors and complex numbers.
         alpha=header.channels == 4 and kind == "MET_UCHAR",
     )
@@ -112,13 +116,14 @@ def _open_raw(
     outer = counts.index(len(files))
     part_shape = shape[outer:]
     part_bytes = math.prod(part_shape) * dtype.itemsize
+    may_stay = not is_wide(dtype)
     parts: list[RawFile] = []
     lines: list[str] = []
     for file in files:
         size = file.stat().st_size
         offset = size - part_bytes if skipped == -1 else skipped
         stored = size - max(0, offset)
-        check_declared(file, part_shape, dtype, limits, stored, may_stay=True)
+        check_declared(file, part_shape, dtype, limits, stored, may_stay=may_stay)
         unused = size - offset - part_bytes
         if offset < 0 or unused < 0:
             raise InputError(
@@ -129,9 +134,9 @@ def _open_raw(
             lines.append(f"{file.name}: {unused} bytes after the pixels are not used")
         parts.append(RawFile(file, offset, part_shape, dtype, header.plane_axes))
     stored_bytes = part_bytes * len(files)
-    total = check_declared(header.path, shape, dtype, limits, stored_bytes, may_stay=True)
+    total = check_declared(header.path, shape, dtype, limits, stored_bytes, may_stay=may_stay)
     data: Stored = parts[0] if len(parts) == 1 else Files(parts, shape[:outer])
-    if total > limits.resident_bytes:
+    if may_stay and total > limits.resident_bytes:
         return data, lines
     return data.whole(), lines
 
@@ -203,7 +208,7 @@ def write_metaimage(
         )
     dtype = _dtype_of(header)
     native = dtype.newbyteorder("=")
-    if image.dtype != native or image.shape != header.shape:
+    if type_in_file(image) != native or image.shape != header.shape:
         raise OutputError(
             f"{shown(path)}: {image.dtype} {image.shape} is not what its header describes; "
             "write TIFF instead"

@@ -1,13 +1,14 @@
-"""NIfTI-1 and NIfTI-2 volumes (.nii, .nii.gz): what MR, PET and CT researchers exchange.
+"""NIfTI-1 and NIfTI-2 volumes (.nii, .nii.gz, .hdr with .img): what MR, PET and CT researchers exchange.
 
-Intensities are stored values times scl_slope plus scl_inter, and go back by the inverse. Kept: stored type,
-shape, both affines and their codes, voxel size, time step, units, extensions and every other header field.
+Analyze 7.5, from which NIfTI was made, is the same pair with an older header. Intensities are stored values
+times scl_slope plus scl_inter, and go back by the inverse. Kept: stored type, shape, both affines and their
+codes, voxel size, time step, units, extensions and every other header field; of pairs the header as it is.
 nibabel is imported when one is met.
 """
 
 from __future__ import annotations
 
-import gzip
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,22 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError, OutputError
+from pairfree.files.formats.nifti_files import (
+    HEAD_BYTES,
+    MOST_HEADER_BYTES,
+    Head,
+    check_head,
+    files_of,
+    pair_of,
+)
+from pairfree.files.formats.packing import (
+    PLAIN,
+    RATIOS,
+    create_packed,
+    open_packed,
+    packing_of,
+    read_up_to,
+)
 from pairfree.files.image import (
     DType,
     Image,
@@ -25,9 +42,10 @@ from pairfree.files.image import (
     rescaled_dtype,
     volume_axes,
 )
-from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared
+from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown
 from pairfree.files.stored import Mapped, RawFile
+from pairfree.files.wide_integers import is_wide, narrow
 
 UNITS = {
     "meter": "m",
@@ -38,7 +56,6 @@ UNITS = {
     "usec": "µs",
 }
 """By the names that nibabel has for them."""
-COMPRESSED = ".nii.gz"
 Scaling = tuple[float, float]
 """Slope and intercept: intensity = stored * slope + intercept."""
 
@@ -55,6 +72,8 @@ class Carried:
     """As nibabel reads it."""
     scaling: Scaling | None
     """None where stored values are intensities."""
+    raw: bytes = b""
+    """Of a pair, the file of the header; empty where header and pixels are in one file."""
 
 
 def read_nifti(path: Path, limits: Limits) -> Image:
@@ -62,9 +81,8 @@ def read_nifti(path: Path, limits: Limits) -> Image:
 
     Raises InputError.
     """
-    import nibabel
-
-    found: Any = nibabel.load(path)
+    head = check_head(path)
+    found, raw = _open_by_nibabel(path, head)
     header = found.header
     dtype = header.get_data_dtype()
     if dtype.fields is not None:
@@ -72,27 +90,33 @@ def read_nifti(path: Path, limits: Limits) -> Image:
             f"{shown(path)}: its voxels are {dtype.names} records (colour); "
             "convert it to one intensity a voxel"
         )
-    check_dtype(dtype, shown(path))
+    check_dtype(dtype, shown(path), wide=True)
     shape = tuple(int(n) for n in found.shape)
     if not 2 <= len(shape) <= 7:
         raise InputError(
             f"{shown(path)}: has {len(shape)} dimension(s) {shape}; an image needs 2 to 7"
         )
-    packed = is_packed(path)
-    ratio = DEFLATE if packed else UNCOMPRESSED
-    size = path.stat().st_size
-    n_bytes = check_declared(path, shape, dtype, limits, size, ratio, may_stay=not packed)
+    pixels = files_of(path)[-1]
+    packing, offset = packing_of(path), int(found.dataobj.offset)
+    size, may_stay = pixels.stat().st_size, packing == PLAIN and not is_wide(dtype)
+    stored = size - offset if packing == PLAIN else size
+    n_bytes = check_declared(path, shape, dtype, limits, stored, RATIOS[packing], may_stay)
     scaling = _scaling(found.dataobj, path)
     data: np.ndarray | Stored
-    if n_bytes > limits.resident_bytes and not packed:
-        data = RawFile(path, int(found.dataobj.offset), shape[::-1], dtype)
+    of_wide: dict[str, str] = {}
+    if may_stay and n_bytes > limits.resident_bytes:
+        data = RawFile(pixels, offset, shape[::-1], dtype)
     else:
-        data = np.ascontiguousarray(found.dataobj.get_unscaled().T)
+        values = np.ascontiguousarray(found.dataobj.get_unscaled().T)
+        data, of_wide = narrow(values, shown(path))
     bounds = None
     if scaling is not None:
         data = _scaled(data, scaling)
         bounds = _bounds(dtype, scaling)
-    carried = Carried(type(found), header.copy(), np.array(found.affine), scaling)
+    carried = Carried(type(found), header.copy(), np.array(found.affine), scaling, raw)
+    lines = []
+    if head is not None and head.is_analyze and pixels.with_suffix(".mat").exists():
+        lines.append(f"{path.name}: the .mat file beside it is not read; copy it beside the result")
     axes = volume_axes(len(shape))
     return Image(
         data,
@@ -100,9 +124,35 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         _spacing(header, axes),
         source=path,
         family="nifti",
-        metadata={"nifti": carried, "warnings": []},
+        metadata={"nifti": carried, "warnings": lines, **of_wide},
         limits=bounds,
     )
+
+
+def _open_by_nibabel(path: Path, head: Head | None) -> tuple[Any, bytes]:
+    """What nibabel makes of a file, or of a pair with the bytes of its header; no pixels are read."""
+    import nibabel
+
+    pair = pair_of(path)
+    if pair is None or head is None:
+        return nibabel.load(path), b""
+    header, pixels = pair
+    with open_packed(header, packing_of(header)) as file:
+        raw = read_up_to(file, MOST_HEADER_BYTES)
+        if file.read(1):
+            raise InputError(
+                f"{shown(path)}: its header {shown(header.name)} has more than {MOST_HEADER_BYTES} bytes; "
+                "it is damaged, export it again"
+            )
+    kind: Any = nibabel.Nifti2Pair if head.size == HEAD_BYTES else nibabel.Nifti1Pair
+    if head.is_analyze:
+        kind = nibabel.Spm2AnalyzeImage
+    files = {
+        "header": nibabel.FileHolder(fileobj=io.BytesIO(raw)),
+        "image": nibabel.FileHolder(str(pixels)),
+        "mat": nibabel.FileHolder(fileobj=io.BytesIO()),
+    }
+    return kind.from_file_map(files), raw
 
 
 def _scaling(pixels: Any, path: Path) -> Scaling | None:
@@ -142,7 +192,9 @@ def _bounds(dtype: DType, scaling: Scaling) -> tuple[float, float] | None:
 
 def _spacing(header: Any, axes: str) -> Spacing:
     """Voxel size and time step, where the header states them and their unit."""
-    space, time = header.get_xyzt_units()
+    space, time = "mm", "unknown"
+    if hasattr(header, "get_xyzt_units"):  # Analyze has millimetres
+        space, time = header.get_xyzt_units()
     found: Spacing = {}
     for axis, step in zip(reversed(axes), header.get_zooms()):
         unit = UNITS.get(time if axis == "T" else space)
@@ -153,38 +205,58 @@ def _spacing(header: Any, axes: str) -> Spacing:
     return found
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file of that name is packed."""
-    return path.name.lower().endswith(COMPRESSED)
+def write_nifti(
+    image: Image, path: Path, second: Path | None = None, *, packing: str, names_pixels: bool
+) -> None:
+    """Write ``image`` under the header that its file had, plane by plane, as a file or as a pair.
 
+    Parameters
+    ----------
+    image
+        Read by ``read_nifti``, perhaps with other pixels.
+    path, second
+        The file that the image is named by, and of a pair the other one; they say nothing.
+    packing
+        A key of ``packing.RATIOS``.
+    names_pixels
+        Of a pair, ``path`` is the file of the pixels.
 
-def write_nifti(image: Image, path: Path, packed: bool) -> None:
-    """Write ``image`` under the header that its file had, plane by plane, packed with gzip or not.
-
-    OutputError for an image that was no NIfTI file.
+    Raises
+    ------
+    OutputError
+        For an image that was no NIfTI file, or a pair and no more, or the other way round.
     """
     carried = image.metadata.get("nifti")
     if not isinstance(carried, Carried):
         raise OutputError(
             f"{shown(path)}: a NIfTI file can only be written from a NIfTI file; write TIFF instead"
         )
+    if bool(carried.raw) != (second is not None):
+        suffix = ".hdr or .img" if carried.raw else ".nii or .nii.gz"
+        raise OutputError(f"{shown(path)}: it was read from {suffix}; give that suffix")
+    if second is not None:
+        header, pixels = (second, path) if names_pixels else (path, second)
+        with create_packed(header, packing) as file:
+            file.write(carried.raw)
+        with create_packed(pixels, packing) as file:
+            _write_pixels(image, carried.header, carried.scaling, file, 0)
+        return
     zero = np.zeros((), carried.header.get_data_dtype())
     nothing = np.broadcast_to(zero, image.shape[::-1])  # shape and type, no memory
     made = carried.kind(nothing, carried.affine, carried.header.copy())
     made.update_header()
     made.header.set_slope_inter(*(carried.scaling or (1.0, 0.0)))
-    with path.open("wb") as file:
-        if not packed:
-            _write(image, made.header, carried.scaling, file)
-            return
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as inside:
-            _write(image, made.header, carried.scaling, inside)
+    with create_packed(path, packing) as file:
+        made.header.write_to(file)
+        _write_pixels(image, made.header, carried.scaling, file, file.tell())
 
 
-def _write(image: Image, header: Any, scaling: Scaling | None, file: Any) -> None:
-    """Header, then the stored values of all planes; C order of (Z, Y, X) is the file's order of (x, y, z)."""
-    header.write_to(file)
-    gap = int(header.get_data_offset()) - file.tell()
+def _write_pixels(image: Image, header: Any, scaling: Scaling | None, file: Any, at: int) -> None:
+    """The stored values of all planes; C order of (Z, Y, X) is the file's order of (x, y, z).
+
+    ``at`` bytes are in the file already.
+    """
+    gap = int(header.get_data_offset()) - at
     file.write(b"\0" * gap)
     dtype = header.get_data_dtype()
     for stored in image.parts():

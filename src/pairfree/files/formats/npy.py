@@ -14,6 +14,7 @@ from pairfree.files.image import DType, Image, Shape, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown
 from pairfree.files.stored import RawFile
+from pairfree.files.wide_integers import is_wide, narrow, type_in_file
 
 
 class Header(NamedTuple):
@@ -34,24 +35,26 @@ def read_npy(path: Path, limits: Limits) -> Image:
     with path.open("rb") as file:
         header = _read_header(file, path)
         shape, fortran, dtype = header
-        check_dtype(dtype, shown(path))
+        check_dtype(dtype, shown(path), wide=True)
         start = file.tell()
         axes = guess_axes(shape, path)
         stored = file_size - start
-        n_bytes = check_declared(path, shape, dtype, limits, stored, may_stay=not fortran)
+        may_stay = not fortran and not is_wide(dtype)
+        n_bytes = check_declared(path, shape, dtype, limits, stored, may_stay=may_stay)
         if stored > n_bytes:
             raise InputError(
                 f"{shown(path)}: {stored - n_bytes} bytes follow the array; "
                 "the header is damaged, or save one array per file"
             )
         data: np.ndarray | Stored
-        if n_bytes > limits.resident_bytes and not fortran:
+        of_wide: dict[str, str] = {}
+        if may_stay and n_bytes > limits.resident_bytes:
             plane_axes = 3 if axes.endswith("S") else 2
             data = RawFile(path, start, shape, dtype, plane_axes)
         else:
-            data = _read_values(file, header)
+            data, of_wide = narrow(_read_values(file, header), shown(path))
     byteorder = ">" if dtype.str.startswith(">") else "="
-    metadata = {"byteorder": byteorder, "warnings": []}
+    metadata = {"byteorder": byteorder, "warnings": [], **of_wide}
     return Image(data, axes, source=path, family="npy", metadata=metadata, alpha=False)
 
 
@@ -106,7 +109,7 @@ def write_npy(image: Image, path: Path) -> None:
 
     Spacing and names have no place in this format.
     """
-    dtype = image.dtype.newbyteorder(image.metadata.get("byteorder", "="))
+    dtype = type_in_file(image).newbyteorder(image.metadata.get("byteorder", "="))
     header = {
         "descr": npy_format.dtype_to_descr(dtype),
         "fortran_order": False,

@@ -1,20 +1,14 @@
-"""The table of file formats, and the one place where a file becomes an Image or a clear refusal.
-
-``open_image`` maps every exception of the decoders to InputError. ``save_image`` and sinks write
-whole files or nothing.
-"""
+"""The table of file formats, and which of them a file is."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairfree.errors import InputError, OutputError, PairfreeError
-from pairfree.files.atomic import atomic_folder, atomic_path, require_space
+from pairfree.errors import InputError
+from pairfree.files.formats import nifti_files
 from pairfree.files.formats.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.formats.metaimage import (
     files_of,
@@ -23,8 +17,10 @@ from pairfree.files.formats.metaimage import (
     read_metaimage,
     write_metaimage,
 )
+from pairfree.files.formats.mgh import packing_of_mgh, read_mgh, write_mgh
 from pairfree.files.formats.mrc import read_mrc, write_mrc
-from pairfree.files.formats.nifti import is_packed, read_nifti, write_nifti
+from pairfree.files.formats.mrc_header import PLAIN_SUFFIXES
+from pairfree.files.formats.nifti import read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
 from pairfree.files.formats.oif import files_of_oif
 from pairfree.files.formats.ome_zarr import (
@@ -32,19 +28,18 @@ from pairfree.files.formats.ome_zarr import (
     read_zarr,
     read_zipped_zarr,
 )
+from pairfree.files.formats.packing import RATIOS, packing_of
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
-from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import count_scenes as count_tiff
 from pairfree.files.formats.tiff import read_tiff
-from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.vendors import count_scenes as count_vendor
 from pairfree.files.formats.zarr_images import count_images
 from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
-from pairfree.files.limits import DEFAULT, Limits
-from pairfree.files.messages import reason, shown, size_text
+from pairfree.files.limits import Limits
+from pairfree.files.messages import shown
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,8 @@ class Format:
     """All files that an image of this name consists of."""
     count: Callable[[Path, Limits], int] | None = None
     """Tells how many images a file holds; None for formats of one image."""
+    owns: Callable[[Path], bool] = lambda path: True
+    """Whether a file with one of the suffixes is of this format: other programs have some of them too."""
     extra: str = ""
     """Of pairfree's optional packages, what reading needs."""
 
@@ -83,7 +80,13 @@ FORMATS: dict[str, Format] = {
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
     "npy": Format("npy", (".npy",), read_npy, write_npy),
     "dicom": Format("dicom", (".dcm", ".dicom"), read_dicom, write_dicom),
-    "mrc": Format("mrc", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"), read_mrc, write_mrc),
+    "mrc": Format(
+        "mrc",
+        tuple(suffix + packing for suffix in PLAIN_SUFFIXES for packing in RATIOS),
+        read_mrc,
+        write_mrc,
+        told=lambda path: {"packing": packing_of(path)},
+    ),
     "metaimage": Format(
         "metaimage",
         (".mhd", ".mha"),
@@ -116,13 +119,29 @@ FORMATS: dict[str, Format] = {
     ),
     "nifti": Format(
         "nifti",
-        (".nii", ".nii.gz"),
+        (*nifti_files.SINGLE_SUFFIXES, *nifti_files.PAIR_SUFFIXES),
         read_nifti,
         write_nifti,
-        told=lambda path: {"packed": is_packed(path)},
+        told=lambda path: {
+            "packing": packing_of(path),
+            "names_pixels": nifti_files.is_named_by_pixels(path),
+        },
+        beside=nifti_files.partner_of,
+        files=nifti_files.files_of,
+        owns=nifti_files.is_nifti,
+    ),
+    "mgh": Format(
+        "mgh",
+        (".mgz", ".mgh", ".mgh.gz"),
+        read_mgh,
+        write_mgh,
+        told=lambda path: {"packing": packing_of_mgh(path)},
     ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
+PLAIN_NAMES = ", ".join(suffix for suffix in SUFFIXES if suffix.count(".") == 1)
+SUFFIX_TEXT = f"{PLAIN_NAMES} (those of NIfTI and MRC also with .gz, of MRC with .bz2)"
+"""The suffixes in words."""
 
 
 def suffix_of(path: Path) -> str:
@@ -159,13 +178,15 @@ def format_of(path: Path) -> Format:
     if is_zarr(path):
         return FORMATS["zarr"]
     suffix = suffix_of(path)
-    for one in FORMATS.values():
-        if suffix in one.suffixes:
-            return one
+    named = _named(path)
+    if named is not None and named.owns(path):
+        return named
     if is_marked(path):
         return FORMATS["dicom"]
+    if named is not None:
+        return named  # whose reader tells what the file is not
     kind = f"suffix {shown(suffix)!r}" if suffix else "a name without suffix"
-    raise InputError(f"{shown(path)}: {kind} is not supported; use one of {', '.join(SUFFIXES)}")
+    raise InputError(f"{shown(path)}: {kind} is not supported; use one of {SUFFIX_TEXT}")
 
 
 def is_supported(path: Path) -> bool:
@@ -175,234 +196,24 @@ def is_supported(path: Path) -> bool:
     """
     if path.is_dir():
         return is_zarr(path)
-    return suffix_of(path) in SUFFIXES or is_marked(path)
+    named = _named(path)
+    return (named is not None and named.owns(path)) or is_marked(path)
+
+
+def _named(path: Path) -> Format | None:
+    """The format that has the suffix of a name."""
+    suffix = suffix_of(path)
+    return next((one for one in FORMATS.values() if suffix in one.suffixes), None)
 
 
 def read_from(path: Path) -> tuple[Path, ...]:
     """All files that the image at ``path`` is read from."""
-    return format_of(path).files(path) if is_supported(path) else (path,)
+    named = _named(path)
+    return (path,) if named is None else named.files(path)
 
 
 def written_to(path: Path) -> tuple[Path, ...]:
     """All files that an image of that name is written to."""
-    suffix = suffix_of(path)
-    for one in FORMATS.values():
-        if suffix in one.suffixes:
-            second = one.beside(path)
-            return (path,) if second is None else (path, second)
-    return (path,)
-
-
-def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = None) -> Image:
-    """Read an image of a file.
-
-    Parameters
-    ----------
-    path
-        Of a file, or of a folder of a format that has folders.
-    limits
-        What it may declare.
-    scene
-        Number of the image, from 0, in a file that may hold several; None for the first. Positions of a stage
-        that are alike in size and type are one image of a TIFF.
-
-    Returns
-    -------
-    Image
-        Pixels, axes, spacing and metadata; of large formats the pixels stay in the file until asked for.
-
-    Raises
-    ------
-    InputError
-        And nothing else, in one line: the file, what was found, what to do.
-    """
-    path = Path(path)
-    one = format_of(path)
-    with _one_line(path, one):
-        if one.count is not None and scene is not None:
-            image = one.read(path, limits, scene)
-        else:
-            check_scene(scene or 0, 1, path)
-            image = one.read(path, limits)
-        return replace(_tell_transparency(image), scene=scene)
-
-
-def count_scenes(path: str | Path, limits: Limits = DEFAULT) -> int:
-    """Number of the images in a file; ``open_image`` reads each by its number.
-
-    Parameters
-    ----------
-    path
-        Of a file or a folder.
-    limits
-        What it may declare.
-
-    Raises
-    ------
-    InputError
-        As ``open_image``.
-    """
-    path = Path(path)
-    one = format_of(path)
-    if one.count is None:
-        return 1
-    with _one_line(path, one):
-        return one.count(path, limits)
-
-
-@contextmanager
-def _one_line(path: Path, one: Format) -> Iterator[None]:
-    """Whatever goes wrong while a file is read is an InputError of one line."""
-    try:
-        _check_kind(path, one)
-        with quiet_readers():
-            yield
-    except PairfreeError:
-        raise
-    # Decoders raise what they like on damaged files (measured: 12 classes); all of it is one answer
-    # to the user.
-    except Exception as error:
-        raise InputError(f"{shown(path)}: {_words_for(error, one, path)}") from error
-
-
-def _tell_transparency(image: Image) -> Image:
-    """The image; where a sample is no intensity, a warning says that it is passed through."""
-    if image.colours < image.samples:
-        image.metadata.setdefault("warnings", []).append(
-            f"sample {image.samples} of {image.samples} is transparency, which stays as it is"
-        )
-    return image
-
-
-def _check_kind(path: Path, one: Format) -> None:
-    """InputError for a folder where a file is read, and the other way round."""
-    if one.folder and path.is_dir():
-        return
-    if not one.folder and path.is_file():
-        return
-    found = "does not exist"
-    if path.is_dir():
-        found = "is a folder"
-    elif path.exists():
-        found = "is no regular file"
-    raise InputError(f"{shown(path)}: {found}; name an image file")
-
-
-def _words_for(error: Exception, one: Format, path: Path) -> str:
-    """What went wrong when a file of a format was read, and what to do."""
-    if isinstance(error, MemoryError):
-        return "not enough memory to read it; close other programs, or crop or split the file"
-    if isinstance(error, ImportError):
-        wanted = f"'pairfree[{one.extra}]'" if one.extra else error.name
-        return f"reading it needs the package {error.name}: pip install {wanted}"
-    if isinstance(error, PermissionError):
-        return "no permission to read it; change its permissions or copy it"
-    if isinstance(error, RecursionError):
-        return "its metadata are nested too deeply; export it again"
-    kind = suffix_of(path).lstrip(".") if one.extra else one.family
-    return f"cannot be read as {kind.upper()} ({reason(error)}); it may be damaged, export it again"
-
-
-def check_output(image: Image, path: Path) -> Format:
-    """The format that an image is written in.
-
-    Parameters
-    ----------
-    image
-        Of any origin.
-    path
-        Where it is written to.
-
-    Raises
-    ------
-    OutputError
-        For a suffix that is not that of the image's format.
-    """
-    one = FORMATS.get(image.family)
-    if one is None:
-        raise OutputError(
-            f"{shown(path)}: unknown format family {image.family!r}; "
-            f"use one of {', '.join(FORMATS)}"
-        )
-    allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
-    suffix = suffix_of(path)
-    # Names of objects in archives and of images in plates are numbers.
-    bare = image.family in ("dicom", "zarr") and suffix not in SUFFIXES
-    if suffix not in allowed and not bare:
-        raise OutputError(
-            f"{shown(path)}: a {one.family} image is written as {' or '.join(allowed)}; "
-            "change the suffix"
-        )
-    return one
-
-
-def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
-    """Write an image in its family's format: the whole file or nothing.
-
-    Parameters
-    ----------
-    image
-        Of any origin. One that was made from an array, ``Image(pixels, "YX")``, is written in the format that
-        the suffix says.
-    path
-        Where to.
-    overwrite
-        What is there may be replaced.
-
-    Raises
-    ------
-    OutputError
-        For what the format cannot hold, and what cannot be written.
-    """
-    if not isinstance(image, Image):
-        kind = type(image).__name__
-        raise InputError(
-            f"{path}: expected a pairfree.Image, found {kind}; wrap an array, Image(pixels, 'YX')"
-        )
-    path = Path(path)
-    if image.family == Image.family and not image.metadata and is_supported(path):
-        image = replace(image, family=format_of(path).family)
-    one = check_output(image, path)
-    require_space(path.parent, image.nbytes)
-    if one.folder and path.is_dir() and not is_zarr(path):
-        raise OutputError(
-            f"cannot write {shown(path)}: it is a folder that holds something else; "
-            "choose another name"
-        )
-    second = one.beside(path)
-    make = atomic_folder if one.folder else atomic_path
-    with _undone(second), ExitStack() as files:
-        temporary = files.enter_context(make(path, overwrite, image.nbytes))
-        beside = []
-        if second is not None:  # renamed first
-            beside.append(files.enter_context(atomic_path(second, overwrite, image.nbytes)))
-        try:
-            with quiet_readers():
-                one.write(image, temporary, *beside, **one.told(path))
-        except OSError:
-            raise
-        except OutputError as error:
-            raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
-        except MemoryError as error:
-            raise OutputError(
-                f"cannot write {shown(path)}: not enough memory "
-                f"({size_text(image.nbytes)} of pixels)"
-            ) from error
-        except Exception as error:
-            raise OutputError(
-                f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; "
-                "write TIFF or .npy instead"
-            ) from error
-
-
-@contextmanager
-def _undone(second: Path | None) -> Iterator[None]:
-    """Where the block fails, a second file that was not there before is gone again."""
-    before = second is None or os.path.lexists(second)
-    try:
-        yield
-    except BaseException:
-        if second is not None and not before:
-            with suppress(OSError):
-                second.unlink()
-        raise
+    named = _named(path)
+    second = None if named is None else named.beside(path)
+    return (path,) if second is None else (path, second)

@@ -33,6 +33,8 @@ from pairfree.nets.start import SCENES
 from pairfree.nets.traits import settle_grid, total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
+COLOURS = 3
+"""Channels of colour images."""
 OPTIMIZERS = ("muon", "adam")
 GRID_PATCHES = 8
 """Patches that the grid of a network is measured on."""
@@ -99,8 +101,11 @@ class SingleConfig:
     """Budget in minutes of a network that begins from the shipped start, where none is given; 0 is
     ``minutes``."""
 
+    colour_rate: float = 1.0
+    """Share of ``lr`` for colour images where the network begins from the shipped start."""
+
     def __post_init__(self) -> None:
-        positive = ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm")
+        positive = ("patch_px", "batch_size", "lr", "muon_ratio", "max_norm", "colour_rate")
         check_positive(type(self).__name__, [(name, getattr(self, name)) for name in positive])
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ConfigError(f"beta1 = {self.beta1}, beta2 = {self.beta2}: must lie in [0, 1)")
@@ -139,10 +144,19 @@ PUBLISHED: dict[str, Any] = {
     "minutes": 0.0,
 }
 """What the ``paper`` presets have in common."""
-STARTED: dict[str, Any] = {"net": "even-unet", "even": True, "started_minutes": 0.75}
+STARTED: dict[str, Any] = {
+    "net": "even-unet",
+    "even": True,
+    "started_minutes": 0.75,
+    "colour_rate": 0.25,
+}
 """What presets ``cpu`` have in common that begin from the shipped start.
 
-With reading and the report, the budget is a minute; ten times as long gains less than 0.1 dB."""
+With reading and the report, the budget is a minute; ten times as long gains less than 0.1 dB. At the full
+rate colour photographs come out no better than without training (60 training images of BSD300 that were left
+out, 290 steps of ``iddp``, seeds 0, 2 and 3: 30.53, 30.54, 30.58 dB; at a quarter 30.73, 30.71, 30.72;
+untrained 30.58).
+"""
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -237,6 +251,7 @@ class SingleNetwork(Method):
         net: nn.Module | None = None,
     ) -> None:
         self.config = config
+        self.channels = channels
         self.patch_px = config.patch_px
         self.batch_size = config.batch_size
         place = torch.device(device)
@@ -260,6 +275,12 @@ class SingleNetwork(Method):
         if self.started:
             found.append(SCENES)
         return tuple(found)
+
+    @property
+    def rate(self) -> float:
+        """Peak learning rate of Adam."""
+        is_colour = self.channels == COLOURS
+        return self.config.lr * (self.config.colour_rate if self.started and is_colour else 1.0)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -306,7 +327,7 @@ class SingleNetwork(Method):
             The loss, detached, to be logged.
         """
         if rate is None:
-            rate = self.config.lr * SCHEDULES[self.config.schedule](at.progress)
+            rate = self.rate * SCHEDULES[self.config.schedule](at.progress)
         set_rate(self.optimizers["net"], rate)
         update(self.optimizers["net"], loss, at, "net", self.config.max_norm)
         return {"loss": loss.detach()}

@@ -1,0 +1,174 @@
+"""Stored values as intensities, one rescale for all frames or one for each; and what is padding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfree.errors import InputError
+from pairfree.files.formats.dicom_words import Words
+from pairfree.files.image import rescaled_dtype
+from pairfree.files.messages import shown
+
+LOWEST_HU = -1500.0
+"""A lower value that fills a share of a CT image is padding, even where no tag says so: air reads -1000."""
+PADDED_SHARE = 0.005
+"""That share."""
+PADDING = {
+    "PixelPaddingValue": "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue": "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue": "DoubleFloatPixelPaddingRangeLimit",
+}
+"""Elements that state a value of padding, and the other end of its range."""
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Intensity = stored * slope + intercept: one of each for all frames, or one a frame."""
+
+    slopes: tuple[float, ...] = (1.0,)
+    intercepts: tuple[float, ...] = (0.0,)
+
+    @property
+    def by_frame(self) -> bool:
+        """Whether each frame has its own."""
+        return len(self.slopes) > 1
+
+    def intensities(self, stored: np.ndarray) -> np.ndarray:
+        """Stored values, frames first, as intensities.
+
+        int32 where the rescale keeps them whole, so that all scanners' files come out as one type (8-bit ones
+        without a rescale stay), else floats that hold every stored value.
+        """
+        identical = set(self.slopes) == {1.0} and set(self.intercepts) == {0.0}
+        if identical and (stored.dtype.itemsize == 1 or stored.dtype.kind == "f"):
+            return stored.copy()
+        whole = all(intercept == int(intercept) for intercept in self.intercepts)
+        if set(self.slopes) == {1.0} and whole and stored.dtype.itemsize <= 2:
+            steps = _along(self.intercepts, stored.ndim).astype(np.int32)
+            return np.asarray(stored.astype(np.int32) + steps)
+        slope = max(self.slopes, key=abs)
+        intercept = max(self.intercepts, key=abs)
+        wide = stored.astype(np.float64)
+        wide *= _along(self.slopes, stored.ndim)
+        wide += _along(self.intercepts, stored.ndim)
+        return wide.astype(rescaled_dtype(stored.dtype, slope, intercept))
+
+    def stored(self, intensities: np.ndarray) -> np.ndarray:
+        """Intensities, frames first, as stored values that are not yet rounded (float64)."""
+        wide = intensities.astype(np.float64)
+        wide -= _along(self.intercepts, intensities.ndim)
+        wide /= _along(self.slopes, intensities.ndim)
+        return wide
+
+    def limits(self, low: int, high: int) -> tuple[float, float]:
+        """Least and greatest intensity of stored values from ``low`` to ``high``, in any frame."""
+        ends = []
+        for slope, intercept in zip(self.slopes, self.intercepts, strict=True):
+            ends += [low * slope + intercept, high * slope + intercept]
+        return min(ends), max(ends)
+
+
+def _along(numbers: tuple[float, ...], dimensions: int) -> np.ndarray:
+    """Numbers of frames, to be combined with so many dimensions, frames first."""
+    return np.reshape(numbers, (-1,) + (1,) * (dimensions - 1))
+
+
+def functional_groups(dataset: Any, name: str) -> list[Any]:
+    """The functional group ``name`` of a multi-frame object: the shared one, or one a frame.
+
+    Empty where there is none.
+    """
+    for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        found = []
+        for group in dataset.get(sequence) or []:
+            if name in group and group[name].value:
+                found.append(group[name].value[0])
+        if found:
+            return found
+    return []
+
+
+def read_rescale(dataset: Any, frames: int, path: Path) -> Rescale:
+    """The rescale of all frames, or of each.
+
+    Raises
+    ------
+    InputError
+        For slopes and intercepts that are no map of intensities, and a number of them that is not that of
+        the frames.
+    """
+    sources = [dataset]
+    if "RescaleSlope" not in dataset and "RescaleIntercept" not in dataset:
+        sources = functional_groups(dataset, "PixelValueTransformationSequence") or [dataset]
+    found = []
+    for one in sources:
+        slope = _number(one, "RescaleSlope", 1.0)
+        intercept = _number(one, "RescaleIntercept", 0.0)
+        if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+            raise InputError(
+                f"{shown(path)}: rescale slope {slope} and intercept {intercept} are no intensity map; "
+                "export it again"
+            )
+        found.append((slope, intercept))
+    if len(set(found)) == 1:
+        found = found[:1]
+    elif len(found) != frames:
+        raise InputError(
+            f"{shown(path)}: states rescales for {len(found)} of {frames} frames; export it again"
+        )
+    slopes, intercepts = zip(*found, strict=True)
+    return Rescale(slopes, intercepts)
+
+
+def _number(dataset: Any, name: str, default: float) -> float:
+    value = dataset.get(name)
+    return default if value is None else float(value)
+
+
+def find_padding(
+    dataset: Any, stored: np.ndarray, words: np.ndarray, layout: Words, rescale: Rescale
+) -> np.ndarray | None:
+    """Where pixels are padding (stored's shape), or None.
+
+    By the value of padding and its range that the object states, or, in CT, by a value far below air.
+    """
+    for name, other in PADDING.items():
+        value = dataset.get(name)
+        if value is not None:
+            limit = dataset.get(other)
+            ends = (value, value if limit is None else limit)
+            mask = _between(ends, stored, words, layout)
+            return mask if mask.any() and not mask.all() else None
+    if dataset.get("Modality") != "CT" or rescale.by_frame or stored.dtype.kind == "f":
+        return None
+    slope, intercept = rescale.slopes[0], rescale.intercepts[0]
+    lowest = stored.min() if slope > 0 else stored.max()
+    mask = stored == lowest
+    if lowest * slope + intercept > LOWEST_HU or mask.mean() < PADDED_SHARE:
+        return None
+    return mask if not mask.all() else None
+
+
+def _between(
+    ends: tuple[Any, Any], stored: np.ndarray, words: np.ndarray, layout: Words
+) -> np.ndarray:
+    """Where a value of padding is, or one of its range."""
+    if stored.dtype.kind == "f":
+        low, high = sorted(float(end) for end in ends)
+        if math.isnan(low):
+            return np.asarray(np.isnan(stored))
+        return np.asarray((stored >= low) & (stored <= high))
+    values = [layout.within(int(end)) for end in ends]
+    known = [value for value in values if value is not None]
+    if len(known) == len(values):
+        return np.asarray((stored >= min(known)) & (stored <= max(known)))
+    # Some scanners pad with words that are no value of their stored bits.
+    width = 8 * layout.dtype.itemsize
+    whole = np.array([int(end) % 2**width for end in ends], layout.unsigned).view(layout.dtype)
+    found = words.view(layout.dtype)
+    return np.asarray((found >= whole.min()) & (found <= whole.max()))
