@@ -16,7 +16,7 @@ from pathlib import Path
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats.oif import is_of_oif
+from pairfree.files.formats.oif_files import is_of_oif
 from pairfree.files.formats.table import (
     SUFFIX_TEXT,
     SUFFIXES,

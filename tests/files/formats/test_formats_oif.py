@@ -83,7 +83,15 @@ def test_one_plane(tmp_path: Path) -> None:
 
 def test_rows_along_another_axis_are_told(tmp_path: Path) -> None:
     image = open_image(write_oif(tmp_path / "a.oif", counts(1, 1, 1, 40, 50), order="XZ"))
-    assert image.metadata["warnings"] == ["its rows lie along z, its columns along x"]
+    assert "its rows lie along z, its columns along x" in image.metadata["warnings"]
+
+
+def test_fewer_planes_than_planned_are_told(tmp_path: Path) -> None:
+    path = write_oif(tmp_path / "a.oif", counts(1, 1, 3, 40, 50))
+    (tmp_path / "a.oif.files/s_C001Z001T003.tif").unlink()
+    image = open_image(path)
+    assert (image.axes, image.shape) == ("TYX", (2, 40, 50))
+    assert image.metadata["warnings"] == ["its settings declare 3 planes along t, 2 are there"]
 
 
 @pytest.mark.parametrize(

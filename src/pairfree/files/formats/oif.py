@@ -1,22 +1,17 @@
-"""Olympus' OIF and OIB files, read only: settings, and a TIFF for each plane.
-
-They lie in a folder beside an OIF file, and within an OIB file (a compound file, which olefile
-opens: ``pip install 'pairfree[vendors]'``).
-"""
+"""Olympus' OIF and OIB files, read only: the planes that the parts of an image make."""
 
 from __future__ import annotations
 
 import math
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pairfree.errors import InputError
+from pairfree.files.formats.oif_files import Compound, Folder, Settings
 from pairfree.files.formats.tiff import read_tiff
 from pairfree.files.formats.tiff_meta import Stated, unit_name
 from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
@@ -24,16 +19,12 @@ from pairfree.files.image import DType, Image, Index, Spacing, Step
 from pairfree.files.limits import LZW, Limits, check_declared
 from pairfree.files.messages import shown
 
-Settings = dict[str, dict[str, str]]
-"""Values by section and key."""
-INFO = "OibInfo.txt"
-"""Of an OIB file: which stream is which file."""
 PLANE_NAME = re.compile(r"(.*?_)((?:[A-Z]\d{3,9})+)\.tiff?", re.IGNORECASE)
 """Such as s_C001Z002.tif."""
+AXIS = re.compile(r"Axis \d+ Parameters Common")
+"""Sections of settings."""
 PLACE = re.compile(r"([A-Z])(\d+)")
 KNOWN = {"C": "C", "Z": "Z", "T": "T", "Y": "Z"}
-MOST_TEXT = 2**26
-"""Bytes of settings that are read."""
 IN_UNIT: dict[str, tuple[float, str]] = {
     "nm": (1e-3, "µm"),
     "µm": (1.0, "µm"),
@@ -42,84 +33,6 @@ IN_UNIT: dict[str, tuple[float, str]] = {
     "s": (1.0, "s"),
 }
 """What people read, by what the settings say."""
-
-
-class Folder:
-    """The files beside an OIF file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = folder_of(path)
-        if not self.folder.is_dir():
-            raise InputError(
-                f"{shown(path)}: its planes are missing; put the folder {self.folder.name} beside it"
-            )
-
-    def settings(self) -> Settings:
-        """Of the whole image."""
-        with self.path.open("rb") as file:
-            return parse_settings(file.read(MOST_TEXT), self.path)
-
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(one.stat().st_size for one in self.folder.iterdir())
-
-    def names(self) -> list[str]:
-        """Of all files."""
-        return [one.name for one in self.folder.iterdir()]
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[Path]:
-        """A file by its name."""
-        yield self.folder / name
-
-
-class Compound:
-    """The files within an OIB file, which are numbered streams."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        info = parse_settings(self._read(INFO), path).get("OibSaveInfo", {})
-        self._main = info.get("MainFileName", "")
-        self._streams = {}
-        for key, name in info.items():
-            if key.startswith("Stream"):
-                self._streams[name.rpartition("/")[2]] = key
-
-    def settings(self) -> Settings:
-        """Of the whole image."""
-        return parse_settings(self._read(self._main), self.path)
-
-    def size(self) -> int:
-        """Bytes of all files."""
-        return self.path.stat().st_size
-
-    def names(self) -> list[str]:
-        """Of all files."""
-        return list(self._streams)
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[Path]:
-        """A copy of a file, by its name, for as long as the block lasts."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "plane.tif"
-            copy.write_bytes(self._read(self._streams[name]))
-            yield copy
-
-    def _read(self, stream: str) -> bytes:
-        import olefile
-
-        # At this level olefile refuses chains that are longer than the file.
-        level = olefile.DEFECT_INCORRECT
-        with olefile.OleFileIO(str(self.path), raise_defects=level) as file:
-            places = {one[-1]: one for one in file.listdir()}
-            if stream not in places:
-                raise InputError(
-                    f"{shown(self.path)}: its part {shown(stream)} is missing; "
-                    "copy or export the file again"
-                )
-            content: bytes = file.openstream(places[stream]).read()
-            return content
 
 
 @dataclass(frozen=True)
@@ -254,6 +167,7 @@ def read_oif(path: Path, limits: Limits, scene: int | None = None) -> Image:
     shape = (*listing.shape, *first.shape)
     check_declared(path, shape, first.dtype, limits, files.size(), LZW, may_stay=True)
     rows, columns = _rows_and_columns(settings, lines)
+    _tell_missing(settings, listing, (rows, columns), lines)
     axes = name_axes(listing.axes, KNOWN) + "YX"
     spacing = _spacing(settings, dict(zip(axes, (*listing.axes, rows, columns))), lines)
     depth = _bit_depth(settings, first.dtype)
@@ -271,52 +185,19 @@ def _rows_and_columns(settings: Settings, lines: list[str]) -> tuple[str, str]:
     return rows, columns
 
 
-def files_of_oif(path: Path) -> tuple[Path, ...]:
-    """All files that an image is read from: of OIF those of its folder, too."""
-    folder = folder_of(path)
-    if path.suffix.lower() != ".oif" or not folder.is_dir():
-        return (path,)
-    return (path, *sorted(folder.iterdir()))
-
-
-def folder_of(path: Path) -> Path:
-    """Where the planes of an OIF file lie."""
-    return path.with_name(path.name + ".files")
-
-
-def is_of_oif(folder: Path) -> bool:
-    """Whether a folder holds the planes of an OIF file beside it, and no images of their own."""
-    name = folder.name.removesuffix(".files")
-    beside = name != folder.name and name.lower().endswith(".oif")
-    return beside and folder.with_name(name).is_file()
-
-
-def parse_settings(content: bytes, path: Path) -> Settings:
-    """Sections of keys and values, in UTF-16 or UTF-8.
-
-    Raises
-    ------
-    InputError
-        Where it is no such text.
-    """
-    if content.startswith(b"\xff\xfe"):
-        text = content.decode("utf-16", "replace")
-    else:
-        text = content.decode("utf-8", "replace")
-    text = text.partition("[ColorLUTData]")[0]  # bytes follow
-    found: Settings = {}
-    section: dict[str, str] = {}
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("[") and line.endswith("]"):
-            section = found.setdefault(line[1:-1], {})
-        else:
-            key, equals, value = line.partition("=")
-            if equals:
-                section[key] = value.strip("\"'")
-    if not found:
-        raise InputError(f"{shown(path)}: holds no settings of Olympus; copy or export it again")
-    return found
+def _tell_missing(
+    settings: Settings, listing: Listing, plane: Sequence[str], lines: list[str]
+) -> None:
+    """A warning about each axis in front of the planes that has fewer of them than was planned."""
+    found = {letter: len(one) for letter, one in zip(listing.letters, listing.numbers)}
+    for section, values in settings.items():
+        name = values.get("AxisCode", "")
+        planned = _number(values.get("MaxSize", ""))
+        there = found.get(name, 1)
+        if AXIS.fullmatch(section) and name not in plane and planned > there:
+            lines.append(
+                f"its settings declare {planned:.0f} planes along {name.lower()}, {there} are there"
+            )
 
 
 def _list_planes(path: Path, names: Sequence[str]) -> Listing:
@@ -368,7 +249,7 @@ def _step(settings: Settings, name: str) -> Step | None:
         size = _number(reference[f"{converted}ConvertValue"])
         return _in_unit(size, reference.get(f"{converted}Unit", ""))
     for section, values in settings.items():
-        if re.fullmatch(r"Axis \d+ Parameters Common", section) and values.get("AxisCode") == name:
+        if AXIS.fullmatch(section) and values.get("AxisCode") == name:
             count = _number(values.get("MaxSize", ""))
             unit = values.get("UnitName", "")
             extent = _number(values.get("EndPosition", "")) - _number(

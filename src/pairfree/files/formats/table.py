@@ -22,7 +22,7 @@ from pairfree.files.formats.mrc import read_mrc, write_mrc
 from pairfree.files.formats.mrc_header import PLAIN_SUFFIXES
 from pairfree.files.formats.nifti import read_nifti, write_nifti
 from pairfree.files.formats.npy import read_npy, write_npy
-from pairfree.files.formats.oif import files_of_oif
+from pairfree.files.formats.oif_files import files_of_oif
 from pairfree.files.formats.ome_zarr import (
     is_zarr,
     read_zarr,
