@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import pairfree as pf
 from pairfree.cli.main import app
-from pairfree.errors import InputError
+from pairfree.errors import InputError, OutputError
 
 run_cli = CliRunner()
 
@@ -149,3 +149,24 @@ def test_a_slice_that_was_cut_off_is_no_report(tmp_path: Path) -> None:
     cut.save_as(folder / "cut.dcm")
     with pytest.raises(InputError, match=r"cut\.dcm"):
         pf.denoise("shipped", folder, tmp_path / "out")
+
+
+def test_what_cannot_be_written_is_refused_before_a_pixel_is_computed(mixed, tmp_path, monkeypatch):
+    """Planning writes a small file in place of each output: what its writer refuses is a bad file."""
+    for name in BAD:
+        (mixed / name).unlink()
+    true = tifffile.TiffWriter.write
+
+    def refusing(self, *data, **words):
+        pixels = data[0] if data else words["data"]
+        if np.shape(pixels) == (40, 41):
+            raise ValueError("no such layout")
+        return true(self, *data, **words)
+
+    tifffile.imwrite(mixed / "odd.tif", np.random.default_rng(0).poisson(9, (40, 41)).astype("u2"))
+    monkeypatch.setattr(tifffile.TiffWriter, "write", refusing)
+    monkeypatch.setattr(pf.Model, "denoise_into", lambda *_, **__: pytest.fail("was computed"))
+    with pytest.raises(OutputError, match=r"odd.tif as TIFF: ValueError: no such layout"):
+        pf.denoise("shipped", [mixed], tmp_path / "out")
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists()

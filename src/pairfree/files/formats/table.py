@@ -31,6 +31,7 @@ from pairfree.files.formats.packing import RATIOS, packing_of
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.tiff import count_scenes as count_tiff
 from pairfree.files.formats.tiff import read_tiff
+from pairfree.files.formats.tiff_rehearsal import rehearse_tiff
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.zarr_images import count_images
@@ -53,6 +54,8 @@ class Format:
     write: Callable[..., None]
     """Writes an image to a path of a temporary name, which says nothing; with ``beside`` also to that of a
     second file."""
+    rehearse: Callable[[Image], None] = lambda image: None
+    """Raises what ``write`` would, without the pixels, where a format does not always hold what it gave."""
     told: Callable[[Path], dict[str, Any]] = lambda path: {}
     """What the final path decides, as arguments of ``write``."""
     output_suffix: str | None = None
@@ -72,7 +75,14 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "tiff": Format("tiff", (".tif", ".tiff", ".btf"), read_tiff, write_tiff, count=count_tiff),
+    "tiff": Format(
+        "tiff",
+        (".tif", ".tiff", ".btf"),
+        read_tiff,
+        write_tiff,
+        rehearse=rehearse_tiff,
+        count=count_tiff,
+    ),
     "png": Format("png", (".png",), read_png, write_png),
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), read_jpeg, write_png, output_suffix=".png"),
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
@@ -101,6 +111,7 @@ FORMATS: dict[str, Format] = {
         (*LIGHT, *ELECTRON),
         read_vendor,
         write_tiff,
+        rehearse=rehearse_tiff,
         output_suffix=".tif",
         extra="vendors",
     ),

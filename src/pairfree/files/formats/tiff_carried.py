@@ -74,7 +74,9 @@ class Carried:
     images: int
     """Images that OME-XML describes the pages as; 1 for all other kinds."""
     bits: int
-    """Of a stored value, which may be no whole number of bytes."""
+    """Of a stored value."""
+    packed: bool
+    """Stored values are no whole bytes."""
     extra_tag: RawTag | None
     """ExtraSamples as stored; None where the file has none, whatever its samples."""
     axes: str
@@ -90,11 +92,6 @@ class Carried:
     """How many the file has, those included that are left out."""
     levels_apart: bool = False
     """The lower resolutions follow as pages."""
-
-    @property
-    def packed(self) -> bool:
-        """Whether stored values are no whole bytes."""
-        return self.bits != self.dtype.itemsize * 8
 
     @property
     def planes_of_page(self) -> int:
@@ -241,6 +238,7 @@ def carry(
         in_order=pages_in_order(numbers, kind),
         images=len(scene.images),
         bits=int(key.bitspersample),
+        packed=int(key.bitspersample) != np.dtype(series.dtype).itemsize * 8,
         extra_tag=_extra_tag(first, tiff),
         axes=axes,
         shape=pixels.shape,
