@@ -219,6 +219,7 @@ METADATA: dict[str, Compare] = {
     "zarr": _check_zarr,
     "ozx": _check_zarr,
     "vendor": _check_nothing_more,
+    "makers_tiff": _check_nothing_more,
     "nifti": _check_nifti,
     "mgh": _check_mgh,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairfree.errors import InputError
-from pairfree.files.formats import nifti_files
+from pairfree.files.formats import nifti_files, tiff_makers
 from pairfree.files.formats.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.formats.metaimage import (
     files_of,
@@ -106,6 +106,15 @@ FORMATS: dict[str, Format] = {
     ),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True, count=count_images),
     "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
+    tiff_makers.FAMILY: Format(
+        tiff_makers.FAMILY,
+        tiff_makers.SUFFIXES,
+        tiff_makers.read_slide,
+        write_tiff,
+        rehearse=rehearse_tiff,
+        output_suffix=".tif",
+        count=tiff_makers.count_slides,
+    ),
     "vendor": Format(
         "vendor",
         (*LIGHT, *ELECTRON),
