@@ -315,8 +315,18 @@ def seconds_needed(planned: Planned) -> tuple[float, str]:
 
 
 def _seconds_per_px(planned: Planned) -> float:
+    """Timed on the first image whose middle can be read."""
+    for one in planned.files[:-1]:
+        try:
+            return _time_image(planned, one.entry)
+        except InputError:  # damage that shows in the pixels alone
+            continue
+    return _time_image(planned, planned.files[-1].entry)
+
+
+def _time_image(planned: Planned, entry: Entry) -> float:
     predictor = planned.model.predictor
-    image = planned.files[0].entry.open(planned.limits)
+    image = entry.open(planned.limits)
     side = predictor.core_px or PROBE_PX
     rows, columns = _middle(image.height, side), _middle(image.width, side)
     plane = planned.model.open_plane(image, next(image.planes()))

@@ -23,7 +23,7 @@ def counts(*shape: int, dtype: str = "u2") -> np.ndarray:
 
 
 def write_lsm(path: Path, pixels: np.ndarray) -> None:
-    """(Z, C, Y, X): a page a slice with its channels one after the other, as Zeiss writes it."""
+    """(Z, C, Y, X): a page a slice with its channels one after the other, and a thumbnail of each."""
     info = np.zeros(1, tifffile.TIFF.CZ_LSMINFO)
     depth, channels, height, width = pixels.shape
     for name, value in {
@@ -52,6 +52,8 @@ def write_lsm(path: Path, pixels: np.ndarray) -> None:
                 metadata=None,
                 extratags=tags if number == 0 else (),
             )
+            thumbnail = np.zeros((3, 8, 10), "u1")
+            writer.write(thumbnail, photometric="rgb", planarconfig="separate", subfiletype=1)
 
 
 def write_stk(path: Path, pixels: np.ndarray) -> None:

@@ -160,7 +160,8 @@ def _later_pages(
     series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, warnings: list[str]
 ) -> tuple[tuple[tuple[RawTag, ...], ...], tuple[bytes, ...]]:
     """Tags and descriptions of each page after the first; empty tuples where no page has any."""
-    later = present_pages(series)[1:]
+    first, *later = present_pages(series)
+    of_first = _raw_resolution(first.aspage(), tiff)
     if len(later) > _MAX_PAGES_WITH_TAGS:
         warnings.append(f"tags of the {len(later)} pages after the first are not kept")
         return (), ()
@@ -169,7 +170,8 @@ def _later_pages(
     codes: set[int] = set()
     for page in later:
         full = page.aspage()
-        found = _raw_tags(full, tiff)
+        apart = _differing(full, of_first, tiff)
+        found = _raw_tags(full, tiff, apart)
         tags.append(found)
         describes_all = tiff.is_ome and page.index == 0
         descriptions.append(b"" if describes_all else _description(full, tiff))
@@ -178,6 +180,24 @@ def _later_pages(
     if codes <= _ON_EVERY_PAGE and alike and not any(descriptions):
         return (), ()
     return tuple(tags), tuple(descriptions)
+
+
+def _raw_resolution(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> dict[int, bytes]:
+    """Values of the tags of a resolution, as stored, by code."""
+    found = {}
+    for code in RESOLUTION_TAGS:
+        tag = page.tags.get(code)
+        if tag is not None:
+            found[code] = _raw(tiff, tag)
+    return found
+
+
+def _differing(
+    page: tifffile.TiffPage, of_first: dict[int, bytes], tiff: tifffile.TiffFile
+) -> tuple[int, ...]:
+    """Codes of the tags of its resolution, where that is not the first page's."""
+    own = _raw_resolution(page, tiff)
+    return RESOLUTION_TAGS if own and own != of_first else ()
 
 
 def carry(
