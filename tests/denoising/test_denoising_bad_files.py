@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import imagecodecs
+import mrcfile
+import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 import tifffile
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -14,7 +19,7 @@ from typer.testing import CliRunner
 
 import pairfree as pf
 from pairfree.cli.main import app
-from pairfree.errors import InputError
+from pairfree.errors import InputError, OutputError
 
 run_cli = CliRunner()
 
@@ -149,3 +154,89 @@ def test_a_slice_that_was_cut_off_is_no_report(tmp_path: Path) -> None:
     cut.save_as(folder / "cut.dcm")
     with pytest.raises(InputError, match=r"cut\.dcm"):
         pf.denoise("shipped", folder, tmp_path / "out")
+
+
+def test_what_cannot_be_written_is_refused_before_a_pixel_is_computed(mixed, tmp_path, monkeypatch):
+    """Planning writes a small file in place of each output: what its writer refuses is a bad file."""
+    for name in BAD:
+        (mixed / name).unlink()
+    true = tifffile.TiffWriter.write
+
+    def refusing(self, *data, **words):
+        pixels = data[0] if data else words["data"]
+        if np.shape(pixels) == (40, 41):
+            raise ValueError("no such layout")
+        return true(self, *data, **words)
+
+    tifffile.imwrite(mixed / "odd.tif", np.random.default_rng(0).poisson(9, (40, 41)).astype("u2"))
+    monkeypatch.setattr(tifffile.TiffWriter, "write", refusing)
+    monkeypatch.setattr(pf.Model, "denoise_into", lambda *_, **__: pytest.fail("was computed"))
+    with pytest.raises(OutputError, match=r"odd.tif as TIFF: ValueError: no such layout"):
+        pf.denoise("shipped", [mixed], tmp_path / "out")
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
+
+
+def _ten_formats(folder: Path) -> list[str]:
+    """A small image in each of more than ten formats; their names."""
+    counts = np.random.default_rng(0).poisson(100.0, (40, 48)).astype(np.uint16)
+    tifffile.imwrite(folder / "a.tif", counts)
+    tifffile.imwrite(folder / "b.ome.tif", counts, metadata={"axes": "YX"})
+    np.save(folder / "c.npy", counts)
+    (folder / "d.png").write_bytes(imagecodecs.png_encode(counts))
+    dicom(folder / "e.dcm", counts)
+    mrcfile.write(folder / "f.mrc", counts.astype(np.int16))
+    mrcfile.new(folder / "g.mrc.gz", counts.astype(np.float32), compression="gzip").close()
+    for name in ("h.nii", "i.nii.gz"):
+        nibabel.Nifti1Image(counts.T.astype(np.int16), np.eye(4)).to_filename(folder / name)
+    nibabel.Nifti1Pair(counts.T.astype(np.int16), np.eye(4)).to_filename(folder / "j.hdr")
+    nibabel.MGHImage(counts.T.astype(np.float32)[..., None], np.eye(4)).to_filename(
+        folder / "k.mgz"
+    )
+    for name in ("l.mha", "m.mhd"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(counts), str(folder / name))
+    for name, family in (("n.zarr", "zarr"), ("o.ozx", "ozx")):
+        pf.save_image(pf.Image(counts, "YX", family=family), folder / name)
+    (folder / "p.jpg").write_bytes(imagecodecs.jpeg_encode((counts // 2).astype("u1")))
+    return [path.name for path in folder.iterdir() if path.suffix not in (".img", ".raw")]
+
+
+def test_a_folder_of_ten_formats_with_bad_files_of_each(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    good = _ten_formats(folder)
+    bad = []
+    for name in good:
+        path, cut = folder / name, folder / f"bad_{name}"
+        if path.is_file() and path.suffix != ".hdr":
+            cut.write_bytes(path.read_bytes()[:40])
+            bad.append(cut.name)
+    (folder / "bad_n.zarr").mkdir()
+    (folder / "bad_n.zarr/zarr.json").write_text("{")
+    (folder / "bad_link.tif").symlink_to(folder / "nowhere.tif")
+    (folder / "bad_empty.jpg").touch()
+    bad += ["bad_n.zarr", "bad_link.tif", "bad_empty.jpg"]
+    (folder / "notes.txt").write_text("no image")
+    planned = call(folder, out, "--skip-bad", "--dry-run")
+    assert planned.exit_code == 1
+    assert not out.exists()
+    done = call(folder, out, "--skip-bad")
+    assert done.exit_code == 1, done.exception
+    told = done.output.replace("\n", " ")
+    assert all(name in told for name in bad)
+    assert "object at 0x" not in told
+    written = {path.name for path in out.iterdir() if path.suffix not in (".img", ".raw")}
+    assert {name for name in written if not name.startswith(".")} == {
+        name.replace("p.jpg", "p.png") for name in good
+    }
+    for name in good:
+        (folder / f"bad_{name}").unlink(missing_ok=True) if name != "n.zarr" else None
+    for name in ("bad_link.tif", "bad_empty.jpg"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "bad_n.zarr")
+    found = pf.verify(folder, out)
+    assert found.kept, found.lost
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = call(folder, out, "--skip-bad", "--skip-done")
+    assert again.exit_code == 0, again.exception
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before

@@ -563,6 +563,9 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "d.tif": lambda p: tifffile.imwrite(
         p, _pixels((40, 30, 3)), photometric="rgb", compression="lzw", tile=(16, 16), bigtiff=True
     ),
+    "a.svs": lambda p: tifffile.imwrite(
+        p, _pixels((40, 30)), description="Aperio|MPP = 0.5", metadata=None, tile=(16, 16)
+    ),
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
     "a.mrc": _mrc,
@@ -621,7 +624,7 @@ WITHOUT_ANOTHER = {"a.czi"}
 
 def read_by_others(path: Path) -> np.ndarray:
     """Pixels by the package that people would use, with a rescale where the file states one."""
-    if path.suffix == ".tif":
+    if path.suffix in (".tif", ".svs"):
         return np.asarray(tifffile.imread(path))
     if path.suffix in (".png", ".jpg", ".bmp"):
         with PIL.Image.open(path) as image:

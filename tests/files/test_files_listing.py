@@ -9,7 +9,7 @@ import pytest
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Entry, find_images, plan_outputs
-from pairfree.files.listing import partners
+from pairfree.files.partners import partners
 
 
 @pytest.fixture
@@ -59,7 +59,24 @@ def test_name_with_glob_characters_is_a_file_first(tmp_path: Path) -> None:
 def test_links_that_loop(tree: Path) -> None:
     (tree / "sub" / "loop").symlink_to(tree, target_is_directory=True)
     (tree / "dangling.tif").symlink_to(tree / "nowhere.tif")
-    assert len(find_images([tree])) == 5
+    (tree / "dangling.txt").symlink_to(tree / "nowhere.tif")
+    found = relatives(find_images([tree]))
+    assert len(found) == 6
+    assert "dangling.tif" in found  # so that whoever opens it tells
+
+
+@pytest.mark.posix
+def test_a_folder_that_cannot_be_looked_into_is_told(tree: Path, monkeypatch) -> None:
+    true = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return true(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"deep: cannot be looked into \(Permission denied\)"):
+        find_images([tree])
 
 
 def test_missing_inputs_suggest_a_neighbour(tree: Path, tmp_path: Path) -> None:
@@ -166,3 +183,13 @@ def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -
     assert list(partners(tmp_path / "noisy", tmp_path / "flat")) == ["1", "2"]
     with pytest.raises(InputError, match="no partner"):
         partners(tmp_path / "flat", tmp_path / "noisy")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://bucket/a.zarr", "https://host/a.tif", "gs://b/a", "file:///a.tif"]
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_of_servers_are_refused_in_true_words(address, kind):
+    scheme = address.partition(":")[0]
+    with pytest.raises(InputError, match=rf"{scheme}:/.*addresses of servers are not opened"):
+        find_images([kind(address)])

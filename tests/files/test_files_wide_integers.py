@@ -8,6 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
+import zarr
 
 import pairfree as pf
 from pairfree.errors import InputError
@@ -15,7 +17,7 @@ from pairfree.files import Image, Limits, differences, open_image, save_image
 from pairfree.files.fidelity import compare
 from pairfree.files.wide_integers import type_in_file
 
-SUFFIXES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd")
+SUFFIXES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".tif", ".zarr")
 RANGES = {
     ("int64", (-5, 1000)): "int32",
     ("int64", (0, 2**32 - 1)): "uint32",
@@ -29,6 +31,10 @@ def write(path: Path, values: np.ndarray) -> None:
     """By another package."""
     if path.suffix == ".npy":
         np.save(path, values)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, values, compression="zlib", photometric="minisblack")
+    elif path.suffix == ".zarr":
+        zarr.save_array(str(path), values)
     elif ".nii" in path.name:
         nibabel.Nifti1Image(
             values.T, np.diag([1.0, 1.0, 2.0, 1.0]), dtype=values.dtype
@@ -41,6 +47,10 @@ def read(path: Path) -> np.ndarray:
     """By another package."""
     if path.suffix == ".npy":
         return np.asarray(np.load(path))
+    if path.suffix == ".tif":
+        return np.asarray(tifffile.imread(path))
+    if path.suffix == ".zarr":
+        return np.asarray(zarr.open_array(str(path), mode="r")[...])
     if ".nii" in path.name:
         return np.asarray(nibabel.load(path).dataobj).T  # type: ignore[attr-defined]
     return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))

@@ -42,7 +42,8 @@ def denoise(
     planned = api.plan_denoising(**order)
     out_dir, scheduler = given["out"], given["scheduler"]
     if dry_run:
-        return _foretell(planned, out_dir)
+        _foretell(planned, out_dir)
+        return _exit_where_left_out(planned, not planned.files, given["skip_bad"])
     started, done = time.monotonic(), 0
     with progress("denoise") as bar:
 
@@ -80,6 +81,10 @@ def _tell_left_out(planned: Planned, nothing_done: bool, asked: bool) -> None:
     """Name what was left out; where that was asked for, the exit code says so."""
     for line in planned.bad:
         _say.warning("left out: %s", line)
+    _exit_where_left_out(planned, nothing_done, asked)
+
+
+def _exit_where_left_out(planned: Planned, nothing_done: bool, asked: bool) -> None:
     if asked and planned.bad:
         raise typer.Exit(NOTHING_DONE if nothing_done else LEFT_OUT)
 
@@ -107,11 +112,11 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     """What denoising will take."""
     from pairfree.denoising.plan import memory_needed, seconds_needed
     from pairfree.files.atomic import free_bytes
-    from pairfree.files.messages import size_text
+    from pairfree.files.messages import shown, size_text
 
     for entry, path, _ in planned.files:
         note = " (done before)" if path in planned.before else ""
-        out.print(f"{entry.path} -> {path}{note}", markup=False)
+        out.print(f"{shown(entry.path)} -> {shown(path)}{note}", markup=False)
     for line in planned.bad:
         out.print(f"left out: {line}", markup=False)
     tile = planned.model.predictor.core_px

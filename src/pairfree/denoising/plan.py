@@ -15,13 +15,14 @@ import psutil
 from pairfree.denoising.ledger import FileResult, Ledger
 from pairfree.denoising.order import DenoisingOrder
 from pairfree.engine.model import Model
-from pairfree.errors import ConfigError, InputError, NoImageError, OutputError
+from pairfree.errors import ConfigError, InputError, NoImageError, OutputError, PairfreeError
 from pairfree.files.atomic import require_space
 from pairfree.files.image import Image
 from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
 from pairfree.files.messages import shown
+from pairfree.files.opening import rehearse_output
 from pairfree.files.sinks import is_journalled
 
 RESERVED_BYTES, LEAST_SHARE = 8e8, 0.3
@@ -206,7 +207,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
 
 def _read_headers(
     files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
-) -> tuple[dict[Path, FileResult], Extent, int, dict[Entry, InputError]]:
+) -> tuple[dict[Path, FileResult], Extent, int, dict[Entry, PairfreeError]]:
     """Results that stand, by output, what is left, the pixels of all, and why some cannot be denoised.
 
     What is left is checked by the model.
@@ -214,14 +215,15 @@ def _read_headers(
     before: dict[Path, FileResult] = {}
     left = Extent()
     pixels = 0
-    bad: dict[Entry, InputError] = {}
+    bad: dict[Entry, PairfreeError] = {}
     for one in files:
         try:
             image = one.entry.open(limits)
             done = _find_result(one, image, ledger, skip_done)
             if done is None:
                 model.check(image)
-        except InputError as error:
+                rehearse_output(model.describe_result(image), one.path)
+        except (InputError, OutputError) as error:
             bad[one.entry] = error
             continue
         pixels += pixels_of(image)
@@ -232,7 +234,7 @@ def _read_headers(
     return before, left, pixels, bad
 
 
-def _refuse_bad(bad: dict[Entry, InputError], count: int, skip_bad: bool) -> None:
+def _refuse_bad(bad: dict[Entry, PairfreeError], count: int, skip_bad: bool) -> None:
     """InputError where bad files are not to be left out, or are all there is."""
     if len(bad) == count and count > 0:
         found = list(bad.values())
@@ -313,8 +315,18 @@ def seconds_needed(planned: Planned) -> tuple[float, str]:
 
 
 def _seconds_per_px(planned: Planned) -> float:
+    """Timed on the first image whose middle can be read."""
+    for one in planned.files[:-1]:
+        try:
+            return _time_image(planned, one.entry)
+        except InputError:  # damage that shows in the pixels alone
+            continue
+    return _time_image(planned, planned.files[-1].entry)
+
+
+def _time_image(planned: Planned, entry: Entry) -> float:
     predictor = planned.model.predictor
-    image = planned.files[0].entry.open(planned.limits)
+    image = entry.open(planned.limits)
     side = predictor.core_px or PROBE_PX
     rows, columns = _middle(image.height, side), _middle(image.width, side)
     plane = planned.model.open_plane(image, next(image.planes()))

@@ -19,8 +19,8 @@ from pairfree.evidence.metrics import Score, mean_score, score
 from pairfree.evidence.noref import Evidence, pool, residual_evidence
 from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
-from pairfree.files.listing import partners
 from pairfree.files.opening import open_image
+from pairfree.files.partners import partners
 
 CLIPPED_SHARE = 0.01
 """Share of a clean image's pixels that may lie outside the range of a score before this is said."""

@@ -9,6 +9,7 @@ import contextlib
 import glob
 import itertools
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import shown
 from pairfree.files.opening import count_scenes, open_image
 
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/")
+"""How an address of a server begins, also one that was taken for a path; drives have one letter."""
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
 
@@ -131,6 +134,10 @@ def _of_scene(entry: Entry, number: int) -> Entry:
 
 
 def _find(one: str | Path) -> list[Entry]:
+    if _REMOTE.match(str(one)):
+        raise InputError(
+            f"{shown(one)}: addresses of servers are not opened; copy what lies there to a disk, or mount it"
+        )
     path = Path(one)
     try:
         if path.is_dir() and not is_supported(path):
@@ -173,7 +180,7 @@ def _images_below(folder: Path) -> list[Path]:
     """Visible image files below ``folder``, sorted; links are followed, each real folder is visited once."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         status = os.stat(root)  # noqa: PTH116
         real_folder = (status.st_dev, status.st_ino)
         if real_folder in seen:
@@ -187,7 +194,7 @@ def _images_below(folder: Path) -> list[Path]:
             path = Path(root, name)
             if name.startswith(".") or not is_supported(path):
                 continue
-            if path.is_file() or name in images:
+            if path.is_file() or name in images or _leads_nowhere(path):
                 found.append(path)
     return found
 
@@ -196,6 +203,18 @@ def _to_visit(root: Path, folders: Sequence[str], images: Sequence[str]) -> list
     """Folders that are no images, nor the planes of one beside them."""
     others = [name for name in folders if name not in images]
     return [name for name in others if not is_of_oif(root / name)]
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(
+        f"{shown(error.filename)}: cannot be looked into ({_why(error)}); change its permissions, or name "
+        "the files"
+    ) from error
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether it is a link to a file that is not there: listed, so that it is told."""
+    return path.is_symlink() and not path.exists()
 
 
 def _in_folder(folder: Path) -> list[Entry]:
@@ -376,39 +395,3 @@ def _input_replaced(entry: Entry, target: Path, sources: set[str]) -> Path | Non
     if target.exists() and os.path.samefile(entry.path, target):  # noqa: PTH121
         return target
     return None
-
-
-def partners(first: str | Path, second: str | Path) -> dict[str, tuple[Path, Path]]:
-    """Files of two folders that belong together, by the name that they share.
-
-    That is the relative path without suffix, or, where folders are nested differently, the stem alone.
-
-    Raises
-    ------
-    InputError
-        When one of the first has no partner or two share a name.
-    """
-    found = [find_images([folder]) for folder in (first, second)]
-    ours, theirs = (_by_name(entries, nested=True) for entries in found)
-    if not ours.keys() <= theirs.keys():
-        ours, theirs = (_by_name(entries, nested=False) for entries in found)
-    missing = [name for name in ours if name not in theirs]
-    if missing:
-        raise InputError(
-            f"{ours[missing[0]]}: no partner in {second} "
-            f"({len(missing)} of {len(ours)} files lack one)"
-        )
-    return {name: (path, theirs[name]) for name, path in ours.items()}
-
-
-def _by_name(entries: Sequence[Entry], nested: bool) -> dict[str, Path]:
-    table: dict[str, Path] = {}
-    for entry in entries:
-        name = entry.stem if nested else entry.stem.rpartition("/")[2]
-        if name in table:
-            raise InputError(
-                f"{entry.path}: shares the name {name!r} with {table[name]}; "
-                "names must be unique to be matched"
-            )
-        table[name] = entry.path
-    return table

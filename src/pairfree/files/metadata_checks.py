@@ -220,6 +220,7 @@ METADATA: dict[str, Compare] = {
     "ozx": _check_zarr,
     "vendor": _check_nothing_more,
     "electron": _check_nothing_more,
+    "makers_tiff": _check_nothing_more,
     "nifti": _check_nifti,
     "mgh": _check_mgh,
 }

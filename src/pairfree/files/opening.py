@@ -174,6 +174,40 @@ def check_output(image: Image, path: Path) -> Format:
     return one
 
 
+def rehearse_output(image: Image, path: Path) -> None:
+    """OutputError for what cannot be written there, found before a pixel is computed.
+
+    Parameters
+    ----------
+    image
+        With the shape, type and metadata of the output.
+    path
+        Of the output.
+    """
+    one = check_output(image, path)
+    with suppress(OSError), _write_errors(image, path, one):  # a full folder for temporary files
+        one.rehearse(image)
+
+
+@contextmanager
+def _write_errors(image: Image, path: Path, one: Format) -> Iterator[None]:
+    """Whatever goes wrong while a file is written is an OutputError of one line; not so what disks report."""
+    try:
+        with quiet_readers():
+            yield
+    except (OSError, OutputError):
+        raise
+    except MemoryError as error:
+        raise OutputError(
+            f"cannot write {shown(path)}: not enough memory ({size_text(image.nbytes)} of pixels)"
+        ) from error
+    except Exception as error:
+        raise OutputError(
+            f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; "
+            "write TIFF or .npy instead"
+        ) from error
+
+
 def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
     """Write an image in its family's format: the whole file or nothing.
 
@@ -215,22 +249,10 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
         if second is not None:  # renamed first
             beside.append(files.enter_context(atomic_path(second, overwrite, image.nbytes)))
         try:
-            with quiet_readers():
+            with _write_errors(image, path, one):
                 one.write(image, temporary, *beside, **one.told(path))
-        except OSError:
-            raise
         except OutputError as error:
             raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
-        except MemoryError as error:
-            raise OutputError(
-                f"cannot write {shown(path)}: not enough memory "
-                f"({size_text(image.nbytes)} of pixels)"
-            ) from error
-        except Exception as error:
-            raise OutputError(
-                f"cannot write {shown(path)} as {one.family.upper()}: {reason(error)}; "
-                "write TIFF or .npy instead"
-            ) from error
 
 
 @contextmanager

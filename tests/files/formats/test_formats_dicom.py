@@ -24,7 +24,8 @@ from pydicom.uid import (
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, open_image, save_image
 from pairfree.files.dtypes import to_dtype
-from pairfree.files.listing import find_images, partners, plan_outputs
+from pairfree.files.listing import find_images, plan_outputs
+from pairfree.files.partners import partners
 from pairfree.noise.files import simulate
 
 

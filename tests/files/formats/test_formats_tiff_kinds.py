@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pairfree.files.formats import codec_headers
 from pairfree.files.formats.tiff_codecs import PICTURES
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image
+from pairfree.files.limits import DEFAULT
 
 RNG = np.random.default_rng(5)
 
@@ -256,6 +258,24 @@ def test_a_picture_that_is_larger_than_its_tile_is_refused_before_it_is_decoded(
         InputError, match=r"picture of size \(4096, 4096\) in a strip or tile of \(64, 64\)"
     ):
         open_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("colours", [False, True])
+def test_pictures_of_large_files_stay_there_until_asked_for(
+    tmp_path: Path, codec: str, colours: bool
+) -> None:
+    """Slides are tiles of JPEG, larger than the memory."""
+    shape = (2, 200, 150, 3) if colours else (2, 200, 150)
+    values = np.repeat(counts(*shape, most=250, dtype="u1")[:, ::4], 4, axis=1)
+    kind = "rgb" if colours else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", values, compression=codec, tile=(64, 64), photometric=kind)
+    stays = open_image(tmp_path / "a.tif", replace(DEFAULT, resident_bytes=10))
+    assert stays.stored
+    whole = tifffile.imread(tmp_path / "a.tif")
+    rows, columns = slice(30, 170), slice(50, 149)
+    np.testing.assert_array_equal(stays.region((1,), rows, columns), whole[1, rows, columns])
+    np.testing.assert_array_equal(stays.pixels, whole)
 
 
 # -- samples -------------------------------------------------------------------------------------------------

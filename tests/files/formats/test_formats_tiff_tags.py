@@ -171,3 +171,19 @@ def test_dates_that_differ_from_page_to_page_stay(tmp_path):
     with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
         dates = [page.aspage().tags[306].value for page in tiff.pages]
     assert dates == [f"2024:01:01 00:00:0{second}" for second in range(3)]
+
+
+def test_each_page_keeps_a_resolution_of_its_own(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for step in (100, 100, 250):
+            page = np.full((20, 30), step, np.uint8)
+            words = {"resolution": (step, step), "resolutionunit": 3, "contiguous": False}
+            writer.write(page, photometric="minisblack", metadata=None, **words)
+    save_image(open_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    for name in ("a.tif", "b.tif"):
+        with tifffile.TiffFile(tmp_path / name) as tiff:
+            assert [page.aspage().resolution for page in tiff.pages] == [
+                (100.0, 100.0),
+                (100.0, 100.0),
+                (250.0, 250.0),
+            ]

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
@@ -45,9 +47,10 @@ from pairfree.files.formats.zarr_layout import (
     find_consolidated,
     plain,
 )
-from pairfree.files.image import AXES, Image, Spacing, check_dtype
+from pairfree.files.image import AXES, Image, Spacing, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown, size_text
+from pairfree.files.wide_integers import is_wide, narrow
 
 MOST_CHUNK_BYTES = 2**31
 OLD_AXES = "tczyx"
@@ -133,14 +136,18 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
             _check_all_written(one, files)
     channels = finest.shape[axes.index("C")] if "C" in axes else 0
     pixels = ZarrPixels(arrays[0], files)
+    data: np.ndarray | Stored = pixels
+    of_wide: dict[str, str] = {}
+    if n_bytes <= limits.resident_bytes or is_wide(finest.dtype):
+        data, of_wide = narrow(pixels.whole(), shown(path))
     return Image(
-        pixels if n_bytes > limits.resident_bytes else pixels.whole(),
+        data,
         axes,
         spacing,
         _channel_names(carried.group, channels),
         source=path,
         family=family,
-        metadata={"zarr": carried, "warnings": warnings},
+        metadata={"zarr": carried, "warnings": warnings, **of_wide},
     )
 
 
@@ -259,7 +266,7 @@ def _open_level(node: Any, name: str, path: Path) -> Any:
 def _check_sizes(levels: Sequence[Level], path: Path, limits: Limits) -> int:
     """Bytes of all pixels, after checking type and sizes that the metadata declare."""
     finest = levels[0]
-    check_dtype(finest.dtype, shown(path))
+    check_dtype(finest.dtype, shown(path), wide=True)
     if len(finest.shape) < 2:
         raise InputError(
             f"{shown(path)}: has {len(finest.shape)} dimension(s) {finest.shape}; "
@@ -271,13 +278,14 @@ def _check_sizes(levels: Sequence[Level], path: Path, limits: Limits) -> int:
                 f"{shown(path)}: its resolution {shown(level.path)} has {len(level.shape)} axes and the "
                 f"finest has {len(finest.shape)}; export it again"
             )
-        check_dtype(level.dtype, f"{shown(path)}: resolution {shown(level.path)}")
+        check_dtype(level.dtype, f"{shown(path)}: resolution {shown(level.path)}", wide=True)
         if not all(level.chunks) or level.stored_bytes > MOST_CHUNK_BYTES:
             raise InputError(
                 f"{shown(path)}: chunks of {level.chunks} ({size_text(level.stored_bytes)}) "
                 "do not fit into memory; export it with smaller ones"
             )
-    return check_declared(path, finest.shape, finest.dtype, limits, ANY_SIZE, may_stay=True)
+    may_stay = not is_wide(finest.dtype)
+    return check_declared(path, finest.shape, finest.dtype, limits, ANY_SIZE, may_stay=may_stay)
 
 
 def _read_axes(multiscale: Attributes, level: Level, path: Path) -> tuple[str, Spacing]:

@@ -143,6 +143,8 @@ def _opened(
         try:
             with PIL.Image.open(io.BytesIO(data), formats=formats) as picture:
                 yield picture
+        except PIL.UnidentifiedImageError:
+            raise ValueError(f"it begins with {data[:4]!r}") from None
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = before
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairfree.errors import InputError
-from pairfree.files.formats import nifti_files
+from pairfree.files.formats import nifti_files, tiff_makers
 from pairfree.files.formats.dicom import is_marked, read_dicom, write_dicom
 from pairfree.files.formats.metaimage import (
     files_of,
@@ -32,6 +32,7 @@ from pairfree.files.formats.packing import RATIOS, packing_of
 from pairfree.files.formats.pictures import read_bmp, read_jpeg, read_png, write_png
 from pairfree.files.formats.tiff import count_scenes as count_tiff
 from pairfree.files.formats.tiff import read_tiff
+from pairfree.files.formats.tiff_rehearsal import rehearse_tiff
 from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.vendors import count_scenes as count_vendor
@@ -55,6 +56,8 @@ class Format:
     write: Callable[..., None]
     """Writes an image to a path of a temporary name, which says nothing; with ``beside`` also to that of a
     second file."""
+    rehearse: Callable[[Image], None] = lambda image: None
+    """Raises what ``write`` would, without the pixels, where a format does not always hold what it gave."""
     told: Callable[[Path], dict[str, Any]] = lambda path: {}
     """What the final path decides, as arguments of ``write``."""
     output_suffix: str | None = None
@@ -74,7 +77,14 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "tiff": Format("tiff", (".tif", ".tiff", ".btf"), read_tiff, write_tiff, count=count_tiff),
+    "tiff": Format(
+        "tiff",
+        (".tif", ".tiff", ".btf"),
+        read_tiff,
+        write_tiff,
+        rehearse=rehearse_tiff,
+        count=count_tiff,
+    ),
     "png": Format("png", (".png",), read_png, write_png),
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), read_jpeg, write_png, output_suffix=".png"),
     "bmp": Format("bmp", (".bmp",), read_bmp, write_png, output_suffix=".png"),
@@ -98,11 +108,21 @@ FORMATS: dict[str, Format] = {
     ),
     "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True, count=count_images),
     "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
+    tiff_makers.FAMILY: Format(
+        tiff_makers.FAMILY,
+        tiff_makers.SUFFIXES,
+        tiff_makers.read_slide,
+        write_tiff,
+        rehearse=rehearse_tiff,
+        output_suffix=".tif",
+        count=tiff_makers.count_slides,
+    ),
     "vendor": Format(
         "vendor",
         LIGHT,
         read_vendor,
         write_tiff,
+        rehearse=rehearse_tiff,
         output_suffix=".tif",
         files=files_of_oif,
         count=count_vendor,

@@ -15,7 +15,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_carried import carry, rational, tag_int
-from pairfree.files.formats.tiff_codecs import JPEG_CODE, PICTURES, RATIOS
+from pairfree.files.formats.tiff_codecs import PICTURES, RATIOS
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, count_pages
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_order import present_pages
@@ -31,6 +31,7 @@ from pairfree.files.image import AXES, Image, Shape, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_pages
 from pairfree.files.messages import shown
 from pairfree.files.stored import RawFile
+from pairfree.files.wide_integers import is_wide, narrow
 
 PALETTE = 3
 """Of PhotometricInterpretation: pixels that are indices of a table of colours."""
@@ -81,16 +82,11 @@ def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
         _check_series(one, tiff, path, limits)
         named = name_axes(one, first)
         pixels = _pixels(one, named, tiff, path, limits)
+        of_wide: dict[str, str] = {}
+        if isinstance(pixels, np.ndarray):
+            pixels, of_wide = narrow(pixels, shown(path))
         pixels, axes = _axes(pixels, named, path)
-        channels = pixels.shape[axes.index("C")] if "C" in axes else 1
-        if len(stated.channel_names) != channels:
-            stated = replace(stated, channel_names=())
-        bits = int(one.keyframe.bitspersample)
-        packed = bits != pixels.dtype.itemsize * 8
-        if packed and stated.bit_depth is None:
-            stated = replace(stated, bit_depth=bits)
-        if packed and int(one.keyframe.compression) != 1:
-            warnings.append(f"values of {bits} bits come back packed and not compressed")
+        stated, most = _complete(stated, one, pixels, axes, warnings)
         carried = carry(tiff, chosen, kind, stated, axes, pixels, warnings)
     if carried.compression in PICTURES:
         name = getattr(one.keyframe.compression, "name", str(carried.compression))
@@ -109,10 +105,30 @@ def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
             "tiff": carried,
             "warnings": warnings,
             "beside": find_companions(path, beside),
+            **of_wide,
         },
         alpha=any(kind in ALPHA for kind in carried.extrasamples),
-        limits=(0.0, 2.0**bits - 1) if packed else None,
+        limits=None if most is None else (0.0, most),
     )
+
+
+def _complete(
+    stated: Stated,
+    series: tifffile.TiffPageSeries,
+    pixels: np.ndarray | Stored,
+    axes: str,
+    warnings: list[str],
+) -> tuple[Stated, float | None]:
+    """What the file states, as its pixels bear it out, and the greatest value of packed bits."""
+    channels = pixels.shape[axes.index("C")] if "C" in axes else 1
+    if len(stated.channel_names) != channels:
+        stated = replace(stated, channel_names=())
+    bits = int(series.keyframe.bitspersample)
+    if bits == np.dtype(series.dtype).itemsize * 8:
+        return stated, None
+    if int(series.keyframe.compression) != 1:
+        warnings.append(f"values of {bits} bits come back packed and not compressed")
+    return replace(stated, bit_depth=stated.bit_depth or bits), 2.0**bits - 1
 
 
 def count_scenes(path: Path, limits: Limits) -> int:
@@ -148,7 +164,7 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
         raise InputError(
             f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it"
         )
-    check_dtype(page.dtype, shown(path))
+    check_dtype(page.dtype, shown(path), wide=True)
     if int(page.photometric) == PALETTE and not page.is_imagej and not _shows_intensities(page):
         raise InputError(
             f"{shown(path)}: its pixels are indices of a colour table, not intensities; "
@@ -236,7 +252,7 @@ def _check_series(
 ) -> None:
     if series.dtype is None:
         raise InputError(f"{shown(path)}: TIFF series without a pixel type; export it again")
-    check_dtype(series.dtype, shown(path))
+    check_dtype(series.dtype, shown(path), wide=True)
     key = series.keyframe
     size = tiff.filehandle.size
     check_declared(path, series.shape, series.dtype, limits, size, _ratio(key), _may_stay(key))
@@ -324,8 +340,8 @@ def _places(series: tifffile.TiffPageSeries, decoder: PageDecoder, path: Path) -
 
 
 def _may_stay(key: tifffile.TiffPage) -> bool:
-    """Whether pages can be decoded region by region later: JPEG needs the reader's tables."""
-    return int(key.compression) != JPEG_CODE
+    """Whether pages can be decoded region by region later: 64 bits need a look at all values."""
+    return not is_wide(np.dtype(key.dtype))
 
 
 def _plane_axes(axes: str) -> int:

@@ -74,7 +74,9 @@ class Carried:
     images: int
     """Images that OME-XML describes the pages as; 1 for all other kinds."""
     bits: int
-    """Of a stored value, which may be no whole number of bytes."""
+    """Of a stored value."""
+    packed: bool
+    """Stored values are no whole bytes."""
     extra_tag: RawTag | None
     """ExtraSamples as stored; None where the file has none, whatever its samples."""
     axes: str
@@ -90,11 +92,6 @@ class Carried:
     """How many the file has, those included that are left out."""
     levels_apart: bool = False
     """The lower resolutions follow as pages."""
-
-    @property
-    def packed(self) -> bool:
-        """Whether stored values are no whole bytes."""
-        return self.bits != self.dtype.itemsize * 8
 
     @property
     def planes_of_page(self) -> int:
@@ -163,7 +160,8 @@ def _later_pages(
     series: tifffile.TiffPageSeries, tiff: tifffile.TiffFile, warnings: list[str]
 ) -> tuple[tuple[tuple[RawTag, ...], ...], tuple[bytes, ...]]:
     """Tags and descriptions of each page after the first; empty tuples where no page has any."""
-    later = present_pages(series)[1:]
+    first, *later = present_pages(series)
+    of_first = _raw_resolution(first.aspage(), tiff)
     if len(later) > _MAX_PAGES_WITH_TAGS:
         warnings.append(f"tags of the {len(later)} pages after the first are not kept")
         return (), ()
@@ -172,7 +170,8 @@ def _later_pages(
     codes: set[int] = set()
     for page in later:
         full = page.aspage()
-        found = _raw_tags(full, tiff)
+        apart = _differing(full, of_first, tiff)
+        found = _raw_tags(full, tiff, apart)
         tags.append(found)
         describes_all = tiff.is_ome and page.index == 0
         descriptions.append(b"" if describes_all else _description(full, tiff))
@@ -181,6 +180,24 @@ def _later_pages(
     if codes <= _ON_EVERY_PAGE and alike and not any(descriptions):
         return (), ()
     return tuple(tags), tuple(descriptions)
+
+
+def _raw_resolution(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> dict[int, bytes]:
+    """Values of the tags of a resolution, as stored, by code."""
+    found = {}
+    for code in RESOLUTION_TAGS:
+        tag = page.tags.get(code)
+        if tag is not None:
+            found[code] = _raw(tiff, tag)
+    return found
+
+
+def _differing(
+    page: tifffile.TiffPage, of_first: dict[int, bytes], tiff: tifffile.TiffFile
+) -> tuple[int, ...]:
+    """Codes of the tags of its resolution, where that is not the first page's."""
+    own = _raw_resolution(page, tiff)
+    return RESOLUTION_TAGS if own and own != of_first else ()
 
 
 def carry(
@@ -241,6 +258,7 @@ def carry(
         in_order=pages_in_order(numbers, kind),
         images=len(scene.images),
         bits=int(key.bitspersample),
+        packed=int(key.bitspersample) != np.dtype(series.dtype).itemsize * 8,
         extra_tag=_extra_tag(first, tiff),
         axes=axes,
         shape=pixels.shape,

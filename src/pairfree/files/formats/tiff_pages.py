@@ -117,6 +117,8 @@ class PageDecoder:
         if all(self.segment):
             self.grid = (-(-height // self.segment[0]), -(-width // self.segment[1]))
         self._check_segment(limits)
+        if self.compression in PICTURES:
+            self.decode_picture = key.decode  # made while the file is open
 
     def _check_layout(self) -> None:
         name = shown(self.path)
@@ -352,7 +354,7 @@ class PageDecoder:
                 f"{where}: a picture of size {declared} in a strip or tile of {(high, wide)}; "
                 "export the file again"
             )
-        block, _, _ = self.key.decode(
+        block, _, _ = self.decode_picture(
             data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader
         )
         if block is None:

@@ -91,6 +91,8 @@ def find_scenes(tiff: tifffile.TiffFile) -> list[Scene]:
     stage, along an axis of their own.
     """
     series = tiff.series
+    if tiff.is_lsm:  # each page has a thumbnail
+        series = [one for one in series if not one.keyframe.is_reduced]
     description = tiff.pages[0].aspage().description or "" if tiff.is_ome else ""
     count = len(OME_IMAGE.findall(description.encode("utf-8", "replace")))
     if len(series) == 1:
@@ -177,7 +179,7 @@ def _tell_pages_left_out(
     below_pages = bool(tiff.pages[0].aspage().subifds)
     lower = [] if below_pages else [page for level in one.levels[1:] for page in level.pages]
     pages -= sum(page is not None and page.aspage().is_reduced for page in lower)
-    if pages <= len(one.pages) or (tiff.is_imagej and not tiff.is_ome):
+    if pages <= len(one.pages) or tiff.is_lsm or (tiff.is_imagej and not tiff.is_ome):
         return
     if tiff.is_ome:
         warnings.append(f"{pages - len(one.pages)} pages that are no planes of it are left out")

@@ -30,6 +30,7 @@ from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image, Index
 from pairfree.files.messages import shown
 from pairfree.files.spans import split_into_spans
+from pairfree.files.wide_integers import type_in_file
 
 NO_UNIT = 1
 _COMPRESSIONS = {
@@ -278,7 +279,7 @@ def _content(
         **layout,
         "data": parts,
         "shape": (len(planes) // of_page, *page),
-        "dtype": image.dtype,
+        "dtype": type_in_file(image),
         "tile": tile or None,
     }
 
@@ -300,7 +301,7 @@ def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
         pixels = np.stack([image.plane(index) for index in planes])
     if planar and image.samples > 1:
         pixels = np.moveaxis(pixels, -1, -3)
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(pixels, type_in_file(image))
 
 
 def _pages(
@@ -312,7 +313,7 @@ def _pages(
         page = some[0] if of_page == 1 else np.stack(some)
         if planar and image.samples > 1:
             page = np.moveaxis(page, -1, 0)
-        yield np.ascontiguousarray(page)
+        yield np.ascontiguousarray(page, type_in_file(image))
 
 
 def _tiles(
@@ -329,7 +330,7 @@ def _tiles(
             if apart:
                 block = block[..., sample]
             high, wide, *samples_of_block = block.shape
-            full = np.zeros((*tile, *samples_of_block), block.dtype)
+            full = np.zeros((*tile, *samples_of_block), type_in_file(image))
             full[:high, :wide] = block
             yield full
 
@@ -343,7 +344,7 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         )
     described = bool(image.spacing or image.channel_names or image.leading)
     # OME-XML has room for one axis beside T, Z and C.
-    as_ome = described and image.dtype.name in _OME_DTYPES and image.axes.count("Q") < 2
+    as_ome = described and type_in_file(image).name in _OME_DTYPES and image.axes.count("Q") < 2
     metadata: dict[str, Any] | None = None
     if as_ome:
         metadata = _ome_metadata(image)
@@ -354,7 +355,7 @@ def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
         content = _content(image, list(image.planes()), None, arguments)
         content["shape"] = image.shape
     else:
-        content = {"data": image.pixels, **arguments}
+        content = {"data": image.pixels.astype(type_in_file(image), copy=False), **arguments}
     big = _big(image, carried)
     byteorder = NATIVE if carried is None else carried.byteorder
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=byteorder, ome=as_ome) as writer:

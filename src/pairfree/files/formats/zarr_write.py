@@ -44,6 +44,7 @@ from pairfree.files.formats.zarr_layout import (
 )
 from pairfree.files.image import Image
 from pairfree.files.spans import Place, length_of, split_into_blocks
+from pairfree.files.wide_integers import type_in_file
 
 WRITTEN_BYTES = 2**24
 """Of an array, written at a time."""
@@ -79,7 +80,7 @@ def write_zarr(image: Image, path: Path) -> None:
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 
     carried = image.metadata.get("zarr")
-    if not isinstance(carried, Carried) or carried.kind != (image.shape, image.dtype):
+    if not isinstance(carried, Carried) or carried.kind != (image.shape, type_in_file(image)):
         carried = _lay_out_anew(image)
     derivation = image.metadata.get("derivation", "written with pairfree")
     said = {"derivation": str(derivation), "chunks": ALL_WRITTEN}
