@@ -6,13 +6,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from tifffile import COMPRESSION
 
 from pairfree.files.checks import Check, check_entries, check_same
 from pairfree.files.formats.tiff_carried import Carried, RawTag
+from pairfree.files.formats.tiff_codecs import DEFLATE_CODES, PICTURES
 from pairfree.files.image import Image
 
 TIMES = ("DeltaT", "Exposure", "AcquisitionDate", "finterval", "fps", "306", "TimeIncrement")
 """Words in the names of what descriptions state about time; 306 is the tag DateTime."""
+UNCOMPRESSED = "NONE"
+"""Name of no compression."""
 DATE_TIME = 306
 TEXT = 2
 """Number of TIFF's type for text."""
@@ -40,6 +44,7 @@ def check_tiff(a: Image, b: Image) -> list[Check]:
     found = [
         check_same("kind of TIFF", first.kind, second.kind),
         check_same("byte order", first.byteorder, second.byteorder),
+        _check_compression(first, second),
         check_same("resolutions", first.resolutions, second.resolutions),
         check_entries("tags", _tags_of_first_page(first), _tags_of_first_page(second)),
         check_same("resolution", _resolution(first), _resolution(second)),
@@ -53,6 +58,19 @@ def check_tiff(a: Image, b: Image) -> list[Check]:
     if times:
         found.append(check_entries("time stamps", times, _only_times(after)))
     return found
+
+
+def _check_compression(first: Carried, second: Carried) -> Check:
+    """Stated and not judged where reading told that it would be another."""
+    before, after = [_compression(one) for one in (first, second)]
+    told = first.compression in PICTURES or (first.packed and before != UNCOMPRESSED)
+    return Check("compression", before, after, None if told else before == after)
+
+
+def _compression(carried: Carried) -> str:
+    if carried.compression in DEFLATE_CODES:
+        return "DEFLATE"
+    return getattr(COMPRESSION(carried.compression), "name", str(carried.compression))
 
 
 def _tags_of_first_page(carried: Carried) -> dict[int, TagValue]:

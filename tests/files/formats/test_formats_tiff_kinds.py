@@ -384,3 +384,15 @@ def test_a_file_with_one_image_has_no_second(tmp_path: Path) -> None:
         open_image(tmp_path / name, scene=0)
         with pytest.raises(InputError, match="no image of number 1; it holds one image"):
             open_image(tmp_path / name, scene=1)
+
+
+def test_another_compression_is_found(tmp_path: Path) -> None:
+    values = counts(40, 50)
+    for name, packing in (("a.tif", "zlib"), ("b.tif", None)):
+        tifffile.imwrite(tmp_path / name, values, compression=packing, metadata=None)
+    lost = [
+        check for check in compare(tmp_path / "a.tif", tmp_path / "b.tif") if check.kept is False
+    ]
+    assert [(check.name, check.before, check.after) for check in lost] == [
+        ("compression", "DEFLATE", "NONE")
+    ]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairfree.files import Image, open_image, save_image
+from pairfree.files.formats.tiff_tags import Edit, edit_tags
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 BIG_SIZES = {16: 8, 17: 8}
@@ -187,3 +188,29 @@ def test_each_page_keeps_a_resolution_of_its_own(tmp_path):
                 (100.0, 100.0),
                 (250.0, 250.0),
             ]
+
+
+def test_a_third_description_stays(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((20, 30), np.uint8), metadata=None)
+    said = [(270, 2, 6, b"first\0"), (270, 2, 7, b"second\0"), (270, 2, 6, b"third\0")]
+    edit_tags(tmp_path / "a.tif", Edit(frozenset(), tuple(said)))
+    save_image(open_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        tags = tiff.pages[0].aspage().tags
+        assert [tags.get(270, index=number).value for number in range(3)] == [
+            "first",
+            "second",
+            "third",
+        ]
+
+
+def test_tags_of_lower_resolutions_are_told(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        page = np.ones((64, 64), np.uint8)
+        writer.write(page, subifds=1, metadata=None)
+        writer.write(
+            page[::2, ::2], metadata=None, subfiletype=1, extratags=[(65000, 2, 3, "ab", True)]
+        )
+    assert open_image(tmp_path / "a.tif").metadata["warnings"] == [
+        "tags of the lower resolutions are left out (65000)"
+    ]

@@ -32,6 +32,8 @@ _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
 RESOLUTION_TAGS = (282, 283, 296)
 """Of pixels along x, along y, and their unit."""
+MOST_DESCRIPTIONS = 16
+"""Of a page, so many are kept."""
 EXTRA_SAMPLES = 338
 """Code of the tag that says what samples beyond grey or colours are."""
 RawTag = tuple[int, int, int, bytes]
@@ -132,16 +134,19 @@ def _raw_tags(
         if 0 < tag.valuebytecount <= to_the_end:
             value = _raw(tiff, tag)
             found.append((int(tag.code), kind, int(tag.count), value))
-    found += _second_description(page, tiff)
+    found += _further_descriptions(page, tiff)
     return tuple(found)
 
 
-def _second_description(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
+def _further_descriptions(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
     """Some programs describe a page twice, in OME-XML and in a JSON of the shape."""
-    tag = page.tags.get(270, index=1)
-    if tag is None or tag.valuebytecount > tiff.filehandle.size - tag.valueoffset:
-        return []
-    return [(270, int(tag.dtype), int(tag.count), _raw(tiff, tag))]
+    found: list[RawTag] = []
+    for number in range(1, MOST_DESCRIPTIONS):
+        tag = page.tags.get(270, index=number)
+        if tag is None or tag.valuebytecount > tiff.filehandle.size - tag.valueoffset:
+            break
+        found.append((270, int(tag.dtype), int(tag.count), _raw(tiff, tag)))
+    return found
 
 
 def _raw(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
@@ -322,9 +327,14 @@ def _levels(
         warnings.append(f"{len(lower)} lower resolutions beside the image are left out")
         return ()
     found = []
+    beyond: set[int] = set()
     for level in lower:
         sizes = dict(zip(level.axes, level.shape, strict=True))
         height = int(sizes["Y"])
         width = int(sizes["X"])
         found.append((height, width))
+        beyond |= {tag.code for tag in level.keyframe.tags} - _NOT_CARRIED - _ON_EVERY_PAGE
+    if beyond:
+        named = ", ".join(map(str, sorted(beyond)))
+        warnings.append(f"tags of the lower resolutions are left out ({named})")
     return tuple(found)
