@@ -618,7 +618,7 @@ NEEDED = {
 """Optional packages that read some of them."""
 
 
-WITHOUT_ANOTHER = {"a.czi"}
+WITHOUT_ANOTHER = {"a.czi", "four.mrc"}
 """Whose mutants no other package reads as they are."""
 
 

@@ -19,6 +19,7 @@ from pairfree.files.formats.packing import (
     PLAIN,
     RATIOS,
     create_packed,
+    find_end,
     open_packed,
     packing_of,
     read_up_to,
@@ -109,6 +110,7 @@ def read_mgh(path: Path, limits: Limits) -> Image:
         else:
             pixels = read_values(file, shape, dtype, path)
         carried = Carried(header, _read_tail(file, path))
+        find_end(file)
     axes = "ZYX"
     if len(shape) > len(axes):
         axes = ("T" if carried.repetition_ms else "Q") + axes

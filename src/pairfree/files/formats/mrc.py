@@ -33,6 +33,7 @@ from pairfree.files.formats.mrc_header import (
 )
 from pairfree.files.formats.packing import (
     create_packed,
+    find_end,
     open_packed,
     packing_of,
     read_up_to,
@@ -100,7 +101,7 @@ def read_mrc(path: Path, limits: Limits) -> Image:
             pixels = read_values(file, in_file, declared.dtype, path)
             if declared.four_bits:
                 pixels = unpack_nibbles(pixels)[..., : shape[-1]]
-        if file.read(1):
+        if find_end(file):
             lines.append(f"{path.name}: bytes after the pixels are not used")
     axes = axes_of(header, shape, path)
     carried = Carried(header, extended, declared.unsigned)

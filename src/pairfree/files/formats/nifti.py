@@ -29,13 +29,16 @@ from pairfree.files.formats.packing import (
     PLAIN,
     RATIOS,
     create_packed,
+    find_end,
     open_packed,
     packing_of,
     read_up_to,
+    read_values,
 )
 from pairfree.files.image import (
     DType,
     Image,
+    Shape,
     Spacing,
     Stored,
     check_dtype,
@@ -107,8 +110,7 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     if may_stay and n_bytes > limits.resident_bytes:
         data = RawFile(pixels, offset, shape[::-1], dtype)
     else:
-        values = np.ascontiguousarray(found.dataobj.get_unscaled().T)
-        data, of_wide = narrow(values, shown(path))
+        data, of_wide = narrow(_read_stored(pixels, offset, shape[::-1], dtype), shown(path))
     bounds = None
     if scaling is not None:
         data = _scaled(data, scaling)
@@ -127,6 +129,15 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         metadata={"nifti": carried, "warnings": lines, **of_wide},
         limits=bounds,
     )
+
+
+def _read_stored(path: Path, offset: int, shape: Shape, dtype: DType) -> np.ndarray:
+    """The stored values of a file, and a look at the checksum of a packed one."""
+    with open_packed(path, packing_of(path)) as file:
+        file.seek(offset)
+        values = read_values(file, shape, dtype, path)
+        find_end(file)
+    return values
 
 
 def _open_by_nibabel(path: Path, head: Head | None) -> tuple[Any, bytes]:

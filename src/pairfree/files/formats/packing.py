@@ -28,6 +28,8 @@ RATIOS = {PLAIN: UNCOMPRESSED, GZIP: DEFLATE, BZIP: BZIP2}
 GZIP_LEVEL = 6
 SMALL_BYTES = 2**16
 """What is unpacked at once of headers."""
+END_BYTES = 2**24
+"""What is unpacked behind the last byte that is used: more is left packed."""
 PIECE_BYTES = 2**24
 """What is unpacked at once of pixels."""
 
@@ -101,6 +103,21 @@ def read_up_to(file: Any, most: int) -> bytes:
         pieces.append(piece)
         there += len(piece)
     return b"".join(pieces)
+
+
+def find_end(file: Any) -> bool:
+    """Whether bytes follow in a file.
+
+    They are unpacked, up to ``END_BYTES``: checksums stand at the end, and whoever looks at them finds damage
+    in what was read.
+    """
+    there = 0
+    while there < END_BYTES:
+        piece = file.read(SMALL_BYTES)
+        if not piece:
+            break
+        there += len(piece)
+    return there > 0
 
 
 def read_values(file: Any, shape: Shape, dtype: np.dtype[Any], path: Path) -> np.ndarray:

@@ -115,9 +115,17 @@ def write_zipped_zarr(image: Image, path: Path) -> None:
             carried = image.metadata.get("zarr")
             archive.comment = carried.comment if isinstance(carried, Carried) else b""
             for name in names:
-                archive.write(folder / name, name)
+                _add_member(archive, folder / name, name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add_member(archive: zipfile.ZipFile, file: Path, name: str) -> None:
+    """Without the time, so that the same image makes the same archive."""
+    member = zipfile.ZipInfo(name)
+    member.external_attr = 0o644 << 16
+    with file.open("rb") as source, archive.open(member, "w", force_zip64=True) as target:
+        shutil.copyfileobj(source, target)
 
 
 def _order_in_archive(name: str) -> tuple[bool, int, str]:
