@@ -46,7 +46,7 @@ UNIT_TAG = 296
 """ResolutionUnit."""
 
 
-def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_tiff(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read an image of a TIFF.
 
     Parameters
@@ -56,7 +56,7 @@ def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the image, from 0, as ``count_scenes`` counts them.
+        Number of the image, from 0, as ``count_scenes`` counts them; None for the first.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def read_tiff(path: Path, limits: Limits, scene: int = 0) -> Image:
         kind, stated = _stated(tiff, path, limits, pages)
         chosen = choose_scene(tiff, path, scene, pages, warnings)
         one = chosen.series
-        if scene > 0:
+        if scene:
             stated = _stated_of_scene(tiff, one, kind, scene)
         _check_series(one, tiff, path, limits)
         named = name_axes(one, first)

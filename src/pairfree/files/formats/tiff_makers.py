@@ -22,7 +22,7 @@ _MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
 """Micrometres a pixel, in Aperio's descriptions."""
 
 
-def read_slide(path: Path, limits: Limits, scene: int = 0) -> Image:
+def read_slide(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """Read an image of a maker's TIFF, with the pixel size, time step and channel names that it states.
 
     Parameters
@@ -32,7 +32,7 @@ def read_slide(path: Path, limits: Limits, scene: int = 0) -> Image:
     limits
         What it may declare.
     scene
-        Number of the image, from 0: slides hold a label and an overview besides.
+        Number of the image, from 0: slides hold a label and an overview besides. None for the first.
 
     Raises
     ------

@@ -124,16 +124,16 @@ def _put_together(series: Sequence[tifffile.TiffPageSeries]) -> tifffile.TiffPag
 
 
 def choose_scene(
-    tiff: tifffile.TiffFile, path: Path, scene: int, pages: int, warnings: list[str]
+    tiff: tifffile.TiffFile, path: Path, scene: int | None, pages: int, warnings: list[str]
 ) -> Scene:
-    """The image that is read; lines in ``warnings`` say what is not.
+    """The image that is read; lines in ``warnings`` say what is not, where none was chosen.
 
     Parameters
     ----------
     tiff, path
         The file.
     scene
-        Number of the image, from 0.
+        Number of the image, from 0; None for the first.
     pages
         Of the file.
     warnings
@@ -147,17 +147,17 @@ def choose_scene(
     scenes = find_scenes(tiff)
     if not scenes:
         raise InputError(f"{shown(path)}: TIFF without any image; was it written completely?")
-    check_scene(scene, len(scenes), path)
-    one = scenes[scene]
-    if len(scenes) > 1:
-        sizes = ["x".join(map(str, other.series.shape)) for other in scenes if other is not one]
+    check_scene(scene or 0, len(scenes), path)
+    one = scenes[scene or 0]
+    if len(scenes) == 1:
+        _tell_pages_left_out(tiff, one.series, pages, warnings)
+    elif scene is None:
+        sizes = ["x".join(map(str, other.series.shape)) for other in scenes[1:]]
         more = ", ..." if len(sizes) > NAMED else ""
         warnings.append(
-            f"the file holds {len(scenes)} images; only {_ordinal(scene)} is used "
+            f"the file holds {len(scenes)} images; only the first is used "
             f"({', '.join(sizes[:NAMED])}{more} left out; choose with `scene`)"
         )
-        return one
-    _tell_pages_left_out(tiff, one.series, pages, warnings)
     return one
 
 
@@ -166,10 +166,6 @@ def check_scene(scene: int, count: int, path: Path) -> None:
     if not 0 <= scene < count:
         held = "one image, number 0" if count == 1 else f"{count} images, numbers 0 to {count - 1}"
         raise InputError(f"{shown(path)}: has no image of number {scene}; it holds {held}")
-
-
-def _ordinal(scene: int) -> str:
-    return "the first" if scene == 0 else f"number {scene} (counted from 0)"
 
 
 def _tell_pages_left_out(
