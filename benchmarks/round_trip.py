@@ -16,11 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import nibabel
+import numcodecs
 import numpy as np
 import SimpleITK
 import tifffile
 import torch
+import zarr
 from PIL import Image as Picture
 from torch import nn
 from torch.nn import functional
@@ -115,9 +118,40 @@ def written(folder: Path) -> list[Path]:
         photometric="rgb",
         compression="lzw",
     )
+    _write_rarer(folder, stack)
     Picture.fromarray(stack[0].astype(np.uint8)).save(folder / "grey.bmp")
     np.save(folder / "float.npy", stack.astype(np.float32))
     return sorted(entry.path for entry in find_images([folder]))
+
+
+def _write_rarer(folder: Path, stack: np.ndarray) -> None:
+    """Kinds that few programs write: packed bits and volumes, pictures in tiles, pairs, zips, 64 bits."""
+    signed = stack.astype(np.int16)
+    tifffile.imwrite(folder / "12-bit.tif", stack, bitspersample=12, photometric="minisblack")
+    tifffile.imwrite(
+        folder / "jpeg-2000.tif",
+        stack,
+        compression="jpeg2000",
+        tile=(32, 32),
+        photometric="minisblack",
+    )
+    tifffile.imwrite(folder / "64-bit.tif", stack.astype(np.int64), photometric="minisblack")
+    with tifffile.TiffWriter(folder / "positions.ome.tif", ome=True) as writer:
+        for number in range(2):
+            words = {"axes": "ZYX", "Name": f"position {number}", "PhysicalSizeX": 0.1}
+            writer.write(stack, photometric="minisblack", metadata=words)
+    nibabel.Nifti1Pair(signed.T, np.diag([0.5, 0.5, 3.0, 1.0])).to_filename(folder / "pair.hdr")
+    nibabel.MGHImage(signed.T, np.diag([0.5, 0.5, 3.0, 1.0])).to_filename(folder / "head.mgz")
+    for name, packing in (("packed.mrc.gz", "gzip"), ("packed.mrc.bz2", "bzip2")):
+        mrcfile.new(folder / name, signed, compression=packing).close()
+    options: Any = {"shape": stack.shape, "dtype": stack.dtype, "chunks": (1, 32, 32)}
+    packing = numcodecs.Blosc("zstd", shuffle=2)
+    old = zarr.create_array(str(folder / "old.zarr"), zarr_format=2, compressors=packing, **options)
+    old[...] = stack
+    image = pf.Image(
+        stack, "ZYX", {"Z": (0.5, "µm"), "Y": (0.1, "µm"), "X": (0.1, "µm")}, family="ozx"
+    )
+    pf.save_image(image, folder / "zipped.ozx")
 
 
 def round_trip(path: Path, name: str, folder: Path) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def check_output(image: Image, path: Path) -> Format:
             f"{shown(path)}: unknown format family {image.family!r}; "
             f"use one of {', '.join(FORMATS)}"
         )
-    allowed = (one.output_suffix,) if one.output_suffix else one.suffixes
+    allowed = (one.output_suffix,) if one.output_suffix else (*one.suffixes, *one.also)
     suffix = suffix_of(path)
     # Names of objects in archives and of images in plates are numbers, or end with .img.
     not_its_own = suffix not in SUFFIXES or suffix in nifti_files.PAIR_SUFFIXES

@@ -398,3 +398,17 @@ def test_another_compression_is_found(tmp_path: Path) -> None:
     assert [(check.name, check.before, check.after) for check in lost] == [
         ("compression", "DEFLATE", "NONE")
     ]
+
+
+def test_brightness_and_hues_are_told_by_their_name(tmp_path: Path) -> None:
+    """Uncompressed, and so refused by its colours and not as truncated."""
+    values = counts(40, 50, 3, most=250, dtype="u1")
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", metadata=None)
+    as_ycbcr = (262, 3, 1, struct.pack("<H", 6))
+    halves = (530, 3, 2, struct.pack("<HH", 2, 2))
+    edit_tags(tmp_path / "a.tif", Edit(frozenset(), (as_ycbcr,)))
+    with pytest.raises(InputError, match="colours are stored as YCbCr"):
+        open_image(tmp_path / "a.tif")
+    edit_tags(tmp_path / "a.tif", Edit(frozenset(), (halves,)))
+    with pytest.raises(InputError, match="colours are stored as YCbCr"):
+        open_image(tmp_path / "a.tif")

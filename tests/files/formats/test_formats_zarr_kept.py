@@ -186,7 +186,7 @@ def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_STORED) ->
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("suffix", [".ozx", ".zarr.zip"])
+@pytest.mark.parametrize("suffix", [".ozx", ".zarr.zip", "b.zarr"])
 def test_zipped_images_come_back_zipped(tmp_path: Path, zarr_format: Any, suffix: str) -> None:
     pixels = make_group(tmp_path / "a.zarr", zarr_format)
     given, written = tmp_path / f"a{suffix}", tmp_path / f"out/a{suffix}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ from pairfree.files.image import Image
 from pairfree.files.limits import Limits
 from pairfree.files.messages import shown
 
+ZARR = ".zarr"
+"""Of folders, and of zip archives that kept their folder's name."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -51,6 +54,8 @@ class Format:
     """Key of ``FORMATS``."""
     suffixes: tuple[str, ...]
     """Of its input files, lower case, with the dot."""
+    also: tuple[str, ...] = field(default=(), kw_only=True)
+    """Suffixes of other formats that its files may have as well."""
     read: Callable[..., Image]
     """Makes an image of a file: of a path, limits and, where files may hold several, the number of one."""
     write: Callable[..., None]
@@ -106,8 +111,8 @@ FORMATS: dict[str, Format] = {
         beside=pixel_file,
         files=files_of,
     ),
-    "zarr": Format("zarr", (".zarr",), read_zarr, write_zarr, folder=True, count=count_images),
-    "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr),
+    "zarr": Format("zarr", (ZARR,), read_zarr, write_zarr, folder=True, count=count_images),
+    "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr, also=(ZARR,)),
     tiff_makers.FAMILY: Format(
         tiff_makers.FAMILY,
         tiff_makers.SUFFIXES,
@@ -198,6 +203,8 @@ def format_of(path: Path) -> Format:
     if is_zarr(path):
         return FORMATS["zarr"]
     suffix = suffix_of(path)
+    if suffix == ZARR and path.is_file():
+        return FORMATS["ozx"]  # a folder that was zipped and kept its name
     named = _named(path)
     if named is not None and named.owns(path):
         return named

@@ -15,7 +15,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_carried import carry, rational, tag_int
-from pairfree.files.formats.tiff_codecs import PICTURES, RATIOS
+from pairfree.files.formats.tiff_codecs import PICTURES, RATIOS, check_colours
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, count_pages
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_order import present_pages
@@ -164,6 +164,7 @@ def _check_page(page: tifffile.TiffPage, path: Path, limits: Limits, file_size: 
         raise InputError(
             f"{shown(path)}: is a 1-bit mask; convert it to 8-bit grey if you mean to denoise it"
         )
+    check_colours(page, path)
     check_dtype(page.dtype, shown(path), wide=True)
     if int(page.photometric) == PALETTE and not page.is_imagej and not _shows_intensities(page):
         raise InputError(

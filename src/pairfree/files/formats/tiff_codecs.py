@@ -5,9 +5,12 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import tifffile
 
+from pairfree.errors import InputError
 from pairfree.files.formats.codec_headers import (
     Size,
     size_of_jpeg,
@@ -20,6 +23,7 @@ from pairfree.files.formats.codec_headers import (
 )
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
+from pairfree.files.messages import shown
 
 PICTURES: dict[int, Callable[[bytes], Size | None]] = {
     7: size_of_jpeg,
@@ -56,6 +60,10 @@ UNCOMPRESSED_CODE, JPEG_CODE, LZMA_CODE, ZSTD_CODE = 1, 7, 34925, 50000
 """Of Compression."""
 DEFLATE_CODES = (8, 32946, 50013)
 """Of Compression: one stream by three names."""
+COMPLEX = 5
+"""Of SampleFormat."""
+YCBCR = 6
+"""Of PhotometricInterpretation."""
 Bytes = bytes | bytearray | memoryview
 
 
@@ -105,6 +113,17 @@ def _inflate(data: bytes, bound: int) -> Bytes:
     except imagecodecs.DelayedImportError:  # built without libdeflate
         return zlib.decompressobj().decompress(data, bound + 1)
     return raw
+
+
+def check_colours(page: tifffile.TiffPage, path: Path) -> None:
+    """InputError for pixels that are no intensities: complex ones, and brightness beside two hues."""
+    if page.sampleformat == COMPLEX:
+        raise InputError(f"{shown(path)}: its pixels are complex numbers; save their magnitude")
+    as_ycbcr = int(page.photometric) == YCBCR or page.is_subsampled
+    if as_ycbcr and int(page.compression) != JPEG_CODE:
+        raise InputError(
+            f"{shown(path)}: its colours are stored as YCbCr, which is read in JPEG alone; save it as RGB"
+        )
 
 
 def unpack_bits(raw: Bytes, rows: int, values: int, bits: int, dtype: DType) -> np.ndarray:

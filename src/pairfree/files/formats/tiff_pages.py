@@ -42,16 +42,12 @@ KEPT_BYTES = 2**26
 """Of decoded strips and tiles, for the next region."""
 LARGEST_TILE_BYTES = 2**28
 """A tile of more may be no more than sixteen times its page."""
-UNSIGNED, COMPLEX = 1, 5
-"""Of SampleFormat."""
 LERC_PARAMETERS = 50674
 """Code of the tag that says what packs pages of LERC once more."""
 LERC_SPARE_BYTES = 2**16
 """What LERC may add to values that do not compress."""
 LEAST_FIRST = 2
 """Of FillOrder: the first bit of a byte is the least significant."""
-YCBCR = 6
-"""Of PhotometricInterpretation."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,6 @@ class PageDecoder:
         self.predictor = int(key.predictor)
         self.lerc_inside = _compression_of_lerc(key)
         self._check_layout()
-        self._check_colours()
         _, _, height, width, samples = key.shaped
         if key.is_tiled:
             self.segment = (int(key.tilelength), int(key.tilewidth), samples)
@@ -143,17 +138,6 @@ class PageDecoder:
             raise InputError(
                 f"{name}: TIFF predictor {self.predictor} for {self.dtype.name} is not supported; "
                 "save it without compression"
-            )
-
-    def _check_colours(self) -> None:
-        name = shown(self.path)
-        key = self.key
-        if key.sampleformat == COMPLEX:
-            raise InputError(f"{name}: its pixels are complex numbers; save their magnitude")
-        as_ycbcr = int(key.photometric) == YCBCR and self.compression != JPEG_CODE
-        if as_ycbcr or (key.is_subsampled and self.compression != JPEG_CODE):
-            raise InputError(
-                f"{name}: its colours are stored as YCbCr, which is read in JPEG alone; save it as RGB"
             )
 
     def _is_packed(self) -> bool:
