@@ -183,13 +183,3 @@ def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -
     assert list(partners(tmp_path / "noisy", tmp_path / "flat")) == ["1", "2"]
     with pytest.raises(InputError, match="no partner"):
         partners(tmp_path / "flat", tmp_path / "noisy")
-
-
-@pytest.mark.parametrize(
-    "address", ["s3://bucket/a.zarr", "https://host/a.tif", "gs://b/a", "file:///a.tif"]
-)
-@pytest.mark.parametrize("kind", [str, Path])
-def test_addresses_of_servers_are_refused_in_true_words(address, kind):
-    scheme = address.partition(":")[0]
-    with pytest.raises(InputError, match=rf"{scheme}:/.*addresses of servers are not opened"):
-        find_images([kind(address)])

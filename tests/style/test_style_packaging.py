@@ -92,7 +92,7 @@ def floor_of(wanted: Requirement) -> Version:
 
 def test_every_import_of_the_package_is_declared():
     optional = set().union(
-        *(names_of(EXTRAS[name]) for name in ("bm3d", "vendors", "vendors-gpl", "dask"))
+        *(names_of(EXTRAS[name]) for name in ("bm3d", "vendors", "vendors-gpl", "remote", "dask"))
     ) | {"distributed"}
     for package, late in third_party(SRC).items():
         assert package in names_of(BASE) or (package in optional and late), (
@@ -130,7 +130,9 @@ def test_continuous_integration_pins_every_requirement_at_or_above_its_floor():
             pins[canonicalize_name(pin.name)] = Version(bound.version)
     for wanted in [*BASE, *EXTRAS["test"], *EXTRAS["docs"], *EXTRAS["dask"], *EXTRAS["bm3d"]]:
         assert pins[canonicalize_name(wanted.name)] >= floor_of(wanted), wanted
-    assert all(floor_of(wanted) for wanted in EXTRAS["vendors"] + EXTRAS["vendors-gpl"])
+    assert all(
+        floor_of(wanted) for wanted in EXTRAS["vendors"] + EXTRAS["vendors-gpl"] + EXTRAS["remote"]
+    )
 
 
 def test_the_version_stands_in_one_place():

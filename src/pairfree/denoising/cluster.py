@@ -26,6 +26,7 @@ from pairfree.engine.receivers import Receiver
 from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
 from pairfree.files.image import Image, Index
 from pairfree.files.limits import Limits
+from pairfree.files.messages import address_of
 from pairfree.files.opening import open_image
 
 LOCAL = "local"
@@ -218,7 +219,9 @@ def _do_tasks(
     slots = client.nthreads()  # tasks at a time, by the address of a worker
     beside = count_on_busiest(slots)
     most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
-    source = Source(str(Path(str(image.source)).absolute()), image.scene)
+    path = Path(str(image.source))
+    where = str(path if address_of(path) else path.absolute())
+    source = Source(where, image.scene)
     shared = client.scatter(model, broadcast=True)
     under_way: dict[Any, Task] = {}  # a result that nobody holds is dropped by dask
     done = dask.as_completed()
@@ -378,6 +381,8 @@ def _own_copy(model: Model) -> Model:
 
 
 def _changed_ns(source: str) -> int:
+    if address_of(source) is not None:
+        return 0
     try:
         return Path(source).stat().st_mtime_ns
     except OSError as error:

@@ -12,7 +12,9 @@ from typing import Any
 
 from pairfree.files.atomic import output_error
 from pairfree.files.formats.table import read_from
+from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
+from pairfree.files.messages import address_of
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
@@ -153,6 +155,8 @@ class Ledger:
 def fingerprint(path: Path) -> str:
     """What tells images apart, be they a file, several or a folder: names, sizes, times of last change."""
     digest = hashlib.sha256()
+    if address_of(path) is not None:
+        return hashlib.sha256(tell_apart(path).encode()).hexdigest()
     if not path.is_dir():
         for file in read_from(path):
             status = file.stat()

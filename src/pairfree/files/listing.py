@@ -9,7 +9,6 @@ import contextlib
 import glob
 import itertools
 import os
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +29,9 @@ from pairfree.files.formats.table import (
 from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
-from pairfree.files.messages import shown
+from pairfree.files.messages import address_of, shown
 from pairfree.files.opening import count_scenes, open_image
 
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/")
-"""How an address of a server begins, also one that was taken for a path; drives have one letter."""
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
 
@@ -134,10 +131,8 @@ def _of_scene(entry: Entry, number: int) -> Entry:
 
 
 def _find(one: str | Path) -> list[Entry]:
-    if _REMOTE.match(str(one)):
-        raise InputError(
-            f"{shown(one)}: addresses of servers are not opened; copy what lies there to a disk, or mount it"
-        )
+    if address_of(one) is not None:
+        return [_on_server(Path(one))]
     path = Path(one)
     try:
         if path.is_dir() and not is_supported(path):
@@ -150,6 +145,16 @@ def _find(one: str | Path) -> list[Entry]:
     except (OSError, ValueError) as error:
         raise _not_found_out(one, error) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
+
+
+def _on_server(path: Path) -> Entry:
+    """A Zarr folder that a server holds; InputError for anything else."""
+    if not is_supported(path):
+        raise InputError(
+            f"{shown(path)}: of what lies on servers OME-Zarr alone is read, and nothing of it is there; "
+            "check the address, or copy the file to a disk"
+        )
+    return Entry(path, Path(path.name))
 
 
 def _not_found_out(path: str | Path, error: OSError | ValueError) -> InputError:
@@ -392,6 +397,8 @@ def _input_replaced(entry: Entry, target: Path, sources: set[str]) -> Path | Non
     for file in written_to(target):
         if os.path.realpath(file) in sources:
             return file
+    if address_of(entry.path) is not None:
+        return None
     if target.exists() and os.path.samefile(entry.path, target):  # noqa: PTH121
         return target
     return None

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _LONGEST_NAME = 240
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(?=.)")
+"""How an address of a server begins, also one that was taken for a path; drives have one letter."""
+
+
+def address_of(path: str | Path) -> str | None:
+    """The address of what lies on a server, as its users write it; None for what lies on a disk.
+
+    Paths make one slash of two: ``https:/host/a.zarr`` is https://host/a.zarr.
+    """
+    text = str(path)
+    begin = _ADDRESS.match(text)
+    return None if begin is None else f"{begin.group(1)}://{text[begin.end() :]}"
 
 
 def shown(path: str | Path) -> str:
@@ -12,7 +25,7 @@ def shown(path: str | Path) -> str:
 
     Control and undecodable characters are escaped, very long names cut in the middle.
     """
-    text = "".join(map(_printable, str(path)))
+    text = "".join(map(_printable, address_of(path) or str(path)))
     if len(text) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         text = f"{text[:half]}...{text[-half:]}"

@@ -27,7 +27,7 @@ from pairfree.files.formats.table import (
 from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
-from pairfree.files.messages import reason, shown, size_text
+from pairfree.files.messages import address_of, reason, shown, size_text
 
 
 def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = None) -> Image:
@@ -113,6 +113,8 @@ def _tell_transparency(image: Image) -> Image:
 
 def _check_kind(path: Path, one: Format) -> None:
     """InputError for a folder where a file is read, and the other way round."""
+    if address_of(path) is not None and one.folder:
+        return
     if one.folder and path.is_dir():
         return
     if not one.folder and path.is_file():
@@ -123,6 +125,13 @@ def _check_kind(path: Path, one: Format) -> None:
     elif path.exists():
         found = "is no regular file"
     raise InputError(f"{shown(path)}: {found}; name an image file")
+
+
+def _words_for_server(error: Exception) -> str:
+    """What went wrong when something was read from a server, and what to do."""
+    if isinstance(error, ImportError):
+        return f"reading it needs a package ({reason(error)}): pip install 'pairfree[remote]'"
+    return f"cannot be read from its server ({reason(error)}); check the address and the connection"
 
 
 def _words_for(error: Exception, one: Format, path: Path) -> str:

@@ -21,7 +21,7 @@ from pairfree.data.sets import (
 from pairfree.data.unpaired import shared_scenes
 from pairfree.errors import InputError
 from pairfree.files.listing import find_images
-from pairfree.files.messages import shown
+from pairfree.files.messages import address_of, shown
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.measure.two_sets import fine_excess
 
@@ -105,9 +105,14 @@ def read_images(
         return array_set([np.asanyarray(item) for item in listed], what, reading), []
     paths = [Path(str(item)) for item in listed]
     planes = read_set(find_images(paths, reading.scene), most_bytes, reading)
-    return planes, [
-        _storable(path.resolve() if path.exists() else path.absolute()) for path in paths
-    ]
+    return planes, [_storable(_whole(path)) for path in paths]
+
+
+def _whole(path: Path) -> Path:
+    """A path that means the same from any folder."""
+    if address_of(path) is not None:
+        return path
+    return path.resolve() if path.exists() else path.absolute()
 
 
 def _as_list(array: np.ndarray, what: str, reading: Reading) -> list[np.ndarray]:

@@ -21,9 +21,9 @@ from pairfree.files.formats.tiff_meta import unit_name
 from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.zarr_files import (
     MARKS,
-    FolderFiles,
     ZarrFiles,
     ZipFiles,
+    files_at,
     find_beside,
     join,
 )
@@ -49,7 +49,7 @@ from pairfree.files.formats.zarr_layout import (
 )
 from pairfree.files.image import AXES, Image, Spacing, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared
-from pairfree.files.messages import shown, size_text
+from pairfree.files.messages import address_of, shown, size_text
 from pairfree.files.wide_integers import is_wide, narrow
 
 MOST_CHUNK_BYTES = 2**31
@@ -62,7 +62,10 @@ NAMED = 5
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether ``path`` is a folder with Zarr metadata."""
+    """Whether ``path`` is a folder with Zarr metadata, on a disk or on a server."""
+    if address_of(path) is not None:
+        files = files_at(path)
+        return any(files.size(mark) is not None for mark in MARKS)
     try:
         return path.is_dir() and any((path / mark).is_file() for mark in MARKS)
     except OSError:
@@ -89,7 +92,7 @@ def read_zarr(path: Path, limits: Limits, scene: int | None = None) -> Image:
     """
     names = [""] if scene is None else list_images(path)
     check_scene(scene or 0, len(names), path)
-    image = _read(FolderFiles(path / names[scene or 0]), "zarr", limits)
+    image = _read(files_at(path / names[scene or 0]), "zarr", limits)
     return replace(image, source=path)
 
 
@@ -131,7 +134,9 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
     n_bytes = _check_sizes(carried.levels, path, limits)
     multiscale = multiscales_of(carried.group)[0] if carried.group else {}
     axes, spacing = _read_axes(multiscale, finest, path)
-    if _is_marked(root, carried.group):
+    if not files.lists:
+        warnings.append("its server lists no folders: what lies beside the image is left out")
+    if files.lists and _is_marked(root, carried.group):
         for one in arrays:
             _check_all_written(one, files)
     channels = finest.shape[axes.index("C")] if "C" in axes else 0
@@ -179,7 +184,7 @@ def _carry_group(root: Any, files: ZarrFiles, warnings: list[str]) -> tuple[list
         place=place,
         levels=tuple(levels),
         files=files,
-        beside=tuple(one for one in beside if one not in others),
+        beside=tuple(one for one in beside if one.rstrip("/") not in others),
         consolidated=find_consolidated(files, groups),
         comment=getattr(files, "comment", b""),
     )

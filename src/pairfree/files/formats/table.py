@@ -40,7 +40,7 @@ from pairfree.files.formats.zarr_images import count_images
 from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits
-from pairfree.files.messages import shown
+from pairfree.files.messages import address_of, shown
 
 ZARR = ".zarr"
 """Of folders, and of zip archives that kept their folder's name."""
@@ -221,7 +221,7 @@ def is_supported(path: Path) -> bool:
 
     A file, or a folder of a format that has folders.
     """
-    if path.is_dir():
+    if path.is_dir() or address_of(path) is not None:
         return is_zarr(path)
     named = _named(path)
     return (named is not None and named.owns(path)) or is_marked(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pairfree.errors import InputError
 from pairfree.files.limits import Limits
-from pairfree.files.messages import shown, size_text
+from pairfree.files.messages import address_of, shown, size_text
 
 ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
 """Metadata of format 2."""
@@ -40,6 +40,8 @@ class ZarrFiles(ABC):
     """The folder or the archive."""
     store: Any
     """What zarr opens."""
+    lists = True
+    """Whether it can tell what lies in a folder."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
@@ -202,6 +204,89 @@ class ZipFiles(ZarrFiles):
             shutil.copyfileobj(source, file)
 
 
+class RemoteFiles(ZarrFiles):
+    """Of a folder on a server, by fsspec: https, S3 and others, as packages for them are installed.
+
+    Parameters
+    ----------
+    path
+        Of the address.
+
+    Raises
+    ------
+    ImportError
+        For a package that is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import fsspec
+
+        self.path = path
+        self.store = address_of(path)
+        self._system, self._root = fsspec.core.url_to_fs(self.store)
+        self.lists = self._can_list()
+
+    def _can_list(self) -> bool:
+        try:
+            return bool(self._system.ls(self._root, detail=False))
+        except Exception:  # each kind of server has errors of its own for it
+            return False
+
+    def _address(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}" if name else self._root
+
+    def size(self, name: str) -> int | None:
+        """As ``ZarrFiles.size``."""
+        try:
+            found = self._system.info(self._address(name))
+        except FileNotFoundError:
+            return None
+        return int(found.get("size") or 0) if found.get("type") == "file" else None
+
+    def read(self, name: str) -> bytes:
+        """As ``ZarrFiles.read``."""
+        return bytes(self._system.cat_file(self._address(name)))
+
+    def describe(self, name: str) -> str:
+        """All that the server says of a file, such as its size, tag and time of last change."""
+        found = self._system.info(self._address(name))
+        return str(sorted((key, str(value)) for key, value in found.items()))
+
+    def members(self, folder: str) -> tuple[list[str], list[str]]:
+        """As ``ZarrFiles.members``; empty where the server lists nothing."""
+        if not self.lists:
+            return [], []
+        at = self._address(folder).rstrip("/")
+        folders: list[str] = []
+        files: list[str] = []
+        for one in self._system.ls(at, detail=True):
+            address = str(one["name"]).rstrip("/")
+            above, _, name = address.rpartition("/")
+            if above == at:  # pages of servers link elsewhere, too
+                (folders if one["type"] == "directory" else files).append(name)
+        return sorted(folders), sorted(files)
+
+    def links(self, folder: str) -> list[str]:
+        """As ``ZarrFiles.links``: servers have none."""
+        return []
+
+    def copy(self, name: str, target: Path) -> None:
+        """As ``ZarrFiles.copy``."""
+        self._system.get_file(self._address(name), str(target))
+
+
+def files_at(path: Path) -> ZarrFiles:
+    """Of a folder on a disk or on a server."""
+    return FolderFiles(path) if address_of(path) is None else RemoteFiles(path)
+
+
+def tell_apart(path: Path) -> str:
+    """What tells one state of a folder on a server from another: what its server says of its metadata."""
+    files = RemoteFiles(path)
+    found = [files.describe(mark) for mark in METADATA_FILES if files.size(mark) is not None]
+    return "\n".join(found)
+
+
 def _list_folders(names: Iterable[str]) -> dict[str, tuple[set[str], set[str]]]:
     """Names of folders and files directly in each folder of an archive."""
     found: dict[str, tuple[set[str], set[str]]] = {}
@@ -237,7 +322,8 @@ def find_beside(
     Returns
     -------
     beside, links
-        Files and whole folders, to be copied as they are; links, which are not followed.
+        Files and whole folders (whose names end with ``/``), to be copied as they are; links, which are not
+        followed.
     """
     own = {*arrays, *groups}
     beside, links = [], []
@@ -245,29 +331,32 @@ def find_beside(
         folders, names = files.members(group)
         links += [join(group, name) for name in files.links(group)]
         kept = [name for name in names if name not in METADATA_FILES]
-        beside += [join(group, name) for name in (*folders, *kept) if join(group, name) not in own]
+        found = [join(group, name) for name in folders if join(group, name) not in own]
+        beside += [f"{name}/" for name in found] + [join(group, name) for name in kept]
     for array in sorted(arrays):
         folders, names = files.members(array)
-        strangers = [name for name in (*folders, *names) if not _CHUNK.fullmatch(name)]
-        beside += [join(array, one) for one in strangers if one not in (*METADATA_FILES, SUMS)]
+        others = [name for name in names if name not in (*METADATA_FILES, SUMS)]
+        beside += [f"{join(array, name)}/" for name in folders if not _CHUNK.fullmatch(name)]
+        beside += [join(array, name) for name in others if not _CHUNK.fullmatch(name)]
     return beside, links
 
 
 def copy_beside(files: ZarrFiles, names: Iterable[str], target: Path) -> None:
-    """Copy files and whole folders of an image to the folder ``target``; links in them are left out."""
-    for name in names:
-        each = [name] if files.size(name) is not None else files.below(name)
-        for file in each:
-            path = target / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.copy(file, path)
+    """Copy files and whole folders of an image, as ``find_beside`` names them, to the folder ``target``."""
+    for file in _each_file(files, names):
+        path = target / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.copy(file, path)
 
 
 def digest_beside(files: ZarrFiles, names: Iterable[str]) -> dict[str, int]:
     """Checksum of each file beside an image, by its name."""
-    found = {}
+    return {file: zlib.crc32(files.read(file)) for file in _each_file(files, names)}
+
+
+def _each_file(files: ZarrFiles, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        each = [name] if files.size(name) is not None else files.below(name)
-        for file in each:
-            found[file] = zlib.crc32(files.read(file))
-    return found
+        if name.endswith("/"):
+            yield from files.below(name.rstrip("/"))
+        else:
+            yield name

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pairfree.errors import InputError
-from pairfree.files.formats.zarr_files import MARKS, FolderFiles, ZarrFiles, join
+from pairfree.files.formats.zarr_files import MARKS, ZarrFiles, files_at, join
 from pairfree.files.formats.zarr_layout import Attributes, plain
 from pairfree.files.limits import Limits
-from pairfree.files.messages import shown
+from pairfree.files.messages import address_of, shown
 
 FIRST = "0"
 """Of bioformats2raw: where the first image lies."""
@@ -37,9 +37,10 @@ def list_images(path: Path) -> list[str]:
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 
-    check_marks(FolderFiles(path))
+    files = files_at(path)
+    check_marks(files)
     with quiet_and_bounded():
-        root = zarr.open(str(path), mode="r")
+        root = zarr.open(files.store, mode="r")
         if isinstance(root, zarr.Array):
             return [""]
         attributes = plain(root.attrs)
@@ -94,8 +95,9 @@ def check_marks(files: ZarrFiles) -> None:
     """InputError for what bears no mark of Zarr, or metadata that are too large to be any."""
     for mark in MARKS:
         files.check_metadata(mark)
-    if not any(files.size(mark) is not None for mark in MARKS):
-        raise InputError(
-            f"{shown(files.path)}: holds none of {', '.join(MARKS)}; "
-            "it is no Zarr folder, or was not copied whole"
-        )
+    if any(files.size(mark) is not None for mark in MARKS):
+        return
+    remedy = "it is no Zarr folder, or was not copied whole"
+    if address_of(files.path) is not None:
+        remedy = "check the address and the connection"
+    raise InputError(f"{shown(files.path)}: holds none of {', '.join(MARKS)}; {remedy}")
