@@ -17,6 +17,7 @@ from torch import nn
 import pairfree as pf
 from pairfree.data.normalize import Normalizer
 from pairfree.denoising import cluster
+from pairfree.denoising.source import Source
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import Record
@@ -119,7 +120,7 @@ def test_a_task_takes_its_share_of_threads(
     try:
         parts = cluster.do_task(
             model,
-            cluster.Source(str(files / "c.npy"), None),
+            Source(str(files / "c.npy"), None),
             DEFAULT,
             [()],
             list(model.predictor.cores(300, 500)),
@@ -154,14 +155,13 @@ def test_threads_of_a_worker_do_not_share_what_changes(
     assert model.predictor.instance_layers
     rng = np.random.default_rng(0)
     image = Image((rng.normal(0, 1, (2, 192, 192)) * [[[1.0]], [[40.0]]]).astype(np.float32), "ZYX")
-    monkeypatch.setattr(cluster, "_open_once", lambda *words: image)
-    monkeypatch.setattr(cluster, "_changed_ns", lambda source: 0)
+    monkeypatch.setattr(cluster, "open_source", lambda *words: image)
     tiles = list(model.predictor.cores(192, 192))
 
     def plane(index: int) -> np.ndarray:
         out = np.empty((192, 192))
         for _, rows, columns, block, _ in cluster.do_task(
-            model, cluster.Source("", None), DEFAULT, [(index,)], tiles
+            model, Source("", None), DEFAULT, [(index,)], tiles
         ):
             out[rows, columns] = block
         return out
@@ -184,7 +184,7 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
     model, threads = pf.load(run, max_bytes=TILE_BYTES), torch.get_num_threads()
     arguments = (
         model,
-        cluster.Source(str(files / "c.npy"), None),
+        Source(str(files / "c.npy"), None),
         DEFAULT,
         [()],
         list(model.predictor.cores(300, 500)),
@@ -206,9 +206,7 @@ def test_a_shortage_of_memory_is_told_as_often_as_it_is_tried(
 
 def test_a_file_that_a_worker_cannot_see_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npy: a Dask worker on .* cannot see it"):
-        cluster.do_task(
-            pf.load(run), cluster.Source(str(tmp_path / "gone.npy"), None), DEFAULT, [()], []
-        )
+        cluster.do_task(pf.load(run), Source(str(tmp_path / "gone.npy"), None), DEFAULT, [()], [])
 
 
 def test_starting_workers_leaves_the_environment_alone(client: Any) -> None:

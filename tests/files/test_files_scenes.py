@@ -62,7 +62,10 @@ def test_scenes_are_listed_by_number(scenes: Path, tmp_path: Path) -> None:
     assert [entry.open().height for entry in find_images([scenes], "all")] == list(SIDES)
     assert count_scenes(scenes) == 3
     with pytest.raises(InputError, match=r"one\.npy: has no image of number 1"):
-        find_images([tmp_path / "in"], 1)
+        pf.denoise("shipped", tmp_path / "in", tmp_path / "out", scene=1)
+    (tmp_path / "in/bad.tif").write_bytes(b"II*\0 and no more")
+    done = pf.denoise("shipped", tmp_path / "in", tmp_path / "out", scene=1, skip_bad=True)
+    assert [one.written.name for one in done] == ["cells_scene1.ome.tif"]
     with pytest.raises(ConfigError, match="must be a number from 0, or all"):
         find_images([scenes], "every")
 

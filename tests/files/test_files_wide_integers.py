@@ -21,7 +21,7 @@ SUFFIXES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".tif", ".zarr")
 RANGES = {
     ("int64", (-5, 1000)): "int32",
     ("int64", (0, 2**32 - 1)): "uint32",
-    ("uint64", (0, 1000)): "int32",
+    ("uint64", (0, 1000)): "uint32",
     ("uint64", (0, 2**32 - 1)): "uint32",
 }
 """Types of the pixels, by the type in the file and the range of its values."""
@@ -210,3 +210,9 @@ def test_masked_channels_are_denoised_jointly(tmp_path):
     found = model.denoise(given, axes="YXC")
     np.testing.assert_array_equal(found.mask, given.mask)
     assert np.isfinite(found.data).all()
+
+
+def test_what_was_unsigned_does_not_wrap_below_0(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((64, 64), 3, "u8"))
+    image = open_image(tmp_path / "a.npy")
+    assert image.dtype == np.uint32  # to which results are clipped

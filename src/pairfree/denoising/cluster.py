@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from pairfree.denoising.source import Source, locate_source, open_source
 from pairfree.engine.model import Model
 from pairfree.engine.receivers import Receiver
-from pairfree.errors import ConfigError, InputError, MissingPackageError, PairfreeError
+from pairfree.errors import ConfigError, MissingPackageError, PairfreeError
 from pairfree.files.image import Image, Index
 from pairfree.files.limits import Limits
-from pairfree.files.messages import address_of
-from pairfree.files.opening import open_image
 
 LOCAL = "local"
 TASK_PX = 2**22
@@ -219,9 +215,7 @@ def _do_tasks(
     slots = client.nthreads()  # tasks at a time, by the address of a worker
     beside = count_on_busiest(slots)
     most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
-    path = Path(str(image.source))
-    where = str(path if address_of(path) else path.absolute())
-    source = Source(where, image.scene)
+    source = locate_source(image)
     shared = client.scatter(model, broadcast=True)
     under_way: dict[Any, Task] = {}  # a result that nobody holds is dropped by dask
     done = dask.as_completed()
@@ -319,14 +313,6 @@ def _is_left(index: Index, tile: Tile, sink: Receiver, on_pixels: OnPixels) -> b
     return False
 
 
-class Source(NamedTuple):
-    """Where a worker finds an image."""
-
-    path: str
-    scene: int | None
-    """Number of the image in its file."""
-
-
 def do_task(
     model: Model,
     source: Source,
@@ -359,7 +345,7 @@ def do_task(
     within = tiles[0] if len(planes) > 1 else None
     try:
         own = _own_copy(model)
-        image = _open_once(source, limits, _changed_ns(source.path))
+        image = open_source(source, limits)
         own.denoise_into(image, part, planes=planes, within=within)
     except BaseException:
         _of_thread.given = (
@@ -378,23 +364,6 @@ def _own_copy(model: Model) -> Model:
         _of_thread.given, _of_thread.model = model, copy.deepcopy(model)
     own: Model = _of_thread.model
     return own
-
-
-def _changed_ns(source: str) -> int:
-    if address_of(source) is not None:
-        return 0
-    try:
-        return Path(source).stat().st_mtime_ns
-    except OSError as error:
-        raise InputError(
-            f"{source}: a Dask worker on {platform.node()} cannot see it ({error.strerror}); "
-            "put the images on a disk that all workers have under the same path"
-        ) from None
-
-
-@lru_cache(maxsize=2)
-def _open_once(source: Source, limits: Limits, changed_ns: int) -> Image:
-    return open_image(source.path, limits, source.scene)
 
 
 class _Tiles:

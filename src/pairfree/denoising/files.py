@@ -13,7 +13,7 @@ from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_o
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
-from pairfree.files.messages import size_text
+from pairfree.files.messages import shown, size_text
 from pairfree.files.sinks import open_sink
 
 OnPixels = Callable[[int], None] | None
@@ -50,8 +50,8 @@ def denoise_files(
                     done = _denoise_file(planned, one, on_pixels, client)
                 except InputError as error:
                     if not planned.skip_bad:
-                        raise
-                    planned.bad.append(str(error))
+                        raise _named(error, one) from None
+                    planned.bad.append(str(_named(error, one)))
                     continue
                 planned.ledger.add(one.entry, done, one.map_path)
             results.append(done)
@@ -59,6 +59,12 @@ def denoise_files(
                 on_file(len(results), len(planned.files), done)
     planned.ledger.close()
     return results
+
+
+def _named(error: InputError, one: FilePlan) -> InputError:
+    """What went wrong with a file, with its name where that is not said."""
+    name = shown(one.entry.path)
+    return error if name in str(error) else InputError(f"{name}: {error}")
 
 
 def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:

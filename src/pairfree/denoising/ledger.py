@@ -166,7 +166,7 @@ def fingerprint(path: Path) -> str:
         folders.sort()
         for name in sorted(names):
             file = Path(root, name)
-            status = file.stat()
+            status = file.lstat()  # a link may lead nowhere
             line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -3,8 +3,8 @@
 What is bounded: the pixels, bytes and pages that a header declares; the ratio of declared bytes to file size
 (an uncompressed file can never be smaller than its pixels, and a codec has a largest possible ratio); and, in
 the readers, what each compressed strip, tile or PNG stream inflates to: deflate, LZW, PackBits, zstd and LZMA
-stop at the declared size of the strip, JPEG strips are measured by their own header first. Codecs without
-such a bound (JPEG 2000, WebP, LERC, ... inside TIFF) are refused.
+stop at the declared size of the strip; pictures in strips and tiles (JPEG, JPEG 2000, WebP, LERC, ...) are
+measured by their own headers first.
 """
 
 from __future__ import annotations

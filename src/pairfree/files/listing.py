@@ -26,7 +26,6 @@ from pairfree.files.formats.table import (
     suffix_of,
     written_to,
 )
-from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
@@ -112,14 +111,14 @@ def _read_scene(scene: int | str | None) -> int | str | None:
 
 def _scenes_of(entry: Entry, wanted: int | str) -> list[Entry]:
     """The images of a file that are wanted, each with a name of its own where there are several."""
-    count = count_scenes(entry.path)
-    if count == 1:
-        check_scene(0 if wanted == ALL_SCENES else int(wanted), count, entry.path)
+    try:
+        count = count_scenes(entry.path)
+    except InputError:  # whoever opens it tells
         return [entry]
-    if wanted == ALL_SCENES:
-        return [_of_scene(entry, number) for number in range(count)]
-    check_scene(int(wanted), count, entry.path)
-    return [_of_scene(entry, int(wanted))]
+    if count == 1 and wanted in (ALL_SCENES, 0):
+        return [entry]
+    numbers = range(count) if wanted == ALL_SCENES else [int(wanted)]
+    return [_of_scene(entry, number) for number in numbers]
 
 
 def _of_scene(entry: Entry, number: int) -> Entry:
@@ -149,7 +148,14 @@ def _find(one: str | Path) -> list[Entry]:
 
 def _on_server(path: Path) -> Entry:
     """A Zarr folder that a server holds; InputError for anything else."""
-    if not is_supported(path):
+    try:
+        is_there = is_supported(path)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"{shown(path)}: its server cannot be asked ({error}); "
+            "pip install 'pairfree[remote]', or copy the file to a disk"
+        ) from error
+    if not is_there:
         raise InputError(
             f"{shown(path)}: of what lies on servers OME-Zarr alone is read, and nothing of it is there; "
             "check the address, or copy the file to a disk"

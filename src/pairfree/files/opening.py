@@ -204,7 +204,7 @@ def _write_errors(image: Image, path: Path, one: Format) -> Iterator[None]:
     try:
         with quiet_readers():
             yield
-    except (OSError, OutputError):
+    except (OSError, PairfreeError):
         raise
     except MemoryError as error:
         raise OutputError(

@@ -244,6 +244,8 @@ def _regress(x: FloatArray, y: FloatArray, independent: float = 1.0) -> Fit | No
     x = x.ravel() - x.mean()
     y = y.ravel() - y.mean()
     power = float(y @ y)
+    if power == 0:
+        return None
     slope = float(x @ y) / power
     residual = x - slope * y
     freedom = max(1.0, x.size * independent - 2)

@@ -42,7 +42,8 @@ def narrow(values: np.ndarray, where: str) -> tuple[np.ndarray, dict[str, str]]:
         return values, {}
     least, greatest = int(values.min()), int(values.max())
     name = values.dtype.newbyteorder("=").name
-    for kind in NARROW:
+    # what was unsigned stays so: a result below 0 would come back as 2**64 - 1
+    for kind in NARROW if values.dtype.kind == "i" else ("uint32",):
         bounds = np.iinfo(kind)
         if bounds.min <= least and greatest <= bounds.max:
             return values.astype(kind), {KEY: name}

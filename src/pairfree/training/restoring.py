@@ -242,6 +242,11 @@ def check_own_parts(record: Record, run: str | Path, method: Any, net: nn.Module
         )
 
 
+def _said(name: str, value: Any) -> Any:
+    """A value as it is compared: a scene's number may be a word."""
+    return str(value) if name == "scene" else value
+
+
 def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """ConfigError where a choice beside ``resume`` is not the run's own: a resumed run goes on as it began.
 
@@ -263,7 +268,7 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
     own = {**unsaid, **stored, **budget}
     wrong = []
     for name, value in given.items():
-        if value != own.get(name):
+        if _said(name, value) != _said(name, own.get(name)):
             wrong.append(f"`{name}` {value} (the run has {own.get(name)})")
     if settings and key in METHODS:
         before = extend_config(key, stored_config(key, stored["settings"], str(run)), settings)

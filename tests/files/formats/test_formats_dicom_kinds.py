@@ -130,7 +130,10 @@ def test_indices_become_their_colours(tmp_path: Path, dtype: str, first: int) ->
 def test_a_table_of_a_real_object(tmp_path: Path) -> None:
     from pydicom.data import get_testdata_file
 
-    path = Path(str(get_testdata_file("examples_palette.dcm")))
+    found = get_testdata_file("examples_palette.dcm", download=False)
+    if found is None:
+        pytest.skip("this pydicom comes without the object")
+    path = Path(str(found))
     original = pydicom.dcmread(path)
     image = open_image(path)
     expected = apply_color_lut(original.pixel_array, original)
@@ -345,13 +348,23 @@ def test_a_mosaic_keeps_the_bits_beside_its_values(tmp_path: Path) -> None:
          r"holds a document \(application/pdf\)"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "holds a segmentation"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.2"}, "holds spectra"),
-        ({"Rows": None, "Columns": None}, "without Rows, Columns: it holds no image"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_says_so(tmp_path: Path, elements: dict[str, Any], words: str) -> None:
     path = changed(written(tmp_path / "a.dcm", values(), 12), **elements)
     with pytest.raises(NoImageError, match=words):
         open_image(path)
+
+
+def test_an_image_that_was_cut_off_is_no_report(tmp_path: Path) -> None:
+    path = changed(
+        written(tmp_path / "a.dcm", values(), 12), Rows=None, Columns=None, PixelData=None
+    )
+    with pytest.raises(
+        InputError, match=r"CT Image without .*: it was cut off or damaged"
+    ) as caught:
+        open_image(path)
+    assert not isinstance(caught.value, NoImageError)
 
 
 def test_pixels_that_are_elsewhere(tmp_path: Path) -> None:

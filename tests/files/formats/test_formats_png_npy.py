@@ -15,6 +15,7 @@ import pytest
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, differences, open_image, save_image
+from pairfree.files.formats.png_chunks import insert_chunks
 
 
 def noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -180,3 +181,19 @@ def test_wrong_suffix_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").touch()
     with pytest.raises(InputError, match=r"\.tiff.*\.npy"):
         open_image(tmp_path / "a.xyz")
+
+
+def test_chunks_that_stay_true_are_kept_and_others_told(tmp_path):
+    chunks = [
+        (b"sCAL", b"\x01" + b"1e-6\x002e-6"),
+        (b"prIv", b"1"),
+        (b"bKGD", b"\0\0"),
+        (b"maKE", b"2"),
+    ]
+    plain = bytes(imagecodecs.png_encode(np.ones((8, 9), np.uint8)))
+    (tmp_path / "a.png").write_bytes(insert_chunks(plain, chunks))
+    image = open_image(tmp_path / "a.png")
+    assert image.metadata["warnings"] == ["chunk bKGD is left out", "chunk maKE is left out"]
+    save_image(image, tmp_path / "b.png")
+    kept = open_image(tmp_path / "b.png").metadata["chunks"]
+    assert chunks[0] in kept

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
+from pairfree.denoising.ledger import fingerprint
 from pairfree.errors import InputError
 from pairfree.files import open_image, save_image
 from pairfree.files.fidelity import compare
@@ -19,6 +20,8 @@ from pairfree.files.formats.zarr_files import MOST_METADATA_BYTES, SUMS
 from pairfree.files.image import Image
 
 SHAPE = (3, 50, 61)
+OPEN = Path("/proc/self/fd")
+"""What this process has open, on Linux."""
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
 OF_FORMAT_2: dict[str, dict[str, Any]] = {
     "plain": {"compressors": None},
@@ -159,13 +162,15 @@ def test_links_are_told_and_not_followed(tmp_path: Path) -> None:
     make_group(tmp_path / "a.zarr", 3, consolidated=False)
     (tmp_path / "a.zarr/labels/round").symlink_to(tmp_path)
     (tmp_path / "a.zarr/elsewhere").symlink_to("/etc")
+    (tmp_path / "a.zarr/nowhere").symlink_to(tmp_path / "gone")
     image = open_image(tmp_path / "a.zarr")
     assert image.metadata["warnings"] == [
-        "links within the folder are not followed: elsewhere left out"
+        "links within the folder are not followed: elsewhere, nowhere left out"
     ]
     save_image(image, tmp_path / "b.zarr")
     written = {path.name for path in (tmp_path / "b.zarr").rglob("*")}
-    assert not {"elsewhere", "round"} & written
+    assert not {"elsewhere", "nowhere", "round"} & written
+    assert fingerprint(tmp_path / "a.zarr") == fingerprint(tmp_path / "a.zarr")
 
 
 def test_resolutions_of_other_dimensions_are_refused_before_any_work(tmp_path: Path) -> None:
@@ -234,3 +239,37 @@ def test_arrays_become_zips(tmp_path: Path) -> None:
     save_image(made, tmp_path / "a.ozx")
     again = open_image(tmp_path / "a.ozx")
     assert (again.axes, again.spacing, again.dtype) == ("YX", made.spacing, np.float32)
+
+
+def test_zipped_collections_are_not_cut_to_their_first_image(tmp_path: Path) -> None:
+    root = zarr.open_group(str(tmp_path / "c.zarr"), mode="w", zarr_format=3)
+    root.attrs["ome"] = {"bioformats2raw.layout": 3}
+    for number in range(2):
+        image = Image(np.ones((8, 9), np.uint8), "YX", family="zarr")
+        save_image(image, tmp_path / f"c.zarr/{number}")
+    root.create_group("2")  # no image
+    zip_folder(tmp_path / "c.zarr", tmp_path / "c.ozx")
+    with pytest.raises(InputError, match="holds 2 images; unpack it"):
+        open_image(tmp_path / "c.ozx")
+
+
+def test_many_archives_take_no_descriptors(tmp_path: Path) -> None:
+    made = Image(np.ones((30, 40), np.float32), "YX", family="ozx")
+    save_image(made, tmp_path / "a.ozx")
+    before = len(list(OPEN.iterdir())) if OPEN.exists() else 0
+    images = [open_image(tmp_path / "a.ozx") for _ in range(20)]
+    after = len(list(OPEN.iterdir())) if before else 0
+    assert after - before < 5
+    save_image(images[0], tmp_path / "b.ozx")
+    np.testing.assert_array_equal(open_image(tmp_path / "b.ozx").pixels, made.pixels)
+
+
+def test_a_missing_chunk_is_found_beside_strangers(tmp_path: Path) -> None:
+    make_array(tmp_path / "a.zarr", "zlib")
+    for number in range(3):
+        (tmp_path / f"a.zarr/notes{number}.txt").write_text("stranger")
+    save_image(open_image(tmp_path / "a.zarr"), tmp_path / "b.zarr")
+    assert (tmp_path / "b.zarr/notes0.txt").exists()
+    (tmp_path / "b.zarr/1.0.0").unlink()
+    with pytest.raises(InputError, match=r"chunk 1\.0\.0 is missing"):
+        open_image(tmp_path / "b.zarr")

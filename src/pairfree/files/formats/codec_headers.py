@@ -9,6 +9,8 @@ from pairfree.files.formats.jpeg_header import SIZ_OF_JPEG2000, declared_size
 
 Size = tuple[int, int]
 """Rows and columns."""
+MOST_COMPONENTS = 16
+"""Of a picture of JPEG 2000; LERC has one value a pixel and sample."""
 MOST_BOXES = 64
 """Of a container, so many are looked at."""
 
@@ -16,6 +18,8 @@ MOST_BOXES = 64
 def size_of_jpeg_2000(data: bytes) -> Size | None:
     """Of a code stream, or of one in the boxes of a JP2 file; None where no size is found."""
     stream = data if data[:2] == b"\xff\x4f" else _find_box(data, (b"jp2c",))
+    if len(stream) < 42 or int.from_bytes(stream[40:42], "big") > MOST_COMPONENTS:
+        return None
     return declared_size(stream, SIZ_OF_JPEG2000, SIZ_OF_JPEG2000)
 
 
@@ -107,7 +111,10 @@ def size_of_lerc(data: bytes) -> Size | None:
     if data[:6] != b"Lerc2 " or len(data) < 22:
         return None
     (version,) = struct.unpack_from("<i", data, 6)
-    rows, columns = struct.unpack_from("<ii", data, 14 if version >= 3 else 10)
+    at = 14 if version >= 3 else 10
+    rows, columns = struct.unpack_from("<ii", data, at)
+    if version >= 4 and (len(data) < 26 or int.from_bytes(data[22:26], "little") > MOST_COMPONENTS):
+        return None
     return rows, columns
 
 

@@ -117,6 +117,12 @@ def _find_pixels(dataset: Any, path: Path) -> str:
         )
     if missing:
         # with a size and without pixels it is an image that was cut off
+        is_image = "Image Storage" in str(getattr(dataset.get("SOPClassUID"), "name", ""))
+        if is_image:
+            raise InputError(
+                f"{shown(path)}: is a {dataset.SOPClassUID.name.removesuffix(' Storage')} without "
+                f"{', '.join(missing)}: it was cut off or damaged; copy or export it again"
+            )
         refusal = NoImageError if set(SIZE) <= set(missing) else InputError
         raise refusal(
             f"{shown(path)}: DICOM object without {', '.join(missing)}: it holds no image; "

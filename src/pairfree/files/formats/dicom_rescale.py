@@ -16,6 +16,8 @@ from pairfree.files.messages import shown
 
 LOWEST_HU = -1500.0
 """A lower value that fills a share of a CT image is padding, even where no tag says so: air reads -1000."""
+MOST_WHOLE = 2.0**30
+"""Of an intercept, so that int32 holds intensities."""
 PADDED_SHARE = 0.005
 """That share."""
 PADDING = {
@@ -47,7 +49,10 @@ class Rescale:
         identical = set(self.slopes) == {1.0} and set(self.intercepts) == {0.0}
         if identical and (stored.dtype.itemsize == 1 or stored.dtype.kind == "f"):
             return stored.copy()
-        whole = all(intercept == int(intercept) for intercept in self.intercepts)
+        whole = all(
+            intercept == int(intercept) and abs(intercept) < MOST_WHOLE
+            for intercept in self.intercepts
+        )
         if set(self.slopes) == {1.0} and whole and stored.dtype.itemsize <= 2:
             steps = _along(self.intercepts, stored.ndim).astype(np.int32)
             return np.asarray(stored.astype(np.int32) + steps)

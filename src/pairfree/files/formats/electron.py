@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
+from pairfree.files.formats.tiff_anew import MICROMETRES
 from pairfree.files.formats.tiff_meta import Stated, unit_name
 from pairfree.files.formats.vendor_parts import (
     LENGTHS,
@@ -34,8 +35,6 @@ UNSTORED_BYTES = 2**20
 """Of an array, that need not be in the file: they have one value."""
 SPECTRA = ("eV", "keV", "meV")
 """Units of an axis that makes its image a spectrum."""
-MICROMETRES = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "Å": 1e-4, "pm": 1e-6}
-"""In a unit of length."""
 COLOURS = ("R", "G", "B", "A")
 """Fields of a pixel in colour."""
 
@@ -63,7 +62,9 @@ class Computed(Planes):
     def plane(self, index: Index) -> np.ndarray:
         """A plane, or all pixels for ``()``."""
         try:
-            values = self.array[index].compute(scheduler="synchronous")
+            values = self.array[index]
+            if hasattr(values, "compute"):  # not where a colour picture beside it was read, too
+                values = values.compute(scheduler="synchronous")
             return np.asarray(values).astype(self.dtype, copy=False)
         except MemoryError:
             raise
@@ -187,6 +188,11 @@ def _check_datasets(path: Path) -> None:
     import h5py
 
     def check(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            raise InputError(
+                f"{shown(path)}: its array {shown(name)} lies in another file, which is not opened; "
+                "export it as one file"
+            )
         if isinstance(found, h5py.Dataset) and found.nbytes > UNSTORED_BYTES:
             stored = found.id.get_storage_size()
             if found.nbytes > ZSTD * stored:

@@ -20,7 +20,7 @@ from pairfree.errors import InputError
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
 from pairfree.files.image import DType, Image, Index, Spacing
-from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared
+from pairfree.files.limits import DEFLATE, UNCOMPRESSED, Limits, check_declared, check_pages
 from pairfree.files.messages import shown
 
 MAGIC = 0x0ABECEDA
@@ -159,10 +159,13 @@ def read_nd2(path: Path, limits: Limits, scene: int | None = None) -> Image:
     leading = tuple(size for name, size in loops if name != "P")
     shape = (*leading, frame.channels, frame.height, frame.width, frame.samples)
     planned, recorded = math.prod(sizes), max(len(found), 1)
+    check_pages(path, planned, limits)
     ratio = min(max(planned / recorded, 1.0), SPARSE)
     ratio *= DEFLATE if frame.packed else UNCOMPRESSED
     in_file = path.stat().st_size
     check_declared(path, shape, frame.dtype, limits, in_file, ratio, may_stay=True)
+    padded = (*leading, frame.height, frame.row_bytes)
+    check_declared(path, padded, np.dtype(np.uint8), limits, in_file, ratio, may_stay=True)
     places = _of_position(loops, scene, found)
     missing = sum(place is None for place in places)
     if missing:

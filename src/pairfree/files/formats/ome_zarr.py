@@ -90,7 +90,7 @@ def read_zarr(path: Path, limits: Limits, scene: int | None = None) -> Image:
     InputError
         For what is no image, is damaged, or is not copied whole.
     """
-    names = [""] if scene is None else list_images(path)
+    names = [""] if scene is None else list_images(files_at(path))
     check_scene(scene or 0, len(names), path)
     image = _read(files_at(path / names[scene or 0]), "zarr", limits)
     return replace(image, source=path)
@@ -111,7 +111,13 @@ def read_zipped_zarr(path: Path, limits: Limits) -> Image:
     InputError
         As ``read_zarr``.
     """
-    return _read(ZipFiles(path, limits), "ozx", limits)
+    files = ZipFiles(path, limits)
+    count = len(list_images(files))
+    if count > 1:
+        raise InputError(
+            f"{shown(path)}: holds {count} images; unpack it, and choose one of its folder with `scene`"
+        )
+    return _read(files, "ozx", limits)
 
 
 def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
@@ -145,6 +151,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
     of_wide: dict[str, str] = {}
     if n_bytes <= limits.resident_bytes or is_wide(finest.dtype):
         data, of_wide = narrow(pixels.whole(), shown(path))
+        files.close()
     return Image(
         data,
         axes,
@@ -379,11 +386,8 @@ def _check_all_written(array: Any, files: ZarrFiles) -> None:
     """InputError naming a chunk that is missing from an array whose chunks were all written."""
     folder = str(array.path)
     present = {name[len(folder) :].lstrip("/") for name in files.below(folder)}
-    chunks = [name for name in present if not name.startswith((".", "zarr.json"))]
     sides = zip(array.shape, array.shards or array.chunks, strict=True)
     grid = [-(-size // side) for size, side in sides]
-    if len(chunks) >= math.prod(grid):
-        return
     for number in itertools.product(*(range(n) for n in grid)):
         name = name_of_chunk(array, number)
         if name not in present:

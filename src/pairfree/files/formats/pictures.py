@@ -19,7 +19,6 @@ import PIL.Image
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files.formats.png_chunks import (
-    KEPT,
     Chunk,
     Header,
     density_chunk,
@@ -239,7 +238,7 @@ def write_png(image: Image, path: Path) -> None:
 
 def _consistent(image: Image) -> list[Chunk]:
     """The kept chunks, with the density replaced where the image states another pixel size."""
-    chunks = [chunk for chunk in image.metadata.get("chunks", []) if chunk[0] in KEPT]
+    chunks = list(image.metadata.get("chunks", []))
     stated = {axis: image.spacing[axis] for axis in "YX" if axis in image.spacing}
     if density_spacing(chunks) == stated:
         return chunks

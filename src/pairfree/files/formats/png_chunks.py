@@ -37,6 +37,13 @@ KEPT = (
     b"eXIf",
     b"tIME",
     b"sBIT",
+    b"sCAL",
+    b"pCAL",
+    b"oFFs",
+    b"sTER",
+    b"cICP",
+    b"mDCV",
+    b"cLLI",
 )
 """Names of the chunks that are written back."""
 COARSEST_PIXEL_UM = 20.0
@@ -139,12 +146,14 @@ def scan_chunks(data: bytes, path: Path, limits: Limits) -> Scan:
         elif name == b"IDAT":
             room = scan.header.stream_bytes - produced
             produced += _inflated(inflater, content, room, path)
-        elif name in KEPT:
+        elif name in KEPT or _may_be_copied(name):
             scan.kept.append((name, bytes(content)))
         elif name == b"tRNS":
             scan.transparent = True
         elif name == b"acTL":
             scan.animated = True
+        elif name[:1].islower():
+            scan.warnings.append(f"chunk {shown(name.decode('latin-1'))} is left out")
     if scan is None or produced < scan.header.stream_bytes:
         raise InputError(
             f"{shown(path)}: truncated PNG, pixel data end early ({produced} bytes); "
@@ -247,6 +256,12 @@ def density_spacing(chunks: Sequence[Chunk]) -> Spacing:
 def density_chunk(x: int, y: int) -> Chunk:
     """The chunk of a density in pixels per metre."""
     return b"pHYs", struct.pack(">IIB", x, y, 1)
+
+
+def _may_be_copied(name: bytes) -> bool:
+    """Whether a chunk that is not known says that it stays true whatever becomes of the pixels."""
+    ancillary, private, _, safe_to_copy = [bytes([letter]).islower() for letter in name]
+    return ancillary and private and safe_to_copy
 
 
 def insert_chunks(encoded: bytes, chunks: Sequence[Chunk]) -> bytes:

@@ -138,6 +138,7 @@ FORMATS: dict[str, Format] = {
         ELECTRON,
         read_vendor,
         write_tiff,
+        rehearse=rehearse_tiff,
         output_suffix=".tif",
         count=count_vendor,
         extra="vendors-gpl",

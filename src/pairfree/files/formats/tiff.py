@@ -15,7 +15,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_carried import carry, rational, tag_int
-from pairfree.files.formats.tiff_codecs import PICTURES, RATIOS, check_colours
+from pairfree.files.formats.tiff_codecs import PICTURES, RATIOS, can_pack, check_colours
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, count_pages
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_order import present_pages
@@ -77,8 +77,8 @@ def read_tiff(path: Path, limits: Limits, scene: int | None = None) -> Image:
         kind, stated = _stated(tiff, path, limits, pages)
         chosen = choose_scene(tiff, path, scene, pages, warnings)
         one = chosen.series
-        if scene:
-            stated = _stated_of_scene(tiff, one, kind, scene)
+        if scene or (kind == "ome" and chosen.images[0]):
+            stated = _stated_of_scene(tiff, one, kind, chosen.images[0])
         _check_series(one, tiff, path, limits)
         named = name_axes(one, first)
         pixels = _pixels(one, named, tiff, path, limits)
@@ -88,6 +88,11 @@ def read_tiff(path: Path, limits: Limits, scene: int | None = None) -> Image:
         pixels, axes = _axes(pixels, named, path)
         stated, most = _complete(stated, one, pixels, axes, warnings)
         carried = carry(tiff, chosen, kind, stated, axes, pixels, warnings)
+        if tiff.is_micromanager and tiff.micromanager_metadata:
+            warnings.append(
+                "Micro-Manager's summary, display settings and comments, which lie outside the tags, "
+                "are left out"
+            )
     if carried.compression in PICTURES:
         name = getattr(one.keyframe.compression, "name", str(carried.compression))
         warnings.append(
@@ -126,7 +131,11 @@ def _complete(
     bits = int(series.keyframe.bitspersample)
     if bits == np.dtype(series.dtype).itemsize * 8:
         return stated, None
-    if int(series.keyframe.compression) != 1:
+    if not can_pack():
+        warnings.append(
+            f"values of {bits} bits come back in whole bytes; a newer imagecodecs packs them"
+        )
+    elif int(series.keyframe.compression) != 1:
         warnings.append(f"values of {bits} bits come back packed and not compressed")
     return replace(stated, bit_depth=stated.bit_depth or bits), 2.0**bits - 1
 
@@ -316,6 +325,12 @@ def _contiguous(
     if offset + count * dtype.itemsize > tiff.filehandle.size:
         raise InputError(
             f"{shown(path)}: truncated TIFF, pixel data end early; copy or export it again"
+        )
+    counts = sum(series.keyframe.databytecounts)
+    if 0 < counts < series.keyframe.nbytes:
+        raise InputError(
+            f"{shown(path)}: its first page holds {counts} of {series.keyframe.nbytes} bytes; "
+            "the file is truncated or damaged, copy or export it again"
         )
     if large:
         shape = _samples_last(series.shape, axes)

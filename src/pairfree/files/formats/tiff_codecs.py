@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,18 @@ def unpack_bits(raw: Bytes, rows: int, values: int, bits: int, dtype: DType) -> 
 
     unpacked = imagecodecs.packints_decode(bytes(raw), dtype, bits, runlen=values)
     return np.asarray(unpacked).reshape(-1, values)[:rows]
+
+
+@cache
+def can_pack() -> bool:
+    """Whether values can be written with bits that are no whole bytes: imagecodecs learnt it in 2026."""
+    try:
+        import imagecodecs
+
+        imagecodecs.packints_encode(np.zeros(2, np.uint16), 12)
+    except (ImportError, AttributeError, NotImplementedError):
+        return False
+    return True
 
 
 def undo_prediction(block: np.ndarray, dtype: DType) -> np.ndarray:

@@ -66,7 +66,11 @@ def count_pages(path: Path, limits: Limits) -> int:
     with path.open("rb") as file:
         head = file.read(16)
         kind = KINDS.get(head[:4])
-        if kind is None or len(head) < 16:
+        if kind is not None and len(head) < 16:
+            raise InputError(
+                f"{shown(path)}: truncated TIFF, it has {len(head)} bytes; copy or export it again"
+            )
+        if kind is None:
             raise InputError(
                 f"{shown(path)}: is no TIFF file (it begins with {head[:4]!r}); "
                 "copy it again, or give it the suffix of its format"

@@ -50,7 +50,8 @@ def read_slide(path: Path, limits: Limits, scene: int | None = None) -> Image:
         elif tiff.is_stk:
             spacing |= _spacing_of_stk(tiff.stk_metadata or {})
         elif tiff.is_svs:
-            spacing |= _spacing_of_svs(tiff.pages[0].aspage().description or "")
+            page = tiff.series[scene or 0].keyframe
+            spacing |= _spacing_of_svs(page.description or "")
     channels = image.shape[image.axes.index("C")] if "C" in image.axes else 1
     return replace(
         image,

@@ -53,6 +53,8 @@ class Stated:
     """Bits that carry signal."""
     planes: int = 1
     """Planes that the file declares."""
+    plane: tuple[int, int] | None = field(default=None, compare=False)
+    """Height and width by OME-XML."""
 
 
 def unit_name(unit: str) -> str | None:
@@ -117,11 +119,18 @@ def from_ome(xml: str, number: int = 0) -> Stated:
     ValueError
         Where it is no OME-XML (ElementTree.ParseError is one).
     """
+    images = images_from_ome(xml)
+    return images[number] if number < len(images) else Stated()
+
+
+def images_from_ome(xml: str) -> list[Stated]:
+    """What an OME-XML document says of each of its images; errors as of ``from_ome``."""
     root = _parse(xml)
-    images = root.findall("./{*}Image/{*}Pixels")
-    if number >= len(images):
-        return Stated()
-    pixels = images[number]
+    planes = max(_declared_planes(root), default=1)
+    return [_from_pixels(pixels, planes) for pixels in root.findall("./{*}Image/{*}Pixels")]
+
+
+def _from_pixels(pixels: ElementTree.Element, planes: int) -> Stated:
     get = pixels.attrib.get
     steps = {}
     for axis in "ZYX":
@@ -136,7 +145,8 @@ def from_ome(xml: str, number: int = 0) -> Stated:
         spacing=_only_known(steps),
         channel_names=tuple(names) if any(names) else (),
         bit_depth=int(depth) if depth.isdigit() else None,
-        planes=max(_declared_planes(root), default=1),
+        planes=planes,
+        plane=(int(get("SizeY", "0")), int(get("SizeX", "0"))),
     )
 
 

@@ -11,9 +11,10 @@ import itertools
 import lzma
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -34,7 +35,7 @@ from pairfree.files.formats.tiff_codecs import (
 )
 from pairfree.files.image import Index, Shape, Stored
 from pairfree.files.limits import Limits
-from pairfree.files.messages import shown, size_text
+from pairfree.files.messages import reason, shown, size_text
 from pairfree.files.spans import length_of, numbers_of_chunks, overlap, relative_to
 from pairfree.files.stored import Kept
 
@@ -330,17 +331,22 @@ class PageDecoder:
         """A strip or tile that is a picture of its own, decoded after its header was looked at."""
         measure = PICTURES[self.compression]
         if self.lerc_inside != UNCOMPRESSED_CODE:
-            data = bytes(decompress(self.lerc_inside, data, self.segment_bytes + LERC_SPARE_BYTES))
+            bound = self.segment_bytes + LERC_SPARE_BYTES
+            data = bytes(_undo(decompress, where, self.lerc_inside, data, bound))
         declared = measure(data)
         high, wide, samples = self.segment
-        if declared is None or declared[0] > high or declared[1] > wide:
+        if declared is None:
+            raise InputError(
+                f"{where}: a picture whose header states no size that is understood; "
+                "save the file with deflate"
+            )
+        if declared[0] > high or declared[1] > wide:
             raise InputError(
                 f"{where}: a picture of size {declared} in a strip or tile of {(high, wide)}; "
                 "export the file again"
             )
-        block, _, _ = self.decode_picture(
-            data, index, jpegtables=places.jpegtables, jpegheader=self.key.jpegheader
-        )
+        tables = {"jpegtables": places.jpegtables, "jpegheader": self.key.jpegheader}
+        block, _, _ = _undo(self.decode_picture, where, data, index, **tables)
         if block is None:
             raise InputError(f"{where} holds no picture; export the file again")
         plane: np.ndarray = np.asarray(block)[0]
@@ -350,6 +356,18 @@ class PageDecoder:
                 f"{self.dtype.name} and {samples}; export the file again"
             )
         return plane
+
+
+def _undo(decode: Callable[..., Any], where: str, *given: Any, **words: Any) -> Any:
+    """What a codec makes of data; InputError for whatever it raises on damaged ones."""
+    try:
+        return decode(*given, **words)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{where} is damaged ({reason(error)}); copy or export the file again"
+        ) from error
 
 
 def _compression_of_lerc(key: tifffile.TiffPage) -> int:

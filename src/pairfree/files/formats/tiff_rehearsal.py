@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.files.formats.tiff_carried import Carried
-from pairfree.files.formats.tiff_write import write_tiff
+from pairfree.files.formats.tiff_write import check_planes, write_tiff
 from pairfree.files.image import Image
 
 SIDE_PX = 64
@@ -31,6 +31,7 @@ def rehearse_tiff(image: Image) -> None:
     OutputError
         As ``write_tiff``; whatever tifffile raises besides.
     """
+    check_planes(image, Path("result"))
     small = _shrink(image)
     with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
         write_tiff(small, Path(folder) / "rehearsal")

@@ -99,18 +99,44 @@ def find_scenes(tiff: tifffile.TiffFile) -> list[Scene]:
         return [Scene(series[0], tuple(range(max(1, count))))]
     if tiff.is_ome and count == len(series) and _are_alike(series, description):
         return [Scene(_put_together(series), tuple(range(count)))]
-    return [Scene(one, (number,)) for number, one in enumerate(series)]
+    if not tiff.is_ome:
+        return [Scene(one, (number,)) for number, one in enumerate(series)]
+    numbers = _match_images(series, tiff_meta.images_from_ome(description))
+    return [Scene(one, (number,)) for one, number in zip(series, numbers, strict=True)]
+
+
+def _match_images(
+    series: Sequence[tifffile.TiffPageSeries], stated: Sequence[tiff_meta.Stated]
+) -> list[int]:
+    """Numbers of the images of OME-XML that series are: tifffile leaves out those without pages.
+
+    A number beyond the last image where none has the size of a series.
+    """
+    found: list[int] = []
+    after = 0
+    for one in series:
+        sizes = dict(zip(one.axes, one.shape, strict=True))
+        wanted = (sizes.get("Y"), sizes.get("X"))
+        left = len(stated) - after
+        alike = [n for n in range(after, len(stated)) if stated[n].plane == wanted]
+        if left > len(series) - len(found):  # some have no pages: only their size tells which
+            number = alike[0] if len(alike) == 1 else len(stated)
+        else:
+            number = after
+        found.append(number)
+        after = min(number, len(stated) - 1) + 1
+    return found
 
 
 def _are_alike(series: Sequence[tifffile.TiffPageSeries], description: str) -> bool:
     """Whether images have one size, type and number of resolutions, and are stated to be alike."""
     first = series[0]
-    meant = tiff_meta.from_ome(description)
-    for number, one in enumerate(series):
+    stated = tiff_meta.images_from_ome(description)
+    if any(one != stated[0] for one in stated):
+        return False
+    for one in series:
         here = (one.shape, one.axes, one.dtype, len(one.levels), one.keyframe.hash)
         if here != (first.shape, first.axes, first.dtype, len(first.levels), first.keyframe.hash):
-            return False
-        if tiff_meta.from_ome(description, number) != meant:
             return False
     return len(first.levels) == 1 and "Q" not in first.axes
 

@@ -18,12 +18,14 @@ import tifffile
 
 from pairfree.errors import OutputError
 from pairfree.files.formats.pyramid import Reduced
+from pairfree.files.formats.tiff_anew import COARSEST_UM, in_um, ome_metadata
 from pairfree.files.formats.tiff_carried import (
     EXTRA_SAMPLES,
     RESOLUTION_TAGS,
     Carried,
     RawTag,
 )
+from pairfree.files.formats.tiff_codecs import can_pack
 from pairfree.files.formats.tiff_directories import COLOURS_TAG, DESCRIPTION_TAG
 from pairfree.files.formats.tiff_order import can_reorder, reorder_planes
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
@@ -55,17 +57,6 @@ STREAMED_TILE = (512, 512)
 NATIVE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
 COLOURS = {2: 3, 5: 4, 8: 3}
 """Samples that are no extra ones, by PhotometricInterpretation: RGB, CMYK and CIELab; 1 for others."""
-_UM = {
-    "m": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "µm": 1.0,
-    "nm": 1e-3,
-    "Å": 1e-4,
-    "pm": 1e-6,
-}
-# The greatest pixel that the integers of the resolution tag are written for, in µm.
-_COARSEST_UM = 1e9
 
 
 def write_tiff(image: Image, path: Path) -> None:
@@ -90,6 +81,15 @@ def write_tiff(image: Image, path: Path) -> None:
         _write_back(image, path, carried)
     else:
         _write_anew(image, path, carried)
+
+
+def check_planes(image: Image, path: Path) -> None:
+    """OutputError for more planes than one TIFF holds."""
+    planes = math.prod(image.leading)
+    if planes > _MOST_PLANES:
+        raise OutputError(
+            f"{shown(path)}: {planes} planes are too many for one TIFF; split the stack"
+        )
 
 
 def _still_true(image: Image, carried: Carried) -> bool:
@@ -125,7 +125,8 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     compression = _COMPRESSIONS.get(carried.compression, "zlib")
     if carried.compression in _NEEDS_IMAGECODECS and not _has_imagecodecs():
         compression = "zlib"
-    if carried.packed:  # tifffile packs or compresses
+    packs = carried.packed and can_pack()
+    if packs:  # tifffile packs or compresses
         compression = None
     layout: dict[str, Any] = {
         "photometric": carried.photometric,
@@ -139,7 +140,7 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     if image.samples > 1 or carried.slices:
         layout["planarconfig"] = "separate" if carried.planar else "contig"
         layout["extrasamples"] = _extra_samples(carried.slices or image.samples, carried)
-    if carried.packed:
+    if packs:
         layout["bitspersample"] = carried.bits
     if carried.resolution is not None:
         layout["resolution"] = carried.resolution
@@ -267,7 +268,7 @@ def _content(
         stack = _stack(image, planes, planar).reshape(-1, *page)
         if len(stack) == 1:
             stack = stack[0]
-        return {"data": stack, **layout}
+        return {"data": stack.byteswap() if _swapped(image, carried) else stack, **layout}
     tile = layout.get("tile")
     if not tile and math.prod(page) * image.dtype.itemsize > STREAMED_PLANE_BYTES:
         tile = STREAMED_TILE
@@ -275,6 +276,8 @@ def _content(
     parts = _pages(image, planes, planar, of_page)
     if tile:
         parts = _tiles(image, planes, planar, tile)
+    if _swapped(image, carried):
+        parts = (part.byteswap() for part in parts)
     return {
         **layout,
         "data": parts,
@@ -292,6 +295,13 @@ def _page_shape(image: Image, carried: Carried | None) -> tuple[int, ...]:
     if carried is not None and carried.planar:
         return (image.samples, *page)
     return (*page, image.samples) if image.samples > 1 else page
+
+
+def _swapped(image: Image, carried: Carried | None) -> bool:
+    """Whether tifffile would pack the bytes of values in the wrong order: it packs them as they lie."""
+    if carried is None or not carried.packed or not can_pack():
+        return False
+    return carried.byteorder != NATIVE and image.dtype.itemsize > 1
 
 
 def _stack(image: Image, planes: Sequence[Index], planar: bool) -> np.ndarray:
@@ -337,17 +347,13 @@ def _tiles(
 
 def _write_anew(image: Image, path: Path, carried: Carried | None) -> None:
     """OME-TIFF where there is anything to describe, else a plain TIFF."""
-    planes = math.prod(image.leading)
-    if planes > _MOST_PLANES:
-        raise OutputError(
-            f"{shown(path)}: {planes} planes are too many for one TIFF; split the stack"
-        )
+    check_planes(image, path)
     described = bool(image.spacing or image.channel_names or image.leading)
     # OME-XML has room for one axis beside T, Z and C.
     as_ome = described and type_in_file(image).name in _OME_DTYPES and image.axes.count("Q") < 2
     metadata: dict[str, Any] | None = None
     if as_ome:
-        metadata = _ome_metadata(image)
+        metadata = ome_metadata(image)
     elif described:
         metadata = {"axes": image.axes}
     arguments = _layout_anew(image, carried)
@@ -380,41 +386,10 @@ def _layout_anew(image: Image, carried: Carried | None) -> dict[str, Any]:
         if _has_imagecodecs():
             compression = _COMPRESSIONS.get(carried.compression, "zlib")
         arguments["compression"] = compression
-    in_um = _in_um(image)
-    if in_um is not None and max(in_um) < _COARSEST_UM:
-        per_cm = (1e4 / in_um[0], 1e4 / in_um[1])
+    pixel_um = in_um(image)
+    if pixel_um is not None and max(pixel_um) < COARSEST_UM:
+        per_cm = (1e4 / pixel_um[0], 1e4 / pixel_um[1])
         if max(per_cm) < 2**32:
             arguments["resolution"] = per_cm
             arguments["resolutionunit"] = "CENTIMETER"
     return arguments
-
-
-def _in_um(image: Image) -> tuple[float, float] | None:
-    """Pixel width and height in µm where both are known lengths."""
-    found = []
-    for axis in "XY":
-        step, unit = image.spacing.get(axis, (0.0, ""))
-        if unit not in _UM:
-            return None
-        found.append(step * _UM[unit])
-    width, height = found
-    return width, height
-
-
-def _ome_metadata(image: Image) -> dict[str, Any]:
-    """What tifffile puts into the OME-XML that it makes."""
-    metadata: dict[str, Any] = {"axes": image.axes}
-    for axis in "XYZ":
-        if axis in image.spacing:
-            step, unit = image.spacing[axis]
-            metadata[f"PhysicalSize{axis}"] = step
-            metadata[f"PhysicalSize{axis}Unit"] = unit
-    if "T" in image.spacing:
-        step, unit = image.spacing["T"]
-        metadata["TimeIncrement"] = step
-        metadata["TimeIncrementUnit"] = unit
-    if image.bit_depth is not None:
-        metadata["SignificantBits"] = image.bit_depth
-    if image.channel_names:
-        metadata["Channel"] = {"Name": list(image.channel_names)}
-    return metadata

@@ -63,6 +63,10 @@ class ZarrFiles(ABC):
     def copy(self, name: str, target: Path) -> None:
         """Copy a file to a path whose folder is there."""
 
+    def close(self) -> None:
+        """Let go of what is open; it is opened again when it is asked for."""
+        return
+
     def below(self, folder: str) -> Iterator[str]:
         """All files in a folder and its sub-folders, sorted folder by folder."""
         folders, files = self.members(folder)
@@ -153,13 +157,8 @@ class ZipFiles(ZarrFiles):
         from zarr.storage import ZipStore
 
         self.path = path
-        try:
-            self.archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise InputError(
-                f"{shown(path)}: is no zip archive, or is damaged ({error}); copy it again"
-            ) from error
         self.store = ZipStore(path, mode="r")
+        self._opened: zipfile.ZipFile | None = None
         self.comment = self.archive.comment
         self._sizes: dict[str, int] = {}
         for member in self.archive.infolist():
@@ -168,13 +167,33 @@ class ZipFiles(ZarrFiles):
         self._check(limits)
         self._folders = _list_folders(self._sizes)
 
+    @property
+    def archive(self) -> zipfile.ZipFile:
+        """The archive, opened where it is not."""
+        if self._opened is None:
+            try:
+                self._opened = zipfile.ZipFile(self.path)
+            except zipfile.BadZipFile as error:
+                raise InputError(
+                    f"{shown(self.path)}: is no zip archive, or is damaged ({error}); copy it again"
+                ) from error
+        return self._opened
+
+    def close(self) -> None:
+        """Let go of the archive: a process may hold few files open, and a set has many."""
+        self.store.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def _check(self, limits: Limits) -> None:
         if len(self._sizes) > limits.max_pages * 16:
             raise InputError(
                 f"{shown(self.path)}: holds {len(self._sizes)} files; unpack it into a folder"
             )
         for name in self._sizes:
-            if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            parts = name.split("/")
+            if {"", ".", ".."} & {*parts} or "\\" in name or ":" in parts[0]:
                 raise InputError(
                     f"{shown(self.path)}: its file {shown(name)} would lie outside of it; pack it again"
                 )
@@ -326,19 +345,29 @@ def find_beside(
         followed.
     """
     own = {*arrays, *groups}
-    beside, links = [], []
+    beside: list[str] = []
+    links: list[str] = []
     for group in sorted(groups):
-        folders, names = files.members(group)
         links += [join(group, name) for name in files.links(group)]
-        kept = [name for name in names if name not in METADATA_FILES]
-        found = [join(group, name) for name in folders if join(group, name) not in own]
-        beside += [f"{name}/" for name in found] + [join(group, name) for name in kept]
+        beside += [name for name in _members_of_group(files, group) if name.rstrip("/") not in own]
     for array in sorted(arrays):
-        folders, names = files.members(array)
-        others = [name for name in names if name not in (*METADATA_FILES, SUMS)]
-        beside += [f"{join(array, name)}/" for name in folders if not _CHUNK.fullmatch(name)]
-        beside += [join(array, name) for name in others if not _CHUNK.fullmatch(name)]
+        beside += _strangers_in_array(files, array)
     return beside, links
+
+
+def _members_of_group(files: ZarrFiles, group: str) -> list[str]:
+    """Folders, and files that are no metadata."""
+    folders, names = files.members(group)
+    found = [f"{join(group, name)}/" for name in folders]
+    return found + [join(group, name) for name in names if name not in METADATA_FILES]
+
+
+def _strangers_in_array(files: ZarrFiles, array: str) -> list[str]:
+    """Folders and files that are no chunks and no metadata."""
+    folders, names = files.members(array)
+    found = [f"{join(array, name)}/" for name in folders if not _CHUNK.fullmatch(name)]
+    others = [name for name in names if name not in (*METADATA_FILES, SUMS)]
+    return found + [join(array, name) for name in others if not _CHUNK.fullmatch(name)]
 
 
 def copy_beside(files: ZarrFiles, names: Iterable[str], target: Path) -> None:

@@ -17,16 +17,16 @@ FIRST = "0"
 
 def count_images(path: Path, limits: Limits) -> int:
     """Number of the images of a Zarr folder."""
-    return len(list_images(path))
+    return len(list_images(files_at(path)))
 
 
-def list_images(path: Path) -> list[str]:
+def list_images(files: ZarrFiles) -> list[str]:
     """Names of the images in a Zarr folder: all wells of a plate, all images of a collection, else itself.
 
     Parameters
     ----------
-    path
-        The folder.
+    files
+        Of the folder.
 
     Returns
     -------
@@ -37,7 +37,6 @@ def list_images(path: Path) -> list[str]:
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 
-    files = files_at(path)
     check_marks(files)
     with quiet_and_bounded():
         root = zarr.open(files.store, mode="r")
@@ -45,7 +44,7 @@ def list_images(path: Path) -> list[str]:
             return [""]
         attributes = plain(root.attrs)
         if "plate" in ome_of(attributes):
-            return images_of_plate(root, path)
+            return images_of_plate(root, files.path)
         if multiscales_of(attributes):
             return [""]
         return images_of_collection(root) or [""]
@@ -61,7 +60,11 @@ def _check_inside(name: str, path: Path) -> None:
 
 def images_of_collection(root: Any) -> list[str]:
     """Names of the images that bioformats2raw numbered."""
-    return sorted((str(name) for name, _ in root.groups() if name.isdigit()), key=int)
+    found = []
+    for name, group in root.groups():
+        if name.isdigit() and multiscales_of(plain(group.attrs)):
+            found.append(str(name))
+    return sorted(found, key=int)
 
 
 def images_of_plate(root: Any, path: Path) -> list[str]:

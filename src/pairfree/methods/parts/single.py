@@ -278,7 +278,7 @@ class SingleNetwork(Method):
 
     @property
     def rate(self) -> float:
-        """Peak learning rate of Adam."""
+        """Peak learning rate, of Adam; Muon's is a multiple of it."""
         is_colour = self.channels == COLOURS
         return self.config.lr * (self.config.colour_rate if self.started and is_colour else 1.0)
 
