@@ -178,8 +178,8 @@ def _make_array(folder: Path, level: Level, zarr_format: int, mark: Attributes) 
         if attributes:
             _write_json(folder / ATTRIBUTES, attributes)
     format_of_array: Any = zarr_format
-    array: Any = zarr.open_array(str(folder), mode="r+", zarr_format=format_of_array)
-    return array.with_config({"write_empty_chunks": True})
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(str(folder), mode="r+", zarr_format=format_of_array)
 
 
 def _write_sums(folder: Path, array: Any) -> None:
