@@ -121,9 +121,12 @@ def _count_weights(stored: checkpoint.Checkpoint) -> int:
 
 
 def _describe_image(path: Path) -> Lines:
-    image = open_image(path)
     scenes = count_scenes(path)
+    image = open_image(path, scene=0 if scenes > 1 else None)
     spacing = ", ".join(f"{axis} {step:g} {unit}" for axis, (step, unit) in image.spacing.items())
+    several: Lines = []
+    if scenes > 1:
+        several = [("images", f"{scenes}; this is the first, choose another with `scene`")]
     return [
         ("file", str(path)),
         ("format", image.family),
@@ -131,10 +134,7 @@ def _describe_image(path: Path) -> Lines:
         ("pixel type", type_in_file(image).name),
         ("spacing", spacing or "not stated"),
         ("channel names", ", ".join(image.channel_names) or "none"),
-        *(
-            [("images", f"{scenes}, of which this is number 0; `scene` names others")]
-            * (scenes > 1)
-        ),
+        *several,
         ("intensity", _describe_intensity(image)),
         *(("warning", line) for line in image.metadata.get("warnings", [])),
     ]

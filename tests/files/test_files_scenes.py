@@ -94,6 +94,9 @@ def test_training_on_all_scenes(scenes: Path) -> None:
 
 def test_images_of_a_plate_and_of_a_collection(tmp_path: Path) -> None:
     arrays = make_plate(tmp_path / "p.zarr")
+    assert ("images", "4; this is the first, choose another with `scene`") in pf.info(
+        tmp_path / "p.zarr"
+    )
     assert names(find_images([tmp_path / "p.zarr"], "all")) == [
         f"p_scene{n}.zarr" for n in range(4)
     ]

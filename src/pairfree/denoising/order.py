@@ -57,7 +57,7 @@ class DenoisingOrder:
     """Leave out files that cannot be denoised, and name them at the end; the exit code is then 1."""
 
     scene: int | str | None = option(None, str)
-    """Of files that hold several images (CZI, LIF, TIFF, OME-Zarr): the number of one, from 0, or all.
+    """Of files that hold several images (CZI, LIF, ND2, EMD, TIFF, OME-Zarr): number of one, from 0, or all.
 
     Without it the first is denoised.
     """

@@ -127,3 +127,10 @@ def check_pages(path: Path, pages: int, limits: Limits) -> None:
             f"{shown(path)}: declares at least {pages} pages, "
             f"more than the limit of {limits.max_pages}; split the file"
         )
+
+
+def check_scene(scene: int, count: int, path: Path) -> None:
+    """InputError for an image of a file that it does not have."""
+    if not 0 <= scene < count:
+        held = "one image, number 0" if count == 1 else f"{count} images, numbers 0 to {count - 1}"
+        raise InputError(f"{shown(path)}: has no image of number {scene}; it holds {held}")

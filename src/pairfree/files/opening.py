@@ -24,9 +24,8 @@ from pairfree.files.formats.table import (
     is_supported,
     suffix_of,
 )
-from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image
-from pairfree.files.limits import DEFAULT, Limits
+from pairfree.files.limits import DEFAULT, Limits, check_scene
 from pairfree.files.messages import address_of, reason, shown, size_text
 
 

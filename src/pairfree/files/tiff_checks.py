@@ -70,7 +70,7 @@ def _check_compression(first: Carried, second: Carried) -> Check:
 def _compression(carried: Carried) -> str:
     if carried.compression in DEFLATE_CODES:
         return "DEFLATE"
-    return getattr(COMPRESSION(carried.compression), "name", str(carried.compression))
+    return str(COMPRESSION(carried.compression).name)
 
 
 def _tags_of_first_page(carried: Carried) -> dict[int, TagValue]:

@@ -139,7 +139,7 @@ class Order:
     """
 
     scene: int | str | None = option(None, str, toml=(int, str), fixed=True)
-    """Of files that hold several images (CZI, LIF, TIFF, OME-Zarr): the number of one, from 0, or all.
+    """Of files that hold several images (CZI, LIF, ND2, EMD, TIFF, OME-Zarr): number of one, from 0, or all.
 
     Without it the first is used.
     """

@@ -195,7 +195,7 @@ def test_the_first_image_of_a_converted_file(tmp_path: Path) -> None:
     pyramid(tmp_path / "a.zarr/1", "0.4")
     image = open_image(tmp_path / "a.zarr")
     assert image.metadata["warnings"] == [
-        "a.zarr: holds 2 images; only the first is used; choose with `scene`"
+        "holds 2 images; only the first is used; choose with `scene`"
     ]
     save_image(image, tmp_path / "b.zarr")
     np.testing.assert_array_equal(open_image(tmp_path / "b.zarr/0").pixels, pixels)

@@ -11,6 +11,10 @@ Size = tuple[int, int]
 """Rows and columns."""
 MOST_COMPONENTS = 16
 """Of a picture of JPEG 2000; LERC has one value a pixel and sample."""
+XR_MARK = b"WMPHOTO\0"
+"""Begins every code stream of JPEG XR."""
+WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR = 0xBC80, 0xBC81, 0xBCC0
+"""Codes of JPEG XR's container."""
 MOST_BOXES = 64
 """Of a container, so many are looked at."""
 
@@ -135,18 +139,15 @@ def size_of_jpeg_xr(data: bytes) -> Size | None:
         found[code] = value
     if not {WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR} <= found.keys():
         return None
-    inside = _size_of_xr_stream(data[found[STREAM_OF_XR] :])
+    inside = size_of_xr_stream(data[found[STREAM_OF_XR] :])
     if inside is None:
         return None
     return max(inside[0], found[HEIGHT_OF_XR]), max(inside[1], found[WIDTH_OF_XR])
 
 
-WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR = 0xBC80, 0xBC81, 0xBCC0
-"""Codes of JPEG XR's container."""
-
-
-def _size_of_xr_stream(data: bytes) -> Size | None:
-    if data[:8] != b"WMPHOTO\0" or len(data) < 20:
+def size_of_xr_stream(data: bytes) -> Size | None:
+    """Of a code stream of JPEG XR (ITU-T T.832, 8.3); None where no size is found."""
+    if not data.startswith(XR_MARK) or len(data) < 20:
         return None
     has_short_sizes = data[10] & 0x80
     columns, rows = struct.unpack_from(">HH" if has_short_sizes else ">II", data, 12)

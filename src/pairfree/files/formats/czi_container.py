@@ -7,6 +7,7 @@ subblock declares.
 from __future__ import annotations
 
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pairfree.errors import InputError
+from pairfree.files.formats.codec_headers import XR_MARK, size_of_xr_stream
 from pairfree.files.formats.tiff_codecs import decompress
 from pairfree.files.image import DType
 from pairfree.files.limits import JPEG, LZW, UNCOMPRESSED, ZSTD
@@ -54,8 +56,6 @@ RATIOS = {
     ZSTD_1: ZSTD,
 }
 """Largest ratio of decoded to stored bytes, by the codes of compression that can be read."""
-JPEG_XR_STREAM = b"WMPHOTO\0"
-"""Begins every picture within JPEG XR data."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,10 @@ def _read_segment(file: BinaryIO, place: int, most: int = -1) -> tuple[bytes, by
         return b"", b""
     name, allocated, used = SEGMENT.unpack(head)
     size = used if used > 0 else allocated
-    content = file.read(max(size, 0) if most < 0 else most)
+    here = file.tell()
+    left = file.seek(0, os.SEEK_END) - here
+    file.seek(here)
+    content = file.read(min(max(size, 0) if most < 0 else most, left))
     return name.rstrip(b"\0"), content
 
 
@@ -287,20 +290,13 @@ def _decode_jpeg_xr(data: bytes, shape: tuple[int, int, int], dtype: DType) -> n
     """The decoder makes what the data declare, so that this is compared before."""
     import imagecodecs
 
-    place = data.find(JPEG_XR_STREAM)
+    place = data.find(XR_MARK)
     if place < 0:
         raise ValueError("no JPEG XR data")
     while place >= 0:
-        height, width = _size_of_jpeg_xr(data, place)
-        if (height, width) != shape[:2]:
-            raise ValueError(f"{height} x {width} pixels, {shape[0]} x {shape[1]} expected")
-        place = data.find(JPEG_XR_STREAM, place + 1)
+        size = size_of_xr_stream(data[place : place + 20])
+        if size != shape[:2]:
+            raise ValueError(f"a picture of size {size}, {shape[:2]} expected")
+        place = data.find(XR_MARK, place + 1)
     decoded = np.asarray(imagecodecs.jpegxr_decode(data))
     return decoded.reshape(shape).astype(dtype, casting="safe")
-
-
-def _size_of_jpeg_xr(data: bytes, place: int) -> tuple[int, int]:
-    """Height and width that a stream of JPEG XR declares (ITU-T T.832, 8.3)."""
-    is_short = bool(data[place + 10] & 0x80)
-    width, height = struct.unpack_from(">HH" if is_short else ">II", data, place + 12)
-    return height + 1, width + 1

@@ -102,7 +102,7 @@ def read_mrc(path: Path, limits: Limits) -> Image:
             if declared.four_bits:
                 pixels = unpack_nibbles(pixels)[..., : shape[-1]]
         if find_end(file):
-            lines.append(f"{path.name}: bytes after the pixels are not used")
+            lines.append("bytes after the pixels are not used")
     axes = axes_of(header, shape, path)
     carried = Carried(header, extended, declared.unsigned)
     order = tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))
@@ -111,7 +111,7 @@ def read_mrc(path: Path, limits: Limits) -> Image:
         spacing = spacing_of(voxel_size, axes)
     else:
         lines.append(
-            f"{path.name}: its axes are in another order than X, Y, Z; they are kept, "
+            "its axes are in another order than X, Y, Z; they are kept, "
             "and no pixel size is reported"
         )
     return Image(

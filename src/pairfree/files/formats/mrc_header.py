@@ -209,7 +209,7 @@ def read_header(head: bytes, declared: Declared, path: Path) -> tuple[Any, Any, 
     lines = []
     for one in odd:
         if issubclass(one.category, RuntimeWarning):
-            lines.append(f"{path.name}: {one.message}")
+            lines.append(str(one.message))
     return header, voxel_size, lines
 
 

@@ -118,7 +118,7 @@ def read_nifti(path: Path, limits: Limits) -> Image:
     carried = Carried(type(found), header.copy(), np.array(found.affine), scaling, raw)
     lines = []
     if head is not None and head.is_analyze and pixels.with_suffix(".mat").exists():
-        lines.append(f"{path.name}: the .mat file beside it is not read; copy it beside the result")
+        lines.append("the .mat file beside it is not read; copy it beside the result")
     axes = volume_axes(len(shape))
     return Image(
         data,

@@ -18,7 +18,6 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
-from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.formats.zarr_files import (
     MARKS,
     ZarrFiles,
@@ -48,7 +47,7 @@ from pairfree.files.formats.zarr_layout import (
     plain,
 )
 from pairfree.files.image import AXES, Image, Spacing, Stored, check_dtype
-from pairfree.files.limits import Limits, check_declared
+from pairfree.files.limits import Limits, check_declared, check_scene
 from pairfree.files.messages import address_of, shown, size_text
 from pairfree.files.wide_integers import is_wide, narrow
 
@@ -241,9 +240,7 @@ def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, s
         )
     images = images_of_collection(root)
     if len(images) > 1:
-        warnings.append(
-            f"{path.name}: holds {len(images)} images; only the first is used; choose with `scene`"
-        )
+        warnings.append(f"holds {len(images)} images; only the first is used; choose with `scene`")
     return FIRST, root[FIRST], {*images} - {FIRST}
 
 

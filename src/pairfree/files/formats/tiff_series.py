@@ -11,6 +11,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats import tiff_meta
 from pairfree.files.formats.tiff_order import OME_IMAGE, present_pages
+from pairfree.files.limits import check_scene
 from pairfree.files.messages import shown
 
 RGB = 2
@@ -46,10 +47,14 @@ def open_tiff(path: Path, warnings: list[str]) -> tuple[tifffile.TiffFile, set[s
         Gets a line about a set.
     """
     tiff = tifffile.TiffFile(path)
-    first = tiff.pages[0].aspage()
-    if not first.is_ome:
-        return tiff, set()
-    beside = tiff_meta.files_of_ome(first.description or "")
+    try:
+        first = tiff.pages[0].aspage()
+        if not first.is_ome:
+            return tiff, set()
+        beside = tiff_meta.files_of_ome(first.description or "")
+    except BaseException:
+        tiff.close()
+        raise
     beside.discard(path.name)
     if not beside:
         return _prefer_ome(tiff, path), beside
@@ -185,13 +190,6 @@ def choose_scene(
             f"({', '.join(sizes[:NAMED])}{more} left out; choose with `scene`)"
         )
     return one
-
-
-def check_scene(scene: int, count: int, path: Path) -> None:
-    """InputError for an image of a file that it does not have."""
-    if not 0 <= scene < count:
-        held = "one image, number 0" if count == 1 else f"{count} images, numbers 0 to {count - 1}"
-        raise InputError(f"{shown(path)}: has no image of number {scene}; it holds {held}")
 
 
 def _tell_pages_left_out(

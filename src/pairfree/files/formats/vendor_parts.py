@@ -10,9 +10,8 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.tiff_meta import Stated
-from pairfree.files.formats.tiff_series import check_scene
 from pairfree.files.image import Image, Index, Step, Stored
-from pairfree.files.limits import Limits
+from pairfree.files.limits import Limits, check_scene
 from pairfree.files.messages import shown
 from pairfree.files.stored import Kept
 
