@@ -78,7 +78,8 @@ def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) ->
     Raises
     ------
     InputError
-        For what does not exist, holds no image, or none of that number.
+        For what does not exist or holds no image. A file without an image of that number is listed: whoever
+        opens it tells.
     ConfigError
         For a ``scene`` that is neither.
     """

@@ -194,7 +194,7 @@ def rehearse_output(image: Image, path: Path) -> None:
     """
     one = check_output(image, path)
     with suppress(OSError), _write_errors(image, path, one):  # a full folder for temporary files
-        one.rehearse(image)
+        one.rehearse(image, path)
 
 
 @contextmanager

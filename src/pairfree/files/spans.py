@@ -54,6 +54,12 @@ def numbers_of_chunks(span: slice, length: int) -> range:
     return range(first, end)
 
 
+def count_chunks(shape: Sequence[int], sides: Sequence[int]) -> tuple[int, ...]:
+    """How many chunks with such sides a shape takes along each axis; the last ones may be cut."""
+    along = zip(shape, sides, strict=True)
+    return tuple(-(-size // side) for size, side in along)
+
+
 def split_into_blocks(shape: Sequence[int], sides: Sequence[int]) -> Iterator[Place]:
     """An array in blocks with so long ``sides``, the last axis fastest."""
     along = []

@@ -14,7 +14,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairfree.errors import InputError
+from pairfree.errors import InputError, OutputError
 from pairfree.files import open_image, save_image
 from pairfree.files.fidelity import compare
 from pairfree.files.formats import codec_headers
@@ -22,6 +22,7 @@ from pairfree.files.formats.tiff_codecs import PICTURES, can_pack
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
+from pairfree.files.opening import rehearse_output
 
 RNG = np.random.default_rng(5)
 NEEDS_PACKING = pytest.mark.skipif(not can_pack(), reason="needs a newer imagecodecs")
@@ -502,3 +503,9 @@ def test_a_strip_that_states_too_few_bytes_is_refused(tmp_path: Path) -> None:
     edit_tags(tmp_path / "a.tif", Edit(frozenset(), ((279, 4, 1, struct.pack("<I", 3900)),)))
     with pytest.raises(InputError, match="first page holds 3900 of 4000 bytes"):
         open_image(tmp_path / "a.tif")
+
+
+def test_too_many_planes_are_refused_by_the_name_of_the_output(tmp_path: Path) -> None:
+    planes = Image(np.zeros((2**17 + 1, 1, 1), np.uint8), "QYX", family="electron")
+    with pytest.raises(OutputError, match=r"many\.tif: 131073 planes are too many"):
+        rehearse_output(planes, tmp_path / "many.tif")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from pairfree.files.formats.tiff_meta import Stated
+from pairfree.files.formats.tiff_meta import Stated, number_in
 from pairfree.files.formats.vendor_parts import TIMES, step_of
 from pairfree.files.image import Spacing
 
@@ -50,11 +50,11 @@ def _spacing(root: ElementTree.Element) -> Spacing:
     spacing = {}
     for axis in "XYZ":
         metres = root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value", "")
-        step = step_of(_number(metres) * 1e6, "µm", ("µm",))
+        step = step_of(number_in(metres) * 1e6, "µm", ("µm",))
         if step is not None:
             spacing[axis] = step
     seconds = root.findtext(f"{DIMENSIONS}/T/Positions/Interval/Increment", "")
-    step = step_of(_number(seconds), "s", TIMES)
+    step = step_of(number_in(seconds), "s", TIMES)
     if step is not None:
         spacing["T"] = step
     return spacing
@@ -74,10 +74,3 @@ def _bit_depth(entries: Sequence[ElementTree.Element]) -> int | None:
     depths = {one.findtext("ComponentBitCount", "") for one in entries}
     text = depths.pop() if len(depths) == 1 else ""
     return int(text) if text in BIT_DEPTHS else None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

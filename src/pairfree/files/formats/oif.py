@@ -13,7 +13,7 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.oif_files import Compound, Folder, Settings
 from pairfree.files.formats.tiff import read_tiff
-from pairfree.files.formats.tiff_meta import Stated, unit_name
+from pairfree.files.formats.tiff_meta import Stated, number_in, unit_name
 from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
 from pairfree.files.image import DType, Image, Index, Spacing, Step
 from pairfree.files.limits import LZW, Limits, check_declared
@@ -192,7 +192,7 @@ def _tell_missing(
     found = {letter: len(one) for letter, one in zip(listing.letters, listing.numbers)}
     for section, values in settings.items():
         name = values.get("AxisCode", "")
-        planned = _number(values.get("MaxSize", ""))
+        planned = number_in(values.get("MaxSize", ""))
         there = found.get(name, 1)
         if AXIS.fullmatch(section) and name not in plane and planned > there:
             lines.append(
@@ -246,16 +246,16 @@ def _step(settings: Settings, name: str) -> Step | None:
     converted = {"X": "Width", "Y": "Height"}.get(name)
     reference = settings.get("Reference Image Parameter", {})
     if converted is not None and f"{converted}ConvertValue" in reference:
-        size = _number(reference[f"{converted}ConvertValue"])
+        size = number_in(reference[f"{converted}ConvertValue"])
         return _in_unit(size, reference.get(f"{converted}Unit", ""))
     for section, values in settings.items():
         if AXIS.fullmatch(section) and values.get("AxisCode") == name:
-            count = _number(values.get("MaxSize", ""))
+            count = number_in(values.get("MaxSize", ""))
             unit = values.get("UnitName", "")
-            extent = _number(values.get("EndPosition", "")) - _number(
+            extent = number_in(values.get("EndPosition", "")) - number_in(
                 values.get("StartPosition", "")
             )
-            size = _number(values.get("Interval", ""))
+            size = number_in(values.get("Interval", ""))
             if size <= 0 and count > 1:
                 size = abs(extent) / (count - 1)
             return _in_unit(size, unit)
@@ -278,11 +278,3 @@ def _bit_depth(settings: Settings, dtype: DType) -> int | None:
     text = settings.get("Reference Image Parameter", {}).get("ValidBitCounts", "")
     depth = int(text) if text.isdigit() and len(text) < 3 else 0
     return depth if 0 < depth < 8 * dtype.itemsize else None
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return 0.0
-    return value if math.isfinite(value) else 0.0

@@ -23,7 +23,7 @@ from pairfree.files.formats.zarr_files import (
     ZarrFiles,
     ZipFiles,
     files_at,
-    find_beside,
+    find_links,
     join,
 )
 from pairfree.files.formats.zarr_images import (
@@ -49,6 +49,7 @@ from pairfree.files.formats.zarr_layout import (
 from pairfree.files.image import AXES, Image, Spacing, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_scene
 from pairfree.files.messages import address_of, shown, size_text
+from pairfree.files.spans import count_chunks
 from pairfree.files.wide_integers import is_wide, narrow
 
 MOST_CHUNK_BYTES = 2**31
@@ -132,7 +133,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
         root = zarr.open(files.store, mode="r")
         if isinstance(root, zarr.Array):
             arrays = [root]
-            carried = _carry_array(root, files, warnings)
+            carried = _carry_array(root, files)
         else:
             arrays, carried = _carry_group(root, files, warnings)
     finest = carried.levels[0]
@@ -162,12 +163,11 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
     )
 
 
-def _carry_array(array: Any, files: ZarrFiles, warnings: list[str]) -> Carried:
+def _carry_array(array: Any, files: ZarrFiles) -> Carried:
     """A folder that is one array."""
     name = str(array.path).strip("/")
     level = describe_level(array, name, files)
-    beside = _tell_links(*find_beside(files, [name], []), warnings)
-    return Carried(int(array.metadata.zarr_format), {}, "", (level,), files, tuple(beside))
+    return Carried(int(array.metadata.zarr_format), {}, "", (level,), files)
 
 
 def _carry_group(root: Any, files: ZarrFiles, warnings: list[str]) -> tuple[list[Any], Carried]:
@@ -182,15 +182,17 @@ def _carry_group(root: Any, files: ZarrFiles, warnings: list[str]) -> tuple[list
         arrays.append(array)
         levels.append(describe_level(array, below.strip("/"), files))
     groups = _groups_on_the_way(root, place, levels)
-    names = [join(place, level.path) for level in levels]
-    beside = _tell_links(*find_beside(files, names, groups), warnings)
+    links = find_links(files, groups)
+    if links:
+        named = ", ".join(shown(one) for one in links[:NAMED])
+        warnings.append(f"links within the folder are not followed: {named} left out")
     carried = Carried(
         zarr_format=int(arrays[0].metadata.zarr_format),
         groups=groups,
         place=place,
         levels=tuple(levels),
         files=files,
-        beside=tuple(one for one in beside if one.rstrip("/") not in others),
+        left_out=frozenset(others),
         consolidated=find_consolidated(files, groups),
         comment=getattr(files, "comment", b""),
     )
@@ -208,14 +210,6 @@ def _groups_on_the_way(root: Any, place: str, levels: Sequence[Level]) -> dict[s
             if group and group not in found:
                 found[group] = plain(root[group].attrs)
     return found
-
-
-def _tell_links(beside: list[str], links: list[str], warnings: list[str]) -> list[str]:
-    """What lies beside the image; a line in ``warnings`` says which links are left out."""
-    if links:
-        named = ", ".join(shown(one) for one in links[:NAMED])
-        warnings.append(f"links within the folder are not followed: {named} left out")
-    return beside
 
 
 def _find_image(root: Any, path: Path, warnings: list[str]) -> tuple[str, Any, set[str]]:
@@ -383,8 +377,7 @@ def _check_all_written(array: Any, files: ZarrFiles) -> None:
     """InputError naming a chunk that is missing from an array whose chunks were all written."""
     folder = str(array.path)
     present = {name[len(folder) :].lstrip("/") for name in files.below(folder)}
-    sides = zip(array.shape, array.shards or array.chunks, strict=True)
-    grid = [-(-size // side) for size, side in sides]
+    grid = count_chunks(array.shape, array.shards or array.chunks)
     for number in itertools.product(*(range(n) for n in grid)):
         name = name_of_chunk(array, number)
         if name not in present:

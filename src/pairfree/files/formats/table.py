@@ -61,8 +61,9 @@ class Format:
     write: Callable[..., None]
     """Writes an image to a path of a temporary name, which says nothing; with ``beside`` also to that of a
     second file."""
-    rehearse: Callable[[Image], None] = lambda image: None
-    """Raises what ``write`` would, without the pixels, where a format does not always hold what it gave."""
+    rehearse: Callable[[Image, Path], None] = lambda image, path: None
+    """For an output of that path, raises what ``write`` would, without the pixels, where a format does not
+    always hold what it gave."""
     told: Callable[[Path], dict[str, Any]] = lambda path: {}
     """What the final path decides, as arguments of ``write``."""
     output_suffix: str | None = None

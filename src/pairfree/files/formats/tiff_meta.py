@@ -79,7 +79,7 @@ def _step(value: object, unit: str | None) -> Step | None:
     return None
 
 
-def _number(text: str) -> float:
+def number_in(text: str) -> float:
     """What a text states; 0 where that is no number."""
     try:
         value = float(text)
@@ -227,8 +227,8 @@ def from_imagej(description: str, resolution: tuple[float, float]) -> Stated:
     height = 1 / y if y > 0 else 0
     # ImageJ writes a negative spacing for stacks whose first slice is the top one.
     depth = pairs.get("spacing", "0").lstrip("-")
-    interval = _number(pairs.get("finterval", "0"))
-    frames_per_second = _number(pairs.get("fps", "0"))
+    interval = number_in(pairs.get("finterval", "0"))
+    frames_per_second = number_in(pairs.get("fps", "0"))
     if not interval and frames_per_second > 0:
         interval = 1.0 / frames_per_second
     unit_of_time = pairs.get("tunit", "s")

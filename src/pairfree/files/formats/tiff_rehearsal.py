@@ -18,20 +18,22 @@ MOST_PLANES = 2
 """Of the small image along each axis."""
 
 
-def rehearse_tiff(image: Image) -> None:
+def rehearse_tiff(image: Image, path: Path) -> None:
     """Write a small image in place of ``image``, with its tags, descriptions and layout, and remove it.
 
     Parameters
     ----------
     image
         What is to be written; its pixels are not looked at.
+    path
+        Of the output, for messages.
 
     Raises
     ------
     OutputError
         As ``write_tiff``; whatever tifffile raises besides.
     """
-    check_planes(image, Path("result"))
+    check_planes(image, path)
     small = _shrink(image)
     with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
         write_tiff(small, Path(folder) / "rehearsal")

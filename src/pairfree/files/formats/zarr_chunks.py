@@ -18,7 +18,15 @@ from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
 from pairfree.files.messages import shown
-from pairfree.files.spans import Place, length_of, numbers_of_chunks, overlap, relative_to, span_at
+from pairfree.files.spans import (
+    Place,
+    count_chunks,
+    length_of,
+    numbers_of_chunks,
+    overlap,
+    relative_to,
+    span_at,
+)
 from pairfree.files.stored import Kept
 
 SPARE_BYTES = 2**20
@@ -57,8 +65,7 @@ class ZarrPixels(Stored):
         """Checksums of the files of chunks, by the number of the chunk; None where none are stored."""
         name = join(str(self.array.path), SUMS)
         size = self.files.size(name)
-        sides = zip(self.shape, self.array.chunks, strict=True)
-        grid = [-(-length // side) for length, side in sides]
+        grid = count_chunks(self.shape, self.array.chunks)
         if size is None or size != 4 * math.prod(grid):
             return None
         return np.frombuffer(self.files.read(name), "<u4").reshape(grid)

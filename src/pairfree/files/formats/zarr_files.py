@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,8 +41,6 @@ class ZarrFiles(ABC):
     """The folder or the archive."""
     store: Any
     """What zarr opens."""
-    lists = True
-    """Whether it can tell what lies in a folder."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
@@ -62,6 +61,11 @@ class ZarrFiles(ABC):
     @abstractmethod
     def copy(self, name: str, target: Path) -> None:
         """Copy a file to a path whose folder is there."""
+
+    @property
+    def lists(self) -> bool:
+        """Whether it can tell what lies in a folder."""
+        return True
 
     def close(self) -> None:
         """Let go of what is open; it is opened again when it is asked for."""
@@ -243,9 +247,10 @@ class RemoteFiles(ZarrFiles):
         self.path = path
         self.store = address_of(path)
         self._system, self._root = fsspec.core.url_to_fs(self.store)
-        self.lists = self._can_list()
 
-    def _can_list(self) -> bool:
+    @cached_property
+    def lists(self) -> bool:
+        """As ``ZarrFiles.lists``; asked once, and only where it matters."""
         try:
             return bool(self._system.ls(self._root, detail=False))
         except Exception:  # each kind of server has errors of its own for it
@@ -324,9 +329,12 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def find_beside(
-    files: ZarrFiles, arrays: Iterable[str], groups: Iterable[str]
-) -> tuple[list[str], list[str]]:
+def find_links(files: ZarrFiles, groups: Iterable[str]) -> list[str]:
+    """Names of the links in an image's groups, which are not followed."""
+    return [join(group, name) for group in sorted(groups) for name in files.links(group)]
+
+
+def find_beside(files: ZarrFiles, arrays: Iterable[str], groups: Iterable[str]) -> list[str]:
     """What an image's groups and arrays hold that is no part of it.
 
     Parameters
@@ -340,19 +348,16 @@ def find_beside(
 
     Returns
     -------
-    beside, links
-        Files and whole folders (whose names end with ``/``), to be copied as they are; links, which are not
-        followed.
+    list of str
+        Files and whole folders (whose names end with ``/``), to be copied as they are.
     """
     own = {*arrays, *groups}
     beside: list[str] = []
-    links: list[str] = []
     for group in sorted(groups):
-        links += [join(group, name) for name in files.links(group)]
         beside += [name for name in _members_of_group(files, group) if name.rstrip("/") not in own]
     for array in sorted(arrays):
         beside += _strangers_in_array(files, array)
-    return beside, links
+    return beside
 
 
 def _members_of_group(files: ZarrFiles, group: str) -> list[str]:

@@ -6,11 +6,19 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pairfree.files.formats.zarr_files import ARRAY, CONSOLIDATED, OF_FORMAT_3, ZarrFiles, join
+from pairfree.files.formats.zarr_files import (
+    ARRAY,
+    CONSOLIDATED,
+    OF_FORMAT_3,
+    ZarrFiles,
+    find_beside,
+    join,
+)
 from pairfree.files.image import DType, Shape
 
 OURS = "pairfree"
@@ -60,12 +68,24 @@ class Carried:
     """Finest first."""
     files: ZarrFiles | None = None
     """What the image was read from."""
-    beside: tuple[str, ...] = ()
-    """Files and folders that are no part of the image, such as labels: copied as they are."""
+    left_out: frozenset[str] = frozenset()
+    """Other images of its collection."""
     consolidated: tuple[str, ...] = ()
     """Groups with a copy of the metadata of all that lies in them."""
     comment: bytes = field(default=b"")
     """Of a zip archive."""
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Files and folders that are no part of the image, such as labels: copied as they are.
+
+        Looked for when it is asked for: an array may have a million chunks beside them.
+        """
+        if self.files is None:
+            return ()
+        arrays = [join(self.place, level.path) for level in self.levels]
+        found = find_beside(self.files, arrays, self.groups)
+        return tuple(name for name in found if name.rstrip("/") not in self.left_out)
 
     @property
     def kind(self) -> tuple[Shape, DType]:

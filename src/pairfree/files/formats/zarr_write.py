@@ -43,7 +43,7 @@ from pairfree.files.formats.zarr_layout import (
     with_checksum,
 )
 from pairfree.files.image import Image
-from pairfree.files.spans import Place, length_of, split_into_blocks
+from pairfree.files.spans import Place, count_chunks, length_of, split_into_blocks
 from pairfree.files.wide_integers import type_in_file
 
 WRITTEN_BYTES = 2**24
@@ -184,8 +184,7 @@ def _make_array(folder: Path, level: Level, zarr_format: int, mark: Attributes) 
 
 def _write_sums(folder: Path, array: Any) -> None:
     """Checksums of the files of all chunks."""
-    sides = zip(array.shape, array.chunks, strict=True)
-    grid = [-(-size // side) for size, side in sides]
+    grid = count_chunks(array.shape, array.chunks)
     sums = np.empty(grid, "<u4")
     for number in np.ndindex(*grid):
         stored = (folder / name_of_chunk(array, number)).read_bytes()
