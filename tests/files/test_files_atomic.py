@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,11 +184,10 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_write_under_a_limit, args=(str(tmp_path), queue))
-    start = time.perf_counter()
     child.start()
-    messages = queue.get(timeout=10)
+    messages = queue.get(timeout=60)
     child.join(10)
-    assert time.perf_counter() - start < 5
+    assert child.exitcode == 0
     for message in messages:
         assert str(tmp_path) in message
         assert "524288 bytes" in message

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -337,9 +338,9 @@ def test_an_older_result_is_replaced_whole(tmp_path: Path) -> None:
 def survives(folder: Path) -> None:
     """Either an image within the bounds, whose pixels can be read, or a refusal in one line.
 
-    In less than 10 s.
+    In less than 10 s of one core.
     """
-    started = time.monotonic()
+    started = time.process_time()
     try:
         image = open_image(folder, Limits(max_bytes=2**26, max_pixels=2**26, resident_bytes=2**20))
         image.region(
@@ -347,7 +348,7 @@ def survives(folder: Path) -> None:
         )
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either of two things is right
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
@@ -657,7 +658,12 @@ def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(
     array[...] = pixels
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").pixels, pixels)
     os.truncate(tmp_path / "a.zarr" / ("0.0" if zarr_format == 2 else "c/0/0"), 16 * 10**9)
-    started = time.perf_counter()
-    with pytest.raises(InputError, match=r"chunk .*0 takes 16000000000 bytes, its array allows"):
-        open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
-    assert time.perf_counter() - started < 2
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            InputError, match=r"chunk .*0 takes 16000000000 bytes, its array allows"
+        ):
+            open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
