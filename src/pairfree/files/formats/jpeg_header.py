@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 NO_FRAME = (0xC4, 0xC8, 0xCC)
 """Markers between 0xC0 and 0xCF that state no size."""
 SIZ_OF_JPEG2000 = 0x51
 """JPEG 2000's marker of a size."""
+RESTART_INTERVAL = 0xDD
+"""JPEG's marker of so many blocks."""
 
 
 def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int, int] | None:
@@ -25,14 +28,27 @@ def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int
     tuple or None
         None where there is no such header.
     """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    for marker, at in _headers(data):
         if first <= marker <= last and marker not in NO_FRAME:
             return _size_at(data, at, marker)
+    return None
+
+
+def restart_interval(data: bytes) -> int:
+    """Blocks of a JPEG from one restart mark to the next; 0 where it states none before its scan."""
+    for marker, at in _headers(data):
+        if marker == RESTART_INTERVAL and at + 6 <= len(data):
+            return int.from_bytes(data[at + 4 : at + 6], "big")
+    return 0
+
+
+def _headers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers with a length, and their places, as long as one follows the other."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        yield data[at + 1], at
         (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
-    return None
 
 
 def _size_at(data: bytes, at: int, marker: int) -> tuple[int, int] | None:
