@@ -1,7 +1,8 @@
-"""The size that data of the JPEG family declare, without decoding them."""
+"""The size that data of the JPEG family declare, and whether they are whole, without decoding them."""
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -11,6 +12,11 @@ SIZ_OF_JPEG2000 = 0x51
 """JPEG 2000's marker of a size."""
 RESTART_INTERVAL = 0xDD
 """JPEG's marker of so many blocks."""
+SCAN, END = 0xDA, 0xD9
+"""JPEG's markers of what precedes coded values, and of its end."""
+_AFTER_VALUES = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The next marker that is no restart: a byte 0xFF among coded values is followed by 0."""
+_AFTER_TILE = re.compile(rb"\xff[\xd0-\xd7\xd9]")
 
 
 def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int, int] | None:
@@ -40,6 +46,25 @@ def restart_interval(data: bytes) -> int:
         if marker == RESTART_INTERVAL and at + 6 <= len(data):
             return int.from_bytes(data[at + 4 : at + 6], "big")
     return 0
+
+
+def has_end(data: bytes) -> bool:
+    """Whether a JPEG goes on to its end mark: decoders fill with grey what is missing before it."""
+    at = next((at for marker, at in _headers(data) if marker == SCAN), len(data))
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        found = _AFTER_VALUES.search(data, at + 2 + length)
+        if found is None:
+            return False
+        at = found.start()
+        if data[at + 1] == END:
+            return True
+    return False
+
+
+def has_restart_or_end(data: bytes) -> bool:
+    """Whether the coded values of one restart interval go on to the mark behind it."""
+    return _AFTER_TILE.search(data) is not None
 
 
 def _headers(data: bytes) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats.codec_headers import (
     Size,
+    is_whole_jpeg_xr,
     size_of_jpeg,
     size_of_jpeg_2000,
     size_of_jpeg_xl,
@@ -22,6 +23,7 @@ from pairfree.files.formats.codec_headers import (
     size_of_png,
     size_of_webp,
 )
+from pairfree.files.formats.jpeg_header import has_end
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
 from pairfree.files.messages import shown
@@ -44,6 +46,12 @@ PICTURES: dict[int, Callable[[bytes], Size | None]] = {
 """Codes of Compression whose strips and tiles are pictures with headers of their own, and what reads their
 size.
 """
+WHOLE: dict[int, Callable[[bytes], bool]] = {
+    7: has_end,
+    22610: is_whole_jpeg_xr,
+    34934: is_whole_jpeg_xr,
+}
+"""Those whose decoders make a picture of what is cut off, too, and what tells that it is not."""
 RATIOS = {
     1: UNCOMPRESSED,
     5: LZW,

@@ -9,11 +9,12 @@ import numpy as np
 import tifffile
 
 from pairfree.errors import InputError
-from pairfree.files.formats.jpeg_header import restart_interval
+from pairfree.files.formats.jpeg_header import has_restart_or_end, restart_interval
 from pairfree.files.formats.tiff_codecs import (
     DEFLATE_CODES,
     PICTURES,
     UNCOMPRESSED_CODE,
+    WHOLE,
     ZSTD_CODE,
     decompress,
 )
@@ -49,6 +50,7 @@ class PictureDecoder:
         self.dtype = np.dtype(key.dtype)
         self.lerc_inside = _compression_of_lerc(key)
         self._measure = PICTURES[int(key.compression)]
+        self._is_whole = WHOLE.get(int(key.compression), lambda data: True)
         self._decode = key.decode  # made while the file is open
 
     def decode(self, data: bytes, shared: Shared, index: int, where: str) -> np.ndarray:
@@ -73,7 +75,13 @@ class PictureDecoder:
         if self.lerc_inside != UNCOMPRESSED_CODE:
             bound = self.segment_bytes + LERC_SPARE_BYTES
             data = bytes(_undo(decompress, where, self.lerc_inside, data, bound))
-        self._check_size((shared.get("jpegheader") or b"") + data, where)
+        header = shared.get("jpegheader") or b""
+        self._check_size(header + data, where)
+        is_whole = has_restart_or_end if header else self._is_whole
+        if not is_whole(data):
+            raise InputError(
+                f"{where} is damaged (a picture whose end is missing); copy or export the file again"
+            )
         block, _, _ = _undo(self._decode, where, data, index, **shared)
         if block is None:
             raise InputError(f"{where} holds no picture; export the file again")
