@@ -423,6 +423,61 @@ def test_brightness_and_hues_are_told_by_their_name(tmp_path: Path) -> None:
         open_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("kind", "words"), [(32803, "a mosaic of colours"), (99, "is not known")])
+@pytest.mark.parametrize("scene", [0, 1])
+def test_pixels_that_are_no_intensities_of_one_kind_are_refused(
+    tmp_path: Path, kind: int, words: str, scene: int
+) -> None:
+    """In any image of the file: raw files of cameras begin with a thumbnail in colours."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for side in (24, 48):
+            writer.write(counts(side, side), photometric="minisblack", metadata=None)
+    tags = ((262, 3, 1, struct.pack("<H", kind)),)
+    edits = [Edit(), Edit()]
+    edits[scene] = Edit(frozenset(), tags)
+    edit_tags(path, edits[0], edits[1:])
+    with pytest.raises(InputError, match=words):
+        open_image(path, scene=scene)
+    assert scene == 0 or open_image(path).axes == "YX"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "value"), [(338, 3, 999), (338, 3, 3), (296, 3, 9), (254, 4, 2), (255, 3, 3)]
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_values_of_tags_that_are_rare_or_unknown_come_back(
+    tmp_path: Path, code: int, kind: int, value: int, byteorder: Any
+) -> None:
+    values = counts(40, 50, 4, most=250, dtype="u1")
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="rgb", extrasamples=[0], byteorder=byteorder
+    )
+    stored = struct.pack(byteorder + ("H" if kind == 3 else "I"), value)
+    edit_tags(tmp_path / "a.tif", Edit(frozenset(), ((code, kind, 1, stored),)))
+    image, lost, again = round_trip(tmp_path / "a.tif")
+    assert (image.alpha, image.metadata["warnings"], lost) == (False, [], [])
+    np.testing.assert_array_equal(again.pixels, values)
+    with tifffile.TiffFile(tmp_path / "copies/a.tif") as written:
+        found = written.pages[0].aspage().tags[code].value
+    assert tuple(np.atleast_1d(found)) == (value,)
+
+
+def test_pages_of_one_document_say_so_on_each(tmp_path: Path) -> None:
+    """NewSubfileType 2; a loss of it is found."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in counts(3, 40, 50):
+            writer.write(page, photometric="minisblack", metadata=None, subfiletype=2)
+    _, lost, _ = round_trip(tmp_path / "a.tif")
+    assert lost == []
+    copy = tmp_path / "copies/a.tif"
+    with tifffile.TiffFile(copy) as written:
+        assert [page.aspage().subfiletype for page in written.pages] == [2, 2, 2]
+    edit_tags(copy, Edit(frozenset((254,))))
+    found = [one.name for one in compare(tmp_path / "a.tif", copy) if one.kept is False]
+    assert found == ["tags", "tags of later pages"]
+
+
 @NEEDS_PACKING
 @pytest.mark.parametrize("bits", [10, 12, 14])
 @pytest.mark.parametrize("stays", [False, True])

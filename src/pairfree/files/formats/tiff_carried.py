@@ -16,7 +16,7 @@ from pairfree.files.image import Stored
 # Tags that the writer makes itself, or whose value is a place in the old file (directories of EXIF,
 # GPS, sub-images, thumbnails).
 _LAYOUT_TAGS = (
-    *(254, 255, 256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 288, 289),
+    *(256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 288, 289),
     *(296, 317, 320, 322, 323, 324, 325, 330),
 )
 _PLACE_TAGS = (
@@ -30,6 +30,8 @@ _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _ON_EVERY_PAGE = {274, 305, 306}
 _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
+_FULL_IMAGE = {254: 0, 255: 1}
+"""Codes of NewSubfileType and SubfileType, and what they say of an image that is nothing more."""
 RESOLUTION_TAGS = (282, 283, 296)
 """Of pixels along x, along y, and their unit."""
 MOST_DESCRIPTIONS = 16
@@ -129,6 +131,8 @@ def _raw_tags(
     for tag in page.tags:
         kind = int(tag.dtype)
         if tag.code not in also and (kind in _DIRECTORY_TYPES or tag.code in _NOT_CARRIED):
+            continue
+        if tag.code in _FULL_IMAGE and tag.value == _FULL_IMAGE[tag.code]:
             continue
         to_the_end = tiff.filehandle.size - tag.valueoffset
         if 0 < tag.valuebytecount <= to_the_end:
@@ -333,7 +337,8 @@ def _levels(
         height = int(sizes["Y"])
         width = int(sizes["X"])
         found.append((height, width))
-        beyond |= {tag.code for tag in level.keyframe.tags} - _NOT_CARRIED - _ON_EVERY_PAGE
+        beyond |= {tag.code for tag in level.keyframe.tags}
+        beyond -= _NOT_CARRIED | _ON_EVERY_PAGE | _FULL_IMAGE.keys()
     if beyond:
         named = ", ".join(map(str, sorted(beyond)))
         warnings.append(f"tags of the lower resolutions are left out ({named})")

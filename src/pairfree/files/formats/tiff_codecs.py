@@ -71,7 +71,7 @@ DEFLATE_CODES = (8, 32946, 50013)
 """Of Compression: one stream by three names."""
 COMPLEX = 5
 """Of SampleFormat."""
-YCBCR = 6
+YCBCR, MOSAIC = 6, 32803
 """Of PhotometricInterpretation."""
 Bytes = bytes | bytearray | memoryview
 
@@ -125,9 +125,19 @@ def _inflate(data: bytes, bound: int) -> Bytes:
 
 
 def check_colours(page: tifffile.TiffPage, path: Path) -> None:
-    """InputError for pixels that are no intensities: complex ones, and brightness beside two hues."""
+    """InputError for pixels that are no intensities of one kind: complex, mosaics, brightness beside hues."""
     if page.sampleformat == COMPLEX:
         raise InputError(f"{shown(path)}: its pixels are complex numbers; save their magnitude")
+    if int(page.photometric) == MOSAIC:
+        raise InputError(
+            f"{shown(path)}: its pixels are a mosaic of colours (CFA), neighbours show different ones; "
+            "split it into an image for each colour, or convert it to RGB"
+        )
+    if int(page.photometric) not in set(tifffile.PHOTOMETRIC):
+        raise InputError(
+            f"{shown(path)}: its kind of pixels, PhotometricInterpretation {int(page.photometric)}, "
+            "is not known; save it as grey or RGB"
+        )
     as_ycbcr = int(page.photometric) == YCBCR or page.is_subsampled
     if as_ycbcr and int(page.compression) != JPEG_CODE:
         raise InputError(
