@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 
+from pairfree.files.formats.tiff_directories import Kind
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_order import cut_to_images, pages_in_order, present_pages
 from pairfree.files.formats.tiff_series import Scene
@@ -30,6 +31,13 @@ _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _ON_EVERY_PAGE = {274, 305, 306}
 _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
+BYTES_OF_VALUE = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17), 8),
+}
+"""By the types of values of TIFF and BigTIFF, but for places of directories."""
 _FULL_IMAGE = {254: 0, 255: 1}
 """Codes of NewSubfileType and SubfileType, and what they say of an image that is nothing more."""
 RESOLUTION_TAGS = (282, 283, 296)
@@ -139,7 +147,24 @@ def _raw_tags(
             value = _raw(tiff, tag)
             found.append((int(tag.code), kind, int(tag.count), value))
     found += _further_descriptions(page, tiff)
+    if not tiff.is_ndpi:
+        unread = _NOT_CARRIED | {tag.code for tag in page.tags} | _FULL_IMAGE.keys()
+        found += [tag for tag in _small_tags(page, tiff) if tag[0] not in unread]
     return tuple(found)
+
+
+def _small_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
+    """Those whose values stand in the directory: tifffile leaves out some that it expects elsewhere."""
+    kind = Kind(tiff.byteorder, tiff.is_bigtiff)
+    tiff.filehandle.seek(page.offset)
+    (count,) = kind.count.unpack(tiff.filehandle.read(kind.count.size))
+    entries = tiff.filehandle.read(count * kind.entry.size)
+    found: list[RawTag] = []
+    for code, of_type, values, inside in kind.entry.iter_unpack(entries):
+        size = values * BYTES_OF_VALUE.get(of_type, 0)
+        if 0 < size <= kind.offset.size:
+            found.append((code, of_type, values, kind.offset.pack(inside)[:size]))
+    return found
 
 
 def _further_descriptions(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
@@ -154,7 +179,11 @@ def _further_descriptions(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> l
 
 
 def _raw(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
-    tiff.filehandle.seek(tag.valueoffset)
+    """The value, which tifffile looks for elsewhere where it stands in the directory in some tags."""
+    room = tiff.tiff.tagoffsetthreshold
+    is_small = tag.valuebytecount <= room
+    place = tag.offset + tiff.tiff.tagsize - room if is_small else tag.valueoffset
+    tiff.filehandle.seek(place)
     return tiff.filehandle.read(tag.valuebytecount)
 
 
