@@ -124,6 +124,27 @@ def test_damage_that_shows_when_pixels_are_read_is_left_out_too(tmp_path: Path) 
         pf.denoise("shipped", folder, tmp_path / "other")
 
 
+def test_a_file_of_several_images_is_named_once(tmp_path: Path) -> None:
+    """Its directory is whole, and the pixels of all of its images are cut off."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with tifffile.TiffWriter(folder / "two.tif") as writer:
+        for side in (64, 48):
+            pixels = rng.poisson(100.0, (side, side)).astype(np.uint16)
+            writer.write(
+                pixels, photometric="palette", colormap=rng.integers(0, 99, (3, 65536), "u2")
+            )
+    tifffile.imwrite(folder / "good.tif", pixels)
+    (folder / "words.png").write_bytes(b"these are words")
+    done = call(folder, tmp_path / "out", "--scene", "all")
+    told = str(done.exception)
+    assert told.startswith("2 of 3 files cannot be denoised")
+    assert told.count("two.tif") == 1
+    done = call(folder, tmp_path / "out", "--scene", "all", "--skip-bad")
+    assert "2 files left out" in " ".join(done.output.split())
+
+
 def test_a_report_among_slices_is_left_out_unasked(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

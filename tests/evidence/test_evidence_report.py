@@ -27,6 +27,7 @@ from pairfree.evidence.axes import log_ticks, nice_ticks
 from pairfree.evidence.examples import Example, display_window, zoom_box
 from pairfree.evidence.metrics import score
 from pairfree.evidence.noref import residual_evidence
+from pairfree.evidence.numbers import bind_units
 from pairfree.evidence.plots import (
     curves,
     histogram_gauss,
@@ -59,6 +60,24 @@ SECTIONS = [
     "methods",
     "environment",
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2 % of it, 5 px.", "2_% of it, 5_px."),
+        ("squares of 8 × 8 px (1.5 ± 0.2 HU)", "squares of 8_×_8_px (1.5_±_0.2_HU)"),
+        ("3 sites, 4 models, 2 minutes", "3 sites, 4 models, 2_minutes"),
+        ("frame 3 px.tif", "frame 3 px.tif"),
+        (
+            '<pre id="a">crop 3 px</pre><p title="3 px">∞ dB</p>',
+            '<pre id="a">crop 3 px</pre><p title="3 px">∞_dB</p>',
+        ),
+        ("<script>1 % 2; 3 %</script>4 %", "<script>1 % 2; 3 %</script>4_%"),
+    ],
+)
+def test_no_line_ends_between_a_number_and_its_unit(text: str, expected: str) -> None:
+    assert bind_units(text) == expected.replace("_", "\u00a0")
 
 
 class Page(HTMLParser):

@@ -30,6 +30,7 @@ import SimpleITK
 import tifffile
 import zarr
 from makers_electron import write_dm3, write_emd
+from makers_hamamatsu import Page, write_ndpi
 from makers_leica import Picture, write_lif
 from makers_nikon import times, write_nd2
 from makers_olympus import write_oib, write_oif
@@ -571,6 +572,10 @@ SEEDS: dict[str, Callable[[Path], None]] = {
     "a.svs": lambda p: tifffile.imwrite(
         p, _pixels((40, 30)), description="Aperio|MPP = 0.5", metadata=None, tile=(16, 16)
     ),
+    "a.ndpi": lambda p: write_ndpi(
+        p,
+        [Page((_pixels((16, 64, 3)) % 256).astype(np.uint8), 4), Page(np.zeros((8, 32, 3), "u1"))],
+    ),
     "a.png": lambda p: p.write_bytes(imagecodecs.png_encode(_pixels((40, 30)))) and None,
     "a.npy": lambda p: np.save(p, _pixels((40, 30))),
     "a.mrc": _mrc,
@@ -639,6 +644,8 @@ def read_by_others(path: Path) -> np.ndarray:
     """Pixels by the package that people would use, with a rescale where the file states one."""
     if path.suffix in (".tif", ".svs"):
         return np.asarray(tifffile.imread(path))
+    if path.suffix == ".ndpi":
+        return read_tiles(path)
     if path.suffix in (".png", ".jpg", ".bmp"):
         with PIL.Image.open(path) as image:
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
@@ -659,6 +666,19 @@ def read_by_others(path: Path) -> np.ndarray:
     if path.suffix == ".mha":
         return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
     return read_by_pydicom(path)
+
+
+def read_tiles(path: Path) -> np.ndarray:
+    """The first image by tifffile, each tile by itself: it would decode a damaged JPEG as one, too."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.series[0].keyframe
+        out = np.zeros(page.shaped[2:], page.dtype)
+        for tile, (_, _, y, x, _), (_, high, wide, _) in page.segments():
+            if tile is None:
+                raise ValueError("a tile is missing")
+            into = out[y : y + high, x : x + wide]
+            into[...] = tile[0, : len(into), : into.shape[1]]
+    return out
 
 
 def read_makers_by_others(path: Path) -> np.ndarray:

@@ -51,7 +51,9 @@ def denoise_files(
                 except InputError as error:
                     if not planned.skip_bad:
                         raise _named(error, one) from None
-                    planned.bad.append(str(_named(error, one)))
+                    line = str(_named(error, one))
+                    if line not in planned.bad:  # of another image of the file
+                        planned.bad.append(line)
                     continue
                 planned.ledger.add(one.entry, done, one.map_path)
             results.append(done)

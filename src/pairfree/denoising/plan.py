@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -185,7 +185,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
     limits = resident_limits(order.max_bytes)
     before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
-    _refuse_bad(bad, len(files), order.skip_bad)
+    _refuse_bad(bad, entries, order.skip_bad)
     require_space(out, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
@@ -201,7 +201,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         overwrite=overwrite,
         ledger=ledger,
         skip_bad=order.skip_bad,
-        bad=[str(error) for error in bad.values()],
+        bad=list(dict.fromkeys(map(str, bad.values()))),
     )
 
 
@@ -234,20 +234,26 @@ def _read_headers(
     return before, left, pixels, bad
 
 
-def _refuse_bad(bad: dict[Entry, PairfreeError], count: int, skip_bad: bool) -> None:
-    """InputError where bad files are not to be left out, or are all there is."""
-    if len(bad) == count and count > 0:
-        found = list(bad.values())
-    else:
-        found = [error for error in bad.values() if not isinstance(error, NoImageError)]
-        if skip_bad or not found:
+def _refuse_bad(bad: dict[Entry, PairfreeError], entries: Sequence[Entry], skip_bad: bool) -> None:
+    """InputError where bad files are not to be left out, or are all there is.
+
+    A file that holds several images is one file, and what is wrong with it is said once.
+    """
+    all_bad = len(bad) == len(entries) > 0
+    refused = bad
+    if not all_bad:
+        refused = {one: why for one, why in bad.items() if not isinstance(why, NoImageError)}
+        if skip_bad or not refused:
             return
+    found = list({str(error): error for error in refused.values()}.values())
     if len(found) == 1:
         raise found[0]
+    bad_files = len({one.path for one in refused})
+    files = len({one.path for one in entries})
     named = " | ".join(str(error) for error in found[:MOST_NAMED])
     more = f" | and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    remedy = "mend them" if len(bad) == count else "mend them, or leave them out with `skip_bad`"
-    raise InputError(f"{len(found)} of {count} files cannot be denoised; {remedy}: {named}{more}")
+    remedy = "mend them" if all_bad else "mend them, or leave them out with `skip_bad`"
+    raise InputError(f"{bad_files} of {files} files cannot be denoised; {remedy}: {named}{more}")
 
 
 def _check_apart(results: Iterable[Path], maps: Iterable[Path]) -> None:

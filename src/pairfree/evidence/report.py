@@ -24,7 +24,7 @@ from pairfree.evidence.interpretation import ORDER, Finding, find_outliers, inte
 from pairfree.evidence.metrics import Score, mean_score
 from pairfree.evidence.noise_view import NoiseSamples, noise_view
 from pairfree.evidence.noref import Evidence, pool
-from pairfree.evidence.numbers import format_fixed, format_number
+from pairfree.evidence.numbers import bind_units, format_fixed, format_number
 from pairfree.evidence.plots import line_plot
 from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
@@ -123,7 +123,7 @@ def render_report(data: ReportData) -> str:
     imitation = None
     if data.noise_samples is not None:
         imitation = noise_view(data.noise_samples, data.noise_samples.unit or data.unit)
-    return environment.from_string(page).render(
+    rendered = environment.from_string(page).render(
         d=data,
         style=Markup(style),
         examples=[example_view(example, data.unit) for example in data.examples],
@@ -135,6 +135,7 @@ def render_report(data: ReportData) -> str:
         links=[safe_link(citation.url) for citation in data.citations],
         **_evidence_view(data),
     )
+    return bind_units(rendered)
 
 
 def _evidence_view(data: ReportData) -> dict[str, Any]:

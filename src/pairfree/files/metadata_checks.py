@@ -196,9 +196,13 @@ def _profile(content: bytes) -> bytes:
 
 
 def _check_npy(a: Image, b: Image) -> list[Check]:
-    before = a.metadata["byteorder"]
-    after = b.metadata["byteorder"]
-    return [check_same("byte order", before, after)]
+    orders = [
+        "first axis fastest" if one.metadata["fortran"] else "last axis fastest" for one in (a, b)
+    ]
+    return [
+        check_same("byte order", a.metadata["byteorder"], b.metadata["byteorder"]),
+        check_same("order of axes", *orders),
+    ]
 
 
 def _check_nothing_more(a: Image, b: Image) -> list[Check]:

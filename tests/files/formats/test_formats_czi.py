@@ -146,8 +146,12 @@ def test_damaged_metadata_are_told(tmp_path: Path, xml: str | bytes) -> None:
             Tile(counts(16, 16), {}, 4, data=imagecodecs.jpegxr_encode(counts(900, 900))),
             r"a picture of size \(900, 900\), \(16, 16\) expected",
         ),
+        (
+            Tile(counts(64, 64), {}, 4, data=imagecodecs.jpegxr_encode(counts(64, 64))[:-50]),
+            "a picture whose end is missing",
+        ),
     ],
-    ids=["short", "zstd bomb", "jpeg xr bomb"],
+    ids=["short", "zstd bomb", "jpeg xr bomb", "jpeg xr cut off"],
 )
 def test_tiles_that_lie_are_refused(tmp_path: Path, tile: Tile, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:

@@ -159,6 +159,26 @@ def test_damaged_frames_are_one_line(tmp_path: Path, change: Any, words: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_frames_that_are_cut_off_are_refused(tmp_path: Path, syntax: str) -> None:
+    """Also by decoders that make a frame of what is there."""
+    values = np.arange(1600, dtype=np.uint16).reshape(1, 40, 40) ** 2
+    path = compressed(tmp_path / "a.dcm", values, syntax, signed=False)
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([frame_of(dataset).rstrip(b"\0")[:-4]])
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        open_image(path)
+
+
+def test_a_jpeg_of_12_bits_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    dataset = native("JPGExtended.dcm")
+    dataset.PixelData = encapsulate([frame_of(dataset)[:-2000]])
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="a picture whose end is missing"):
+        open_image(tmp_path / "a.dcm")
+
+
 def test_colour_in_the_jpeg_family_is_refused() -> None:
     with pytest.raises(InputError, match="colour image compressed as JPEG Baseline"):
         open_image(Path(str(get_testdata_file("SC_rgb_jpeg.dcm"))))

@@ -196,6 +196,17 @@ def test_positions_in_a_mat_file_are_told_of(tmp_path):
     assert ".mat" in open_image(tmp_path / "a.img").metadata["warnings"][0]
 
 
+@pytest.mark.parametrize("name", ["b.c.nii", "b.c.NII", "b.c.nii.gz"])
+def test_positions_beside_a_series_are_told_of(tmp_path, name):
+    """SPM states a position for each volume there."""
+    made = tmp_path / ("x.nii.gz" if name.endswith("gz") else "x.nii")
+    nibabel.Nifti1Image(values(), AFFINE).to_filename(made)
+    made.rename(tmp_path / name)
+    assert open_image(tmp_path / name).metadata["warnings"] == []
+    (tmp_path / "b.c.mat").write_bytes(b"MATLAB")
+    assert ".mat" in open_image(tmp_path / name).metadata["warnings"][0]
+
+
 # -- files of these names that are something else ------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, differences, open_image, save_image
+from pairfree.files.fidelity import compare
 from pairfree.files.formats.png_chunks import insert_chunks
 
 
@@ -147,6 +148,15 @@ def test_npy(tmp_path: Path, dtype: str, order: str, shape: tuple[int, ...], axe
     again = np.load(tmp_path / "out.npy")
     assert again.dtype == pixels.dtype
     np.testing.assert_array_equal(again, pixels)
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "in.npy").read_bytes()
+
+
+def test_an_npy_in_another_order_of_axes_is_a_loss(tmp_path: Path) -> None:
+    pixels = noise((7, 9), "uint8")
+    np.save(tmp_path / "in.npy", np.asfortranarray(pixels))
+    np.save(tmp_path / "out.npy", pixels)
+    checks = compare(tmp_path / "in.npy", tmp_path / "out.npy")
+    assert [one.name for one in checks if one.kept is False] == ["order of axes"]
 
 
 def test_npy_with_objects_runs_nothing(tmp_path: Path) -> None:

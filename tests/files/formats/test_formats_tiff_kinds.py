@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from pairfree.errors import InputError, OutputError
 from pairfree.files import open_image, save_image
 from pairfree.files.fidelity import compare
 from pairfree.files.formats import codec_headers
+from pairfree.files.formats.jpeg_header import has_end
 from pairfree.files.formats.tiff_codecs import PICTURES, can_pack
 from pairfree.files.formats.tiff_tags import Edit, edit_tags
 from pairfree.files.image import Image
@@ -420,6 +423,61 @@ def test_brightness_and_hues_are_told_by_their_name(tmp_path: Path) -> None:
         open_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(("kind", "words"), [(32803, "a mosaic of colours"), (99, "is not known")])
+@pytest.mark.parametrize("scene", [0, 1])
+def test_pixels_that_are_no_intensities_of_one_kind_are_refused(
+    tmp_path: Path, kind: int, words: str, scene: int
+) -> None:
+    """In any image of the file: raw files of cameras begin with a thumbnail in colours."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for side in (24, 48):
+            writer.write(counts(side, side), photometric="minisblack", metadata=None)
+    tags = ((262, 3, 1, struct.pack("<H", kind)),)
+    edits = [Edit(), Edit()]
+    edits[scene] = Edit(frozenset(), tags)
+    edit_tags(path, edits[0], edits[1:])
+    with pytest.raises(InputError, match=words):
+        open_image(path, scene=scene)
+    assert scene == 0 or open_image(path).axes == "YX"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "value"), [(338, 3, 999), (338, 3, 3), (296, 3, 9), (254, 4, 2), (255, 3, 3)]
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_values_of_tags_that_are_rare_or_unknown_come_back(
+    tmp_path: Path, code: int, kind: int, value: int, byteorder: Any
+) -> None:
+    values = counts(40, 50, 4, most=250, dtype="u1")
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="rgb", extrasamples=[0], byteorder=byteorder
+    )
+    stored = struct.pack(byteorder + ("H" if kind == 3 else "I"), value)
+    edit_tags(tmp_path / "a.tif", Edit(frozenset(), ((code, kind, 1, stored),)))
+    image, lost, again = round_trip(tmp_path / "a.tif")
+    assert (image.alpha, image.metadata["warnings"], lost) == (False, [], [])
+    np.testing.assert_array_equal(again.pixels, values)
+    with tifffile.TiffFile(tmp_path / "copies/a.tif") as written:
+        found = written.pages[0].aspage().tags[code].value
+    assert tuple(np.atleast_1d(found)) == (value,)
+
+
+def test_pages_of_one_document_say_so_on_each(tmp_path: Path) -> None:
+    """NewSubfileType 2; a loss of it is found."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in counts(3, 40, 50):
+            writer.write(page, photometric="minisblack", metadata=None, subfiletype=2)
+    _, lost, _ = round_trip(tmp_path / "a.tif")
+    assert lost == []
+    copy = tmp_path / "copies/a.tif"
+    with tifffile.TiffFile(copy) as written:
+        assert [page.aspage().subfiletype for page in written.pages] == [2, 2, 2]
+    edit_tags(copy, Edit(frozenset((254,))))
+    found = [one.name for one in compare(tmp_path / "a.tif", copy) if one.kept is False]
+    assert found == ["tags", "tags of later pages"]
+
+
 @NEEDS_PACKING
 @pytest.mark.parametrize("bits", [10, 12, 14])
 @pytest.mark.parametrize("stays", [False, True])
@@ -466,7 +524,7 @@ def test_bombs_of_many_components_are_refused_before_they_are_decoded(
                 open_image(path)
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "webp", "png", "jpegxl", "lerc"])
+@pytest.mark.parametrize("codec", ["jpeg", "png", "jpegxl", "lerc"])
 def test_damage_of_pictures_that_stay_in_their_file_is_one_line(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(
@@ -479,10 +537,34 @@ def test_damage_of_pictures_that_stay_in_their_file_is_one_line(tmp_path: Path, 
     data = bytearray(path.read_bytes())
     data[start + size // 2 : start + size] = bytes(size - size // 2)
     path.write_bytes(bytes(data))
-    try:
+    with pytest.raises(InputError, match="strip 1 is damaged"):
         image.plane(())
-    except InputError as error:
-        assert "strip 1 is damaged" in str(error)  # noqa: PT017 - some codecs go on over damage
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp", "png", "jpegxl", "lerc", "jpegxr", "jpeg2000"])
+@pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
+def test_pictures_that_are_cut_off_are_refused(tmp_path: Path, codec: str, left: float) -> None:
+    """Also by decoders that make a picture of what is there."""
+    path = tmp_path / "a.tif"
+    values = counts(64, 64, 3, most=250, dtype="u1")
+    tifffile.imwrite(path, values, compression=codec, photometric="rgb", rowsperstrip=64)
+    with tifffile.TiffFile(path) as tiff:
+        size = tiff.pages[0].aspage().databytecounts[0]
+    count = struct.pack("<I", int(left * size))
+    edit_tags(path, Edit(frozenset(), ((279, 4, 1, count),)))
+    with pytest.raises(InputError, match="strip 1 is damaged"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_end_of_a_jpeg_is_found_behind_all_of_its_scans(progressive: bool) -> None:
+    picture = PIL.Image.fromarray(counts(64, 64, 3, most=250, dtype="u1"))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", progressive=progressive, restart_marker_blocks=5)
+    data = buffer.getvalue()
+    assert has_end(data)
+    assert has_end(data + b"\0" * 7)  # strips are filled to whole words
+    assert not any(has_end(data[:length]) for length in range(len(data)))
 
 
 def test_an_ome_image_without_pages_gives_its_words_to_no_other(tmp_path: Path) -> None:

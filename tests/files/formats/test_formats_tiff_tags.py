@@ -48,6 +48,35 @@ def build(path: Path, order: str, big: bool, tags: dict[int, tuple[int, int, byt
     path.write_bytes(head + bytes(blob) + number + packed + b"\0" * room)
 
 
+def directory(path: Path, order: str, big: bool) -> dict[int, tuple[int, int, bytes]]:
+    """The tags of the first page whose values stand in its directory."""
+    data = path.read_bytes()
+    offset, entry, room = ("Q", "HHQ8s", 8) if big else ("I", "HHI4s", 4)
+    (at,) = struct.unpack_from(order + offset, data, room)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+    at += 8 if big else 2
+    found = {}
+    for number in range(count):
+        place = at + number * struct.calcsize("=" + entry)
+        code, kind, values, value = struct.unpack_from(order + entry, data, place)
+        size = values * (SIZES | BIG_SIZES)[kind]
+        if size <= room:
+            found[code] = (kind, values, value[:size])
+    return found
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_small_values_of_tags_that_are_large_elsewhere_come_back(tmp_path, order, big):
+    """XMP, IPTC and tags of makers, which tifffile looks for outside the directory."""
+    tags = {code: (1, 4, bytes((0, 0, n, 99))) for n, code in enumerate((700, 33723, 65426, 65459))}
+    tags |= {65432: (1, 4, b"\x10\0\0\0"), 65439: (1, 4, b"\0\0\0\x10")}
+    build(tmp_path / "a.tif", order, big, tags)
+    save_image(open_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    written = directory(tmp_path / "b.tif", order, big)
+    assert {code: written.get(code) for code in tags} == tags
+
+
 def read(path: Path) -> dict[int, tuple[int, int, bytes]]:
     """The tags of the first page, by an independent reader's offsets."""
     with tifffile.TiffFile(path) as tiff:
@@ -83,7 +112,7 @@ def test_every_type_of_tag_comes_back_byte_for_byte(tmp_path_factory, file):
     image = open_image(folder / "a.tif")
     assert np.array_equal(image.pixels, np.arange(480).reshape(24, 20))
     save_image(image, folder / "b.tif")
-    written = read(folder / "b.tif")
+    written = read(folder / "b.tif") | directory(folder / "b.tif", order, big)
     assert {code: written[code] for code in tags} == tags
     assert not {282, 283, 296, 305, 306, 270} & (written.keys() - tags.keys())
     again = open_image(folder / "b.tif")

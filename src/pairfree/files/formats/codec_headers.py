@@ -13,7 +13,7 @@ MOST_COMPONENTS = 16
 """Of a picture of JPEG 2000; LERC has one value a pixel and sample."""
 XR_MARK = b"WMPHOTO\0"
 """Begins every code stream of JPEG XR."""
-WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR = 0xBC80, 0xBC81, 0xBCC0
+WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR, BYTES_OF_XR = 0xBC80, 0xBC81, 0xBCC0, 0xBCC1
 """Codes of JPEG XR's container."""
 MOST_BOXES = 64
 """Of a container, so many are looked at."""
@@ -124,25 +124,33 @@ def size_of_lerc(data: bytes) -> Size | None:
 
 def size_of_jpeg_xr(data: bytes) -> Size | None:
     """The larger of what the container and the code stream state; None where either states none."""
-    if data[:3] != b"II\xbc" or len(data) < 10:
-        return None
-    (place,) = struct.unpack_from("<I", data, 4)
-    if place + 2 > len(data):
-        return None
-    (count,) = struct.unpack_from("<H", data, place)
-    found: dict[int, int] = {}
-    for number in range(count):
-        at = place + 2 + 12 * number
-        if at + 12 > len(data):
-            return None
-        code, _, _, value = struct.unpack_from("<HHII", data, at)
-        found[code] = value
+    found = _fields_of_xr(data)
     if not {WIDTH_OF_XR, HEIGHT_OF_XR, STREAM_OF_XR} <= found.keys():
         return None
     inside = size_of_xr_stream(data[found[STREAM_OF_XR] :])
     if inside is None:
         return None
     return max(inside[0], found[HEIGHT_OF_XR]), max(inside[1], found[WIDTH_OF_XR])
+
+
+def is_whole_jpeg_xr(data: bytes) -> bool:
+    """Whether all bytes are there that the container states; decoders go on without them."""
+    found = _fields_of_xr(data)
+    return found.get(STREAM_OF_XR, 0) + found.get(BYTES_OF_XR, 0) <= len(data)
+
+
+def _fields_of_xr(data: bytes) -> dict[int, int]:
+    """What the container of a JPEG XR states, by code; empty where it is none, or cut off."""
+    if data[:3] != b"II\xbc" or len(data) < 10:
+        return {}
+    (place,) = struct.unpack_from("<I", data, 4)
+    if place + 2 > len(data):
+        return {}
+    (count,) = struct.unpack_from("<H", data, place)
+    if place + 2 + 12 * count > len(data):
+        return {}
+    fields = struct.iter_unpack("<HHII", data[place + 2 : place + 2 + 12 * count])
+    return {code: value for code, _, _, value in fields}
 
 
 def size_of_xr_stream(data: bytes) -> Size | None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.codec_headers import XR_MARK, size_of_xr_stream
+from pairfree.files.formats.codec_headers import XR_MARK, is_whole_jpeg_xr, size_of_xr_stream
 from pairfree.files.formats.tiff_codecs import decompress
 from pairfree.files.image import DType
 from pairfree.files.limits import JPEG, LZW, UNCOMPRESSED, ZSTD
@@ -298,5 +298,7 @@ def _decode_jpeg_xr(data: bytes, shape: tuple[int, int, int], dtype: DType) -> n
         if size != shape[:2]:
             raise ValueError(f"a picture of size {size}, {shape[:2]} expected")
         place = data.find(XR_MARK, place + 1)
+    if not is_whole_jpeg_xr(data):
+        raise ValueError("a picture whose end is missing")
     decoded = np.asarray(imagecodecs.jpegxr_decode(data))
     return decoded.reshape(shape).astype(dtype, casting="safe")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.jpeg_header import declared_size
+from pairfree.files.formats.jpeg_header import declared_size, has_end
 from pairfree.files.image import DType, Shape
 from pairfree.files.messages import shown
 
@@ -35,6 +35,8 @@ CODECS = {
     "1.2.840.10008.1.2.4.203": _2000,
 }
 """Transfer syntax UID -> decoder of imagecodecs, and the first and last marker that state a frame's size."""
+WITH_END = ("jpeg", "ljpeg")
+"""Decoders that make an image of what is cut off, too."""
 RATIO = 5000.0
 """Largest ratio of decoded to stored bytes that is believed."""
 
@@ -89,6 +91,10 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
         raise InputError(
             f"{where} is compressed as an image of {declared}, the object states {shape}; "
             "export it again"
+        )
+    if name in WITH_END and not has_end(data):
+        raise InputError(
+            f"{where} cannot be decoded (a picture whose end is missing); copy or export it again"
         )
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))

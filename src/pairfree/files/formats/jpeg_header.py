@@ -1,13 +1,22 @@
-"""The size that data of the JPEG family declare, without decoding them."""
+"""The size that data of the JPEG family declare, and whether they are whole, without decoding them."""
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 
 NO_FRAME = (0xC4, 0xC8, 0xCC)
 """Markers between 0xC0 and 0xCF that state no size."""
 SIZ_OF_JPEG2000 = 0x51
 """JPEG 2000's marker of a size."""
+RESTART_INTERVAL = 0xDD
+"""JPEG's marker of so many blocks."""
+SCAN, END = 0xDA, 0xD9
+"""JPEG's markers of what precedes coded values, and of its end."""
+_AFTER_VALUES = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The next marker that is no restart: a byte 0xFF among coded values is followed by 0."""
+_AFTER_TILE = re.compile(rb"\xff[\xd0-\xd7\xd9]")
 
 
 def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int, int] | None:
@@ -25,14 +34,46 @@ def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int
     tuple or None
         None where there is no such header.
     """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    for marker, at in _headers(data):
         if first <= marker <= last and marker not in NO_FRAME:
             return _size_at(data, at, marker)
+    return None
+
+
+def restart_interval(data: bytes) -> int:
+    """Blocks of a JPEG from one restart mark to the next; 0 where it states none before its scan."""
+    for marker, at in _headers(data):
+        if marker == RESTART_INTERVAL and at + 6 <= len(data):
+            return int.from_bytes(data[at + 4 : at + 6], "big")
+    return 0
+
+
+def has_end(data: bytes) -> bool:
+    """Whether a JPEG goes on to its end mark: decoders fill with grey what is missing before it."""
+    at = next((at for marker, at in _headers(data) if marker == SCAN), len(data))
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        found = _AFTER_VALUES.search(data, at + 2 + length)
+        if found is None:
+            return False
+        at = found.start()
+        if data[at + 1] == END:
+            return True
+    return False
+
+
+def has_restart_or_end(data: bytes) -> bool:
+    """Whether the coded values of one restart interval go on to the mark behind it."""
+    return _AFTER_TILE.search(data) is not None
+
+
+def _headers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers with a length, and their places, as long as one follows the other."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        yield data[at + 1], at
         (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
-    return None
 
 
 def _size_at(data: bytes, at: int, marker: int) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from pairfree.files.formats.nifti_files import (
     check_head,
     files_of,
     pair_of,
+    positions_beside,
 )
 from pairfree.files.formats.packing import (
     PLAIN,
@@ -117,8 +118,11 @@ def read_nifti(path: Path, limits: Limits) -> Image:
         bounds = _bounds(dtype, scaling)
     carried = Carried(type(found), header.copy(), np.array(found.affine), scaling, raw)
     lines = []
-    if head is not None and head.is_analyze and pixels.with_suffix(".mat").exists():
-        lines.append("the .mat file beside it is not read; copy it beside the result")
+    if positions_beside(path).exists():
+        lines.append(
+            "the .mat file beside it, which may state positions of SPM, is not read; "
+            "copy it beside the result"
+        )
     axes = volume_axes(len(shape))
     return Image(
         data,

@@ -76,6 +76,19 @@ def partner_of(path: Path) -> Path | None:
     return path.with_name(stem + other + packing)
 
 
+def positions_beside(path: Path) -> Path:
+    """Where SPM puts positions that a header has no room for: of Analyze, and of each volume of a series.
+
+    Parameters
+    ----------
+    path
+        Of an image, which is not looked at.
+    """
+    bare = bare_name(path)
+    suffix = next(one for one in (".nii", *PARTNERS, "") if bare.endswith(one))
+    return path.with_name(path.name[: len(bare) - len(suffix)] + ".mat")
+
+
 def is_named_by_pixels(path: Path) -> bool:
     """Whether a path names the pixels of a pair, and not its header."""
     return bare_name(path).endswith(".img")

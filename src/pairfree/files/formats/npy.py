@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -29,7 +29,7 @@ class Header(NamedTuple):
 def read_npy(path: Path, limits: Limits) -> Image:
     """Read one array.
 
-    Byte order is kept in the metadata and written back; Fortran order is read and becomes C order.
+    Byte order, and Fortran order of the axes, are kept in the metadata and written back.
     """
     file_size = path.stat().st_size
     with path.open("rb") as file:
@@ -54,7 +54,12 @@ def read_npy(path: Path, limits: Limits) -> Image:
         else:
             data, of_wide = narrow(_read_values(file, header), shown(path))
     byteorder = ">" if dtype.str.startswith(">") else "="
-    metadata = {"byteorder": byteorder, "warnings": [], **of_wide}
+    metadata: dict[str, Any] = {
+        "byteorder": byteorder,
+        "fortran": fortran,
+        "warnings": [],
+        **of_wide,
+    }
     return Image(data, axes, source=path, family="npy", metadata=metadata, alpha=False)
 
 
@@ -105,17 +110,18 @@ def guess_axes(shape: Shape, path: Path | None = None) -> str:
 
 
 def write_npy(image: Image, path: Path) -> None:
-    """Write the pixels in the byte order that the file had, part by part.
+    """Write the pixels in the byte order and the order of axes that the file had, part by part.
 
     Spacing and names have no place in this format.
     """
     dtype = type_in_file(image).newbyteorder(image.metadata.get("byteorder", "="))
+    fortran = bool(image.metadata.get("fortran", False))
     header = {
         "descr": npy_format.dtype_to_descr(dtype),
-        "fortran_order": False,
+        "fortran_order": fortran,
         "shape": image.shape,
     }
     with path.open("wb") as file:
         npy_format.write_array_header_1_0(file, header)
-        for part in image.parts():
+        for part in image.pixels.T if fortran else image.parts():
             file.write(np.ascontiguousarray(part, dtype=dtype).data)

@@ -265,6 +265,8 @@ def _check_series(
     check_dtype(series.dtype, shown(path), wide=True)
     key = series.keyframe
     size = tiff.filehandle.size
+    if key is not tiff.pages[0]:
+        _check_page(key, path, limits, size)
     check_declared(path, series.shape, series.dtype, limits, size, _ratio(key), _may_stay(key))
     if any(page is None for page in series.pages):
         raise InputError(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 
+from pairfree.files.formats.tiff_directories import Kind
 from pairfree.files.formats.tiff_meta import Stated
 from pairfree.files.formats.tiff_order import cut_to_images, pages_in_order, present_pages
 from pairfree.files.formats.tiff_series import Scene
@@ -16,7 +17,7 @@ from pairfree.files.image import Stored
 # Tags that the writer makes itself, or whose value is a place in the old file (directories of EXIF,
 # GPS, sub-images, thumbnails).
 _LAYOUT_TAGS = (
-    *(254, 255, 256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 288, 289),
+    *(256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 288, 289),
     *(296, 317, 320, 322, 323, 324, 325, 330),
 )
 _PLACE_TAGS = (
@@ -30,6 +31,15 @@ _NOT_CARRIED = frozenset((*_LAYOUT_TAGS, *_PLACE_TAGS, *_METAMORPH_TAGS))
 _ON_EVERY_PAGE = {274, 305, 306}
 _DIRECTORY_TYPES = (13, 18)
 _MAX_PAGES_WITH_TAGS = 2**17
+BYTES_OF_VALUE = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17), 8),
+}
+"""By the types of values of TIFF and BigTIFF, but for places of directories."""
+_FULL_IMAGE = {254: 0, 255: 1}
+"""Codes of NewSubfileType and SubfileType, and what they say of an image that is nothing more."""
 RESOLUTION_TAGS = (282, 283, 296)
 """Of pixels along x, along y, and their unit."""
 MOST_DESCRIPTIONS = 16
@@ -130,12 +140,31 @@ def _raw_tags(
         kind = int(tag.dtype)
         if tag.code not in also and (kind in _DIRECTORY_TYPES or tag.code in _NOT_CARRIED):
             continue
+        if tag.code in _FULL_IMAGE and tag.value == _FULL_IMAGE[tag.code]:
+            continue
         to_the_end = tiff.filehandle.size - tag.valueoffset
         if 0 < tag.valuebytecount <= to_the_end:
             value = _raw(tiff, tag)
             found.append((int(tag.code), kind, int(tag.count), value))
     found += _further_descriptions(page, tiff)
+    if not tiff.is_ndpi:
+        unread = _NOT_CARRIED | {tag.code for tag in page.tags} | _FULL_IMAGE.keys()
+        found += [tag for tag in _small_tags(page, tiff) if tag[0] not in unread]
     return tuple(found)
+
+
+def _small_tags(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
+    """Those whose values stand in the directory: tifffile leaves out some that it expects elsewhere."""
+    kind = Kind(tiff.byteorder, tiff.is_bigtiff)
+    tiff.filehandle.seek(page.offset)
+    (count,) = kind.count.unpack(tiff.filehandle.read(kind.count.size))
+    entries = tiff.filehandle.read(count * kind.entry.size)
+    found: list[RawTag] = []
+    for code, of_type, values, inside in kind.entry.iter_unpack(entries):
+        size = values * BYTES_OF_VALUE.get(of_type, 0)
+        if 0 < size <= kind.offset.size:
+            found.append((code, of_type, values, kind.offset.pack(inside)[:size]))
+    return found
 
 
 def _further_descriptions(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> list[RawTag]:
@@ -150,7 +179,11 @@ def _further_descriptions(page: tifffile.TiffPage, tiff: tifffile.TiffFile) -> l
 
 
 def _raw(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
-    tiff.filehandle.seek(tag.valueoffset)
+    """The value, which tifffile looks for elsewhere where it stands in the directory in some tags."""
+    room = tiff.tiff.tagoffsetthreshold
+    is_small = tag.valuebytecount <= room
+    place = tag.offset + tiff.tiff.tagsize - room if is_small else tag.valueoffset
+    tiff.filehandle.seek(place)
     return tiff.filehandle.read(tag.valuebytecount)
 
 
@@ -333,7 +366,8 @@ def _levels(
         height = int(sizes["Y"])
         width = int(sizes["X"])
         found.append((height, width))
-        beyond |= {tag.code for tag in level.keyframe.tags} - _NOT_CARRIED - _ON_EVERY_PAGE
+        beyond |= {tag.code for tag in level.keyframe.tags}
+        beyond -= _NOT_CARRIED | _ON_EVERY_PAGE | _FULL_IMAGE.keys()
     if beyond:
         named = ", ".join(map(str, sorted(beyond)))
         warnings.append(f"tags of the lower resolutions are left out ({named})")

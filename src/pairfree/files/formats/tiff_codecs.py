@@ -14,6 +14,7 @@ import tifffile
 from pairfree.errors import InputError
 from pairfree.files.formats.codec_headers import (
     Size,
+    is_whole_jpeg_xr,
     size_of_jpeg,
     size_of_jpeg_2000,
     size_of_jpeg_xl,
@@ -22,6 +23,7 @@ from pairfree.files.formats.codec_headers import (
     size_of_png,
     size_of_webp,
 )
+from pairfree.files.formats.jpeg_header import has_end
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
 from pairfree.files.messages import shown
@@ -44,6 +46,12 @@ PICTURES: dict[int, Callable[[bytes], Size | None]] = {
 """Codes of Compression whose strips and tiles are pictures with headers of their own, and what reads their
 size.
 """
+WHOLE: dict[int, Callable[[bytes], bool]] = {
+    7: has_end,
+    22610: is_whole_jpeg_xr,
+    34934: is_whole_jpeg_xr,
+}
+"""Those whose decoders make a picture of what is cut off, too, and what tells that it is not."""
 RATIOS = {
     1: UNCOMPRESSED,
     5: LZW,
@@ -63,7 +71,7 @@ DEFLATE_CODES = (8, 32946, 50013)
 """Of Compression: one stream by three names."""
 COMPLEX = 5
 """Of SampleFormat."""
-YCBCR = 6
+YCBCR, MOSAIC = 6, 32803
 """Of PhotometricInterpretation."""
 Bytes = bytes | bytearray | memoryview
 
@@ -117,9 +125,19 @@ def _inflate(data: bytes, bound: int) -> Bytes:
 
 
 def check_colours(page: tifffile.TiffPage, path: Path) -> None:
-    """InputError for pixels that are no intensities: complex ones, and brightness beside two hues."""
+    """InputError for pixels that are no intensities of one kind: complex, mosaics, brightness beside hues."""
     if page.sampleformat == COMPLEX:
         raise InputError(f"{shown(path)}: its pixels are complex numbers; save their magnitude")
+    if int(page.photometric) == MOSAIC:
+        raise InputError(
+            f"{shown(path)}: its pixels are a mosaic of colours (CFA), neighbours show different ones; "
+            "split it into an image for each colour, or convert it to RGB"
+        )
+    if int(page.photometric) not in set(tifffile.PHOTOMETRIC):
+        raise InputError(
+            f"{shown(path)}: its kind of pixels, PhotometricInterpretation {int(page.photometric)}, "
+            "is not known; save it as grey or RGB"
+        )
     as_ycbcr = int(page.photometric) == YCBCR or page.is_subsampled
     if as_ycbcr and int(page.compression) != JPEG_CODE:
         raise InputError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pairfree.errors import InputError
 from pairfree.files.limits import Limits, check_pages
@@ -14,6 +15,18 @@ from pairfree.files.messages import shown
 
 DESCRIPTION_TAG, COLOURS_TAG = 270, 320
 """ImageDescription and ColorMap."""
+FORMAT_OF_SLIDE = 65420
+"""Code of a tag of Hamamatsu's slides."""
+OF_HAMAMATSU = {271, FORMAT_OF_SLIDE}
+"""Codes of tags that tell them: the maker, and the file's format."""
+FIRST_TILES = {65426: 2**16, 65432: 0}
+"""Codes of the tags that list where its tiles begin within the JPEG of a page: McuStarts (the lower 4 bytes)
+and McuStartsHighBytes; and the most that the first may be.
+"""
+LONG = 4
+"""Type of values: whole numbers of 4 bytes."""
+Entry = tuple[int, int, int, int]
+"""Code, type, number of values, and the values or their place."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,9 @@ class Kind:
     byteorder: str
     big: bool
     """Of 8 bytes where others have 4."""
+    wide_places: bool = False
+    """Hamamatsu's own: places of directories have 8 bytes, and the upper 4 bytes of what entries hold follow
+    behind each directory."""
 
     @cached_property
     def count(self) -> struct.Struct:
@@ -32,7 +48,8 @@ class Kind:
     @cached_property
     def offset(self) -> struct.Struct:
         """Place of a directory; 0 after the last one."""
-        return struct.Struct(self.byteorder + ("Q" if self.big else "I"))
+        is_wide = self.big or self.wide_places
+        return struct.Struct(self.byteorder + ("Q" if is_wide else "I"))
 
     @cached_property
     def entry(self) -> struct.Struct:
@@ -46,6 +63,8 @@ KINDS = {
     b"II+\0": Kind("<", True),
     b"MM\0+": Kind(">", True),
 }
+NDPI = ".ndpi"
+"""Suffix of Hamamatsu's slides, which begin as a TIFF of 32 bits and have places of 64."""
 
 
 def count_pages(path: Path, limits: Limits) -> int:
@@ -66,6 +85,8 @@ def count_pages(path: Path, limits: Limits) -> int:
     with path.open("rb") as file:
         head = file.read(16)
         kind = KINDS.get(head[:4])
+        if path.suffix.lower() == NDPI and kind == KINDS[b"II*\0"]:
+            kind = replace(kind, wide_places=True)
         if kind is not None and len(head) < 16:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, it has {len(head)} bytes; copy or export it again"
@@ -81,6 +102,7 @@ def count_pages(path: Path, limits: Limits) -> int:
 
 def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
     (offset,) = kind.offset.unpack_from(data, 8 if kind.big else 4)
+    of_slide = struct.pack(kind.byteorder + "H", FORMAT_OF_SLIDE)
     seen: set[int] = set()
     while offset:
         if offset in seen:
@@ -90,15 +112,18 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
             )
         seen.add(offset)
         check_pages(path, len(seen), limits)
-        entries = _span_of_entries(data, offset, kind)
-        if entries is None:
+        span = _span_of_entries(data, offset, kind)
+        if span is None:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} "
                 "lies beyond the end; copy or export it again"
             )
         if len(seen) == 1:
-            _check_description(data[entries], kind, len(data), path)
-        (offset,) = kind.offset.unpack_from(data, entries.stop)
+            _check_description(_entries(data, span, kind), kind, len(data), path)
+        if of_slide in data[span]:  # most are of none, and of many pages each takes its time
+            where = f"{shown(path)}: damaged slide, page {len(seen)}"
+            _check_first_tile(_entries(data, span, kind), kind, data, where)
+        (offset,) = kind.offset.unpack_from(data, span.stop)
     if not seen:
         raise InputError(f"{shown(path)}: TIFF without any page; was it written completely?")
     return len(seen)
@@ -111,20 +136,51 @@ def _span_of_entries(data: mmap.mmap, offset: int, kind: Kind) -> slice | None:
         return None
     (entries,) = kind.count.unpack_from(data, offset)
     end = start + entries * kind.entry.size
-    if end + kind.offset.size > len(data):
+    behind = kind.offset.size + (4 * entries if kind.wide_places else 0)
+    if end + behind > len(data):
         return None
     return slice(start, end)
 
 
-def _check_description(entries: bytes, kind: Kind, file_size: int, path: Path) -> None:
+def _entries(data: mmap.mmap, span: slice, kind: Kind) -> list[Entry]:
+    """Entries of a directory, each with its whole value or place."""
+    found = list(kind.entry.iter_unpack(data[span]))
+    if not kind.wide_places:
+        return found
+    upper = struct.unpack_from(f"<{len(found)}I", data, span.stop + kind.offset.size)
+    return [
+        (code, of_type, count, value | high << 32)
+        for (code, of_type, count, value), high in zip(found, upper, strict=True)
+    ]
+
+
+def _check_description(entries: list[Entry], kind: Kind, file_size: int, path: Path) -> None:
     """InputError when the text that describes the file lies beyond its end.
 
     Pixel size and axes would be lost without a word.
     """
     inside = 8 if kind.big else 4
-    for code, _, length, place in kind.entry.iter_unpack(entries):
+    for code, _, length, place in entries:
         if code == DESCRIPTION_TAG and length > inside and place + length > file_size:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, its description lies beyond the end; "
                 "copy or export it again"
+            )
+
+
+def _check_first_tile(entries: list[Entry], kind: Kind, data: mmap.mmap, where: str) -> None:
+    """InputError when the tiles of a page of Hamamatsu's are no list, or begin too far within its JPEG.
+
+    tifffile reads all that stands before the first.
+    """
+    if not {code for code, *_ in entries} >= OF_HAMAMATSU:
+        return
+    order: Literal["little", "big"] = "little" if kind.byteorder == "<" else "big"
+    for code, of_type, count, place in entries:
+        if code not in FIRST_TILES:
+            continue
+        is_list = of_type == LONG and count > 2 and place + 4 <= len(data)
+        if not is_list or int.from_bytes(data[place : place + 4], order) > FIRST_TILES[code]:
+            raise InputError(
+                f"{where} does not say where its tiles begin (tag {code}); copy or export it again"
             )

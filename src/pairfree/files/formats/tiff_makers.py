@@ -12,14 +12,18 @@ import tifffile
 
 from pairfree.files.formats.tiff import count_scenes, read_tiff
 from pairfree.files.formats.tiff_meta import unit_name
+from pairfree.files.formats.tiff_order import present_pages
 from pairfree.files.image import Image, Spacing
 from pairfree.files.limits import Limits
 
-SUFFIXES = (".lsm", ".stk", ".svs", ".scn", ".qptiff", ".bif")
-"""Of Zeiss, MetaMorph, Aperio, Leica, Akoya and Ventana."""
+SUFFIXES = (".lsm", ".stk", ".svs", ".ndpi", ".scn", ".qptiff", ".bif")
+"""Of Zeiss, MetaMorph, Aperio, Hamamatsu, Leica, Akoya and Ventana."""
 FAMILY = "makers_tiff"
 _MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
 """Micrometres a pixel, in Aperio's descriptions."""
+
+DEPTH_TAG = 65424
+"""Of Hamamatsu: distance of a page's focus from the slide's, nm."""
 
 
 def read_slide(path: Path, limits: Limits, scene: int | None = None) -> Image:
@@ -52,6 +56,8 @@ def read_slide(path: Path, limits: Limits, scene: int | None = None) -> Image:
         elif tiff.is_svs:
             page = tiff.series[scene or 0].keyframe
             spacing |= _spacing_of_svs(page.description or "")
+        elif tiff.is_ndpi and "Z" in image.axes:
+            spacing |= _spacing_of_ndpi(tiff.series[scene or 0])
     channels = image.shape[image.axes.index("C")] if "C" in image.axes else 1
     return replace(
         image,
@@ -102,3 +108,14 @@ def _spacing_of_svs(description: str) -> Spacing:
     stated = _MPP.search(description)
     size = 0.0 if stated is None else float(stated.group(1))
     return {"Y": (size, "µm"), "X": (size, "µm")} if size > 0 else {}
+
+
+def _spacing_of_ndpi(series: tifffile.TiffPageSeries) -> Spacing:
+    """Hamamatsu states at what depth each page is in focus."""
+    stated = [page.aspage().tags.valueof(DEPTH_TAG) for page in present_pages(series)]
+    if not all(isinstance(depth, int) for depth in stated):
+        return {}
+    steps = np.diff(np.array(stated, np.float64))
+    if len(steps) and steps[0] > 0 and np.all(steps == steps[0]):
+        return {"Z": (float(steps[0]) / 1000, "µm")}
+    return {}

@@ -11,31 +11,29 @@ import itertools
 import lzma
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
 
 from pairfree.errors import InputError
 from pairfree.files.formats.tiff_codecs import (
-    DEFLATE_CODES,
     JPEG_CODE,
     PICTURES,
     RATIOS,
     UNCOMPRESSED_CODE,
-    ZSTD_CODE,
     Bytes,
     decompress,
     undo_float_prediction,
     undo_prediction,
     unpack_bits,
 )
+from pairfree.files.formats.tiff_pictures import PictureDecoder, Shared, shared_of_jpeg
 from pairfree.files.image import Index, Shape, Stored
 from pairfree.files.limits import Limits
-from pairfree.files.messages import reason, shown, size_text
+from pairfree.files.messages import shown, size_text
 from pairfree.files.spans import length_of, numbers_of_chunks, overlap, relative_to
 from pairfree.files.stored import Kept
 
@@ -43,10 +41,6 @@ KEPT_BYTES = 2**26
 """Of decoded strips and tiles, for the next region."""
 LARGEST_TILE_BYTES = 2**28
 """A tile of more may be no more than sixteen times its page."""
-LERC_PARAMETERS = 50674
-"""Code of the tag that says what packs pages of LERC once more."""
-LERC_SPARE_BYTES = 2**16
-"""What LERC may add to values that do not compress."""
 LEAST_FIRST = 2
 """Of FillOrder: the first bit of a byte is the least significant."""
 
@@ -61,8 +55,8 @@ class Places:
     """Bytes from the beginning of the file, for each strip or tile."""
     counts: np.ndarray
     """Bytes of each."""
-    jpegtables: bytes | None
-    """Shared by them, or None."""
+    shared: Shared
+    """What those that are JPEG have in common."""
 
 
 class PageDecoder:
@@ -98,7 +92,6 @@ class PageDecoder:
         self.byteorder = key.parent.byteorder
         self.compression = int(key.compression)
         self.predictor = int(key.predictor)
-        self.lerc_inside = _compression_of_lerc(key)
         self._check_layout()
         _, _, height, width, samples = key.shaped
         if key.is_tiled:
@@ -113,8 +106,9 @@ class PageDecoder:
         if all(self.segment):
             self.grid = (-(-height // self.segment[0]), -(-width // self.segment[1]))
         self._check_segment(limits)
+        self.pictures = None
         if self.compression in PICTURES:
-            self.decode_picture = key.decode  # made while the file is open
+            self.pictures = PictureDecoder(key, self.segment, self.segment_bytes)
 
     def _check_layout(self) -> None:
         name = shown(self.path)
@@ -183,8 +177,10 @@ class PageDecoder:
                 f"{shown(self.path)}: page {number} lists {listed} for {needed} strips or tiles; "
                 "export the file again"
             )
-        tables = page.jpegtables if self.compression == JPEG_CODE else None
-        return Places(number, np.array(offsets, np.int64), np.array(counts, np.int64), tables)
+        shared: Shared = {}
+        if self.compression == JPEG_CODE:
+            shared = shared_of_jpeg(page, f"{shown(self.path)}: page {number}")
+        return Places(number, np.array(offsets, np.int64), np.array(counts, np.int64), shared)
 
     def region(
         self, file: BinaryIO, places: Places, rows: slice, columns: slice, kept: Kept | None = None
@@ -248,8 +244,8 @@ class PageDecoder:
         where = f"{shown(self.path)}: page {places.number}, {kind} {index + 1}"
         least = self.row_bytes * self._rows_needed(index)
         data = self._read(file, places, index, least, where)
-        if self.compression in PICTURES:
-            return self._picture(data, places, index, where)
+        if self.pictures is not None:
+            return self.pictures.decode(data, places.shared, index, where)
         raw: Bytes = data
         if self.compression != UNCOMPRESSED_CODE:
             raw = self._inflate(data, where)
@@ -326,56 +322,6 @@ class PageDecoder:
                 "the file is damaged, export it again"
             )
         return raw
-
-    def _picture(self, data: bytes, places: Places, index: int, where: str) -> np.ndarray:
-        """A strip or tile that is a picture of its own, decoded after its header was looked at."""
-        measure = PICTURES[self.compression]
-        if self.lerc_inside != UNCOMPRESSED_CODE:
-            bound = self.segment_bytes + LERC_SPARE_BYTES
-            data = bytes(_undo(decompress, where, self.lerc_inside, data, bound))
-        declared = measure(data)
-        high, wide, samples = self.segment
-        if declared is None:
-            raise InputError(
-                f"{where}: a picture whose header states no size that is understood; "
-                "save the file with deflate"
-            )
-        if declared[0] > high or declared[1] > wide:
-            raise InputError(
-                f"{where}: a picture of size {declared} in a strip or tile of {(high, wide)}; "
-                "export the file again"
-            )
-        tables = {"jpegtables": places.jpegtables, "jpegheader": self.key.jpegheader}
-        block, _, _ = _undo(self.decode_picture, where, data, index, **tables)
-        if block is None:
-            raise InputError(f"{where} holds no picture; export the file again")
-        plane: np.ndarray = np.asarray(block)[0]
-        if plane.dtype != self.dtype or plane.shape[-1] != samples:
-            raise InputError(
-                f"{where}: a picture of {plane.dtype.name} and {plane.shape[-1]} samples in a file of "
-                f"{self.dtype.name} and {samples}; export the file again"
-            )
-        return plane
-
-
-def _undo(decode: Callable[..., Any], where: str, *given: Any, **words: Any) -> Any:
-    """What a codec makes of data; InputError for whatever it raises on damaged ones."""
-    try:
-        return decode(*given, **words)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{where} is damaged ({reason(error)}); copy or export the file again"
-        ) from error
-
-
-def _compression_of_lerc(key: tifffile.TiffPage) -> int:
-    """What packs pages of LERC once more, as a code of Compression."""
-    tag = key.tags.get(LERC_PARAMETERS)
-    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) < 2:
-        return UNCOMPRESSED_CODE
-    return {1: DEFLATE_CODES[0], 2: ZSTD_CODE}.get(int(tag.value[1]), UNCOMPRESSED_CODE)
 
 
 class TiffPages(Stored):

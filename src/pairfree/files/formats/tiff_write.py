@@ -55,6 +55,8 @@ STREAMED_PLANE_BYTES = 2**28
 STREAMED_TILE = (512, 512)
 """Height and width of those tiles, in pixels."""
 NATIVE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+KNOWN_EXTRAS = tuple(int(kind) for kind in tifffile.EXTRASAMPLE)
+"""Values of ExtraSamples that have a meaning."""
 COLOURS = {2: 3, 5: 4, 8: 3}
 """Samples that are no extra ones, by PhotometricInterpretation: RGB, CMYK and CIELab; 1 for others."""
 
@@ -135,7 +137,7 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
         "tile": _tile(carried),
         "software": False,
         "metadata": None,
-        "resolutionunit": carried.resolution_unit or NO_UNIT,
+        "resolutionunit": carried.resolution_unit if _knows_unit(carried) else NO_UNIT,
     }
     if image.samples > 1 or carried.slices:
         layout["planarconfig"] = "separate" if carried.planar else "contig"
@@ -149,10 +151,19 @@ def _layout(image: Image, carried: Carried) -> dict[str, Any]:
     return layout
 
 
+def _knows_unit(carried: Carried) -> bool:
+    """Whether tifffile writes the unit of the resolution."""
+    return carried.resolution_unit in set(tifffile.RESUNIT)
+
+
 def _extra_samples(samples: int, carried: Carried) -> tuple[int, ...]:
-    """Kinds of the samples beyond grey or colours, as many as tifffile asks for."""
+    """Kinds of the samples beyond grey or colours, as many as tifffile asks for.
+
+    It takes the known ones alone; the tag is put back as it was.
+    """
     extra = samples - COLOURS.get(carried.photometric, 1)
     kinds = carried.extrasamples[:extra] if extra > 0 else ()
+    kinds = tuple(kind if kind in KNOWN_EXTRAS else 0 for kind in kinds)
     return (*kinds, *[0] * (extra - len(kinds)))
 
 
@@ -181,6 +192,10 @@ def _tags_to_add(tags: tuple[RawTag, ...], carried: Carried, description: bytes)
         dropped |= {EXTRA_SAMPLES}
     else:
         added.append(carried.extra_tag)
+    if carried.resolution_unit and not _knows_unit(carried):
+        in_file = np.dtype(np.uint16).newbyteorder(carried.byteorder)
+        unit = np.array(carried.resolution_unit, in_file).tobytes()
+        added.append((RESOLUTION_TAGS[2], 3, 1, unit))
     if description:
         stored = description + b"\0"
         added.insert(0, (DESCRIPTION_TAG, 2, len(stored), stored))
