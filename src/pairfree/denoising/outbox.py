@@ -1,0 +1,89 @@
+"""Results for a server: each is made in a folder on a disk, which is found again, and sent from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairfree.errors import OutputError
+from pairfree.files.atomic import output_error
+from pairfree.files.listing import check_folder
+from pairfree.files.lock import Lock
+from pairfree.files.messages import address_of
+from pairfree.files.servers import check_server, make_private, waiting_room
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """Where results wait that go to a folder on a server."""
+
+    out: Path
+    """Of its address."""
+    folder: Path
+    """On a disk; the same for the same address."""
+
+    def place(self, path: Path) -> Path:
+        """Where the result is made that goes to an address."""
+        return self.folder / path.relative_to(self.out)
+
+    @contextlib.contextmanager
+    def held(self, path: Path) -> Iterator[None]:
+        """Hold the result of an address for this process.
+
+        Raises
+        ------
+        BusyError
+            While another process makes or sends it.
+        OutputError
+            Where the folder cannot be written.
+        """
+        local = self.place(path)
+        make_private(self.folder.parent)
+        make_private(local.parent)
+        file = local.with_name(f".{local.name[:40]}-{_digest(local.name)}.lock")
+        try:
+            lock = Lock(file, path)
+        except OSError as error:
+            raise output_error(error, local) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            lock.release()
+
+    def tidy(self) -> None:
+        """Remove the folders in which nothing waits any more."""
+        for root, _, _ in os.walk(self.folder, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(root).rmdir()
+
+
+def open_outbox(out: Path) -> Outbox | None:
+    """The outbox for a folder on a server; None for one on a disk.
+
+    Raises
+    ------
+    OutputError
+        For a folder on a server that cannot be written to.
+    """
+    address = address_of(out)
+    if address is None:
+        return None
+    check_server(out)
+    room = waiting_room()
+    try:
+        check_folder(room)
+    except OutputError as error:
+        raise OutputError(
+            f"{error}: results for servers wait there; XDG_CACHE_HOME says where"
+        ) from error
+    return Outbox(out, room / _digest(address))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
