@@ -42,7 +42,7 @@ def denoise(
     planned = api.plan_denoising(**order)
     out_dir, scheduler = given["out"], given["scheduler"]
     if dry_run:
-        _foretell(planned, out_dir)
+        _foretell(planned)
         return _exit_where_left_out(planned, not planned.files, given["skip_bad"])
     started, done = time.monotonic(), 0
     with progress("denoise") as bar:
@@ -111,7 +111,7 @@ def _count_left_out(count: int) -> str:
     return f"; {count} file{'' if count == 1 else 's'} left out, named below" if count else ""
 
 
-def _foretell(planned: Planned, out_dir: Path) -> None:
+def _foretell(planned: Planned) -> None:
     """What denoising will take."""
     from pairfree.denoising.plan import memory_needed, seconds_needed
     from pairfree.files.atomic import free_bytes
@@ -127,7 +127,7 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
-    here = out_dir if planned.outbox is None else planned.outbox.folder
+    here = planned.outbox.folder
     free = free_bytes(here)
     todo = planned.left.pixels
     tiles = f"{tile} px" if tile else "whole images"
@@ -135,7 +135,7 @@ def _foretell(planned: Planned, out_dir: Path) -> None:
     allowed = size_text(int(planned.max_bytes))
     disk = planned.left.disk.needed + planned.left.map_disk.needed
     room = "unknown" if free is None else size_text(free)
-    waits = f", in {shown(here)} until it is sent" if planned.outbox else ""
+    waits = f", in {shown(here)} until it is sent" if planned.outbox.sends else ""
     for line in (
         f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {todo:,} of them to do",
         f"tiles:   {tiles}, on {planned.model.method.device}",

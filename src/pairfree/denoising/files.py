@@ -57,14 +57,13 @@ def denoise_files(
                         raise _named(error, one) from None
                     planned.bad.append(str(_named(error, one)))
                     continue
-            elif planned.outbox is not None:
+            elif planned.outbox.sends:
                 Upload(one.local, one.path).finish()  # what a process left that was killed over it
             results.append(done)
             if on_file is not None:
                 on_file(len(results), len(planned.files), done)
     planned.ledger.close()
-    if planned.outbox is not None:
-        planned.outbox.tidy()
+    planned.outbox.tidy()
     return results
 
 
@@ -77,7 +76,7 @@ def _named(error: InputError, one: FilePlan) -> InputError:
 def _do_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:
     """One file; its result is sent to its server where that is asked for."""
     ledger = planned.ledger
-    if planned.outbox is None:
+    if not planned.outbox.sends:
         done = _denoise_file(planned, one, on_pixels, client)
         ledger.add(one.entry, done, one.map_path)
         return done
@@ -99,7 +98,7 @@ def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: 
     """One file, here or by the workers of a Dask client; its map of disagreement is made here."""
     model = planned.model
     overwrite = planned.overwrite or one.path in planned.ledger.paths
-    is_ours = planned.outbox is not None  # whatever waits for its server is made anew
+    is_ours = planned.outbox.sends  # whatever waits for its server is made anew
     image = one.entry.open(planned.limits)
     of_what = {**model.identity, "source": fingerprint(one.entry.path)}
     if one.entry.scene is not None:

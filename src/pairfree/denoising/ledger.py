@@ -43,7 +43,7 @@ class FileResult:
 class Ledger:
     """Lines about the files that are done, and about those that are about to get their name."""
 
-    def __init__(self, out: Path, folder: Path | None = None) -> None:
+    def __init__(self, out: Path, folder: Path) -> None:
         """Read what an earlier process left.
 
         Parameters
@@ -51,9 +51,9 @@ class Ledger:
         out
             Folder of the results, which need not exist.
         folder
-            Where the ledger lies, and what is made and not sent yet, where ``out`` is on a server.
+            Where results are made, and the ledger lies: ``out``, or one on a disk where that is on a server.
         """
-        self.out, self.folder = out, folder or out
+        self.out, self.folder = out, folder
         self.path = self.folder / LEDGER
         self._head: Words | None = None
         self._stored: Words | None = None
@@ -80,7 +80,7 @@ class Ledger:
         path = self.out / words["output"]
         if words.get("unsent"):
             local = self.folder / words["output"]
-            if fingerprint(local) == words["result"]:
+            if local.exists() and fingerprint(local) == words["result"]:
                 self._unsent[path] = words
         elif result_exists(path) and fingerprint(path) == words["result"]:
             self._lines[path] = words

@@ -1,4 +1,4 @@
-"""Results for a server: each is made in a folder on a disk, which is found again, and sent from there."""
+"""Where results are made; those for a server in a folder on a disk, which is found again."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from pairfree.files.servers import check_server, make_private, waiting_room
 
 @dataclass(frozen=True)
 class Outbox:
-    """Where results wait that go to a folder on a server."""
+    """Where results are made: in their folder, or in one from which they are sent to a server."""
 
     out: Path
-    """Of its address."""
+    """Folder of the results, on a disk or on a server."""
     folder: Path
-    """On a disk; the same for the same address."""
+    """On a disk; the same for the same ``out``."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether results go from here to a server."""
+        return self.folder != self.out
 
     def place(self, path: Path) -> Path:
-        """Where the result is made that goes to an address."""
+        """Where the result of that path is made."""
         return self.folder / path.relative_to(self.out)
 
     @contextlib.contextmanager
@@ -57,14 +62,16 @@ class Outbox:
             lock.release()
 
     def tidy(self) -> None:
-        """Remove the folders in which nothing waits any more."""
+        """Remove the folders in which nothing waits for its server any more."""
+        if not self.sends:
+            return
         for root, _, _ in os.walk(self.folder, topdown=False):
             with contextlib.suppress(OSError):
                 Path(root).rmdir()
 
 
-def open_outbox(out: Path) -> Outbox | None:
-    """The outbox for a folder on a server; None for one on a disk.
+def open_outbox(out: Path) -> Outbox:
+    """Where results are made for a folder.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def open_outbox(out: Path) -> Outbox | None:
     """
     address = address_of(out)
     if address is None:
-        return None
+        return Outbox(out, out)
     check_server(out)
     room = waiting_room()
     try:

@@ -149,8 +149,8 @@ class Planned:
     """Of memory that are allowed to the process."""
     overwrite: bool
     ledger: Ledger
-    outbox: Outbox | None
-    """Where results wait that go to a server."""
+    outbox: Outbox
+    """Where results are made."""
     skip_bad: bool
     bad: list[str]
     """A line on each file that is left out; those whose pixels turn out to be damaged are added to it."""
@@ -181,8 +181,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         )
     may_exist = overwrite or skip_done
     outbox = open_outbox(out)
-    here = out if outbox is None else outbox.folder
-    ledger = Ledger(out, here)
+    ledger = Ledger(out, outbox.folder)
     outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths, on_server=True)
     model = load()
     if not ledger.belongs_to(model.identity):
@@ -194,14 +193,13 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         maps = dict(plan_outputs(entries, disagreement, may_exist, ".tif", finished=ledger.paths))
         _check_apart((path for _, path in outputs), maps.values())
     files = tuple(
-        FilePlan(entry, path, maps.get(entry), path if outbox is None else outbox.place(path))
-        for entry, path in outputs
+        FilePlan(entry, path, maps.get(entry), outbox.place(path)) for entry, path in outputs
     )
     limits = resident_limits(order.max_bytes)
     found = _read_headers(files, model, ledger, limits, skip_done)
     left, bad = found.left, found.bad
     _refuse_bad(bad, len(files), order.skip_bad)
-    require_space(here, left.disk.needed)
+    require_space(outbox.folder, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
     good = tuple(one for one in files if one.entry not in bad)

@@ -199,8 +199,11 @@ def is_sent(path: Path) -> bool:
 def is_taken(path: Path) -> bool:
     """Whether something is at an address that is no image sent by halves."""
     with _one_line(path, "check the address and the connection"):
-        names = ServerFolder(path).names()
-    return bool(names) and UNSENT not in names
+        server = ServerFolder(path)
+        names = server.names()
+        if not names or UNSENT in names:
+            return False
+        return not set(MARKS).isdisjoint(names) or bool(server.sizes())  # or folders without a file
 
 
 def check_free(path: Path, overwrite: bool) -> None:
