@@ -149,6 +149,18 @@ def test_an_older_image_is_replaced_and_nothing_of_it_stays(tmp_path: Path, serv
     assert contents_there(server, "memory://bucket/a.zarr") == expected
 
 
+def test_what_a_server_does_not_let_go_of_is_told(
+    tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As S3 does, where removing many files tells of none that stayed."""
+    path = Path("memory://bucket/a.zarr")
+    save_image(image_of(1), path)
+    monkeypatch.setattr(MEMORY, "rm", lambda system, names: None)
+    with pytest.raises(OutputError, match=r"a\.zarr: 0/c/0/0/0 is there and cannot be removed"):
+        Upload(made(tmp_path, 2), path).send(overwrite=True)
+    assert not is_sent(path)
+
+
 def test_what_another_computer_left_unfinished_is_replaced(
     tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +246,12 @@ def test_where_nothing_can_be_written_is_told_in_one_line(
     check_server(Path("memory://bucket/folder"))
     assert server.find("/") == []
     refused = PermissionError("Access Denied")
-    for call in ("rm", "put_file"):
+    for call in ("rm_file", "put_file"):
         with monkeypatch.context() as patch:
             patch.setattr(MEMORY, call, lambda *given, **options: (_ for _ in ()).throw(refused))
             with pytest.raises(
-                OutputError, match=r"memory://bucket/folder: .*Access Denied.* you may"
+                OutputError,
+                match=r"memory://bucket/folder: .*Access Denied; .*(stays there|you may write)",
             ):
                 check_server(Path("memory://bucket/folder"))
 

@@ -165,8 +165,12 @@ class ServerFolder:
         there = [self.address(name) for name in names]
         self.system.put(here, there)
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files, many at once where the server can."""
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self.system.rm_file(self.address(name))
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Remove files, many at once; some servers do not tell which of them they kept."""
         addresses = [self.address(name) for name in names]
         plain = [one for one in addresses if not glob.has_magic(one)]
         for start in range(0, len(plain), REMOVED_AT_ONCE):
@@ -183,10 +187,11 @@ def check_server(folder: Path) -> None:
     """
     server = ServerFolder(folder)
     name = f".pairfree-probe-{secrets.token_hex(4)}"
-    remedy = "check the address, and whether you may write and remove files there"
-    with _one_line(folder, remedy):
+    with _one_line(folder, "check the address, and whether you may write there"):
         server.write(name, b"pairfree\n")
-        server.remove([name])
+    stays = f"{name} stays there; ask for permission to remove files, or choose another folder"
+    with _one_line(folder, stays):
+        server.remove(name)
 
 
 def is_sent(path: Path) -> bool:
@@ -282,7 +287,7 @@ class Upload:
         """All is sent: the mark, what waits on the disk, and the note go."""
         with _one_line(self.path, "run the same command again"):
             if self._read_note() and self._server.read(UNSENT) == self._mark.encode():
-                self._server.remove([UNSENT])
+                self._server.remove(UNSENT)
         self.forget()
 
     def withdraw(self) -> None:
@@ -290,7 +295,7 @@ class Upload:
         with contextlib.suppress(Exception):  # of a server that failed already
             if self._server.read(UNSENT) == self._mark.encode():
                 self._clear()
-                self._server.remove([UNSENT])
+                self._server.remove(UNSENT)
         self.forget()
 
     def forget(self) -> None:
@@ -334,12 +339,18 @@ class Upload:
         self._clear()
 
     def _clear(self) -> None:
-        """Remove all but the mark, first what makes it an image."""
-        names = sorted(self._server.sizes(), key=_rank, reverse=True)
-        marks = [name for name in names if name in METADATA_FILES]
-        self._server.remove(marks)
-        others = [name for name in names if name not in (*METADATA_FILES, UNSENT)]
-        self._server.remove(others)
+        """Remove all but the mark, first what makes it an image; OutputError where something stays."""
+        names = self._server.sizes()
+        for name in sorted(names, key=_rank, reverse=True):
+            if name in METADATA_FILES:
+                self._server.remove(name)
+        self._server.remove_all(name for name in names if name not in (*METADATA_FILES, UNSENT))
+        kept = set(self._server.sizes()) - {UNSENT}
+        if kept:
+            raise OutputError(
+                f"cannot write {shown(self.path)}: {shown(min(kept))} is there and cannot be removed; "
+                "choose another folder, or ask for permission to remove files"
+            )
 
     def _check_mark(self) -> None:
         """OutputError where another process began to send to the same address."""
