@@ -263,6 +263,24 @@ def test_refusals_come_before_the_model_is_loaded(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"is a file; .* XDG_CACHE_HOME says where"):
         pf.denoise("run", noisy, OUT)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    with pytest.raises(OutputError, match=r"no home folder.* in XDG_CACHE_HOME"):
+        pf.denoise("run", noisy, OUT)
+
+
+def test_room_on_the_disk_is_that_of_the_largest(
+    noisy: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image(open_image(noisy / "a.zarr"), noisy / "c.zarr")
+    planned = pf.api.plan_denoising(model, noisy, OUT)
+    one = 2 * 40 * 48 * 2
+    assert planned.left.disk.needed == one
+    assert pf.api.plan_denoising(model, noisy, noisy.parent / "here").left.disk.needed == 3 * one
+    monkeypatch.setattr("pairfree.files.atomic.free_bytes", lambda folder: one - 1)
+    with pytest.raises(OutputError, match=r"not enough space in .*unsent.*XDG_CACHE_HOME says"):
+        pf.denoise(model, noisy, OUT)
 
 
 def test_what_cannot_lie_there_is_named_before_any_work(

@@ -161,6 +161,51 @@ def test_what_a_server_does_not_let_go_of_is_told(
     assert not is_sent(path)
 
 
+def test_what_a_killed_process_did_not_remove_is_removed(
+    tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("memory://bucket/a.zarr")
+    save_image(image_of(1), path)
+    server.pipe_file("/bucket/a.zarr/0/c/7/7/7", b"of a larger image")
+    source = made(tmp_path, 2)
+    expected = contents(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(MEMORY, "rm_file", lambda *given: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OutputError, match="killed"):
+            Upload(source, path).send(overwrite=True)
+    assert not is_sent(path)
+    upload = Upload(source, path)
+    upload.send(overwrite=True)
+    upload.finish()
+    assert contents_there(server, "memory://bucket/a.zarr") == expected
+
+
+def test_servers_that_replace_no_files_are_written_to(
+    tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Azure's are by fsspec, where a batch stopped in its middle."""
+    real = MEMORY.put_file
+
+    def put_file(system: Any, here: str, there: str, **options: Any) -> None:
+        if system.exists(there):
+            raise FileExistsError(there)
+        real(system, here, there, **options)
+
+    monkeypatch.setattr(MEMORY, "put_file", put_file)
+    path = Path("memory://bucket/a.zarr")
+    for number in (1, 2):  # the second as from another computer
+        source = made(tmp_path, number)
+        expected = contents(source)
+        with monkeypatch.context() as patch:
+            Broken(patch, 5)
+            with pytest.raises(OutputError, match="line is cut"):
+                Upload(source, path).send(overwrite=False)
+    upload = Upload(source, path)
+    upload.send(overwrite=False)
+    upload.finish()
+    assert contents_there(server, "memory://bucket/a.zarr") == expected
+
+
 def test_what_another_computer_left_unfinished_is_replaced(
     tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

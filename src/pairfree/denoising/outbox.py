@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairfree.errors import OutputError
-from pairfree.files.atomic import output_error
+from pairfree.files.atomic import output_error, require_space
 from pairfree.files.listing import check_folder
 from pairfree.files.lock import Lock
 from pairfree.files.messages import address_of
@@ -34,6 +34,11 @@ class Outbox:
     def place(self, path: Path) -> Path:
         """Where the result of that path is made."""
         return self.folder / path.relative_to(self.out)
+
+    def require_space(self, n_bytes: int) -> None:
+        """OutputError where the disk on which results are made has less free."""
+        with _naming_room() if self.sends else contextlib.nullcontext():
+            require_space(self.folder, n_bytes)
 
     @contextlib.contextmanager
     def held(self, path: Path) -> Iterator[None]:
@@ -83,13 +88,20 @@ def open_outbox(out: Path) -> Outbox:
         return Outbox(out, out)
     check_server(out)
     room = waiting_room()
-    try:
+    with _naming_room():
         check_folder(room)
+    return Outbox(out, room / _digest(address))
+
+
+@contextlib.contextmanager
+def _naming_room() -> Iterator[None]:
+    """What is wrong with the folder on the disk is told with what the folder is."""
+    try:
+        yield
     except OutputError as error:
         raise OutputError(
             f"{error}: results for servers wait there; XDG_CACHE_HOME says where"
         ) from error
-    return Outbox(out, room / _digest(address))
 
 
 def _digest(text: str) -> str:

@@ -199,7 +199,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     found = _read_headers(files, model, ledger, limits, skip_done)
     left, bad = found.left, found.bad
     _refuse_bad(bad, len(files), order.skip_bad)
-    require_space(outbox.folder, left.disk.needed)
+    outbox.require_space(left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
     good = tuple(one for one in files if one.entry not in bad)

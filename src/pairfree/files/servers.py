@@ -43,18 +43,23 @@ REMOVED_AT_ONCE = 1000
 def waiting_room() -> Path:
     """Folder on a disk where results for servers wait: ``pairfree/unsent`` in the user's caches.
 
-    XDG_CACHE_HOME says where those lie; else they lie where the system has them.
+    XDG_CACHE_HOME says where those lie; else they lie where the system has them. OutputError where there is
+    no home folder.
     """
     given = os.environ.get("XDG_CACHE_HOME") or (
         os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
     )
-    if given:
-        caches = Path(given)
-    elif sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
-    else:
-        caches = Path.home() / ".cache"
-    return caches / "pairfree" / "unsent"
+    return (Path(given) if given else _usual_caches()) / "pairfree" / "unsent"
+
+
+def _usual_caches() -> Path:
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise OutputError(
+            "there is no home folder, where results for servers could wait; name a folder in XDG_CACHE_HOME"
+        ) from error
+    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
 
 
 def make_private(folder: Path) -> None:
@@ -157,7 +162,10 @@ class ServerFolder:
         with tempfile.TemporaryDirectory(prefix="pairfree-") as folder:
             file = Path(folder, "file")
             file.write_bytes(content)
-            self.system.put_file(str(file), self.address(name))
+            try:
+                self.system.put_file(str(file), self.address(name))
+            except FileExistsError:  # some servers replace a file only so
+                self.system.pipe_file(self.address(name), content)
 
     def put(self, source: Path, names: Sequence[str]) -> None:
         """Send files of a folder on a disk, several at once where the server can."""
@@ -270,6 +278,7 @@ class Upload:
                 check_free(self.path, overwrite)
                 self._begin()
                 sent = set()
+            self._clear(keep=sent)
             names = sorted(FolderFiles(self.source).below(""), key=_rank)
             parts = [name for name in names if not _is_of_whole(name)]
             self._send_in_order([name for name in parts if name not in sent])
@@ -294,7 +303,7 @@ class Upload:
         """Remove what was sent, as far as the server lets it, and what is on the disk."""
         with contextlib.suppress(Exception):  # of a server that failed already
             if self._server.read(UNSENT) == self._mark.encode():
-                self._clear()
+                self._clear(keep=set())
                 self._server.remove(UNSENT)
         self.forget()
 
@@ -323,29 +332,34 @@ class Upload:
             note.write(json.dumps(words) + "\n")
 
     def _go_on(self) -> set[str] | None:
-        """Names of what an earlier process sent; None where nothing of it is there."""
+        """Names of what an earlier process sent and is whole; None where its mark is not there."""
         lines = self._read_note()
         if not lines or self._server.read(UNSENT) != self._mark.encode():
             return None
-        return {name for line in lines[1:] for name in json.loads(line)}
+        noted = {name for line in lines[1:] for name in json.loads(line)}
+        there = self._server.sizes()
+        return {name for name in noted if there.get(name) == self._size_of(name)}
 
     def _begin(self) -> None:
-        """Nothing but the mark is there: an older image goes, and what others left unfinished."""
+        """Put the mark there: what it lies beside is no image any more."""
         sender = f"process {os.getpid()} on {socket.gethostname()}"
         self._mark = f"pairfree sends an image here: {sender}, {secrets.token_hex(8)}\n"
         self._note.unlink(missing_ok=True)
         self._add_to_note(self._mark)
         self._server.write(UNSENT, self._mark.encode())
-        self._clear()
 
-    def _clear(self) -> None:
-        """Remove all but the mark, first what makes it an image; OutputError where something stays."""
-        names = self._server.sizes()
-        for name in sorted(names, key=_rank, reverse=True):
-            if name in METADATA_FILES:
-                self._server.remove(name)
-        self._server.remove_all(name for name in names if name not in (*METADATA_FILES, UNSENT))
-        kept = set(self._server.sizes()) - {UNSENT}
+    def _clear(self, keep: set[str]) -> None:
+        """Remove an older image, and what was left unfinished; OutputError where something stays.
+
+        First goes what makes it an image. Some servers refuse to replace files, so that those of a batch that
+        was sent in part go, too.
+        """
+        names = set(self._server.sizes()) - keep - {UNSENT}
+        marks = names.intersection(METADATA_FILES)
+        for name in sorted(marks, key=_rank, reverse=True):
+            self._server.remove(name)
+        self._server.remove_all(names - marks)
+        kept = set(self._server.sizes()) - keep - {UNSENT} if names else None
         if kept:
             raise OutputError(
                 f"cannot write {shown(self.path)}: {shown(min(kept))} is there and cannot be removed; "
@@ -361,11 +375,10 @@ class Upload:
             )
 
     def _check_sizes(self, names: Iterable[str]) -> None:
-        """OutputError where the server has less than was sent; what was sent is sent anew then."""
+        """OutputError where the server has less than was sent."""
         there = self._server.sizes()
         for name in names:
             if there.get(name) != self._size_of(name):
-                self._note.unlink(missing_ok=True)
                 raise OutputError(
                     f"cannot write {shown(self.path)}: its server lost {shown(name)}; {self._remedy}"
                 )
