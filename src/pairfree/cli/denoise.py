@@ -42,7 +42,7 @@ def denoise(
     planned = api.plan_denoising(**order)
     out_dir, scheduler = given["out"], given["scheduler"]
     if dry_run:
-        _foretell(planned, out_dir)
+        _foretell(planned)
         return _exit_where_left_out(planned, not planned.files, given["skip_bad"])
     started, done = time.monotonic(), 0
     with progress("denoise") as bar:
@@ -91,6 +91,9 @@ def _exit_where_left_out(planned: Planned, nothing_done: bool, asked: bool) -> N
 
 def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> str:
     """What was done, in a line."""
+    from pairfree.files.messages import shown
+
+    where = shown(out_dir)
     plural = "" if len(results) == 1 else "s"
     pixels = sum(result.pixels for result in results)
     before = sum(result.before for result in results)
@@ -100,7 +103,7 @@ def _summary(results: Sequence[FileResult], out_dir: Path, seconds: float) -> st
     if before:
         facts.append(f"{before} done before")
     facts += [f"{clipped:,} pixels clipped", f"{warnings} warnings"]
-    return f"{len(results)} file{plural}, {pixels:,} pixels -> {out_dir} ({', '.join(facts)})"
+    return f"{len(results)} file{plural}, {pixels:,} pixels -> {where} ({', '.join(facts)})"
 
 
 def _count_left_out(count: int) -> str:
@@ -108,32 +111,36 @@ def _count_left_out(count: int) -> str:
     return f"; {count} file{'' if count == 1 else 's'} left out, named below" if count else ""
 
 
-def _foretell(planned: Planned, out_dir: Path) -> None:
+def _foretell(planned: Planned) -> None:
     """What denoising will take."""
     from pairfree.denoising.plan import memory_needed, seconds_needed
     from pairfree.files.atomic import free_bytes
     from pairfree.files.messages import shown, size_text
 
-    for entry, path, _ in planned.files:
-        note = " (done before)" if path in planned.before else ""
-        out.print(f"{shown(entry.path)} -> {shown(path)}{note}", markup=False)
+    for one in planned.files:
+        note = " (done before)" if one.path in planned.before else ""
+        if one.path in planned.unsent:
+            note = " (made before, to be sent)"
+        out.print(f"{shown(one.entry.path)} -> {shown(one.path)}{note}", markup=False)
     for line in planned.bad:
         out.print(f"left out: {line}", markup=False)
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
-    free = free_bytes(out_dir)
+    here = planned.outbox.folder
+    free = free_bytes(here)
     todo = planned.left.pixels
     tiles = f"{tile} px" if tile else "whole images"
     gpu = f", and {size_text(on_gpu)} on the GPU" if on_gpu else ""
     allowed = size_text(int(planned.max_bytes))
     disk = planned.left.disk.needed + planned.left.map_disk.needed
     room = "unknown" if free is None else size_text(free)
+    waits = f", in {shown(here)} until it is sent" if planned.outbox.sends else ""
     for line in (
         f"files:   {len(planned.files)}, {planned.pixels:,} pixels, {todo:,} of them to do",
         f"tiles:   {tiles}, on {planned.model.method.device}",
         f"memory:  up to {size_text(memory)}{gpu}, of {allowed} allowed",
-        f"disk:    {size_text(disk)} needed, {room} free",
+        f"disk:    {size_text(disk)} needed, {room} free{waits}",
         f"time:    about {seconds:.0f} s, {why}",
     ):
         out.print(line, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -14,7 +15,10 @@ from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
 from pairfree.files.messages import shown, size_text
+from pairfree.files.servers import Upload
 from pairfree.files.sinks import open_sink
+
+_say = logging.getLogger("pairfree")
 
 OnPixels = Callable[[int], None] | None
 """Told how many pixels more are done."""
@@ -39,7 +43,7 @@ def denoise_files(
     scheduler
         Of a Dask cluster, as ``cluster.connect`` takes it; None for this process.
     """
-    for folder in {one.path.parent for one in planned.files}:
+    for folder in {one.local.parent for one in planned.files}:
         remove_stale(folder)
     results: list[FileResult] = []
     with nullcontext() if scheduler is None else connect(scheduler) as client:
@@ -47,7 +51,7 @@ def denoise_files(
             done = planned.before.get(one.path)
             if done is None:
                 try:
-                    done = _denoise_file(planned, one, on_pixels, client)
+                    done = _do_file(planned, one, on_pixels, client)
                 except InputError as error:
                     if not planned.skip_bad:
                         raise _named(error, one) from None
@@ -55,11 +59,13 @@ def denoise_files(
                     if line not in planned.bad:  # of another image of the file
                         planned.bad.append(line)
                     continue
-                planned.ledger.add(one.entry, done, one.map_path)
+            elif planned.outbox.sends:
+                Upload(one.local, one.path).finish()  # what a process left that was killed over it
             results.append(done)
             if on_file is not None:
                 on_file(len(results), len(planned.files), done)
     planned.ledger.close()
+    planned.outbox.tidy()
     return results
 
 
@@ -69,17 +75,39 @@ def _named(error: InputError, one: FilePlan) -> InputError:
     return error if name in str(error) else InputError(f"{name}: {error}")
 
 
+def _do_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:
+    """One file; its result is sent to its server where that is asked for."""
+    ledger = planned.ledger
+    if not planned.outbox.sends:
+        done = _denoise_file(planned, one, on_pixels, client)
+        ledger.add(one.entry, done, one.map_path)
+        return done
+    with planned.outbox.held(one.path):
+        upload = Upload(one.local, one.path)
+        made = planned.unsent.get(one.path)
+        if made is None:
+            upload.forget()
+            made = _denoise_file(planned, one, on_pixels, client)
+            ledger.add(one.entry, made, one.map_path, unsent=one.local)
+        _say.info("%s: made, now it is sent to its server", shown(one.path))
+        upload.send(planned.overwrite or one.path in ledger.paths)
+        ledger.add(one.entry, made, one.map_path)
+        upload.finish()
+    return made
+
+
 def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:
     """One file, here or by the workers of a Dask client; its map of disagreement is made here."""
     model = planned.model
     overwrite = planned.overwrite or one.path in planned.ledger.paths
+    is_ours = planned.outbox.sends  # whatever waits for its server is made anew
     image = one.entry.open(planned.limits)
     of_what = {**model.identity, "source": fingerprint(one.entry.path)}
     if one.entry.scene is not None:
         of_what["scene"] = one.entry.scene
     with ExitStack() as held:
         sink = held.enter_context(
-            open_sink(model.describe_result(image), one.path, overwrite, of_what)
+            open_sink(model.describe_result(image), one.local, overwrite or is_ours, of_what)
         )
         sinks = [sink]
         if one.map_path is not None:
@@ -98,7 +126,7 @@ def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: 
         with announced(planned.ledger.expect):
             for each in sinks:
                 each.commit()
-        _copy_beside(image, one.path.parent)
+        _copy_beside(image, one.local.parent)
     warnings = [
         *image.metadata.get("warnings", []),
         *_warn_of_memory(image, planned.max_bytes),

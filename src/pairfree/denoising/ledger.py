@@ -15,6 +15,7 @@ from pairfree.files.formats.table import read_from
 from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of
+from pairfree.files.servers import is_sent
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
@@ -42,12 +43,22 @@ class FileResult:
 class Ledger:
     """Lines about the files that are done, and about those that are about to get their name."""
 
-    def __init__(self, out: Path) -> None:
-        """Read what an earlier process left in the folder ``out``, which need not exist."""
-        self.path, self.out = out / LEDGER, out
+    def __init__(self, out: Path, folder: Path) -> None:
+        """Read what an earlier process left.
+
+        Parameters
+        ----------
+        out
+            Folder of the results, which need not exist.
+        folder
+            Where results are made, and the ledger lies: ``out``, or one on a disk where that is on a server.
+        """
+        self.out, self.folder = out, folder
+        self.path = self.folder / LEDGER
         self._head: Words | None = None
         self._stored: Words | None = None
         self._lines: dict[Path, Words] = {}
+        self._unsent: dict[Path, Words] = {}
         self._expected: dict[Path, int] = {}
         try:
             head, *lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -67,7 +78,11 @@ class Ledger:
             self._expected[Path(words["expected"])] = int(words["inode"])
             return
         path = self.out / words["output"]
-        if path.exists() and fingerprint(path) == words["result"]:
+        if words.get("unsent"):
+            local = self.folder / words["output"]
+            if local.exists() and fingerprint(local) == words["result"]:
+                self._unsent[path] = words
+        elif result_exists(path) and fingerprint(path) == words["result"]:
             self._lines[path] = words
 
     @property
@@ -77,7 +92,7 @@ class Ledger:
         for path, inode in self._expected.items():
             if path.exists() and path.stat().st_ino == inode:
                 found.add(path)
-        for words in self._lines.values():
+        for words in (*self._lines.values(), *self._unsent.values()):
             if words["map"]:
                 found.add(Path(words["map"]))
         return found
@@ -87,31 +102,32 @@ class Ledger:
         self._head = json.loads(json.dumps(head))
         if self._stored == self._head:
             return True
-        self._lines, self._expected = {}, {}
+        self._lines, self._unsent, self._expected = {}, {}, {}
         return False
 
     def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
         """What an earlier process made of a file; None for nothing, and where input or map have changed."""
-        words = self._lines.get(path)
-        if (
-            words is None
-            or words["source"] != fingerprint(entry.path)
-            or words["map"] != _map_text(map_path)
-        ):
-            return None
-        warnings = tuple(words["warnings"])
-        return FileResult(
-            entry.path,
-            path,
-            words["pixels"],
-            words["clipped"],
-            warnings,
-            before=True,
-            scene=entry.scene,
-        )
+        return _result_of(self._lines.get(path), entry, path, map_path, before=True)
 
-    def add(self, entry: Entry, done: FileResult, map_path: Path | None) -> None:
+    def unsent(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
+        """What an earlier process made of a file and did not send to its server; else None, as ``result``."""
+        return _result_of(self._unsent.get(path), entry, path, map_path, before=False)
+
+    def add(
+        self,
+        entry: Entry,
+        done: FileResult,
+        map_path: Path | None,
+        unsent: Path | None = None,
+    ) -> None:
         """A file is done.
+
+        Parameters
+        ----------
+        entry, done, map_path
+            What was read, what became of it, and its map.
+        unsent
+            Where the result waits that is made and not sent to its server yet.
 
         Raises
         ------
@@ -120,8 +136,9 @@ class Ledger:
         """
         words = {
             "output": str(done.written.relative_to(self.out)),
+            "unsent": unsent is not None,
             "source": fingerprint(entry.path),
-            "result": fingerprint(done.written),
+            "result": fingerprint(unsent or done.written),
             "pixels": done.pixels,
             "clipped": done.clipped,
             "warnings": done.warnings,
@@ -150,6 +167,32 @@ class Ledger:
         """All is done: nothing is left to go on with."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def result_exists(path: Path) -> bool:
+    """Whether a result is there, on a disk or on a server: it has its name only when it is complete."""
+    return path.exists() if address_of(path) is None else is_sent(path)
+
+
+def _result_of(
+    words: Words | None, entry: Entry, path: Path, map_path: Path | None, before: bool
+) -> FileResult | None:
+    """What a line says of a file; None without one, and where input or map have changed."""
+    if (
+        words is None
+        or words["source"] != fingerprint(entry.path)
+        or words["map"] != _map_text(map_path)
+    ):
+        return None
+    return FileResult(
+        entry.path,
+        path,
+        words["pixels"],
+        words["clipped"],
+        tuple(words["warnings"]),
+        before=before,
+        scene=entry.scene,
+    )
 
 
 def fingerprint(path: Path) -> str:

@@ -36,7 +36,10 @@ class DenoisingOrder:
     """Files, folders or globs."""
 
     out: str | Path = option(None, Path, required=True)
-    """Folder for the denoised files: same relative path, stem, format and metadata."""
+    """Folder for the denoised files: same relative path, stem, format and metadata.
+
+    For OME-Zarr also on a server, such as s3://bucket/folder.
+    """
 
     max_bytes: float = option(2e9, str, flag="--max-memory", read=parse_bytes)
     """Bound for the memory of this process, such as 2GB, the default.

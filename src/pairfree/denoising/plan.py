@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import psutil
 
-from pairfree.denoising.ledger import FileResult, Ledger
+from pairfree.denoising.ledger import FileResult, Ledger, result_exists
 from pairfree.denoising.order import DenoisingOrder
+from pairfree.denoising.outbox import Outbox, open_outbox
 from pairfree.engine.model import Model
 from pairfree.errors import ConfigError, InputError, NoImageError, OutputError, PairfreeError
 from pairfree.files.atomic import require_space
@@ -74,14 +75,16 @@ class DiskSpace:
     Files are done one after the other and leave no journal.
     """
 
+    sent: bool = False
+    """Each result is sent to a server, and leaves the disk before the next is made."""
     results: int = 0
-    """Bytes of results."""
+    """Bytes of results; of the largest where they are sent."""
     journal: int = 0
     """Bytes of the largest journal."""
 
     def add(self, nbytes: int, journalled: bool, path: Path) -> None:
         """One more result; what an earlier process left in its journal is there already."""
-        self.results += nbytes
+        self.results = max(self.results, nbytes) if self.sent else self.results + nbytes
         if journalled:
             self.journal = max(self.journal, nbytes - journalled_bytes(path))
 
@@ -123,6 +126,8 @@ class FilePlan(NamedTuple):
     entry: Entry
     path: Path
     map_path: Path | None
+    local: Path
+    """Where the result is made: ``path``, or, where that is on a server, a place on a disk."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class Planned:
     files: tuple[FilePlan, ...]
     before: dict[Path, FileResult]
     """Results of an earlier process that stand, by output."""
+    unsent: dict[Path, FileResult]
+    """Results of an earlier process that are to be sent to their server, by output."""
     pixels: int
     """Of all inputs."""
     left: Extent
@@ -142,6 +149,8 @@ class Planned:
     """Of memory that are allowed to the process."""
     overwrite: bool
     ledger: Ledger
+    outbox: Outbox
+    """Where results are made."""
     skip_bad: bool
     bad: list[str]
     """A line on each file that is left out; those whose pixels turn out to be damaged are added to it."""
@@ -166,72 +175,91 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
     entries = find_images(inputs, order.scene)
-    ledger = Ledger(out)
     if overwrite and skip_done:
         raise ConfigError(
             "`overwrite` and `skip_done` exclude each other: one replaces what exists, the other leaves it"
         )
     may_exist = overwrite or skip_done
-    outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths)
+    outbox = open_outbox(out)
+    ledger = Ledger(out, outbox.folder)
+    outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths, on_server=True)
     model = load()
     if not ledger.belongs_to(model.identity):
-        plan_outputs(entries, out, may_exist)  # refuses what another model wrote
+        plan_outputs(entries, out, may_exist, on_server=True)  # refuses what another model wrote
     maps: dict[Entry, Path] = {}
     if disagreement is not None:
         if not model.method.disagrees:
             raise model.method.no_disagreement()
         maps = dict(plan_outputs(entries, disagreement, may_exist, ".tif", finished=ledger.paths))
         _check_apart((path for _, path in outputs), maps.values())
-    files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
+    files = tuple(
+        FilePlan(entry, path, maps.get(entry), outbox.place(path)) for entry, path in outputs
+    )
     limits = resident_limits(order.max_bytes)
-    before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
+    found = _read_headers(files, model, ledger, limits, skip_done)
+    left, bad = found.left, found.bad
     _refuse_bad(bad, entries, order.skip_bad)
-    require_space(out, left.disk.needed)
+    outbox.require_space(left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
     good = tuple(one for one in files if one.entry not in bad)
     return Planned(
         model=model,
         files=good,
-        before=before,
-        pixels=pixels,
+        before=found.before,
+        unsent=found.unsent,
+        pixels=found.pixels,
         left=left,
         limits=limits,
         max_bytes=order.max_bytes,
         overwrite=overwrite,
         ledger=ledger,
+        outbox=outbox,
         skip_bad=order.skip_bad,
         bad=list(dict.fromkeys(map(str, bad.values()))),
     )
 
 
+@dataclass
+class _Found:
+    """What the headers of files say."""
+
+    left: Extent
+    """What is left to do."""
+    before: dict[Path, FileResult] = field(default_factory=dict)
+    """Results that stand, by output."""
+    unsent: dict[Path, FileResult] = field(default_factory=dict)
+    """Results that are made and not sent, by output."""
+    pixels: int = 0
+    """Of all files."""
+    bad: dict[Entry, PairfreeError] = field(default_factory=dict)
+    """Why some cannot be denoised."""
+
+
 def _read_headers(
     files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
-) -> tuple[dict[Path, FileResult], Extent, int, dict[Entry, PairfreeError]]:
-    """Results that stand, by output, what is left, the pixels of all, and why some cannot be denoised.
-
-    What is left is checked by the model.
-    """
-    before: dict[Path, FileResult] = {}
-    left = Extent()
-    pixels = 0
-    bad: dict[Entry, PairfreeError] = {}
+) -> _Found:
+    """What is done and what is left, which is checked by the model."""
+    found = _Found(Extent(disk=DiskSpace(sent=ledger.folder != ledger.out)))
     for one in files:
         try:
             image = one.entry.open(limits)
             done = _find_result(one, image, ledger, skip_done)
-            if done is None:
+            unsent = None if done else ledger.unsent(one.entry, one.path, one.map_path)
+            if done is None and unsent is None:
                 model.check(image)
                 rehearse_output(model.describe_result(image), one.path)
         except (InputError, OutputError) as error:
-            bad[one.entry] = error
+            found.bad[one.entry] = error
             continue
-        pixels += pixels_of(image)
+        found.pixels += pixels_of(image)
         if done is not None:
-            before[one.path] = done
+            found.before[one.path] = done
+        elif unsent is not None:
+            found.unsent[one.path] = unsent
         else:
-            left.add(image, one.path, one.map_path)
-    return before, left, pixels, bad
+            found.left.add(image, one.local, one.map_path)
+    return found
 
 
 def _refuse_bad(bad: dict[Entry, PairfreeError], entries: Sequence[Entry], skip_bad: bool) -> None:
@@ -267,7 +295,7 @@ def _check_apart(results: Iterable[Path], maps: Iterable[Path]) -> None:
 
 def _find_result(one: FilePlan, image: Image, ledger: Ledger, skip_done: bool) -> FileResult | None:
     """What an earlier process made of a file, or, where that is wanted, whatever stands there."""
-    done = ledger.result(*one)
+    done = ledger.result(one.entry, one.path, one.map_path)
     if done is None and skip_done and _is_there(one):
         return FileResult(
             one.entry.path,
@@ -282,10 +310,10 @@ def _find_result(one: FilePlan, image: Image, ledger: Ledger, skip_done: bool) -
 
 
 def _is_there(one: FilePlan) -> bool:
-    """Whether the result of a file exists: a file has its name only when it is complete."""
+    """Whether the result of a file exists, and its map where one is wanted."""
     if one.map_path is None:
-        return one.path.exists()
-    there = [path for path in (one.path, one.map_path) if path.exists()]
+        return result_exists(one.path)
+    there = [path for path in (one.path, one.map_path) if result_exists(path)]
     if len(there) == 1:
         raise OutputError(
             f"{shown(there[0])} exists and its partner of result and map does not: "

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from pairfree.errors import OutputError
-from pairfree.files.messages import reason, shown, size_text
+from pairfree.files.messages import address_of, reason, shown, size_text
 
 _CAUSES = {
     errno.ENOSPC: ("no space left on the disk", "free some space or choose another folder"),
@@ -124,12 +124,22 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _refuse_existing(final: Path, overwrite: bool, may_be_folder: bool = False) -> None:
+    refuse_address(final)
     if final.is_dir() and not may_be_folder:
         raise OutputError(f"cannot write {shown(final)}: it is a folder; choose another name")
     if not overwrite and os.path.lexists(final):
         raise OutputError(
             f"{shown(final)} exists already; "
             "pass `overwrite` to replace it, or choose another folder"
+        )
+
+
+def refuse_address(path: Path) -> None:
+    """OutputError for what is to lie on a server: of what pairfree writes, OME-Zarr alone may."""
+    if address_of(path) is not None:
+        raise OutputError(
+            f"cannot write {shown(path)}: of all results only OME-Zarr is written to servers, "
+            "by denoise and save_image; name a place on a disk"
         )
 
 

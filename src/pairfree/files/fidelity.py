@@ -14,9 +14,9 @@ from pairfree.files.formats.table import is_supported, result_family
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry, find_images, output_path
-from pairfree.files.messages import shown
+from pairfree.files.messages import address_of, shown
 from pairfree.files.metadata_checks import METADATA
-from pairfree.files.opening import open_image
+from pairfree.files.opening import is_on_server, open_image
 from pairfree.files.scale import GAINS, check_intensities
 from pairfree.files.wide_integers import type_in_file
 
@@ -82,7 +82,7 @@ def verify(
     given
         An input file, or a folder of them.
     result
-        Its result, or the folder where results lie as ``pairfree denoise`` puts them.
+        Its result, or the folder where results lie as ``pairfree denoise`` puts them; also on a server.
     any_scale
         Gains are stated and not judged: of methods that restore brightness and contrast.
     scene
@@ -105,7 +105,8 @@ def verify(
     if one_file and _is_image(result):
         checks = compare(given, result, any_scale, first.scene)
         return Verification({str(first.relative): checks})
-    if not result.is_dir():
+    on_server = address_of(result) is not None  # few servers tell whether a folder is there
+    if not on_server and not result.is_dir():
         wanted = "file" if len(entries) == 1 else "folder of results"
         raise InputError(f"{shown(result)}: no such {wanted}; name what was written")
     files = {}
@@ -116,6 +117,8 @@ def verify(
 
 def _is_image(path: Path) -> bool:
     """Whether a result is one image and no folder of results."""
+    if address_of(path) is not None:
+        return is_on_server(path)
     if path.is_file():
         return True
     return path.exists() and is_supported(path)
@@ -123,7 +126,8 @@ def _is_image(path: Path) -> bool:
 
 def _compare_entry(entry: Entry, folder: Path, any_scale: bool) -> list[Check]:
     path = output_path(entry, folder)
-    if not path.exists():
+    there = path.exists() if address_of(path) is None else is_on_server(path)
+    if not there:
         return [Check("file", path.name, "missing", False)]
     return compare(entry.path, path, any_scale, entry.scene)
 

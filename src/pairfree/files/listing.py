@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
-from pairfree.files.atomic import nearest_folder
+from pairfree.files.atomic import nearest_folder, refuse_address
 from pairfree.files.formats.oif_files import is_of_oif
 from pairfree.files.formats.table import (
     SUFFIX_TEXT,
@@ -29,7 +29,8 @@ from pairfree.files.formats.table import (
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
-from pairfree.files.opening import count_scenes, open_image
+from pairfree.files.opening import count_scenes, is_on_server, open_image
+from pairfree.files.servers import is_taken
 
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
@@ -149,14 +150,7 @@ def _find(one: str | Path) -> list[Entry]:
 
 def _on_server(path: Path) -> Entry:
     """A Zarr folder that a server holds; InputError for anything else."""
-    try:
-        is_there = is_supported(path)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            f"{shown(path)}: its server cannot be asked ({error}); "
-            "pip install 'pairfree[remote]', or copy the file to a disk"
-        ) from error
-    if not is_there:
+    if not is_on_server(path):
         raise InputError(
             f"{shown(path)}: of what lies on servers OME-Zarr alone is read, and nothing of it is there; "
             "check the address, or copy the file to a disk"
@@ -264,6 +258,7 @@ def plan_outputs(
     overwrite: bool = False,
     suffix: str | None = None,
     finished: Collection[Path] = (),
+    on_server: bool = False,
 ) -> list[tuple[Entry, Path]]:
     """Where each entry is written: ``out_dir`` / its relative path.
 
@@ -279,6 +274,8 @@ def plan_outputs(
         Of the outputs; None: each keeps its own (JPEG and BMP become .png).
     finished
         Outputs that may exist in any case.
+    on_server
+        The folder may be one on a server, which whoever calls has checked.
 
     Raises
     ------
@@ -287,7 +284,8 @@ def plan_outputs(
         output folder, an output that is an input, and outputs that exist and may not.
     """
     out_dir = Path(out_dir)
-    check_folder(out_dir)
+    if not on_server or address_of(out_dir) is None:
+        check_folder(out_dir)
     plan = [(entry, output_path(entry, out_dir, suffix)) for entry in entries]
     _check_collisions(plan)
     _check_inputs_outside(plan, out_dir)
@@ -307,6 +305,9 @@ def _existing(targets: Iterable[Path]) -> list[Path]:
     """Files of outputs that exist, broken links too."""
     found = []
     for target in targets:
+        if address_of(target) is not None:
+            found += [target] if is_taken(target) else []
+            continue
         for file in written_to(target):
             if os.path.lexists(file):
                 found.append(file)
@@ -325,7 +326,8 @@ def is_folder(path: Path) -> bool:
 
 
 def check_folder(out_dir: Path) -> None:
-    """OutputError unless ``out_dir`` is a folder that can be written to, or can be made."""
+    """OutputError unless ``out_dir`` is a folder on a disk that can be written to, or can be made."""
+    refuse_address(out_dir)
     try:
         if out_dir.exists() and not out_dir.is_dir():
             raise OutputError(f"output folder {shown(out_dir)} is a file; choose another name")

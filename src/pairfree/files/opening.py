@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ from pairfree.files.formats.table import (
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits, check_scene
 from pairfree.files.messages import address_of, reason, shown, size_text
+from pairfree.files.servers import Upload, check_free, check_server, make_private, waiting_room
 
 
 def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = None) -> Image:
@@ -53,7 +55,8 @@ def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = N
         And nothing else, in one line: the file, what was found, what to do.
     """
     path = Path(path)
-    one = format_of(path)
+    with _asking_server(path):
+        one = format_of(path)
     with _one_line(path, one):
         if one.count is not None and scene is not None:
             image = one.read(path, limits, scene)
@@ -79,7 +82,8 @@ def count_scenes(path: str | Path, limits: Limits = DEFAULT) -> int:
         As ``open_image``.
     """
     path = Path(path)
-    one = format_of(path)
+    with _asking_server(path):
+        one = format_of(path)
     if one.count is None:
         return 1
     with _one_line(path, one):
@@ -126,11 +130,28 @@ def _check_kind(path: Path, one: Format) -> None:
     raise InputError(f"{shown(path)}: {found}; name an image file")
 
 
-def _words_for_server(error: Exception) -> str:
-    """What went wrong when something was read from a server, and what to do."""
-    if isinstance(error, ImportError):
-        return f"reading it needs a package ({reason(error)}): pip install 'pairfree[remote]'"
-    return f"cannot be read from its server ({reason(error)}); check the address and the connection"
+def is_on_server(path: Path) -> bool:
+    """Whether a Zarr is at an address; InputError where its server cannot be asked."""
+    with _asking_server(path):
+        return is_supported(path)
+
+
+@contextmanager
+def _asking_server(path: Path) -> Iterator[None]:
+    """Whatever goes wrong when a server is asked what is at an address is an InputError of one line."""
+    try:
+        yield
+    except PairfreeError:
+        raise
+    except Exception as error:  # each kind of server has errors of its own
+        if address_of(path) is None:
+            raise
+        remedy = "check the address, the connection, and whether you may read it"
+        if isinstance(error, ImportError | ValueError):  # the latter for what no package knows
+            remedy = "pip install 'pairfree[remote]', or copy the file to a disk"
+        raise InputError(
+            f"{shown(path)}: its server cannot be asked ({reason(error)}); {remedy}"
+        ) from error
 
 
 def _words_for(error: Exception, one: Format, path: Path) -> str:
@@ -169,6 +190,11 @@ def check_output(image: Image, path: Path) -> Format:
             f"{shown(path)}: unknown format family {image.family!r}; "
             f"use one of {', '.join(FORMATS)}"
         )
+    if address_of(path) is not None and not one.folder:
+        raise OutputError(
+            f"cannot write {shown(path)}: of all results only OME-Zarr is written to servers, and this is "
+            f"of the format {one.family}; name a folder on a disk, and copy it from there"
+        )
     allowed = (one.output_suffix,) if one.output_suffix else (*one.suffixes, *one.also)
     suffix = suffix_of(path)
     # Names of objects in archives and of images in plates are numbers, or end with .img.
@@ -193,8 +219,20 @@ def rehearse_output(image: Image, path: Path) -> None:
         Of the output.
     """
     one = check_output(image, path)
+    _refuse_other_folder(path, one)
     with suppress(OSError), _write_errors(image, path, one):  # a full folder for temporary files
         one.rehearse(image, path)
+
+
+def _refuse_other_folder(path: Path, one: Format) -> None:
+    """OutputError where a folder would be replaced that is no image."""
+    if address_of(path) is not None:
+        check_free(path, overwrite=True)
+    elif one.folder and path.is_dir() and not is_zarr(path):
+        raise OutputError(
+            f"cannot write {shown(path)}: it is a folder that holds something else; "
+            "choose another name"
+        )
 
 
 @contextmanager
@@ -225,7 +263,7 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
         Of any origin. One that was made from an array, ``Image(pixels, "YX")``, is written in the format that
         the suffix says.
     path
-        Where to.
+        Where to; an address of a server for OME-Zarr, which is made on a disk and then sent.
     overwrite
         What is there may be replaced.
 
@@ -240,15 +278,15 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
             f"{path}: expected a pairfree.Image, found {kind}; wrap an array, Image(pixels, 'YX')"
         )
     path = Path(path)
-    if image.family == Image.family and not image.metadata and is_supported(path):
+    on_server = address_of(path) is not None
+    named = suffix_of(path) in SUFFIXES if on_server else is_supported(path)
+    if image.family == Image.family and not image.metadata and named:
         image = replace(image, family=format_of(path).family)
     one = check_output(image, path)
+    if on_server:
+        return _save_on_server(image, path, overwrite)
     require_space(path.parent, image.nbytes)
-    if one.folder and path.is_dir() and not is_zarr(path):
-        raise OutputError(
-            f"cannot write {shown(path)}: it is a folder that holds something else; "
-            "choose another name"
-        )
+    _refuse_other_folder(path, one)
     second = one.beside(path)
     make = atomic_folder if one.folder else atomic_path
     with _undone(second), ExitStack() as files:
@@ -261,6 +299,25 @@ def save_image(image: Image, path: str | Path, overwrite: bool = False) -> None:
                 one.write(image, temporary, *beside, **one.told(path))
         except OutputError as error:
             raise OutputError(str(error).replace(shown(temporary), shown(path))) from error
+
+
+def _save_on_server(image: Image, path: Path, overwrite: bool) -> None:
+    """Write a Zarr on a disk and send it; where that fails, nothing of it stays in either place."""
+    above = path.parent
+    check_server(above if address_of(above) is not None else path)
+    check_free(path, overwrite)
+    room = waiting_room()
+    make_private(room)
+    with tempfile.TemporaryDirectory(prefix="image-", dir=room) as folder:
+        local = Path(folder, "image.zarr")
+        save_image(image, local)
+        upload = Upload(local, path, "save the image again")
+        try:
+            upload.send(overwrite)
+            upload.finish()
+        except BaseException:
+            upload.withdraw()
+            raise
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pairfree.evidence.report import ReportData, write_report
 from pairfree.files.image import Image
 from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
+from pairfree.files.messages import address_of, shown
 from pairfree.files.opening import open_image
 from pairfree.methods.shipped import Shipped
 from pairfree.sampling import spaced_indices
@@ -69,8 +70,13 @@ class DenoisedFile(Protocol):
 
 
 def check_report(folder: Path) -> None:
-    """OutputError where another page has the report's name: that of a run, or none of our reports."""
+    """OutputError on a server, and for another page of the report's name: of a run, or none of ours."""
     path = folder / NAME
+    if address_of(folder) is not None:
+        raise OutputError(
+            f"cannot write {shown(path)}: reports are written to disks; "
+            "leave out `report`, or name a folder on a disk"
+        )
     if (folder / "checkpoints").is_dir():
         raise OutputError(
             f"{folder}: is a run folder with a report of its own; choose another `out`"

@@ -273,6 +273,7 @@ class RemoteFiles(ZarrFiles):
 
     def describe(self, name: str) -> str:
         """All that the server says of a file, such as its size, tag and time of last change."""
+        self._system.invalidate_cache(self._address(name))  # listings say less, and what was
         found = self._system.info(self._address(name))
         return str(sorted((key, str(value)) for key, value in found.items()))
 
