@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -165,7 +165,8 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     inputs = [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
-    entries = find_images(inputs, order.scene)
+    locked: list[InputError] = []
+    entries = find_images(inputs, order.scene, locked)
     ledger = Ledger(out)
     if overwrite and skip_done:
         raise ConfigError(
@@ -185,7 +186,8 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
     limits = resident_limits(order.max_bytes)
     before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
-    _refuse_bad(bad, len(files), order.skip_bad)
+    left_out = [*locked, *bad.values()]
+    _refuse_bad(left_out, len(files) + len(locked), order.skip_bad)
     require_space(out, left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
@@ -201,7 +203,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         overwrite=overwrite,
         ledger=ledger,
         skip_bad=order.skip_bad,
-        bad=[str(error) for error in bad.values()],
+        bad=[str(error) for error in left_out],
     )
 
 
@@ -234,12 +236,12 @@ def _read_headers(
     return before, left, pixels, bad
 
 
-def _refuse_bad(bad: dict[Entry, PairfreeError], count: int, skip_bad: bool) -> None:
-    """InputError where bad files are not to be left out, or are all there is."""
+def _refuse_bad(bad: Sequence[PairfreeError], count: int, skip_bad: bool) -> None:
+    """InputError where bad files and folders are not to be left out, or are all there is."""
     if len(bad) == count and count > 0:
-        found = list(bad.values())
+        found = list(bad)
     else:
-        found = [error for error in bad.values() if not isinstance(error, NoImageError)]
+        found = [error for error in bad if not isinstance(error, NoImageError)]
         if skip_bad or not found:
             return
     if len(found) == 1:
