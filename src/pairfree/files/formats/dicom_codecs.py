@@ -15,7 +15,7 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.jpeg_header import declared_size
 from pairfree.files.image import DType, Shape
-from pairfree.files.messages import shown
+from pairfree.files.messages import reason, shown
 
 _JPEG = ("jpeg", 0xC0, 0xCF)
 _LOSSLESS = ("ljpeg", 0xC0, 0xCF)
@@ -93,9 +93,8 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))
     except (RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
         raise InputError(
-            f"{where} cannot be decoded ({told[:120]}); copy or export it again"
+            f"{where} cannot be decoded ({reason(error)}); copy or export it again"
         ) from error
     if values.shape != shape or values.dtype.kind not in "iu":
         raise InputError(
