@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.jpeg_header import declared_size
+from pairfree.files.formats.jpeg_header import declared_components, declared_size
 from pairfree.files.image import DType, Shape
 from pairfree.files.messages import reason, shown
 
@@ -85,10 +85,11 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     name, first, last = CODECS[syntax]
     declared = declared_size(data, first, last)
-    if declared != shape:
+    components = declared_components(data, first, last)
+    if declared != shape or components != 1:
         raise InputError(
-            f"{where} is compressed as an image of {declared}, the object states {shape}; "
-            "export it again"
+            f"{where} is compressed as an image of {declared} with {components} values a pixel, the object "
+            f"states {shape} with 1; export it again"
         )
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))

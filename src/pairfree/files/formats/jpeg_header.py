@@ -25,11 +25,28 @@ def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int
     tuple or None
         None where there is no such header.
     """
+    found = _find_header(data, first, last)
+    return None if found is None else _size_at(data, *found)
+
+
+def declared_components(data: bytes, first: int, last: int) -> int:
+    """How many values a pixel has, by the same header; 0 where there is none."""
+    found = _find_header(data, first, last)
+    if found is None:
+        return 0
+    at, marker = found
+    if marker == SIZ_OF_JPEG2000:
+        return int.from_bytes(data[at + 38 : at + 40], "big")
+    return int.from_bytes(data[at + 9 : at + 10], "big")
+
+
+def _find_header(data: bytes, first: int, last: int) -> tuple[int, int] | None:
+    """Where the first header with such a marker begins, and its marker."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if first <= marker <= last and marker not in NO_FRAME:
-            return _size_at(data, at, marker)
+            return at, marker
         (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
     return None
