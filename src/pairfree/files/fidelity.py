@@ -17,6 +17,7 @@ from pairfree.files.listing import Entry, find_images, output_path
 from pairfree.files.messages import shown
 from pairfree.files.metadata_checks import METADATA
 from pairfree.files.opening import open_image
+from pairfree.files.resolutions import check_resolutions
 from pairfree.files.scale import GAINS, check_intensities
 from pairfree.files.wide_integers import type_in_file
 
@@ -155,6 +156,7 @@ def compare(
     found += _check_layout(a, b)
     if of_one_family:
         found += METADATA[a.family](a, b)
+    found += check_resolutions(a, b, STREAMED)
     if (a.leading, a.height, a.width, a.samples) == (b.leading, b.height, b.width, b.samples):
         found += check_intensities(a, b, any_scale)
     return found
