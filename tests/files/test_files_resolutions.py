@@ -28,7 +28,11 @@ def write_tiff(path: Path, shape: tuple[int, ...]) -> Path:
         writer.write(pixels, subifds=2, metadata=None, **options)
         for factor in (2, 4):
             rows, columns = (slice(None, None, factor),) * 2
-            part = pixels[rows, columns] if shape[-1] == 3 or len(shape) == 2 else pixels[:, rows, columns]
+            part = (
+                pixels[rows, columns]
+                if shape[-1] == 3 or len(shape) == 2
+                else pixels[:, rows, columns]
+            )
             writer.write(part, subfiletype=1, metadata=None, **options)
     return path
 
