@@ -70,7 +70,9 @@ def find_strangers(pairs: list[Pair], step: float) -> str:
 def _of_unit_length(thumbnails: FloatArray) -> FloatArray:
     """Zero where nothing is seen."""
     lengths = np.linalg.norm(thumbnails, axis=1, keepdims=True)
-    return np.divide(thumbnails, lengths, out=np.zeros_like(thumbnails), where=lengths > 0)
+    out = np.zeros_like(thumbnails)
+    np.divide(thumbnails, lengths, out=out, where=lengths > 0)
+    return out
 
 
 def _find_nearer(x: FloatArray, y: FloatArray, step: float) -> str:

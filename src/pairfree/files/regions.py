@@ -53,12 +53,14 @@ def find_foreign(x: FloatArray, y: FloatArray, step: float) -> tuple[int, int] |
     if faint == 0:
         return None
     for scale in SCALES:
-        of_x, of_y = _means(x, scale), _means(y, scale)
+        of_x = _means(x, scale)
+        of_y = _means(y, scale)
         fine = _means(x * x, scale) - of_x**2
         worst = FOREIGN
         found = None
         for row, column, around in _suspects(of_x, of_y, fine / scale**2, faint):
-            share = _unexplained(of_x, of_y, row, column) / around
+            unexplained = _unexplained(of_x, of_y, row, column)
+            share = unexplained / around
             if share > worst:
                 worst = share
                 found = row * scale, column * scale
@@ -83,7 +85,8 @@ def _suspects(
     height, width = (size // CELL * CELL for size in x.shape)
     if min(height, width) < WINDOW:
         return
-    x, y = x[:height, :width] - x.mean(), y[:height, :width] - y.mean()
+    x = x[:height, :width] - x.mean()
+    y = y[:height, :width] - y.mean()
     cells = [block_sums(values, CELL) for values in (x, y, x * x, x * y, y * y)]
     count = WINDOW**2
     sum_x, sum_y, xx, xy, yy = (_of_neighbours(one, WINDOW // CELL) for one in cells)
@@ -126,17 +129,16 @@ def _unexplained(x: FloatArray, y: FloatArray, row: int, column: int) -> float:
     """Root mean square of what a window of the result shows and nothing of the input does."""
     rows = slice(max(0, row - AROUND), row + WINDOW + AROUND)
     columns = slice(max(0, column - AROUND), column + WINDOW + AROUND)
-    within = (
-        slice(row - rows.start, row - rows.start + WINDOW),
-        slice(column - columns.start, column - columns.start + WINDOW),
-    )
+    top = row - rows.start
+    left = column - columns.start
+    within = slice(top, top + WINDOW), slice(left, left + WINDOW)
     near = x[rows, columns]
     selves = [near, *(gaussian_filter(near, blur) for blur in BLURS_PX)]
     selves.append(median_filter(near, MEDIAN_PX))
+    constant = np.ones(WINDOW**2)
     explaining = [one[within].ravel() for one in selves]
-    explaining.append(np.ones(WINDOW**2))
-    matrix = np.stack(explaining, axis=1)
+    matrix = np.stack([*explaining, constant], axis=1)
     wanted = y[row : row + WINDOW, column : column + WINDOW].ravel()
     fit = np.linalg.lstsq(matrix, wanted, rcond=1e-6)[0]
-    left = wanted - matrix @ fit
-    return float(np.sqrt(np.mean(left**2)))
+    rest = wanted - matrix @ fit
+    return float(np.sqrt(np.mean(rest**2)))
