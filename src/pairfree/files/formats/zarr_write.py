@@ -32,6 +32,7 @@ from pairfree.files.formats.zarr_files import (
     FolderFiles,
     copy_beside,
 )
+from pairfree.files.formats.zarr_images import OME_GROUP, OME_XML
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.formats.zarr_layout import (
     ALL_WRITTEN,
@@ -95,6 +96,8 @@ def write_zarr(image: Image, path: Path) -> None:
         _write_arrays(image, path, carried, {} if carried.groups else mark)
         if carried.files is not None:
             copy_beside(carried.files, carried.beside, path)
+        if carried.ome_xml:
+            _write_ome_xml(path, carried)
         for name in carried.consolidated:
             _consolidate(path, name, carried.zarr_format)
 
@@ -147,6 +150,14 @@ def _write_group(folder: Path, zarr_format: int, attributes: Attributes) -> None
     _write_json(folder / GROUP, {"zarr_format": 2})
     if attributes:
         _write_json(folder / ATTRIBUTES, attributes)
+
+
+def _write_ome_xml(path: Path, carried: Carried) -> None:
+    """Where bioformats2raw puts it, unless the image has something there itself."""
+    target = path / OME_XML
+    if not target.exists():
+        _write_group(path / OME_GROUP, carried.zarr_format, {})
+        target.write_bytes(carried.ome_xml)
 
 
 def _write_arrays(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
