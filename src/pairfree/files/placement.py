@@ -19,8 +19,13 @@ from scipy import fft
 FloatArray = NDArray[np.float64]
 SIGMAS = 5.0
 """Standard errors that a slope must be away from 0."""
-LEAST_SHIFT = 2
+LEAST_SHIFT = 3
 """Pixels; kernels of even sizes move an image by less."""
+ON_BOTH_SIDES = 0.3
+"""Of the likeness that a shift adds, what the opposite shift adds.
+
+More is a denoiser that leaves out a pixel's own value and sees its neighbours.
+"""
 STEEPEST = 3.0
 """A slope further below 0 belongs to a result with next to no contrast, which tells nothing."""
 BLOCK_PX = 8
@@ -54,8 +59,9 @@ def find_placement(x: FloatArray, y: FloatArray) -> Placement:
     slopes: dict[str, tuple[float, float]] = {}
     for name, turn in _turns(x.shape).items():
         slopes[name] = _slope(x, y, turn(y))
-    down, across = _find_shift(x, y)
-    if max(abs(down), abs(across)) >= LEAST_SHIFT:
+    shift = _find_shift(x, y)
+    if shift is not None:
+        down, across = shift
         back = np.roll(y, (-down, -across), (0, 1))
         slopes[f"shifted by {down} rows and {across} columns"] = _slope(x, y, back)
     for name, (slope, error) in sorted(slopes.items(), key=_by_significance):
@@ -143,8 +149,11 @@ def block_sums(values: FloatArray, side: int) -> FloatArray:
     return sums
 
 
-def _find_shift(x: FloatArray, y: FloatArray) -> tuple[int, int]:
-    """Rows and columns that the result lies away from where it is most like its input, round the edges."""
+def _find_shift(x: FloatArray, y: FloatArray) -> tuple[int, int] | None:
+    """Rows and columns that the result lies away from where it is most like its input, round the edges.
+
+    None for a few pixels, and where it is as like on the opposite side.
+    """
     spectrum = fft.rfft2(y) * np.conj(fft.rfft2(x))
     alike = fft.irfft2(spectrum, s=x.shape)
     place = np.unravel_index(int(alike.argmax()), x.shape)
@@ -153,4 +162,9 @@ def _find_shift(x: FloatArray, y: FloatArray) -> tuple[int, int]:
         step = int(at)
         steps.append(step if step <= size // 2 else step - size)
     down, across = steps
-    return down, across
+    if max(abs(down), abs(across)) < LEAST_SHIFT:
+        return None
+    here = float(alike[0, 0])
+    added = float(alike[down, across]) - here
+    opposite = float(alike[-down, -across]) - here
+    return (down, across) if opposite < ON_BOTH_SIDES * added else None
