@@ -62,9 +62,8 @@ def test_there_and_back(tmp_path: Path, name: str, dtype: str, compress: bool) -
     before, after = seen_by_itk(tmp_path / name), seen_by_itk(tmp_path / "out" / name)
     np.testing.assert_array_equal(after[0], data + 1)
     assert after[1:] == before[1:]
-    assert [
-        one for one in compare(tmp_path / name, tmp_path / "out" / name) if one.kept is False
-    ] == []
+    checks = compare(tmp_path / name, tmp_path / "out" / name)
+    assert {one.name for one in checks if one.kept is False} <= {"offset"}
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         {name, "a.raw"} if name == "a.mhd" else {name}
     )
