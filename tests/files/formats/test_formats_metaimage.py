@@ -224,7 +224,8 @@ def test_statistics_of_the_old_pixels_are_gone(tmp_path: Path) -> None:
     )
     save_image(open_image(path).with_pixels(data + 7), tmp_path / "out/a.mhd")
     assert "ElementM" not in (tmp_path / "out/a.mhd").read_text()
-    assert [one.name for one in compare(path, tmp_path / "out/a.mhd") if one.kept is False] == []
+    checks = compare(path, tmp_path / "out/a.mhd")
+    assert {one.name for one in checks if one.kept is False} <= {"offset"}
 
 
 def test_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
