@@ -89,6 +89,20 @@ def test_only_missing_pixels_are_missing_in_the_result(run: Path, max_bytes: flo
     )
 
 
+def test_a_trained_model_treats_missing_pixels_as_it_was_told(tmp_path: Path) -> None:
+    """The model that ``train`` returns, of a new run and of a resumed one; without a word it refuses them."""
+    image = holed()
+    given = {"method": "n2v", "steps": 2, "settings": SETTINGS, "report": False}
+    told = pf.train([image], out=tmp_path / "run", nan="mask", **given)
+    again = pf.train([image], out=tmp_path / "run", resume=True, report=False)
+    for model in (told, again):
+        done = model.denoise(image)
+        np.testing.assert_array_equal(np.isfinite(done), np.isfinite(image))
+    untold = pf.train([np.nan_to_num(image, posinf=0, neginf=0)], **given)
+    with pytest.raises(InputError, match="pixels are NaN or Inf"):
+        untold.denoise(image)
+
+
 def test_files_keep_their_holes(run: Path, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", holed())
     with pytest.raises(InputError, match=r"a\.tif: \d+ of 16800 pixels are NaN or Inf"):

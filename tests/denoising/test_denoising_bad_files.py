@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,30 @@ def call(folder: Path, out: Path, *words: str):
 
 BAD = ("empty.tif", "words.png", "one_row.npy", "cut.tif")
 GOOD = ("good_0.tif", "good_1.tif", "good.npy", "good.dcm")
+
+
+@pytest.mark.posix
+def test_a_folder_without_permission_is_one_of_the_bad(tmp_path: Path, monkeypatch) -> None:
+    for name in ("in/good.npy", "in/locked/other.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / name, np.random.default_rng(0).poisson(100.0, (48, 64)))
+    true = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return true(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    told = "locked: cannot be looked into (Permission denied)"
+    refused = call(tmp_path / "in", tmp_path / "out")
+    assert isinstance(refused.exception, InputError)
+    assert told in str(refused.exception)
+    assert not (tmp_path / "out").exists()
+    done = call(tmp_path / "in", tmp_path / "out", "--skip-bad")
+    assert done.exit_code == 1
+    assert "1 file left out" in done.output
+    assert (tmp_path / "out/good.npy").exists()
 
 
 def test_all_bad_files_are_named_before_anything_is_written(mixed: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,57 @@ def test_a_folder_that_cannot_be_looked_into_is_told(tree: Path, monkeypatch) ->
         return true(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(InputError, match=r"deep: cannot be looked into \(Permission denied\)"):
+    told = r"deep: cannot be looked into \(Permission denied\)"
+    with pytest.raises(InputError, match=told):
         find_images([tree])
+    locked: list[InputError] = []
+    assert relatives(find_images([tree], locked=locked)) == [
+        "a.PNG",
+        "b.tif",
+        "sub/c.npy",
+        "sub/d.jpg",
+    ]
+    assert [bool(re.search(told, str(one))) for one in locked] == [True]
+    with pytest.raises(InputError, match=told):
+        find_images([tree / "sub/deep"], locked=[])
+
+
+@pytest.mark.posix
+def test_a_folder_whose_names_alone_may_be_read_is_told(tree: Path, monkeypatch) -> None:
+    """A folder without the right to enter it lists names, and refuses each file."""
+    true = Path.is_dir
+
+    def refusing(path: Path, **given: bool) -> bool:
+        if path.parent.name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return true(path, **given)
+
+    monkeypatch.setattr(Path, "is_dir", refusing)
+    locked: list[InputError] = []
+    assert len(find_images([tree], locked=locked)) == 4
+    assert "deep: cannot be looked into (Permission denied)" in str(locked[0])
+
+
+@pytest.mark.posix
+def test_a_link_to_a_file_is_a_file_of_its_own(tree: Path, caplog) -> None:
+    """Two noisy images may link to one clean one; a folder is read once, and what is left out is told."""
+    (tree / "c.tif").symlink_to("b.tif")
+    (tree / "sub/b.tif").symlink_to("../b.tif")
+    everything = [
+        "a.PNG",
+        "b.tif",
+        "c.tif",
+        "sub/b.tif",
+        "sub/c.npy",
+        "sub/d.jpg",
+        "sub/deep/e.ome.tiff",
+    ]
+    assert relatives(find_images([tree])) == everything
+    assert relatives(find_images([tree, tree / "sub/../c.tif"])) == everything
+    assert not caplog.records
+    (tree / "twin").symlink_to("sub", target_is_directory=True)
+    assert relatives(find_images([tree])) == everything
+    assert "twin: is a link to a folder that is read already; left out" in caplog.text
 
 
 def test_missing_inputs_suggest_a_neighbour(tree: Path, tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def there_and_back(path: Path) -> Path:
     values = np.clip(image.pixels.astype(np.float64) + 1, -(2**15), 2**15 - 1).astype(image.dtype)
     save_image(image.with_pixels(values), out, overwrite=True)
     assert differences(image, open_image(out)) == []
-    assert [one for one in compare(path, out) if one.kept is False] == []
+    lost = [one for one in compare(path, out) if one.kept is False]
+    assert [one for one in lost if one.name != "offset"] == []
     return out
 
 

@@ -69,12 +69,15 @@ def denoise(
 
 def _tell_warnings(results: Sequence[FileResult]) -> None:
     """What each file is to be warned of, and how much of it was clipped."""
+    from pairfree.files.messages import shown_scene
+
     for result in results:
+        name = shown_scene(result.source, result.scene)
         for line in result.warnings:
-            _say.warning("%s: %s", result.source, line)
+            _say.warning("%s: %s", name, line)
         if result.clipped:
             share = f"{result.clipped} of {result.pixels} pixels"
-            _say.log(NOTE, "%s: %s clipped to the pixel type's range", result.source, share)
+            _say.log(NOTE, "%s: %s clipped to the pixel type's range", name, share)
 
 
 def _tell_left_out(planned: Planned, nothing_done: bool, asked: bool) -> None:

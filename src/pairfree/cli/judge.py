@@ -88,7 +88,8 @@ def verify(
     from pairfree.files import fidelity
     from pairfree.files.scale import GAINS
 
-    found = fidelity.verify(given, result, any_scale, scene).files
+    verified = fidelity.verify(given, result, any_scale, scene)
+    found = verified.files
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
         table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
@@ -104,6 +105,13 @@ def verify(
     lost = [one.name for checks in found.values() for one in checks if one.kept is False]
     summary = f"{len(lost)} properties lost" if lost else "nothing lost"
     out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
+    count = len(verified.not_judged)
+    if count:
+        which = "1 file" if count == 1 else f"{count} files"
+        out.print(
+            f"The pixels of {which} could not be judged: too small, or too little contrast.",
+            markup=False,
+        )
     if set(lost) & set(GAINS):
         out.print(
             "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only "

@@ -174,7 +174,8 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     inputs = [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
-    entries = find_images(inputs, order.scene)
+    locked: list[InputError] = []
+    entries = find_images(inputs, order.scene, locked)
     if overwrite and skip_done:
         raise ConfigError(
             "`overwrite` and `skip_done` exclude each other: one replaces what exists, the other leaves it"
@@ -198,7 +199,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     limits = resident_limits(order.max_bytes)
     found = _read_headers(files, model, ledger, limits, skip_done)
     left, bad = found.left, found.bad
-    _refuse_bad(bad, entries, order.skip_bad)
+    _refuse_bad(bad, locked, entries, order.skip_bad)
     outbox.require_space(left.disk.needed)
     if disagreement is not None:
         require_space(disagreement, left.map_disk.needed)
@@ -216,7 +217,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         ledger=ledger,
         outbox=outbox,
         skip_bad=order.skip_bad,
-        bad=list(dict.fromkeys(map(str, bad.values()))),
+        bad=list(dict.fromkeys(map(str, [*locked, *bad.values()]))),
     )
 
 
@@ -262,22 +263,27 @@ def _read_headers(
     return found
 
 
-def _refuse_bad(bad: dict[Entry, PairfreeError], entries: Sequence[Entry], skip_bad: bool) -> None:
-    """InputError where bad files are not to be left out, or are all there is.
+def _refuse_bad(
+    bad: dict[Entry, PairfreeError],
+    locked: Sequence[InputError],
+    entries: Sequence[Entry],
+    skip_bad: bool,
+) -> None:
+    """InputError where bad files and closed folders are not to be left out, or are all there is.
 
     A file that holds several images is one file, and what is wrong with it is said once.
     """
-    all_bad = len(bad) == len(entries) > 0
+    all_bad = len(bad) == len(entries)
     refused = bad
     if not all_bad:
         refused = {one: why for one, why in bad.items() if not isinstance(why, NoImageError)}
-        if skip_bad or not refused:
+        if skip_bad or not (refused or locked):
             return
-    found = list({str(error): error for error in refused.values()}.values())
+    found = list({str(error): error for error in [*locked, *refused.values()]}.values())
     if len(found) == 1:
         raise found[0]
-    bad_files = len({one.path for one in refused})
-    files = len({one.path for one in entries})
+    bad_files = len({one.path for one in refused}) + len(locked)
+    files = len({one.path for one in entries}) + len(locked)
     named = " | ".join(str(error) for error in found[:MOST_NAMED])
     more = f" | and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     remedy = "mend them" if all_bad else "mend them, or leave them out with `skip_bad`"

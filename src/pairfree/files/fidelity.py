@@ -17,6 +17,8 @@ from pairfree.files.listing import Entry, find_images, output_path
 from pairfree.files.messages import address_of, shown
 from pairfree.files.metadata_checks import METADATA
 from pairfree.files.opening import is_on_server, open_image
+from pairfree.files.pixel_checks import PLACE, check_pixels
+from pairfree.files.resolutions import check_resolutions
 from pairfree.files.scale import GAINS, check_intensities
 from pairfree.files.wide_integers import type_in_file
 
@@ -54,6 +56,15 @@ class Verification:
         return not self.lost
 
     @property
+    def not_judged(self) -> list[str]:
+        """Names of the inputs whose pixels are too few, or show too little, to judge their results by."""
+        found = []
+        for name, checks in self.files.items():
+            if any(one.name == PLACE and one.kept is None for one in checks):
+                found.append(name)
+        return found
+
+    @property
     def scale_changed(self) -> bool:
         """Whether gains are among what was lost: methods that restore brightness change them on purpose."""
         return any(check.name in GAINS for _, check in self.lost)
@@ -74,8 +85,8 @@ def verify(
 ) -> Verification:
     """Tell what results kept of their inputs and what they lost, from the files alone.
 
-    Compared are pixel type, shape, axes, pixel size, names, the metadata of each format, intensities and
-    scenes.
+    Compared are pixel type, shape, axes, pixel size, names, the metadata of each format, lower resolutions,
+    intensities, scenes, and whether each plane may be a denoiser's result of its input.
 
     Parameters
     ----------
@@ -159,8 +170,10 @@ def compare(
     found += _check_layout(a, b)
     if of_one_family:
         found += METADATA[a.family](a, b)
+    found += check_resolutions(a, b, STREAMED)
     if (a.leading, a.height, a.width, a.samples) == (b.leading, b.height, b.width, b.samples):
         found += check_intensities(a, b, any_scale)
+        found += check_pixels(a, b, any_scale)
     return found
 
 

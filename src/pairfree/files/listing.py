@@ -16,7 +16,6 @@ from pathlib import Path
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder, refuse_address
-from pairfree.files.formats.oif_files import is_of_oif
 from pairfree.files.formats.table import (
     SUFFIX_TEXT,
     SUFFIXES,
@@ -31,6 +30,7 @@ from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
 from pairfree.files.opening import count_scenes, is_on_server, open_image
 from pairfree.files.servers import is_taken
+from pairfree.files.walking import images_below, why
 
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
@@ -63,10 +63,15 @@ def without_suffix(path: Path) -> Path:
     return path.with_name(path.name[: -len(suffix)]) if suffix in SUFFIXES else path
 
 
-def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) -> list[Entry]:
-    """Image files by what was named, each file once.
+def find_images(
+    inputs: Sequence[str | Path],
+    scene: int | str | None = None,
+    locked: list[InputError] | None = None,
+) -> list[Entry]:
+    """Image files by what was named, each name once.
 
-    Hidden files and unsupported suffixes inside folders are skipped. Files of one image are one entry.
+    Hidden files and unsupported suffixes inside folders are skipped. Files of one image are one entry. A link
+    to a file is a file of its own; a link to a folder that is read already is told and not followed.
 
     Parameters
     ----------
@@ -75,6 +80,8 @@ def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) ->
     scene
         Of files that hold several images the number of one, from 0, or "all"; None for the first. The outputs
         of such files are named after the number.
+    locked
+        Gets an error for each folder that cannot be looked into; None: the first of them is raised.
 
     Raises
     ------
@@ -86,11 +93,17 @@ def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) ->
     """
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
-    entries: dict[str, Entry] = {}
+    entries: dict[Path, Entry] = {}
+    closed: list[InputError] = []
     for one in inputs:
-        for entry in _find(one):
+        for entry in _find(one, closed):
             first_file = read_from(entry.path)[0]
-            entries.setdefault(os.path.realpath(first_file), entry)
+            real_folder = Path(os.path.realpath(first_file.parent))
+            entries.setdefault(real_folder / first_file.name, entry)
+    if closed and (locked is None or not entries):
+        raise closed[0]
+    if locked is not None:
+        locked += closed
     found = list(entries.values())
     wanted = _read_scene(scene)
     if wanted is None:
@@ -131,18 +144,18 @@ def _of_scene(entry: Entry, number: int) -> Entry:
     return Entry(entry.path, entry.relative.with_name(name), number)
 
 
-def _find(one: str | Path) -> list[Entry]:
+def _find(one: str | Path, closed: list[InputError]) -> list[Entry]:
     if address_of(one) is not None:
         return [_on_server(Path(one))]
     path = Path(one)
     try:
         if path.is_dir() and not is_supported(path):
-            return _in_folder(path)
+            return _in_folder(path, closed)
         if path.exists():
             format_of(path)
             return [Entry(path, Path(path.name))]
         if glob.has_magic(str(one)):
-            return _in_glob(str(one))
+            return _in_glob(str(one), closed)
     except (OSError, ValueError) as error:
         raise _not_found_out(one, error) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
@@ -160,13 +173,7 @@ def _on_server(path: Path) -> Entry:
 
 def _not_found_out(path: str | Path, error: OSError | ValueError) -> InputError:
     """For a NUL in a name, a name longer than the file system allows, and no permission."""
-    return InputError(f"{shown(path)}: cannot be looked up ({_why(error)}); check the name")
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "unknown"
-    return str(error)
+    return InputError(f"{shown(path)}: cannot be looked up ({why(error)}); check the name")
 
 
 def _suggestion(path: Path) -> str:
@@ -182,55 +189,16 @@ def _suggestion(path: Path) -> str:
     return f"; the folder {shown(folder)} exists, check the rest of the path"
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Visible image files below ``folder``, sorted; links are followed, each real folder is visited once."""
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        status = os.stat(root)  # noqa: PTH116
-        real_folder = (status.st_dev, status.st_ino)
-        if real_folder in seen:
-            folders.clear()
-            continue
-        seen.add(real_folder)
-        visible = sorted(name for name in folders if not name.startswith("."))
-        images = [name for name in visible if is_supported(Path(root, name))]
-        folders[:] = _to_visit(Path(root), visible, images)
-        for name in sorted([*names, *images]):
-            path = Path(root, name)
-            if name.startswith(".") or not is_supported(path):
-                continue
-            if path.is_file() or name in images or _leads_nowhere(path):
-                found.append(path)
-    return found
-
-
-def _to_visit(root: Path, folders: Sequence[str], images: Sequence[str]) -> list[str]:
-    """Folders that are no images, nor the planes of one beside them."""
-    others = [name for name in folders if name not in images]
-    return [name for name in others if not is_of_oif(root / name)]
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(
-        f"{shown(error.filename)}: cannot be looked into ({_why(error)}); change its permissions, or name "
-        "the files"
-    ) from error
-
-
-def _leads_nowhere(path: Path) -> bool:
-    """Whether it is a link to a file that is not there: listed, so that it is told."""
-    return path.is_symlink() and not path.exists()
-
-
-def _in_folder(folder: Path) -> list[Entry]:
-    found = _images_below(folder)
-    if not found:
+def _in_folder(folder: Path, closed: list[InputError]) -> list[Entry]:
+    before = len(closed)
+    found = images_below(folder, closed)
+    if not found and len(closed) == before:
         raise InputError(f"{shown(folder)}: holds no image; supported are {SUFFIX_TEXT}")
     return [Entry(path, path.relative_to(folder)) for path in found]
 
 
-def _in_glob(pattern: str) -> list[Entry]:
+def _in_glob(pattern: str, closed: list[InputError]) -> list[Entry]:
+    before = len(closed)
     parts = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
     base = Path(*parts)
     entries: list[Entry] = []
@@ -240,8 +208,8 @@ def _in_glob(pattern: str) -> list[Entry]:
         if (path.is_file() or path.is_dir()) and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
-            entries += [Entry(image, _below(image, base)) for image in _images_below(path)]
-    if not entries:
+            entries += [Entry(image, _below(image, base)) for image in images_below(path, closed)]
+    if not entries and len(closed) == before:
         raise InputError(f"{shown(pattern)}: matches no image; supported are {SUFFIX_TEXT}")
     return entries
 
@@ -344,7 +312,7 @@ def check_folder(out_dir: Path) -> None:
             )
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"output folder {shown(out_dir)}: {_why(error)}; choose another name"
+            f"output folder {shown(out_dir)}: {why(error)}; choose another name"
         ) from error
 
 

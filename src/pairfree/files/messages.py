@@ -32,6 +32,11 @@ def shown(path: str | Path) -> str:
     return text
 
 
+def shown_scene(path: str | Path, scene: int | None) -> str:
+    """A path as ``shown``, with the number of the image where its file holds several."""
+    return shown(path) if scene is None else f"{shown(path)}, scene {scene}"
+
+
 def _printable(character: str) -> str:
     if character.isprintable():
         return character

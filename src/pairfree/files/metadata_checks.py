@@ -12,6 +12,7 @@ from pairfree.files.checks import Check, check_entries, check_items, check_same,
 from pairfree.files.dicom_checks import check_dicom
 from pairfree.files.formats import metaimage_header, mgh, mrc_header, nifti, zarr_layout
 from pairfree.files.formats.zarr_files import digest_beside
+from pairfree.files.formats.zarr_images import OME_XML
 from pairfree.files.image import Image
 from pairfree.files.tiff_checks import check_tiff
 
@@ -119,7 +120,11 @@ def _check_metaimage(a: Image, b: Image) -> list[Check]:
 def _check_zarr(a: Image, b: Image) -> list[Check]:
     first: zarr_layout.Carried = a.metadata["zarr"]
     second: zarr_layout.Carried = b.metadata["zarr"]
+    of_collection = []
+    if first.ome_xml:
+        of_collection.append(_check_bytes("OME-XML", first.ome_xml, _ome_xml(second)))
     return [
+        *of_collection,
         check_same("Zarr format", first.zarr_format, second.zarr_format),
         check_entries("beside the image", _beside(first, first), _beside(second, first)),
         check_entries("attributes", _attributes(first), _attributes(second)),
@@ -127,6 +132,14 @@ def _check_zarr(a: Image, b: Image) -> list[Check]:
         check_entries("chunks and codecs", _encodings(first, second), _encodings(second, first)),
         check_items("consolidated metadata", first.consolidated, second.consolidated),
     ]
+
+
+def _ome_xml(carried: zarr_layout.Carried) -> bytes:
+    """That which lies in the image's folder; empty where there is none."""
+    files = carried.files
+    if files is None or files.size(OME_XML) is None:
+        return b""
+    return files.read(OME_XML)
 
 
 def _beside(carried: zarr_layout.Carried, wanted: zarr_layout.Carried) -> dict[str, int]:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from pairfree.files.checks import Check
+from pairfree.files.frames import find_strangers, thumbnail
 from pairfree.files.image import Image, Index
-from pairfree.files.spans import length_of, split_into_blocks, split_into_spans
+from pairfree.files.spans import length_of, overlap, split_into_blocks, split_into_spans
 
 FloatArray = NDArray[np.float64]
 Pair = tuple[FloatArray, FloatArray]
@@ -45,22 +47,20 @@ BAND_PX = 2**22
 """A band has no more pixels, unless a single block has."""
 ROUNDING = 1e-9
 """A result whose blocks differ by less than this share of their level is constant."""
+STRUCTURE = 0.5
+"""Of the variance of blocks, means of 3 x 3 have a ninth where there is noise alone, in small images more."""
+BEYOND_NOISE = 4.0
+"""Times the variance that noise gives to blocks."""
+MIDDLE_PX = 256
+"""Side of the part of a plane whose neighbouring pixels are compared."""
+FEW = 3.0
+"""Degrees of freedom below which an error is known badly."""
 RESCALED = 0.1
 """A frame's gain further from 1 than this is taken out before the levels of its tiles are compared."""
-LEAST_ALIKE = 0.1
-"""Correlation of a frame with its result, below which they show different things."""
-NEARER = 0.25
-"""A result shows another frame where its distance to that one is less than this share of that to its own."""
-SAME = 1e-9
-"""A frame that is no further from its result is its own, whichever of its equals rounding puts nearer."""
-FRAME_SIDE = 24
-"""Frames are told apart by thumbnails of so many blocks a side."""
-AT_ONCE = 256
-"""Thumbnails that are compared with all others in one product."""
 
 
 def check_intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check]:
-    """Compare gain and offset, by frame and by tile, and whether each frame is the same scene.
+    """Compare gains, by frame and by tile, and whether each frame is the same scene.
 
     Parameters
     ----------
@@ -71,24 +71,23 @@ def check_intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check
     """
     of_frames = _Gains(any_scale)
     of_tiles = _Gains(any_scale)
-    levels: list[float] = []
     thumbnails: list[Pair] = []
-    for name, (x, y) in _frames(a, b):
-        levels.append(float((y - x).mean()))
-        fit = _fit_gain(x, y)
+    frames = 0
+    for name, (x, y), grain in _frames(a, b):
+        frames += 1
+        fit = _fit_gain(x, y, grain)
         if fit is not None:
             of_frames.add(name, fit)
-        tiles = _tiles(x, y, block_px(a), fit)
+        tiles = _tiles(x, y, block_px(a), fit, grain)
         for place, tile, moved in tiles:
             of_tiles.add(f"{name}, {place}", tile, moved)
-        thumbnails.append((_thumbnail(x), _thumbnail(y)))
-    offset = f"{_range_text(levels)} intensity units"
-    strangers = _find_strangers(thumbnails)
+        thumbnails.append((thumbnail(x), thumbnail(y)))
+    step = 1.0 if a.dtype.kind in "iu" else 0.0
+    strangers = find_strangers(thumbnails, step)
     own = "each frame its own"
     return [
-        of_frames.check(GAINS[0], f"{of_frames.bad} of {len(levels)} off"),
+        of_frames.check(GAINS[0], f"{of_frames.bad} of {frames} off"),
         of_tiles.check(GAINS[1], f"{of_tiles.bad} off"),
-        Check("offset", "0", offset, None),
         Check("scene", own, strangers or own, not strangers),
     ]
 
@@ -111,6 +110,16 @@ class Fit:
     def off(self) -> bool:
         """Whether it is further from 1 than chance explains."""
         return abs(self.gain - 1) > GAIN + self.error
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How fine the values of a frame are."""
+
+    step: float
+    """Between two values: 1 for whole numbers."""
+    variance: float
+    """That blocks would have if the differences of neighbouring pixels were noise."""
 
 
 @dataclass
@@ -149,24 +158,38 @@ class _Gains:
         return Check(name, "1", told, None if self.any_scale else True)
 
 
-def _range_text(levels: list[float]) -> str:
-    if len(levels) == 1:
-        return f"{levels[0]:.4g}"
-    return f"{min(levels):.4g} .. {max(levels):.4g}"
-
-
-def _frames(a: Image, b: Image) -> Iterator[tuple[str, Pair]]:
-    """Name and means of blocks of each sample of each plane.
+def _frames(a: Image, b: Image) -> Iterator[tuple[str, Pair, Grain]]:
+    """Name, means of blocks, and grain of each sample of each plane.
 
     Blocks with NaN or Inf on either side take the mean of the others, on both: they then say nothing.
     """
     for index in a.planes():
         name = f"frame {list(index)}" if index else "image"
         of_a, of_b = _block_means(a, b, index)
+        grains = _find_grains(a, index)
         for sample, (x, y) in enumerate(zip(of_a, of_b, strict=True)):
             known = np.isfinite(x) & np.isfinite(y)
             full_name = f"{name}, sample {sample}" if a.colours > 1 else name
-            yield full_name, (_filled(x, known), _filled(y, known))
+            yield full_name, (_filled(x, known), _filled(y, known)), grains[sample]
+
+
+def _find_grains(image: Image, index: Index) -> list[Grain]:
+    """Of each sample of a plane, from its middle."""
+    rows, columns = (
+        slice(max(0, (size - MIDDLE_PX) // 2), (size + MIDDLE_PX + 1) // 2)
+        for size in (image.height, image.width)
+    )
+    rows, columns = (overlap(rows, slice(0, image.height)), overlap(columns, slice(0, image.width)))
+    pixels = image.region(index, rows, columns).astype(np.float64)
+    steps = np.diff(pixels, axis=1)
+    step = 1.0 if image.dtype.kind in "iu" else 0.0
+    grains = []
+    for sample in range(image.colours):
+        own = steps if steps.ndim == 2 else steps[..., sample]
+        known = own[np.isfinite(own)]
+        noise = float((known**2).mean()) / 2 if known.size else 0.0
+        grains.append(Grain(step, noise / block_px(image) ** 2))
+    return grains
 
 
 def _block_means(a: Image, b: Image, index: Index) -> Pair:
@@ -216,10 +239,11 @@ def block_px(image: Image) -> int:
     return max(1, min(BLOCK_PX, shorter // LEAST_SIDE))
 
 
-def _fit_gain(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | None:
+def _fit_gain(x: FloatArray, y: FloatArray, grain: Grain, sigmas: float = SIGMAS) -> Fit | None:
     """Gain of blocks (h, w); None where there is too little contrast to tell.
 
-    A constant result of an input that is none has gain 0.
+    A constant result of an input that shows more than noise has gain 0. Of whole numbers, rounding makes
+    contrast of its own.
 
     A denoiser that smooths takes contrast from small blocks and not from large ones, a changed scale from
     both alike: what is lost falls with the side of the block, so that the gain at 1 and at 3 blocks a side
@@ -229,7 +253,9 @@ def _fit_gain(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | Non
         return None
     level = np.abs(y).max()
     if np.ptp(y) <= ROUNDING * level:
-        return Fit(0.0, 0.0)
+        return Fit(0.0, 0.0) if _has_structure(x, grain) else None
+    if y.std() < grain.step:
+        return None
     fine = _regress(x, y)
     coarse = _regress(_smoothed(x), _smoothed(y), independent=1 / 9)
     if fine is None or coarse is None:
@@ -239,8 +265,17 @@ def _fit_gain(x: FloatArray, y: FloatArray, sigmas: float = SIGMAS) -> Fit | Non
     return Fit(gain, error)
 
 
+def _has_structure(blocks: FloatArray, grain: Grain) -> bool:
+    """Whether blocks vary more than neighbouring pixels explain, or means of blocks almost as they do."""
+    together = _smoothed(blocks).var() > STRUCTURE * blocks.var()
+    return bool(together or blocks.var() > BEYOND_NOISE * grain.variance)
+
+
 def _regress(x: FloatArray, y: FloatArray, independent: float = 1.0) -> Fit | None:
-    """Gain and one standard error of it, where that share of the values is independent."""
+    """Gain and one standard error of it, where that share of the values is independent.
+
+    Of few values it is more, by Student's t.
+    """
     x = x.ravel() - x.mean()
     y = y.ravel() - y.mean()
     power = float(y @ y)
@@ -250,7 +285,10 @@ def _regress(x: FloatArray, y: FloatArray, independent: float = 1.0) -> Fit | No
     residual = x - slope * y
     freedom = max(1.0, x.size * independent - 2)
     left = float(residual @ residual)
-    error = math.sqrt(left / freedom / power)
+    few = 1.0
+    if freedom < FEW:
+        few = float(stdtrit(freedom, ndtr(SIGMAS))) / SIGMAS
+    error = few * math.sqrt(left / freedom / power)
     if slope <= SIGMAS * error:
         return None
     return Fit(1 / slope, error / slope**2)
@@ -263,7 +301,7 @@ def _smoothed(blocks: FloatArray) -> FloatArray:
 
 
 def _tiles(
-    x: FloatArray, y: FloatArray, side: int, frame: Fit | None
+    x: FloatArray, y: FloatArray, side: int, frame: Fit | None, grain: Grain
 ) -> Iterator[tuple[str, Fit | None, bool]]:
     """(place, fit, whether its level has left that of the frame) of each tile of a frame that has several."""
     if max(x.shape) <= TILE_BLOCKS:
@@ -276,12 +314,12 @@ def _tiles(
     far = TILE_OFFSET_SIGMAS * scatter + rounding
     for part in split_into_blocks(x.shape, (TILE_BLOCKS, TILE_BLOCKS)):
         of_x, of_y = x[part], y[part]
-        flat = np.ptp(of_y) == 0 and np.ptp(of_x) > 0
+        flat = np.ptp(of_y) == 0 and min(of_x.shape) > 2 and _has_structure(of_x, grain)
         moved = float(np.median(apart[part]) - middle)
         rows, columns = part
         top = rows.start * side
         left = columns.start * side
-        fit = _fit_gain(of_x, of_y, TILE_SIGMAS)
+        fit = _fit_gain(of_x, of_y, grain, TILE_SIGMAS)
         yield f"row {top}, column {left}", fit, bool(flat or abs(moved) > far)
 
 
@@ -291,49 +329,3 @@ def _gain_to_undo(frame: Fit | None) -> float:
         return 1.0
     kept = abs(frame.gain - 1) <= RESCALED
     return 1.0 if kept else frame.gain
-
-
-def _thumbnail(blocks: FloatArray) -> FloatArray:
-    """At most ``FRAME_SIDE`` means a side, of zero mean and unit length; zero where nothing is seen."""
-    means = _means_along(_means_along(blocks, 0), 1)
-    apart = means - means.mean()
-    flat: FloatArray = np.nan_to_num(apart.ravel())
-    length = float(np.linalg.norm(flat))
-    return flat / length if length > 0 else flat
-
-
-def _means_along(blocks: FloatArray, axis: int) -> FloatArray:
-    """Means of at most ``FRAME_SIDE`` groups of neighbours along an axis."""
-    size = blocks.shape[axis]
-    groups = min(FRAME_SIDE, size)
-    places = np.linspace(0, size, groups, endpoint=False)
-    starts = np.unique(places.astype(int))
-    counts = np.diff(np.append(starts, size))
-    if axis == 0:
-        counts = counts[:, None]
-    sums = np.add.reduceat(blocks, starts, axis=axis)
-    means: FloatArray = sums / counts
-    return means
-
-
-def _find_strangers(pairs: list[Pair]) -> str:
-    """What is wrong where a result is much nearer to another frame than to its own, or like none."""
-    x = np.stack([of_input for of_input, _ in pairs])
-    y = np.stack([of_result for _, of_result in pairs])
-    seen_in_x = np.linalg.norm(x, axis=1) > 0
-    seen_in_y = np.linalg.norm(y, axis=1) > 0
-    visible = seen_in_x & seen_in_y
-    for some in split_into_spans(len(x), AT_ONCE):
-        # Half the squared distance of vectors of unit length.
-        apart = 1 - y[some] @ x.T
-        for frame, distances in enumerate(apart, some.start):
-            nearest = int(distances.argmin())
-            nearer = distances[frame] > SAME and distances[nearest] < NEARER * distances[frame]
-            if visible[frame] and nearest != frame and nearer:
-                return f"frame {frame} shows frame {nearest}"
-    alike = np.einsum("ij,ij->i", x, y)
-    lost = np.flatnonzero(visible & (alike < LEAST_ALIKE))
-    if not lost.size:
-        return ""
-    first = lost[0]
-    return f"frame {first} shows something else (correlation {alike[first]:.2f})"

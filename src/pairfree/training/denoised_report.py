@@ -20,7 +20,7 @@ from pairfree.evidence.report import ReportData, write_report
 from pairfree.files.image import Image
 from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
-from pairfree.files.messages import address_of, shown
+from pairfree.files.messages import address_of, shown, shown_scene
 from pairfree.files.opening import open_image
 from pairfree.methods.shipped import Shipped
 from pairfree.sampling import spaced_indices
@@ -129,7 +129,9 @@ def write_denoised_report(
     looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
     facts = environment(method.device, record.precision)
     unit = common_unit(units)
-    warnings = [f"{one.source}: {line}" for one in files for line in one.warnings]
+    warnings = [
+        f"{shown_scene(one.source, one.scene)}: {line}" for one in files for line in one.warnings
+    ]
     data = ReportData(
         title=f"{method.title} on {len(files)} file{'s' if len(files) > 1 else ''}",
         command=command or "called from Python: pairfree.denoise",
@@ -161,7 +163,7 @@ def _read_pairs(
         index = planes[len(planes) // 2]
         rows, columns = centre_of(before.height, before.width, SIDE_PX)
         noisy, denoised = (_cut(image, index, rows, columns) for image in (before, after))
-        name = one.source.name + (f"{list(index)}" if index else "")
+        name = shown_scene(one.source.name, one.scene) + (f"{list(index)}" if index else "")
         if noisy.shape != denoised.shape or not np.isfinite(noisy).any():
             continue  # of another time, or nothing is there
         if missing_alike(noisy, denoised):

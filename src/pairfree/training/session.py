@@ -24,6 +24,7 @@ from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
+from pairfree.files.messages import reason
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
@@ -49,8 +50,8 @@ def train_in_memory(order: Order, on_step: OnStep | None) -> Model:
                 "stopped, and nothing is kept: this run had no folder; give `out` to keep one"
             ) from None
         except DivergedError as error:
-            reason = str(error).split("; last good")[0]
-            raise DivergedError(f"{reason}; try a smaller rate (`settings` lr)") from None
+            words = str(error).split("; last good")[0]
+            raise DivergedError(f"{words}; try a smaller rate (`settings` lr)") from None
 
 
 def begin(order: Order, on_step: OnStep | None) -> Model:
@@ -260,7 +261,8 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
     record = dataclasses.replace(
         loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock
     )
-    model = Model(Predictor(job.method, job.normalizer, job.noisy.channels), record)
+    predictor = Predictor(job.method, job.normalizer, job.noisy.channels)
+    model = Model(predictor, record, masked=job.inputs.get("nan") == "mask")
     if report and processes.first():
         _write_report(loop, job, model)
     return model
@@ -277,10 +279,7 @@ def _write_report(loop: Loop, job: Job, model: Model) -> None:
                 "on the training images: %s See the report before you use this model.", line
             )
     except Exception as error:
-        reason = (
-            str(error) if isinstance(error, PairfreeError) else f"{type(error).__name__}: {error}"
-        )
-        words = " ".join(reason.split())
+        words = str(error) if isinstance(error, PairfreeError) else reason(error)
         _say.warning("no report (%s); the model is trained and saved in %s", words, loop.run.path)
 
 

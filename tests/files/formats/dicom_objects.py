@@ -109,12 +109,12 @@ def changed(path: Path, **elements: Any) -> Path:
 
 
 def copied(path: Path, add: float = 0) -> tuple[Image, Dataset]:
-    """The image as read and its copy, with values that are higher by ``add``; verify finds nothing lost."""
+    """The image as read and its copy, with values that are higher by ``add``; verify finds no more lost."""
     image = open_image(path)
     out = path.with_name(f"out-{path.name}")
     moved = image.pixels + np.array(add, image.dtype)
     save_image(image.with_pixels(moved), out, overwrite=True)
-    assert lost(path, out) == []
+    assert set(lost(path, out)) <= ({"offset"} if add else set())
     return image, pydicom.dcmread(out)
 
 

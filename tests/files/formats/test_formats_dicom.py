@@ -6,6 +6,7 @@ Files are written with pydicom and read again with it.
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from pydicom.uid import (
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, open_image, save_image
 from pairfree.files.dtypes import to_dtype
+from pairfree.files.formats import dicom_rescale
+from pairfree.files.limits import Limits
 from pairfree.files.listing import find_images, plan_outputs
 from pairfree.files.partners import partners
 from pairfree.noise.files import simulate
@@ -269,6 +272,31 @@ def test_other_files_are_refused(tmp_path):
         open_image(path)
     with pytest.raises(OutputError, match="only be written from a DICOM file"):
         save_image(Image(values(), "YX", family="dicom"), tmp_path / "out.dcm")
+
+
+def test_many_frames_pass_no_limit_that_one_frame_keeps(tmp_path):
+    """Bytes count for the whole file: as it is stored, and as intensities, which may be wider."""
+    stored = np.arange(200 * 16 * 16, dtype=np.uint16).reshape(200, 16, 16)
+    path = written(tmp_path / "in.dcm", stored, RescaleSlope=0.5, Modality="MR")
+    as_stored, as_floats = stored.nbytes, 2 * stored.nbytes
+    with pytest.raises(InputError, match=r"in\.dcm: has .* may be read whole"):
+        open_image(path, Limits(max_bytes=as_stored))
+    with pytest.raises(InputError, match=r"declares 200x16x16 float32 .* may be read whole"):
+        open_image(path, Limits(max_bytes=as_floats - 1))
+    assert open_image(path, Limits(max_bytes=as_floats)).dtype == np.float32
+
+
+def test_frames_are_converted_few_at_a_time(tmp_path):
+    """Beside stored values and intensities there is never the whole stack in float64."""
+    stored = np.zeros((64, 400, 400), np.uint8)
+    path = written(tmp_path / "in.dcm", stored, RescaleSlope=0.5, Modality="MR")
+    tracemalloc.start()
+    image = open_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert image.nbytes == 4 * stored.nbytes
+    of_part = 8 * dicom_rescale.CONVERTED_PX
+    assert peak < image.nbytes + 4 * stored.nbytes + 2 * of_part < 3 * 8 * stored.nbytes
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])

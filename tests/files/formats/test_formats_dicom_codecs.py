@@ -143,6 +143,13 @@ def a_bomb(dataset: pydicom.Dataset) -> None:
     dataset.PixelData = encapsulate([bytes(frame)])
 
 
+def many_components(dataset: pydicom.Dataset) -> None:
+    """Each would be decoded, and there may be 16384."""
+    coloured = np.zeros((64, 64, 3), np.uint16)
+    frame = imagecodecs.jpeg2k_encode(coloured, level=0, codecformat="j2k", reversible=True)
+    dataset.PixelData = encapsulate([bytes(frame)])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -151,6 +158,7 @@ def a_bomb(dataset: pydicom.Dataset) -> None:
         (cut, "cannot be decoded|compressed as an image of"),
         (no_header, "compressed as an image of None"),
         (a_bomb, "compressed as an image of"),
+        (many_components, r"with 3 values a pixel, the object states \(64, 64\) with 1"),
     ],
 )
 def test_damaged_frames_are_one_line(tmp_path: Path, change: Any, words: str) -> None:

@@ -204,6 +204,41 @@ def test_the_first_image_of_a_converted_file(tmp_path: Path) -> None:
     assert (tmp_path / "b.zarr/OME/METADATA.ome.xml").read_text() == "<OME/>"
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_chosen_image_of_a_converted_file_keeps_its_part_of_the_xml(
+    tmp_path: Path, version: str, listed: bool
+) -> None:
+    zarr_format = 2 if version == "0.4" else 3
+    root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=zarr_format)
+    told = {"bioformats2raw.layout": 3}
+    root.attrs.put(told if version == "0.4" else {"ome": {**told, "version": "0.5"}})
+    group = root.create_group("OME")
+    if listed:  # the second element is the first folder
+        order = {"series": ["1", "0"]}
+        group.attrs.put(order if version == "0.4" else {"ome": order})
+    parts = [f'<Image ID="Image:{n}"><Pixels SizeX="{n}"/></Image>' for n in range(2)]
+    xml = f"<OME><Instrument/>{''.join(parts)}</OME>"
+    (tmp_path / "a.zarr/OME/METADATA.ome.xml").write_text(xml)
+    for number in range(2):
+        pyramid(tmp_path / f"a.zarr/{number}", version)
+    for number in range(2):
+        image = open_image(tmp_path / "a.zarr", scene=number)
+        out = tmp_path / f"{number}.zarr"
+        save_image(image, out)
+        own = parts[1 - number if listed else number]
+        kept = out / "OME/METADATA.ome.xml"
+        assert kept.read_text() == f"<OME><Instrument/>{own}</OME>"
+        checks = {one.name: one.kept for one in compare(tmp_path / "a.zarr", out, scene=number)}
+        assert checks["OME-XML"] is True
+        assert False not in checks.values()
+        save_image(open_image(out), tmp_path / f"again{number}.zarr")
+        assert (tmp_path / f"again{number}.zarr/OME/METADATA.ome.xml").exists()
+        kept.unlink()
+        checks = {one.name: one.kept for one in compare(tmp_path / "a.zarr", out, scene=number)}
+        assert checks["OME-XML"] is False
+
+
 def test_plain_arrays_and_images_of_other_origin(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).random((4, 30, 40))
     zarr.save_array(str(tmp_path / "plain.zarr"), pixels)

@@ -20,7 +20,7 @@ from pairfree.files.formats.codec_headers import XR_MARK, is_whole_jpeg_xr, size
 from pairfree.files.formats.tiff_codecs import decompress
 from pairfree.files.image import DType
 from pairfree.files.limits import JPEG, LZW, UNCOMPRESSED, ZSTD
-from pairfree.files.messages import shown
+from pairfree.files.messages import reason, shown
 
 SEGMENT = struct.Struct("<16sqq")
 """Head of every segment: name, bytes allocated, bytes used."""
@@ -229,9 +229,8 @@ def read_subblock(file: BinaryIO, block: Subblock, path: Path) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise what they like on damaged data
-        words = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{shown(path)}: the subblock at byte {block.place} cannot be decoded ({words}); "
+            f"{shown(path)}: the subblock at byte {block.place} cannot be decoded ({reason(error)}); "
             "copy or export the file again"
         ) from error
     return pixels if samples > 1 else pixels[..., 0]

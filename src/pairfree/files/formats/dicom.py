@@ -39,6 +39,7 @@ from pairfree.files.formats.dicom_rescale import (
     find_padding,
     functional_groups,
     read_rescale,
+    split_frames,
 )
 from pairfree.files.formats.dicom_words import Words, split_words, tell_bits, true_layout
 from pairfree.files.image import Image, Spacing
@@ -97,6 +98,7 @@ def read_dicom(path: Path, limits: Limits) -> Image:
     stored, kept = split_words(words, places)
     told += [*of_colours, *of_mosaic, *of_places, *tell_bits(dataset, kept)]
     rescale = read_rescale(dataset, len(stored), path)
+    _check_intensities(stored, rescale, limits, path)
     intensity = rescale.intensities(stored)
     mask = find_padding(dataset, stored, words, kept, rescale)
     padding = None
@@ -117,6 +119,12 @@ def read_dicom(path: Path, limits: Limits) -> Image:
         alpha=False,
         limits=carried.limits,
     )
+
+
+def _check_intensities(stored: np.ndarray, rescale: Rescale, limits: Limits, path: Path) -> None:
+    """InputError where intensities, which may be wider than stored values, take more memory than allowed."""
+    kind = rescale.type_of(stored.dtype)
+    check_declared(path, stored.shape, kind, limits, stored.size * kind.itemsize)
 
 
 def _as_intensities(
@@ -198,11 +206,11 @@ def write_dicom(image: Image, path: Path) -> None:
 def _stored_values(image: Image, carried: Carried) -> np.ndarray:
     """An image's intensities as they are stored, frames first."""
     pixels = image.pixels if image.leading else image.pixels[np.newaxis]
-    stored = carried.rescale.stored(pixels)
     ends = carried.words.stored_range
-    if ends is not None:
-        stored = np.clip(np.rint(stored), *ends)
-    stored = stored.astype(carried.words.dtype)
+    stored = np.empty(pixels.shape, carried.words.dtype)
+    for some in split_frames(pixels.shape):
+        values = carried.rescale.stored(pixels[some], some)
+        stored[some] = values if ends is None else np.clip(np.rint(values), *ends)
     if carried.padding is not None:
         values, mask = carried.padding
         stored[mask] = values

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.jpeg_header import declared_size, has_end
+from pairfree.files.formats.jpeg_header import declared_components, declared_size, has_end
 from pairfree.files.image import DType, Shape
-from pairfree.files.messages import shown
+from pairfree.files.messages import reason, shown
 
 _JPEG = ("jpeg", 0xC0, 0xCF)
 _LOSSLESS = ("ljpeg", 0xC0, 0xCF)
@@ -87,10 +87,11 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     name, first, last = CODECS[syntax]
     declared = declared_size(data, first, last)
-    if declared != shape:
+    components = declared_components(data, first, last)
+    if declared != shape or components != 1:
         raise InputError(
-            f"{where} is compressed as an image of {declared}, the object states {shape}; "
-            "export it again"
+            f"{where} is compressed as an image of {declared} with {components} values a pixel, the object "
+            f"states {shape} with 1; export it again"
         )
     if name in WITH_END and not has_end(data):
         raise InputError(
@@ -99,9 +100,8 @@ def _decode_frame(data: bytes, dataset: Any, shape: Shape, where: str) -> np.nda
     try:
         values = np.asarray(getattr(imagecodecs, f"{name}_decode")(data))
     except (RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
         raise InputError(
-            f"{where} cannot be decoded ({told[:120]}); copy or export it again"
+            f"{where} cannot be decoded ({reason(error)}); copy or export it again"
         ) from error
     if values.shape != shape or values.dtype.kind not in "iu":
         raise InputError(

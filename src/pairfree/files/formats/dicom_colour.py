@@ -118,7 +118,10 @@ def palette_to_rgb(
 
     The data set is that of an RGB image from then on.
     """
-    places = np.clip(values.astype(np.int64) - first, 0, len(table) - 1)
+    colours = np.empty((*values.shape, 3), table.dtype)
+    for number, frame in enumerate(values):
+        places = np.clip(frame.astype(np.int64) - first, 0, len(table) - 1)
+        colours[number] = table[places]
     bits = 8 * table.dtype.itemsize
     dataset.PhotometricInterpretation = "RGB"
     dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
@@ -127,4 +130,4 @@ def palette_to_rgb(
     for name in OF_THE_TABLE:
         if name in dataset:
             delattr(dataset, name)
-    return table[places], ["its pixels are indices of colours; they are written back as RGB"]
+    return colours, ["its pixels are indices of colours; they are written back as RGB"]

@@ -53,6 +53,7 @@ def open_dataset(path: Path, limits: Limits) -> tuple[Any, list[str]]:
     """
     import pydicom
 
+    _check_file(path, limits)
     head = _first_bytes(path)
     marked = _has_mark(head)
     if not marked and not begins_as_dicom(head):
@@ -172,6 +173,16 @@ def _state_syntax(dataset: Any, path: Path) -> str:
         syntax = ImplicitVRLittleEndian
     dataset.file_meta.TransferSyntaxUID = syntax
     return f"states no transfer syntax; its elements are read as {syntax.name}"
+
+
+def _check_file(path: Path, limits: Limits) -> None:
+    """InputError for a file of more bytes than may be read whole: its elements are, before they are known."""
+    size = path.stat().st_size
+    if size > limits.max_bytes:
+        raise InputError(
+            f"{shown(path)}: has {size_text(size)}, more than the {size_text(limits.max_bytes)} that may be "
+            "read whole; split it into files of fewer frames"
+        )
 
 
 def _inflate(path: Path, meta: Any, start: int, limits: Limits) -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.dicom_words import Words
-from pairfree.files.image import rescaled_dtype
+from pairfree.files.image import DType, Shape, rescaled_dtype
 from pairfree.files.messages import shown
+from pairfree.files.spans import split_into_spans
 
 LOWEST_HU = -1500.0
 """A lower value that fills a share of a CT image is padding, even where no tag says so: air reads -1000."""
@@ -26,6 +27,8 @@ PADDING = {
     "DoubleFloatPixelPaddingValue": "DoubleFloatPixelPaddingRangeLimit",
 }
 """Elements that state a value of padding, and the other end of its range."""
+CONVERTED_PX = 2**22
+"""Values that are converted at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +43,46 @@ class Rescale:
         """Whether each frame has its own."""
         return len(self.slopes) > 1
 
-    def intensities(self, stored: np.ndarray) -> np.ndarray:
-        """Stored values, frames first, as intensities.
+    def type_of(self, stored: DType) -> DType:
+        """Of the intensities of values of that type.
 
         int32 where the rescale keeps them whole, so that all scanners' files come out as one type (8-bit ones
         without a rescale stay), else floats that hold every stored value.
         """
         identical = set(self.slopes) == {1.0} and set(self.intercepts) == {0.0}
-        if identical and (stored.dtype.itemsize == 1 or stored.dtype.kind == "f"):
-            return stored.copy()
+        if identical and (stored.itemsize == 1 or stored.kind == "f"):
+            return stored
         whole = all(
             intercept == int(intercept) and abs(intercept) < MOST_WHOLE
             for intercept in self.intercepts
         )
-        if set(self.slopes) == {1.0} and whole and stored.dtype.itemsize <= 2:
-            steps = _along(self.intercepts, stored.ndim).astype(np.int32)
-            return np.asarray(stored.astype(np.int32) + steps)
+        if set(self.slopes) == {1.0} and whole and stored.itemsize <= 2:
+            return np.dtype(np.int32)
         slope = max(self.slopes, key=abs)
         intercept = max(self.intercepts, key=abs)
-        wide = stored.astype(np.float64)
-        wide *= _along(self.slopes, stored.ndim)
-        wide += _along(self.intercepts, stored.ndim)
-        return wide.astype(rescaled_dtype(stored.dtype, slope, intercept))
+        return rescaled_dtype(stored, slope, intercept)
 
-    def stored(self, intensities: np.ndarray) -> np.ndarray:
-        """Intensities, frames first, as stored values that are not yet rounded (float64)."""
+    def intensities(self, stored: np.ndarray) -> np.ndarray:
+        """Stored values, frames first, as intensities of ``type_of`` them."""
+        out = np.empty(stored.shape, self.type_of(stored.dtype))
+        for some in split_frames(stored.shape):
+            wide = stored[some].astype(np.float64)
+            wide *= self._along(self.slopes, some, stored.ndim)
+            wide += self._along(self.intercepts, some, stored.ndim)
+            out[some] = wide
+        return out
+
+    def stored(self, intensities: np.ndarray, frames: slice) -> np.ndarray:
+        """Intensities of some frames as stored values that are not yet rounded (float64)."""
         wide = intensities.astype(np.float64)
-        wide -= _along(self.intercepts, intensities.ndim)
-        wide /= _along(self.slopes, intensities.ndim)
+        wide -= self._along(self.intercepts, frames, intensities.ndim)
+        wide /= self._along(self.slopes, frames, intensities.ndim)
         return wide
+
+    def _along(self, numbers: tuple[float, ...], frames: slice, dimensions: int) -> np.ndarray:
+        """Those of some frames, to be combined with so many dimensions, frames first."""
+        own = numbers[frames] if self.by_frame else numbers
+        return np.reshape(own, (-1,) + (1,) * (dimensions - 1))
 
     def limits(self, low: int, high: int) -> tuple[float, float]:
         """Least and greatest intensity of stored values from ``low`` to ``high``, in any frame."""
@@ -78,9 +92,10 @@ class Rescale:
         return min(ends), max(ends)
 
 
-def _along(numbers: tuple[float, ...], dimensions: int) -> np.ndarray:
-    """Numbers of frames, to be combined with so many dimensions, frames first."""
-    return np.reshape(numbers, (-1,) + (1,) * (dimensions - 1))
+def split_frames(shape: Shape) -> list[slice]:
+    """Frames in stretches that take little memory, however many there are."""
+    frames, *of_frame = shape
+    return split_into_spans(frames, max(1, CONVERTED_PX // math.prod(of_frame)))
 
 
 def functional_groups(dataset: Any, name: str) -> list[Any]:

@@ -27,7 +27,7 @@ from pairfree.files.formats.vendor_parts import (
 )
 from pairfree.files.image import Image, Index, Spacing, check_dtype
 from pairfree.files.limits import UNCOMPRESSED, ZSTD, Limits, check_declared
-from pairfree.files.messages import shown, size_text
+from pairfree.files.messages import reason, shown, size_text
 
 KNOWN = {"z": "Z", "t": "T", "time": "T"}
 """Letters of axes in front of Y by their name."""
@@ -69,9 +69,8 @@ class Computed(Planes):
         except MemoryError:
             raise
         except Exception as error:  # decoders raise what they like on damaged files
-            words = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{self.label}: plane {index} cannot be read ({words}); "
+                f"{self.label}: plane {index} cannot be read ({reason(error)}); "
                 "copy or export the file again"
             ) from error
 

@@ -34,10 +34,19 @@ def declared_size(data: bytes, first: int = 0xC0, last: int = 0xCF) -> tuple[int
     tuple or None
         None where there is no such header.
     """
-    for marker, at in _headers(data):
-        if first <= marker <= last and marker not in NO_FRAME:
-            return _size_at(data, at, marker)
-    return None
+    found = _find_frame(data, first, last)
+    return None if found is None else _size_at(data, *found)
+
+
+def declared_components(data: bytes, first: int, last: int) -> int:
+    """How many values a pixel has, by the same header; 0 where there is none."""
+    found = _find_frame(data, first, last)
+    if found is None:
+        return 0
+    at, marker = found
+    if marker == SIZ_OF_JPEG2000:
+        return int.from_bytes(data[at + 38 : at + 40], "big")
+    return int.from_bytes(data[at + 9 : at + 10], "big")
 
 
 def restart_interval(data: bytes) -> int:
@@ -65,6 +74,14 @@ def has_end(data: bytes) -> bool:
 def has_restart_or_end(data: bytes) -> bool:
     """Whether the coded values of one restart interval go on to the mark behind it."""
     return _AFTER_TILE.search(data) is not None
+
+
+def _find_frame(data: bytes, first: int, last: int) -> tuple[int, int] | None:
+    """Where the first header with such a marker begins, and its marker."""
+    for marker, at in _headers(data):
+        if first <= marker <= last and marker not in NO_FRAME:
+            return at, marker
+    return None
 
 
 def _headers(data: bytes) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from pairfree.files.formats.tiff_meta import Stated, number_in, unit_name
 from pairfree.files.formats.vendor_parts import Planes, choose_scene, make_image, name_axes, step_of
 from pairfree.files.image import DType, Image, Index, Spacing, Step
 from pairfree.files.limits import LZW, Limits, check_declared
-from pairfree.files.messages import shown
+from pairfree.files.messages import reason, shown
 
 PLANE_NAME = re.compile(r"(.*?_)((?:[A-Z]\d{3,9})+)\.tiff?", re.IGNORECASE)
 """Such as s_C001Z002.tif."""
@@ -130,7 +130,7 @@ def open_plane(files: Folder | Compound, name: str, limits: Limits) -> Image:
         except MemoryError:
             raise
         except Exception as error:  # decoders raise what they like on damaged files
-            words = " ".join(str(error).replace(str(path), "").split()).lstrip(": ")[:200]
+            words = reason(error).replace(shown(path), shown(name))
             raise InputError(
                 f"{shown(files.path)}: plane {shown(name)} cannot be read ({words})"
             ) from error

@@ -34,6 +34,7 @@ from pairfree.files.formats.zarr_images import (
     list_images,
     multiscales_of,
     ome_of,
+    read_ome_xml,
 )
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.formats.zarr_layout import (
@@ -90,9 +91,14 @@ def read_zarr(path: Path, limits: Limits, scene: int | None = None) -> Image:
     InputError
         For what is no image, is damaged, or is not copied whole.
     """
-    names = [""] if scene is None else list_images(files_at(path))
+    files = files_at(path)
+    names = [""] if scene is None else list_images(files)
     check_scene(scene or 0, len(names), path)
-    image = _read(files_at(path / names[scene or 0]), "zarr", limits)
+    name = names[scene or 0]
+    image = _read(files_at(path / name), "zarr", limits)
+    if name:
+        carried = replace(image.metadata["zarr"], ome_xml=read_ome_xml(files, name))
+        image = replace(image, metadata={**image.metadata, "zarr": carried})
     return replace(image, source=path)
 
 

@@ -140,6 +140,23 @@ def _complete(
     return replace(stated, bit_depth=stated.bit_depth or bits), 2.0**bits - 1
 
 
+def read_levels(path: Path, limits: Limits) -> list[Image]:
+    """The lower resolutions of the first image, from fine to coarse; InputError as of ``read_tiff``."""
+    pages = count_pages(path, limits)
+    tiff, _ = open_tiff(path, [])
+    found = []
+    with tiff:
+        for level in choose_scene(tiff, path, None, pages, []).series.levels[1:]:
+            _check_series(level, tiff, path, limits)
+            named = name_axes(level, level.keyframe)
+            pixels = _pixels(level, named, tiff, path, limits)
+            if isinstance(pixels, np.ndarray):
+                pixels, _ = narrow(pixels, shown(path))
+            pixels, axes = _axes(pixels, named, path)
+            found.append(Image(pixels, axes, source=path))
+    return found
+
+
 def count_scenes(path: Path, limits: Limits) -> int:
     """Number of the images of a TIFF; positions that are alike are one.
 

@@ -70,6 +70,11 @@ def _retell(image: bytes, lines: bytes) -> bytes:
     return image[: first.start()] + lines + rest
 
 
+def count_described(xml: bytes) -> int:
+    """Number of the images that OME-XML describes."""
+    return sum(1 for _ in OME_IMAGE.finditer(xml))
+
+
 def cut_to_images(xml: bytes, numbers: Sequence[int]) -> bytes:
     """OME-XML without the images of other numbers: those are not read, and must not be described."""
     images = list(OME_IMAGE.finditer(xml))

@@ -17,7 +17,7 @@ from pairfree.files.formats.zarr_bounds import FILTERED, quiet_and_bounded
 from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
-from pairfree.files.messages import shown
+from pairfree.files.messages import reason, shown
 from pairfree.files.spans import (
     Place,
     count_chunks,
@@ -189,9 +189,7 @@ class ZarrPixels(Stored):
         except MemoryError:
             raise
         except Exception as error:  # codecs raise what they like on damaged chunks
-            said = f"{type(error).__name__}: {error}"
-            words = " ".join(said.split())[:200]
             raise InputError(
-                f"{self.label}: a chunk of {place} cannot be read ({words}); "
+                f"{self.label}: a chunk of {place} cannot be read ({reason(error)}); "
                 "copy or export the folder again"
             ) from error

@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from pairfree.errors import InputError
-from pairfree.files.formats.zarr_files import MARKS, ZarrFiles, files_at, join
+from pairfree.files.formats.tiff_order import count_described, cut_to_images
+from pairfree.files.formats.zarr_files import (
+    ATTRIBUTES,
+    MARKS,
+    OF_FORMAT_3,
+    ZarrFiles,
+    files_at,
+    join,
+)
 from pairfree.files.formats.zarr_layout import Attributes, plain
 from pairfree.files.limits import Limits
 from pairfree.files.messages import address_of, shown
 
 FIRST = "0"
 """Of bioformats2raw: where the first image lies."""
+OME_GROUP = "OME"
+"""Of bioformats2raw: what holds for all images."""
+OME_XML = "OME/METADATA.ome.xml"
+"""Of bioformats2raw: what the maker's file said, one element an image."""
 
 
 def count_images(path: Path, limits: Limits) -> int:
@@ -48,6 +60,32 @@ def list_images(files: ZarrFiles) -> list[str]:
         if multiscales_of(attributes):
             return [""]
         return images_of_collection(root) or [""]
+
+
+def read_ome_xml(files: ZarrFiles, name: str) -> bytes:
+    """What a collection's or a plate's OME-XML says of one of its images; empty where there is none.
+
+    Of a file that does not tell which of its images is which, all.
+
+    Parameters
+    ----------
+    files
+        Of the collection.
+    name
+        Of the image, as in ``list_images``.
+    """
+    if files.size(OME_XML) is None:
+        return b""
+    files.check_metadata(OME_XML)
+    xml = files.read(OME_XML)
+    of_format_3 = files.read_json(join(OME_GROUP, OF_FORMAT_3)).get("attributes", {})
+    attributes = files.read_json(join(OME_GROUP, ATTRIBUTES)) or of_format_3
+    order = ome_of(attributes).get("series")
+    if not isinstance(order, list):
+        order = list_images(files)
+    if len(order) != count_described(xml) or name not in order:
+        return xml
+    return cut_to_images(xml, [order.index(name)])
 
 
 def _check_inside(name: str, path: Path) -> None:

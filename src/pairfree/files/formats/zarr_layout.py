@@ -74,6 +74,8 @@ class Carried:
     """Groups with a copy of the metadata of all that lies in them."""
     comment: bytes = field(default=b"")
     """Of a zip archive."""
+    ome_xml: bytes = field(default=b"")
+    """What the OME-XML of its collection says of it, where the image was chosen from one."""
 
     @cached_property
     def beside(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from pairfree.files.formats.zarr_files import (
     FolderFiles,
     copy_beside,
 )
+from pairfree.files.formats.zarr_images import OME_GROUP, OME_XML
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.formats.zarr_layout import (
     ALL_WRITTEN,
@@ -95,6 +96,8 @@ def write_zarr(image: Image, path: Path) -> None:
         _write_arrays(image, path, carried, {} if carried.groups else mark)
         if carried.files is not None:
             copy_beside(carried.files, carried.beside, path)
+        if carried.ome_xml:
+            _write_ome_xml(path, carried)
         for name in carried.consolidated:
             _consolidate(path, name, carried.zarr_format)
 
@@ -147,6 +150,14 @@ def _write_group(folder: Path, zarr_format: int, attributes: Attributes) -> None
     _write_json(folder / GROUP, {"zarr_format": 2})
     if attributes:
         _write_json(folder / ATTRIBUTES, attributes)
+
+
+def _write_ome_xml(path: Path, carried: Carried) -> None:
+    """Where bioformats2raw puts it, unless the image has something there itself."""
+    target = path / OME_XML
+    if not target.exists():
+        _write_group(path / OME_GROUP, carried.zarr_format, {})
+        target.write_bytes(carried.ome_xml)
 
 
 def _write_arrays(image: Image, path: Path, carried: Carried, mark: Attributes) -> None:
@@ -208,8 +219,8 @@ def _consolidate(path: Path, name: str, zarr_format: int) -> None:
     _write_json(path / name / CONSOLIDATED, words)
 
 
-def _parts(array: Any) -> Iterator[Place]:
-    """The array in pieces of whole chunks, or shards, up to ``WRITTEN_BYTES``.
+def parts_of(array: Any) -> Iterator[Place]:
+    """An array of zarr's in pieces of whole chunks, or shards, up to ``WRITTEN_BYTES``.
 
     zarr encodes the chunks of a piece at once.
     """
@@ -225,7 +236,7 @@ def _parts(array: Any) -> Iterator[Place]:
 
 
 def _fill_array(array: Any, image: Image) -> None:
-    for part in _parts(array):
+    for part in parts_of(array):
         *leading, rows, columns = part
         sizes = [length_of(span) for span in part]
         block = np.empty(sizes, image.dtype)
@@ -237,21 +248,31 @@ def _fill_array(array: Any, image: Image) -> None:
 
 
 def _shrink(fine: Any, coarse: Any) -> None:
-    """Each value of ``coarse`` is the mean of those of ``fine`` that it covers, rounded."""
-    edges = []
-    for size, length in zip(fine.shape, coarse.shape, strict=True):
-        edges.append(find_edges(size, length))
-    for part in _parts(coarse):
-        wanted = []
-        covered = []
-        for span, along, size in zip(part, edges, fine.shape, strict=True):
-            within = along[span.start : span.stop + 1]
-            wanted.append(within)
-            covered.append(covered_span(within, size))
-        block = np.asarray(fine[tuple(covered)])
-        for axis, span in enumerate(covered):
-            block = block_means(block, axis, wanted[axis] - span.start)
-        coarse[part] = round_to(coarse.dtype, block)
+    for part in parts_of(coarse):
+        coarse[part] = shrunk_part(fine, coarse, part)
+
+
+def shrunk_part(fine: Any, coarse: Any, part: Place) -> np.ndarray:
+    """A part of ``coarse`` made anew: each value is the mean of those of ``fine`` that it covers, rounded.
+
+    Parameters
+    ----------
+    fine, coarse
+        Arrays of zarr's: a resolution and the next lower one.
+    part
+        Of ``coarse``.
+    """
+    wanted = []
+    covered = []
+    for span, size, length in zip(part, fine.shape, coarse.shape, strict=True):
+        edges = find_edges(size, length)
+        within = edges[span.start : span.stop + 1]
+        wanted.append(within)
+        covered.append(covered_span(within, size))
+    block = np.asarray(fine[tuple(covered)])
+    for axis, span in enumerate(covered):
+        block = block_means(block, axis, wanted[axis] - span.start)
+    return round_to(coarse.dtype, block)
 
 
 def _lay_out_anew(image: Image) -> Carried:
