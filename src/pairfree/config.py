@@ -374,8 +374,10 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file says. ConfigError where there is none, or none that can be read."""
+    from pairfree.files.regular import read_regular  # whose package asks this module for names
+
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
     except IsADirectoryError:

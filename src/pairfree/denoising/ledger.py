@@ -15,6 +15,7 @@ from pairfree.files.formats.table import read_from
 from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of
+from pairfree.files.regular import NO_FILES, open_regular, overwrite_regular, read_regular
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
@@ -43,16 +44,23 @@ class Ledger:
     """Lines about the files that are done, and about those that are about to get their name."""
 
     def __init__(self, out: Path) -> None:
-        """Read what an earlier process left in the folder ``out``, which need not exist."""
+        """Read what an earlier process left in the folder ``out``, which need not exist.
+
+        OutputError where its file cannot be used, such as a link.
+        """
         self.path, self.out = out / LEDGER, out
         self._head: Words | None = None
         self._stored: Words | None = None
         self._lines: dict[Path, Words] = {}
         self._expected: dict[Path, int] = {}
         try:
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
+            head, *lines = read_regular(self.path, follow=False).decode().splitlines()
             self._stored = json.loads(head)
-        except (OSError, ValueError):
+        except OSError as error:
+            if error.errno in NO_FILES:  # told now, and not when the first image is done
+                raise output_error(error, self.path) from error
+            return
+        except ValueError:
             return
         self._read_lines(lines)
 
@@ -139,9 +147,10 @@ class Ledger:
     def _write(self, words: Words) -> None:
         try:
             if self._stored != self._head:
-                self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+                head = json.dumps(self._head)
+                overwrite_regular(self.path, f"{head}\n".encode())
                 self._stored = self._head
-            with self.path.open("a", encoding="utf-8") as file:
+            with open_regular(self.path, "a", follow=False) as file:
                 file.write(json.dumps(words) + "\n")
         except OSError as error:
             raise output_error(error, self.path) from error

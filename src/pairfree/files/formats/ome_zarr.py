@@ -125,6 +125,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
     from pairfree.files.formats.zarr_chunks import ZarrPixels
+    from pairfree.files.formats.zarr_codecs import check_codecs
 
     path = files.path
     check_marks(files)
@@ -138,6 +139,8 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
             arrays, carried = _carry_group(root, files, warnings)
     finest = carried.levels[0]
     n_bytes = _check_sizes(carried.levels, path, limits)
+    for one in arrays:
+        check_codecs(one, shown(path))
     multiscale = multiscales_of(carried.group)[0] if carried.group else {}
     axes, spacing = _read_axes(multiscale, finest, path)
     if not files.lists:

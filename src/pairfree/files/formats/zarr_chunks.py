@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.zarr_bounds import FILTERED, quiet_and_bounded
+from pairfree.files.formats.zarr_bounds import quiet_and_bounded
+from pairfree.files.formats.zarr_codecs import most_in_file
 from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
@@ -156,8 +157,7 @@ class ZarrPixels(Stored):
         It would be read whole, and may be mostly a hole.
         """
         held = self.array.shards or self.array.chunks
-        held_bytes = math.prod(held) * self.dtype.itemsize
-        most = FILTERED * held_bytes + SPARE_BYTES
+        most = most_in_file(self.array) + SPARE_BYTES
         numbers = {self._number_of_file(one, held) for one in missing}
         for number in numbers:
             key = name_of_chunk(self.array, number)
