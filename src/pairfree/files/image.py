@@ -69,6 +69,8 @@ class Stored(ABC):
     """Of that array, in native byte order."""
     plane_axes = 2
     """Dimensions of a plane: 2, or 3 with samples."""
+    piece_bytes: int = 0
+    """Of the largest part that is decoded in one piece, where that is more than what is asked for."""
     deep: tuple[int, ...] = ()
     """How many planes the file keeps together along each leading axis; empty: each by itself."""
 

@@ -15,10 +15,10 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 from pairfree.files.formats.zarr_codecs import most_in_file
-from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
+from pairfree.files.formats.zarr_files import MOST_METADATA_BYTES, SUMS, ZarrFiles, join
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
-from pairfree.files.messages import shown
+from pairfree.files.messages import shown, size_text
 from pairfree.files.spans import (
     Place,
     count_chunks,
@@ -50,15 +50,20 @@ class ZarrPixels(Stored):
         zarr's, open for reading.
     files
         Of the image.
+    all_written
+        A missing chunk is an error, and not all fill value.
     """
 
-    def __init__(self, array: Any, files: ZarrFiles) -> None:
+    def __init__(self, array: Any, files: ZarrFiles, all_written: bool = False) -> None:
         self.array = array
         self.files = files
+        self.all_written = all_written
         self.label = shown(files.path)
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.deep = tuple(array.chunks[:-2])
+        held = array.shards or array.chunks
+        self.piece_bytes = math.prod(held) * self.dtype.itemsize
         self._kept = Kept(KEPT_BYTES)
         self._sums = self._read_sums()
 
@@ -69,6 +74,11 @@ class ZarrPixels(Stored):
         grid = count_chunks(self.shape, self.array.chunks)
         if size is None or size != 4 * math.prod(grid):
             return None
+        if size > MOST_METADATA_BYTES:
+            raise InputError(
+                f"{self.label}: {name} has {size_text(size)} of checksums, more than are read; "
+                "remove it, or write the image with larger chunks"
+            )
         return np.frombuffer(self.files.read(name), "<u4").reshape(grid)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
@@ -131,6 +141,7 @@ class ZarrPixels(Stored):
             found = self._read_together(missing, first, last)
         else:
             for number in missing:
+                self._kept.make_room(each_bytes)
                 place = self._place(number)
                 found[number] = self._read(place)
         for number, chunk in found.items():
@@ -163,6 +174,10 @@ class ZarrPixels(Stored):
             key = name_of_chunk(self.array, number)
             name = join(str(self.array.path), key)
             size = self.files.size(name)
+            if size is None and self.all_written:
+                raise InputError(
+                    f"{self.label}: its chunk {shown(name)} is missing; copy or write it again"
+                )
             if size is None:  # a chunk without a file is all fill value
                 continue
             if size > most:
@@ -186,7 +201,7 @@ class ZarrPixels(Stored):
             with quiet_and_bounded():
                 values = np.asarray(self.array[place])
                 return values.astype(self.dtype, copy=False)
-        except MemoryError:
+        except (MemoryError, InputError):
             raise
         except Exception as error:  # codecs raise what they like on damaged chunks
             said = f"{type(error).__name__}: {error}"

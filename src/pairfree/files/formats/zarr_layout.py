@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.files.formats.zarr_beside import find_beside
 from pairfree.files.formats.zarr_files import (
     ARRAY,
     CONSOLIDATED,
     OF_FORMAT_3,
     ZarrFiles,
-    find_beside,
     join,
 )
 from pairfree.files.image import DType, Shape
