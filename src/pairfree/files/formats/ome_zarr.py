@@ -310,8 +310,8 @@ def _check_chunks(level: Level, path: Path, limits: Limits) -> None:
         named = " x ".join(map(str, sides))
         kind = "shards" if level.shards else "chunks"
         raise InputError(
-            f"{shown(path)}: {kind} of {named} ({size_text(level.stored_bytes)}), each of which is held whole, "
-            "do not fit into memory; export it with smaller ones, or raise `max_bytes`"
+            f"{shown(path)}: {kind} of {named} ({size_text(level.stored_bytes)}), each held whole, do not "
+            "fit into memory; export it with smaller ones, or raise `max_bytes`"
         )
     count = math.prod(count_chunks(level.shape[-2:], level.chunks[-2:]))
     height, width = level.chunks[-2:]

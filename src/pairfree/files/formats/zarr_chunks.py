@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class ZarrPixels(Stored):
         shape = (length_of(rows), length_of(columns))
         out = np.empty(shape, self.dtype)
         numbers = self._numbers(index, rows, columns)
-        for number, chunk in self._decoded(numbers).items():
+        for number, chunk in self._decoded(numbers):
             *leading, down, across = self._place(number)
             along = zip(index, leading, strict=True)
             plane = chunk[tuple(i - span.start for i, span in along)]
@@ -113,20 +114,19 @@ class ZarrPixels(Stored):
             place.append(span)
         return tuple(place)
 
-    def _decoded(self, numbers: list[Number]) -> Chunks:
-        found: Chunks = {}
+    def _decoded(self, numbers: list[Number]) -> Iterator[tuple[Number, np.ndarray]]:
+        """Chunks by their numbers: those that are kept, then the others, large ones one after the other."""
         missing = []
         for number in numbers:
             chunk = self._kept.get(number)
             if chunk is None:
                 missing.append(number)
             else:
-                found[number] = chunk
+                yield number, chunk
         if missing:
-            found |= self._fetch(missing)
-        return found
+            yield from self._fetch(missing)
 
-    def _fetch(self, missing: list[Number]) -> Chunks:
+    def _fetch(self, missing: list[Number]) -> Iterator[tuple[Number, np.ndarray]]:
         """Decode chunks, together where they are small, and keep them."""
         self._check_files(missing)
         along = list(zip(*missing, strict=True))
@@ -136,17 +136,16 @@ class ZarrPixels(Stored):
         for a, b in zip(first, last, strict=True):
             count *= b - a + 1
         each_bytes = math.prod(self.array.chunks) * self.dtype.itemsize
-        found: Chunks = {}
         if count * each_bytes <= AT_ONCE_BYTES:
-            found = self._read_together(missing, first, last)
-        else:
-            for number in missing:
-                self._kept.make_room(each_bytes)
-                place = self._place(number)
-                found[number] = self._read(place)
-        for number, chunk in found.items():
+            for number, chunk in self._read_together(missing, first, last).items():
+                self._kept.put(number, chunk)
+                yield number, chunk
+            return
+        for number in missing:
+            self._kept.make_room(each_bytes)
+            chunk = self._read(self._place(number))
             self._kept.put(number, chunk)
-        return found
+            yield number, chunk
 
     def _read_together(self, missing: list[Number], first: Number, last: Number) -> Chunks:
         """All chunks from ``first`` to ``last`` in one call, and copies of those that are missing."""

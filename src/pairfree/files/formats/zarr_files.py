@@ -180,12 +180,16 @@ class FolderFiles(ZarrFiles):
         return status.st_size
 
     def _check_way(self, name: str) -> None:
-        """InputError for a link among the folders on the way to a file."""
+        """InputError for a link, or a pipe, among the folders on the way to a file."""
         *folders, _ = name.split("/")
         way = self.path
         for number, folder in enumerate(folders):
             way /= folder
-            if folder == ".." or way.is_symlink():
+            try:
+                mode = way.lstat().st_mode
+            except (OSError, ValueError):
+                return
+            if folder == ".." or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 raise self.refusal("/".join(folders[: number + 1]))
 
     def open(self, name: str) -> IO[bytes]:
