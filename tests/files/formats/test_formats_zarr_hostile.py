@@ -226,6 +226,21 @@ def test_a_chunk_that_is_longer_than_its_filter_makes_it_is_refused(tmp_path: Pa
     assert "holds 1048576 bytes, its array allows 1024" in refused(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_metadata_that_say_two_things_are_refused(tmp_path: Path, zarr_format: Any) -> None:
+    """Pixels would be decoded by those of the group, and encoded by those of the array."""
+    group(tmp_path / "a.zarr", zarr_format)
+    zarr.consolidate_metadata(str(tmp_path / "a.zarr"), zarr_format=zarr_format)
+    assert open_image(tmp_path / "a.zarr").shape == PIXELS.shape
+    if zarr_format == 2:
+        letters = {"filters": [{"id": "astype", "encode_dtype": LETTERS, "decode_dtype": "<u2"}]}
+        edit(tmp_path / "a.zarr/0/.zarray", lambda words: words.update(letters))
+    else:
+        packed = {"codecs": [BYTES, {"name": "crc32c"}]}
+        edit(tmp_path / "a.zarr/0/zarr.json", lambda words: words.update(packed))
+    assert "is another one in the consolidated metadata" in refused(tmp_path / "a.zarr")
+
+
 # -- shards and large chunks ---------------------------------------------------------------------------------
 
 
