@@ -28,17 +28,7 @@ Spacing = dict[str, Step]
 """Steps by the letter of their axis, such as ``{"X": (0.1, "µm")}``."""
 
 AXES = "TZCQYXS"
-DTYPES = (
-    "uint8",
-    "int8",
-    "uint16",
-    "int16",
-    "uint32",
-    "int32",
-    "float16",
-    "float32",
-    "float64",
-)
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 """Pixel types that are read and written."""
 WIDE = ("int64", "uint64")
 """Pixel types of files whose values must fit into fewer bits (``files.wide_integers``)."""
