@@ -375,11 +375,12 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file says. ConfigError where there is none, or none that can be read."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would never answer
+            kind = "is a folder" if path.is_dir() else "is a pipe or a device and no file"
+            raise ConfigError(f"{path}: {kind}; name the file, such as run/config.toml")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the file, such as run/config.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 

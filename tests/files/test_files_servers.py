@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -84,6 +86,25 @@ def test_an_image_on_a_server_is_the_image_on_the_disk(address: str, folder: Pat
     np.testing.assert_array_equal(there.pixels, here.pixels)
     (entry,) = find_images([address])
     assert entry.relative == Path("cells.ome.zarr")
+
+
+def test_what_a_server_that_does_not_list_leaves_out_is_told(
+    address: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was one listing that failed; a missing chunk is found in any case."""
+    told = [line for line in open_image(address).metadata["warnings"] if "lists no folders" in line]
+    if told:
+        assert re.search(r"\(.*40[34].*\): what lies beside the image is left out", told[0])
+    else:
+        fail = OSError("the connection was reset")
+        monkeypatch.setattr(
+            "fsspec.implementations.http.HTTPFileSystem.ls", mock.Mock(side_effect=fail)
+        )
+        (line,) = open_image(address).metadata["warnings"]
+        assert "lists no folders (OSError: the connection was reset)" in line
+    (folder / "0/c/1/0/0").unlink()
+    with pytest.raises(InputError, match=r"chunk 0/c/1/0/0 is missing"):
+        open_image(address)
 
 
 def test_it_is_denoised_by_its_address(address: str, folder: Path, tmp_path: Path) -> None:

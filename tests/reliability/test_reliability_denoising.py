@@ -15,15 +15,20 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 import pairfree as pf
+from pairfree.denoising.plan import memory_of_whole
 from pairfree.errors import InputError, OutputError
+from pairfree.files import open_image
+from pairfree.files.limits import DEFAULT
 
 CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 CONTEXT.set_forkserver_preload(["pairfree.api", "pytest"])
@@ -229,6 +234,22 @@ def test_what_does_not_fit_into_the_free_memory_is_refused_before_it_is_read(
     np.save(tmp_path / "a.npy", noisy(SIDE_PX, 0).astype(np.uint8).T)  # in Fortran order
     with pytest.raises(InputError, match="read whole"):
         pf.denoise(run, tmp_path / "a.npy", tmp_path / "out", max_bytes=1e12)
+
+
+def test_a_chunk_that_is_decoded_in_one_piece_counts_and_is_refused_where_it_is_too_large(
+    run: Path, tmp_path: Path
+) -> None:
+    """A header of 1 KB that asks for 2 GB at once; nothing is read or written."""
+    side = 46_000
+    zarr.create_array(tmp_path / "a.zarr", shape=(side, side), chunks=(side, side), dtype="u1")
+    with pytest.raises(InputError, match=r"chunks of 46000 x 46000 .* raise `max_bytes`"):
+        pf.denoise(run, tmp_path / "a.zarr", tmp_path / "out", max_bytes=1e9)
+    assert not (tmp_path / "out").exists()
+    zarr.create_array(
+        tmp_path / "b.zarr", shape=(256, 128), chunks=(32, 32), shards=(64, 64), dtype="u2"
+    )
+    image = open_image(tmp_path / "b.zarr", replace(DEFAULT, resident_bytes=10))
+    assert memory_of_whole(image) == 3 * 64 * 64 * 2
 
 
 def stop_after_file(run: Path, files: Path, out: Path) -> None:

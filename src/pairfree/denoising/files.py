@@ -15,6 +15,7 @@ from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
 from pairfree.files.messages import shown, size_text
+from pairfree.files.regular import read_regular
 from pairfree.files.servers import Upload
 from pairfree.files.sinks import open_sink
 
@@ -146,7 +147,7 @@ def _copy_beside(image: Image, folder: Path) -> None:
     """Copy files without pixels that the image's own file names, such as the companion of an OME-TIFF set."""
     for source in image.metadata.get("beside", []):
         if not (folder / source.name).exists():
-            write_bytes(folder / source.name, source.read_bytes())
+            write_bytes(folder / source.name, read_regular(source))
 
 
 def _warn_of_memory(image: Image, max_bytes: float) -> list[str]:

@@ -15,6 +15,7 @@ from pairfree.files.formats.table import read_from
 from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of
+from pairfree.files.regular import NO_FILES, open_regular, overwrite_regular, read_regular
 from pairfree.files.servers import is_sent
 
 LEDGER = ".unfinished.jsonl"
@@ -52,6 +53,11 @@ class Ledger:
             Folder of the results, which need not exist.
         folder
             Where results are made, and the ledger lies: ``out``, or one on a disk where that is on a server.
+
+        Raises
+        ------
+        OutputError
+            Where its file cannot be used, such as a link.
         """
         self.out, self.folder = out, folder
         self.path = self.folder / LEDGER
@@ -61,9 +67,13 @@ class Ledger:
         self._unsent: dict[Path, Words] = {}
         self._expected: dict[Path, int] = {}
         try:
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
+            head, *lines = read_regular(self.path, follow=False).decode().splitlines()
             self._stored = json.loads(head)
-        except (OSError, ValueError):
+        except OSError as error:
+            if error.errno in NO_FILES:  # told now, and not when the first image is done
+                raise output_error(error, self.path) from error
+            return
+        except ValueError:
             return
         self._read_lines(lines)
 
@@ -156,9 +166,10 @@ class Ledger:
     def _write(self, words: Words) -> None:
         try:
             if self._stored != self._head:
-                self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
+                head = json.dumps(self._head)
+                overwrite_regular(self.path, f"{head}\n".encode())
                 self._stored = self._head
-            with self.path.open("a", encoding="utf-8") as file:
+            with open_regular(self.path, "a", follow=False) as file:
                 file.write(json.dumps(words) + "\n")
         except OSError as error:
             raise output_error(error, self.path) from error

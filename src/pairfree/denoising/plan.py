@@ -18,7 +18,7 @@ from pairfree.denoising.outbox import Outbox, open_outbox
 from pairfree.engine.model import Model
 from pairfree.errors import ConfigError, InputError, NoImageError, OutputError, PairfreeError
 from pairfree.files.atomic import require_space
-from pairfree.files.image import Image
+from pairfree.files.image import Image, Stored
 from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
@@ -32,6 +32,10 @@ RESIDENT_SHARE = 0.05
 """Images larger than this share of the memory bound stay in their file."""
 WHOLE = 4
 """An image that is read whole takes its bytes so often: stored, decoded, its result, and what is written."""
+OF_PIECE = 3
+"""A part that is decoded in one piece takes its bytes so often: stored, inflated, and as an array."""
+PIECE_SHARE, SMALL_PIECE = 0.3, 2**26
+"""Of the memory bound, what such a part may take; one of so many bytes is always read."""
 PROBE_PX = 256
 """Side of the part of an image that is timed where a network sees whole images."""
 MOST_NAMED = 50
@@ -49,18 +53,24 @@ def resident_limits(max_bytes: float) -> Limits:
     """Limits of reading under a bound for the whole process.
 
     What is larger than a share of the bound stays in its file; what is read whole all the same must fit into
-    the free memory.
+    the free memory. A part that is decoded in one piece must fit into the bound.
     """
     free = psutil.virtual_memory().available
     resident = int(RESIDENT_SHARE * max_bytes)
+    piece = max(SMALL_PIECE, int(PIECE_SHARE * max_bytes / OF_PIECE))
     return replace(
-        DEFAULT, resident_bytes=resident, max_bytes=min(DEFAULT.max_bytes, free // WHOLE)
+        DEFAULT,
+        resident_bytes=resident,
+        max_bytes=min(DEFAULT.max_bytes, free // WHOLE),
+        piece_bytes=min(DEFAULT.piece_bytes, piece),
     )
 
 
 def memory_of_whole(image: Image) -> int:
-    """Bytes of memory that an image takes that is read whole; 0 where it stays in its file."""
-    return 0 if image.stored else WHOLE * image.nbytes
+    """Bytes of memory that an image takes that is read whole; those of a part where it stays in its file."""
+    if isinstance(image.data, Stored):
+        return OF_PIECE * image.data.piece_bytes
+    return WHOLE * image.nbytes
 
 
 def pixels_of(image: Image) -> int:
@@ -105,7 +115,7 @@ class Extent:
     map_disk: DiskSpace = field(default_factory=DiskSpace)
     """What maps of disagreement still take."""
     whole: int = 0
-    """Bytes of memory for the largest image that is read whole."""
+    """Bytes of memory for the largest image that is read whole, or part that is decoded in one piece."""
     plane: tuple[int, int] = (0, 0)
     """Height and width of the largest plane."""
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from pairfree.engine.record import REQUIRED, Record, check_types
 from pairfree.errors import CheckpointError
 from pairfree.files.atomic import atomic_path, output_error, write_text
+from pairfree.files.regular import read_regular
 
 FORMAT = 1
 """Of the JSON; raised by a change that older versions cannot read."""
@@ -126,7 +127,7 @@ def load(words: Path) -> Checkpoint:
     record, expected = _read_words(words)
     numbers = words.with_suffix(".safetensors")
     try:
-        blob = numbers.read_bytes()
+        blob = read_regular(numbers)
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(
@@ -193,7 +194,7 @@ def _read_words(words: Path) -> tuple[Record, str]:
 def _read_json(words: Path) -> tuple[str, dict[str, Any]]:
     """The text of a checkpoint's JSON, and what it holds."""
     try:
-        text = words.read_bytes().decode("utf-8")
+        text = read_regular(words).decode("utf-8")
         facts = json.loads(text)
     except OSError as error:
         raise CheckpointError(f"{words}: cannot be read ({error.strerror or error})") from None

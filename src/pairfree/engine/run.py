@@ -37,6 +37,7 @@ from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import output_error, remove_stale, write_text
 from pairfree.files.listing import check_folder
 from pairfree.files.lock import Lock
+from pairfree.files.regular import open_regular, read_regular
 from pairfree.version import __version__
 
 
@@ -154,7 +155,7 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """What environment.json says; nothing where it cannot be read."""
         try:
-            facts: dict[str, Any] = json.loads(self.environment_path.read_text(encoding="utf-8"))
+            facts: dict[str, Any] = json.loads(read_regular(self.environment_path))
         except (OSError, ValueError):
             return {}
         return facts
@@ -164,7 +165,7 @@ class RunFolder:
         if not self.events_path.is_file():
             return []
         events = []
-        for line in self.events_path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular(self.events_path).decode("utf-8", "replace").splitlines():
             try:
                 event = json.loads(line)
             except ValueError:
@@ -190,7 +191,7 @@ class EventLog:
         self._path = path
         try:
             # nothing is left in a buffer that could fail again on closing
-            self._file = path.open("ab", buffering=0)
+            self._file = open_regular(path, "ab", follow=False, buffering=0)
         except OSError as error:
             raise output_error(error, path) from None
 

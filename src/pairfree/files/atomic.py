@@ -44,6 +44,14 @@ _CAUSES = {
         "choose a shorter folder or file name",
     ),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
+    errno.ELOOP: (
+        "a link is in its place, and is not written through",
+        "remove the link, or choose another folder",
+    ),
+    errno.ENXIO: (
+        "a pipe, a socket or a device is in its place",
+        "remove it, or choose another folder",
+    ),
     errno.EISDIR: ("it is a folder", "choose another name"),
     errno.ENOENT: ("the folder does not exist any more", "create it, then run again"),
 }

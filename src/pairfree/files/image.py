@@ -28,17 +28,7 @@ Spacing = dict[str, Step]
 """Steps by the letter of their axis, such as ``{"X": (0.1, "µm")}``."""
 
 AXES = "TZCQYXS"
-DTYPES = (
-    "uint8",
-    "int8",
-    "uint16",
-    "int16",
-    "uint32",
-    "int32",
-    "float16",
-    "float32",
-    "float64",
-)
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 """Pixel types that are read and written."""
 WIDE = ("int64", "uint64")
 """Pixel types of files whose values must fit into fewer bits (``files.wide_integers``)."""
@@ -69,6 +59,8 @@ class Stored(ABC):
     """Of that array, in native byte order."""
     plane_axes = 2
     """Dimensions of a plane: 2, or 3 with samples."""
+    piece_bytes: int = 0
+    """Of the largest part that is decoded in one piece, where that is more than what is asked for."""
     deep: tuple[int, ...] = ()
     """How many planes the file keeps together along each leading axis; empty: each by itself."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
-import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pairfree.errors import OutputError
 from pairfree.files.atomic import output_error, require_space
 from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
+from pairfree.files.regular import open_regular, overwrite_regular, read_regular
 from pairfree.files.spans import is_empty, length_of, overlap, relative_to
 
 FORMAT = 1
@@ -129,15 +130,15 @@ class Journal:
         self._bytes_per_px = like.samples * like.dtype.itemsize
         self._parts: dict[tuple[Any, ...], Part] = {}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.folder)
             self._lock = Lock(self.folder / "lock", path)
         except OSError as error:
             raise self._failed(error) from error
         try:
             if not self._take_over():
                 self._begin()
-            self._blocks = self._blocks_path.open("ab")
-            self._lines = self._lines_path.open("ab")
+            self._blocks = open_regular(self._blocks_path, "ab", follow=False)
+            self._lines = open_regular(self._lines_path, "ab", follow=False)
         except OSError as error:
             self._leave()
             raise self._failed(error) from error
@@ -154,25 +155,25 @@ class Journal:
         They are taken as far as their pixels are whole; the rest is cut off.
         """
         try:
-            lines = self._lines_path.read_text(encoding="utf-8").splitlines()
+            lines = read_regular(self._lines_path, follow=False).decode().splitlines()
             if not lines or json.loads(lines[0]) != self._head:
                 return False
         except (OSError, ValueError):
             return False
         kept = [lines[0]]
         end = 0
-        with self._blocks_path.open("rb") as blocks:
+        with open_regular(self._blocks_path, "r+b", follow=False) as blocks:
             for line in lines[1:]:
                 if not self._take_line(line, blocks):
                     break
                 kept.append(line)
                 end = blocks.tell()
-        os.truncate(self._blocks_path, end)
+            blocks.truncate(end)
         text = "\n".join(kept)
-        self._lines_path.write_text(f"{text}\n", encoding="utf-8")
+        overwrite_regular(self._lines_path, f"{text}\n".encode())
         return True
 
-    def _take_line(self, line: str, blocks: BinaryIO) -> bool:
+    def _take_line(self, line: str, blocks: IO[bytes]) -> bool:
         """Do again what a line tells of; False where it, or the pixels that come next, are not whole."""
         try:
             words = json.loads(line)
@@ -192,8 +193,8 @@ class Journal:
     def _begin(self) -> None:
         require_space(self.path.parent, 2 * self.like.nbytes)
         head = json.dumps(self._head)
-        self._blocks_path.write_bytes(b"")
-        self._lines_path.write_text(f"{head}\n", encoding="utf-8")
+        overwrite_regular(self._blocks_path, b"")
+        overwrite_regular(self._lines_path, f"{head}\n".encode())
 
     @property
     def blocks(self) -> list[Block]:
@@ -277,7 +278,7 @@ class _Assembled(Stored):
         samples = self.shape[len(index) + 2 :]
         size = length_of(rows), length_of(columns)
         out = np.empty((*size, *samples), self.dtype)
-        with self.path.open("rb") as file:
+        with open_regular(self.path, follow=False) as file:
             for part in self._parts_of(tuple(index), rows):
                 down = overlap(rows, part.block.rows)
                 across = overlap(columns, part.block.columns)
@@ -298,7 +299,7 @@ class _Assembled(Stored):
                 touched.append(band)
         return itertools.chain.from_iterable(touched)
 
-    def _read_rows(self, file: BinaryIO, part: Part, rows: slice, samples: Shape) -> np.ndarray:
+    def _read_rows(self, file: IO[bytes], part: Part, rows: slice, samples: Shape) -> np.ndarray:
         """Whole rows of a part; ``rows`` are those of the plane."""
         shape = (length_of(rows), length_of(part.block.columns), *samples)
         row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
@@ -306,6 +307,13 @@ class _Assembled(Stored):
         file.seek(part.offset + above * row_bytes)
         data = file.read(length_of(rows) * row_bytes)
         return np.frombuffer(data, self.dtype).reshape(shape)
+
+
+def _make_folder(folder: Path) -> None:
+    """OSError for a link in its place: what it leads to would be written, and removed at the end."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link", str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def unfinished(path: Path) -> Path:

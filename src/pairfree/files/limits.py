@@ -49,6 +49,8 @@ class Limits:
 
     Regions are read when asked for, and ``max_pixels`` and ``max_bytes`` do not hold for it.
     """
+    piece_bytes: int = 2**31
+    """Of a part of an image that is decoded, or encoded, in one piece, such as a chunk of a Zarr."""
 
 
 DEFAULT = Limits()

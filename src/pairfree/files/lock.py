@@ -10,6 +10,7 @@ from typing import IO
 
 from pairfree.errors import BusyError
 from pairfree.files.messages import shown
+from pairfree.files.regular import open_regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -40,11 +41,11 @@ class Lock:
     BusyError
         Naming the process that holds it.
     OSError
-        Where ``file`` cannot be written.
+        Where ``file`` cannot be written, or is a link.
     """
 
     def __init__(self, file: Path, what: Path) -> None:
-        self._handle = file.open("a+", encoding="utf-8")
+        self._handle = open_regular(file, "a+", follow=False)
         try:
             _seize(self._handle)
             self._handle.seek(0)

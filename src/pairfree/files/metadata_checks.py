@@ -11,7 +11,7 @@ import numpy as np
 from pairfree.files.checks import Check, check_entries, check_items, check_same, in_words
 from pairfree.files.dicom_checks import check_dicom
 from pairfree.files.formats import metaimage_header, mgh, mrc_header, nifti, zarr_layout
-from pairfree.files.formats.zarr_files import digest_beside
+from pairfree.files.formats.zarr_beside import digest_beside
 from pairfree.files.formats.zarr_images import OME_XML
 from pairfree.files.image import Image
 from pairfree.files.tiff_checks import check_tiff

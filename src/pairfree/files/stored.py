@@ -78,6 +78,7 @@ class Mapped(Stored):
         self.shape = self.inner.shape
         self.plane_axes = self.inner.plane_axes
         self.deep = self.inner.deep
+        self.piece_bytes = self.inner.piece_bytes
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
@@ -98,6 +99,13 @@ class Kept:
             if key in self._parts:
                 self._parts.move_to_end(key)
             return self._parts.get(key)
+
+    def make_room(self, n_bytes: int) -> None:
+        """Let go of parts, so that one of so many bytes can be decoded beside the rest."""
+        with self._lock:
+            while self._parts and self.bytes + n_bytes > self.max_bytes:
+                _, oldest = self._parts.popitem(last=False)
+                self.bytes -= oldest.nbytes
 
     def put(self, key: Hashable, part: np.ndarray) -> None:
         """Hold a part; those that were asked for longest ago make room for it."""

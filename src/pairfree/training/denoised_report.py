@@ -22,6 +22,7 @@ from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
 from pairfree.files.messages import address_of, shown, shown_scene
 from pairfree.files.opening import open_image
+from pairfree.files.regular import read_regular
 from pairfree.methods.shipped import Shipped
 from pairfree.sampling import spaced_indices
 from pairfree.training.report import (
@@ -84,7 +85,7 @@ def check_report(folder: Path) -> None:
     if not path.exists():
         return
     try:
-        ours = MARK in path.read_text(encoding="utf-8", errors="replace")
+        ours = MARK in read_regular(path).decode("utf-8", "replace")
     except OSError as error:
         raise OutputError(f"{path}: cannot be replaced: {error.strerror}") from None
     if not ours:

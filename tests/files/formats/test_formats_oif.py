@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,14 @@ def test_a_plane_of_another_size_is_refused(tmp_path: Path) -> None:
     other.rename(tmp_path / "a.oif.files/s_C002Z001T001.tif")
     with pytest.raises(InputError, match=r"s_C002Z001T001.tif is \(30, 50\) uint16, \(40, 50\)"):
         open_image(path)
+
+
+@pytest.mark.posix
+def test_a_plane_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """It would never answer."""
+    write_oif(tmp_path / "a.oif", np.zeros((1, 1, 1, 24, 20), np.uint16))
+    (plane,) = (tmp_path / "a.oif.files").glob("*.tif")
+    plane.unlink()
+    os.mkfifo(plane)
+    with pytest.raises(InputError, match="is no regular file"):
+        open_image(tmp_path / "a.oif")

@@ -433,6 +433,10 @@ def mutants(tmp_path: Path, version: str, count: int, seed: int) -> None:
                 b"{}",
                 b"[[]]",
                 b"3",
+                b'"pickle"',
+                b'"numcodecs.astype"',
+                b'"<U100000"',
+                b'[{"id": "astype", "encode_dtype": "|u1", "decode_dtype": "<U100000"}]',
             ]
             words = list(re.finditer(rb'"[a-z_]+"', bytes(bad)))
             if words:

@@ -165,7 +165,7 @@ def test_links_are_told_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.zarr/nowhere").symlink_to(tmp_path / "gone")
     image = open_image(tmp_path / "a.zarr")
     assert image.metadata["warnings"] == [
-        "links within the folder are not followed: elsewhere, nowhere left out"
+        "links, pipes and devices within the folder are left out: elsewhere, nowhere, labels/round"
     ]
     save_image(image, tmp_path / "b.zarr")
     written = {path.name for path in (tmp_path / "b.zarr").rglob("*")}

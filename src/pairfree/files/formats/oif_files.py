@@ -48,8 +48,13 @@ class Folder:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """A file by its name."""
-        yield self.folder / name
+        """A file by its name; InputError for a pipe, which would never answer."""
+        path = self.folder / name
+        if path.exists() and not path.is_file():
+            raise InputError(
+                f"{shown(self.path)}: its part {shown(name)} is no regular file; copy it again"
+            )
+        yield path
 
 
 class Compound:

@@ -18,12 +18,11 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
+from pairfree.files.formats.zarr_beside import find_others
 from pairfree.files.formats.zarr_files import (
     MARKS,
     ZarrFiles,
-    ZipFiles,
     files_at,
-    find_links,
     join,
 )
 from pairfree.files.formats.zarr_images import (
@@ -47,13 +46,15 @@ from pairfree.files.formats.zarr_layout import (
     find_consolidated,
     plain,
 )
+from pairfree.files.formats.zarr_zip import ZipFiles
 from pairfree.files.image import AXES, Image, Spacing, Stored, check_dtype
 from pairfree.files.limits import Limits, check_declared, check_scene
 from pairfree.files.messages import address_of, shown, size_text
 from pairfree.files.spans import count_chunks
 from pairfree.files.wide_integers import is_wide, narrow
 
-MOST_CHUNK_BYTES = 2**31
+MOST_TINY_CHUNKS, TINY_PX = 2**16, 256
+"""Chunks of fewer pixels in a plane may be so many: each takes a call, be it stored or not."""
 OLD_AXES = "tczyx"
 """Of OME-Zarr before 0.3, which names none."""
 ANY_SIZE = 2**62
@@ -131,6 +132,7 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
     from pairfree.files.formats.zarr_chunks import ZarrPixels
+    from pairfree.files.formats.zarr_codecs import check_codecs
 
     path = files.path
     check_marks(files)
@@ -144,15 +146,21 @@ def _read(files: ZarrFiles, family: str, limits: Limits) -> Image:
             arrays, carried = _carry_group(root, files, warnings)
     finest = carried.levels[0]
     n_bytes = _check_sizes(carried.levels, path, limits)
+    for one in arrays:
+        check_codecs(one, shown(path))
     multiscale = multiscales_of(carried.group)[0] if carried.group else {}
     axes, spacing = _read_axes(multiscale, finest, path)
+    all_written = _is_marked(root, carried.group)
     if not files.lists:
-        warnings.append("its server lists no folders: what lies beside the image is left out")
-    if files.lists and _is_marked(root, carried.group):
+        warnings.append(
+            f"its server lists no folders ({files.why_not_listed}): what lies beside the image is left out, "
+            "and chunks are looked for one by one"
+        )
+    elif all_written:
         for one in arrays:
             _check_all_written(one, files)
     channels = finest.shape[axes.index("C")] if "C" in axes else 0
-    pixels = ZarrPixels(arrays[0], files)
+    pixels = ZarrPixels(arrays[0], files, all_written)
     data: np.ndarray | Stored = pixels
     of_wide: dict[str, str] = {}
     if n_bytes <= limits.resident_bytes or is_wide(finest.dtype):
@@ -188,21 +196,29 @@ def _carry_group(root: Any, files: ZarrFiles, warnings: list[str]) -> tuple[list
         arrays.append(array)
         levels.append(describe_level(array, below.strip("/"), files))
     groups = _groups_on_the_way(root, place, levels)
-    links = find_links(files, groups)
-    if links:
-        named = ", ".join(shown(one) for one in links[:NAMED])
-        warnings.append(f"links within the folder are not followed: {named} left out")
+    left_out = frozenset(others)
+    names = [str(array.path).strip("/") for array in arrays]
+    warnings += _tell_others(find_others(files, names, groups, left_out))
     carried = Carried(
         zarr_format=int(arrays[0].metadata.zarr_format),
         groups=groups,
         place=place,
         levels=tuple(levels),
         files=files,
-        left_out=frozenset(others),
+        left_out=left_out,
         consolidated=find_consolidated(files, groups),
         comment=getattr(files, "comment", b""),
     )
     return arrays, carried
+
+
+def _tell_others(found: Sequence[str]) -> list[str]:
+    """A line about links and the like, which are no part of an image or of what lies beside it."""
+    if not found:
+        return []
+    named = ", ".join(shown(one) for one in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [f"links, pipes and devices within the folder are left out: {named}{more}"]
 
 
 def _groups_on_the_way(root: Any, place: str, levels: Sequence[Level]) -> dict[str, Attributes]:
@@ -288,13 +304,28 @@ def _check_sizes(levels: Sequence[Level], path: Path, limits: Limits) -> int:
                 f"finest has {len(finest.shape)}; export it again"
             )
         check_dtype(level.dtype, f"{shown(path)}: resolution {shown(level.path)}", wide=True)
-        if not all(level.chunks) or level.stored_bytes > MOST_CHUNK_BYTES:
-            raise InputError(
-                f"{shown(path)}: chunks of {level.chunks} ({size_text(level.stored_bytes)}) "
-                "do not fit into memory; export it with smaller ones"
-            )
+        _check_chunks(level, path, limits)
     may_stay = not is_wide(finest.dtype)
     return check_declared(path, finest.shape, finest.dtype, limits, ANY_SIZE, may_stay=may_stay)
+
+
+def _check_chunks(level: Level, path: Path, limits: Limits) -> None:
+    """InputError for chunks or shards too large for the memory, and for a plane of very many tiny ones."""
+    sides = level.shards or level.chunks
+    if not all(level.chunks) or level.stored_bytes > limits.piece_bytes:
+        named = " x ".join(map(str, sides))
+        kind = "shards" if level.shards else "chunks"
+        raise InputError(
+            f"{shown(path)}: {kind} of {named} ({size_text(level.stored_bytes)}), each held whole, do not "
+            "fit into memory; export it with smaller ones, or raise `max_bytes`"
+        )
+    count = math.prod(count_chunks(level.shape[-2:], level.chunks[-2:]))
+    height, width = level.chunks[-2:]
+    if count > MOST_TINY_CHUNKS and height * width < TINY_PX:
+        raise InputError(
+            f"{shown(path)}: a plane has {count} chunks of {height} x {width} px, too many to read; "
+            "export it with larger ones"
+        )
 
 
 def _read_axes(multiscale: Attributes, level: Level, path: Path) -> tuple[str, Spacing]:

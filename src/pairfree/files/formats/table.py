@@ -37,7 +37,7 @@ from pairfree.files.formats.tiff_write import write_tiff
 from pairfree.files.formats.vendors import ELECTRON, LIGHT, read_vendor
 from pairfree.files.formats.vendors import count_scenes as count_vendor
 from pairfree.files.formats.zarr_images import count_images
-from pairfree.files.formats.zarr_write import write_zarr, write_zipped_zarr
+from pairfree.files.formats.zarr_write import rehearse_zarr, write_zarr, write_zipped_zarr
 from pairfree.files.image import Image
 from pairfree.files.limits import Limits
 from pairfree.files.messages import address_of, shown
@@ -112,8 +112,23 @@ FORMATS: dict[str, Format] = {
         beside=pixel_file,
         files=files_of,
     ),
-    "zarr": Format("zarr", (ZARR,), read_zarr, write_zarr, folder=True, count=count_images),
-    "ozx": Format("ozx", (".ozx", ".zarr.zip"), read_zipped_zarr, write_zipped_zarr, also=(ZARR,)),
+    "zarr": Format(
+        "zarr",
+        (ZARR,),
+        read_zarr,
+        write_zarr,
+        rehearse=rehearse_zarr,
+        folder=True,
+        count=count_images,
+    ),
+    "ozx": Format(
+        "ozx",
+        (".ozx", ".zarr.zip"),
+        read_zipped_zarr,
+        write_zipped_zarr,
+        rehearse=rehearse_zarr,
+        also=(ZARR,),
+    ),
     tiff_makers.FAMILY: Format(
         tiff_makers.FAMILY,
         tiff_makers.SUFFIXES,

@@ -8,33 +8,31 @@ ones. It is zarr's setting only while pairfree opens or reads an array.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import threading
 import warnings
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import imagecodecs
+import numpy as np
 from zarr import config
 from zarr.abc.buffer import Buffer, NDBuffer
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.registry import register_pipeline
 
+from pairfree.files.formats.zarr_codecs import (
+    bounds_between,
+    most_encoded,
+    most_encoded_array,
+    most_of_inner,
+    name_of,
+    settings_of,
+)
+from pairfree.files.formats.zarr_inflate import INFLATE, inflate
 from pairfree.files.formats.zarr_internals import batched_pipeline, bytes_of_chunk, zarr_2_codec
 
-SLACK = 1.01
-"""What a compressor may add to bytes that do not compress, where another one follows it."""
-SLACK_BYTES = 2**16
-"""And this besides."""
-FILTERED = 8
-"""Filters of Zarr 2 may widen numbers by as much: one byte to eight."""
-COMPRESSORS = ((BloscCodec, "blosc"), (GzipCodec, "gzip"), (ZstdCodec, "zstd"))
-"""zarr's own, with their keys in ``INFLATE``."""
 if TYPE_CHECKING:
     from pairfree.files.formats.zarr_internals import BatchedCodecPipeline as ZarrPipeline
 else:
@@ -66,7 +64,7 @@ class BoundedPipeline(ZarrPipeline):
         if isinstance(self.array_bytes_codec, Zarr2Codec):
             codec = self.array_bytes_codec
             return [await _decode_zarr_2(codec, data, spec) for data, spec in given]
-        if not any(_kind_of(codec) for codec in self.bytes_bytes_codecs):
+        if not self.bytes_bytes_codecs:
             return await super().decode_batch(given)
         inflated = []
         for data, spec in given:
@@ -75,18 +73,64 @@ class BoundedPipeline(ZarrPipeline):
         plain = type(self).from_codecs([*self.array_array_codecs, self.array_bytes_codec])
         return await ZarrPipeline.decode_batch(plain, inflated)
 
+    async def decode_partial_batch(self, batch_info: Iterable[Any]) -> Iterable[NDBuffer | None]:
+        """As zarr's: chunks within a shard, each and the index no longer than it can be.
+
+        Parameters
+        ----------
+        batch_info
+            Of each shard: what reads of it, what is wanted, its specification.
+        """
+        bounded = []
+        for getter, wanted, spec in batch_info:
+            most = most_of_inner(self.array_bytes_codec, spec)
+            bounded.append((BoundedGetter(getter, most), wanted, spec))
+        return await super().decode_partial_batch(bounded)
+
     async def _inflate(self, data: Buffer | None, spec: Any) -> Buffer | None:
-        """Undo all compressors of a chunk, the last one first."""
+        """Undo all codecs that make bytes of bytes, the last one first."""
         for reshaping in self.array_array_codecs:
             spec = reshaping.resolve_metadata(spec)
-        bound = bytes_of_chunk(spec)
-        first, *later = self.bytes_bytes_codecs
-        for codec in reversed(later):
+        codecs = self.bytes_bytes_codecs
+        bounds = bounds_between(codecs, most_encoded_array(self.array_bytes_codec, spec))
+        for codec, most in zip(reversed(codecs), reversed(bounds[:-1]), strict=True):
             if data is not None:
-                data = await _undo(codec, data, spec, int(bound * SLACK) + SLACK_BYTES)
-        if data is not None:
-            data = await _undo(first, data, spec, bound)
+                data = await _undo(codec, data, spec, most)
         return data
+
+
+class BoundedGetter:
+    """Reads parts of a shard, none longer than ``most`` bytes.
+
+    Parameters
+    ----------
+    getter
+        zarr's.
+    most
+        Bytes.
+    """
+
+    def __init__(self, getter: Any, most: int) -> None:
+        self.getter, self.most = getter, most
+
+    async def get(self, prototype: Any, byte_range: Any = None) -> Buffer | None:
+        """As zarr's; ValueError for a longer part."""
+        length = _length_of(byte_range)
+        if not 0 <= length <= self.most:
+            raise ValueError(f"a chunk of {length} bytes in a shard, which allows {self.most}")
+        found: Buffer | None = await self.getter.get(prototype=prototype, byte_range=byte_range)
+        return found
+
+
+def _length_of(byte_range: Any) -> int:
+    """Bytes that are asked for; 0 for all, whose number was looked at before."""
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.end - byte_range.start
+    if isinstance(byte_range, SuffixByteRequest):
+        return byte_range.suffix
+    if isinstance(byte_range, OffsetByteRequest):
+        raise TypeError("zarr asks for the rest of a shard, whose length is not known")
+    return 0
 
 
 register_pipeline(BoundedPipeline)
@@ -123,117 +167,53 @@ def quiet_and_bounded() -> Iterator[None]:
 
 
 async def _undo(codec: Any, data: Buffer, spec: Any, most: int) -> Buffer:
-    """Undo one codec: a compressor within a bound, any other by itself."""
-    kind = _kind_of(codec)
-    if kind is None:
-        (decoded,) = await codec.decode([(data, spec)])
-        assert isinstance(decoded, Buffer)
-        return decoded
-    settings = getattr(codec, "codec_config", {})
-    return _as_buffer(inflate(kind, data.to_bytes(), most, settings))
+    """Undo one codec that makes bytes of bytes."""
+    name = name_of(codec)
+    if name in INFLATE:
+        return _as_buffer(inflate(name, _view_of(data), most, settings_of(codec)))
+    _check_length(codec, len(data), most)
+    (decoded,) = await codec.decode([(data, spec)])
+    assert isinstance(decoded, Buffer)
+    return decoded
+
+
+def _check_length(codec: Any, n_bytes: int, most: int) -> None:
+    """ValueError for more bytes than a codec made, where it makes a certain number of each one."""
+    allowed = most_encoded(codec, most)
+    if n_bytes > allowed:
+        raise ValueError(f"a chunk holds {n_bytes} bytes, its array allows {allowed}")
 
 
 async def _decode_zarr_2(codec: Any, data: Buffer | None, spec: Any) -> NDBuffer | None:
     """Undo compressor and filters of an array of format 2."""
     if data is None:
         return None
-    compressor = codec.compressor
-    kind = None if compressor is None else _kind_of(compressor)
-    if kind is not None:
-        bound = bytes_of_chunk(spec)
-        if codec.filters:
-            bound *= FILTERED
-        raw = inflate(kind, data.to_bytes(), bound, compressor.get_config())
-        data = _as_buffer(raw)
-        codec = replace(codec, compressor=None)
-    (decoded,) = await codec.decode([(data, spec)])
+    chain = list(codec.filters or ())
+    if codec.compressor is not None:
+        chain.append(codec.compressor)
+    bounds = bounds_between(chain, bytes_of_chunk(spec))
+    part = _view_of(data)
+    for one, most in zip(reversed(chain), reversed(bounds[:-1]), strict=True):
+        part = _undo_of_numcodecs(one, part, most)
+    plain = replace(codec, filters=None, compressor=None)
+    (decoded,) = await plain.decode([(_as_buffer(part), spec)])
     assert isinstance(decoded, NDBuffer)
     return decoded
 
 
-def _as_buffer(raw: bytes) -> Buffer:
-    return default_buffer_prototype().buffer.from_bytes(raw)
+def _undo_of_numcodecs(codec: Any, data: memoryview, most: int) -> memoryview:
+    name = name_of(codec)
+    if name in INFLATE:
+        return memoryview(inflate(name, data, most, settings_of(codec)))
+    _check_length(codec, data.nbytes, most)
+    decoded: Any = np.ascontiguousarray(codec.decode(data))
+    return memoryview(decoded.reshape(-1).view(np.uint8))
 
 
-def _kind_of(codec: Any) -> str | None:
-    """Name in ``INFLATE`` of a compressor of zarr or numcodecs; None for what does not compress."""
-    for kind, name in COMPRESSORS:
-        if isinstance(codec, kind):
-            return name
-    stated = getattr(codec, "codec_id", None) or getattr(codec, "codec_name", "")
-    name = str(stated).rpartition(".")[2]
-    return name if name in INFLATE else None
+def _view_of(data: Buffer) -> memoryview:
+    raw: Any = data.as_numpy_array()
+    return memoryview(raw)
 
 
-def inflate(kind: str, data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    """Decompress a chunk.
-
-    Parameters
-    ----------
-    kind
-        Key of ``INFLATE``.
-    data
-        As stored.
-    most
-        Bytes that may come out.
-    settings
-        Of the compressor.
-
-    Raises
-    ------
-    ValueError
-        For more bytes than that; for damaged data, whatever the library raises.
-    """
-    found = INFLATE[kind](data, most, settings)
-    if len(found) > most:
-        raise ValueError(f"a chunk inflates to more than the {most} bytes that its array allows")
-    return found
-
-
-def _inflate_zlib(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    """A stream of gzip or zlib, of one or several members."""
-    parts = []
-    left = most + 1
-    while data and left > 0:
-        stream = zlib.decompressobj(47)
-        part = stream.decompress(data, left)
-        parts.append(part)
-        left -= len(part)
-        if not stream.eof and not stream.unconsumed_tail:
-            raise ValueError("a compressed chunk ends too early")
-        data = stream.unused_data.lstrip(b"\0")
-    return b"".join(parts)
-
-
-def _inflate_bz2(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    return bz2.BZ2Decompressor().decompress(data, max_length=most + 1)
-
-
-def _inflate_lzma(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    form = settings.get("format", lzma.FORMAT_XZ)
-    filters = settings.get("filters") if form == lzma.FORMAT_RAW else None
-    return lzma.LZMADecompressor(format=form, filters=filters).decompress(data, max_length=most + 1)
-
-
-def _inflate_blosc(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    return bytes(imagecodecs.blosc_decode(data, out=most))
-
-
-def _inflate_zstd(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    return bytes(imagecodecs.zstd_decode(data, out=most))
-
-
-def _inflate_lz4(data: bytes, most: int, settings: dict[str, Any]) -> bytes:
-    return bytes(imagecodecs.lz4_decode(data, header=True, out=most))
-
-
-INFLATE: dict[str, Callable[[bytes, int, dict[str, Any]], bytes]] = {
-    "blosc": _inflate_blosc,
-    "zstd": _inflate_zstd,
-    "lz4": _inflate_lz4,
-    "gzip": _inflate_zlib,
-    "zlib": _inflate_zlib,
-    "bz2": _inflate_bz2,
-    "lzma": _inflate_lzma,
-}
-"""Decompressors with a bound, by numcodecs' names."""
+def _as_buffer(raw: bytes | memoryview) -> Buffer:
+    return default_buffer_prototype().buffer.from_array_like(np.frombuffer(raw, np.uint8))

@@ -8,16 +8,18 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from pairfree.errors import InputError
-from pairfree.files.formats.zarr_bounds import FILTERED, quiet_and_bounded
-from pairfree.files.formats.zarr_files import SUMS, ZarrFiles, join
+from pairfree.files.formats.zarr_bounds import quiet_and_bounded
+from pairfree.files.formats.zarr_codecs import most_in_file
+from pairfree.files.formats.zarr_files import MOST_METADATA_BYTES, SUMS, ZarrFiles, join
 from pairfree.files.formats.zarr_internals import name_of_chunk
 from pairfree.files.image import Index, Stored
-from pairfree.files.messages import reason, shown
+from pairfree.files.messages import reason, shown, size_text
 from pairfree.files.spans import (
     Place,
     count_chunks,
@@ -49,15 +51,20 @@ class ZarrPixels(Stored):
         zarr's, open for reading.
     files
         Of the image.
+    all_written
+        A missing chunk is an error, and not all fill value.
     """
 
-    def __init__(self, array: Any, files: ZarrFiles) -> None:
+    def __init__(self, array: Any, files: ZarrFiles, all_written: bool = False) -> None:
         self.array = array
         self.files = files
+        self.all_written = all_written
         self.label = shown(files.path)
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.deep = tuple(array.chunks[:-2])
+        held = array.shards or array.chunks
+        self.piece_bytes = math.prod(held) * self.dtype.itemsize
         self._kept = Kept(KEPT_BYTES)
         self._sums = self._read_sums()
 
@@ -68,6 +75,11 @@ class ZarrPixels(Stored):
         grid = count_chunks(self.shape, self.array.chunks)
         if size is None or size != 4 * math.prod(grid):
             return None
+        if size > MOST_METADATA_BYTES:
+            raise InputError(
+                f"{self.label}: {name} has {size_text(size)} of checksums, more than are read; "
+                "remove it, or write the image with larger chunks"
+            )
         return np.frombuffer(self.files.read(name), "<u4").reshape(grid)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
@@ -75,7 +87,7 @@ class ZarrPixels(Stored):
         shape = (length_of(rows), length_of(columns))
         out = np.empty(shape, self.dtype)
         numbers = self._numbers(index, rows, columns)
-        for number, chunk in self._decoded(numbers).items():
+        for number, chunk in self._decoded(numbers):
             *leading, down, across = self._place(number)
             along = zip(index, leading, strict=True)
             plane = chunk[tuple(i - span.start for i, span in along)]
@@ -102,20 +114,19 @@ class ZarrPixels(Stored):
             place.append(span)
         return tuple(place)
 
-    def _decoded(self, numbers: list[Number]) -> Chunks:
-        found: Chunks = {}
+    def _decoded(self, numbers: list[Number]) -> Iterator[tuple[Number, np.ndarray]]:
+        """Chunks by their numbers: those that are kept, then the others, large ones one after the other."""
         missing = []
         for number in numbers:
             chunk = self._kept.get(number)
             if chunk is None:
                 missing.append(number)
             else:
-                found[number] = chunk
+                yield number, chunk
         if missing:
-            found |= self._fetch(missing)
-        return found
+            yield from self._fetch(missing)
 
-    def _fetch(self, missing: list[Number]) -> Chunks:
+    def _fetch(self, missing: list[Number]) -> Iterator[tuple[Number, np.ndarray]]:
         """Decode chunks, together where they are small, and keep them."""
         self._check_files(missing)
         along = list(zip(*missing, strict=True))
@@ -125,16 +136,16 @@ class ZarrPixels(Stored):
         for a, b in zip(first, last, strict=True):
             count *= b - a + 1
         each_bytes = math.prod(self.array.chunks) * self.dtype.itemsize
-        found: Chunks = {}
         if count * each_bytes <= AT_ONCE_BYTES:
-            found = self._read_together(missing, first, last)
-        else:
-            for number in missing:
-                place = self._place(number)
-                found[number] = self._read(place)
-        for number, chunk in found.items():
+            for number, chunk in self._read_together(missing, first, last).items():
+                self._kept.put(number, chunk)
+                yield number, chunk
+            return
+        for number in missing:
+            self._kept.make_room(each_bytes)
+            chunk = self._read(self._place(number))
             self._kept.put(number, chunk)
-        return found
+            yield number, chunk
 
     def _read_together(self, missing: list[Number], first: Number, last: Number) -> Chunks:
         """All chunks from ``first`` to ``last`` in one call, and copies of those that are missing."""
@@ -156,13 +167,16 @@ class ZarrPixels(Stored):
         It would be read whole, and may be mostly a hole.
         """
         held = self.array.shards or self.array.chunks
-        held_bytes = math.prod(held) * self.dtype.itemsize
-        most = FILTERED * held_bytes + SPARE_BYTES
+        most = most_in_file(self.array) + SPARE_BYTES
         numbers = {self._number_of_file(one, held) for one in missing}
         for number in numbers:
             key = name_of_chunk(self.array, number)
             name = join(str(self.array.path), key)
             size = self.files.size(name)
+            if size is None and self.all_written:
+                raise InputError(
+                    f"{self.label}: its chunk {shown(name)} is missing; copy or write it again"
+                )
             if size is None:  # a chunk without a file is all fill value
                 continue
             if size > most:
@@ -186,7 +200,7 @@ class ZarrPixels(Stored):
             with quiet_and_bounded():
                 values = np.asarray(self.array[place])
                 return values.astype(self.dtype, copy=False)
-        except MemoryError:
+        except (MemoryError, InputError):
             raise
         except Exception as error:  # codecs raise what they like on damaged chunks
             raise InputError(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import re
-import shutil
-import zipfile
+import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from pairfree.errors import InputError
-from pairfree.files.limits import Limits
-from pairfree.files.messages import address_of, shown, size_text
+from pairfree.files.messages import address_of, reason, shown, size_text
+from pairfree.files.regular import open_regular
 
 ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
 """Metadata of format 2."""
@@ -26,58 +25,120 @@ MARKS = (OF_FORMAT_3, GROUP, ARRAY, ATTRIBUTES)
 """Files that make a folder a Zarr group or array."""
 METADATA_FILES = (*MARKS, CONSOLIDATED)
 MOST_METADATA_BYTES = 2**26
+PIECE_BYTES = 2**20
+"""Of a file that is copied or compared, held at a time."""
 SUMS = ".pairfree-crc32"
 """Beside the chunks of an array of format 2 that pairfree wrote: their checksums, four bytes each, least
 significant first, in the order of the grid. Other readers pass over it.
 """
-_CHUNK = re.compile(r"(c[./])?\d+([./]\d+)*|c")
-"""Name of a chunk, or of a folder of them."""
 
 
 class ZarrFiles(ABC):
-    """Names are relative, with ``/`` between folders; "" is the whole."""
+    """Names are relative, with ``/`` between folders; "" is the whole.
+
+    Links within it are not followed, and what is neither file nor folder is not opened.
+    """
 
     path: Path
     """The folder or the archive."""
-    store: Any
-    """What zarr opens."""
+    has_links = True
+    """Whether there may be links and the like in it."""
+
+    @cached_property
+    def store(self) -> Any:
+        """What zarr opens."""
+        from pairfree.files.formats.zarr_store import FilesStore
+
+        return FilesStore(self)
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Bytes of a file; None where there is none. InputError for a link, a pipe or a device."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Content of a file that is there."""
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file that is there, to be read from any place. InputError as of ``size``."""
 
     @abstractmethod
     def members(self, folder: str) -> tuple[list[str], list[str]]:
-        """Names of the folders and the files directly in a folder, sorted; those of links are left out."""
+        """Names of the folders and the files directly in a folder, sorted, without all others."""
 
     @abstractmethod
-    def links(self, folder: str) -> list[str]:
-        """Names of the links directly in a folder: what they lead to is no part of the image."""
-
-    @abstractmethod
-    def copy(self, name: str, target: Path) -> None:
-        """Copy a file to a path whose folder is there."""
+    def others(self, folder: str) -> list[str]:
+        """Names directly in a folder of what is no part of an image: links, pipes, devices."""
 
     @property
     def lists(self) -> bool:
         """Whether it can tell what lies in a folder."""
         return True
 
+    @property
+    def why_not_listed(self) -> str:
+        """What a server said that does not list; empty where it does."""
+        return ""
+
     def close(self) -> None:
         """Let go of what is open; it is opened again when it is asked for."""
         return
 
-    def below(self, folder: str) -> Iterator[str]:
-        """All files in a folder and its sub-folders, sorted folder by folder."""
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Content of a file that is there, or ``length`` bytes of it."""
+        size = self.size(name) or 0
+        wanted = size - start if length is None else length
+        with self.open(name) as file:
+            file.seek(start)
+            return file.read(max(0, min(wanted, size - start)))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Content of a file that is there, piece by piece."""
+        with self.open(name) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    def copy(self, name: str, target: Path) -> None:
+        """Copy a file to a path whose folder is there."""
+        with target.open("wb") as copied:
+            for piece in self.pieces(name):
+                copied.write(piece)
+
+    def checksum(self, name: str) -> int:
+        """CRC-32 of a file that is there."""
+        found = 0
+        for piece in self.pieces(name):
+            found = zlib.crc32(piece, found)
+        return found
+
+    def below(self, folder: str, in_array: bool = False) -> Iterator[str]:
+        """All files in a folder and its sub-folders, sorted folder by folder.
+
+        Parameters
+        ----------
+        folder
+            Name of the folder.
+        in_array
+            It holds chunks of an array.
+
+        Raises
+        ------
+        InputError
+            For a link and the like in the place of a chunk; elsewhere they are left out.
+        """
         folders, files = self.members(folder)
+        in_array = in_array or is_array(self, folder, files)
+        others = self.others(folder) if in_array else []
+        if others:
+            raise self.refusal(join(folder, others[0]))
         for name in files:
             yield join(folder, name)
         for name in folders:
-            yield from self.below(join(folder, name))
+            yield from self.below(join(folder, name), in_array)
+
+    def refusal(self, name: str) -> InputError:
+        """For what is no part of an image, in the place of one."""
+        return InputError(
+            f"{shown(self.path)}: its {shown(name)} is a link, a pipe or a device, and is not followed; "
+            "put a copy of the file or folder itself there"
+        )
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A metadata file; empty where there is none, or it holds no JSON object."""
@@ -104,19 +165,42 @@ class FolderFiles(ZarrFiles):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = str(path)
 
     def size(self, name: str) -> int | None:
         """As ``ZarrFiles.size``."""
         try:
-            file = self.path / name
-            return file.stat().st_size if file.is_file() else None
+            self._check_way(name)
+            status = (self.path / name).lstat()
         except (OSError, ValueError):
             return None
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise self.refusal(name)
+        return status.st_size
 
-    def read(self, name: str) -> bytes:
-        """As ``ZarrFiles.read``."""
-        return (self.path / name).read_bytes()
+    def _check_way(self, name: str) -> None:
+        """InputError for a link, or a pipe, among the folders on the way to a file."""
+        *folders, _ = name.split("/")
+        way = self.path
+        for number, folder in enumerate(folders):
+            way /= folder
+            try:
+                mode = way.lstat().st_mode
+            except (OSError, ValueError):
+                return
+            if folder == ".." or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise self.refusal("/".join(folders[: number + 1]))
+
+    def open(self, name: str) -> IO[bytes]:
+        """As ``ZarrFiles.open``."""
+        self._check_way(name)
+        try:
+            return open_regular(self.path / name, follow=False)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise self.refusal(name) from error
+            raise
 
     def members(self, folder: str) -> tuple[list[str], list[str]]:
         """As ``ZarrFiles.members``."""
@@ -128,103 +212,18 @@ class FolderFiles(ZarrFiles):
                 files.append(one.name)
         return sorted(folders), sorted(files)
 
-    def links(self, folder: str) -> list[str]:
-        """As ``ZarrFiles.links``."""
-        return sorted(one.name for one in self._scan(folder) if one.is_symlink())
+    def others(self, folder: str) -> list[str]:
+        """As ``ZarrFiles.others``."""
+        return sorted(one.name for one in self._scan(folder) if _is_other(one))
 
     def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+        self._check_way(join(folder, ""))
         with os.scandir(self.path / folder) as found:
             return list(found)
 
-    def copy(self, name: str, target: Path) -> None:
-        """As ``ZarrFiles.copy``."""
-        shutil.copyfile(self.path / name, target)
 
-
-class ZipFiles(ZarrFiles):
-    """Of a zip archive, whose members are stored or deflated.
-
-    Parameters
-    ----------
-    path
-        Of the archive.
-    limits
-        How many members it may have.
-
-    Raises
-    ------
-    InputError
-        For what is no zip archive, and one that lies about its members.
-    """
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        from zarr.storage import ZipStore
-
-        self.path = path
-        self.store = ZipStore(path, mode="r")
-        self._opened: zipfile.ZipFile | None = None
-        self.comment = self.archive.comment
-        self._sizes: dict[str, int] = {}
-        for member in self.archive.infolist():
-            if not member.is_dir():
-                self._sizes[member.filename] = member.file_size
-        self._check(limits)
-        self._folders = _list_folders(self._sizes)
-
-    @property
-    def archive(self) -> zipfile.ZipFile:
-        """The archive, opened where it is not."""
-        if self._opened is None:
-            try:
-                self._opened = zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile as error:
-                raise InputError(
-                    f"{shown(self.path)}: is no zip archive, or is damaged ({error}); copy it again"
-                ) from error
-        return self._opened
-
-    def close(self) -> None:
-        """Let go of the archive: a process may hold few files open, and a set has many."""
-        self.store.close()
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    def _check(self, limits: Limits) -> None:
-        if len(self._sizes) > limits.max_pages * 16:
-            raise InputError(
-                f"{shown(self.path)}: holds {len(self._sizes)} files; unpack it into a folder"
-            )
-        for name in self._sizes:
-            parts = name.split("/")
-            if {"", ".", ".."} & {*parts} or "\\" in name or ":" in parts[0]:
-                raise InputError(
-                    f"{shown(self.path)}: its file {shown(name)} would lie outside of it; pack it again"
-                )
-            if name.rpartition("/")[2] in METADATA_FILES:
-                self.check_metadata(name)
-
-    def size(self, name: str) -> int | None:
-        """As ``ZarrFiles.size``."""
-        return self._sizes.get(name)
-
-    def read(self, name: str) -> bytes:
-        """As ``ZarrFiles.read``."""
-        return self.archive.read(name)
-
-    def members(self, folder: str) -> tuple[list[str], list[str]]:
-        """As ``ZarrFiles.members``."""
-        folders, files = self._folders.get(folder, (set(), set()))
-        return sorted(folders), sorted(files)
-
-    def links(self, folder: str) -> list[str]:
-        """As ``ZarrFiles.links``: an archive's links are files that hold a path."""
-        return []
-
-    def copy(self, name: str, target: Path) -> None:
-        """As ``ZarrFiles.copy``."""
-        with self.archive.open(name) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
+def _is_other(one: os.DirEntry[str]) -> bool:
+    return not (one.is_file(follow_symlinks=False) or one.is_dir(follow_symlinks=False))
 
 
 class RemoteFiles(ZarrFiles):
@@ -241,20 +240,31 @@ class RemoteFiles(ZarrFiles):
         For a package that is missing.
     """
 
+    has_links = False
+
     def __init__(self, path: Path) -> None:
         import fsspec
 
         self.path = path
-        self.store = address_of(path)
-        self._system, self._root = fsspec.core.url_to_fs(self.store)
+        self._system, self._root = fsspec.core.url_to_fs(address_of(path))
+
+    @cached_property
+    def store(self) -> Any:
+        """What zarr opens: the address, whose files it fetches several at a time."""
+        return address_of(self.path)
 
     @cached_property
     def lists(self) -> bool:
         """As ``ZarrFiles.lists``; asked once, and only where it matters."""
+        return not self.why_not_listed
+
+    @cached_property
+    def why_not_listed(self) -> str:
+        """As ``ZarrFiles.why_not_listed``: one listing that failed, for whatever reason, is told."""
         try:
-            return bool(self._system.ls(self._root, detail=False))
-        except Exception:  # each kind of server has errors of its own for it
-            return False
+            return "" if self._system.ls(self._root, detail=False) else "it lists nothing"
+        except Exception as error:  # each kind of server has errors of its own for it
+            return reason(error)
 
     def _address(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
@@ -267,9 +277,19 @@ class RemoteFiles(ZarrFiles):
             return None
         return int(found.get("size") or 0) if found.get("type") == "file" else None
 
-    def read(self, name: str) -> bytes:
+    def open(self, name: str) -> IO[bytes]:
+        """As ``ZarrFiles.open``; not every server lets it be read from any place."""
+        opened: IO[bytes] = self._system.open(self._address(name), "rb")
+        return opened
+
+    def copy(self, name: str, target: Path) -> None:
+        """As ``ZarrFiles.copy``."""
+        self._system.get_file(self._address(name), str(target))
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """As ``ZarrFiles.read``."""
-        return bytes(self._system.cat_file(self._address(name)))
+        end = None if length is None else start + length
+        return bytes(self._system.cat_file(self._address(name), start=start, end=end))
 
     def describe(self, name: str) -> str:
         """All that the server says of a file, such as its size, tag and time of last change."""
@@ -291,13 +311,9 @@ class RemoteFiles(ZarrFiles):
                 (folders if one["type"] == "directory" else files).append(name)
         return sorted(folders), sorted(files)
 
-    def links(self, folder: str) -> list[str]:
-        """As ``ZarrFiles.links``: servers have none."""
+    def others(self, folder: str) -> list[str]:
+        """As ``ZarrFiles.others``: servers have none."""
         return []
-
-    def copy(self, name: str, target: Path) -> None:
-        """As ``ZarrFiles.copy``."""
-        self._system.get_file(self._address(name), str(target))
 
 
 def files_at(path: Path) -> ZarrFiles:
@@ -306,23 +322,14 @@ def files_at(path: Path) -> ZarrFiles:
 
 
 def tell_apart(path: Path) -> str:
-    """What tells one state of a folder on a server from another: what its server says of its metadata."""
+    """What tells one state of a folder on a server from another: what its server says of its metadata files.
+
+    Chunks are not asked for, because there may be a million: where one of them alone is replaced, and the
+    metadata stay, that is not noticed.
+    """
     files = RemoteFiles(path)
     found = [files.describe(mark) for mark in METADATA_FILES if files.size(mark) is not None]
     return "\n".join(found)
-
-
-def _list_folders(names: Iterable[str]) -> dict[str, tuple[set[str], set[str]]]:
-    """Names of folders and files directly in each folder of an archive."""
-    found: dict[str, tuple[set[str], set[str]]] = {}
-    for name in names:
-        parts = PurePosixPath(name).parts
-        for depth in range(len(parts)):
-            folder = "/".join(parts[:depth])
-            folders, files = found.setdefault(folder, (set(), set()))
-            is_file = depth == len(parts) - 1
-            (files if is_file else folders).add(parts[depth])
-    return found
 
 
 def join(folder: str, name: str) -> str:
@@ -330,68 +337,11 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def find_links(files: ZarrFiles, groups: Iterable[str]) -> list[str]:
-    """Names of the links in an image's groups, which are not followed."""
-    return [join(group, name) for group in sorted(groups) for name in files.links(group)]
-
-
-def find_beside(files: ZarrFiles, arrays: Iterable[str], groups: Iterable[str]) -> list[str]:
-    """What an image's groups and arrays hold that is no part of it.
-
-    Parameters
-    ----------
-    files
-        Of the image.
-    arrays
-        Names of its resolutions.
-    groups
-        Names of the groups on the way to them.
-
-    Returns
-    -------
-    list of str
-        Files and whole folders (whose names end with ``/``), to be copied as they are.
-    """
-    own = {*arrays, *groups}
-    beside: list[str] = []
-    for group in sorted(groups):
-        beside += [name for name in _members_of_group(files, group) if name.rstrip("/") not in own]
-    for array in sorted(arrays):
-        beside += _strangers_in_array(files, array)
-    return beside
-
-
-def _members_of_group(files: ZarrFiles, group: str) -> list[str]:
-    """Folders, and files that are no metadata."""
-    folders, names = files.members(group)
-    found = [f"{join(group, name)}/" for name in folders]
-    return found + [join(group, name) for name in names if name not in METADATA_FILES]
-
-
-def _strangers_in_array(files: ZarrFiles, array: str) -> list[str]:
-    """Folders and files that are no chunks and no metadata."""
-    folders, names = files.members(array)
-    found = [f"{join(array, name)}/" for name in folders if not _CHUNK.fullmatch(name)]
-    others = [name for name in names if name not in (*METADATA_FILES, SUMS)]
-    return found + [join(array, name) for name in others if not _CHUNK.fullmatch(name)]
-
-
-def copy_beside(files: ZarrFiles, names: Iterable[str], target: Path) -> None:
-    """Copy files and whole folders of an image, as ``find_beside`` names them, to the folder ``target``."""
-    for file in _each_file(files, names):
-        path = target / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.copy(file, path)
-
-
-def digest_beside(files: ZarrFiles, names: Iterable[str]) -> dict[str, int]:
-    """Checksum of each file beside an image, by its name."""
-    return {file: zlib.crc32(files.read(file)) for file in _each_file(files, names)}
-
-
-def _each_file(files: ZarrFiles, names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        if name.endswith("/"):
-            yield from files.below(name.rstrip("/"))
-        else:
-            yield name
+def is_array(files: ZarrFiles, folder: str, names: Iterable[str]) -> bool:
+    """Whether a folder, in which files of such ``names`` lie, is an array."""
+    if ARRAY in names:
+        return True
+    return (
+        OF_FORMAT_3 in names
+        and files.read_json(join(folder, OF_FORMAT_3)).get("node_type") == "array"
+    )

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.errors import InputError
+from pairfree.files.formats.zarr_beside import find_beside
 from pairfree.files.formats.zarr_files import (
     ARRAY,
     CONSOLIDATED,
     OF_FORMAT_3,
     ZarrFiles,
-    find_beside,
     join,
 )
 from pairfree.files.image import DType, Shape
+from pairfree.files.messages import shown
 
 OURS = "pairfree"
 """Attribute of folders that pairfree wrote."""
@@ -118,11 +120,20 @@ def describe_level(array: Any, path: str, files: ZarrFiles) -> Level:
         Where it lies in the image's group.
     files
         Of the image.
+
+    Raises
+    ------
+    InputError
+        Where a copy of its metadata says something else than its own file.
     """
     of_format_3 = array.metadata.zarr_format == 3
     name = join(str(array.path).strip("/"), OF_FORMAT_3 if of_format_3 else ARRAY)
     metadata = files.read_json(name)
     metadata.pop("attributes", None)
+    if metadata:
+        _check_consolidated(
+            array, metadata, f"{shown(files.path)}: its array {shown(path or name)}"
+        )
     return Level(
         path=path,
         shape=tuple(array.shape),
@@ -133,6 +144,19 @@ def describe_level(array: Any, path: str, files: ZarrFiles) -> Level:
         attributes=plain(array.attrs),
         metadata=metadata,
     )
+
+
+def _check_consolidated(array: Any, metadata: Attributes, label: str) -> None:
+    """InputError where zarr decodes by a copy of the metadata, and the result would be written by others."""
+    kind = type(array.metadata)
+    stated = kind.from_dict({**metadata, "attributes": {}}).to_dict()
+    used = array.metadata.to_dict()
+    for key in (*stated, *used):
+        if key != "attributes" and repr(stated.get(key)) != repr(used.get(key)):
+            raise InputError(
+                f"{label}: its {key} is another one in the consolidated metadata; "
+                "consolidate them anew, or export the image again"
+            )
 
 
 def describe_new_level(shape: Shape, dtype: DType, chunks: Shape, names: Iterable[str]) -> Level:

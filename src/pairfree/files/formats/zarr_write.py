@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from pairfree.errors import OutputError
-from pairfree.files.atomic import temporary_name
+from pairfree.files.atomic import require_space, temporary_name
 from pairfree.files.formats.pyramid import block_means, covered_span, find_edges, round_to
+from pairfree.files.formats.zarr_beside import bytes_beside, copy_beside
 from pairfree.files.formats.zarr_files import (
     ARRAY,
     ATTRIBUTES,
@@ -30,7 +31,6 @@ from pairfree.files.formats.zarr_files import (
     OF_FORMAT_3,
     SUMS,
     FolderFiles,
-    copy_beside,
 )
 from pairfree.files.formats.zarr_images import OME_GROUP, OME_XML
 from pairfree.files.formats.zarr_internals import name_of_chunk
@@ -50,6 +50,8 @@ from pairfree.files.wide_integers import type_in_file
 WRITTEN_BYTES = 2**24
 """Of an array, written at a time."""
 CHUNK_PX = 512
+IN_ARCHIVE = 2
+"""Copies of what is written to an archive: one in a folder before."""
 UNITS = {
     "µm": "micrometer",
     "nm": "nanometer",
@@ -80,9 +82,7 @@ def write_zarr(image: Image, path: Path) -> None:
     """
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 
-    carried = image.metadata.get("zarr")
-    if not isinstance(carried, Carried) or carried.kind != (image.shape, type_in_file(image)):
-        carried = _lay_out_anew(image)
+    carried = _layout_of(image) or _lay_out_anew(image)
     derivation = image.metadata.get("derivation", "written with pairfree")
     said = {"derivation": str(derivation), "chunks": ALL_WRITTEN}
     mark = {OURS: said}
@@ -100,6 +100,40 @@ def write_zarr(image: Image, path: Path) -> None:
             _write_ome_xml(path, carried)
         for name in carried.consolidated:
             _consolidate(path, name, carried.zarr_format)
+
+
+def _layout_of(image: Image) -> Carried | None:
+    """The layout that an image had; None for one that was no Zarr, or another image."""
+    carried = image.metadata.get("zarr")
+    if isinstance(carried, Carried) and carried.kind == (image.shape, type_in_file(image)):
+        return carried
+    return None
+
+
+def rehearse_zarr(image: Image, path: Path) -> None:
+    """Look at what lies beside an image before a pixel is computed.
+
+    Parameters
+    ----------
+    image
+        As it will be written.
+    path
+        Of the output.
+
+    Raises
+    ------
+    InputError
+        For a link in the place of a chunk beside the image.
+    OutputError
+        Where there is no space for what lies beside it.
+    """
+    carried = _layout_of(image)
+    if carried is None or carried.files is None or not carried.files.has_links:
+        return
+    copies = IN_ARCHIVE if image.family == "ozx" else 1
+    n_bytes = copies * bytes_beside(carried.files, carried.beside)
+    if n_bytes:
+        require_space(path.parent, n_bytes)
 
 
 def write_zipped_zarr(image: Image, path: Path) -> None:
