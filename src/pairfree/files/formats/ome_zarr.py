@@ -19,12 +19,7 @@ from pairfree.errors import InputError
 from pairfree.files.formats.npy import guess_axes
 from pairfree.files.formats.tiff_meta import unit_name
 from pairfree.files.formats.zarr_beside import find_others
-from pairfree.files.formats.zarr_files import (
-    MARKS,
-    ZarrFiles,
-    files_at,
-    join,
-)
+from pairfree.files.formats.zarr_files import MARKS, ZarrFiles, files_at, join
 from pairfree.files.formats.zarr_images import (
     FIRST,
     check_marks,
