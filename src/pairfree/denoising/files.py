@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pairfree.denoising.cluster import connect, denoise_on
-from pairfree.denoising.ledger import FileResult, fingerprint
+from pairfree.denoising.ledger import FileResult, Ledger
 from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
-from pairfree.files.messages import shown, size_text
-from pairfree.files.sinks import open_sink
+from pairfree.files.messages import reason, shown, size_text
+from pairfree.files.sinks import Sink, open_sink
+from pairfree.files.unchanged import ChangedError, Watch
 
 OnPixels = Callable[[int], None] | None
 """Told how many pixels more are done."""
@@ -53,7 +54,6 @@ def denoise_files(
                         raise _named(error, one) from None
                     planned.bad.append(str(_named(error, one)))
                     continue
-                planned.ledger.add(one.entry, done, one.map_path)
             results.append(done)
             if on_file is not None:
                 on_file(len(results), len(planned.files), done)
@@ -69,54 +69,96 @@ def _named(error: InputError, one: FilePlan) -> InputError:
 
 def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:
     """One file, here or by the workers of a Dask client; its map of disagreement is made here."""
-    model = planned.model
-    overwrite = planned.overwrite or one.path in planned.ledger.paths
-    image = one.entry.open(planned.limits)
-    of_what = {**model.identity, "source": fingerprint(one.entry.path)}
-    if one.entry.scene is not None:
-        of_what["scene"] = one.entry.scene
+    watch = Watch(one.entry.path)
+    with watch.telling():
+        image = one.entry.open(planned.limits)
     with ExitStack() as held:
-        sink = held.enter_context(
-            open_sink(model.describe_result(image), one.path, overwrite, of_what)
-        )
-        sinks = [sink]
-        if one.map_path is not None:
-            of_map = {**of_what, "result": "disagreement"}
-            sinks.append(
-                held.enter_context(
-                    open_sink(model.describe_map(image), one.map_path, overwrite, of_map)
-                )
-            )
-        if client is None:
-            model.denoise_into(image, sink, on_pixels)
-        else:
-            denoise_on(client, model, image, planned.limits, sink, on_pixels)
-        for map_sink in sinks[1:]:
-            model.disagreement_into(image, map_sink)
-        with announced(planned.ledger.expect):
+        sinks = [held.enter_context(sink) for sink in _open_sinks(planned, one, image, watch.first)]
+        try:
+            with watch.telling():
+                _fill_sinks(planned, image, sinks, on_pixels, client)
+                warnings = _warn(planned, image)
+                _copy_beside(image, one.path.parent)
+                with announced(_settled(watch, planned.ledger)):
+                    for each in sinks:
+                        each.commit()
+        except ChangedError:
             for each in sinks:
-                each.commit()
-        _copy_beside(image, one.path.parent)
-    warnings = [
-        *image.metadata.get("warnings", []),
-        *_warn_of_memory(image, planned.max_bytes),
-        *model.warn_of_intensities(image),
-    ]
-    return FileResult(
+                each.discard()
+            raise
+    done = FileResult(
         one.entry.path,
         one.path,
         pixels_of(image),
-        sink.clipped,
+        sinks[0].clipped,
         tuple(warnings),
         scene=one.entry.scene,
     )
+    planned.ledger.add(done, one.map_path, watch.first)
+    return done
+
+
+def _warn(planned: Planned, image: Image) -> list[str]:
+    """What is to be told of a file, one line each."""
+    return [
+        *image.metadata.get("warnings", []),
+        *_warn_of_memory(image, planned.max_bytes),
+        *planned.model.warn_of_intensities(image),
+    ]
+
+
+def _open_sinks(planned: Planned, one: FilePlan, image: Image, source: str) -> Iterator[Sink]:
+    """Of the result, and where it is wanted of the map; ``source`` is the input's fingerprint."""
+    model = planned.model
+    overwrite = planned.overwrite or one.path in planned.ledger.paths
+    of_what = {**model.identity, "source": source}
+    if one.entry.scene is not None:
+        of_what["scene"] = one.entry.scene
+    yield open_sink(model.describe_result(image), one.path, overwrite, of_what)
+    if one.map_path is not None:
+        of_map = {**of_what, "result": "disagreement"}
+        yield open_sink(model.describe_map(image), one.map_path, overwrite, of_map)
+
+
+def _fill_sinks(
+    planned: Planned, image: Image, sinks: Sequence[Sink], on_pixels: OnPixels, client: Any
+) -> None:
+    """All pixels of the result, and of the map where there is a second sink."""
+    if client is None:
+        planned.model.denoise_into(image, sinks[0], on_pixels)
+    else:
+        denoise_on(client, planned.model, image, planned.limits, sinks[0], on_pixels)
+    for map_sink in sinks[1:]:
+        planned.model.disagreement_into(image, map_sink)
+
+
+def _settled(watch: Watch, ledger: Ledger) -> Callable[[Path, Path], None]:
+    """What is to happen before an output gets its name: the input is looked at before the first does."""
+    looked = False
+
+    def expect(temporary: Path, final: Path) -> None:
+        nonlocal looked
+        if not looked:
+            watch.check()
+            looked = True
+        ledger.expect(temporary, final)
+
+    return expect
 
 
 def _copy_beside(image: Image, folder: Path) -> None:
     """Copy files without pixels that the image's own file names, such as the companion of an OME-TIFF set."""
     for source in image.metadata.get("beside", []):
-        if not (folder / source.name).exists():
-            write_bytes(folder / source.name, source.read_bytes())
+        if (folder / source.name).exists():
+            continue
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{shown(source)}: {shown(image.source or '')} belongs to it, and it cannot be read "
+                f"({reason(error)}); put it back, then run the same command again"
+            ) from error
+        write_bytes(folder / source.name, content)
 
 
 def _warn_of_memory(image: Image, max_bytes: float) -> list[str]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pairfree.files.atomic import output_error
-from pairfree.files.formats.table import read_from
-from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
-from pairfree.files.messages import address_of
+from pairfree.files.unchanged import fingerprint, fingerprint_elsewhere
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
@@ -67,7 +63,7 @@ class Ledger:
             self._expected[Path(words["expected"])] = int(words["inode"])
             return
         path = self.out / words["output"]
-        if path.exists() and fingerprint(path) == words["result"]:
+        if path.exists() and fingerprint_elsewhere(path) == words["result"]:
             self._lines[path] = words
 
     @property
@@ -110,8 +106,15 @@ class Ledger:
             scene=entry.scene,
         )
 
-    def add(self, entry: Entry, done: FileResult, map_path: Path | None) -> None:
+    def add(self, done: FileResult, map_path: Path | None, source: str) -> None:
         """A file is done.
+
+        Parameters
+        ----------
+        done, map_path
+            Its result, and its map.
+        source
+            Fingerprint of what that was made of.
 
         Raises
         ------
@@ -120,8 +123,8 @@ class Ledger:
         """
         words = {
             "output": str(done.written.relative_to(self.out)),
-            "source": fingerprint(entry.path),
-            "result": fingerprint(done.written),
+            "source": source,
+            "result": fingerprint_elsewhere(done.written),
             "pixels": done.pixels,
             "clipped": done.clipped,
             "warnings": done.warnings,
@@ -150,26 +153,6 @@ class Ledger:
         """All is done: nothing is left to go on with."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-
-
-def fingerprint(path: Path) -> str:
-    """What tells images apart, be they a file, several or a folder: names, sizes, times of last change."""
-    digest = hashlib.sha256()
-    if address_of(path) is not None:
-        return hashlib.sha256(tell_apart(path).encode()).hexdigest()
-    if not path.is_dir():
-        for file in read_from(path):
-            status = file.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-        return digest.hexdigest()
-    for root, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(root, name)
-            status = file.lstat()  # a link may lead nowhere
-            line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _map_text(path: Path | None) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from pairfree.errors import InputError
 from pairfree.files.limits import Limits, check_pages
 from pairfree.files.messages import shown
+from pairfree.files.spans import length_of
 
 DESCRIPTION_TAG, COLOURS_TAG = 270, 320
 """ImageDescription and ColorMap."""
@@ -75,12 +77,12 @@ def count_pages(path: Path, limits: Limits) -> int:
                 f"{shown(path)}: is no TIFF file (it begins with {head[:4]!r}); "
                 "copy it again, or give it the suffix of its format"
             )
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _walk(data, path, limits, kind)
+        return _walk(file, path, limits, kind)
 
 
-def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
-    (offset,) = kind.offset.unpack_from(data, 8 if kind.big else 4)
+def _walk(file: BinaryIO, path: Path, limits: Limits, kind: Kind) -> int:
+    size = os.fstat(file.fileno()).st_size
+    offset = _number_at(file, 8 if kind.big else 4, kind.offset)
     seen: set[int] = set()
     while offset:
         if offset in seen:
@@ -90,28 +92,37 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
             )
         seen.add(offset)
         check_pages(path, len(seen), limits)
-        entries = _span_of_entries(data, offset, kind)
+        entries = _span_of_entries(file, size, offset, kind)
         if entries is None:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} "
                 "lies beyond the end; copy or export it again"
             )
         if len(seen) == 1:
-            _check_description(data[entries], kind, len(data), path)
-        (offset,) = kind.offset.unpack_from(data, entries.stop)
+            file.seek(entries.start)
+            first = file.read(length_of(entries))
+            _check_description(first, kind, size, path)
+        offset = _number_at(file, entries.stop, kind.offset)
     if not seen:
         raise InputError(f"{shown(path)}: TIFF without any page; was it written completely?")
     return len(seen)
 
 
-def _span_of_entries(data: mmap.mmap, offset: int, kind: Kind) -> slice | None:
-    """Where the entries of a directory lie; None where it ends beyond the file."""
+def _number_at(file: BinaryIO, place: int, kind: struct.Struct) -> int:
+    """The number at a place; struct.error where the file has become shorter meanwhile."""
+    file.seek(place)
+    (number,) = kind.unpack(file.read(kind.size))
+    return int(number)
+
+
+def _span_of_entries(file: BinaryIO, size: int, offset: int, kind: Kind) -> slice | None:
+    """Where the entries of a directory lie; None where it ends beyond the file of so many bytes."""
     start = offset + kind.count.size
-    if start > len(data):
+    if start > size:
         return None
-    (entries,) = kind.count.unpack_from(data, offset)
+    entries = _number_at(file, offset, kind.count)
     end = start + entries * kind.entry.size
-    if end + kind.offset.size > len(data):
+    if end + kind.offset.size > size:
         return None
     return slice(start, end)
 

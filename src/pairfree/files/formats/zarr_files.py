@@ -271,6 +271,10 @@ class RemoteFiles(ZarrFiles):
         """As ``ZarrFiles.read``."""
         return bytes(self._system.cat_file(self._address(name)))
 
+    def forget(self) -> None:
+        """Ask the server again for what it has said before."""
+        self._system.invalidate_cache()
+
     def describe(self, name: str) -> str:
         """All that the server says of a file, such as its size, tag and time of last change."""
         found = self._system.info(self._address(name))
@@ -307,6 +311,7 @@ def files_at(path: Path) -> ZarrFiles:
 def tell_apart(path: Path) -> str:
     """What tells one state of a folder on a server from another: what its server says of its metadata."""
     files = RemoteFiles(path)
+    files.forget()
     found = [files.describe(mark) for mark in METADATA_FILES if files.size(mark) is not None]
     return "\n".join(found)
 
