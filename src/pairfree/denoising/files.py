@@ -7,7 +7,8 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pairfree.denoising.cluster import connect, denoise_on
+from pairfree.denoising.cluster import denoise_on
+from pairfree.denoising.connection import connect
 from pairfree.denoising.ledger import FileResult, Ledger
 from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
 from pairfree.errors import InputError
@@ -38,7 +39,7 @@ def denoise_files(
     on_pixels
         Told how many pixels more are done.
     scheduler
-        Of a Dask cluster, as ``cluster.connect`` takes it; None for this process.
+        Of a Dask cluster, as ``connection.connect`` takes it; None for this process.
     """
     for folder in {one.path.parent for one in planned.files}:
         remove_stale(folder)
