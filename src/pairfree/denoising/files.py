@@ -10,7 +10,15 @@ from typing import Any
 from pairfree.denoising.cluster import denoise_on
 from pairfree.denoising.connection import connect
 from pairfree.denoising.ledger import FileResult, Ledger
-from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
+from pairfree.denoising.plan import (
+    FilePlan,
+    Planned,
+    memory_of_whole,
+    network_bytes,
+    pixels_of,
+    process_bytes,
+)
+from pairfree.engine.memory import ShortageError
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
@@ -125,12 +133,18 @@ def _fill_sinks(
     planned: Planned, image: Image, sinks: Sequence[Sink], on_pixels: OnPixels, client: Any
 ) -> None:
     """All pixels of the result, and of the map where there is a second sink."""
-    if client is None:
-        planned.model.denoise_into(image, sinks[0], on_pixels)
-    else:
-        denoise_on(client, planned.model, image, planned.limits, sinks[0], on_pixels)
-    for map_sink in sinks[1:]:
-        planned.model.disagreement_into(image, map_sink)
+    try:
+        if client is None:
+            planned.model.denoise_into(image, sinks[0], on_pixels)
+        else:
+            denoise_on(client, planned.model, image, planned.limits, sinks[0], on_pixels)
+        for map_sink in sinks[1:]:
+            planned.model.disagreement_into(image, map_sink)
+    except ShortageError as error:
+        own_bound = planned.model.predictor.max_bytes != network_bytes(planned.max_bytes)
+        if own_bound or error.fitting_bytes is None:
+            raise
+        raise error.asking(process_bytes(error.fitting_bytes)) from None
 
 
 def _settled(watch: Watch, ledger: Ledger) -> Callable[[Path, Path], None]:
