@@ -6,15 +6,18 @@ import os
 import random
 import re
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from children import Numbers, finish
 
 import pairfree as pf
 from pairfree.api import plan_denoising
@@ -149,13 +152,15 @@ def left_in(folder: Path) -> list[str]:
 # -- the promise ---------------------------------------------------------------------------------------------
 
 
-def expectations(model: Model, folder: Path, suffix: str) -> dict[int, np.ndarray]:
+def expectations(
+    model: Model | Path, folder: Path, suffix: str, **how: Any
+) -> dict[int, np.ndarray]:
     """The results of two images, by their seed."""
     expected = {}
     for seed in (1, 2):
         (folder / f"{seed}").mkdir()
         path = write(folder / f"{seed}/a{suffix}", seed)
-        (done,) = pf.denoise(model, path, folder / f"whole{seed}")
+        (done,) = pf.denoise(model, path, folder / f"whole{seed}", **how)
         expected[seed] = open_image(done.written).pixels
     return expected
 
@@ -284,6 +289,59 @@ def test_a_folder_that_is_refused_its_name_leaves_the_older_one(tmp_path: Path) 
     with pytest.raises(OutputError):
         write_anew()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "old"]
+
+
+# -- real processes ------------------------------------------------------------------------------------------
+
+
+def denoise_slowly(argv: list[Any], log: str) -> None:
+    """In the child: the command, with slow tiles of files that are read as they are needed."""
+    from pairfree.denoising import plan
+    from pairfree.engine.predictor import Predictor
+
+    children.begin(log)
+    plan.RESIDENT_SHARE = 1e-6
+    true = Predictor._apply_to_tile
+
+    def slow(self: Predictor, *given: Any) -> np.ndarray:
+        time.sleep(0.05)
+        return true(self, *given)
+
+    Predictor._apply_to_tile = slow  # type: ignore[method-assign]
+    children.run_command(argv, log)
+
+
+@pytest.mark.posix
+@pytest.mark.nightly
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_a_change_under_a_real_process_gives_no_mix(
+    tmp_path: Path, suffix: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Fifty of them, changed at random moments: exit 2 and one line, or the result of one image."""
+    run, log, out = tmp_path / "run", tmp_path / "log", tmp_path / "out"
+    pf.train([noisy(9)], method="n2v", steps=2, settings=SETTINGS, out=run, report=False)
+    expected = expectations(run, tmp_path, suffix, max_bytes=4e6)
+    rng, numbers, refused = random.Random(suffix), Numbers(), 0
+    for number in range(50):
+        folder, out = tmp_path / f"in{number}", tmp_path / f"out{number}"
+        folder.mkdir()
+        path, change = write(folder / f"a{suffix}", 1), rng.choice(CHANGES)
+        with numbers.trial():
+            command = ["denoise", run, path, "--out", out, "--max-memory", "4MB"]
+            process = children.start(denoise_slowly, command, str(log))
+            time.sleep(rng.uniform(0, 1.5))
+            change(path)
+            code, words = finish(process, log)
+            if code == 2:
+                refused += 1
+                assert words.count("\n") == 1
+                assert left_in(out) == []
+            else:
+                assert code == 0, words
+                found = open_image(out / path.name).pixels
+                assert any(np.array_equal(found, one) for one in expected.values())
+        numbers.note_memory(log)
+    numbers.record(record_property, refused=refused)
 
 
 # -- training ------------------------------------------------------------------------------------------------
