@@ -59,6 +59,16 @@ def test_gather_equals_slicing_at_every_place_of_every_image(augment):
         np.testing.assert_array_equal(patch, symmetry(cut, k) if augment else cut)
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_the_gather_of_a_gpu_is_that_of_a_cpu(augment):
+    """The index computation, done here: images higher than wide, wider than high, and several channels."""
+    pool = PatchPool(planes(), "cpu", 4)
+    places = pool.draw(0, 0, 200)
+    assert set(places[:, 0].tolist()) == set(range(len(SHAPES)))
+    found = pool._indexed(places, augment)
+    assert torch.equal(found, pool.gather(places, augment))
+
+
 def test_the_eight_augmentations_are_the_eight_symmetries_of_the_square():
     """All different, and each one of the rotations and mirrored rotations."""
     pool = PatchPool([np.arange(9, dtype=np.float32).reshape(1, 3, 3)], "cpu", 3)

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import pkgutil
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 import zarr
+from distributed import Client, KilledWorker
+from distributed.comm import CommClosedError
 from torch import nn
 
 import pairfree as pf
 from pairfree.data.normalize import Normalizer
-from pairfree.denoising import cluster
-from pairfree.denoising.source import Source
+from pairfree.denoising import cluster, connection
+from pairfree.denoising.source import Source, locate_source
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import Record
@@ -32,7 +45,7 @@ TILE_BYTES = 3e7
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    with cluster.connect("local:2") as made:
+    with connection.connect("local:2") as made:
         yield made
 
 
@@ -69,8 +82,6 @@ def files(tmp_path: Path) -> Path:
 @pytest.fixture
 def here(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call finds the cluster that runs already, and small tasks."""
-    from contextlib import nullcontext
-
     monkeypatch.setattr("pairfree.denoising.files.connect", lambda scheduler: nullcontext(client))
     monkeypatch.setattr("pairfree.denoising.cluster.TASK_PX", 40_000)
     monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-6)
@@ -274,14 +285,237 @@ def test_tasks_cover_every_tile_once(run: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", ["local:0", "local:many"])
 def test_a_number_of_workers_that_is_none(scheduler: str) -> None:
-    with pytest.raises(ConfigError, match="local:N"), cluster.connect(scheduler):
+    with pytest.raises(ConfigError, match="local:N"), connection.connect(scheduler):
         pass
 
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "TIMEOUT_S", 0.5)
     with (
         pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
-        cluster.connect("tcp://127.0.0.1:9"),
+        connection.connect("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+# -- R31: what dies, and what is missing ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quick:
+    """A small network and an image of many small tasks, and the result of one process."""
+    settings = {"net": "dncnn", "even": False, "width": 4, "patch_px": 16, "batch_size": 2}
+    pixels = np.random.default_rng(0).integers(0, 2**16, (2, 256, 250)).astype(np.uint16)
+    model = pf.train([pixels[0]], method="n2v", steps=2, settings=settings, report=False)
+    model.predictor.core_px = 64
+    monkeypatch.setattr(cluster, "TASK_PX", 64 * 64)
+    monkeypatch.setattr("pairfree.denoising.plan.RESIDENT_SHARE", 1e-6)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64))
+    pf.denoise(model, tmp_path / "a.tif", tmp_path / "alone")
+    return Quick(model, tmp_path / "a.tif", open_image(tmp_path / "alone/a.tif").pixels)
+
+
+class Quick(NamedTuple):
+    model: Model
+    path: Path
+    expected: np.ndarray
+
+    def denoise(self, out: Path, scheduler: str | None = None, at: int = 0, do: Any = None) -> None:
+        """Do something when so many tiles are done."""
+        count = [0]
+
+        def on_pixels(pixels: int) -> None:
+            count[0] += 1
+            if count[0] == at:
+                do()
+
+        pf.denoise(self.model, self.path, out, scheduler=scheduler, on_pixels=on_pixels)
+
+    def check(self, out: Path) -> None:
+        np.testing.assert_array_equal(open_image(out / "a.tif").pixels, self.expected)
+        assert [path.name for path in out.iterdir()] == ["a.tif"]
+
+
+def kill_workers(client: Any, count: int) -> None:
+    for process in list(client.run(os.getpid).values())[:count]:
+        os.kill(process, signal.SIGKILL)
+
+
+def use(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairfree.denoising.files.connect", lambda scheduler: nullcontext(client))
+
+
+@pytest.mark.posix
+def test_a_worker_that_is_killed_costs_nothing(
+    quick: Quick, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process, killed with tasks under way and the model in its memory."""
+    use(client, monkeypatch)
+    quick.denoise(tmp_path / "out", "there", 3, partial(kill_workers, client, 1))
+    quick.check(tmp_path / "out")
+
+
+def gone_scheduler(error: Exception) -> Any:
+    """What waits for results, and meets ``error`` after the first of them."""
+    true, count = cluster._wait, [0]
+
+    def wait(*given: Any) -> Any:
+        count[0] += 1
+        if count[0] > 1:
+            raise error
+        return true(*given)
+
+    return wait
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CommClosedError("closed"), r"the Dask scheduler is gone \(closed\)"),
+        (TimeoutError("late"), r"the Dask scheduler is gone \(late\)"),
+        (CancelledError("reasons"), "the Dask scheduler is gone"),
+        (KilledWorker("task", None, 3), "worker after worker died over the same tiles"),
+        (
+            AttributeError("no\nsuch field"),
+            r"failed \(AttributeError: no such field\); install the same",
+        ),
+    ],
+)
+def test_what_fails_on_the_cluster_is_one_line_and_is_gone_on_with_alone(
+    quick: Quick,
+    client: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
+) -> None:
+    use(client, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "_wait", gone_scheduler(error))
+        with pytest.raises(ConfigError, match=words) as told:
+            quick.denoise(tmp_path / "out", "there")
+    assert "\n" not in str(told.value)
+    assert "run the same command again, with or without the cluster" in str(told.value)
+    assert not (tmp_path / "out/a.tif").exists()
+    assert list((tmp_path / "out").glob(".*.unfinished"))
+    quick.denoise(tmp_path / "out")
+    quick.check(tmp_path / "out")
+
+
+class NobodyLeft:
+    """A client whose workers have all died."""
+
+    def nthreads(self) -> dict[str, int]:
+        return {}
+
+
+def test_workers_that_are_gone_for_long_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*given: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
+    dask = SimpleNamespace(wait=nothing)
+    with pytest.raises(ConfigError, match="all Dask workers are gone"):
+        cluster._wait(dask, NobodyLeft(), [])
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("0.0.9", "has 0.0.9; install"),
+        (
+            ModuleNotFoundError("No module named 'pairfree'"),
+            r"has none \(No module named 'pairfree'\)",
+        ),
+    ],
+)
+def test_a_worker_without_this_pairfree_is_one_line(
+    quick: Quick,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    found: Any,
+    words: str,
+    tmp_path: Path,
+) -> None:
+    """Found before a task is sent, of which such a worker would die."""
+    use(client, monkeypatch)
+    assert set(client.run(pkgutil.resolve_name, "pairfree.version:__version__").values()) == {
+        pf.__version__
+    }
+    monkeypatch.setattr(client, "run", lambda *given, **how: {"tcp://host:1": found})
+    with pytest.raises(ConfigError, match=words):
+        quick.denoise(tmp_path / "out", "there")
+
+
+def test_a_worker_that_sees_another_file_is_one_line(quick: Quick) -> None:
+    """Another disk under the same path: its pixels would be mixed into the result."""
+    source = locate_source(open_image(quick.path))
+    tiles = list(quick.model.predictor.cores(256, 250))[:1]
+    assert cluster.do_task(quick.model, source, DEFAULT, [(0,)], tiles)
+    source = source._replace(seen="that of another file")
+    with pytest.raises(InputError, match=r"a\.tif: a Dask worker on .* sees another file there"):
+        cluster.do_task(quick.model, source, DEFAULT, [(0,)], tiles)
+
+
+@contextmanager
+def own_cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of a scheduler with one worker, each a process of its own, and the scheduler."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    place = ["--host", "127.0.0.1", "--port", f"{port}"]
+    commands = [
+        ["dask_scheduler", *place],
+        ["dask_worker", address, "--no-nanny", "--nthreads", "1"],
+    ]
+    made = []
+    for name, *words in commands:
+        command = [sys.executable, "-m", f"distributed.cli.{name}", *words, "--no-dashboard"]
+        made.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    try:
+        with Client(address, timeout=120) as client:
+            client.wait_for_workers(1, timeout=120)
+        yield address, made[0]
+    finally:
+        for process in made:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.posix
+@pytest.mark.nightly
+def test_twenty_kills_at_random_moments(
+    quick: Quick,
+    client: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Of one worker, of both, and of a scheduler: real processes, and the same command goes on alone."""
+    rng, slowest, stopped = random.Random(0), 0.0, 0
+    for number in range(20):
+        out, moment = tmp_path / f"out{number}", rng.randint(1, 30)
+        with ExitStack() as held:
+            if number % 4 == 3:
+                address, scheduler = held.enter_context(own_cluster())
+                do = scheduler.kill
+            else:
+                address, do = "there", partial(kill_workers, client, 1 + (number % 4) // 2)
+                held.enter_context(monkeypatch.context()).setattr(
+                    "pairfree.denoising.files.connect", lambda scheduler: nullcontext(client)
+                )
+                client.wait_for_workers(2, timeout=120)
+            began = time.monotonic()
+            try:
+                quick.denoise(out, address, moment, do)
+            except ConfigError:
+                stopped += 1
+                assert not (out / "a.tif").exists()
+                quick.denoise(out)
+            slowest = max(slowest, time.monotonic() - began)
+        quick.check(out)
+    record_property("kills", 20)
+    record_property("stopped in one line", stopped)
+    record_property("failures", 0)
+    record_property("slowest s", round(slowest, 1))

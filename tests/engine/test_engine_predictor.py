@@ -465,6 +465,82 @@ def test_statistics_of_a_plane_are_taken_from_fewer_pixels_when_memory_runs_out(
     assert predictor.sample_bytes < 2e7
 
 
+class Small(Plain):
+    """On a device that is out of memory for more than so many pixels at a time; counts its attempts."""
+
+    def __init__(self, net, most_px):
+        super().__init__(net)
+        self.most_px, self.tried = most_px, []
+
+    def denoise(self, x):
+        side = x.shape[-1]
+        if not self.tried or self.tried[-1] != side:
+            self.tried.append(side)
+        if x.shape[-2] * side > self.most_px:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().denoise(x)
+
+
+def on_small_device(side_px, core_px=64, channels=1):
+    """A predictor on a device that takes tiles of that side, of a network whose halo is 3 px."""
+    net = random_weights(nn.Sequential(nn.Conv2d(channels, channels, 7, padding=3)), 0)
+    made = Predictor(Plain(net), Normalizer(0.0, 1.0), channels, core_px=core_px)
+    made.method = Small(net, side_px**2)
+    return made
+
+
+@pytest.mark.parametrize(("fits_px", "core_px"), [(64 + 6, 64), (32 + 6, 32), (8 + 6, 8)])
+def test_a_device_without_memory_gets_tiles_that_fit_and_their_result(fits_px, core_px):
+    """Bit for bit that of such tiles, of no fewer pixels than fit, and of all planes alike."""
+    image = Image(np.random.default_rng(0).normal(size=(3, 150, 70)), "ZYX")
+    predictor = on_small_device(fits_px)
+    found = untrained(predictor).denoise_image(image).image.pixels
+    assert predictor.core_px == core_px
+    direct = Predictor(Plain(predictor.method.net), Normalizer(0.0, 1.0), 1, core_px=core_px)
+    np.testing.assert_array_equal(found, untrained(direct).denoise_image(image).image.pixels)
+
+
+def test_memory_that_runs_out_at_the_last_plane_gives_no_tiles_of_two_sizes():
+    """What was done of the image before is done anew, and what was told of progress is taken back."""
+    image = Image(np.random.default_rng(0).normal(size=(3, 150, 70)), "ZYX")
+    predictor, told = on_small_device(1000), []
+
+    def tell(pixels):
+        told.append(pixels)
+        if sum(told) == 2 * 150 * 70:
+            predictor.method.most_px = (32 + 6) ** 2
+
+    found = untrained(predictor).denoise_image(image, tell).image.pixels
+    assert sum(told) == image.size
+    direct = Predictor(Plain(predictor.method.net), Normalizer(0.0, 1.0), 1, core_px=32)
+    np.testing.assert_array_equal(found, untrained(direct).denoise_image(image).image.pixels)
+
+
+@pytest.mark.parametrize(("fits_px", "core_px"), [(4 + 6, 4), (1 + 6, 1)])
+def test_after_three_halvings_the_largest_tile_that_fits_is_proposed(fits_px, core_px):
+    """Measured here; and under the bound that is proposed, tiles are of that size."""
+    predictor = on_small_device(fits_px)
+    with pytest.raises(ConfigError, match="out of memory: tiles of 8 px do not fit; give") as told:
+        predictor.predict(np.zeros((1, 90, 70)))
+    assert predictor.method.tried[:4] == [64 + 3, 32 + 3, 16 + 3, 8 + 3]  # tiles at a corner
+    bound = told.value.fitting_bytes
+    assert f"`max_bytes` of {bound}: tiles of {core_px} px fit" in str(told.value)
+    net = predictor.method.net
+    again = Predictor(Plain(net), Normalizer(0.0, 1.0), 1, max_bytes=bound)
+    assert again.core_px == core_px
+    again.method = Small(net, fits_px**2)
+    again.predict(np.random.default_rng(0).normal(size=(1, 12, 9)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(150, 70), (70, 150), (37, 9)])
+def test_tiles_of_any_size_cover_images_that_are_not_square(shape, channels):
+    image = np.random.default_rng(0).normal(size=(channels, *shape))
+    predictor = on_small_device(32 + 6, channels=channels)
+    whole = Predictor(Plain(predictor.method.net), Normalizer(0.0, 1.0), channels, core_px=4096)
+    np.testing.assert_allclose(predictor.predict(image), whole.predict(image), atol=1e-5)
+
+
 def test_memory_that_never_suffices_is_one_line(monkeypatch):
     predictor = Predictor(Plain(DnCNN(1, 4, depth=3)), Normalizer(0.0, 1.0), 1, core_px=64)
 

@@ -4,9 +4,9 @@ Each runs the command line as a user does.
 """
 
 import hashlib
-import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -23,40 +23,34 @@ if sys.platform == "win32":
     )
 import resource
 
+import children
+from children import Numbers, finish, patience, wait_for
+
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["pairfree.api", "pairfree.cli.main", "pairfree.training.report", "pytest"]
-)
-STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 30
+STEP_SECONDS, INTERVAL_SECONDS, STEPS = 0.02, 0.15, 20
 SETTINGS = [
     f"--set={one}" for one in ("width=4", "patch_px=16", "batch_size=2", "precision=float32")
 ]
 
 
-def pairfree(argv, log, slow_write=0.0, file_bytes=0):
+def pairfree(argv, log, slow_write=0.0, file_bytes=0, step_seconds=STEP_SECONDS):
     """In the child: run the command with slow steps, short checkpoint intervals and no report.
 
     On wish, writes are slow or bounded.
     """
-    import torch
-
-    from pairfree.cli import main as cli
     from pairfree.data.patches import TrainingData
     from pairfree.engine import trainer
     from pairfree.training import report as story
 
-    for number in (1, 2):
-        os.dup2(os.open(f"{log}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    torch.set_num_threads(1)
+    children.begin(log)
     trainer.CHECKPOINT_SECONDS = INTERVAL_SECONDS
     story.write_run_report = lambda *_: []
     batch = TrainingData.batch
 
     def slow_batch(self, *arguments):
-        time.sleep(STEP_SECONDS)
+        time.sleep(step_seconds)
         return batch(self, *arguments)
 
     def halting_write(self, data):
@@ -72,37 +66,15 @@ def pairfree(argv, log, slow_write=0.0, file_bytes=0):
         Path.write_bytes = halting_write
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    sys.argv = ["pairfree", *map(str, argv)]
-    cli.main()
+    children.run_command(argv, log)
 
 
 def start(argv, log, **how):
-    process = CONTEXT.Process(target=pairfree, args=(argv, str(log)), kwargs=how)
-    process.start()
-    return process
-
-
-def patience(seconds):
-    """The promised seconds of an idle machine, on this one."""
-    return seconds * max(1.0, 2 * os.getloadavg()[0])
-
-
-def finish(process, log, seconds=60):
-    process.join(seconds)
-    assert process.exitcode is not None, "still running"
-    return process.exitcode, Path(f"{log}.2").read_text()
+    return children.start(pairfree, argv, str(log), **how)
 
 
 def run(argv, log, **how):
     return finish(start(argv, log, **how), log)
-
-
-def wait_for(condition, process=None, seconds=40):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        assert process is None or process.is_alive(), "ended too soon"
-        time.sleep(0.002)
 
 
 def checkpoints(folder):
@@ -117,7 +89,7 @@ def files(tmp_path_factory):
     (folder / "noisy").mkdir()
     for number in range(2):
         np.save(folder / f"noisy/{number}.npy", rng.normal(1000, 60, (24, 36)).astype(np.uint16))
-    code, words = run(train_arguments(folder, folder / "whole"), folder / "log")
+    code, words = run(train_arguments(folder, folder / "whole"), folder / "log", step_seconds=0)
     assert code == 0, words
     return folder
 
@@ -192,12 +164,15 @@ def test_killed_runs_resume_exactly(files, tmp_path):
 
 
 @pytest.mark.nightly
-def test_runs_killed_twenty_times_resume_exactly(files, tmp_path):
+def test_runs_killed_twenty_times_resume_exactly(files, tmp_path, record_property):
     """The full count of R2: at least five of twenty kills fall inside a checkpoint's write."""
-    inside = 0
+    inside, numbers = 0, Numbers()
     for number in range(5):
         (tmp_path / str(number)).mkdir()
-        inside += kill_and_resume(files, tmp_path / str(number), 4, seed=number, slow_write=0.3)
+        with numbers.trial():
+            inside += kill_and_resume(files, tmp_path / str(number), 4, seed=number, slow_write=0.3)
+        numbers.note_memory(tmp_path / str(number) / "log")
+    numbers.record(record_property, kills=20, kills_inside_a_write=inside)
     assert inside >= 5
 
 
@@ -212,7 +187,7 @@ def test_a_kill_inside_a_checkpoint_write_is_survived(files, tmp_path):
     process.kill()
     process.join()
     assert checkpoint.load_latest(out / "checkpoints")[0].step == 0
-    assert run(["train", "--out", out, "--resume"], log) == (0, "")
+    assert run(["train", "--out", out, "--resume"], log, step_seconds=0) == (0, "")
     assert digest(out) == digest(files / "whole")
     assert not any(".partial-" in path.name for path in (out / "checkpoints").iterdir())
 
@@ -234,7 +209,7 @@ def test_a_signal_saves_and_exits_130(number, files, tmp_path):
     assert "--resume" in words
     assert words.count("\n") == 1
     assert checkpoint.load_latest(out / "checkpoints")[0].step > 3
-    assert run(["train", "--out", out, "--resume"], log) == (0, "")
+    assert run(["train", "--out", out, "--resume"], log, step_seconds=0) == (0, "")
     assert digest(out) == digest(files / "whole")
 
 
@@ -258,50 +233,73 @@ def test_a_second_signal_exits_at_once(files, tmp_path):
 # -- R6 ------------------------------------------------------------------------------------------------------
 
 
-def check_two_at_once(files, tmp_path, loops):
-    for number in range(loops):
-        out = tmp_path / f"run{number}"
-        first = start(train_arguments(files, out, steps=400), tmp_path / "first")
-        wait_for(lambda out=out: checkpoints(out) >= 1, first)
-        for arguments in (train_arguments(files, out), ["train", "--out", out, "--resume"]):
-            began = time.monotonic()
-            code, words = run(arguments, tmp_path / "second")
-            assert code == 4, words
-            assert time.monotonic() - began < patience(2)
-            assert f"process {first.pid} on {socket.gethostname()}" in words
-            assert words.count("\n") == 1
-        assert first.is_alive()
-        first.kill()
-        first.join()
-        taken = start(["train", "--out", out, "--resume"], tmp_path / "third")
-        wait_for(
-            lambda out=out, pid=taken.pid: f"process {pid} " in (out / "lock").read_text(),
-            taken,
-            seconds=patience(10),
-        )
-        taken.kill()
-        taken.join()
+def check_two_at_once(files, tmp_path):
+    """One trains; what comes later is refused, until the first is killed."""
+    out = tmp_path / "run"
+    first = start(train_arguments(files, out, steps=400), tmp_path / "first")
+    wait_for(lambda: checkpoints(out) >= 1, first)
+    for arguments in (train_arguments(files, out), ["train", "--out", out, "--resume"]):
+        began = time.monotonic()
+        check_refused(run(arguments, tmp_path / "second"), first, time.monotonic() - began)
+    assert first.is_alive()
+    first.kill()
+    first.join()
+    taken = start(["train", "--out", out, "--resume"], tmp_path / "third")
+    wait_for(lambda: f"process {taken.pid} " in (out / "lock").read_text(), taken, seconds=10)
+    taken.kill()
+    taken.join()
+
+
+def check_refused(ended, other, seconds):
+    """Exit code 4 in under 2 s, and a line that names the process that has the folder."""
+    code, words = ended
+    assert code == 4, words
+    assert seconds < patience(2)
+    assert f"process {other.pid} on {socket.gethostname()}" in words
+    assert words.count("\n") == 1
+
+
+def check_start_together(files, tmp_path):
+    """No head start for either: one trains, the other is refused; gives the seconds that took."""
+    out, began = tmp_path / "run", time.monotonic()
+    logs = [tmp_path / f"log{number}" for number in range(2)]
+    both = [start(train_arguments(files, out, steps=400), log) for log in logs]
+    try:
+        wait_for(lambda: not all(process.is_alive() for process in both))
+        seconds = time.monotonic() - began
+        loser = 0 if not both[0].is_alive() else 1
+        winner = both[1 - loser]
+        check_refused(finish(both[loser], logs[loser]), winner, seconds)
+        wait_for(lambda: checkpoints(out) >= 1, winner)
+    finally:
+        for process in both:
+            process.kill()
+            process.join()
+    return seconds
 
 
 def test_two_at_once_and_the_lock_of_the_dead(files, tmp_path):
     """The second exits 4 in under 2 s and names pid and host; a killed process's lock is free at once."""
-    check_two_at_once(files, tmp_path, 2)
-
-
-@pytest.mark.nightly
-def test_two_at_once_many(files, tmp_path):
-    check_two_at_once(files, tmp_path, 50)
+    check_two_at_once(files, tmp_path)
 
 
 def test_of_two_that_start_together_one_trains(files, tmp_path):
-    """No head start for either: one finishes, the other is refused (busy, or the folder is not empty)."""
-    for number in range(2):
-        out = tmp_path / f"run{number}"
-        both = [start(train_arguments(files, out, steps=8), tmp_path / f"log{k}") for k in range(2)]
-        codes = sorted(finish(process, tmp_path / f"log{k}")[0] for k, process in enumerate(both))
-        assert codes[0] == 0
-        assert codes[1] in (2, 4)
-        assert checkpoint.load_latest(out / "checkpoints")[0].step == 8
+    check_start_together(files, tmp_path)
+
+
+@pytest.mark.nightly
+def test_fifty_pairs_of_processes(files, tmp_path, record_property):
+    """Started together, and one after the other; what the second was told took so long at most."""
+    numbers, slowest = Numbers(), 0.0
+    for number in range(50):
+        for name, check in (("together", check_start_together), ("later", check_two_at_once)):
+            folder = tmp_path / f"{name}{number}"
+            folder.mkdir()
+            with numbers.trial():
+                slowest = max(slowest, check(files, folder) or 0.0)
+        numbers.note_memory(folder / "second")
+        shutil.rmtree(folder)
+    numbers.record(record_property, slowest_refusal_s=slowest)
 
 
 # -- R4 ------------------------------------------------------------------------------------------------------
@@ -323,9 +321,8 @@ def test_a_full_disk_in_training_is_one_line(files, tmp_path):
 
 def test_a_full_disk_in_the_log_is_one_line_and_the_checkpoint_stands(files, tmp_path):
     """events.jsonl outgrows the limit: no traceback, and the last checkpoint loads."""
-    out, log = tmp_path / "run", tmp_path / "log"
-    assert run(train_arguments(files, out, steps=4), log)[0] == 0
-    size = max(path.stat().st_size for path in (out / "checkpoints").iterdir())
+    log = tmp_path / "log"
+    size = max(path.stat().st_size for path in (files / "whole/checkpoints").iterdir())
     grown = tmp_path / "grown"
     process = start(train_arguments(files, grown), log)
     wait_for(lambda: len(RunFolder(grown).read_events()) > 3, process)
@@ -364,7 +361,9 @@ def test_same_seed_same_weights_in_another_process(files, tmp_path):
 
     Another seed has another.
     """
-    assert run(train_arguments(files, tmp_path / "again"), tmp_path / "log") == (0, "")
+    again = train_arguments(files, tmp_path / "again")
+    assert run(again, tmp_path / "log", step_seconds=0) == (0, "")
     assert digest(tmp_path / "again") == digest(files / "whole")
-    assert run(train_arguments(files, tmp_path / "other", seed=1), tmp_path / "log") == (0, "")
+    other = train_arguments(files, tmp_path / "other", seed=1)
+    assert run(other, tmp_path / "log", step_seconds=0) == (0, "")
     assert digest(tmp_path / "other") != digest(files / "whole")

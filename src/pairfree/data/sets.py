@@ -23,6 +23,7 @@ from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
 from pairfree.files.masked import fill_masked
 from pairfree.files.messages import size_text
+from pairfree.files.unchanged import Watch
 
 MOST_BYTES = 2_000_000_000
 """Of a set's pixels as float32, which is what training holds."""
@@ -256,20 +257,23 @@ def read_set(
     Raises
     ------
     InputError
-        For a file that cannot be read or trained on, and where no image shows anything.
+        For a file that cannot be read or trained on, one that changes meanwhile, and where no image shows
+        anything.
     """
     limits = replace(DEFAULT, resident_bytes=min(DEFAULT.resident_bytes, most_bytes // 16))
     opened: list[Image | None] = []
     total = 0
-    shown_by: list[Entry] = []
+    shown_by: list[tuple[Entry, Watch]] = []
     without: list[NoImageError] = []
     for entry in entries:
+        watch = Watch(entry.path)
         try:
-            image = entry.open(limits)
+            with watch.telling():
+                image = entry.open(limits)
         except NoImageError as error:  # a report among the images of a study
             without.append(error)
             continue
-        shown_by.append(entry)
+        shown_by.append((entry, watch))
         total += training_bytes(image) * (2 * reading.slices_around + 1)
         fits = total <= most_bytes
         # the others are opened again when their turn comes
@@ -279,12 +283,14 @@ def read_set(
     share = min(1.0, most_bytes / total) if total else 1.0
     images = ImageSet(reading=reading)
     images.warnings += [f"left out: {error}" for error in without]
-    for number, entry in enumerate(shown_by):
-        image = opened[number] or entry.open(limits)
-        opened[number] = None
-        for line in image.metadata.get("warnings", []):
-            images.warnings.append(f"{entry.relative}: {line}")
-        images.add(image, str(entry.relative), entry.stem, share)
+    for number, (entry, watch) in enumerate(shown_by):
+        with watch.telling():
+            image = opened[number] or entry.open(limits)
+            opened[number] = None
+            for line in image.metadata.get("warnings", []):
+                images.warnings.append(f"{entry.relative}: {line}")
+            images.add(image, str(entry.relative), entry.stem, share)
+        watch.check()
     if share < 1:
         images.warnings.append(
             f"the images take {size_text(total)} in training, more than {size_text(most_bytes)}: "

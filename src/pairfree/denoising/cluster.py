@@ -1,39 +1,47 @@
 """Prediction on a Dask cluster: workers do tiles, one process writes what comes back.
 
 Workers must see the input under the same path; the model travels to them. What a worker does to a tile is
-what one process alone does, so results are equal bit for bit on machines of one kind. dask is an optional
-package, imported when a cluster is asked for.
+what one process alone does, so results are equal bit for bit on machines of one kind. Whatever fails there
+is one line here, and what has come back stands.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
+import pkgutil
 import threading
+import time
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from pairfree.denoising.connection import count_cores, import_dask, words_of
 from pairfree.denoising.source import Source, locate_source, open_source
 from pairfree.engine.model import Model
 from pairfree.engine.receivers import Receiver
-from pairfree.errors import ConfigError, MissingPackageError, PairfreeError
+from pairfree.errors import ConfigError, PairfreeError
 from pairfree.files.image import Image, Index
 from pairfree.files.limits import Limits
+from pairfree.version import __version__
 
-LOCAL = "local"
 TASK_PX = 2**22
 """Pixels of a task: long enough that sending it costs little, short enough that a lost worker loses little.
 """
-TIMEOUT_S = 20.0
+LOOK_S = 2.0
+"""How often it is asked for workers while nothing comes back."""
+PATIENCE_S = 60.0
+"""How long it is waited for new workers when all are gone."""
 AHEAD = 3
 """Tasks for each worker that are under way or waiting: what has come back is written meanwhile."""
-WORDS_OF_DASK = 120
-"""Letters of what dask says that are repeated in a message."""
+KEPT = "what is done is kept, so run the same command again, with or without the cluster"
 Tile = tuple[slice, slice]
 OnPixels = Callable[[int], None] | None
 """Told how many pixels more are done."""
@@ -54,97 +62,6 @@ class Part(NamedTuple):
     columns: slice
     pixels: np.ndarray
     clipped: int
-
-
-@contextmanager
-def connect(scheduler: str) -> Iterator[Any]:
-    """A Dask client, of a scheduler or of a new local cluster.
-
-    Parameters
-    ----------
-    scheduler
-        The address of a scheduler such as tcp://host:8786, or "local", or "local:4" for so many workers.
-
-    Raises
-    ------
-    MissingPackageError
-        Where dask is not installed.
-    ConfigError
-        For a scheduler that does not answer.
-    """
-    dask = _import_dask()
-    if scheduler.partition(":")[0] == LOCAL:
-        with _start_locally(dask, _count_workers(scheduler)) as client:
-            yield client
-        return
-    try:
-        client = dask.Client(scheduler, timeout=TIMEOUT_S)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {scheduler}: {_words_of(error)}") from None
-    with client:
-        yield client
-
-
-def _import_dask() -> Any:
-    """The package, whose functions have no types."""
-    try:
-        import distributed
-    except ImportError:
-        raise MissingPackageError(
-            "prediction on a cluster needs the package dask: pip install 'pairfree[dask]'"
-        ) from None
-    return distributed
-
-
-@contextmanager
-def _start_locally(dask: Any, workers: int) -> Iterator[Any]:
-    with ExitStack() as held:
-        with _same_environment():
-            made = dask.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=None,
-                dashboard_address=None,
-            )
-            cluster = held.enter_context(made)
-        yield held.enter_context(dask.Client(cluster))
-
-
-@contextmanager
-def _same_environment() -> Iterator[None]:
-    """Take back what Dask sets in this process as it starts workers, OMP_NUM_THREADS and more."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
-
-
-def _count_cores() -> int:
-    """Those of this machine that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _count_workers(scheduler: str) -> int:
-    """How many workers "local" or "local:N" asks for."""
-    text = scheduler.partition(":")[2]
-    if not text:
-        return _count_cores()
-    if not text.isdigit() or int(text) < 1:
-        raise ConfigError(
-            f"`scheduler` {scheduler}: expected local, local:N with a number of workers, "
-            "or an address such as tcp://host:8786"
-        )
-    return int(text)
-
-
-def _words_of(error: Exception) -> str:
-    return " ".join(str(error).split())[:WORDS_OF_DASK]
 
 
 def denoise_on(
@@ -176,30 +93,39 @@ def denoise_on(
     PairfreeError
         Whatever a worker met.
     """
-    dask = _import_dask()
+    dask = import_dask()
     model.check(image)
     if image.source is None:
         raise ConfigError(
             "only images of files are denoised on a cluster: workers read them by themselves"
         )
-    if not client.nthreads():
-        raise ConfigError("the Dask scheduler has no workers: start some with dask worker ADDRESS")
     waiting = tasks(model, image, sink, on_pixels)
+    for part in _do_tasks(dask, client, model, image, limits, waiting):
+        sink.write(part.plane, part.pixels, part.rows, part.columns, part.clipped)
+        if on_pixels is not None:
+            on_pixels(_area((part.rows, part.columns)))
+
+
+@contextmanager
+def _one_line(dask: Any, image: Image) -> Iterator[None]:
+    """Whatever goes wrong on a cluster is a ConfigError of one line."""
     try:
-        for part in _do_tasks(dask, client, model, image, limits, waiting):
-            sink.write(part.plane, part.pixels, part.rows, part.columns, part.clipped)
-            if on_pixels is not None:
-                on_pixels(_area((part.rows, part.columns)))
+        yield
+    except PairfreeError:
+        raise
     except dask.KilledWorker:
         raise ConfigError(
             f"{image.source}: worker after worker died over the same tiles, probably for want of memory; "
-            "give a smaller `max_bytes`, or fewer workers a machine; "
-            "what is done is kept, so run the same command again"
+            f"give a smaller `max_bytes`, or fewer workers a machine; {KEPT}"
         ) from None
-    except (dask.comm.CommClosedError, TimeoutError) as error:
+    except CancelledError:
+        raise ConfigError(f"the Dask scheduler is gone; {KEPT}") from None
+    except (dask.comm.CommClosedError, TimeoutError, OSError) as error:
+        raise ConfigError(f"the Dask scheduler is gone ({words_of(error)}); {KEPT}") from None
+    except Exception as error:  # of a package that is missing, or of another version, somewhere
         raise ConfigError(
-            f"the Dask scheduler is gone ({_words_of(error)}); "
-            "what is done is kept, so run the same command again"
+            f"the cluster failed ({type(error).__name__}: {words_of(error)}); install the same versions of "
+            f"pairfree, torch and dask for the scheduler, all workers and here; {KEPT}"
         ) from None
 
 
@@ -212,28 +138,74 @@ def _do_tasks(
     waiting: Iterator[Task],
 ) -> Iterator[Part]:
     """What comes back, in any order; a few tasks for each worker are under way at a time."""
-    slots = client.nthreads()  # tasks at a time, by the address of a worker
-    beside = count_on_busiest(slots)
-    most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
     source = locate_source(image)
-    shared = client.scatter(model, broadcast=True)
-    under_way: dict[Any, Task] = {}  # a result that nobody holds is dropped by dask
-    done = dask.as_completed()
+    most = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 0
+    with _one_line(dask, image):
+        slots = client.nthreads()  # tasks at a time, by the address of a worker
+        if not slots:
+            raise ConfigError(
+                "the Dask scheduler has no workers: start some with dask worker ADDRESS"
+            )
+        _check_versions(client)
+        common = _share(client, model), source, limits
+        how = count_on_busiest(slots), most
+        under_way: set[Any] = set()  # a result that nobody holds is dropped by dask
 
-    def submit_next() -> None:
-        task = next(waiting, None)
-        if task is not None:
-            given = (shared, source, limits, *task, beside, most)
-            future = client.submit(do_task, *given, pure=False, retries=2)
-            under_way[future] = task
-            done.add(future)
+        def submit(tasks: Iterable[Task]) -> None:
+            for task in tasks:
+                given = (*common, *task, *how)
+                under_way.add(client.submit(do_task, *given, pure=False, retries=2))
 
-    for _ in range(AHEAD * sum(slots.values())):
-        submit_next()
-    for future in done:
-        del under_way[future]
-        yield from future.result()
-        submit_next()
+        submit(itertools.islice(waiting, AHEAD * sum(slots.values())))
+        while under_way:
+            for future in _wait(dask, client, list(under_way)):
+                under_way.remove(future)
+                yield from future.result()
+                submit(itertools.islice(waiting, 1))
+
+
+def _check_versions(client: Any) -> None:
+    """ConfigError for a worker without pairfree, or with another version of it.
+
+    It would die of the first task, or compute other pixels.
+    """
+    found = client.run(pkgutil.resolve_name, "pairfree.version:__version__", on_error="return")
+    for address, version in found.items():
+        if version == __version__ or isinstance(version, OSError):  # such a worker is gone
+            continue
+        has = version if isinstance(version, str) else f"none ({words_of(version)})"
+        raise ConfigError(
+            f"the Dask worker {address} needs pairfree {__version__} and has {has}; "
+            f"install it there with its packages; {KEPT}"
+        )
+
+
+def _share(client: Any, model: Model) -> Any:
+    """The model on the cluster: should the workers that hold it die, the scheduler gives it to others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dask would rather hold large objects by workers alone
+        return client.submit(_as_given, model, pure=False, retries=2)
+
+
+def _as_given(model: Model) -> Model:
+    return model
+
+
+def _wait(dask: Any, client: Any, under_way: list[Any]) -> list[Any]:
+    """Those that are done; ConfigError where all workers are gone for long."""
+    gone_since = None
+    while True:
+        try:
+            return list(dask.wait(under_way, LOOK_S, "FIRST_COMPLETED").done)
+        except TimeoutError:
+            if client.nthreads():
+                gone_since = None
+                continue
+        gone_since = gone_since or time.monotonic()
+        if time.monotonic() - gone_since > PATIENCE_S:
+            raise ConfigError(
+                f"all Dask workers are gone; start some with dask worker ADDRESS; {KEPT}"
+            )
 
 
 def count_on_busiest(slots: Mapping[str, int]) -> int:
@@ -337,7 +309,7 @@ def do_task(
     most
         Threads of a task; 0 for as many as that leaves.
     """
-    threads = max(1, _count_cores() // beside)
+    threads = max(1, count_cores() // beside)
     threads = min(threads, most) if most else threads
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

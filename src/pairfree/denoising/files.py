@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pairfree.denoising.cluster import connect, denoise_on
-from pairfree.denoising.ledger import FileResult, fingerprint
-from pairfree.denoising.plan import FilePlan, Planned, memory_of_whole, pixels_of
+from pairfree.denoising.cluster import denoise_on
+from pairfree.denoising.connection import connect
+from pairfree.denoising.ledger import FileResult, Ledger
+from pairfree.denoising.plan import (
+    FilePlan,
+    Planned,
+    memory_of_whole,
+    network_bytes,
+    pixels_of,
+    process_bytes,
+)
+from pairfree.engine.memory import ShortageError
 from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
-from pairfree.files.messages import shown, size_text
+from pairfree.files.messages import reason, shown, size_text
 from pairfree.files.regular import read_regular
 from pairfree.files.servers import Upload
-from pairfree.files.sinks import open_sink
+from pairfree.files.sinks import Sink, open_sink
+from pairfree.files.unchanged import ChangedError, Watch, fingerprint
 
 _say = logging.getLogger("pairfree")
 
@@ -42,7 +52,7 @@ def denoise_files(
     on_pixels
         Told how many pixels more are done.
     scheduler
-        Of a Dask cluster, as ``cluster.connect`` takes it; None for this process.
+        Of a Dask cluster, as ``connection.connect`` takes it; None for this process.
     """
     for folder in {one.local.parent for one in planned.files}:
         remove_stale(folder)
@@ -80,74 +90,128 @@ def _do_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) 
     """One file; its result is sent to its server where that is asked for."""
     ledger = planned.ledger
     if not planned.outbox.sends:
-        done = _denoise_file(planned, one, on_pixels, client)
-        ledger.add(one.entry, done, one.map_path)
+        done, source = _denoise_file(planned, one, on_pixels, client)
+        ledger.add(done, one.map_path, source)
         return done
     with planned.outbox.held(one.path):
         upload = Upload(one.local, one.path)
         made = planned.unsent.get(one.path)
         if made is None:
             upload.forget()
-            made = _denoise_file(planned, one, on_pixels, client)
-            ledger.add(one.entry, made, one.map_path, unsent=one.local)
+            made, source = _denoise_file(planned, one, on_pixels, client)
+            ledger.add(made, one.map_path, source, unsent=one.local)
+        else:
+            source = fingerprint(one.entry.path)
         _say.info("%s: made, now it is sent to its server", shown(one.path))
         upload.send(planned.overwrite or one.path in ledger.paths)
-        ledger.add(one.entry, made, one.map_path)
+        ledger.add(made, one.map_path, source)
         upload.finish()
     return made
 
 
-def _denoise_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) -> FileResult:
-    """One file, here or by the workers of a Dask client; its map of disagreement is made here."""
-    model = planned.model
-    overwrite = planned.overwrite or one.path in planned.ledger.paths
-    is_ours = planned.outbox.sends  # whatever waits for its server is made anew
-    image = one.entry.open(planned.limits)
-    of_what = {**model.identity, "source": fingerprint(one.entry.path)}
-    if one.entry.scene is not None:
-        of_what["scene"] = one.entry.scene
+def _denoise_file(
+    planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any
+) -> tuple[FileResult, str]:
+    """One file, here or by the workers of a Dask client; its map of disagreement is made here.
+
+    Returns what became of it, and the fingerprint of what that was made of.
+    """
+    watch = Watch(one.entry.path)
+    with watch.telling():
+        image = one.entry.open(planned.limits)
     with ExitStack() as held:
-        sink = held.enter_context(
-            open_sink(model.describe_result(image), one.local, overwrite or is_ours, of_what)
-        )
-        sinks = [sink]
-        if one.map_path is not None:
-            of_map = {**of_what, "result": "disagreement"}
-            sinks.append(
-                held.enter_context(
-                    open_sink(model.describe_map(image), one.map_path, overwrite, of_map)
-                )
-            )
-        if client is None:
-            model.denoise_into(image, sink, on_pixels)
-        else:
-            denoise_on(client, model, image, planned.limits, sink, on_pixels)
-        for map_sink in sinks[1:]:
-            model.disagreement_into(image, map_sink)
-        with announced(planned.ledger.expect):
+        sinks = [held.enter_context(sink) for sink in _open_sinks(planned, one, image, watch.first)]
+        try:
+            with watch.telling():
+                _fill_sinks(planned, image, sinks, on_pixels, client)
+                warnings = _warn(planned, image)
+                _copy_beside(image, one.local.parent)
+                with announced(_settled(watch, planned.ledger)):
+                    for each in sinks:
+                        each.commit()
+        except ChangedError:
             for each in sinks:
-                each.commit()
-        _copy_beside(image, one.local.parent)
-    warnings = [
-        *image.metadata.get("warnings", []),
-        *_warn_of_memory(image, planned.max_bytes),
-        *model.warn_of_intensities(image),
-    ]
-    return FileResult(
+                each.discard()
+            raise
+    done = FileResult(
         one.entry.path,
         one.path,
         pixels_of(image),
-        sink.clipped,
+        sinks[0].clipped,
         tuple(warnings),
         scene=one.entry.scene,
     )
+    return done, watch.first
+
+
+def _warn(planned: Planned, image: Image) -> list[str]:
+    """What is to be told of a file, one line each."""
+    return [
+        *image.metadata.get("warnings", []),
+        *_warn_of_memory(image, planned.max_bytes),
+        *planned.model.warn_of_intensities(image),
+    ]
+
+
+def _open_sinks(planned: Planned, one: FilePlan, image: Image, source: str) -> Iterator[Sink]:
+    """Of the result, and where it is wanted of the map; ``source`` is the input's fingerprint."""
+    model = planned.model
+    overwrite = planned.overwrite or one.path in planned.ledger.paths
+    is_ours = planned.outbox.sends  # whatever waits for its server is made anew
+    of_what = {**model.identity, "source": source}
+    if one.entry.scene is not None:
+        of_what["scene"] = one.entry.scene
+    yield open_sink(model.describe_result(image), one.local, overwrite or is_ours, of_what)
+    if one.map_path is not None:
+        of_map = {**of_what, "result": "disagreement"}
+        yield open_sink(model.describe_map(image), one.map_path, overwrite, of_map)
+
+
+def _fill_sinks(
+    planned: Planned, image: Image, sinks: Sequence[Sink], on_pixels: OnPixels, client: Any
+) -> None:
+    """All pixels of the result, and of the map where there is a second sink."""
+    try:
+        if client is None:
+            planned.model.denoise_into(image, sinks[0], on_pixels)
+        else:
+            denoise_on(client, planned.model, image, planned.limits, sinks[0], on_pixels)
+        for map_sink in sinks[1:]:
+            planned.model.disagreement_into(image, map_sink)
+    except ShortageError as error:
+        own_bound = planned.model.predictor.max_bytes != network_bytes(planned.max_bytes)
+        if own_bound or error.fitting_bytes is None:
+            raise
+        raise error.asking(process_bytes(error.fitting_bytes)) from None
+
+
+def _settled(watch: Watch, ledger: Ledger) -> Callable[[Path, Path], None]:
+    """What is to happen before an output gets its name: the input is looked at before the first does."""
+    looked = False
+
+    def expect(temporary: Path, final: Path) -> None:
+        nonlocal looked
+        if not looked:
+            watch.check()
+            looked = True
+        ledger.expect(temporary, final)
+
+    return expect
 
 
 def _copy_beside(image: Image, folder: Path) -> None:
     """Copy files without pixels that the image's own file names, such as the companion of an OME-TIFF set."""
     for source in image.metadata.get("beside", []):
-        if not (folder / source.name).exists():
-            write_bytes(folder / source.name, read_regular(source))
+        if (folder / source.name).exists():
+            continue
+        try:
+            content = read_regular(source)
+        except OSError as error:
+            raise InputError(
+                f"{shown(source)}: {shown(image.source or '')} belongs to it, and it cannot be read "
+                f"({reason(error)}); put it back, then run the same command again"
+            ) from error
+        write_bytes(folder / source.name, content)
 
 
 def _warn_of_memory(image: Image, max_bytes: float) -> list[str]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pairfree.files.atomic import output_error
-from pairfree.files.formats.table import read_from
-from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of
 from pairfree.files.regular import NO_FILES, open_regular, overwrite_regular, read_regular
 from pairfree.files.servers import is_sent
+from pairfree.files.unchanged import fingerprint, fingerprint_elsewhere
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
@@ -90,9 +87,9 @@ class Ledger:
         path = self.out / words["output"]
         if words.get("unsent"):
             local = self.folder / words["output"]
-            if local.exists() and fingerprint(local) == words["result"]:
+            if local.exists() and fingerprint_elsewhere(local) == words["result"]:
                 self._unsent[path] = words
-        elif result_exists(path) and fingerprint(path) == words["result"]:
+        elif result_exists(path) and fingerprint_elsewhere(path) == words["result"]:
             self._lines[path] = words
 
     @property
@@ -125,17 +122,19 @@ class Ledger:
 
     def add(
         self,
-        entry: Entry,
         done: FileResult,
         map_path: Path | None,
+        source: str,
         unsent: Path | None = None,
     ) -> None:
         """A file is done.
 
         Parameters
         ----------
-        entry, done, map_path
-            What was read, what became of it, and its map.
+        done, map_path
+            Its result, and its map.
+        source
+            Fingerprint of what that was made of.
         unsent
             Where the result waits that is made and not sent to its server yet.
 
@@ -147,8 +146,8 @@ class Ledger:
         words = {
             "output": str(done.written.relative_to(self.out)),
             "unsent": unsent is not None,
-            "source": fingerprint(entry.path),
-            "result": fingerprint(unsent or done.written),
+            "source": source,
+            "result": fingerprint_elsewhere(unsent or done.written),
             "pixels": done.pixels,
             "clipped": done.clipped,
             "warnings": done.warnings,
@@ -204,26 +203,6 @@ def _result_of(
         before=before,
         scene=entry.scene,
     )
-
-
-def fingerprint(path: Path) -> str:
-    """What tells images apart, be they a file, several or a folder: names, sizes, times of last change."""
-    digest = hashlib.sha256()
-    if address_of(path) is not None:
-        return hashlib.sha256(tell_apart(path).encode()).hexdigest()
-    if not path.is_dir():
-        for file in read_from(path):
-            status = file.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-        return digest.hexdigest()
-    for root, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(root, name)
-            status = file.lstat()  # a link may lead nowhere
-            line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _map_text(path: Path | None) -> str | None:

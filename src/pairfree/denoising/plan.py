@@ -49,6 +49,11 @@ def network_bytes(max_bytes: float) -> float:
     return max(max_bytes - RESERVED_BYTES, LEAST_SHARE * max_bytes)
 
 
+def process_bytes(network: float) -> int:
+    """Bound for the whole process that leaves so many bytes to the network."""
+    return math.ceil(min(network + RESERVED_BYTES, network / LEAST_SHARE))
+
+
 def resident_limits(max_bytes: float) -> Limits:
     """Limits of reading under a bound for the whole process.
 

@@ -45,9 +45,32 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
-def shortage_error(remedy: str) -> ConfigError:
-    """What to raise where memory has run out."""
-    return ConfigError(f"out of memory: {remedy}")
+class ShortageError(ConfigError):
+    """Memory has run out.
+
+    Parameters
+    ----------
+    remedy
+        What did not fit, and what to do.
+    fitting_bytes
+        The bound for a network's memory that ``remedy`` asks for, where it asks for one.
+    """
+
+    def __init__(self, remedy: str, fitting_bytes: int | None = None) -> None:
+        super().__init__(f"out of memory: {remedy}")
+        self.remedy, self.fitting_bytes = remedy, fitting_bytes
+
+    @staticmethod
+    def ask(n_bytes: int) -> str:
+        """What asks for a bound."""
+        return f"give a `max_bytes` of {n_bytes}"
+
+    def asking(self, n_bytes: int) -> ShortageError:
+        """The same that asks for another bound: one for the whole process."""
+        if self.fitting_bytes is None:
+            return self
+        before = self.ask(self.fitting_bytes)
+        return ShortageError(self.remedy.replace(before, self.ask(n_bytes)), n_bytes)
 
 
 @dataclass(frozen=True)
@@ -85,7 +108,7 @@ def explain_shortage(remedy: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        raise shortage_error(remedy) from None
+        raise ShortageError(remedy) from None
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -230,57 +230,56 @@ class Model:
         Planes of common chunks are worked on together, tile by tile, so that a chunk is decoded once and not
         for each of its planes.
         """
-        if planes is not None:
-            self._denoise_group(image, list(planes), sink, on_pixels, within)
-            return
-        self.check(image)
-        for group in image.plane_groups():
-            self._denoise_group(image, group, sink, on_pixels, within)
+        if planes is None:
+            self.check(image)
+        given = None if planes is None else [list(planes)]
+
+        def denoise(group: Sequence[Index], tell: OnPixels) -> None:
+            self._denoise_group(image, group, sink, tell, within)
+
+        self._do_groups(lambda: given or image.plane_groups(), denoise, sink, on_pixels)
+
+    def _do_groups(
+        self,
+        groups: Callable[[], Iterable[Sequence[Index]]],
+        work: Callable[[Sequence[Index], OnPixels], None],
+        sink: Receiver,
+        on_pixels: OnPixels | None = None,
+    ) -> None:
+        """Work on groups of planes; where memory runs out, on all anew: an image has tiles of one size."""
+        begun: list[Index] = []
+
+        def attempt(tell: OnPixels) -> None:
+            for group in groups():
+                begun.extend(group)
+                work(group, tell)
+
+        def forget() -> None:
+            for index in begun:
+                sink.forget(index)
+            begun.clear()
+
+        self.predictor.fit_into_memory(attempt, forget, on_pixels)
 
     def _denoise_group(
         self,
         image: Image,
         group: Sequence[Index],
         sink: Receiver,
-        on_pixels: OnPixels | None,
+        on_pixels: OnPixels,
         within: Region | None,
     ) -> None:
         """Planes of common chunks: one after the other where each is worked on whole, else tile by tile."""
         predictor = self.predictor
         needs_whole = bool(predictor.instance_layers) or predictor.whole_image
-        if len(group) > 1 and within is None and not needs_whole:
-            self._denoise_planes(image, group, sink, on_pixels, by_tiles=True)
-            return
-        for index in group:
-            self._denoise_planes(image, [index], sink, on_pixels, within)
-
-    def _denoise_planes(
-        self,
-        image: Image,
-        planes: Sequence[Index],
-        sink: Receiver,
-        on_pixels: OnPixels | None,
-        within: Region | None = None,
-        by_tiles: bool = False,
-    ) -> None:
-        """Denoise planes; where memory runs out, all of them anew in smaller tiles.
-
-        ``by_tiles``: the first tile of all planes, then the second of all; else each plane by itself.
-        """
-        opened = [OpenPlane.of(self._view(image, index)) for index in planes]
-
-        def denoise(tell: OnPixels) -> None:
-            parts: list[Region | None] = [within]
-            if by_tiles:
-                parts = list(self.predictor.cores(image.height, image.width))
+        parts: list[Region | None] = [within]
+        together = [[index] for index in group]
+        if within is None and not needs_whole and len(group) > 1:
+            parts, together = list(predictor.cores(image.height, image.width)), [list(group)]
+        for planes in together:
+            opened = [OpenPlane.of(self._view(image, index)) for index in planes]
             for part, one in itertools.product(parts, opened):
-                self._denoise_plane(one, sink, tell, part)
-
-        def forget() -> None:
-            for index in planes:
-                sink.forget(index)
-
-        self.predictor.fit_into_memory(denoise, forget, on_pixels)
+                self._denoise_plane(one, sink, on_pixels, part)
 
     def _denoise_plane(
         self,
@@ -336,11 +335,14 @@ class Model:
     def disagreement_into(self, image: Image, sink: Receiver) -> None:
         """``disagreement_image`` tile by tile."""
         self.check(image)
-        for index in image.planes():
-            self._map_plane(image, index, sink)
+
+        def map_planes(group: Sequence[Index], tell: OnPixels) -> None:
+            for index in group:
+                self._map_plane(image, index, sink)
+
+        self._do_groups(lambda: ([index] for index in image.planes()), map_planes, sink)
 
     def _map_plane(self, image: Image, index: Index, sink: Receiver) -> None:
-        """Disagreement of one plane; where memory runs out, anew in smaller tiles."""
         view = self._view(image, index)
 
         def write(rows: slice, columns: slice, values: np.ndarray) -> None:
@@ -352,10 +354,7 @@ class Model:
                 block = block[..., 0]
             sink.write(index, block, rows, columns)
 
-        def map_tiles(tell: OnPixels) -> None:
-            self.predictor.disagree_tiles(view.open(), write, partial(sink.finished, index))
-
-        self.predictor.fit_into_memory(map_tiles, partial(sink.forget, index))
+        self.predictor.disagree_tiles(view.open(), write, partial(sink.finished, index))
 
     # -- images as the network sees them ---------------------------------------------------------------
 

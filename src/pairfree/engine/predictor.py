@@ -20,7 +20,6 @@ from pairfree.engine.memory import (
     activation_bytes_per_px,
     is_shortage,
     keep_freed_blocks,
-    shortage_error,
 )
 from pairfree.engine.planes import (
     Plane,
@@ -31,6 +30,7 @@ from pairfree.engine.planes import (
     write_into,
 )
 from pairfree.engine.progress import OnPixels, PixelCount, tell_progress
+from pairfree.engine.shortage import shortage_of
 from pairfree.engine.tiles import (
     PlacedTile,
     Region,
@@ -293,23 +293,24 @@ class Predictor:
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
                     raise
-                if not halvings_left or self.whole_image or self.core_px < 2 * self.stride_px:
-                    raise self._out_of_memory() from None
-            self._halve_tiles()  # outside the handler: its traceback holds on to the memory of the tile
+            # outside the handler: its traceback holds on to the memory of the tile
+            if not halvings_left or not self.can_halve:
+                raise shortage_of(self)
+            self.halve_tiles()
             restart()
             finished.take_back()
 
-    def _halve_tiles(self) -> None:
+    @property
+    def can_halve(self) -> bool:
+        """Whether tiles can be made smaller."""
+        return not self.whole_image and self.core_px >= 2 * self.stride_px
+
+    def halve_tiles(self) -> None:
+        """Half the side, and as much less of what stands for a whole plane."""
         self.core_px //= 2
         self.sample_bytes /= 4
         if self.method.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _out_of_memory(self) -> ConfigError:
-        what = "the whole image does" if self.whole_image else f"tiles of {self.core_px} px do"
-        return shortage_error(
-            f"{what} not fit; free some memory, crop the image, or use another device"
-        )
 
     @cached_property
     def _whole_memory(self) -> WholeImageMemory:

@@ -240,10 +240,10 @@ def atomic_folder(
         yield temporary
         _flush_tree(temporary)
         _refuse_existing(final, overwrite, may_be_folder=True)
+        _announce(temporary, final)  # may refuse: the older one must still have its name
         if os.path.lexists(final):
             older = temporary_name(final)
             os.replace(final, older)
-        _announce(temporary, final)
         os.replace(temporary, final)
         temporary = None
         _fsync_folder(final.parent)

@@ -15,7 +15,8 @@ import numpy as np
 from pairfree.errors import InputError
 from pairfree.files.masked import fill_masked
 from pairfree.files.messages import shown
-from pairfree.files.spans import span_at, split_into_spans
+from pairfree.files.reading import pixels_in_one_line
+from pairfree.files.spans import split_into_spans, spread_spans
 from pairfree.sampling import spaced_indices
 
 DType = np.dtype[Any]
@@ -154,7 +155,10 @@ class Image:
     @property
     def pixels(self) -> np.ndarray:
         """All pixels; read anew each time where they stay in their file."""
-        return self.data.whole() if isinstance(self.data, Stored) else self.data
+        if not isinstance(self.data, Stored):
+            return self.data
+        with pixels_in_one_line(self.source):
+            return self.data.whole()
 
     @property
     def stored(self) -> bool:
@@ -252,7 +256,8 @@ class Image:
         """
         check_index(index, self.leading)
         if isinstance(self.data, Stored):
-            return self.data.region(tuple(index), rows, columns)
+            with pixels_in_one_line(self.source):
+                return self.data.region(tuple(index), rows, columns)
         plane: np.ndarray = self.data[tuple(index)]
         return plane[rows, columns]
 
@@ -278,8 +283,8 @@ class Image:
         numbers = spaced_indices(math.prod(self.leading), SAMPLED_PLANES)
         blocks = len(numbers) * SAMPLED_BLOCKS**2
         side = math.isqrt(max(1, wanted // blocks))
-        all_rows = _spread_blocks(self.height, side)
-        all_columns = _spread_blocks(self.width, side)
+        all_rows = spread_spans(self.height, side, SAMPLED_BLOCKS)
+        all_columns = spread_spans(self.width, side, SAMPLED_BLOCKS)
         found = []
         for number in numbers:
             index = np.unravel_index(number, self.leading)
@@ -318,13 +323,6 @@ def _places(ranges: Sequence[range]) -> Iterator[Index]:
     for first in ranges[0]:
         for rest in _places(ranges[1:]):
             yield (first, *rest)
-
-
-def _spread_blocks(length: int, side: int) -> list[slice]:
-    """``SAMPLED_BLOCKS`` stretches of ``side`` pixels, the first and the last at the ends."""
-    last = max(0, length - side)
-    starts = np.linspace(0, last, SAMPLED_BLOCKS).astype(int)
-    return [span_at(start, side, length) for start in starts.tolist()]
 
 
 def volume_axes(dimensions: int) -> str:

@@ -20,6 +20,7 @@ from pairfree.errors import OutputError
 from pairfree.files.atomic import output_error, require_space
 from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
+from pairfree.files.messages import reason, shown
 from pairfree.files.regular import open_regular, overwrite_regular, read_regular
 from pairfree.files.spans import is_empty, length_of, overlap, relative_to
 
@@ -239,7 +240,7 @@ class Journal:
 
     def whole(self) -> Stored:
         """The output's pixels, put together from its parts as they are asked for."""
-        return _Assembled(self._blocks_path, self.like, self._parts.values())
+        return _Assembled(self.path, self._blocks_path, self.like, self._parts.values())
 
     def close(self, done: bool) -> None:
         """Let others in; what is of no more use, such as the parts of what is ``done``, is removed."""
@@ -261,8 +262,8 @@ Bands = dict[tuple[int, int], list[Part]]
 class _Assembled(Stored):
     """Planes put together from the parts of a journal."""
 
-    def __init__(self, path: Path, like: Image, parts: Iterable[Part]) -> None:
-        self.path = path
+    def __init__(self, path: Path, blocks_path: Path, like: Image, parts: Iterable[Part]) -> None:
+        self.path, self.blocks_path = path, blocks_path
         self.shape, self.dtype = like.shape, like.dtype
         self.plane_axes = 3 if like.axes.endswith("S") else 2
         self._bands: dict[Index, Bands] = {}
@@ -274,11 +275,22 @@ class _Assembled(Stored):
             band.append(part)
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
-        """As ``Stored.region``."""
+        """As ``Stored.region``; OutputError where its journal cannot be read any more."""
         samples = self.shape[len(index) + 2 :]
         size = length_of(rows), length_of(columns)
         out = np.empty((*size, *samples), self.dtype)
-        with open_regular(self.path, follow=False) as file:
+        try:
+            self._read_into(out, index, rows, columns)
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{shown(self.path)}: its journal {shown(self.blocks_path)} cannot be read back "
+                f"({reason(error)}); run the same command again"
+            ) from error
+        return out
+
+    def _read_into(self, out: np.ndarray, index: Index, rows: slice, columns: slice) -> None:
+        samples = out.shape[2:]
+        with open_regular(self.blocks_path, follow=False) as file:
             for part in self._parts_of(tuple(index), rows):
                 down = overlap(rows, part.block.rows)
                 across = overlap(columns, part.block.columns)
@@ -289,7 +301,6 @@ class _Assembled(Stored):
                 y = relative_to(down, rows.start)
                 x = relative_to(across, columns.start)
                 out[y, x] = inside
-        return out
 
     def _parts_of(self, index: Index, rows: slice) -> Iterator[Part]:
         """Those of a plane that have any of the rows."""

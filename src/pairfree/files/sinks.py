@@ -139,6 +139,11 @@ class Sink(ABC):
         if self._open:
             self._close(done=False)
 
+    def discard(self) -> None:
+        """Write no file, and keep nothing for a later process to go on with."""
+        if self._open:
+            self._close(done=True)
+
     def _close(self, done: bool) -> None:
         self._open = False
 

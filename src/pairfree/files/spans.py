@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 Place = tuple[slice, ...]
 """A block of an array: a span along each axis."""
 
@@ -21,6 +23,13 @@ def split_into_spans(size: int, length: int) -> list[slice]:
     for start in range(0, size, length):
         spans.append(span_at(start, length, size))
     return spans
+
+
+def spread_spans(size: int, length: int, count: int) -> list[slice]:
+    """``count`` stretches of ``length`` pixels, the first and the last at the ends."""
+    last = max(0, size - length)
+    starts = np.linspace(0, last, count).astype(int)
+    return [span_at(start, length, size) for start in starts.tolist()]
 
 
 def overlap(a: slice, b: slice) -> slice:

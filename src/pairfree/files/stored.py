@@ -1,18 +1,23 @@
-"""Pixels that stay in their file: raw arrays, mapped for no longer than a region is read."""
+"""Pixels that stay in their file: raw arrays, of which no more is read than a region needs."""
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.image import DType, Index, Shape, Stored
 from pairfree.files.messages import shown
+from pairfree.files.spans import length_of
 
 
 class RawFile(Stored):
@@ -49,19 +54,71 @@ class RawFile(Stored):
 
     def region(self, index: Index, rows: slice, columns: slice) -> np.ndarray:
         """As ``Stored.region``."""
-        shape = self.shape
-        if self.samples_first:
-            shape = (*shape[:-3], shape[-1], *shape[-3:-1])
-        try:
-            mapped = np.memmap(self.path, self.in_file, "r", self.offset, shape)
-        except ValueError as error:
-            raise InputError(
-                f"{shown(self.path)}: has become shorter than its pixels; copy or export it again"
-            ) from error
-        plane = mapped[index]
-        if self.samples_first:
-            plane = np.moveaxis(plane, 0, -1)
-        return np.array(plane[rows, columns], self.dtype)
+        # Not mapped into memory: where another program cuts the file meanwhile, that would end the process.
+        samples = self.shape[-1] if self.plane_axes == 3 else 1
+        height, width = self.shape[len(index) : len(index) + 2]
+        number = 0
+        if index:
+            number = int(np.ravel_multi_index(index, self.shape[: len(index)]))
+        first = number * samples
+        with self.path.open("rb", buffering=0) as file:
+            end = self.offset + math.prod(self.shape) * self.in_file.itemsize
+            if os.fstat(file.fileno()).st_size < end:
+                raise self._too_short()
+            if not self.samples_first:
+                grid = _Grid(height, width * samples, self.in_file, self.offset)
+                across = slice(columns.start * samples, columns.stop * samples)
+                part = self._read(file, grid, number, rows, across)
+            else:
+                grid = _Grid(height, width, self.in_file, self.offset)
+                planes = range(first, first + samples)
+                part = np.stack([self._read(file, grid, i, rows, columns) for i in planes], axis=-1)
+        if self.plane_axes == 3:
+            part = part.reshape(len(part), -1, samples)
+        return part.astype(self.dtype, copy=False)
+
+    def _read(
+        self, file: FileIO, grid: _Grid, number: int, rows: slice, columns: slice
+    ) -> np.ndarray:
+        """(h, w) of one of the file's planes of ``grid``."""
+        part = np.empty((length_of(rows), length_of(columns)), grid.dtype)
+        at_once = part.reshape(1, -1) if length_of(columns) == grid.width else part
+        for line, values in enumerate(at_once):
+            file.seek(grid.place(number, rows.start + line, columns.start))
+            if not _fill(values, file):
+                raise self._too_short()
+        return part
+
+    def _too_short(self) -> InputError:
+        return InputError(
+            f"{shown(self.path)}: has become shorter than its pixels; copy or export it again"
+        )
+
+
+class _Grid(NamedTuple):
+    """Planes of values that lie one after the other in a file."""
+
+    height: int
+    width: int
+    dtype: DType
+    offset: int
+    """Of the first value, bytes."""
+
+    def place(self, number: int, row: int, column: int) -> int:
+        """Where a value of a plane lies, bytes."""
+        values = (number * self.height + row) * self.width + column
+        return self.offset + values * self.dtype.itemsize
+
+
+def _fill(values: np.ndarray, file: FileIO) -> bool:
+    """Whether the file has as many bytes left as the values, which become those."""
+    wanted = values.view(np.uint8).data
+    while wanted:
+        count = file.readinto(wanted)
+        if not count:
+            return False
+        wanted = wanted[count:]
+    return True
 
 
 @dataclass

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from pairfree.denoising.ledger import fingerprint
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Image, Limits, differences, find_images, open_image, save_image
 from pairfree.files.fidelity import compare
 from pairfree.files.listing import plan_outputs
+from pairfree.files.unchanged import fingerprint
 
 RNG = np.random.default_rng(0)
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pairfree.errors import InputError
 from pairfree.files.limits import Limits, check_pages
 from pairfree.files.messages import shown
+from pairfree.files.spans import length_of
 
 DESCRIPTION_TAG, COLOURS_TAG = 270, 320
 """ImageDescription and ColorMap."""
@@ -96,12 +97,12 @@ def count_pages(path: Path, limits: Limits) -> int:
                 f"{shown(path)}: is no TIFF file (it begins with {head[:4]!r}); "
                 "copy it again, or give it the suffix of its format"
             )
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _walk(data, path, limits, kind)
+        return _walk(file, path, limits, kind)
 
 
-def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
-    (offset,) = kind.offset.unpack_from(data, 8 if kind.big else 4)
+def _walk(file: BinaryIO, path: Path, limits: Limits, kind: Kind) -> int:
+    size = os.fstat(file.fileno()).st_size
+    offset = _number_at(file, 8 if kind.big else 4, kind.offset)
     of_slide = struct.pack(kind.byteorder + "H", FORMAT_OF_SLIDE)
     seen: set[int] = set()
     while offset:
@@ -112,42 +113,58 @@ def _walk(data: mmap.mmap, path: Path, limits: Limits, kind: Kind) -> int:
             )
         seen.add(offset)
         check_pages(path, len(seen), limits)
-        span = _span_of_entries(data, offset, kind)
+        span = _span_of_entries(file, size, offset, kind)
         if span is None:
             raise InputError(
                 f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} "
                 "lies beyond the end; copy or export it again"
             )
         if len(seen) == 1:
-            _check_description(_entries(data, span, kind), kind, len(data), path)
-        if of_slide in data[span]:  # most are of none, and of many pages each takes its time
+            _check_description(_entries(file, span, kind), kind, size, path)
+        if of_slide in _bytes_at(
+            file, span
+        ):  # most are of none, and each of many pages takes its time
             where = f"{shown(path)}: damaged slide, page {len(seen)}"
-            _check_first_tile(_entries(data, span, kind), kind, data, where)
-        (offset,) = kind.offset.unpack_from(data, span.stop)
+            _check_first_tile(_entries(file, span, kind), kind, file, where)
+        offset = _number_at(file, span.stop, kind.offset)
     if not seen:
         raise InputError(f"{shown(path)}: TIFF without any page; was it written completely?")
     return len(seen)
 
 
-def _span_of_entries(data: mmap.mmap, offset: int, kind: Kind) -> slice | None:
-    """Where the entries of a directory lie; None where it ends beyond the file."""
+def _number_at(file: BinaryIO, place: int, kind: struct.Struct) -> int:
+    """The number at a place; struct.error where the file has become shorter meanwhile."""
+    file.seek(place)
+    (number,) = kind.unpack(file.read(kind.size))
+    return int(number)
+
+
+def _span_of_entries(file: BinaryIO, size: int, offset: int, kind: Kind) -> slice | None:
+    """Where the entries of a directory lie; None where it ends beyond the file of so many bytes."""
     start = offset + kind.count.size
-    if start > len(data):
+    if start > size:
         return None
-    (entries,) = kind.count.unpack_from(data, offset)
+    entries = _number_at(file, offset, kind.count)
     end = start + entries * kind.entry.size
     behind = kind.offset.size + (4 * entries if kind.wide_places else 0)
-    if end + behind > len(data):
+    if end + behind > size:
         return None
     return slice(start, end)
 
 
-def _entries(data: mmap.mmap, span: slice, kind: Kind) -> list[Entry]:
+def _bytes_at(file: BinaryIO, span: slice) -> bytes:
+    file.seek(span.start)
+    return file.read(length_of(span))
+
+
+def _entries(file: BinaryIO, span: slice, kind: Kind) -> list[Entry]:
     """Entries of a directory, each with its whole value or place."""
-    found = list(kind.entry.iter_unpack(data[span]))
+    found = list(kind.entry.iter_unpack(_bytes_at(file, span)))
     if not kind.wide_places:
         return found
-    upper = struct.unpack_from(f"<{len(found)}I", data, span.stop + kind.offset.size)
+    start = span.stop + kind.offset.size
+    behind = _bytes_at(file, slice(start, start + 4 * len(found)))
+    upper = struct.unpack(f"<{len(found)}I", behind)
     return [
         (code, of_type, count, value | high << 32)
         for (code, of_type, count, value), high in zip(found, upper, strict=True)
@@ -168,7 +185,7 @@ def _check_description(entries: list[Entry], kind: Kind, file_size: int, path: P
             )
 
 
-def _check_first_tile(entries: list[Entry], kind: Kind, data: mmap.mmap, where: str) -> None:
+def _check_first_tile(entries: list[Entry], kind: Kind, file: BinaryIO, where: str) -> None:
     """InputError when the tiles of a page of Hamamatsu's are no list, or begin too far within its JPEG.
 
     tifffile reads all that stands before the first.
@@ -179,8 +196,9 @@ def _check_first_tile(entries: list[Entry], kind: Kind, data: mmap.mmap, where: 
     for code, of_type, count, place in entries:
         if code not in FIRST_TILES:
             continue
-        is_list = of_type == LONG and count > 2 and place + 4 <= len(data)
-        if not is_list or int.from_bytes(data[place : place + 4], order) > FIRST_TILES[code]:
+        first = _bytes_at(file, slice(place, place + 4))
+        is_list = of_type == LONG and count > 2 and len(first) == 4
+        if not is_list or int.from_bytes(first, order) > FIRST_TILES[code]:
             raise InputError(
                 f"{where} does not say where its tiles begin (tag {code}); copy or export it again"
             )

@@ -291,6 +291,10 @@ class RemoteFiles(ZarrFiles):
         end = None if length is None else start + length
         return bytes(self._system.cat_file(self._address(name), start=start, end=end))
 
+    def forget(self) -> None:
+        """Ask the server again for what it has said before."""
+        self._system.invalidate_cache()
+
     def describe(self, name: str) -> str:
         """All that the server says of a file, such as its size, tag and time of last change."""
         self._system.invalidate_cache(self._address(name))  # listings say less, and what was
@@ -328,6 +332,7 @@ def tell_apart(path: Path) -> str:
     metadata stay, that is not noticed.
     """
     files = RemoteFiles(path)
+    files.forget()
     found = [files.describe(mark) for mark in METADATA_FILES if files.size(mark) is not None]
     return "\n".join(found)
 
