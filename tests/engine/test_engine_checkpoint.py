@@ -283,7 +283,7 @@ def copied(trained, tmp_path):
 
 def changed_tensors(run, change):
     words = checkpoint.listing(run / "checkpoints")[-1]
-    found = checkpoint.load(words).tensors
+    found = dict(checkpoint.load(words).tensors)
     change(found)
     rewrite_tensors(words, safetensors.torch.save(found))
 

@@ -21,6 +21,7 @@ from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError, DivergedError
+from pairfree.nets.loading import load_network, select_tensors
 
 Part = TypeVar("Part")
 
@@ -279,10 +280,11 @@ class Method(ABC):
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         """Inverse of ``tensors``.
 
-        Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it.
+        Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it. Of ``tensors``
+        one at a time is asked for.
         """
         for name, net in self.networks.items():
-            net.load_state_dict(select_tensors(tensors, f"net/{name}/"), strict=True)
+            load_network(net, select_tensors(tensors, f"net/{name}/"))
         if not optimizers:
             return
         for name, optimizer in self.optimizers.items():
@@ -291,11 +293,6 @@ class Method(ABC):
                 index, field = key.split("/", 1)
                 moments.setdefault(int(index), {})[field] = value.clone()
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-
-
-def select_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose name begins with ``prefix``, by the rest of their name."""
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def update(

@@ -44,7 +44,12 @@ from pairfree.methods.parts.untrained import check_untrained
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
 from pairfree.training.pools import pool_noisy
-from pairfree.training.restoring import begin_with_shipped, load_checkpoint, start_from
+from pairfree.training.restoring import (
+    begin_with_shipped,
+    check_stored,
+    load_checkpoint,
+    start_from,
+)
 
 Maps = tuple[Normalizer, Normalizer | None]
 """The intensity maps of the noisy set, and of the unpaired clean set where there is one."""
@@ -114,6 +119,8 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     _check_numbers(order)
     device = pick_device(order.device)
     start = None if order.init is None else load_checkpoint(order.init)
+    if start is not None:
+        check_stored(start, str(order.init), optimizers=False)
     method = _chosen_method(order, start)
     _check_start(order, start)
     needs, config = settings_of(method, order.preset, order.settings, start)
