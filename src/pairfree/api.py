@@ -26,6 +26,7 @@ from pairfree.training.denoised_report import check_report, write_denoised_repor
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
+    BUILDING_FAILS,
     cannot_be_built,
     check_own_parts,
     check_stored,
@@ -134,7 +135,7 @@ def load(
         try:
             config = stored_config(record.method, record.config, f"{run}")
             made = make_method(record.method, config, record.channels, place, net)
-        except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
+        except BUILDING_FAILS as error:
             raise cannot_be_built(run, error) from None
     else:
         made = make_method(method, None, record.channels, place, net)

@@ -274,7 +274,7 @@ def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
 
 
-def _check_most(value: Any, most: int) -> None:
+def _check_most(value: Any, most: float) -> None:
     """ValueError for a whole number beyond its bound."""
     if isinstance(value, int) and abs(value) > most:
         raise ValueError(f"expected at most {most}")

@@ -6,6 +6,7 @@ Bounds keep a setting that was mistyped, or that someone wrote into a checkpoint
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,8 +14,6 @@ ARCHITECTURE = "architecture"
 """Key of a field's metadata: whether the setting shapes a network."""
 MOST = "most"
 """Key of a field's metadata: the largest value that it may have."""
-LARGEST_INT = 2**53
-"""Of a whole number that has no bound of its own."""
 
 
 def architecture(default: T, most: int = 4096) -> T:
@@ -51,9 +50,9 @@ def architecture_settings(config_type: type) -> frozenset[str]:
     return frozenset(marked)
 
 
-def most_of(config_type: type, name: str) -> int:
+def most_of(config_type: type, name: str) -> float:
     """The largest value that a whole number may have; a class that only gives another default leaves it."""
-    found = LARGEST_INT
+    found = math.inf
     for declared in reversed(config_type.__mro__):
         field = vars(declared).get("__dataclass_fields__", {}).get(name)
         if field is not None and MOST in field.metadata:

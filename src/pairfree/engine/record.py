@@ -214,9 +214,25 @@ def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
     for key in ("normalizer", "clean_normalizer"):
         if key in facts and not _is_map(facts[key]):
             raise _wrong(facts, key, where, "a finite offset and a positive scale")
+    _check_numbers(facts, where)
+    _check_texts(facts, where)
+    if "watch" in facts:
+        check_counts(facts, "watch", where)
+    _check_plan(facts, where)
+
+
+def _check_numbers(facts: Mapping[str, Any], where: Path | str) -> None:
+    """CheckpointError naming the first whole number that is too small or too large."""
     for key, (least, most) in RANGES.items():
         if key in facts and not least <= facts[key] <= most:
             raise _wrong(facts, key, where, f"{least} to {most}")
+    around = facts.get("slices_around", 0)
+    if around and facts["channels"] != 2 * around + 1:
+        raise _wrong(facts, "channels", where, f"{2 * around + 1} with {around} slices around each")
+
+
+def _check_texts(facts: Mapping[str, Any], where: Path | str) -> None:
+    """CheckpointError naming the first text that is none of those that it may be, or too long."""
     for key, words in WORDS.items():
         if key in facts and facts[key] not in words:
             raise _wrong(facts, key, where, f"one of {', '.join(words)}")
@@ -225,12 +241,6 @@ def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
             raise _wrong(facts, key, where, f"at most {LONGEST_TEXT} characters")
     if not all(isinstance(text, str) for text in facts["versions"].values()):
         raise _wrong(facts, "versions", where, "a text for each package")
-    if "watch" in facts:
-        check_counts(facts, "watch", where)
-    _check_plan(facts, where)
-    around = facts.get("slices_around", 0)
-    if around and facts["channels"] != 2 * around + 1:
-        raise _wrong(facts, "channels", where, f"{2 * around + 1} with {around} slices around each")
 
 
 def _check_plan(facts: Mapping[str, Any], where: Path | str) -> None:

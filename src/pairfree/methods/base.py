@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -399,7 +400,7 @@ def check_positive(owner: str, values: Iterable[tuple[str, Any]]) -> None:
     bad = []
     for name, value in values:
         is_number = isinstance(value, int | float)
-        if not is_number or not math.isfinite(value) or value <= 0:
+        if not is_number or not 0 < value <= sys.float_info.max:
             bad.append(f"{name} = {value}")
     if bad:
         raise ConfigError(f"{owner}: must be positive: " + ", ".join(bad))

@@ -36,6 +36,15 @@ from pairfree.nets.start import has_start, load_start
 from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import Order, changed_settings
 
+BUILDING_FAILS = (
+    ConfigError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What comes of settings that nothing can be built from."""
 STARTS = ("shipped", "none")
 """What a network may begin from, where it is no other run."""
 _say = logging.getLogger("pairfree")
