@@ -230,7 +230,8 @@ def _take_step(optimizer: torch.optim.Optimizer) -> tuple[list[list[int]], list[
     steps = []
     for parameter in parameters:
         kept = twin.state.get(parameter, {})
-        steps.append({key: torch.as_tensor(value) for key, value in kept.items()})
+        values = {key: value for key, value in kept.items() if value is not None}
+        steps.append({key: torch.as_tensor(value) for key, value in values.items()})
     return groups, steps
 
 

@@ -275,7 +275,8 @@ class Method(ABC):
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
-                    tensors[f"opt/{name}/{index}/{key}"] = torch.as_tensor(value)
+                    if value is not None:  # a momentum of a rate of 0
+                        tensors[f"opt/{name}/{index}/{key}"] = torch.as_tensor(value)
         return tensors
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
