@@ -101,7 +101,7 @@ def test_200_MB_are_loaded_in_less_than_400(
     """Peak of a process that does nothing else: with moments, weights alone, a width of 3000 in the words."""
     moments = what != "load"
     changes = {"width": 3000} if what == "refuse" else {}
-    size = store(tmp_path / "run", 205 if moments else 355, moments, **changes)
+    size = store(tmp_path / "run", 120 if moments else 206, moments, **changes)
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import json; "
         "from pathlib import Path; import test_engine_checkpoint_memory as it; "
