@@ -1,11 +1,42 @@
-"""Weights into networks, one tensor at a time."""
+"""Networks that are filled: made without numbers, and given their weights one tensor at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """First weights of a normal distribution are not drawn.
+
+    On the device ``meta``, which has no numbers, PyTorch imports its compiler for that, which takes a second.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func is nn.init.normal_:
+            return args[0] if args else named["tensor"]
+        if func is Tensor.normal_:
+            return args[0]
+        return func(*args, **named)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Inside, networks have shapes and no numbers: one of any width takes no memory."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
 
 
 class SelectedTensors(Mapping[str, Tensor]):

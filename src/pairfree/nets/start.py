@@ -10,12 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pairfree.errors import CheckpointError
 from pairfree.nets.even_unet import EvenUNet
-from pairfree.nets.loading import load_network
+from pairfree.nets.loading import load_network, shapes_alone
 from pairfree.nets.tensor_file import TensorFile
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
@@ -66,7 +65,7 @@ def load_start(kind: str, channels: int) -> dict[str, Tensor]:
         ) from None
     if digest != facts.get("sha256"):
         raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
-    with torch.device("meta"):
+    with shapes_alone():
         expected = EvenUNet(channels).state_dict()
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
     if {name: declared.shape for name, declared in stored.declared.items()} != shapes:

@@ -31,7 +31,7 @@ from pairfree.methods import METHODS, build_method, choose_config_type, extend_c
 from pairfree.methods.base import Method
 from pairfree.nets import NETS
 from pairfree.nets.even_unet import EvenUNet
-from pairfree.nets.loading import load_network, select_tensors
+from pairfree.nets.loading import load_network, select_tensors, shapes_alone
 from pairfree.nets.start import has_start, load_start
 from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import Order, changed_settings
@@ -91,7 +91,7 @@ def check_stored(stored: checkpoint.Checkpoint, run: str | Path, optimizers: boo
         return
     try:
         config = stored_config(record.method, record.config, f"{run}")
-        with torch.device("meta"):  # shapes without numbers: a width of millions takes no memory
+        with shapes_alone():
             method = build_method(record.method, config, record.channels, "meta")
     except (
         ConfigError,
