@@ -81,7 +81,7 @@ class Collapsed(ISCL):
     key = "collapsed"
 
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(replace(SMALL, critic_lr=2e-3), channels, device)
+        super().__init__(replace(SMALL, lr=2e-3), channels, device)
         for net in (self.F, self.G):
             net.forward = Grey.forward.__get__(Grey())  # type: ignore[method-assign, assignment]
 
