@@ -31,6 +31,24 @@ def test_every_public_name_is_there():
     assert {name for name in pf.__all__ if getattr(pf, name) is not None} == set(pf.__all__)
 
 
+def test_networks_that_have_shapes_alone_need_no_compiler():
+    """Each preset of each method, as its checkpoint is compared with it: the same shapes as with numbers."""
+    code = (
+        "import sys\nfrom pairfree.methods import METHODS, PRESETS, build_method\n"
+        "from pairfree.nets.loading import shapes_alone\n"
+        "def shapes(method):\n"
+        "    return {name: (one.shape, one.dtype) for name, one in method.weights().items()}\n"
+        "for key, method in METHODS.items():\n"
+        "    for config in PRESETS[key].values() if method.trains else ():\n"
+        "        with shapes_alone():\n"
+        "            made = build_method(key, config, 3, 'meta')\n"
+        "        assert {one.device.type for one in made.weights().values()} == {'meta'}\n"
+        "        assert shapes(made) == shapes(build_method(key, config, 3))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("key", ["n2v", "gan2gan"])
 def test_a_model_that_is_loaded_to_denoise_has_no_optimisers(key, tmp_path):
     """Making one imports PyTorch's compiler, 2,759 modules, which crashes a worker thread of a Qt viewer."""

@@ -19,14 +19,17 @@ from pairfree.denoising.plan import Planned, network_bytes, plan_files
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep
-from pairfree.errors import CheckpointError, ConfigError, PairfreeError
+from pairfree.errors import ConfigError, PairfreeError
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
+    BUILDING_FAILS,
+    cannot_be_built,
     check_own_parts,
+    check_stored,
     check_unchanged,
     load_checkpoint,
     load_weights,
@@ -126,17 +129,18 @@ def load(
     found = load_checkpoint(run)
     record = found.record
     check_own_parts(record, run, method, net)
+    if method is None and net is None:
+        check_stored(found, run, optimizers=False)
     if method is None:
         try:
             config = stored_config(record.method, record.config, f"{run}")
             made = make_method(record.method, config, record.channels, place, net)
-        except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
-            raise CheckpointError(
-                f"{run}: its model cannot be built here: {' '.join(str(error).split()):.300}"
-            ) from None
+        except BUILDING_FAILS as error:
+            raise cannot_be_built(run, error) from None
     else:
         made = make_method(method, None, record.channels, place, net)
-    load_weights(made, found, Path(run), optimizers=False)
+    load_weights(made, found, optimizers=False)
+    found.tensors.close()
     made.started = record.start == "shipped"
     if symmetries and made.one_image:
         raise ConfigError(

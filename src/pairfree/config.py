@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pairfree.errors import ConfigError, InputError
+from pairfree.marks import architecture as architecture
+from pairfree.marks import architecture_settings as architecture_settings
+from pairfree.marks import most_of
 
 T = TypeVar("T")
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -249,31 +252,6 @@ def choose(name: str, table: Mapping[str, T], what: str) -> T:
     return table[name]
 
 
-ARCHITECTURE = "architecture"
-"""Key of a field's metadata: whether the setting shapes a network."""
-
-
-def architecture(default: T) -> T:
-    """A field of a method's config that shapes a network.
-
-    A fine-tuned run takes it from the run it starts from.
-    """
-    field: T = dataclasses.field(default=default, metadata={ARCHITECTURE: True})
-    return field
-
-
-def architecture_settings(config_type: type) -> frozenset[str]:
-    """Names of the settings that shape a method's networks: those that are declared with ``architecture``.
-
-    A class that only gives such a setting another default leaves the mark where it is.
-    """
-    marked = set()
-    for declared in config_type.__mro__:
-        fields = vars(declared).get("__dataclass_fields__", {})
-        marked |= {name for name, field in fields.items() if ARCHITECTURE in field.metadata}
-    return frozenset(marked)
-
-
 def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
     """A copy of the dataclass ``base`` with ``changes``.
 
@@ -284,15 +262,22 @@ def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
     problems, values = [], {}
     for key, value in changes.items():
         if key not in names:
-            problems.append(f"unknown key {key!r}{did_you_mean(key, names)}")
+            problems.append(f"unknown key {key!r:.60}{did_you_mean(key, names)}")
             continue
         try:
             values[key] = _coerced(value, fields[key])
+            _check_most(values[key], most_of(type(base), key))
         except ValueError as error:
-            problems.append(f"{key} = {value!r}: {error}")
+            problems.append(f"{key} = {value!r:.60}: {error}")
     if problems:
         raise ConfigError(f"{where}: " + " | ".join(problems))
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
+
+
+def _check_most(value: Any, most: float) -> None:
+    """ValueError for a whole number beyond its bound."""
+    if isinstance(value, int) and abs(value) > most:
+        raise ValueError(f"expected at most {most}")
 
 
 def _coerced(value: Any, kind: Any) -> Any:

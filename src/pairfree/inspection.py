@@ -117,7 +117,8 @@ def _count_weights(stored: checkpoint.Checkpoint) -> int:
     if stored.record.weights:
         return stored.record.weights
     prefix = f"net/{stored.record.denoiser}/"
-    return sum(tensor.numel() for name, tensor in stored.tensors.items() if name.startswith(prefix))
+    declared = stored.tensors.declared
+    return sum(tensor.count for name, tensor in declared.items() if name.startswith(prefix))
 
 
 def _describe_image(path: Path) -> Lines:

@@ -145,12 +145,6 @@ def test_truncations_are_refused_by_name(whole, tmp_path):
     check_truncations(whole, tmp_path, 40)
 
 
-@pytest.mark.nightly
-def test_many_bit_flips_and_truncations(whole, tmp_path):
-    check_bit_flips(whole, tmp_path, 1000)
-    check_truncations(whole, tmp_path, 200)
-
-
 def test_the_case_of_an_exponent_is_damage_too(whole, tmp_path):
     """1e-05 and 1E-05 are one number: only a comparison of the text sees this single flipped bit."""
     assert b"1e-05" in whole.read_bytes()
@@ -283,7 +277,7 @@ def copied(trained, tmp_path):
 
 def changed_tensors(run, change):
     words = checkpoint.listing(run / "checkpoints")[-1]
-    found = checkpoint.load(words).tensors
+    found = dict(checkpoint.load(words).tensors)
     change(found)
     rewrite_tensors(words, safetensors.torch.save(found))
 

@@ -26,6 +26,7 @@ OLDEST = {
 FULL = {
     **OLDEST,
     "clean_normalizer": {"offset": 0, "scale": 2.5},
+    "channels": 3,
     "slices_around": 1,
     "denoiser": "average",
     "weights": 9180,

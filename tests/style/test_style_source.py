@@ -24,12 +24,18 @@ MODULES = {
 OWN_PARTS = {"iscl": ["cooperation"]}
 """Files of methods/parts that hold a part of one method, with departures from its paper."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"errors", "config", "version", "sampling"}
-NET_FACTS = {"nets.traits", "nets.receptive_field", "nets.batch_instance_norm"}
-"""For prediction: the receptive field, statistics of a whole image."""
+EVERYONE = {"errors", "config", "marks", "version", "sampling"}
+NET_FACTS = {
+    "nets.traits",
+    "nets.receptive_field",
+    "nets.batch_instance_norm",
+    "nets.tensor_file",
+}
+"""For prediction: the receptive field, statistics of a whole image. For checkpoints: their file."""
 ARROWS = {
     "errors": set(),
-    "config": {"errors"},
+    "config": {"errors", "marks"},
+    "marks": set(),
     "version": set(),
     "sampling": set(),
     "files": EVERYONE,

@@ -3,10 +3,11 @@
 The JSON, renamed last, is what makes one complete.
 
     step-000001200.safetensors    every tensor of the method, by name
-    step-000001200.json           the ``Record``, sha256 of the tensor file, digest of itself
+    step-000001200.json           the ``Record``, what the tensor file holds and its sha256, digest of itself
 
 The digest finds damage; it is no signature: who can write the folder can write a valid checkpoint. Such a one
-still runs no code.
+still runs no code, takes no more memory than its files have bytes, and is refused where its tensors are not
+those that its words ask for (``fits``). Other numbers in the right places cannot be told.
 """
 
 from __future__ import annotations
@@ -20,19 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from pairfree.engine.record import REQUIRED, Record, check_types
+from pairfree.engine.fits import count_tensors
+from pairfree.engine.record import REQUIRED, Record, check_counts, check_types
 from pairfree.errors import CheckpointError
 from pairfree.files.atomic import atomic_path, output_error, write_text
-from pairfree.files.regular import read_regular
+from pairfree.files.regular import open_regular
+from pairfree.nets.tensor_file import TensorFile
 
 FORMAT = 1
 """Of the JSON; raised by a change that older versions cannot read."""
 KEEP = 2
 """Checkpoints that a folder holds, the newest."""
+MAX_WORDS_BYTES = 2**20
+"""Of the JSON; a run's is about two thousand."""
+MAX_DEPTH = 16
+"""Of lists and objects within each other in the JSON."""
+COUNTS = "tensor_counts"
+"""Field of the JSON: how many tensors each network and each optimiser has; older checkpoints lack it."""
 FILE_FIELDS: dict[str, type] = {"tensors_sha256": str}
 FIELDS: dict[str, type] = {**REQUIRED, **FILE_FIELDS}
 """What a checkpoint's JSON must hold beside ``format`` and ``digest``, and of which type."""
@@ -44,8 +51,10 @@ class Checkpoint:
 
     record: Record
     """What the JSON says of the model."""
-    tensors: dict[str, Tensor]
-    """The numbers, on the CPU."""
+    tensors: TensorFile
+    """The numbers by name, on the CPU; each is read when it is asked for."""
+    counts: Mapping[str, int] | None = None
+    """How many tensors each network and each optimiser had; None in a checkpoint that does not say."""
 
     @property
     def step(self) -> int:
@@ -88,6 +97,7 @@ def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
     facts = {
         "format": FORMAT,
         **record.as_facts(),
+        COUNTS: count_tensors(own),
         "tensors_sha256": hashlib.sha256(blob).hexdigest(),
     }
     write_text(words, _text({**facts, "digest": _digest(facts)}), overwrite=True)
@@ -108,7 +118,9 @@ def _drop_old(folder: Path) -> None:
 
 def listing(folder: Path) -> list[Path]:
     """The JSON files of a checkpoint folder, oldest first."""
-    return sorted(folder.glob("step-*.json")) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.glob("step-*.json") if path.stem[5:].isdecimal())
 
 
 def load(words: Path) -> Checkpoint:
@@ -124,31 +136,16 @@ def load(words: Path) -> Checkpoint:
     CheckpointError
         Naming the file and what is wrong.
     """
-    record, expected = _read_words(words)
-    numbers = words.with_suffix(".safetensors")
-    try:
-        blob = read_regular(numbers)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(
-            f"{numbers}: cannot be read ({reason}); its partner {words.name} is useless without it"
-        ) from None
-    sha256 = hashlib.sha256(blob).hexdigest()
+    record, facts = _read_words(words)
+    tensors = TensorFile(words.with_suffix(".safetensors"))
+    sha256, expected = tensors.sha256(), facts["tensors_sha256"]
     if sha256 != expected:
         raise CheckpointError(
-            f"{numbers}: damaged: sha256 is {sha256[:12]}..., expected {expected[:12]}...; use an earlier "
-            "checkpoint"
+            f"{tensors.path}: damaged: sha256 is {sha256[:12]}..., expected {expected[:12]!r}...; use an "
+            "earlier checkpoint"
         )
-    try:
-        tensors = safetensors.torch.load(blob)
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{numbers}: not a safetensors file: {error}") from None
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(
-                f"{numbers}: tensor {name!r} holds NaN or Inf; use an earlier checkpoint"
-            )
-    return Checkpoint(record, tensors)
+    tensors.check_finite()
+    return Checkpoint(record, tensors, facts.get(COUNTS))
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
@@ -171,8 +168,8 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]]:
     )
 
 
-def _read_words(words: Path) -> tuple[Record, str]:
-    """What the JSON says of the model, and the sha256 of the tensor file."""
+def _read_words(words: Path) -> tuple[Record, dict[str, Any]]:
+    """What the JSON says of the model, and all that it says."""
     text, facts = _read_json(words)
     # before the digest is taken out: a changed blank or letter case is damage too
     is_whole = text == _text(facts)
@@ -180,67 +177,71 @@ def _read_words(words: Path) -> tuple[Record, str]:
     written_as = facts.get("format")
     if isinstance(written_as, int) and written_as > FORMAT:
         raise CheckpointError(
-            f"{words}: checkpoint format {written_as} is newer than this pairfree reads ({FORMAT}); update "
-            "pairfree"
+            f"{words}: checkpoint format {written_as!r:.40} is newer than this pairfree reads ({FORMAT}); "
+            "update pairfree"
         )
     if not is_whole or digest != _digest(facts):
         raise CheckpointError(
             f"{words}: damaged: its digest does not match its content; use an earlier checkpoint"
         )
+    if type(written_as) is not int or written_as < 1:
+        raise CheckpointError(
+            f"{words}: field 'format' is {written_as!r:.40}, expected 1 to {FORMAT}; use an earlier "
+            "checkpoint"
+        )
     check_types(facts, words, FILE_FIELDS)
-    return Record.from_facts(facts, words), facts["tensors_sha256"]
+    if COUNTS in facts:
+        check_counts(facts, COUNTS, words)
+    return Record.from_facts(facts, words), facts
 
 
 def _read_json(words: Path) -> tuple[str, dict[str, Any]]:
     """The text of a checkpoint's JSON, and what it holds."""
     try:
-        text = read_regular(words).decode("utf-8")
+        text = _read_text(words)
         facts = json.loads(text)
     except OSError as error:
-        raise CheckpointError(f"{words}: cannot be read ({error.strerror or error})") from None
+        raise CheckpointError(
+            f"{words}: cannot be read ({error.strerror or error}); use an earlier checkpoint"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{words}: damaged: not JSON ({error}); use an earlier checkpoint"
         ) from None
     if not isinstance(facts, dict) or "digest" not in facts:
-        raise CheckpointError(f"{words}: not a checkpoint of pairfree: field 'digest' is missing")
+        raise CheckpointError(
+            f"{words}: not a checkpoint of pairfree: field 'digest' is missing; use an earlier checkpoint"
+        )
+    for name, value in facts.items():
+        if _is_deep(value):
+            raise CheckpointError(
+                f"{words}: field {name!r:.40} holds more than {MAX_DEPTH} lists within each other; use an "
+                "earlier checkpoint"
+            )
     return text, facts
 
 
-def check_fits(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:
-    """Refuse weights that are not those of a network.
+def _read_text(words: Path) -> str:
+    """The text of a file that is no larger than a checkpoint's JSON can be; ValueError for others."""
+    with open_regular(words) as file:
+        read: bytes = file.read(MAX_WORDS_BYTES + 1)
+    if len(read) > MAX_WORDS_BYTES:
+        raise ValueError(f"it has more than {MAX_WORDS_BYTES} bytes")
+    return read.decode("utf-8")
 
-    Parameters
-    ----------
-    stored
-        Tensors by name, as ``Method.tensors`` gives them.
-    expected
-        Likewise, as ``Method.weights`` gives them.
-    where
-        The file or folder that is named.
 
-    Raises
-    ------
-    CheckpointError
-        Naming the first weight of ``stored`` that is missing, extra, or of another shape or type than in
-        ``expected``.
-    """
-    mine = {name: tensor for name, tensor in expected.items() if name.startswith("net/")}
-    theirs = {name: tensor for name, tensor in stored.items() if name.startswith("net/")}
-    own = "a network of your own is passed as net="
-    for name in sorted(mine.keys() | theirs.keys()):
-        if name not in theirs:
-            raise CheckpointError(f"{where}: tensor {name!r} is missing; {own}")
-        if name not in mine:
-            raise CheckpointError(
-                f"{where}: tensor {name!r} does not belong to this network; {own}"
-            )
-        have, want = theirs[name], mine[name]
-        if have.shape != want.shape or have.dtype != want.dtype:
-            raise CheckpointError(
-                f"{where}: tensor {name!r} is {have.dtype} {tuple(have.shape)}, expected {want.dtype} "
-                f"{tuple(want.shape)}; it belongs to a network of other settings"
-            )
+def _is_deep(value: object) -> bool:
+    """Whether lists and objects lie within each other deeper than those of a checkpoint do."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = inner
+    return bool(level)
 
 
 def _text(facts: Mapping[str, Any]) -> str:

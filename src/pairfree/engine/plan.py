@@ -6,7 +6,6 @@ Minutes become steps at the start, and steps are refitted to the minutes on the 
 from __future__ import annotations
 
 import copy
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +35,8 @@ whole run."""
 OVERALL_PRIOR_SHARE = 0.02
 """Share of the budget that must have been foretold before the pace of the whole run counts as much as the
 timed one."""
+SHORTEST_SECONDS, LONGEST_SECONDS = 1e-15, 1e12
+"""Of a step, and of all steps together, as far as a clock believes them."""
 MUCH_LEFT = 0.1
 """Share of the budget for which a run whose steps are all done goes on."""
 
@@ -278,7 +279,7 @@ class Clock:
             return False
         if any(len(pair) != 2 for pair in pairs):
             return False
-        if self.budget_s <= 0 or min(map(min, self.paces), default=1) <= 0:
+        if self.budget_s <= 0 or min(map(min, self.paces), default=1) < SHORTEST_SECONDS:
             return False
         return len(self.paces) == len(self.stages_s) == len(self.shares)
 
@@ -288,8 +289,10 @@ class Clock:
 
 
 def _is_amount(value: object) -> bool:
-    """Whether this is a finite number, and not negative."""
-    return isinstance(value, int | float) and 0 <= value <= sys.float_info.max
+    """Whether this is a number of seconds that a clock can show, and not negative."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 <= value <= LONGEST_SECONDS
 
 
 def _time_step(

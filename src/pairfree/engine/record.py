@@ -43,6 +43,22 @@ OPTIONAL: dict[str, type] = {
 """Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget
 is minutes."""
 
+MOST_STEPS = 2**53
+"""Of a run, and of anything else that is counted."""
+RANGES = {
+    "channels": (1, 2**16),
+    "slices_around": (0, 2**10),
+    "seed": (0, 2**63 - 1),
+    "step": (0, MOST_STEPS),
+    "weights": (0, MOST_STEPS),
+}
+"""Least and most of whole numbers."""
+WORDS = {"precision": ("float32", "bfloat16"), "start": ("shipped", "none")}
+"""What a text may be."""
+LONGEST_TEXT = 200
+"""Characters of any other."""
+REMEDY = "use an earlier checkpoint, or train anew"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -181,30 +197,60 @@ def check_types(
     for key, kind in {**required, **OPTIONAL}.items():
         if key not in facts:
             if key in required:
-                raise CheckpointError(f"{where}: field {key!r} is missing")
+                raise CheckpointError(f"{where}: field {key!r} is missing; {REMEDY}")
             continue
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            raise CheckpointError(
-                f"{where}: field {key!r} is {facts[key]!r:.40}, expected {kind.__name__}"
-            )
+            raise _wrong(facts, key, where, kind.__name__)
+
+
+def _wrong(facts: Mapping[str, Any], key: str, where: Path | str, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where}: field {key!r} is {facts[key]!r:.60}, expected {expected}; {REMEDY}"
+    )
 
 
 def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
     """CheckpointError naming the first field that holds what cannot be."""
     for key in ("normalizer", "clean_normalizer"):
         if key in facts and not _is_map(facts[key]):
-            raise CheckpointError(
-                f"{where}: field {key!r} is {facts[key]!r:.60}, expected a finite offset and a positive scale"
-            )
+            raise _wrong(facts, key, where, "a finite offset and a positive scale")
+    _check_numbers(facts, where)
+    _check_texts(facts, where)
+    if "watch" in facts:
+        check_counts(facts, "watch", where)
+    _check_plan(facts, where)
+
+
+def _check_numbers(facts: Mapping[str, Any], where: Path | str) -> None:
+    """CheckpointError naming the first whole number that is too small or too large."""
+    for key, (least, most) in RANGES.items():
+        if key in facts and not least <= facts[key] <= most:
+            raise _wrong(facts, key, where, f"{least} to {most}")
+    around = facts.get("slices_around", 0)
+    if around and facts["channels"] != 2 * around + 1:
+        raise _wrong(facts, "channels", where, f"{2 * around + 1} with {around} slices around each")
+
+
+def _check_texts(facts: Mapping[str, Any], where: Path | str) -> None:
+    """CheckpointError naming the first text that is none of those that it may be, or too long."""
+    for key, words in WORDS.items():
+        if key in facts and facts[key] not in words:
+            raise _wrong(facts, key, where, f"one of {', '.join(words)}")
+    for key in ("method", "preset", "data_sha256", "denoiser"):
+        if len(facts.get(key, "")) > LONGEST_TEXT:
+            raise _wrong(facts, key, where, f"at most {LONGEST_TEXT} characters")
+    if not all(isinstance(text, str) for text in facts["versions"].values()):
+        raise _wrong(facts, "versions", where, "a text for each package")
+
+
+def _check_plan(facts: Mapping[str, Any], where: Path | str) -> None:
+    """CheckpointError where the plan is none, or where more steps are done than it has."""
     plan = facts["plan"]
     if not plan or not all(_is_stage(stage) for stage in plan):
-        raise CheckpointError(
-            f"{where}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage"
-        )
-    if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
-        raise CheckpointError(
-            f"{where}: field 'channels' is {facts['channels']}, 'step' {facts['step']}: outside their range"
-        )
+        raise _wrong(facts, "plan", where, "[name, steps] for each stage")
+    total = sum(steps for _, steps in plan)
+    if facts["step"] > total:
+        raise _wrong(facts, "step", where, f"at most {total}, the steps of its plan")
 
 
 def _is_map(value: object) -> bool:
@@ -225,13 +271,30 @@ def _is_finite(value: object) -> bool:
 
 def _is_stage(value: object) -> bool:
     """Whether this is [name, steps]."""
-    return isinstance(value, list) and [type(part) for part in value] == [str, int] and value[1] > 0
+    if not isinstance(value, list) or [type(part) for part in value] != [str, int]:
+        return False
+    name, steps = value
+    return len(name) <= LONGEST_TEXT and 0 < steps <= MOST_STEPS
+
+
+def check_counts(facts: Mapping[str, Any], key: str, where: Path | str) -> None:
+    """CheckpointError where a field does not hold whole numbers by name, none negative."""
+    counts = facts[key]
+    if not isinstance(counts, dict) or not all(map(_is_count, counts.values())):
+        raise _wrong(facts, key, where, "counts by name")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_STEPS
 
 
 def _read_clock(facts: Mapping[str, Any], where: Path | str) -> Clock | None:
     if "clock" not in facts:
         return None
     try:
-        return Clock.from_dict(facts["clock"])
+        clock = Clock.from_dict(facts["clock"])
     except ValueError as error:
-        raise CheckpointError(f"{where}: field 'clock': {error}") from None
+        raise CheckpointError(f"{where}: field 'clock': {error}; {REMEDY}") from None
+    if len(clock.shares) != len(facts["plan"]):
+        raise _wrong(facts, "clock", where, f"{len(facts['plan'])} shares, as many as stages")
+    return clock

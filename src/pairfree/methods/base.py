@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pairfree.data import processes
 from pairfree.data.patches import Batch, TrainingData
 from pairfree.data.seeding import generator
 from pairfree.errors import ConfigError, DivergedError
+from pairfree.nets.loading import load_network, select_tensors
 
 Part = TypeVar("Part")
 
@@ -273,16 +275,18 @@ class Method(ABC):
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 for key, value in state.items():
-                    tensors[f"opt/{name}/{index}/{key}"] = torch.as_tensor(value)
+                    if value is not None:  # a momentum of a rate of 0
+                        tensors[f"opt/{name}/{index}/{key}"] = torch.as_tensor(value)
         return tensors
 
     def load_tensors(self, tensors: Mapping[str, Tensor], optimizers: bool = True) -> None:
         """Inverse of ``tensors``.
 
-        Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it.
+        Strict: a missing, extra or misshapen weight raises KeyError or RuntimeError naming it. Of ``tensors``
+        one at a time is asked for.
         """
         for name, net in self.networks.items():
-            net.load_state_dict(select_tensors(tensors, f"net/{name}/"), strict=True)
+            load_network(net, select_tensors(tensors, f"net/{name}/"))
         if not optimizers:
             return
         for name, optimizer in self.optimizers.items():
@@ -291,11 +295,6 @@ class Method(ABC):
                 index, field = key.split("/", 1)
                 moments.setdefault(int(index), {})[field] = value.clone()
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-
-
-def select_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose name begins with ``prefix``, by the rest of their name."""
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def update(
@@ -402,7 +401,7 @@ def check_positive(owner: str, values: Iterable[tuple[str, Any]]) -> None:
     bad = []
     for name, value in values:
         is_number = isinstance(value, int | float)
-        if not is_number or not math.isfinite(value) or value <= 0:
+        if not is_number or not 0 < value <= sys.float_info.max:
             bad.append(f"{name} = {value}")
     if bad:
         raise ConfigError(f"{owner}: must be positive: " + ", ".join(bad))

@@ -220,10 +220,10 @@ class CVFSIDConfig(SingleConfig):
     noise_width: int = architecture(16)
     """Channels of the noise generator, ``nets.cvf_sid.NoiseParts``."""
 
-    noise_body: int = architecture(3)
+    noise_body: int = architecture(3, most=256)
     """Layers of the noise generator that d and i share."""
 
-    noise_head: int = architecture(1)
+    noise_head: int = architecture(1, most=256)
     """Layers of the noise generator that d and i have each for itself, beside a last one of 1 x 1."""
 
     recombined: float = 0.1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairfree.marks import bounded
 from pairfree.measure.level import MIN_SIDE_PX
 from pairfree.measure.variance_line import estimate_poisson_gaussian
 from pairfree.methods.base import At, Needs
@@ -91,10 +92,10 @@ def noise_rms(y: Tensor) -> float:
 class DIPConfig(OneImageConfig):
     """Settings of Deep Image Prior."""
 
-    levels: int = 4
+    levels: int = bounded(4, most=12)
     """Levels of the hourglass."""
 
-    inputs: int = 16
+    inputs: int = bounded(16, most=4096)
     """Channels of the fixed noise z."""
 
     jitter: float = 1.0 / 30.0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pairfree.config import architecture
 from pairfree.data import processes
 from pairfree.data.patches import Batch, PatchPool, TrainingData
+from pairfree.marks import bounded
 from pairfree.methods.base import At, Needs, Stage, check_positive
 from pairfree.methods.parts.imitation import GENERATIVE, PUBLISHED, Imitation, ImitationConfig
 from pairfree.methods.parts.rounds import Rounds
@@ -139,7 +140,7 @@ class GAN2GANConfig(ImitationConfig):
     """Channels of g2 and g3."""
     start_share: float = 0.4
     """Part of the budget that what comes before the rounds gets, above 0 and below 1."""
-    iterations: int = 3
+    iterations: int = bounded(3, most=100)
     """j of G2G_j; they share the rest evenly."""
 
     # The ablations' alone.

@@ -39,11 +39,11 @@ class ISCLConfig(UnpairedConfig):
 
     width: int = architecture(32)
     """Channels of the first level of F and G."""
-    blocks: int = architecture(3)
+    blocks: int = architecture(3, most=256)
     """Residual blocks of F and G."""
     extractor_width: int = architecture(32)
     """Channels of H."""
-    extractor_depth: int = architecture(20)
+    extractor_depth: int = architecture(20, most=256)
     """Layers of H."""
     critic_width: int = architecture(32)
     """Channels of the first level of D_X and D_Y."""

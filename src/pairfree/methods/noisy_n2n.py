@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfree.data.patches import Batch, PatchPool, TrainingData
+from pairfree.marks import bounded
 from pairfree.methods.base import At, Needs, Stage, check_positive, require
 from pairfree.methods.gan2gan import g2g_loss
 from pairfree.methods.parts.imitation import PUBLISHED
@@ -24,7 +25,7 @@ from pairfree.methods.parts.single import SingleConfig, SingleNetwork
 class NoisyN2NConfig(SingleConfig):
     """Settings of Iterative Noisy N2N."""
 
-    iterations: int = 3
+    iterations: int = bounded(3, most=100)
     """j of Noisy N2N_j; they share the budget evenly."""
 
     def __post_init__(self) -> None:

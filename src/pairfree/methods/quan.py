@@ -94,7 +94,7 @@ class QuanConfig(UnpairedConfig):
 
     width: int = architecture(32)
     """Channels of the first level of F and G."""
-    blocks: int = architecture(3)
+    blocks: int = architecture(3, most=256)
     """Residual blocks of F and G."""
     critic_width: int = architecture(32)
     """Channels of the first level of D_X, D_Y and D_N."""

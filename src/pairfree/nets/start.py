@@ -6,17 +6,16 @@ They lie in ``assets/start`` as half floats, with JSON beside them that says wha
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pairfree.errors import CheckpointError
 from pairfree.nets.even_unet import EvenUNet
+from pairfree.nets.loading import load_network, shapes_alone
+from pairfree.nets.tensor_file import TensorFile
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "start"
 KINDS = ("white", "correlated")
@@ -55,17 +54,22 @@ def load_start(kind: str, channels: int) -> dict[str, Tensor]:
         Where its file is missing or damaged.
     """
     path = FOLDER / f"{kind}-{channels}.safetensors"
+    facts = read_facts(kind, channels)
     try:
-        blob = path.read_bytes()
-        facts = read_facts(kind, channels)
-        if hashlib.sha256(blob).hexdigest() != facts.get("sha256"):
-            raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
-        stored = safetensors.torch.load(blob)
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        stored = TensorFile(path)
+        digest = stored.sha256()
+    except (CheckpointError, OSError) as error:
+        reason = str(error).split("; use an earlier")[0]
         raise CheckpointError(
             f"{path}: the shipped start cannot be read ({reason}); {REMEDY}"
         ) from None
+    if digest != facts.get("sha256"):
+        raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
+    with shapes_alone():
+        expected = EvenUNet(channels).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    if {name: declared.shape for name, declared in stored.declared.items()} != shapes:
+        raise CheckpointError(f"{path}: the shipped start is of another version; {REMEDY}")
     return {name: value.float() for name, value in stored.items()}
 
 
@@ -87,12 +91,7 @@ def read_facts(kind: str, channels: int) -> dict[str, Any]:
 def make_start(kind: str, channels: int = 1) -> EvenUNet:
     """The network of a start, with its weights."""
     net = EvenUNet(channels)
-    try:
-        net.load_state_dict(load_start(kind, channels))
-    except RuntimeError:
-        raise CheckpointError(
-            f"{FOLDER}: the shipped start is of another version; {REMEDY}"
-        ) from None
+    load_network(net, load_start(kind, channels))
     return net
 
 

@@ -44,7 +44,12 @@ from pairfree.methods.parts.untrained import check_untrained
 from pairfree.training.images import ImageSets, read_image_sets
 from pairfree.training.order import Order
 from pairfree.training.pools import pool_noisy
-from pairfree.training.restoring import begin_with_shipped, load_checkpoint, start_from
+from pairfree.training.restoring import (
+    begin_with_shipped,
+    check_stored,
+    load_checkpoint,
+    start_from,
+)
 
 Maps = tuple[Normalizer, Normalizer | None]
 """The intensity maps of the noisy set, and of the unpaired clean set where there is one."""
@@ -113,7 +118,7 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     """
     _check_numbers(order)
     device = pick_device(order.device)
-    start = None if order.init is None else load_checkpoint(order.init)
+    start = None if order.init is None else _load_start(order.init)
     method = _chosen_method(order, start)
     _check_start(order, start)
     needs, config = settings_of(method, order.preset, order.settings, start)
@@ -173,6 +178,13 @@ def _check_numbers(order: Order) -> None:
         raise ConfigError("give `minutes` or `steps`, not both")
     if not 0 <= order.seed < 2**63:
         raise ConfigError(f"`seed` {order.seed}: must lie in 0..2^63 - 1")
+
+
+def _load_start(run: str | Path) -> checkpoint.Checkpoint:
+    """The checkpoint to begin with, whose words are those of its tensors: they shape the networks."""
+    start = load_checkpoint(run)
+    check_stored(start, run, optimizers=False)
+    return start
 
 
 def _chosen_method(order: Order, start: checkpoint.Checkpoint | None) -> Any:

@@ -17,18 +17,34 @@ from torch import nn
 from pairfree.config import updated
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
+from pairfree.engine.fits import (
+    check_counts,
+    check_moments,
+    check_weights,
+    check_whole_numbers,
+)
 from pairfree.engine.record import Record
 from pairfree.engine.run import RunFolder
 from pairfree.errors import CheckpointError, ConfigError, InputError
 from pairfree.files.listing import is_folder
-from pairfree.methods import METHODS, choose_config_type, extend_config
-from pairfree.methods.base import Method, select_tensors
+from pairfree.methods import METHODS, build_method, choose_config_type, extend_config
+from pairfree.methods.base import Method
 from pairfree.nets import NETS
 from pairfree.nets.even_unet import EvenUNet
+from pairfree.nets.loading import load_network, select_tensors, shapes_alone
 from pairfree.nets.start import has_start, load_start
 from pairfree.nets.traits import is_measured_from_data
 from pairfree.training.order import Order, changed_settings
 
+BUILDING_FAILS = (
+    ConfigError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What comes of settings that nothing can be built from."""
 STARTS = ("shipped", "none")
 """What a network may begin from, where it is no other run."""
 _say = logging.getLogger("pairfree")
@@ -47,17 +63,94 @@ def load_checkpoint(run: str | Path) -> checkpoint.Checkpoint:
     return last
 
 
-def load_weights(
-    method: Method, stored: checkpoint.Checkpoint, where: Path, optimizers: bool = True
+def check_stored(stored: checkpoint.Checkpoint, run: str | Path, optimizers: bool = True) -> None:
+    """Refuse a checkpoint whose tensors are not those that its words ask for, before anything is made.
+
+    A method and a network of the caller's own are only known when they are made: ``load_weights`` checks
+    those.
+
+    Parameters
+    ----------
+    stored
+        The checkpoint.
+    run
+        The run folder that is named where the words ask for what there is not.
+    optimizers
+        Whether what optimisers remember is read, too.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first setting, or the first tensor, that does not fit.
+    """
+    record = stored.record
+    network = record.config.get("net")
+    if isinstance(network, str) and network not in NETS:
+        return
+    if record.method not in METHODS or not METHODS[record.method].trains:
+        return
+    try:
+        config = stored_config(record.method, record.config, f"{run}")
+        with shapes_alone():
+            method = build_method(record.method, config, record.channels, "meta")
+    except (
+        ConfigError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
+        raise cannot_be_built(run, error) from None
+    check_tensors(method, stored, optimizers)
+
+
+def cannot_be_built(run: str | Path, error: Exception) -> CheckpointError:
+    """What to raise where the words of a checkpoint ask for a model that cannot be made."""
+    reason = " ".join(str(error).split())
+    return CheckpointError(f"{run}: its model cannot be built here: {reason:.300}")
+
+
+def check_tensors(
+    method: Method, stored: checkpoint.Checkpoint, optimizers: bool, ours: bool = True
 ) -> None:
+    """CheckpointError naming the first tensor of a checkpoint that a method has not, or has otherwise.
+
+    Of a method that is ours is known that its steps use all optimisers from the second stage on, and that
+    whole numbers among its weights are counts.
+    """
+    tensors, stages = stored.tensors, stored.record.plan.stages
+    check_weights(tensors.declared, method.weights(), tensors.path)
+    if ours:
+        check_whole_numbers(tensors)
+    if optimizers:
+        begun = stages[0][1] if len(stages) > 1 else 0
+        all_used = ours and stored.step > begun
+        check_moments(tensors.declared, method.optimizers, tensors.path, all_used)
+    if stored.counts is not None:
+        check_counts(tensors, stored.counts, tensors.path)
+
+
+def check_stages(method: Method, stored: checkpoint.Checkpoint) -> None:
+    """CheckpointError where a checkpoint's plan is of other stages than the method's."""
+    found = [name for name, _ in stored.record.plan.stages]
+    expected = [stage.name for stage in method.stages()]
+    if found != expected:
+        raise CheckpointError(
+            f"{stored.tensors.path.with_suffix('.json')}: field 'plan' has the stages {found!r:.80}, "
+            f"expected {', '.join(expected)}; use an earlier checkpoint, or start anew"
+        )
+
+
+def load_weights(method: Method, stored: checkpoint.Checkpoint, optimizers: bool = True) -> None:
     """Load the numbers of a checkpoint into a method. CheckpointError where they do not fit."""
-    checkpoint.check_fits(stored.tensors, method.weights(), where)
+    check_tensors(method, stored, optimizers, ours=method.key in METHODS)
     try:
         method.load_tensors(stored.tensors, optimizers)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(
-            f"{where}: the checkpoint's tensors do not fit method {method.key}: {reason}"
+            f"{stored.tensors.path}: its tensors do not fit method {method.key}: {reason}"
         ) from None
 
 
@@ -90,7 +183,7 @@ def start_from(method: Method, start: checkpoint.Checkpoint) -> None:
         if weights is None:
             continue
         try:
-            net.load_state_dict(weights, strict=True)
+            load_network(net, weights)
         except (KeyError, RuntimeError):
             raise _misfit(method, start.record) from None
         loaded = True
@@ -142,7 +235,7 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
     weights = load_start(kind, channels)
     for net in _startable(method):
         if _alike(net, weights):
-            net.load_state_dict(weights)
+            load_network(net, weights)
     method.started = True
     return "shipped"
 
@@ -198,7 +291,7 @@ def _words_of_network(settings: Mapping[str, Any]) -> str:
 
 def _weights_for(
     name: str, net: nn.Module, method: Method, start: checkpoint.Checkpoint
-) -> dict[str, torch.Tensor] | None:
+) -> Mapping[str, torch.Tensor] | None:
     """What the network called ``name`` begins with; None where the other run has nothing for it."""
     denoiser = f"{start.record.denoiser}/"
     single = "net" in method.networks

@@ -30,7 +30,13 @@ from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
 from pairfree.training.job import Job, resolve
 from pairfree.training.order import Order
-from pairfree.training.restoring import check_own_parts, load_weights, stored_settings
+from pairfree.training.restoring import (
+    check_own_parts,
+    check_stages,
+    check_stored,
+    load_weights,
+    stored_settings,
+)
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = (
@@ -176,6 +182,8 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         last, problems = checkpoint.load_latest(run.checkpoints)
         record = last.record
         check_own_parts(record, run.path, order.method, order.net)
+        if not order.own_parts and order.net is None:
+            check_stored(last, run.path)
         maps = record.normalizer, record.clean_normalizer
         job = resolve(_order_again(order, stored, record, run.path), maps)
         inputs = {**job.inputs, "start": record.start}
@@ -185,8 +193,10 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
                 f"{run.path}: the training images are not those the run began with; restore them, "
                 f"or start a new run with `init` {run.path}"
             )
-        load_weights(job.method, last, run.path)
+        load_weights(job.method, last)
+        last.tensors.close()
         job.method.started = record.start == "shipped"
+        check_stages(job.method, last)
         _check_processes(job.method)
         if processes.shared(last.step) != last.step:
             raise CheckpointError(
