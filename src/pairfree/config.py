@@ -9,7 +9,6 @@ import inspect
 import json
 import math
 import textwrap
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pairfree import facts
 from pairfree.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -375,12 +375,14 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file says. ConfigError where there is none, or none that can be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return facts.read_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the file, such as run/config.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except facts.Unreadable as error:
+        if path.is_dir():
+            raise ConfigError(
+                f"{path}: is a folder; name the file, such as run/config.toml"
+            ) from None
         raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 
 

@@ -5,20 +5,46 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairfree.facts import (
+    TEXT,
+    WHOLE,
+    Kind,
+    Unreadable,
+    check,
+    list_of,
+    or_none,
+    parse_json,
+    read_lines,
+)
 from pairfree.files.atomic import output_error
+from pairfree.files.damaged import set_aside, set_aside_name
 from pairfree.files.formats.table import read_from
 from pairfree.files.formats.zarr_files import tell_apart
 from pairfree.files.listing import Entry
-from pairfree.files.messages import address_of
+from pairfree.files.messages import address_of, shown
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
+DONE = {
+    **dict.fromkeys(("output", "source", "result"), TEXT),
+    **dict.fromkeys(("pixels", "clipped"), WHOLE),
+    "warnings": list_of(TEXT),
+    "map": or_none(TEXT),
+}
+"""What a line about a file that is done says."""
+EXPECTED = {
+    "expected": TEXT,
+    "inode": Kind("a number of a file", lambda value: isinstance(value, int) and value >= 0),
+}
+"""What a line about one that is about to get its name says."""
 Words = dict[str, Any]
+_say = logging.getLogger("pairfree")
 
 
 @dataclass(frozen=True)
@@ -48,25 +74,54 @@ class Ledger:
         self._head: Words | None = None
         self._stored: Words | None = None
         self._lines: dict[Path, Words] = {}
-        self._expected: dict[Path, int] = {}
+        self._expected: dict[Path, Words] = {}
+        self._damage = ""
+        """What is wrong with the file; it is set aside before the first line is written."""
         try:
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
-            self._stored = json.loads(head)
-        except (OSError, ValueError):
+            self._read()
+        except FileNotFoundError:
             return
-        self._read_lines(lines)
+        except Unreadable as error:
+            self._damage = str(error)
+        if self._damage:
+            _say.warning(
+                "%s: damaged, %s; what it tells of %d files is used, the rest is done anew and the file kept "
+                "as %s",
+                shown(self.path),
+                self._damage,
+                len(self._lines) if self._stored is not None else 0,
+                shown(set_aside_name(self.path).name),
+            )
 
-    def _read_lines(self, lines: list[str]) -> None:
-        """The last line of a killed process may be cut off."""
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            for line in lines:
-                self._read_line(json.loads(line))
+    def _read(self) -> None:
+        """What an earlier process left; Unreadable where that cannot be told."""
+        if self.path.is_symlink():
+            raise Unreadable("is a link")
+        with contextlib.closing(read_lines(self.path)) as lines:
+            head = next(lines, b"")
+            if not head.endswith(b"\n"):  # of a process that was killed over it
+                return
+            stored = parse_json(head)
+            if not isinstance(stored, dict):
+                raise Unreadable("has no first line of pairfree")
+            self._stored = stored
+            for number, line in enumerate(lines, 2):
+                try:
+                    self._read_line(parse_json(line))
+                except Unreadable as error:
+                    if line.endswith(b"\n"):  # the last of a killed process may be cut off
+                        self._damage = self._damage or f"line {number} {error}"
 
-    def _read_line(self, words: Words) -> None:
-        if "expected" in words:
-            self._expected[Path(words["expected"])] = int(words["inode"])
+    def _read_line(self, words: Any) -> None:
+        if isinstance(words, dict) and "expected" in words:
+            path = Path(check(words, EXPECTED)["expected"])
+            if _inode(path) == words["inode"]:
+                self._expected[path] = words
             return
-        path = self.out / words["output"]
+        output = Path(check(words, DONE)["output"])
+        if output.is_absolute() or ".." in output.parts or not output.parts:
+            raise Unreadable("names no file of this folder")
+        path = self.out / output
         if path.exists() and fingerprint(path) == words["result"]:
             self._lines[path] = words
 
@@ -74,8 +129,8 @@ class Ledger:
     def paths(self) -> set[Path]:
         """Outputs that stand as an earlier process left them, their maps, and those it was killed over."""
         found = set(self._lines)
-        for path, inode in self._expected.items():
-            if path.exists() and path.stat().st_ino == inode:
+        for path, words in self._expected.items():
+            if _inode(path) == words["inode"]:
                 found.add(path)
         for words in self._lines.values():
             if words["map"]:
@@ -138,16 +193,30 @@ class Ledger:
 
     def _write(self, words: Words) -> None:
         try:
-            if self._stored != self._head:
-                self.path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
-                self._stored = self._head
+            if self._damage or self._stored != self._head:
+                self._begin()
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(words) + "\n")
         except OSError as error:
             raise output_error(error, self.path) from error
 
+    def _begin(self) -> None:
+        """Write what is known so far into a new file."""
+        self._clear()
+        known = [self._head, *self._expected.values(), *self._lines.values()]
+        text = "".join(f"{json.dumps(words)}\n" for words in known)
+        self.path.write_text(text, encoding="utf-8")
+        self._stored = self._head
+
+    def _clear(self) -> None:
+        """Set a damaged file aside."""
+        if self._damage:
+            set_aside(self.path)
+            self._damage = ""
+
     def close(self) -> None:
         """All is done: nothing is left to go on with."""
+        self._clear()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -170,6 +239,14 @@ def fingerprint(path: Path) -> str:
             line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _inode(path: Path) -> int | None:
+    """Number of a file; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except (OSError, ValueError):
+        return None
 
 
 def _map_text(path: Path | None) -> str | None:

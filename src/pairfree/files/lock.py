@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pairfree.errors import BusyError
+from pairfree.files.damaged import make_way
 from pairfree.files.messages import shown
 
 if sys.platform == "win32":
@@ -23,6 +24,10 @@ else:
 
     def _seize(handle: IO[str]) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+MOST_SHOWN = 200
+"""Characters of what a lock says of its holder."""
 
 
 class Lock:
@@ -41,10 +46,13 @@ class Lock:
         Naming the process that holds it.
     OSError
         Where ``file`` cannot be written.
+    OutputError
+        Where a folder or a link stands in its place and cannot be set aside.
     """
 
     def __init__(self, file: Path, what: Path) -> None:
-        self._handle = file.open("a+", encoding="utf-8")
+        make_way(file, "the lock is made anew")
+        self._handle = file.open("a+", encoding="utf-8", errors="backslashreplace")
         try:
             _seize(self._handle)
             self._handle.seek(0)
@@ -53,7 +61,8 @@ class Lock:
             self._handle.flush()
         except (BlockingIOError, PermissionError):
             self._handle.seek(0)
-            holder = self._handle.read().strip() or "an unknown process"
+            said = " ".join(self._handle.read(MOST_SHOWN).split())
+            holder = shown(said) if said else "an unknown process"
             self._handle.close()
             raise BusyError(
                 f"{shown(what)}: in use by {holder}; wait for it, stop it, or name another folder"

@@ -24,6 +24,7 @@ from pairfree.engine.trainer import Loop, OnStep, Stopped
 from pairfree.engine.trainer import train as run_loop
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
+from pairfree.facts import shorten
 from pairfree.methods import METHODS
 from pairfree.methods.base import Method
 from pairfree.nets.blocks import parameter_count
@@ -185,6 +186,7 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
                 f"or start a new run with `init` {run.path}"
             )
         load_weights(job.method, last, run.path)
+        _check_stages(record, job.method, run.path)
         job.method.started = record.start == "shipped"
         _check_processes(job.method)
         if processes.shared(last.step) != last.step:
@@ -199,6 +201,17 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         with processes.alone():
             job.method.prepare(job.data, record.seed)
         return _finish(_loop_again(run, job, last), job, order.report, on_step)
+
+
+def _check_stages(record: Record, method: Method, path: Path) -> None:
+    """CheckpointError where the stages of a checkpoint's plan are not those of its method."""
+    planned = [name for name, _ in record.plan.stages]
+    own = [stage.name for stage in method.stages()]
+    if planned != own:
+        raise CheckpointError(
+            f"{path}: its checkpoint names the stages {shorten(planned)}, method {method.key} has "
+            f"{shorten(own)}; start a new run with `init` {path}"
+        )
 
 
 def _order_again(order: Order, stored: Mapping[str, Any], record: Record, path: Path) -> Order:
