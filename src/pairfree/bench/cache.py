@@ -48,13 +48,12 @@ SCORES = table_of(table_with({"psnr_db": MEASURED, "ssim": MEASURED}))
 """Of groups of images, by their names."""
 RESULT = {
     "cell": TEXT,
-    "key": TEXT,
     "scores": SCORES,
     "training": TABLE,
     "environment": table_with({"date": DATE, "processor": TEXT, "threads": WHOLE}, {"gpu": TEXT}),
 }
 """What a stored result must say, and may, of what is read back."""
-RESULT_FURTHER = {"revision": WHOLE, "evidence": table_of(MEASURED)}
+RESULT_FURTHER = {"key": TEXT, "revision": WHOLE, "evidence": table_of(MEASURED)}
 TRAINING = {"config": TABLE}
 TRAINING_FURTHER = {
     "refused": TEXT,
@@ -138,7 +137,7 @@ def holds(result: Result, task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     if not up_to_date(result, cell):
         return False
-    key: str = result["key"]
+    key = result.get("key")
     known = None if cell.method in BASELINES else result["training"].get("config", {})
     return key == cache_key(task, cell, known) or key == cache_key(task, cell)
 
