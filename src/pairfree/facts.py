@@ -279,7 +279,7 @@ def _reason(error: Exception) -> str:
 def _check_depth(found: object) -> None:
     """Unreadable for lists and tables that lie too deep within each other."""
     level = [found]
-    for _ in range(MOST_DEPTH + 1):
+    for _ in range(MOST_DEPTH):
         below: list[object] = []
         for one in level:
             if isinstance(one, dict):
@@ -289,4 +289,5 @@ def _check_depth(found: object) -> None:
         if not below:
             return
         level = below
-    raise Unreadable(f"holds lists or tables more than {MOST_DEPTH} deep")
+    if any(isinstance(one, dict | list) for one in level):
+        raise Unreadable(f"holds lists or tables more than {MOST_DEPTH} deep")
