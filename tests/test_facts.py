@@ -101,7 +101,9 @@ def test_lines_come_one_by_one(tmp_path: Path):
     assert list(facts.read_lines(tmp_path / "a")) == [b"1\n", b"\n", b"22\n", b"3"]
 
 
-@pytest.mark.parametrize("read", [facts.read_json, facts.read_toml, lambda p: list(facts.read_lines(p))])
+@pytest.mark.parametrize(
+    "read", [facts.read_json, facts.read_toml, lambda p: list(facts.read_lines(p))]
+)
 def test_what_is_no_file(read, tmp_path: Path):
     refused(read, tmp_path)
     refused(read, tmp_path / "a\0b")

@@ -289,7 +289,7 @@ def test_only_models_behind_the_step_are_forgotten(tmp_path):
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["step-.json", "step-000000002.json", "step-x.json"]
     (folder / "step-000000009.json").mkdir()
-    with pytest.raises(OutputError, match="step-000000009.json"):
+    with pytest.raises(OutputError, match="step-000000009"):
         run.drop_stages_after(3)
 
 
@@ -350,7 +350,9 @@ def test_a_damaged_config_is_refused_with_the_remedy(tmp_path, pairfree):
     run = tmp_path / "run"
     uninterrupted("n2v", run)
     (run / "config.toml").write_text('method = "n2v"\n')
-    with pytest.raises(InputError, match=r"config.toml: damaged, field 'settings' is missing.*`init`"):
+    with pytest.raises(
+        InputError, match=r"config.toml: damaged, field 'settings' is missing.*`init`"
+    ):
         pf.train(**data_for("n2v"), out=run, resume=True, report=False)
     code, out, _ = pairfree("info", run)
     assert code == 0

@@ -99,7 +99,7 @@ class Ledger:
             raise Unreadable("is a link")
         with contextlib.closing(read_lines(self.path)) as lines:
             head = next(lines, b"")
-            if not head.endswith(b"\n"):  # of a process that was killed over it
+            if not head or _is_cut_off(head):
                 return
             stored = parse_json(head)
             if not isinstance(stored, dict):
@@ -239,6 +239,11 @@ def fingerprint(path: Path) -> str:
             line = f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _is_cut_off(head: bytes) -> bool:
+    """Whether this may be the first line as a process left it that was killed over it."""
+    return head.startswith(b"{") and not head.endswith(b"\n")
 
 
 def _inode(path: Path) -> int | None:

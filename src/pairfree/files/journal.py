@@ -173,7 +173,8 @@ class Journal:
             with contextlib.closing(read_lines(self._lines_path)) as lines:
                 head = next(lines, b"")
                 # that of a killed process may be cut off
-                if not head.endswith(b"\n") or parse_json(head) != self._head:
+                cut_off = head.startswith(b"{") and not head.endswith(b"\n")
+                if not head or cut_off or parse_json(head) != self._head:
                     return False
                 kept, end = self._take_lines(lines)
         except FileNotFoundError:
