@@ -175,7 +175,7 @@ def read_arguments(owner: type, given: Mapping[str, Any], what: str) -> dict[str
         try:
             found[name] = _read_argument(options_of(owner).get(name), value)
         except ValueError as error:
-            problems.append(f"`{name}` = {value!r}: {error}")
+            problems.append(f"`{name}` = {facts.shorten(value)}: {error}")
     if problems:
         raise ConfigError(f"{what}: " + " | ".join(problems))
     return found
@@ -192,6 +192,8 @@ def _read_argument(said: Option | None, value: Any) -> Any:
         right = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
         if said.kind is kind and not right:
             raise ValueError(f"expected {expected}")
+    if isinstance(value, Integral) and not _is_short(value):
+        raise ValueError(f"expected {SHORT}")
     return value
 
 
@@ -201,6 +203,14 @@ KINDS_OF_ARGUMENTS: list[tuple[type, type | tuple[type, ...], str]] = [
     (bool, bool, "True or False"),
 ]
 """What an option of a kind takes from Python, and its words."""
+
+
+SHORT = "a whole number of less than 2^63"
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a whole number is one that all programs can hold."""
+    return bool(abs(value) <= facts.MOST_WHOLE)
 
 
 def _docs_in_source(owner: type) -> dict[str, str]:
@@ -289,7 +299,7 @@ def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
         try:
             values[key] = _coerced(value, fields[key])
         except ValueError as error:
-            problems.append(f"{key} = {value!r}: {error}")
+            problems.append(f"{key} = {facts.shorten(value)}: {error}")
     if problems:
         raise ConfigError(f"{where}: " + " | ".join(problems))
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
@@ -338,6 +348,8 @@ def _as_number(value: Any, kind: type) -> Any:
         ) from None
     if kind is int and isinstance(value, float) and value != number:
         raise ValueError("expected a whole number")
+    if kind is int and not _is_short(number):
+        raise ValueError(f"expected {SHORT}")
     if kind is float and not math.isfinite(number):
         raise ValueError("expected a finite number")
     return number

@@ -212,6 +212,8 @@ def open_file(path: Path) -> BinaryIO:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # nor is there any
+        raise FileNotFoundError(*error.args) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Unreadable(f"cannot be opened ({reason})") from None

@@ -30,7 +30,8 @@ from pairfree.facts import (
     read_json,
     table_with,
 )
-from pairfree.files.atomic import output_error, write_text
+from pairfree.files.atomic import write_text
+from pairfree.files.damaged import rename_over
 from pairfree.files.messages import shown
 from pairfree.methods import METHODS
 from pairfree.methods.base import Needs
@@ -104,14 +105,7 @@ def _make_room(work: Work) -> None:
 def _set_aside(folder: Path, why: str) -> None:
     """Give a folder another name; that of an earlier one that has it is removed."""
     older = folder.with_name(f"{folder.name}.older")
-    try:
-        if older.is_dir() and not older.is_symlink():
-            shutil.rmtree(older)
-        else:
-            older.unlink(missing_ok=True)
-        folder.replace(older)
-    except OSError as error:
-        raise output_error(error, older) from None
+    rename_over(folder, older)
     _say.warning(
         "%s: %s; begun anew, what stood there is kept as %s and may be deleted",
         shown(folder),

@@ -79,7 +79,7 @@ class Ledger:
         """What is wrong with the file; it is set aside before the first line is written."""
         try:
             self._read()
-        except FileNotFoundError:
+        except OSError:  # there is none, or no such name can be
             return
         except Unreadable as error:
             self._damage = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import stat
@@ -29,18 +30,26 @@ def set_aside(path: Path, why: str = "", instead: str = "") -> None:
         Where it cannot be renamed.
     """
     aside = set_aside_name(path)
-    try:
-        if aside.is_dir() and not aside.is_symlink():
-            shutil.rmtree(aside)
-        else:
-            aside.unlink(missing_ok=True)
-        path.replace(aside)
-    except OSError as error:
-        raise output_error(error, aside) from None
+    rename_over(path, aside)
     if why:
         _say.warning(
             "%s: damaged, %s; kept as %s, %s", shown(path), why, shown(aside.name), instead
         )
+
+
+def rename_over(path: Path, name: Path) -> None:
+    """Rename a file or folder; what had that name before is gone. OutputError where that cannot be done."""
+    try:
+        if name.is_dir() and not name.is_symlink():
+            shutil.rmtree(name)
+        else:
+            name.unlink(missing_ok=True)
+        path.replace(name)
+    except RecursionError:
+        deep = OSError(errno.ENOTEMPTY, "it holds folders too deep to remove")
+        raise output_error(deep, name) from None
+    except OSError as error:
+        raise output_error(error, name) from None
 
 
 def set_aside_name(path: Path) -> Path:

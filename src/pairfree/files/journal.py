@@ -301,7 +301,8 @@ class Journal:
     def _leave(self, done: bool = False) -> None:
         self._lock.release()
         if done or not self._parts:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(RecursionError):  # of folders that someone put there
+                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 Bands = dict[tuple[int, int], list[Part]]

@@ -23,6 +23,7 @@ from pairfree.config import (
     read_toml,
 )
 from pairfree.errors import ConfigError
+from pairfree.facts import MOST_WHOLE, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -281,7 +282,7 @@ def _problems_of(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"unknown key {key!r}{did_you_mean(key, STORED)}")
     for key, kinds in STORED.items():
         if key in values and not _is(values[key], kinds):
-            problems.append(f"{key} = {values[key]!r}: expected {EXPECTED[kinds]}")
+            problems.append(f"{key} = {shorten(values[key])}: expected {EXPECTED[kinds]}")
     lengths = values.get("stage_steps", [])
     if not isinstance(lengths, list) or not all(_is(length, WHOLE) for length in lengths):
         problems.append("stage_steps: expected whole numbers")
@@ -316,4 +317,9 @@ def changed_settings(before: Any, after: Any, names: Sequence[str]) -> list[tupl
 
 
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value of a TOML file is of a kind; numbers are those that all programs can hold."""
+    if isinstance(value, list):
+        return list in kinds and all(isinstance(one, str) for one in value)
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        return False
     return isinstance(value, kinds) and not isinstance(value, bool)
