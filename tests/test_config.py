@@ -20,11 +20,11 @@ from pairfree.config import (
     choose,
     did_you_mean,
     parse_set,
-    read_toml,
     to_toml,
     updated,
 )
 from pairfree.errors import ConfigError
+from pairfree.training.order import read_toml
 
 
 @dataclass(frozen=True)

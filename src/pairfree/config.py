@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pairfree import facts
@@ -382,20 +381,6 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
             )
         found[key.strip()] = value.strip()
     return found
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says. ConfigError where there is none, or none that can be read."""
-    try:
-        return facts.read_toml(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except facts.Unreadable as error:
-        if path.is_dir():
-            raise ConfigError(
-                f"{path}: is a folder; name the file, such as run/config.toml"
-            ) from None
-        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

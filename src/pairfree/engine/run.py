@@ -14,6 +14,8 @@
     Written when training ends.
 ``lock``
     Held while a process trains here; empty of meaning otherwise.
+``NAME.damaged``
+    What stood under a name of these and could not be used.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairfree import facts
 from pairfree.config import (
     did_you_mean,
     option,
@@ -20,7 +21,6 @@ from pairfree.config import (
     parse_bytes,
     parse_set,
     read_arguments,
-    read_toml,
 )
 from pairfree.errors import ConfigError
 from pairfree.facts import MOST_WHOLE, shorten
@@ -272,6 +272,20 @@ def read_order(path: Path) -> dict[str, Any]:
         if lengths:
             stored.setdefault("steps", sum(lengths))
     return stored
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. ConfigError where there is none, or none that can be read."""
+    try:
+        return facts.read_toml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except facts.Unreadable as error:
+        if path.is_dir():
+            raise ConfigError(
+                f"{path}: is a folder; name the file, such as run/config.toml"
+            ) from None
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 
 
 def _problems_of(values: Mapping[str, Any]) -> list[str]:
