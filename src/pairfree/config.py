@@ -9,16 +9,15 @@ import inspect
 import json
 import math
 import textwrap
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, TypeVar
 
+from pairfree import facts
 from pairfree.errors import ConfigError, InputError
 from pairfree.marks import architecture as architecture
 from pairfree.marks import architecture_settings as architecture_settings
@@ -178,7 +177,7 @@ def read_arguments(owner: type, given: Mapping[str, Any], what: str) -> dict[str
         try:
             found[name] = _read_argument(options_of(owner).get(name), value)
         except ValueError as error:
-            problems.append(f"`{name}` = {value!r}: {error}")
+            problems.append(f"`{name}` = {facts.shorten(value)}: {error}")
     if problems:
         raise ConfigError(f"{what}: " + " | ".join(problems))
     return found
@@ -195,6 +194,8 @@ def _read_argument(said: Option | None, value: Any) -> Any:
         right = isinstance(value, takes) and (kind is bool or not isinstance(value, bool))
         if said.kind is kind and not right:
             raise ValueError(f"expected {expected}")
+    if isinstance(value, Integral) and not _is_short(value):
+        raise ValueError(f"expected {SHORT}")
     return value
 
 
@@ -204,6 +205,14 @@ KINDS_OF_ARGUMENTS: list[tuple[type, type | tuple[type, ...], str]] = [
     (bool, bool, "True or False"),
 ]
 """What an option of a kind takes from Python, and its words."""
+
+
+SHORT = "a whole number of less than 2^63"
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a whole number is one that all programs can hold."""
+    return bool(abs(value) <= facts.MOST_WHOLE)
 
 
 def _docs_in_source(owner: type) -> dict[str, str]:
@@ -268,7 +277,7 @@ def updated(base: T, changes: Mapping[str, Any], where: str) -> T:
             values[key] = _coerced(value, fields[key])
             _check_most(values[key], most_of(type(base), key))
         except ValueError as error:
-            problems.append(f"{key} = {value!r:.60}: {error}")
+            problems.append(f"{key} = {facts.shorten(value)}: {error}")
     if problems:
         raise ConfigError(f"{where}: " + " | ".join(problems))
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
@@ -323,6 +332,8 @@ def _as_number(value: Any, kind: type) -> Any:
         ) from None
     if kind is int and isinstance(value, float) and value != number:
         raise ValueError("expected a whole number")
+    if kind is int and not _is_short(number):
+        raise ValueError(f"expected {SHORT}")
     if kind is float and not math.isfinite(number):
         raise ValueError("expected a finite number")
     return number
@@ -355,19 +366,6 @@ def parse_set(pairs: Iterable[str]) -> dict[str, str]:
             )
         found[key.strip()] = value.strip()
     return found
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says. ConfigError where there is none, or none that can be read."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would never answer
-            kind = "is a folder" if path.is_dir() else "is a pipe or a device and no file"
-            raise ConfigError(f"{path}: {kind}; name the file, such as run/config.toml")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

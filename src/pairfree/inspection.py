@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -58,8 +59,9 @@ def _describe_run(path: Path) -> Lines:
     if not run.exists and checkpoint.listing(run.checkpoints):  # the model of a stage
         last, _ = checkpoint.load_latest(run.checkpoints)
         return [("stage of a run", str(path)), *_describe_checkpoint(last)]
-    config = run.read_config()
+    config, damage = _config_of(run)
     last, problems = checkpoint.load_latest(run.checkpoints)
+    problems += damage
     total = last.record.plan.total
     state = "finished"
     if last.step < total:
@@ -73,6 +75,16 @@ def _describe_run(path: Path) -> Lines:
         *(("damaged", line) for line in problems),
         *((name, str(value)) for name, value in run.read_environment().items()),
     ]
+
+
+def _config_of(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+    """What config.toml says, and what is wrong with it."""
+    try:
+        return run.read_config(), []
+    except InputError as error:
+        if not run.exists:
+            raise
+        return {}, [str(error)]
 
 
 def _describe_shipped() -> Lines:

@@ -12,9 +12,10 @@ import torch
 
 import pairfree as pf
 from pairfree.engine import checkpoint
+from pairfree.engine.plan import Plan
 from pairfree.engine.run import RunFolder
 from pairfree.engine.trainer import Stopped
-from pairfree.errors import CheckpointError, ConfigError, InputError
+from pairfree.errors import CheckpointError, ConfigError, InputError, OutputError
 from pairfree.methods import METHODS as METHODS_BY_KEY
 
 TINY = {"width": 4, "patch_px": 16, "batch_size": 2, "precision": "float32"}
@@ -325,3 +326,109 @@ def test_a_resumed_run_notes_where_it_went_on(tmp_path):
     told = RunFolder(tmp_path / "run").read_environment()["resumed"]
     assert told.count("at step 2: ") == 2
     assert torch.__version__ in told
+
+
+def stage_models(run):
+    return [path.name for path in run.glob("stages/*/checkpoints/step-*.json")]
+
+
+def test_models_of_stages_that_are_done_again_are_forgotten(tmp_path):
+    """The run goes back behind the end of a stage, whose model is of steps that are not done any more."""
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        pf.train(
+            **data_for("iddp"),
+            method="iddp",
+            steps=STEPS,
+            settings=TINY,
+            out=run,
+            report=False,
+            on_step=stop_after(6),
+        )
+    assert len(stage_models(run)) == 1
+    for file in checkpoint.listing(run / "checkpoints")[-1:]:
+        file.unlink()
+    with pytest.raises(Stopped):
+        pf.train(**data_for("iddp"), out=run, resume=True, report=False, on_step=stop_after(1))
+    assert stage_models(run) == []
+
+
+def test_only_models_behind_the_step_are_forgotten(tmp_path):
+    """What is no checkpoint stays; a folder of that name that cannot be removed is one line."""
+    run = RunFolder(tmp_path)
+    folder = run.stage_path("warm start") / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("step-000000002.json", "step-000000004.json", "step-x.json", "step-.json"):
+        (folder / name).write_text("{}")
+    run.drop_stages_after(3)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["step-.json", "step-000000002.json", "step-x.json"]
+    (folder / "step-000000009.json").mkdir()
+    with pytest.raises(OutputError, match="step-000000009"):
+        run.drop_stages_after(3)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", "a/b", "a\0b", "\\\\host\\a"])
+def test_the_name_of_a_stage_leads_nowhere_else(name, tmp_path):
+    path = RunFolder(tmp_path).stage_path(name)
+    assert path.parent == tmp_path / "stages"
+    assert path.resolve().parent == (tmp_path / "stages").resolve()
+
+
+def test_stages_that_the_method_does_not_have_are_refused(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        pf.train(
+            **data_for("n2v"),
+            method="n2v",
+            steps=4,
+            settings=TINY,
+            out=run,
+            report=False,
+            on_step=stop_after(2),
+        )
+    last, _ = checkpoint.load_latest(run / "checkpoints")
+    record = dataclasses.replace(last.record, plan=Plan((("../../outside", 3), ("train", 1))))
+    checkpoint.save(run / "checkpoints", record, last.tensors)
+    with pytest.raises(CheckpointError, match="has the stages"):
+        pf.train(**data_for("n2v"), out=run, resume=True, report=False)
+
+
+def test_damaged_notes_of_a_run_do_not_stop_it(tmp_path, caplog):
+    """Each is told of in a line and kept under another name; what can be read of it is used."""
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        pf.train(
+            **data_for("n2v"),
+            method="n2v",
+            steps=4,
+            settings=TINY,
+            out=run,
+            report=False,
+            on_step=stop_after(2),
+        )
+    first, second = (run / "events.jsonl").read_text().splitlines()
+    (run / "events.jsonl").write_text(f'{first}\n{{"step": "x"}}\n{second}\n')
+    (run / "environment.json").write_text("[1]")
+    pf.train(**data_for("n2v"), out=run, resume=True, report=False)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert "events.jsonl: damaged, 1 of 3 lines are no events; kept as" in told[0]
+    assert "environment.json: damaged, is no table" in told[1]
+    events = RunFolder(run).read_events()
+    assert [event["step"] for event in events] == [0, 1, 2, 3]
+    assert RunFolder(run).read_environment()["torch"] == torch.__version__
+    assert (run / "environment.json.damaged").read_text() == "[1]"
+
+
+def test_a_damaged_config_is_refused_with_the_remedy(tmp_path, pairfree):
+    run = tmp_path / "run"
+    uninterrupted("n2v", run)
+    (run / "config.toml").write_text('method = "n2v"\n')
+    with pytest.raises(
+        InputError, match=r"config.toml: damaged, field 'settings' is missing.*`init`"
+    ):
+        pf.train(**data_for("n2v"), out=run, resume=True, report=False)
+    code, out, _ = pairfree("info", run)
+    assert code == 0
+    assert "field 'settings' is missing" in out

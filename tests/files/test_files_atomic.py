@@ -219,3 +219,58 @@ def test_killed_writer_leaves_only_a_stale_file_that_the_next_start_removes(tmp_
         assert remove_stale(tmp_path) == left
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["live", other_host.name])
     assert remove_stale(tmp_path / "missing") == []
+
+
+class Flushes:
+    """What is flushed to disk and what is renamed, in order: ("flush", inode), ("rename", name)."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[str, object]] = []
+        fsync, replace = os.fsync, os.replace
+
+        def note_flush(descriptor: int) -> None:
+            self.seen.append(("flush", os.fstat(descriptor).st_ino))
+            fsync(descriptor)
+
+        def note_rename(source: Path, target: Path) -> None:
+            self.seen.append(("rename", Path(target).name))
+            replace(source, target)
+
+        patch.setattr(os, "fsync", note_flush)
+        patch.setattr(os, "replace", note_rename)
+
+
+@pytest.mark.posix
+def test_a_file_is_on_disk_before_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is the old file or the new one: its bytes first, then the folder's entry."""
+    flushes = Flushes(monkeypatch)
+    write_bytes(tmp_path / "a", b"new")
+    file, folder = (tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino
+    assert flushes.seen == [("flush", file), ("rename", "a"), ("flush", folder)]
+
+
+@pytest.mark.posix
+def test_the_name_of_a_folder_is_on_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushes = Flushes(monkeypatch)
+    with atomic_folder(tmp_path / "a") as temporary:
+        temporary.mkdir()
+        (temporary / "b").write_bytes(b"new")
+    assert flushes.seen[-2:] == [("rename", "a"), ("flush", tmp_path.stat().st_ino)]
+
+
+def test_files_of_a_folder_are_flushed_one_by_one_where_there_is_no_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *given, **options: None)
+    flushes = Flushes(monkeypatch)
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "c").mkdir(parents=True)
+        (temporary / "b").write_bytes(b"new")
+        (temporary / "c" / "d").write_bytes(b"new")
+    inside = {(tmp_path / "a" / name).stat().st_ino for name in ("b", "c/d")}
+    at = flushes.seen.index(("rename", "a"))
+    assert {inode for _, inode in flushes.seen[:at]} >= inside

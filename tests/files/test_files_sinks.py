@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,116 @@ def test_the_journal_of_an_image_that_stays_in_its_file(tmp_path: Path) -> None:
         assert head["model"] == "a"
         sink.commit()
     np.testing.assert_array_equal(open_image(tmp_path / "o.tif").pixels, like.pixels)
+
+
+def kill(sink: JournalSink) -> None:
+    """What a killed process leaves: its files, without a hold on them."""
+    for file in (sink._journal._blocks, sink._journal._lines):
+        file.close()
+    sink._journal._lock.release()
+
+
+@pytest.mark.parametrize("damage", ["half a line", "half a part", "a part without a line"])
+def test_what_is_cut_off_is_not_in_the_way_of_a_third_process(tmp_path: Path, damage: str) -> None:
+    """A second process goes on behind the last whole part, so that a third one finds all of both."""
+    like, path = image(), tmp_path / "o.tif"
+    first = JournalSink(like, path, False, WHAT)
+    fill(first, like, parts_of(like)[:4])
+    kill(first)
+    blocks, journal = unfinished(path) / "blocks", unfinished(path) / "journal.jsonl"
+    if damage == "half a line":
+        journal.write_bytes(journal.read_bytes()[:-7])
+    elif damage == "half a part":
+        blocks.write_bytes(blocks.read_bytes()[:-3])
+    else:
+        blocks.write_bytes(blocks.read_bytes() + b"abc")
+    second = JournalSink(like, path, False, WHAT)
+    kept = 4 if damage == "a part without a line" else 3
+    fill(second, like, parts_of(like)[kept:9])
+    kill(second)
+    with JournalSink(like, path, False, WHAT) as third:
+        done = [part for part in parts_of(like) if third.finished(part[0], *part[1])]
+        assert done == parts_of(like)[:9]
+        fill(third, like, parts_of(like)[9:])
+        third.commit()
+    np.testing.assert_array_equal(open_image(path).pixels, like.pixels)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"top": -1},
+        {"bottom": 10**6},
+        {"left": 30, "right": 20},
+        {"index": [5]},
+        {"index": []},
+        {"index": [0, 0]},
+        {"clipped": 10**9},
+        {"clipped": "1"},
+        {"crc32": None},
+        {"top": 0.0},
+    ],
+)
+def test_a_line_that_is_no_part_of_the_output_is_done_anew(
+    tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    like, path = image(), tmp_path / "o.tif"
+    first = JournalSink(like, path, False, WHAT)
+    fill(first, like, parts_of(like)[:3])
+    kill(first)
+    journal = unfinished(path) / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    lines[2] = json.dumps({**json.loads(lines[2]), **change})
+    journal.write_text("\n".join(lines) + "\n")
+    with JournalSink(like, path, False, WHAT) as sink:
+        done = [part for part in parts_of(like) if sink.finished(part[0], *part[1])]
+    assert done == parts_of(like)[:1]
+    assert caplog.text.count("damaged behind part 1; the rest is done anew") == 1
+
+
+@pytest.mark.parametrize("head", ["[1]\n", "{\n", "\0\n", "x" * 2**21 + "\n", "[" * 500 + "\n"])
+def test_a_damaged_journal_is_set_aside_and_begun_anew(
+    tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    like, path = image(), tmp_path / "o.tif"
+    first = JournalSink(like, path, False, WHAT)
+    fill(first, like, parts_of(like)[:3])
+    kill(first)
+    journal = unfinished(path) / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text(head + "\n".join(lines[1:]) + "\n")
+    with JournalSink(like, path, False, WHAT) as sink:
+        assert sink._journal.blocks == []
+        damaged = head != "[1]\n"  # that is a journal of something else
+        assert journal.with_name("journal.jsonl.damaged").is_file() is damaged
+        assert len(caplog.records) == damaged
+        fill(sink, like, parts_of(like))
+        sink.commit()
+    np.testing.assert_array_equal(open_image(path).pixels, like.pixels)
+    assert [one.name for one in tmp_path.iterdir()] == ["o.tif"]
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("name", ["blocks", "journal.jsonl", "lock", ""])
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_what_is_no_file_of_ours_is_set_aside(tmp_path: Path, name: str, kind: str) -> None:
+    """Nothing waits for a pipe, and nothing is written through a link."""
+    like, path = image(), tmp_path / "out" / "o.tif"
+    first = JournalSink(like, path, False, WHAT)
+    fill(first, like, parts_of(like)[:3])
+    kill(first)
+    place = unfinished(path) / name
+    victim = tmp_path / "victim"
+    victim.write_text("keep me")
+    place.rename(tmp_path / "away")
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        place.symlink_to(victim)
+    else:
+        place.mkdir()
+    with JournalSink(like, path, False, WHAT) as sink:
+        fill(sink, like, [p for p in parts_of(like) if not sink.finished(p[0], *p[1])])
+        sink.commit()
+    np.testing.assert_array_equal(open_image(path).pixels, like.pixels)
+    assert victim.read_text() == "keep me"

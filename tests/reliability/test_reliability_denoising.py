@@ -353,3 +353,87 @@ def test_a_disk_that_is_full_from_the_start_or_on_the_way(
     record_property("n", 2)
     record_property("failures", 0)
     record_property("slowest refusal s", round(refused_s, 2))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    (tmp_path / "small").mkdir()
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "small" / f"{number}.tif", noisy(64, number))
+    return tmp_path / "small"
+
+
+def no_room_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of a folder is full; all others are empty."""
+
+    def free(place: Path) -> int:
+        return 10 if place == folder else 2**60
+
+    monkeypatch.setattr("pairfree.files.atomic.free_bytes", free)
+
+
+def test_the_space_for_all_results_is_asked_for_before_the_first(
+    run: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Already where everything is only planned, and for what all files together take."""
+    out = tmp_path / "out"
+    no_room_in(out, monkeypatch)
+    needed = 3 * 2 * 64**2
+    with pytest.raises(OutputError, match=rf"not enough space in .*out: needed .*\({needed} bytes"):
+        pf.api.plan_denoising(run, small, out)
+    assert not out.exists()
+
+
+def test_the_space_for_all_maps_is_asked_for_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Path(__file__).parent / "old_runs"
+    maps = tmp_path / "maps"
+    no_room_in(maps, monkeypatch)
+    with pytest.raises(OutputError, match=r"not enough space in .*maps"):
+        pf.api.plan_denoising(old / "iscl", old / "noisy", tmp_path / "out", disagreement=maps)
+
+
+def stop_after_one(run: Path, small: Path, out: Path) -> Path:
+    """The list of what is done, of a call that was stopped after its first file."""
+    with pytest.raises(KeyboardInterrupt):
+        stop_after_file(run, small, out)
+    return out / ".unfinished.jsonl"
+
+
+@pytest.mark.parametrize("damage", ["a line", "the end"])
+def test_a_damaged_line_of_what_is_done_is_told_and_the_rest_used(
+    run: Path, small: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end is what a killed process leaves, and no damage."""
+    listed = stop_after_one(run, small, tmp_path / "out")
+    bad = '{"output": 5}\n' if damage == "a line" else '{"output": "1.t'
+    with listed.open("a") as file:
+        file.write(bad)
+    before = listed.read_bytes()
+    caplog.clear()
+    results = denoise(run, small, tmp_path / "out")[1]
+    assert [result.before for result in results] == [True, False, False]
+    told = [one.getMessage() for one in caplog.records if "damaged" in one.getMessage()]
+    aside = listed.with_name(".unfinished.jsonl.damaged")
+    if damage == "a line":
+        (line,) = told
+        assert "tells of 1 files is used" in line
+        assert aside.read_bytes() == before
+    else:
+        assert told == []
+        assert not aside.exists()
+
+
+def test_a_list_of_what_is_done_that_cannot_be_read_replaces_nothing_unasked(
+    run: Path, small: Path, tmp_path: Path
+) -> None:
+    """Whose files stand there is not known: they are left, or replaced, as the user says."""
+    listed = stop_after_one(run, small, tmp_path / "out")
+    listed.write_bytes(b"\0" * 100)
+    with pytest.raises(OutputError, match="pass `overwrite` or `skip_done`"):
+        denoise(run, small, tmp_path / "out")
+    results = denoise(run, small, tmp_path / "out", skip_done=True)[1]
+    assert [result.before for result in results] == [True, False, False]
+    assert listed.with_name(".unfinished.jsonl.damaged").read_bytes() == b"\0" * 100
+    assert not listed.exists()

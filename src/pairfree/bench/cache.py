@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,70 @@ import numpy as np
 from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
+from pairfree.facts import (
+    NUMBER,
+    TABLE,
+    TEXT,
+    WHOLE,
+    Kind,
+    Unreadable,
+    check,
+    list_of,
+    or_none,
+    read_json,
+    table_of,
+    table_with,
+)
 from pairfree.methods import METHODS, PRESETS, extend_config, settings_beside
 from pairfree.methods.parts.one_image import apply_budget
 from pairfree.version import __version__
 
 Result = Mapping[str, Any]
 """What a cell's JSON file holds, see ``cell.measure``."""
+MEASURED = Kind("a number", lambda value: NUMBER.fits(value) or isinstance(value, float | bool))
+"""Images without an error have an infinite PSNR."""
+DATE = Kind("a date", lambda value: TEXT.fits(value) and bool(value.strip()))
+STAGE = Kind(
+    "a name and a number of steps",
+    lambda value: isinstance(value, list) and [type(one) for one in value] == [str, int],
+)
+SCORES = table_of(table_with({"psnr_db": MEASURED, "ssim": MEASURED}))
+"""Of groups of images, by their names."""
+RESULT = {
+    "cell": TEXT,
+    "scores": SCORES,
+    "training": TABLE,
+    "environment": table_with({"date": DATE, "processor": TEXT, "threads": WHOLE}, {"gpu": TEXT}),
+}
+"""What a stored result must say, and may, of what is read back."""
+RESULT_FURTHER = {"key": TEXT, "revision": WHOLE, "evidence": table_of(MEASURED)}
+TRAINING = {"config": TABLE}
+TRAINING_FURTHER = {
+    "refused": TEXT,
+    "seconds": or_none(NUMBER),
+    "seconds_an_image": NUMBER,
+    "steps": list_of(STAGE),
+    "scores_after": table_of(SCORES),
+}
+
+
+def read_result(path: Path) -> Result:
+    """What is stored of a cell.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where nothing is.
+    Unreadable
+        Where the file does not say what it should.
+    """
+    found = check(read_json(path), RESULT, RESULT_FURTHER)
+    training = found["training"]
+    if training:
+        check(training, TRAINING, TRAINING_FURTHER)
+        if "refused" not in training and not {"steps", "seconds"} <= training.keys():
+            raise Unreadable("field 'training' says neither steps nor why there are none")
+    return found
 
 
 def cache_key(task: Task, cell: Cell, known: Collection[str] | None = None) -> str:
@@ -78,8 +137,8 @@ def holds(result: Result, task: Task, cell: Cell) -> bool:
     """Whether a stored result is that of this cell as it would be measured now."""
     if not up_to_date(result, cell):
         return False
-    key: str = result["key"]
-    known = None if cell.method in BASELINES else result["training"]["config"]
+    key = result.get("key")
+    known = None if cell.method in BASELINES else result["training"].get("config", {})
     return key == cache_key(task, cell, known) or key == cache_key(task, cell)
 
 
@@ -89,7 +148,7 @@ def up_to_date(result: Result, cell: Cell) -> bool:
         return False
     if cell.method in BASELINES:
         return True
-    return same_settings(result["training"]["config"], cell)
+    return same_settings(result["training"].get("config", {}), cell)
 
 
 def revision_of(cell: Cell) -> int:

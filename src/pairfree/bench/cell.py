@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +25,18 @@ from pairfree.bench.work import Work
 from pairfree.engine.model import Model
 from pairfree.engine.run import RunFolder, environment, now
 from pairfree.errors import InputError
+from pairfree.facts import Unreadable, open_file
 from pairfree.files.atomic import atomic_path
+from pairfree.files.damaged import set_aside
+from pairfree.files.messages import reason
 from pairfree.methods import METHODS
+
+NO_ARRAYS = (
+    *(Unreadable, OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError),
+    *(NotImplementedError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise for files that are no arrays of NumPy."""
 
 
 def measure(work: Work) -> dict[str, Any]:
@@ -144,15 +158,39 @@ def _learn_each(
     seconds = 0.0
     for number, image in enumerate(test):
         path = folder / f"{number}.npz"
-        if not path.is_file():
+        kept = _read_learned(path, image.noisy.shape)
+        if kept is None:
             started = now()
             output = model.predictor.predict(image.noisy)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, output=output, seconds=now() - started)
-        with np.load(path) as kept:
-            outputs.append(kept["output"])
-            seconds += float(kept["seconds"])
+            kept = output, now() - started
+            with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
+                np.savez(file, output=output, seconds=kept[1])
+        outputs.append(kept[0])
+        seconds += kept[1]
     return outputs, seconds
+
+
+def _read_learned(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, float] | None:
+    """Output and seconds of an image that was learned before; None for none, and a damaged one is set aside.
+
+    Only what is stored unpacked is read, as ``numpy.savez`` does: it is no larger than its file.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        with open_file(path) as file, zipfile.ZipFile(file) as packed:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in packed.infolist()):
+                raise Unreadable("is packed")
+            with np.load(path) as kept:
+                output, seconds = kept["output"], float(kept["seconds"])
+        if output.shape != shape or output.dtype.kind != "f" or not np.isfinite(output).all():
+            raise Unreadable(f"holds {output.dtype} {output.shape}, expected finite floats {shape}")
+        if not 0 <= seconds < np.inf:
+            raise Unreadable(f"says {seconds} seconds")
+    except NO_ARRAYS as error:
+        set_aside(path, f"is no result ({reason(error)})", "the image is learned anew")
+        return None
+    return output, seconds
 
 
 def _numbers(work: Work, done: Denoised) -> dict[str, Any]:

@@ -32,14 +32,18 @@ from pairfree.bench import (
 )
 from pairfree.bench.base import Cell, Experiment
 from pairfree.bench.baselines import BASELINES
-from pairfree.bench.cache import holds
+from pairfree.bench.cache import Result, holds, read_result
 from pairfree.bench.cell import measure
+from pairfree.bench.code import digest_code
 from pairfree.bench.work import Work
 from pairfree.config import choose
 from pairfree.engine.trainer import OnStep
 from pairfree.errors import BusyError, ConfigError, DivergedError, InputError, MissingPackageError
+from pairfree.facts import Unreadable
 from pairfree.files.atomic import write_text
+from pairfree.files.damaged import set_aside
 from pairfree.files.lock import Lock
+from pairfree.files.messages import shown
 from pairfree.methods import METHODS, PRESETS
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -189,10 +193,9 @@ def _measure_once(work: Work, target: Path, commit: str | None) -> str:
     commit
         Of the code.
     """
-    if target.is_file():
-        stored = json.loads(target.read_text(encoding="utf-8"))
-        if holds(stored, work.task, work.cell):
-            return "measured before"
+    before = _stored(target)
+    if before is not None and holds(before, work.task, work.cell):
+        return _tell_before(before["environment"], commit)
     alone: AbstractContextManager[None] = nullcontext()
     if work.cell.method not in BASELINES:
         alone = _alone(work.folder)
@@ -201,10 +204,30 @@ def _measure_once(work: Work, target: Path, commit: str | None) -> str:
             result = measure(work)
     except (BusyError, MissingPackageError) as error:
         return f"passed over, {error}"
-    result["environment"]["commit"] = commit
+    result["environment"] |= {"commit": commit, "code": digest_code()}
     result["key"] = work.key
     write_text(target, json.dumps(result, indent=1) + "\n", overwrite=True)
     return _tell(result)
+
+
+def _stored(target: Path) -> Result | None:
+    """What is stored of a cell; None for nothing, and for a damaged file, which is set aside."""
+    try:
+        return read_result(target)
+    except FileNotFoundError:
+        return None
+    except Unreadable as error:
+        set_aside(target, str(error), "the cell is measured anew")
+        return None
+
+
+def _tell_before(facts: Mapping[str, Any], commit: str | None) -> str:
+    """That a cell was measured before, and whether by other code than this."""
+    code, by = facts.get("code"), facts.get("commit")
+    same = code == digest_code() if code is not None else by in (None, commit)
+    if same:
+        return "measured before"
+    return f"measured before, by other code ({shown(f'commit {by}')})"
 
 
 def _tell(result: Mapping[str, Any]) -> str:

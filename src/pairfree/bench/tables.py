@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from pairfree.bench.base import Cell, Experiment
-from pairfree.bench.cache import Result, up_to_date
+from pairfree.bench.cache import Result, read_result, up_to_date
+from pairfree.facts import Unreadable
+from pairfree.files.messages import shown
 
 Results = Mapping[str, Result]
 """Those of measured cells, by their names."""
 Place = tuple[str, str]
 """Row and column."""
+_say = logging.getLogger("pairfree")
 
 
 def read_results(folder: Path) -> dict[str, Result]:
     """Result of each measured cell by its name; none where there is no such folder."""
     found = {}
     for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            result = read_result(path)
+        except (Unreadable, FileNotFoundError) as error:
+            _say.warning("%s: damaged, %s; passed over", shown(path), error)
+            continue
         found[result["cell"]] = result
     return found
 
@@ -273,13 +280,13 @@ def _spent(trainings: Sequence[Result]) -> str:
     if "refused" in first:
         return f"refused: {first['refused']}"
     if "seconds_an_image" in first:
-        seconds = [one["seconds_an_image"] for one in trainings]
+        seconds = [one["seconds_an_image"] for one in trainings if "seconds_an_image" in one]
         return f"{_minutes(seconds)} min an image"
     counts = []
     for one in trainings:
-        counts.append(sum(count for _, count in one["steps"]))
+        counts.append(sum(count for _, count in one.get("steps", [])))
     steps = f"{_range(counts, ',')} steps"
-    seconds = [one["seconds"] for one in trainings if one["seconds"] is not None]
+    seconds = [one["seconds"] for one in trainings if one.get("seconds") is not None]
     return f"{_minutes(seconds)} min, {steps}" if seconds else steps
 
 

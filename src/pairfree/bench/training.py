@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +12,34 @@ from typing import Any
 
 from pairfree import api
 from pairfree.bench.base import Cell, Task
-from pairfree.bench.cache import given_settings, settings_of
+from pairfree.bench.cache import SCORES, given_settings, settings_of
+from pairfree.bench.code import digest_code
 from pairfree.bench.scores import denoise_all, score_groups
 from pairfree.bench.work import Work
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import now
 from pairfree.engine.trainer import OnStep, Stopped
+from pairfree.facts import (
+    NUMBER,
+    WHOLE,
+    Unreadable,
+    list_of,
+    or_none,
+    read_bytes,
+    read_json,
+    table_with,
+)
 from pairfree.files.atomic import write_text
+from pairfree.files.damaged import rename_over
+from pairfree.files.messages import shown
 from pairfree.methods import METHODS
 from pairfree.methods.base import Needs
+
+PROBES = "probes.json"
+PROBE = table_with({"step": WHOLE, "seconds": or_none(NUMBER), "scores": SCORES})
+"""What is stored of a stop on the way."""
+_say = logging.getLogger("pairfree")
 
 
 @dataclass(frozen=True)
@@ -41,7 +61,7 @@ class Trained:
 def train_cell(work: Work) -> Trained:
     """Train the network of a cell, or go on with its training.
 
-    What lies in its folder and is of other data or settings is removed first.
+    What lies in its folder and is of other data, other settings or other code is set aside first.
 
     Raises
     ------
@@ -50,12 +70,8 @@ def train_cell(work: Work) -> Trained:
     DivergedError
         Where the training diverges.
     """
-    mark = work.key + json.dumps(settings_of(work.cell), sort_keys=True)
-    marker = work.folder / "cell-key"
-    if work.folder.exists() and _text_of(marker) != mark:
-        shutil.rmtree(work.folder)
+    _make_room(work)
     started = now()
-    write_text(marker, mark, overwrite=True)
     stopped_before = _has_begun(work)
     if not stopped_before:
         shutil.rmtree(work.run, ignore_errors=True)
@@ -68,8 +84,53 @@ def train_cell(work: Work) -> Trained:
     return Trained(model, seconds, probes)
 
 
-def _text_of(file: Path) -> str | None:
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+def _make_room(work: Work) -> None:
+    """Make the folder of a cell; what stands there and cannot be gone on with is set aside, in a line."""
+    marker = work.folder / "cell-key"
+    mark = [work.key + json.dumps(settings_of(work.cell), sort_keys=True), digest_code()]
+    if os.path.lexists(work.folder):
+        stored = _lines_of(marker)
+        why = ""
+        if stored[:1] != mark[:1]:
+            why = "is of other data or settings"
+        elif stored != mark:
+            why = "was begun by other code"
+        elif _read_probes(work.folder / PROBES) is None:
+            why = f"{PROBES} in it is damaged"
+        if why:
+            _set_aside(work.folder, why)
+    write_text(marker, "\n".join(mark), overwrite=True)
+
+
+def _set_aside(folder: Path, why: str) -> None:
+    """Give a folder another name; that of an earlier one that has it is removed."""
+    older = folder.with_name(f"{folder.name}.older")
+    rename_over(folder, older)
+    _say.warning(
+        "%s: %s; begun anew, what stood there is kept as %s and may be deleted",
+        shown(folder),
+        why,
+        shown(older.name),
+    )
+
+
+def _lines_of(marker: Path) -> list[str]:
+    """What a folder says it is of; none where it does not."""
+    try:
+        return read_bytes(marker).decode("utf-8", "replace").split("\n")
+    except (Unreadable, OSError):
+        return []
+
+
+def _read_probes(path: Path) -> list[dict[str, Any]] | None:
+    """What was found on the way so far; None where the file does not tell."""
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return []
+    except (Unreadable, OSError):
+        return None
+    return found if list_of(PROBE).fits(found) else None
 
 
 def _has_begun(work: Work) -> bool:
@@ -131,8 +192,8 @@ def _probe(work: Work) -> list[dict[str, Any]]:
     What was found stands on disk, for a process that is killed and goes on.
     """
     count = work.experiment.probes
-    path = work.folder / "probes.json"
-    found: list[dict[str, Any]] = json.loads(_text_of(path) or "[]")
+    path = work.folder / PROBES
+    found = _read_probes(path) or []
     for number in range(len(found) + 1, count + 1):
         stop = _StopAt(number, count + 1, work.on_step)
         try:

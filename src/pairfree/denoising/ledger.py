@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pairfree.facts import (
+    TEXT,
+    WHOLE,
+    Kind,
+    Unreadable,
+    check,
+    list_of,
+    or_none,
+    parse_json,
+    read_lines,
+)
 from pairfree.files.atomic import output_error
+from pairfree.files.damaged import set_aside, set_aside_name
 from pairfree.files.listing import Entry
-from pairfree.files.messages import address_of
-from pairfree.files.regular import NO_FILES, open_regular, overwrite_regular, read_regular
+from pairfree.files.messages import address_of, shown
+from pairfree.files.regular import open_regular, overwrite_regular
 from pairfree.files.servers import is_sent
 from pairfree.files.unchanged import fingerprint, fingerprint_elsewhere
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""
+DONE = {
+    **dict.fromkeys(("output", "source", "result"), TEXT),
+    **dict.fromkeys(("pixels", "clipped"), WHOLE),
+    "warnings": list_of(TEXT),
+    "map": or_none(TEXT),
+}
+"""What a line about a file that is done says."""
+EXPECTED = {
+    "expected": TEXT,
+    "inode": Kind("a number of a file", lambda value: isinstance(value, int) and value >= 0),
+}
+"""What a line about one that is about to get its name says."""
 Words = dict[str, Any]
+_say = logging.getLogger("pairfree")
 
 
 @dataclass(frozen=True)
@@ -62,31 +88,56 @@ class Ledger:
         self._stored: Words | None = None
         self._lines: dict[Path, Words] = {}
         self._unsent: dict[Path, Words] = {}
-        self._expected: dict[Path, int] = {}
+        self._expected: dict[Path, Words] = {}
+        self._damage = ""
+        """What is wrong with the file; it is set aside before the first line is written."""
         try:
-            head, *lines = read_regular(self.path, follow=False).decode().splitlines()
-            self._stored = json.loads(head)
-        except OSError as error:
-            if error.errno in NO_FILES:  # told now, and not when the first image is done
-                raise output_error(error, self.path) from error
+            self._read()
+        except OSError:  # there is none, or no such name can be
             return
-        except ValueError:
-            return
-        self._read_lines(lines)
+        except Unreadable as error:
+            self._damage = str(error)
+        if self._damage:
+            _say.warning(
+                "%s: damaged, %s; what it tells of %d files is used, the rest is done anew and the file kept "
+                "as %s",
+                shown(self.path),
+                self._damage,
+                len(self._lines) if self._stored is not None else 0,
+                shown(set_aside_name(self.path).name),
+            )
 
-    def _read_lines(self, lines: list[str]) -> None:
-        """The last line of a killed process may be cut off."""
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            for line in lines:
-                self._read_line(json.loads(line))
+    def _read(self) -> None:
+        """What an earlier process left; Unreadable where that cannot be told."""
+        if self.path.is_symlink():
+            raise Unreadable("is a link")
+        with contextlib.closing(read_lines(self.path)) as lines:
+            head = next(lines, b"")
+            if not head or _is_cut_off(head):
+                return
+            stored = parse_json(head)
+            if not isinstance(stored, dict):
+                raise Unreadable("has no first line of pairfree")
+            self._stored = stored
+            for number, line in enumerate(lines, 2):
+                try:
+                    self._read_line(parse_json(line))
+                except Unreadable as error:
+                    if line.endswith(b"\n"):  # the last of a killed process may be cut off
+                        self._damage = self._damage or f"line {number} {error}"
 
-    def _read_line(self, words: Words) -> None:
-        if "expected" in words:
-            self._expected[Path(words["expected"])] = int(words["inode"])
+    def _read_line(self, words: Any) -> None:
+        if isinstance(words, dict) and "expected" in words:
+            path = Path(check(words, EXPECTED)["expected"])
+            if _inode(path) == words["inode"]:
+                self._expected[path] = words
             return
-        path = self.out / words["output"]
+        output = Path(check(words, DONE)["output"])
+        if output.is_absolute() or ".." in output.parts or not output.parts:
+            raise Unreadable("names no file of this folder")
+        path = self.out / output
         if words.get("unsent"):
-            local = self.folder / words["output"]
+            local = self.folder / output
             if local.exists() and fingerprint_elsewhere(local) == words["result"]:
                 self._unsent[path] = words
         elif result_exists(path) and fingerprint_elsewhere(path) == words["result"]:
@@ -96,8 +147,8 @@ class Ledger:
     def paths(self) -> set[Path]:
         """Outputs that stand as an earlier process left them, their maps, and those it was killed over."""
         found = set(self._lines)
-        for path, inode in self._expected.items():
-            if path.exists() and path.stat().st_ino == inode:
+        for path, words in self._expected.items():
+            if _inode(path) == words["inode"]:
                 found.add(path)
         for words in (*self._lines.values(), *self._unsent.values()):
             if words["map"]:
@@ -164,17 +215,31 @@ class Ledger:
 
     def _write(self, words: Words) -> None:
         try:
-            if self._stored != self._head:
-                head = json.dumps(self._head)
-                overwrite_regular(self.path, f"{head}\n".encode())
-                self._stored = self._head
+            if self._damage or self._stored != self._head:
+                self._begin()
             with open_regular(self.path, "a", follow=False) as file:
                 file.write(json.dumps(words) + "\n")
         except OSError as error:
             raise output_error(error, self.path) from error
 
+    def _begin(self) -> None:
+        """Write what is known so far into a new file."""
+        self._clear()
+        done = (*self._lines.values(), *self._unsent.values())
+        known = [self._head, *self._expected.values(), *done]
+        text = "".join(f"{json.dumps(words)}\n" for words in known)
+        overwrite_regular(self.path, text.encode())
+        self._stored = self._head
+
+    def _clear(self) -> None:
+        """Set a damaged file aside."""
+        if self._damage:
+            set_aside(self.path)
+            self._damage = ""
+
     def close(self) -> None:
         """All is done: nothing is left to go on with."""
+        self._clear()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -203,6 +268,19 @@ def _result_of(
         before=before,
         scene=entry.scene,
     )
+
+
+def _is_cut_off(head: bytes) -> bool:
+    """Whether this may be the first line as a process left it that was killed over it."""
+    return head.startswith(b"{") and not head.endswith(b"\n")
+
+
+def _inode(path: Path) -> int | None:
+    """Number of a file; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except (OSError, ValueError):
+        return None
 
 
 def _map_text(path: Path | None) -> str | None:

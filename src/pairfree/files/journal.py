@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import json
+import logging
 import math
+import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from pairfree.errors import OutputError
+from pairfree.facts import WHOLE, Unreadable, check, list_of, open_file, parse_json, read_lines
 from pairfree.files.atomic import output_error, require_space
+from pairfree.files.damaged import make_way, set_aside
 from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
 from pairfree.files.messages import reason, shown
-from pairfree.files.regular import open_regular, overwrite_regular, read_regular
+from pairfree.files.regular import open_regular, overwrite_regular
 from pairfree.files.spans import is_empty, length_of, overlap, relative_to
 
 FORMAT = 1
+_NUMBERS = ("top", "bottom", "left", "right", "clipped", "crc32")
+PART = {"index": list_of(WHOLE), **dict.fromkeys(_NUMBERS, WHOLE)}
+"""What a line about a part says."""
+FORGET = {"forget": list_of(WHOLE)}
+"""What a line says after which the parts of a plane are none any more."""
+READ_BYTES = 2**24
+ANEW = "this result is begun anew"
+_say = logging.getLogger("pairfree")
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,15 @@ class Journal:
         self._bytes_per_px = like.samples * like.dtype.itemsize
         self._parts: dict[tuple[Any, ...], Part] = {}
         try:
-            _make_folder(self.folder)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            make_way(self.folder, ANEW, folder=True)
+            self.folder.mkdir(exist_ok=True)
             self._lock = Lock(self.folder / "lock", path)
         except OSError as error:
             raise self._failed(error) from error
         try:
+            for file in (self._blocks_path, self._lines_path):
+                make_way(file, ANEW)
             if not self._take_over():
                 self._begin()
             self._blocks = open_regular(self._blocks_path, "ab", follow=False)
@@ -156,40 +171,75 @@ class Journal:
         They are taken as far as their pixels are whole; the rest is cut off.
         """
         try:
-            lines = read_regular(self._lines_path, follow=False).decode().splitlines()
-            if not lines or json.loads(lines[0]) != self._head:
-                return False
-        except (OSError, ValueError):
+            with contextlib.closing(read_lines(self._lines_path)) as lines:
+                head = next(lines, b"")
+                # that of a killed process may be cut off
+                cut_off = head.startswith(b"{") and not head.endswith(b"\n")
+                if not head or cut_off or parse_json(head) != self._head:
+                    return False
+                kept, end = self._take_lines(lines)
+        except FileNotFoundError:
             return False
-        kept = [lines[0]]
-        end = 0
-        with open_regular(self._blocks_path, "r+b", follow=False) as blocks:
-            for line in lines[1:]:
-                if not self._take_line(line, blocks):
-                    break
-                kept.append(line)
-                end = blocks.tell()
-            blocks.truncate(end)
-        text = "\n".join(kept)
-        overwrite_regular(self._lines_path, f"{text}\n".encode())
+        except Unreadable as error:
+            self._parts = {}
+            set_aside(self._lines_path, str(error), ANEW)
+            return False
+        os.truncate(self._blocks_path, end)
+        os.truncate(self._lines_path, len(head) + kept)
         return True
 
-    def _take_line(self, line: str, blocks: IO[bytes]) -> bool:
+    def _take_lines(self, lines: Iterator[bytes]) -> tuple[int, int]:
+        """Do again what lines tell of; bytes of those that are whole, and of the pixels that they tell of."""
+        kept = end = 0
+        with open_file(self._blocks_path) as blocks:
+            size = self._blocks_path.stat().st_size
+            for line in lines:
+                if not self._take_line(line, blocks, size):
+                    if line.endswith(b"\n"):  # a killed process leaves half a line
+                        self._tell_loss()
+                    break
+                kept += len(line)
+                end = blocks.tell()
+        return kept, end
+
+    def _tell_loss(self) -> None:
+        count = len(self._parts)
+        _say.warning(
+            "%s: what was begun of it is damaged behind part %d; the rest is done anew",
+            shown(self.path),
+            count,
+        )
+
+    def _take_line(self, line: bytes, blocks: BinaryIO, size: int) -> bool:
         """Do again what a line tells of; False where it, or the pixels that come next, are not whole."""
         try:
-            words = json.loads(line)
-            if "forget" in words:
-                self._drop(tuple(words["forget"]))
-                return True
-            part = Part(Block.from_json(words), blocks.tell())
-            expected = part.block.pixels * self._bytes_per_px
-            data = blocks.read(expected)
-            whole = len(data) == expected and zlib.crc32(data) == words["crc32"]
-        except (ValueError, TypeError, KeyError):
+            words = parse_json(line)
+            if isinstance(words, dict) and "forget" in words:
+                self._drop(tuple(check(words, FORGET)["forget"]))
+                return line.endswith(b"\n")
+            crc32 = check(words, PART)["crc32"]
+        except Unreadable:
             return False
+        part = Part(Block.from_json(words), blocks.tell())
+        expected = part.block.pixels * self._bytes_per_px
+        whole = (
+            line.endswith(b"\n")
+            and self._lies_within(part.block)
+            and part.offset + expected <= size
+            and _checksum(blocks, expected) == crc32
+        )
         if whole:
             self._parts[part.block.place] = part
         return whole
+
+    def _lies_within(self, block: Block) -> bool:
+        """Whether it is a part of this output."""
+        leading = self.like.leading
+        if len(block.index) != len(leading) or block.clipped > block.pixels * self.like.samples:
+            return False
+        within = all(place < count for place, count in zip(block.index, leading, strict=True))
+        rows = block.top < block.bottom <= self.like.height
+        return within and rows and block.left < block.right <= self.like.width
 
     def _begin(self) -> None:
         require_space(self.path.parent, 2 * self.like.nbytes)
@@ -252,7 +302,8 @@ class Journal:
     def _leave(self, done: bool = False) -> None:
         self._lock.release()
         if done or not self._parts:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(RecursionError):  # of folders that someone put there
+                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 Bands = dict[tuple[int, int], list[Part]]
@@ -310,7 +361,7 @@ class _Assembled(Stored):
                 touched.append(band)
         return itertools.chain.from_iterable(touched)
 
-    def _read_rows(self, file: IO[bytes], part: Part, rows: slice, samples: Shape) -> np.ndarray:
+    def _read_rows(self, file: BinaryIO, part: Part, rows: slice, samples: Shape) -> np.ndarray:
         """Whole rows of a part; ``rows`` are those of the plane."""
         shape = (length_of(rows), length_of(part.block.columns), *samples)
         row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
@@ -320,11 +371,16 @@ class _Assembled(Stored):
         return np.frombuffer(data, self.dtype).reshape(shape)
 
 
-def _make_folder(folder: Path) -> None:
-    """OSError for a link in its place: what it leads to would be written, and removed at the end."""
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, "it is a link", str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
+def _checksum(file: BinaryIO, nbytes: int) -> int:
+    """CRC-32 of the bytes that come next."""
+    found = 0
+    while nbytes > 0:
+        data = file.read(min(nbytes, READ_BYTES))
+        if not data:
+            return -1
+        found = zlib.crc32(data, found)
+        nbytes -= len(data)
+    return found
 
 
 def unfinished(path: Path) -> Path:

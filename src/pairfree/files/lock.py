@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from pairfree.errors import BusyError
+from pairfree.files.damaged import make_way
 from pairfree.files.messages import shown
 from pairfree.files.regular import open_regular
 
@@ -26,6 +27,10 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+MOST_SHOWN = 200
+"""Characters of what a lock says of its holder."""
+
+
 class Lock:
     """Held from its making until ``release``; the file says by whom.
 
@@ -41,10 +46,13 @@ class Lock:
     BusyError
         Naming the process that holds it.
     OSError
-        Where ``file`` cannot be written, or is a link.
+        Where ``file`` cannot be written.
+    OutputError
+        Where a folder or a link stands in its place and cannot be set aside.
     """
 
     def __init__(self, file: Path, what: Path) -> None:
+        make_way(file, "the lock is made anew")
         self._handle = open_regular(file, "a+", follow=False)
         try:
             _seize(self._handle)
@@ -54,7 +62,8 @@ class Lock:
             self._handle.flush()
         except (BlockingIOError, PermissionError):
             self._handle.seek(0)
-            holder = self._handle.read().strip() or "an unknown process"
+            said = " ".join(self._handle.read(MOST_SHOWN).split())
+            holder = shown(said) if said else "an unknown process"
             self._handle.close()
             raise BusyError(
                 f"{shown(what)}: in use by {holder}; wait for it, stop it, or name another folder"

@@ -6,13 +6,13 @@ They lie in ``assets/start`` as half floats, with JSON beside them that says wha
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pairfree.errors import CheckpointError
+from pairfree.facts import TEXT, WHOLE, Unreadable, check, read_json
 from pairfree.nets.even_unet import EvenUNet
 from pairfree.nets.loading import load_network, shapes_alone
 from pairfree.nets.tensor_file import TensorFile
@@ -30,6 +30,8 @@ SCENES = (
     "Computer Vision and Image Understanding 233, 2023"
 )
 """Where the idea to train on drawn scenes is from."""
+FACTS = {"sha256": TEXT, "network": TEXT, **dict.fromkeys(("steps", "scenes", "seed"), WHOLE)}
+"""What is written beside the weights, of what is read."""
 REMEDY = "install pairfree anew, or train with `start` none"
 
 
@@ -77,15 +79,12 @@ def read_facts(kind: str, channels: int) -> dict[str, Any]:
     """What is written beside the weights: network, steps, scenes, seed, versions, digest."""
     path = FOLDER / f"{kind}-{channels}.json"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return check(read_json(path), FACTS)
+    except (OSError, Unreadable) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: the shipped start cannot be read ({reason}); {REMEDY}"
         ) from None
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
-    return facts
 
 
 def make_start(kind: str, channels: int = 1) -> EvenUNet:

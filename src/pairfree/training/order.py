@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairfree import facts
 from pairfree.config import (
     did_you_mean,
     option,
@@ -20,9 +21,9 @@ from pairfree.config import (
     parse_bytes,
     parse_set,
     read_arguments,
-    read_toml,
 )
 from pairfree.errors import ConfigError
+from pairfree.facts import MOST_WHOLE, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -273,6 +274,20 @@ def read_order(path: Path) -> dict[str, Any]:
     return stored
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. ConfigError where there is none, or none that can be read."""
+    try:
+        return facts.read_toml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except facts.Unreadable as error:
+        if path.is_dir():
+            raise ConfigError(
+                f"{path}: is a folder; name the file, such as run/config.toml"
+            ) from None
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
+
+
 def _problems_of(values: Mapping[str, Any]) -> list[str]:
     """What is wrong in a TOML file, a phrase each."""
     problems = []
@@ -281,7 +296,7 @@ def _problems_of(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"unknown key {key!r}{did_you_mean(key, STORED)}")
     for key, kinds in STORED.items():
         if key in values and not _is(values[key], kinds):
-            problems.append(f"{key} = {values[key]!r}: expected {EXPECTED[kinds]}")
+            problems.append(f"{key} = {shorten(values[key])}: expected {EXPECTED[kinds]}")
     lengths = values.get("stage_steps", [])
     if not isinstance(lengths, list) or not all(_is(length, WHOLE) for length in lengths):
         problems.append("stage_steps: expected whole numbers")
@@ -316,4 +331,9 @@ def changed_settings(before: Any, after: Any, names: Sequence[str]) -> list[tupl
 
 
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value of a TOML file is of a kind; numbers are those that all programs can hold."""
+    if isinstance(value, list):
+        return list in kinds and all(isinstance(one, str) for one in value)
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        return False
     return isinstance(value, kinds) and not isinstance(value, bool)

@@ -24,6 +24,7 @@ from pairfree.evidence.noise_view import NoiseSamples
 from pairfree.evidence.noref import Evidence, pool
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation, Curve, ReportData, write_report
+from pairfree.facts import is_finite
 from pairfree.files.image import samples_last
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.methods.base import Method
@@ -33,6 +34,8 @@ EXAMPLES = 4
 EVIDENCE_PLANES, EVIDENCE_PX = 16, 2048
 """Of so many planes, so much of each: evidence takes about ten times the memory of a plane of float64."""
 CROP_PX = 320
+MOST_CURVES = 100
+"""Of all stages together; no method logs so many."""
 SHIPPED = "the network that is shipped with pairfree, trained on scenes that a program draws"
 
 
@@ -197,9 +200,11 @@ def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
     stages = list(dict.fromkeys(event["stage"] for event in events if "stage" in event))
     for event in events:
         for key, value in event.items():
-            if key in ("step", "stage", "event", "detail") or not isinstance(value, int | float):
+            if key in ("step", "stage", "event", "detail") or not is_finite(value):
                 continue
-            name = key if len(stages) == 1 else f"{key}, {event['stage']}"
+            name = key if len(stages) == 1 else f"{key}, {event.get('stage', 'no stage')}"
+            if name not in series and len(series) == MOST_CURVES:
+                continue
             xs, ys = series.setdefault(name, ([], []))
             xs.append(event["step"])
             ys.append(float(value))

@@ -356,7 +356,7 @@ def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping
     key = stored["method"]
     budget = {"steps": sum(stored.get("stage_steps", [])) or None}
     if key in METHODS and METHODS[key].one_image:
-        budget = {name: stored["settings"][name] or None for name in ("minutes", "steps")}
+        budget = {name: stored["settings"].get(name) or None for name in ("minutes", "steps")}
     unsaid = {"nan": "error", "scene": None, "slices_around": 0, "max_bytes": None}
     own = {**unsaid, **stored, **budget}
     wrong = []
