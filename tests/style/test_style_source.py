@@ -24,12 +24,13 @@ MODULES = {
 OWN_PARTS = {"iscl": ["cooperation"]}
 """Files of methods/parts that hold a part of one method, with departures from its paper."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"errors", "config", "version", "sampling"}
+EVERYONE = {"plain", "errors", "config", "version", "sampling"}
 NET_FACTS = {"nets.traits", "nets.receptive_field", "nets.batch_instance_norm"}
 """For prediction: the receptive field, statistics of a whole image."""
 ARROWS = {
-    "errors": set(),
-    "config": {"errors"},
+    "plain": set(),
+    "errors": {"plain"},
+    "config": {"plain", "errors"},
     "version": set(),
     "sampling": set(),
     "files": EVERYONE,

@@ -17,6 +17,7 @@ from pairfree.cli import denoise, judge, others, train
 from pairfree.cli.options import spell_flags, verb
 from pairfree.cli.terminal import TrainCommand, err, out
 from pairfree.errors import PairfreeError
+from pairfree.plain import one_line
 from pairfree.version import __version__
 
 OUTPUT_CLOSED = 141
@@ -42,7 +43,7 @@ for work in (
 def print_version(asked: bool) -> None:
     """Print the version and stop, where it is asked for."""
     if asked:
-        out.print(f"pairfree {__version__}", markup=False)
+        out.print(f"pairfree {__version__}")
         raise typer.Exit()
 
 
@@ -102,9 +103,9 @@ def log_failure(words: str) -> None:
 
 def fail(message: str, code: int) -> None:
     """Say what went wrong, in one line, and stop with an exit code."""
-    words = " ".join(spell_flags(message).split())
+    words = one_line(" ".join(spell_flags(message).split()))
     log_failure(words)
-    err.print(f"pairfree: {words}", style="red", markup=False)
+    err.print(f"pairfree: {words}", style="red")
     sys.exit(code)
 
 

@@ -199,7 +199,7 @@ def _check_values(facts: Mapping[str, Any], where: Path | str) -> None:
     plan = facts["plan"]
     if not plan or not all(_is_stage(stage) for stage in plan):
         raise CheckpointError(
-            f"{where}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage"
+            f"{where}: field 'plan' is {plan!r:.60}, expected [name, steps] for each stage, and no / in names"
         )
     if facts["channels"] < 1 or not 0 <= facts["step"] <= sum(steps for _, steps in plan):
         raise CheckpointError(
@@ -224,8 +224,11 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_stage(value: object) -> bool:
-    """Whether this is [name, steps]."""
-    return isinstance(value, list) and [type(part) for part in value] == [str, int] and value[1] > 0
+    """Whether this is [name, steps], and the name one of a folder."""
+    if not isinstance(value, list) or [type(part) for part in value] != [str, int]:
+        return False
+    name, steps = value
+    return steps > 0 and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _read_clock(facts: Mapping[str, Any], where: Path | str) -> Clock | None:

@@ -28,6 +28,7 @@ from pairfree.evidence.numbers import format_fixed, format_number
 from pairfree.evidence.plots import line_plot
 from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.plain import one_line
 
 MAX_ROWS = 60
 """Of a table; how many more there are is said."""
@@ -116,6 +117,7 @@ def render_report(data: ReportData) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_on_one_line,
     )
     environment.filters |= {"num": format_number, "fixed": format_fixed}
     folder = files("pairfree.evidence")
@@ -123,7 +125,7 @@ def render_report(data: ReportData) -> str:
     imitation = None
     if data.noise_samples is not None:
         imitation = noise_view(data.noise_samples, data.noise_samples.unit or data.unit)
-    return environment.from_string(page).render(
+    rendered = environment.from_string(page).render(
         d=data,
         style=Markup(style),
         examples=[example_view(example, data.unit) for example in data.examples],
@@ -135,6 +137,12 @@ def render_report(data: ReportData) -> str:
         links=[safe_link(citation.url) for citation in data.citations],
         **_evidence_view(data),
     )
+    return "\n".join(map(one_line, rendered.split("\n")))  # words within plots, too
+
+
+def _on_one_line(value: Any) -> Any:
+    """What the page shows of a value: strings without line breaks and marks that nobody sees."""
+    return one_line(value) if type(value) is str else value
 
 
 def _evidence_view(data: ReportData) -> dict[str, Any]:
