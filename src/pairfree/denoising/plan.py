@@ -17,6 +17,7 @@ from pairfree.denoising.order import DenoisingOrder
 from pairfree.engine.model import Model
 from pairfree.errors import ConfigError, InputError, NoImageError, OutputError, PairfreeError
 from pairfree.files.atomic import require_space
+from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.image import Image
 from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
@@ -173,8 +174,9 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         )
     may_exist = overwrite or skip_done
     outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths)
+    stood = bool(ledger.paths)
     model = load()
-    if not ledger.belongs_to(model.identity):
+    if not ledger.belongs_to(model.identity) and stood:
         plan_outputs(entries, out, may_exist)  # refuses what another model wrote
     maps: dict[Entry, Path] = {}
     if disagreement is not None:
@@ -184,7 +186,8 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         _check_apart((path for _, path in outputs), maps.values())
     files = tuple(FilePlan(entry, path, maps.get(entry)) for entry, path in outputs)
     limits = resident_limits(order.max_bytes)
-    before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
+    with quiet_readers():
+        before, left, pixels, bad = _read_headers(files, model, ledger, limits, skip_done)
     _refuse_bad(bad, len(files), order.skip_bad)
     require_space(out, left.disk.needed)
     if disagreement is not None:

@@ -9,14 +9,15 @@ import contextlib
 import glob
 import itertools
 import os
-from collections.abc import Collection, Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
 from pairfree.files.atomic import nearest_folder
-from pairfree.files.formats.oif_files import is_of_oif
 from pairfree.files.formats.table import (
     SUFFIX_TEXT,
     SUFFIXES,
@@ -30,6 +31,7 @@ from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
 from pairfree.files.opening import count_scenes, open_image
+from pairfree.files.walk import RealPaths, images_below, why
 
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
@@ -86,10 +88,11 @@ def find_images(inputs: Sequence[str | Path], scene: int | str | None = None) ->
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
     entries: dict[str, Entry] = {}
+    real = RealPaths()
     for one in inputs:
         for entry in _find(one):
             first_file = read_from(entry.path)[0]
-            entries.setdefault(os.path.realpath(first_file), entry)
+            entries.setdefault(real.of(first_file), entry)
     found = list(entries.values())
     wanted = _read_scene(scene)
     if wanted is None:
@@ -144,6 +147,10 @@ def _find(one: str | Path) -> list[Entry]:
             return _in_glob(str(one))
     except (OSError, ValueError) as error:
         raise _not_found_out(one, error) from error
+    except RecursionError as error:  # of glob, which calls itself once per folder
+        raise InputError(
+            f"{shown(one)}: folders are nested too deeply for a pattern; name the folder itself"
+        ) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
 
 
@@ -166,13 +173,7 @@ def _on_server(path: Path) -> Entry:
 
 def _not_found_out(path: str | Path, error: OSError | ValueError) -> InputError:
     """For a NUL in a name, a name longer than the file system allows, and no permission."""
-    return InputError(f"{shown(path)}: cannot be looked up ({_why(error)}); check the name")
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "unknown"
-    return str(error)
+    return InputError(f"{shown(path)}: cannot be looked up ({why(error)}); check the name")
 
 
 def _suggestion(path: Path) -> str:
@@ -188,49 +189,8 @@ def _suggestion(path: Path) -> str:
     return f"; the folder {shown(folder)} exists, check the rest of the path"
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Visible image files below ``folder``, sorted; links are followed, each real folder is visited once."""
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        status = os.stat(root)  # noqa: PTH116
-        real_folder = (status.st_dev, status.st_ino)
-        if real_folder in seen:
-            folders.clear()
-            continue
-        seen.add(real_folder)
-        visible = sorted(name for name in folders if not name.startswith("."))
-        images = [name for name in visible if is_supported(Path(root, name))]
-        folders[:] = _to_visit(Path(root), visible, images)
-        for name in sorted([*names, *images]):
-            path = Path(root, name)
-            if name.startswith(".") or not is_supported(path):
-                continue
-            if path.is_file() or name in images or _leads_nowhere(path):
-                found.append(path)
-    return found
-
-
-def _to_visit(root: Path, folders: Sequence[str], images: Sequence[str]) -> list[str]:
-    """Folders that are no images, nor the planes of one beside them."""
-    others = [name for name in folders if name not in images]
-    return [name for name in others if not is_of_oif(root / name)]
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(
-        f"{shown(error.filename)}: cannot be looked into ({_why(error)}); change its permissions, or name "
-        "the files"
-    ) from error
-
-
-def _leads_nowhere(path: Path) -> bool:
-    """Whether it is a link to a file that is not there: listed, so that it is told."""
-    return path.is_symlink() and not path.exists()
-
-
 def _in_folder(folder: Path) -> list[Entry]:
-    found = _images_below(folder)
+    found = images_below(folder)
     if not found:
         raise InputError(f"{shown(folder)}: holds no image; supported are {SUFFIX_TEXT}")
     return [Entry(path, path.relative_to(folder)) for path in found]
@@ -246,7 +206,7 @@ def _in_glob(pattern: str) -> list[Entry]:
         if (path.is_file() or path.is_dir()) and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
-            entries += [Entry(image, _below(image, base)) for image in _images_below(path)]
+            entries += [Entry(image, _below(image, base)) for image in images_below(path)]
     if not entries:
         raise InputError(f"{shown(pattern)}: matches no image; supported are {SUFFIX_TEXT}")
     return entries
@@ -256,6 +216,14 @@ def _below(path: Path, base: Path) -> Path:
     """The path from ``base``, or the bare name where that leads out of it."""
     relative = path.relative_to(base)
     return Path(path.name) if ".." in relative.parts else relative
+
+
+class Planned(NamedTuple):
+    """One image, its output, and all files that this is written to."""
+
+    entry: Entry
+    target: Path
+    files: tuple[Path, ...]
 
 
 def plan_outputs(
@@ -288,29 +256,25 @@ def plan_outputs(
     """
     out_dir = Path(out_dir)
     check_folder(out_dir)
-    plan = [(entry, output_path(entry, out_dir, suffix)) for entry in entries]
+    plan = []
+    for entry in entries:
+        target = output_path(entry, out_dir, suffix)
+        plan.append(Planned(entry, target, written_to(target)))
     _check_collisions(plan)
-    _check_inputs_outside(plan, out_dir)
+    there = {file for one in plan for file in one.files if os.path.lexists(file)}
+    _check_inputs_outside(plan, out_dir, there)
     done = set(finished)
-    targets = [target for _, target in plan if not {target, target.absolute()} & done]
-    existing = _existing(targets)
+    existing = []
+    for _, target, files in plan:
+        if not done or not {target, target.absolute()} & done:
+            existing += [file for file in files if file in there]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
             f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; "
             "pass `overwrite` or `skip_done`, or choose another folder"
         )
-    return plan
-
-
-def _existing(targets: Iterable[Path]) -> list[Path]:
-    """Files of outputs that exist, broken links too."""
-    found = []
-    for target in targets:
-        for file in written_to(target):
-            if os.path.lexists(file):
-                found.append(file)
-    return found
+    return [(entry, target) for entry, target, _ in plan]
 
 
 def is_folder(path: Path) -> bool:
@@ -342,7 +306,7 @@ def check_folder(out_dir: Path) -> None:
             )
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"output folder {shown(out_dir)}: {_why(error)}; choose another name"
+            f"output folder {shown(out_dir)}: {why(error)}; choose another name"
         ) from error
 
 
@@ -365,47 +329,58 @@ def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
     return out_dir / bare.with_name(bare.name + suffix)
 
 
-def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
-    taken: dict[str, Entry] = {}
-    for entry, target in plan:
-        for file in written_to(target):
-            other = taken.setdefault(os.path.normcase(file), entry)
-            if other is not entry:
-                raise OutputError(
-                    f"{shown(other.path)} and {shown(entry.path)} would both be written to "
-                    f"{shown(file)}; rename one or run them separately"
-                )
-
-
-def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
-    """OutputError where an input lies in the output folder, or would be replaced by a result."""
-    sources: dict[Entry, set[str]] = {}
-    for entry, _ in plan:
-        sources[entry] = {os.path.realpath(file) for file in read_from(entry.path)}
-    everything = set().union(*sources.values())
-    folder = os.path.realpath(out_dir)
-    for entry, target in plan:
-        replaced = _input_replaced(entry, target, everything)
-        if replaced is not None:
+def _check_collisions(plan: Sequence[Planned]) -> None:
+    """OutputError where two inputs have one output, also where it is one on other systems alone."""
+    taken: dict[str, tuple[Entry, Path]] = {}
+    for entry, _, files in plan:
+        for file in files:
+            other, same = taken.setdefault(_folded(str(file)), (entry, file))
+            if other is entry:
+                continue
+            reason = ""
+            if same != file:
+                reason = " (macOS and Windows tell no letter cases or forms of accents apart)"
             raise OutputError(
-                f"{shown(replaced)} is an input and would be replaced by its result; "
-                "choose another output folder"
+                f"{shown(other.path)} and {shown(entry.path)} would both be written to "
+                f"{shown(file)}{reason}; rename one or run them separately"
             )
-        for file in sorted(sources[entry]):
-            if Path(file).is_relative_to(folder):
+
+
+def _folded(name: str) -> str:
+    """What names have in common that differ in letter case or in the Unicode form of accents alone."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _check_inputs_outside(plan: Sequence[Planned], out_dir: Path, there: Collection[Path]) -> None:
+    """OutputError where an input lies in the output folder, or would be replaced by a result.
+
+    ``there`` are the files of outputs that exist.
+    """
+    real = RealPaths()
+    sources: dict[Entry, list[str]] = {}
+    for entry, _, _ in plan:
+        sources[entry] = sorted({real.of(file) for file in read_from(entry.path)})
+    everything = set(itertools.chain.from_iterable(sources.values()))
+    inside = os.path.join(os.path.realpath(out_dir), "")  # noqa: PTH118
+    for entry, target, files in plan:
+        for replaced in files:
+            if replaced in there and (real.of(replaced) in everything or _is_same(entry, target)):
+                raise OutputError(
+                    f"{shown(replaced)} is an input and would be replaced by its result; "
+                    "choose another output folder"
+                )
+        for file in sources[entry]:
+            if file.startswith(inside):
                 raise OutputError(
                     f"input {shown(file)} lies inside the output folder {shown(out_dir)}; "
                     "choose another output folder"
                 )
 
 
-def _input_replaced(entry: Entry, target: Path, sources: set[str]) -> Path | None:
-    """The file of an output that is one of the inputs."""
-    for file in written_to(target):
-        if os.path.realpath(file) in sources:
-            return file
-    if address_of(entry.path) is not None:
-        return None
-    if target.exists() and os.path.samefile(entry.path, target):  # noqa: PTH121
-        return target
-    return None
+def _is_same(entry: Entry, target: Path) -> bool:
+    """Whether an output is the file of its input, by a link or another name."""
+    if address_of(entry.path) is not None or not target.exists():
+        return False
+    return os.path.samefile(entry.path, target)  # noqa: PTH121
