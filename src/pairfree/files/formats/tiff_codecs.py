@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -22,6 +23,7 @@ from pairfree.files.formats.codec_headers import (
     size_of_png,
     size_of_webp,
 )
+from pairfree.files.formats.quiet import quiet_library
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
 from pairfree.files.messages import shown
@@ -66,6 +68,13 @@ COMPLEX = 5
 YCBCR = 6
 """Of PhotometricInterpretation."""
 Bytes = bytes | bytearray | memoryview
+
+
+def quiet_decoder(compression: int, decode: Callable[..., Any]) -> Callable[..., Any]:
+    """A decoder of pictures that prints nothing: that of JPEG XR tells of tags that it does not know."""
+    if PICTURES[compression] is not size_of_jpeg_xr:
+        return decode
+    return quiet_library()(decode)
 
 
 def decompress(compression: int, data: bytes, bound: int) -> Bytes:

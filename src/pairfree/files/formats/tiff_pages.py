@@ -29,6 +29,7 @@ from pairfree.files.formats.tiff_codecs import (
     ZSTD_CODE,
     Bytes,
     decompress,
+    quiet_decoder,
     undo_float_prediction,
     undo_prediction,
     unpack_bits,
@@ -113,8 +114,8 @@ class PageDecoder:
         if all(self.segment):
             self.grid = (-(-height // self.segment[0]), -(-width // self.segment[1]))
         self._check_segment(limits)
-        if self.compression in PICTURES:
-            self.decode_picture = key.decode  # made while the file is open
+        if self.compression in PICTURES:  # made while the file is open
+            self.decode_picture = quiet_decoder(self.compression, key.decode)
 
     def _check_layout(self) -> None:
         name = shown(self.path)
