@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -174,10 +174,10 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         )
     may_exist = overwrite or skip_done
     outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths)
-    stood = bool(ledger.paths)
+    stood = ledger.paths
     model = load()
-    if not ledger.belongs_to(model.identity) and stood:
-        plan_outputs(entries, out, may_exist)  # refuses what another model wrote
+    if not ledger.belongs_to(model.identity):
+        _refuse_others(entries, out, may_exist, stood)
     maps: dict[Entry, Path] = {}
     if disagreement is not None:
         if not model.method.disagrees:
@@ -206,6 +206,14 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         skip_bad=order.skip_bad,
         bad=[str(error) for error in bad.values()],
     )
+
+
+def _refuse_others(
+    entries: Sequence[Entry], out: Path, may_exist: bool, stood: Collection[Path]
+) -> None:
+    """OutputError for results of another model, which were let pass, unless they may be replaced."""
+    if stood:
+        plan_outputs(entries, out, may_exist)
 
 
 def _read_headers(
