@@ -12,6 +12,7 @@ Names are imported when first used, so that ``pairfree --help`` does not wait fo
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pairfree.errors import (
@@ -24,6 +25,7 @@ from pairfree.errors import (
     OutputError,
     PairfreeError,
 )
+from pairfree.plain import OneLine
 from pairfree.version import __version__
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ __all__ = [
     "verify",
 ]
 
+logging.getLogger("pairfree").addFilter(OneLine())
 _HOMES = {
     "train": "pairfree.api",
     "load": "pairfree.api",

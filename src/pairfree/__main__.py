@@ -1,6 +1,6 @@
 """``python -m pairfree``, which torchrun can start."""
 
-from pairfree.cli.main import main
+from pairfree.cli.start import main
 
 if __name__ == "__main__":
     main()

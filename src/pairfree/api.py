@@ -20,6 +20,7 @@ from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep
 from pairfree.errors import ConfigError, PairfreeError
+from pairfree.files.messages import reason
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
@@ -218,8 +219,9 @@ def report_on(
         return None
     try:
         return write_denoised_report(planned.model, results, Path(out), planned.limits, command)
-    except PairfreeError as error:
-        _say.warning("no report (%s); the files are denoised", " ".join(str(error).split()))
+    except Exception as error:  # one that cannot be drawn must not cost the files
+        words = str(error) if isinstance(error, PairfreeError) else reason(error)
+        _say.warning("no report (%s); the files are denoised", words)
         return None
 
 

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import json
 import math
 import textwrap
 import types
@@ -22,6 +21,7 @@ from pairfree.errors import ConfigError, InputError
 from pairfree.marks import architecture as architecture
 from pairfree.marks import architecture_settings as architecture_settings
 from pairfree.marks import most_of
+from pairfree.plain import quote_toml
 
 T = TypeVar("T")
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -397,7 +397,4 @@ def _toml_value(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    # JSON's escapes are a subset of TOML's basic strings, except DEL, which JSON leaves raw; file names that
-    # are no text are spelled out
-    text = str(value).encode("utf-8", "backslashreplace").decode()
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return quote_toml(str(value))

@@ -6,11 +6,17 @@ The command line maps each class to an exit code: ``PairfreeError`` and its chil
 
 from __future__ import annotations
 
+from pairfree.plain import one_line
+
 
 class PairfreeError(Exception):
     """Root of every error that pairfree raises on purpose."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Its words in one line, whatever names and metadata they hold."""
+        return one_line(super().__str__())
 
 
 class InputError(PairfreeError):

@@ -156,7 +156,9 @@ def _describe_image(path: Path) -> Lines:
 def _describe_intensity(image: Image) -> str:
     values = image.sample() if image.stored else image.pixels
     note = " (of a sample)" if image.stored else ""
-    return f"{values.min()} .. {values.max()}, mean {values.mean(dtype=np.float64):.4g}{note}"
+    with np.errstate(over="ignore", invalid="ignore"):  # sums of the largest numbers
+        mean = values.mean(dtype=np.float64)
+    return f"{values.min()} .. {values.max()}, mean {mean:.4g}{note}"
 
 
 def _file_system(path: Path) -> str:

@@ -24,7 +24,7 @@ MODULES = {
 OWN_PARTS = {"iscl": ["cooperation"]}
 """Files of methods/parts that hold a part of one method, with departures from its paper."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"errors", "facts", "config", "marks", "version", "sampling"}
+EVERYONE = {"plain", "errors", "facts", "config", "marks", "version", "sampling"}
 NET_FACTS = {
     "nets.traits",
     "nets.receptive_field",
@@ -33,9 +33,10 @@ NET_FACTS = {
 }
 """For prediction: the receptive field, statistics of a whole image. For checkpoints: their file."""
 ARROWS = {
-    "errors": set(),
+    "plain": set(),
+    "errors": {"plain"},
     "facts": set(),
-    "config": {"errors", "facts", "marks"},
+    "config": {"plain", "errors", "facts", "marks"},
     "marks": set(),
     "version": set(),
     "sampling": set(),

@@ -55,7 +55,7 @@ def denoise(
         results = denoise_files(planned, None, on_pixels, scheduler)
     _tell_warnings(results)
     summary = _summary(results, out_dir, time.monotonic() - started)
-    out.print(summary + _count_left_out(len(planned.bad)), markup=False)
+    out.print(summary + _count_left_out(len(planned.bad)))
     if given["report"]:
         from pairfree.training.report import command_line
 
@@ -63,7 +63,7 @@ def denoise(
         for line in signs or ():
             _say.warning("%s", line)
         if signs is not None:
-            out.print(f"report:   {out_dir / 'report.html'}", markup=False)
+            out.print(f"report:   {out_dir / 'report.html'}")
     _tell_left_out(planned, nothing_done=not results, asked=given["skip_bad"])
 
 
@@ -124,9 +124,9 @@ def _foretell(planned: Planned) -> None:
         note = " (done before)" if one.path in planned.before else ""
         if one.path in planned.unsent:
             note = " (made before, to be sent)"
-        out.print(f"{shown(one.entry.path)} -> {shown(one.path)}{note}", markup=False)
+        out.print(f"{shown(one.entry.path)} -> {shown(one.path)}{note}")
     for line in planned.bad:
-        out.print(f"left out: {line}", markup=False)
+        out.print(f"left out: {line}")
     tile = planned.model.predictor.core_px
     memory, on_gpu = memory_needed(planned)
     seconds, why = seconds_needed(planned)
@@ -146,4 +146,4 @@ def _foretell(planned: Planned) -> None:
         f"disk:    {size_text(disk)} needed, {room} free{waits}",
         f"time:    about {seconds:.0f} s, {why}",
     ):
-        out.print(line, markup=False)
+        out.print(line)

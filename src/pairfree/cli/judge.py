@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from pairfree.cli.terminal import nulls, out
@@ -46,7 +45,7 @@ def evaluate(
         out.print(table)
         out.print(found.scores_statement)
     for line in found.sentences:
-        out.print(f"- {line}", markup=False)
+        out.print(f"- {line}")
     if json_path is not None:
         from pairfree.files.atomic import write_text
 
@@ -92,31 +91,27 @@ def verify(
     found = verified.files
     marks = {True: "kept", False: "LOST", None: "stated"}
     for name, checks in found.items():
-        table = Table("property", "input", "result", "", title=escape(name), title_justify="left")
+        table = Table("property", "input", "result", "", title=name, title_justify="left")
         for one in checks:
             table.add_row(
                 one.name,
-                escape(one.before),
-                escape(one.after),
+                one.before,
+                one.after,
                 marks[one.kept],
                 style="red" if one.kept is False else None,
             )
         out.print(table)
     lost = [one.name for checks in found.values() for one in checks if one.kept is False]
     summary = f"{len(lost)} properties lost" if lost else "nothing lost"
-    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}", markup=False)
+    out.print(f"{len(found)} file{'s' * (len(found) != 1)}: {summary}")
     count = len(verified.not_judged)
     if count:
         which = "1 file" if count == 1 else f"{count} files"
-        out.print(
-            f"The pixels of {which} could not be judged: too small, or too little contrast.",
-            markup=False,
-        )
+        out.print(f"The pixels of {which} could not be judged: too small, or too little contrast.")
     if set(lost) & set(GAINS):
         out.print(
             "A method with a clean set, such as iscl, may change the scale on purpose: --any-scale only "
-            "states it.",
-            markup=False,
+            "states it."
         )
     if json_path is not None:
         from pairfree.files.atomic import write_text

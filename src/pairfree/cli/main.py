@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
-from typing import Annotated, Any
+import traceback
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from pairfree.cli import denoise, judge, others, train
 from pairfree.cli.options import spell_flags, verb
+from pairfree.cli.start import STOPPED, interruptible
 from pairfree.cli.terminal import TrainCommand, err, out
 from pairfree.errors import PairfreeError
+from pairfree.plain import one_line
 from pairfree.version import __version__
 
 OUTPUT_CLOSED = 141
+PRINTERS = ("rich.", "typer.")
+_STOPPED = "stopped; files that were finished stand, none is half-written"
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -42,7 +48,7 @@ for work in (
 def print_version(asked: bool) -> None:
     """Print the version and stop, where it is asked for."""
     if asked:
-        out.print(f"pairfree {__version__}", markup=False)
+        out.print(f"pairfree {__version__}")
         raise typer.Exit()
 
 
@@ -59,14 +65,22 @@ def before_any_verb(
 
 
 def main() -> None:
-    """Entry point: one line for what went wrong, and its exit code."""
+    """Run the command: one line for what went wrong, and its exit code."""
+    try:
+        with interruptible():
+            _run()
+    except KeyboardInterrupt:
+        fail(_STOPPED, STOPPED)
+
+
+def _run() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = call_app()
-        if code == 130:  # typer turns Ctrl-C into that
-            fail("stopped; files that were finished stand, none is half-written", code)
+        if code == STOPPED:  # typer turns Ctrl-C into that
+            fail(_STOPPED, code)
         if isinstance(code, int) and code:
             sys.exit(code)
     except PairfreeError as error:
@@ -74,11 +88,28 @@ def main() -> None:
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except typer.Abort:
-        fail("stopped", 130)
+        fail(_STOPPED, STOPPED)
     except Exception as error:  # click's usage errors carry their own words and code
         if hasattr(error, "format_message"):
             fail(error.format_message(), getattr(error, "exit_code", 2))
+        if isinstance(error, OSError) and _is_of_printing(error):
+            _let_go(sys.stdout)
+            reason = error.strerror or type(error).__name__
+            fail(f"the output cannot be written ({reason}); send it elsewhere", 2)
         raise
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether it was raised by one of the packages that print for us."""
+    last = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    return str(last.f_globals.get("__name__")).startswith(PRINTERS)
+
+
+def _let_go(stream: TextIO) -> None:
+    """What a stream still holds goes nowhere, or Python would try to print it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def call_app() -> Any:
@@ -102,9 +133,12 @@ def log_failure(words: str) -> None:
 
 def fail(message: str, code: int) -> None:
     """Say what went wrong, in one line, and stop with an exit code."""
-    words = " ".join(spell_flags(message).split())
+    words = one_line(" ".join(spell_flags(message).split()))
     log_failure(words)
-    err.print(f"pairfree: {words}", style="red", markup=False)
+    try:
+        err.print(f"pairfree: {words}", style="red")
+    except OSError:  # nobody can be told; the exit code tells
+        _let_go(sys.stderr)
     sys.exit(code)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.models import OptionInfo
 
 from pairfree.cli.terminal import NOTE, err
@@ -182,7 +181,7 @@ class Words(logging.Handler):
         if record.levelno >= NOTE:
             mark = f"{record.levelname.lower()}: "
         words = spell_flags(record.getMessage())
-        err.print(f"{mark}{words}", markup=False)
+        err.print(f"{mark}{words}")
 
 
 def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
@@ -206,9 +205,8 @@ def set_messages(quiet: bool, verbose: bool, log_file: Path | None) -> None:
     try:
         written = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        shown = escape(str(log_file))
         raise OutputError(
-            f"--log-file {shown}: cannot be written ({error.strerror}); name another place"
+            f"--log-file {log_file}: cannot be written ({error.strerror}); name another place"
         ) from None
     written.setFormatter(Written("%(asctime)s %(levelname)s %(message)s"))
     say.addHandler(written)

@@ -43,7 +43,7 @@ def simulate(
 
     done = simulate_files(clean, noise, out_dir, seed=seed, overwrite=overwrite, as_float=as_float)
     clipped = sum(one.clipped for one in done)
-    out.print(f"{len(done)} files -> {out_dir}", markup=False)
+    out.print(f"{len(done)} files -> {out_dir}")
     if clipped:
         kept = "pixels clipped to the pixel type's range; `as_float` keeps them"
         logging.getLogger("pairfree").log(NOTE, "%d %s", clipped, kept)
@@ -59,7 +59,7 @@ def info(
     from pairfree.inspection import info as describe
 
     for name, value in describe(path):
-        out.print(f"{name + ':':<20}{spell_flags(value)}", markup=False)
+        out.print(f"{name + ':':<20}{spell_flags(value)}")
 
 
 def demo(
@@ -76,12 +76,12 @@ def demo(
             out_dir,
             minutes,
             lambda done, total, stage, loss: bar(done, total, stage),
-            lambda line: out.print(line, markup=False),
+            lambda line: out.print(line),
         )
     for path in written.denoised:
-        out.print(f"denoised: {path}", markup=False)
+        out.print(f"denoised: {path}")
     if written.report is not None:
-        out.print(f"report:   {written.report}", markup=False)
+        out.print(f"report:   {written.report}")
 
 
 def bench(  # noqa: PLR0913, PLR0917 - the options of the verb
@@ -112,7 +112,7 @@ def bench(  # noqa: PLR0913, PLR0917 - the options of the verb
     from pairfree.bench import harness, overview
 
     if name is None:
-        out.print(overview.overview(out_dir), markup=False)
+        out.print_lines(overview.overview(out_dir))
         return
     try:
         chosen = None if seeds is None else [int(one) for one in seeds.split(",")]
@@ -130,7 +130,7 @@ def bench(  # noqa: PLR0913, PLR0917 - the options of the verb
             device=device,
             minutes=minutes,
             seeds=chosen,
-            say=lambda line: err.print(line, markup=False),
+            say=lambda line: err.print(line),
             on_step=lambda done, total, stage, loss: bar(done, total, stage),
         )
-    out.print(table, markup=False)
+    out.print_lines(table)

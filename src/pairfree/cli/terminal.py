@@ -14,13 +14,37 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from typer.core import TyperCommand
+
+from pairfree.plain import one_line
 
 NOTE = 25
 """Level of what is told but is no reason to worry, between information and warnings."""
 logging.addLevelName(NOTE, "NOTE")
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class PlainConsole(Console):
+    """A terminal that shows words as they are, also those of names and metadata.
+
+    There is no markup; what would steer the terminal or break the line is spelled out.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Words, and cells and titles of tables, as rich shows them."""
+        return super().render_str(one_line(text), **options)
+
+    def print_lines(self, text: str) -> None:
+        """Print a text of several lines that we laid out."""
+        for line in text.removesuffix("\n").split("\n"):
+            self.print(line)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def follows() -> bool:
@@ -38,15 +62,19 @@ def progress(what: str) -> Iterator[Any]:
         yield lambda done, total, words: None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=None, words="")
-        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+
+        def move(done: float | None, total: float | None, words: str) -> None:
+            bar.update(task, completed=done, total=total, words=one_line(words))
+
+        yield move
 
 
 class TrainCommand(TyperCommand):

@@ -63,10 +63,10 @@ def train(
         _train_with_bar({**given, "command": command_of_this_call()}, config)
     if follows():
         return
-    out.print(f"run:    {folder}", markup=False)
+    out.print(f"run:    {folder}")
     if (folder / "report.html").is_file():
-        out.print(f"report: {folder / 'report.html'}", markup=False)
-    out.print(f"next:   pairfree denoise {folder} FILES... --out DIR", markup=False)
+        out.print(f"report: {folder / 'report.html'}")
+    out.print(f"next:   pairfree denoise {folder} FILES... --out DIR")
 
 
 def command_of_this_call() -> str:
@@ -95,7 +95,7 @@ def show_order(order: Order) -> None:
 
     RunFolder(Path(str(order.out))).check_free()
     job = resolve(order)
-    out.print(to_toml(_as_toml(job)), markup=False, end="")
+    out.print_lines(to_toml(_as_toml(job)))
     for line in job.warnings:
         _say.warning("%s", line)
 
@@ -142,4 +142,4 @@ def print_settings(order: Order) -> None:
     for row in rows:
         values = [str(row.defaults[preset]) for preset in presets]
         table.add_row(row.name, row.kind, *values, row.meaning)
-    out.print(table, markup=False)
+    out.print(table)

@@ -13,6 +13,9 @@ REACH_PX = 8
 
 They are the same ones whatever tile it is read in.
 """
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest intensity of an image lies between them, whatever its type: those of single precision."""
 TREATMENTS = {
     "error": "an image with them is refused",
     "mask": "the network sees their neighbours' mean; they come back as they were",
@@ -28,6 +31,35 @@ def check_treatment(nan: str) -> None:
         With a suggestion.
     """
     choose(nan, TREATMENTS, "treatment of NaN")
+
+
+def check_range(values: np.ndarray, label: str) -> None:
+    """Refuse intensities that are too large or too small to be computed with.
+
+    Networks work in single precision, and squares of intensities must fit into double precision.
+
+    Parameters
+    ----------
+    values
+        Of any shape and dtype; NaN and Inf are passed over.
+    label
+        What they are called in messages.
+
+    Raises
+    ------
+    InputError
+        With the largest of them.
+    """
+    if values.dtype != np.float64 or not values.size:
+        return
+    sizes = np.abs(values)
+    largest = float(np.max(sizes, initial=0.0, where=np.isfinite(values)))
+    if largest == 0.0 or SMALLEST <= largest <= LARGEST:
+        return
+    raise InputError(
+        f"{label}: intensities reach {largest:.3g} in size, outside {SMALLEST:.1e} .. {LARGEST:.1e}; "
+        "multiply all images by one number that brings them near 1"
+    )
 
 
 def fill_missing(values: np.ndarray, otherwise: float) -> np.ndarray:
@@ -85,6 +117,7 @@ def complete_plane(plane: np.ndarray, label: str) -> tuple[np.ndarray, str]:
     InputError
         Where nothing is there.
     """
+    check_range(plane, label)
     there = np.isfinite(plane)
     if plane.dtype.kind != "f" or there.all():
         return plane, ""

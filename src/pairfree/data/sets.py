@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pairfree.data.crops import draw_crops, training_bytes
-from pairfree.data.missing import check_treatment, complete_plane
+from pairfree.data.missing import check_range, check_treatment, complete_plane
 from pairfree.data.slices import inner_slices, stack_axis, stack_slices
 from pairfree.errors import ConfigError, InputError, NoImageError
 from pairfree.files.image import Image
@@ -210,7 +210,7 @@ def to_channels_first(plane: np.ndarray, colours: int) -> np.ndarray:
 
 
 def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)) -> None:
-    """Refuse NaN and Inf.
+    """Refuse NaN, Inf, and what is too large or too small to be computed with.
 
     Parameters
     ----------
@@ -224,10 +224,10 @@ def check_finite(plane: np.ndarray, label: str, origin: tuple[int, int] = (0, 0)
     Raises
     ------
     InputError
-        With the count and first place of NaN or Inf pixels.
+        With the count and first place of NaN or Inf pixels; as ``check_range``.
     """
     if plane.dtype.kind != "f" or np.isfinite(plane).all():
-        return
+        return check_range(plane, label)
     bad = ~np.isfinite(plane)
     row, column = (int(at) for at in np.argwhere(bad)[0][-2:])
     raise InputError(

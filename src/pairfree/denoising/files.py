@@ -54,8 +54,7 @@ def denoise_files(
     scheduler
         Of a Dask cluster, as ``connection.connect`` takes it; None for this process.
     """
-    for folder in {one.local.parent for one in planned.files}:
-        remove_stale(folder)
+    _remove_stale_files(planned)
     results: list[FileResult] = []
     with nullcontext() if scheduler is None else connect(scheduler) as client:
         for one in planned.files:
@@ -78,6 +77,17 @@ def denoise_files(
     planned.ledger.close()
     planned.outbox.tidy()
     return results
+
+
+def _remove_stale_files(planned: Planned) -> None:
+    """What killed processes left where results, maps and the report are written."""
+    folders = {planned.ledger.out}
+    for one in planned.files:
+        folders.add(one.path.parent)
+        if one.map_path is not None:
+            folders.add(one.map_path.parent)
+    for folder in folders:
+        remove_stale(folder)
 
 
 def _named(error: InputError, one: FilePlan) -> InputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from pairfree.denoising.outbox import Outbox, open_outbox
 from pairfree.engine.model import Model
 from pairfree.errors import ConfigError, InputError, NoImageError, OutputError, PairfreeError
 from pairfree.files.atomic import require_space
+from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.image import Image, Stored
 from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
@@ -199,9 +200,10 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     outbox = open_outbox(out)
     ledger = Ledger(out, outbox.folder)
     outputs = plan_outputs(entries, out, may_exist, finished=ledger.paths, on_server=True)
+    stood = ledger.paths
     model = load()
     if not ledger.belongs_to(model.identity):
-        plan_outputs(entries, out, may_exist, on_server=True)  # refuses what another model wrote
+        _refuse_others(entries, out, may_exist, stood)
     maps: dict[Entry, Path] = {}
     if disagreement is not None:
         if not model.method.disagrees:
@@ -212,7 +214,8 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
         FilePlan(entry, path, maps.get(entry), outbox.place(path)) for entry, path in outputs
     )
     limits = resident_limits(order.max_bytes)
-    found = _read_headers(files, model, ledger, limits, skip_done)
+    with quiet_readers():
+        found = _read_headers(files, model, ledger, limits, skip_done)
     left, bad = found.left, found.bad
     _refuse_bad(bad, locked, entries, order.skip_bad)
     outbox.require_space(left.disk.needed)
@@ -250,6 +253,14 @@ class _Found:
     """Of all files."""
     bad: dict[Entry, PairfreeError] = field(default_factory=dict)
     """Why some cannot be denoised."""
+
+
+def _refuse_others(
+    entries: Sequence[Entry], out: Path, may_exist: bool, stood: Collection[Path]
+) -> None:
+    """OutputError for results of another model, which were let pass, unless they may be replaced."""
+    if stood:
+        plan_outputs(entries, out, may_exist, on_server=True)
 
 
 def _read_headers(

@@ -247,7 +247,7 @@ def _check_plan(facts: Mapping[str, Any], where: Path | str) -> None:
     """CheckpointError where the plan is none, or where more steps are done than it has."""
     plan = facts["plan"]
     if not plan or not all(_is_stage(stage) for stage in plan):
-        raise _wrong(facts, "plan", where, "[name, steps] for each stage")
+        raise _wrong(facts, "plan", where, "[name, steps] for each stage, and no / in names")
     total = sum(steps for _, steps in plan)
     if facts["step"] > total:
         raise _wrong(facts, "step", where, f"at most {total}, the steps of its plan")
@@ -270,11 +270,12 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_stage(value: object) -> bool:
-    """Whether this is [name, steps]."""
+    """Whether this is [name, steps], and the name one of a folder."""
     if not isinstance(value, list) or [type(part) for part in value] != [str, int]:
         return False
     name, steps = value
-    return len(name) <= LONGEST_TEXT and 0 < steps <= MOST_STEPS
+    is_name = name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    return is_name and len(name) <= LONGEST_TEXT and 0 < steps <= MOST_STEPS
 
 
 def check_counts(facts: Mapping[str, Any], key: str, where: Path | str) -> None:

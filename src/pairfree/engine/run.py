@@ -155,7 +155,8 @@ class RunFolder:
             raise output_error(error, self.path / "lock") from None
         try:
             remove_stale(self.path)
-            remove_stale(self.checkpoints)
+            for folder in (self.checkpoints, *self.path.glob("stages/*/checkpoints")):
+                remove_stale(folder)
             yield
         finally:
             lock.release()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pairfree.data.missing import REACH_PX, fill_missing
+from pairfree.data.missing import REACH_PX, check_range, fill_missing
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis, stack_slices
 from pairfree.engine.planes import Plane
@@ -98,6 +98,7 @@ class PlaneView:
         wide_columns = _widen(columns, image.width)
         region = image.region(index, wide_rows, wide_columns)
         wide = to_channels_first(region, image.colours)
+        check_range(wide, label_of(image, index))
         whole = fill_missing(wide, self.otherwise)
         inner_rows = slice(rows.start - wide_rows.start, rows.stop - wide_rows.start)
         inner_columns = slice(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfree.data.missing import complete_plane
+from pairfree.data.missing import check_range, complete_plane
 from pairfree.data.sets import to_channels_first
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.interpretation import write_sentences
@@ -19,6 +19,7 @@ from pairfree.evidence.metrics import Score, mean_score, score
 from pairfree.evidence.noref import Evidence, pool, residual_evidence
 from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
+from pairfree.files.messages import shown
 from pairfree.files.opening import open_image
 from pairfree.files.partners import partners
 
@@ -153,6 +154,8 @@ def score_folder(
     for name, (first, second) in partners(clean, denoised).items():
         truth = open_image(first)
         result = open_image(second)
+        for image in (truth, result):
+            check_range(image.pixels, shown(str(image.source)))
         beyond = (truth.pixels < low) | (truth.pixels > high)
         outside = float(np.mean(beyond))
         if outside > CLIPPED_SHARE:
@@ -217,6 +220,8 @@ def gather_evidence(noisy: str | Path, denoised: str | Path) -> tuple[dict[str, 
             if missing_alike(*planes):
                 planes = [complete_plane(plane, name)[0] for plane in planes]
             label = f"{name}{list(index)}" if index else name
+            for path, plane in zip((first, second), planes, strict=True):
+                check_range(plane, shown(path))
             with name_files(second, first):
                 found |= dict(examine_channels(label, *planes))
     return found, common_unit(units)

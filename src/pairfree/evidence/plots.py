@@ -252,8 +252,9 @@ def histogram_gauss(
 
 def _bin_edges(low: float, high: float, values: FloatArray) -> FloatArray:
     """For whole-numbered images the bins are whole numbers wide, or the histogram would show a comb."""
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
+    least = 1e-9 * max(abs(low), abs(high))  # narrower bins would be none in floats
+    if high - low <= least:
+        low, high = low - max(0.5, least), high + max(0.5, least)
     if np.array_equal(values, np.rint(values)):
         whole = round((high - low) / BINS)
         step = max(1.0, float(whole))

@@ -28,6 +28,7 @@ from pairfree.evidence.numbers import bind_units, format_fixed, format_number
 from pairfree.evidence.plots import line_plot
 from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.plain import one_line
 
 MAX_ROWS = 60
 """Of a table; how many more there are is said."""
@@ -116,6 +117,7 @@ def render_report(data: ReportData) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_on_one_line,
     )
     environment.filters |= {"num": format_number, "fixed": format_fixed}
     folder = files("pairfree.evidence")
@@ -135,7 +137,13 @@ def render_report(data: ReportData) -> str:
         links=[safe_link(citation.url) for citation in data.citations],
         **_evidence_view(data),
     )
-    return bind_units(rendered)
+    lines = rendered.split("\n")
+    return bind_units("\n".join(map(one_line, lines)))  # words within plots, too
+
+
+def _on_one_line(value: Any) -> Any:
+    """What the page shows of a value: strings without line breaks and marks that nobody sees."""
+    return one_line(value) if type(value) is str else value
 
 
 def _evidence_view(data: ReportData) -> dict[str, Any]:

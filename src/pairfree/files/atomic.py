@@ -151,11 +151,18 @@ def refuse_address(path: Path) -> None:
         )
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except RecursionError as error:  # os.makedirs calls itself once per missing folder
-        raise OSError(errno.ENAMETOOLONG, "too many nested folders") from error
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing; OSError where that cannot be done.
+
+    Folders may be nested deeper than functions may call themselves, as those of ``os`` do.
+    """
+    missing = []
+    for one in (folder, *folder.parents):
+        if one.is_dir():
+            break
+        missing.append(one)
+    for one in reversed(missing):
+        os.makedirs(one, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -180,7 +187,7 @@ def atomic_path(
     temporary: Path | None = None
     try:
         _refuse_existing(final, overwrite)
-        _make_folder(final.parent)
+        make_folder(final.parent)
         temporary = temporary_name(final)
         yield temporary
         _fsync(temporary, os.O_RDWR)  # Windows flushes only descriptors that may write
@@ -235,7 +242,7 @@ def atomic_folder(
     older: Path | None = None
     try:
         _refuse_existing(final, overwrite, may_be_folder=True)
-        _make_folder(final.parent)
+        make_folder(final.parent)
         temporary = temporary_name(final)
         yield temporary
         _flush_tree(temporary)

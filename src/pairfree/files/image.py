@@ -17,6 +17,7 @@ from pairfree.files.masked import fill_masked
 from pairfree.files.messages import shown
 from pairfree.files.reading import pixels_in_one_line
 from pairfree.files.spans import split_into_spans, spread_spans
+from pairfree.files.type_names import native_name
 from pairfree.sampling import spaced_indices
 
 DType = np.dtype[Any]
@@ -363,7 +364,7 @@ def rescaled_dtype(stored: DType, slope: float, intercept: float) -> DType:
 
 def check_dtype(dtype: DType, where: str, wide: bool = False) -> None:
     """InputError with a remedy unless ``dtype`` is one of ``DTYPES``, or ``WIDE`` (in any byte order)."""
-    name = dtype.newbyteorder("=").name
+    name = native_name(dtype)
     if name in DTYPES or (wide and name in WIDE):
         return
     remedy = _REMEDIES.get(dtype.kind, "save it as plain numbers")

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -361,7 +361,7 @@ class _Assembled(Stored):
                 touched.append(band)
         return itertools.chain.from_iterable(touched)
 
-    def _read_rows(self, file: BinaryIO, part: Part, rows: slice, samples: Shape) -> np.ndarray:
+    def _read_rows(self, file: IO[bytes], part: Part, rows: slice, samples: Shape) -> np.ndarray:
         """Whole rows of a part; ``rows`` are those of the plane."""
         shape = (length_of(rows), length_of(part.block.columns), *samples)
         row_bytes = math.prod(shape[1:]) * self.dtype.itemsize

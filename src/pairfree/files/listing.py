@@ -9,9 +9,11 @@ import contextlib
 import glob
 import itertools
 import os
-from collections.abc import Collection, Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError, InputError, OutputError
@@ -30,7 +32,7 @@ from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
 from pairfree.files.opening import count_scenes, is_on_server, open_image
 from pairfree.files.servers import is_taken
-from pairfree.files.walking import images_below, why
+from pairfree.files.walk import RealPaths, images_below, why
 
 ALL_SCENES = "all"
 """Said of ``scene``: every image of each file."""
@@ -93,13 +95,13 @@ def find_images(
     """
     if not inputs:
         raise InputError("no input was named; give files, folders or globs")
-    entries: dict[Path, Entry] = {}
+    entries: dict[str, Entry] = {}
     closed: list[InputError] = []
+    real = RealPaths()
     for one in inputs:
         for entry in _find(one, closed):
             first_file = read_from(entry.path)[0]
-            real_folder = Path(os.path.realpath(first_file.parent))
-            entries.setdefault(real_folder / first_file.name, entry)
+            entries.setdefault(real.of(first_file), entry)
     if closed and (locked is None or not entries):
         raise closed[0]
     if locked is not None:
@@ -158,6 +160,10 @@ def _find(one: str | Path, closed: list[InputError]) -> list[Entry]:
             return _in_glob(str(one), closed)
     except (OSError, ValueError) as error:
         raise _not_found_out(one, error) from error
+    except RecursionError as error:  # of glob, which calls itself once per folder
+        raise InputError(
+            f"{shown(one)}: folders are nested too deeply for a pattern; name the folder itself"
+        ) from error
     raise InputError(f"no such file or folder: {shown(one)}{_suggestion(path)}")
 
 
@@ -220,6 +226,14 @@ def _below(path: Path, base: Path) -> Path:
     return Path(path.name) if ".." in relative.parts else relative
 
 
+class Planned(NamedTuple):
+    """One image, its output, and all files that this is written to."""
+
+    entry: Entry
+    target: Path
+    files: tuple[Path, ...]
+
+
 def plan_outputs(
     entries: Sequence[Entry],
     out_dir: str | Path,
@@ -254,32 +268,30 @@ def plan_outputs(
     out_dir = Path(out_dir)
     if not on_server or address_of(out_dir) is None:
         check_folder(out_dir)
-    plan = [(entry, output_path(entry, out_dir, suffix)) for entry in entries]
+    plan = []
+    for entry in entries:
+        target = output_path(entry, out_dir, suffix)
+        plan.append(Planned(entry, target, written_to(target)))
     _check_collisions(plan)
-    _check_inputs_outside(plan, out_dir)
+    there = {file for one in plan for file in one.files if _is_there(file)}
+    _check_inputs_outside(plan, out_dir, there)
     done = set(finished)
-    targets = [target for _, target in plan if not {target, target.absolute()} & done]
-    existing = _existing(targets)
+    existing = []
+    for _, target, files in plan:
+        if not done or not {target, target.absolute()} & done:
+            existing += [file for file in files if file in there]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
             f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; "
             "pass `overwrite` or `skip_done`, or choose another folder"
         )
-    return plan
+    return [(entry, target) for entry, target, _ in plan]
 
 
-def _existing(targets: Iterable[Path]) -> list[Path]:
-    """Files of outputs that exist, broken links too."""
-    found = []
-    for target in targets:
-        if address_of(target) is not None:
-            found += [target] if is_taken(target) else []
-            continue
-        for file in written_to(target):
-            if os.path.lexists(file):
-                found.append(file)
-    return found
+def _is_there(file: Path) -> bool:
+    """Whether a file of an output exists, on a disk or on a server; a broken link does, too."""
+    return os.path.lexists(file) if address_of(file) is None else is_taken(file)
 
 
 def is_folder(path: Path) -> bool:
@@ -335,47 +347,58 @@ def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
     return out_dir / bare.with_name(bare.name + suffix)
 
 
-def _check_collisions(plan: list[tuple[Entry, Path]]) -> None:
-    taken: dict[str, Entry] = {}
-    for entry, target in plan:
-        for file in written_to(target):
-            other = taken.setdefault(os.path.normcase(file), entry)
-            if other is not entry:
-                raise OutputError(
-                    f"{shown(other.path)} and {shown(entry.path)} would both be written to "
-                    f"{shown(file)}; rename one or run them separately"
-                )
-
-
-def _check_inputs_outside(plan: list[tuple[Entry, Path]], out_dir: Path) -> None:
-    """OutputError where an input lies in the output folder, or would be replaced by a result."""
-    sources: dict[Entry, set[str]] = {}
-    for entry, _ in plan:
-        sources[entry] = {os.path.realpath(file) for file in read_from(entry.path)}
-    everything = set().union(*sources.values())
-    folder = os.path.realpath(out_dir)
-    for entry, target in plan:
-        replaced = _input_replaced(entry, target, everything)
-        if replaced is not None:
+def _check_collisions(plan: Sequence[Planned]) -> None:
+    """OutputError where two inputs have one output, also where it is one on other systems alone."""
+    taken: dict[str, tuple[Entry, Path]] = {}
+    for entry, _, files in plan:
+        for file in files:
+            other, same = taken.setdefault(_folded(str(file)), (entry, file))
+            if other is entry:
+                continue
+            reason = ""
+            if same != file:
+                reason = " (macOS and Windows tell no letter cases or forms of accents apart)"
             raise OutputError(
-                f"{shown(replaced)} is an input and would be replaced by its result; "
-                "choose another output folder"
+                f"{shown(other.path)} and {shown(entry.path)} would both be written to "
+                f"{shown(file)}{reason}; rename one or run them separately"
             )
-        for file in sorted(sources[entry]):
-            if Path(file).is_relative_to(folder):
+
+
+def _folded(name: str) -> str:
+    """What names have in common that differ in letter case or in the Unicode form of accents alone."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _check_inputs_outside(plan: Sequence[Planned], out_dir: Path, there: Collection[Path]) -> None:
+    """OutputError where an input lies in the output folder, or would be replaced by a result.
+
+    ``there`` are the files of outputs that exist.
+    """
+    real = RealPaths()
+    sources: dict[Entry, list[str]] = {}
+    for entry, _, _ in plan:
+        sources[entry] = sorted({real.of(file) for file in read_from(entry.path)})
+    everything = set(itertools.chain.from_iterable(sources.values()))
+    inside = os.path.join(os.path.realpath(out_dir), "")  # noqa: PTH118
+    for entry, target, files in plan:
+        for replaced in files:
+            if replaced in there and (real.of(replaced) in everything or _is_same(entry, target)):
+                raise OutputError(
+                    f"{shown(replaced)} is an input and would be replaced by its result; "
+                    "choose another output folder"
+                )
+        for file in sources[entry]:
+            if file.startswith(inside):
                 raise OutputError(
                     f"input {shown(file)} lies inside the output folder {shown(out_dir)}; "
                     "choose another output folder"
                 )
 
 
-def _input_replaced(entry: Entry, target: Path, sources: set[str]) -> Path | None:
-    """The file of an output that is one of the inputs."""
-    for file in written_to(target):
-        if os.path.realpath(file) in sources:
-            return file
-    if address_of(entry.path) is not None:
-        return None
-    if target.exists() and os.path.samefile(entry.path, target):  # noqa: PTH121
-        return target
-    return None
+def _is_same(entry: Entry, target: Path) -> bool:
+    """Whether an output is the file of its input, by a link or another name."""
+    if address_of(entry.path) is not None or not target.exists():
+        return False
+    return os.path.samefile(entry.path, target)  # noqa: PTH121

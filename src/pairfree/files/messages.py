@@ -25,7 +25,9 @@ def shown(path: str | Path) -> str:
 
     Control and undecodable characters are escaped, very long names cut in the middle.
     """
-    text = "".join(map(_printable, address_of(path) or str(path)))
+    text = address_of(path) or str(path)
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
     if len(text) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         text = f"{text[:half]}...{text[-half:]}"

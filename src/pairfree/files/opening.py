@@ -63,7 +63,8 @@ def open_image(path: str | Path, limits: Limits = DEFAULT, scene: int | None = N
         else:
             check_scene(scene or 0, 1, path)
             image = one.read(path, limits)
-        return replace(_tell_transparency(image), scene=scene)
+        told = _tell_transparency(image)
+        return told if scene is None else replace(told, scene=scene)
 
 
 def count_scenes(path: str | Path, limits: Limits = DEFAULT) -> int:

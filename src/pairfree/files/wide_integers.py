@@ -6,6 +6,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.image import WIDE, DType, Image
+from pairfree.files.type_names import native_name
 
 NARROW = ("int32", "uint32")
 """Types that the pixels get, the first that holds all of them."""
@@ -15,7 +16,7 @@ KEY = "wide"
 
 def is_wide(dtype: DType) -> bool:
     """Whether pixels of a type are whole numbers of 64 bits; they are always read whole."""
-    return dtype.newbyteorder("=").name in WIDE
+    return native_name(dtype) in WIDE
 
 
 def narrow(values: np.ndarray, where: str) -> tuple[np.ndarray, dict[str, str]]:

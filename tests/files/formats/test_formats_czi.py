@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from makers_zeiss import Tile, planes_of, write_czi, xml_of
 from pairfree.errors import InputError
 from pairfree.files import Limits, open_image, save_image
 from pairfree.files.fidelity import compare
+from pairfree.files.formats.quiet import quiet_library
 from pairfree.files.opening import count_scenes
 
 RNG = np.random.default_rng(0)
@@ -202,3 +205,27 @@ def test_czifile_reads_what_we_write_here(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         found = czifile.imread(str(path))
     np.testing.assert_array_equal(np.squeeze(found), pixels.swapaxes(0, 1))
+
+
+def test_a_decoder_that_prints_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """Jxrlib tells of unknown tags on the terminal, once or many times; the file is read all the same."""
+    pixels = counts(16, 16)
+    packed = imagecodecs.jpegxr_encode(pixels)
+    first_tag = int.from_bytes(packed[4:8], "little") + 2
+    odd = packed[:first_tag] + b"\x01\x40" + packed[first_tag + 2 :]
+    for data in (packed, odd):
+        write_czi(tmp_path / "a.czi", [Tile(pixels, {}, 4, data=data)])
+        with contextlib.suppress(InputError):
+            _ = open_image(tmp_path / "a.czi").pixels
+        assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
+def test_calls_that_print_may_overlap(capfd: pytest.CaptureFixture) -> None:
+    with quiet_library():
+        with quiet_library():
+            os.write(2, b"inner")
+        os.write(2, b"outer")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"

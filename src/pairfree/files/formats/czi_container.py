@@ -17,6 +17,7 @@ import numpy as np
 
 from pairfree.errors import InputError
 from pairfree.files.formats.codec_headers import XR_MARK, is_whole_jpeg_xr, size_of_xr_stream
+from pairfree.files.formats.quiet import quiet_library
 from pairfree.files.formats.tiff_codecs import decompress
 from pairfree.files.image import DType
 from pairfree.files.limits import JPEG, LZW, UNCOMPRESSED, ZSTD
@@ -299,5 +300,6 @@ def _decode_jpeg_xr(data: bytes, shape: tuple[int, int, int], dtype: DType) -> n
         place = data.find(XR_MARK, place + 1)
     if not is_whole_jpeg_xr(data):
         raise ValueError("a picture whose end is missing")
-    decoded = np.asarray(imagecodecs.jpegxr_decode(data))
+    with quiet_library():
+        decoded = np.asarray(imagecodecs.jpegxr_decode(data))
     return decoded.reshape(shape).astype(dtype, casting="safe")

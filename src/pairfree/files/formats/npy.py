@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -15,6 +17,11 @@ from pairfree.files.limits import Limits, check_declared
 from pairfree.files.messages import shown
 from pairfree.files.stored import RawFile
 from pairfree.files.wide_integers import is_wide, narrow, type_in_file
+
+LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+"""Of the length of the header, by the version of the format."""
+MOST_HEADER_BYTES = 10_000
+"""NumPy's own limit."""
 
 
 class Header(NamedTuple):
@@ -65,15 +72,24 @@ def read_npy(path: Path, limits: Limits) -> Image:
 
 def _read_header(file: BinaryIO, path: Path) -> Header:
     version = npy_format.read_magic(file)
-    if version == (1, 0):
-        return Header(*npy_format.read_array_header_1_0(file))
-    if version in ((2, 0), (3, 0)):
-        # Version 3 differs from 2 in the encoding of field names only, and arrays with fields are refused.
-        return Header(*npy_format.read_array_header_2_0(file))
+    if version in LENGTH_BYTES:
+        length = file.read(LENGTH_BYTES[version])
+        words = file.read(min(int.from_bytes(length, "little"), MOST_HEADER_BYTES + 1))
+        return _parse_header(version, length + words)
     raise InputError(
         f"{shown(path)}: .npy version {version} is not known (1.0 to 3.0 are); "
         "save it with numpy.save"
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_header(version: tuple[int, int], data: bytes) -> Header:
+    """What follows the magic word: in a series of images it is the same for each."""
+    file = io.BytesIO(data)
+    if version == (1, 0):
+        return Header(*npy_format.read_array_header_1_0(file, MOST_HEADER_BYTES))
+    # Version 3 differs from 2 in the encoding of field names only, and arrays with fields are refused.
+    return Header(*npy_format.read_array_header_2_0(file, MOST_HEADER_BYTES))
 
 
 def _read_values(file: BinaryIO, header: Header) -> np.ndarray:

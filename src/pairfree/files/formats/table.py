@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +182,8 @@ FORMATS: dict[str, Format] = {
     ),
 }
 SUFFIXES = tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
+_BY_SUFFIX = {suffix: one for one in reversed(FORMATS.values()) for suffix in one.suffixes}
+"""The first of those that have a suffix."""
 PLAIN_NAMES = ", ".join(suffix for suffix in SUFFIXES if suffix.count(".") == 1)
 SUFFIX_TEXT = f"{PLAIN_NAMES} (those of NIfTI and MRC also with .gz, of MRC with .bz2)"
 """The suffixes in words."""
@@ -191,9 +194,18 @@ def suffix_of(path: Path) -> str:
 
     Else whatever follows its last dot.
     """
-    name = path.name.lower()
-    found = [one for one in SUFFIXES if name.endswith(one) and name != one]
-    return max(found, key=len, default=path.suffix.lower())
+    return _suffix_of_name(path.name)
+
+
+@functools.lru_cache(maxsize=2**10)
+def _suffix_of_name(name: str) -> str:
+    name = name.lower()
+    dot = name.find(".", 1)
+    while dot > 0:
+        if name[dot:] in _BY_SUFFIX:
+            return name[dot:]
+        dot = name.find(".", dot + 1)
+    return Path(name).suffix
 
 
 def result_family(family: str) -> str:
@@ -240,14 +252,18 @@ def is_supported(path: Path) -> bool:
     """
     if path.is_dir() or address_of(path) is not None:
         return is_zarr(path)
+    return is_image_file(path)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether what is no folder is an image, by its name or its mark."""
     named = _named(path)
     return (named is not None and named.owns(path)) or is_marked(path)
 
 
 def _named(path: Path) -> Format | None:
     """The format that has the suffix of a name."""
-    suffix = suffix_of(path)
-    return next((one for one in FORMATS.values() if suffix in one.suffixes), None)
+    return _BY_SUFFIX.get(suffix_of(path))
 
 
 def read_from(path: Path) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -24,6 +25,7 @@ from pairfree.files.formats.codec_headers import (
     size_of_webp,
 )
 from pairfree.files.formats.jpeg_header import has_end
+from pairfree.files.formats.quiet import quiet_library
 from pairfree.files.image import DType
 from pairfree.files.limits import DEFLATE, JPEG, LZW, PACKBITS, UNCOMPRESSED, ZSTD
 from pairfree.files.messages import shown
@@ -74,6 +76,13 @@ COMPLEX = 5
 YCBCR, MOSAIC = 6, 32803
 """Of PhotometricInterpretation."""
 Bytes = bytes | bytearray | memoryview
+
+
+def quiet_decoder(compression: int, decode: Callable[..., Any]) -> Callable[..., Any]:
+    """A decoder of pictures that prints nothing: that of JPEG XR tells of tags that it does not know."""
+    if PICTURES[compression] is not size_of_jpeg_xr:
+        return decode
+    return quiet_library()(decode)
 
 
 def decompress(compression: int, data: bytes, bound: int) -> Bytes:

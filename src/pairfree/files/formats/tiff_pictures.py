@@ -17,6 +17,7 @@ from pairfree.files.formats.tiff_codecs import (
     WHOLE,
     ZSTD_CODE,
     decompress,
+    quiet_decoder,
 )
 from pairfree.files.image import Shape
 from pairfree.files.messages import reason
@@ -51,7 +52,8 @@ class PictureDecoder:
         self.lerc_inside = _compression_of_lerc(key)
         self._measure = PICTURES[int(key.compression)]
         self._is_whole = WHOLE.get(int(key.compression), lambda data: True)
-        self._decode = key.decode  # made while the file is open
+        # made while the file is open
+        self._decode = quiet_decoder(int(key.compression), key.decode)
 
     def decode(self, data: bytes, shared: Shared, index: int, where: str) -> np.ndarray:
         """(rows, columns, samples) of a strip or tile.
