@@ -275,11 +275,7 @@ def plan_outputs(
     _check_collisions(plan)
     there = {file for one in plan for file in one.files if _is_there(file)}
     _check_inputs_outside(plan, out_dir, there)
-    done = set(finished)
-    existing = []
-    for _, target, files in plan:
-        if not done or not {target, target.absolute()} & done:
-            existing += [file for file in files if file in there]
+    existing = _find_existing(plan, there, set(finished))
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
@@ -287,6 +283,15 @@ def plan_outputs(
             "pass `overwrite` or `skip_done`, or choose another folder"
         )
     return [(entry, target) for entry, target, _ in plan]
+
+
+def _find_existing(plan: Sequence[Planned], there: set[Path], done: set[Path]) -> list[Path]:
+    """Files of outputs that are there, but for those of outputs that are done."""
+    existing = []
+    for _, target, files in plan:
+        if not done or not {target, target.absolute()} & done:
+            existing += [file for file in files if file in there]
+    return existing
 
 
 def _is_there(file: Path) -> bool:
