@@ -92,22 +92,6 @@ def test_a_folder_that_cannot_be_looked_into_is_told(tree: Path, monkeypatch) ->
 
 
 @pytest.mark.posix
-def test_a_folder_whose_names_alone_may_be_read_is_told(tree: Path, monkeypatch) -> None:
-    """A folder without the right to enter it lists names, and refuses each file."""
-    true = Path.is_dir
-
-    def refusing(path: Path, **given: bool) -> bool:
-        if path.parent.name == "deep":
-            raise PermissionError(13, "Permission denied", str(path))
-        return true(path, **given)
-
-    monkeypatch.setattr(Path, "is_dir", refusing)
-    locked: list[InputError] = []
-    assert len(find_images([tree], locked=locked)) == 4
-    assert "deep: cannot be looked into (Permission denied)" in str(locked[0])
-
-
-@pytest.mark.posix
 def test_a_link_to_a_file_is_a_file_of_its_own(tree: Path, caplog) -> None:
     """Two noisy images may link to one clean one; a folder is read once, and what is left out is told."""
     (tree / "c.tif").symlink_to("b.tif")

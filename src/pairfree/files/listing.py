@@ -101,7 +101,7 @@ def find_images(
     for one in inputs:
         for entry in _find(one, closed):
             first_file = read_from(entry.path)[0]
-            entries.setdefault(real.of(first_file), entry)
+            entries.setdefault(real.place_of(first_file), entry)
     if closed and (locked is None or not entries):
         raise closed[0]
     if locked is not None:

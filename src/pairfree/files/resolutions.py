@@ -11,7 +11,7 @@ import numpy as np
 
 from pairfree.files.checks import Check
 from pairfree.files.formats.pyramid import Reduced
-from pairfree.files.formats.tiff import read_levels
+from pairfree.files.formats.tiff import lower_levels
 from pairfree.files.formats.tiff_carried import Carried as CarriedTiff
 from pairfree.files.formats.zarr_files import ZarrFiles, join
 from pairfree.files.formats.zarr_layout import Carried as CarriedZarr
@@ -104,7 +104,7 @@ def _judge(pairs: Iterator[Pair] | None) -> str:
 def _levels_of_tiff(result: Image, limits: Limits) -> Iterator[Iterator[Pair] | None]:
     if result.source is None:
         return
-    for level in read_levels(result.source, limits):
+    for level in lower_levels(result.source, limits):
         yield _pairs_of_planes(level, result)
 
 

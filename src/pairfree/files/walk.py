@@ -90,11 +90,15 @@ class RealPaths:
 
     def of(self, path: str | Path) -> str:
         """Of a file that need not exist."""
+        whole = self.place_of(path)
+        return os.path.realpath(whole) if os.path.islink(whole) else whole  # noqa: PTH114
+
+    def place_of(self, path: str | Path) -> str:
+        """Where a file lies, its folder followed and not the file itself: a link is a file of its own."""
         folder, name = os.path.split(path)
         if name in ("", ".", ".."):
             return os.path.realpath(path)
         real = self._folders.get(folder)
         if real is None:
             real = self._folders[folder] = os.path.realpath(folder)
-        whole = os.path.join(real, name)  # noqa: PTH118 - a hundred thousand of them
-        return os.path.realpath(whole) if os.path.islink(whole) else whole  # noqa: PTH114
+        return os.path.join(real, name)  # noqa: PTH118 - a hundred thousand of them

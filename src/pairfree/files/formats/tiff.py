@@ -140,7 +140,7 @@ def _complete(
     return replace(stated, bit_depth=stated.bit_depth or bits), 2.0**bits - 1
 
 
-def read_levels(path: Path, limits: Limits) -> list[Image]:
+def lower_levels(path: Path, limits: Limits) -> list[Image]:
     """The lower resolutions of the first image, from fine to coarse; InputError as of ``read_tiff``."""
     pages = count_pages(path, limits)
     tiff, _ = open_tiff(path, [])
