@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +22,14 @@ BLUR_PX = 3.0
 STEPS = 4
 CT_GAIN, CT_OFFSET = 0.5, -100.0
 """From grey levels of the micrographs to values that lie in the window of the docs, [-160, 240] HU."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_grid() -> Iterator[None]:
+    """The grid of a network is measured on one patch, not on eight: that takes longer than four steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pairfree.methods.parts.single.GRID_PATCHES", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ The rule that makes it a matter of seconds, told on docs/site.md:
 
 - ``--minutes N`` becomes ``--steps 4``, ``minutes=N`` becomes ``steps=4``, a budget that is not
   named is 4 steps;
-- commands that train take batches of 2 patches, and Self2Self 2 predictions;
+- commands that train take batches of 2 patches, and Self2Self 2 predictions; a network's grid is measured
+  on one patch;
 - the demo trains for 3 seconds, once for all pages, and leaves a corner of each of its images;
 - a folder that a command is to write is removed first, where an earlier block of the page left one;
 - ``pip install`` and ``pytest`` are left out: they made the place in which this runs.
