@@ -14,10 +14,10 @@ from pairfree.facts import NUMBER, TEXT, WHOLE, Unreadable, check, list_of, or_n
 
 
 def refused(read, *given) -> str:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Unreadable) as caught:
         read(*given)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 400

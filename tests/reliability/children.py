@@ -38,7 +38,7 @@ def begin(log: str) -> None:
 
 
 def run_command(argv: list[Any], log: str) -> None:
-    """In the child, after ``begin``: the command, as a user calls it."""
+    """In the child, after ``begin``: the command, as a user calls it; what it took is written down."""
     from pairfree.cli import main as cli
 
     sys.argv = ["pairfree", *map(str, argv)]
@@ -46,6 +46,7 @@ def run_command(argv: list[Any], log: str) -> None:
         cli.main()
     finally:
         Path(f"{log}.bytes").write_text(str(peak_bytes()))
+        Path(f"{log}.seconds").write_text(str(time.process_time()))
 
 
 def peak_bytes() -> int:
@@ -69,6 +70,11 @@ def finish(process: Any, log: Path | str, seconds: float = 60) -> tuple[int, str
     process.join(patience(seconds))
     assert process.exitcode is not None, "still running"
     return process.exitcode, Path(f"{log}.2").read_text()
+
+
+def seconds_of(log: Path | str) -> float:
+    """Of a core, that a command took that has ended by itself."""
+    return float(Path(f"{log}.seconds").read_text())
 
 
 def patience(seconds: float) -> float:
