@@ -89,6 +89,17 @@ def test_real_paths_are_those_of_python(tmp_path: Path) -> None:
         assert real.of(name) == os.path.realpath(name), name
 
 
+@pytest.mark.posix
+def test_links_that_lead_to_themselves_close_no_folder(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", PIXELS)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.npy").symlink_to("loop.npy")
+    assert [entry.path.name for entry in find_images([tmp_path])] == ["a.npy", "loop.npy"]
+    with pytest.raises(pf.InputError, match=r"loop\.npy") as refused:
+        pf.denoise("shipped", tmp_path, tmp_path / "../out")
+    assert "a.npy" not in str(refused.value)
+
+
 @pytest.mark.nightly
 def test_a_hundred_thousand_files_are_planned_quickly(tmp_path: Path, record_property) -> None:
     """Measured 43 s before and 15 s after each name was looked at once; the bound is for slow machines."""

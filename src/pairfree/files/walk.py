@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -57,19 +58,32 @@ def _look_into(root: Path) -> tuple[list[Path], list[Path]]:
     visible.sort(key=lambda entry: entry.name)
     for entry in visible:
         path = root / entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             if is_zarr(path):
                 images.append(path)
             elif not is_of_oif(path):
                 folders.append(path)
-        elif (entry.is_file() or _leads_nowhere(path)) and is_image_file(path):
+        elif (_leads_nowhere(path) or entry.is_file()) and is_image_file(path):
             images.append(path)
     return images, folders
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to where nobody may look is told as a folder
+        return error.errno != errno.ELOOP
+
+
 def _leads_nowhere(path: Path) -> bool:
     """Whether it is a link to a file that is not there: listed, so that it is told."""
-    return path.is_symlink() and not path.exists()
+    if not path.is_symlink():
+        return False
+    try:
+        path.stat()
+    except OSError:
+        return True
+    return False
 
 
 def why(error: OSError | ValueError) -> str:
