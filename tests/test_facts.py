@@ -114,7 +114,7 @@ def test_what_is_no_file(read, tmp_path: Path):
 @pytest.mark.posix
 def test_nothing_waits_for_a_pipe(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
-    assert refused(facts.read_json, tmp_path / "pipe") == "is no file"
+    assert refused(facts.read_json, tmp_path / "pipe") == "is a pipe and no file"
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ what is to be done about it depends on whose it is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import reprlib
-import stat
 import sys
 import tomllib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
+
+from pairfree.regular import NoFileError, open_regular
 
 MOST_BYTES = 4 * 2**20
 """Of a JSON file, unless its reader says otherwise: as objects it takes up to forty times as much."""
@@ -196,7 +196,7 @@ def read_lines(path: Path) -> Generator[bytes, None, None]:
             yield line
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> IO[bytes]:
     """A file to read, and nothing else: a pipe would never end.
 
     Raises
@@ -207,20 +207,16 @@ def open_file(path: Path) -> BinaryIO:
         For a folder, a pipe, a device, and what may not be read.
     """
     try:
-        # a pipe that nobody writes to would keep a usual opening waiting
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags)
+        return open_regular(path)
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:  # nor is there any
         raise FileNotFoundError(*error.args) from None
+    except NoFileError as error:
+        raise Unreadable(str(error.strerror).removeprefix("it ")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Unreadable(f"cannot be opened ({reason})") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Unreadable("is no file")
-    return os.fdopen(descriptor, "rb")
 
 
 def parse_json(data: bytes) -> Any:

@@ -22,7 +22,7 @@ from pairfree.engine.run import EventLog, RunFolder
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files import Image, open_image, save_image
 from pairfree.files.journal import Journal, unfinished
-from pairfree.files.regular import open_regular, overwrite_regular, read_regular
+from pairfree.regular import open_regular, overwrite_regular, read_regular
 
 pytestmark = pytest.mark.posix
 PIXELS = np.random.default_rng(0).integers(0, 200, (40, 40)).astype(np.uint8)
@@ -77,7 +77,7 @@ def test_what_is_replaced_while_it_is_opened_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at it was a file."""
-    monkeypatch.setattr("pairfree.files.regular.check_regular", lambda path, follow: None)
+    monkeypatch.setattr("pairfree.regular.check_regular", lambda path, follow: None)
     pipe(tmp_path / "a")
     with pytest.raises(OSError, match="it is a pipe and no file"):
         read_regular(tmp_path / "a")

@@ -24,10 +24,10 @@ from pairfree.errors import InputError
 from pairfree.files.atomic import announced, remove_stale, write_bytes
 from pairfree.files.image import Image
 from pairfree.files.messages import reason, shown, size_text
-from pairfree.files.regular import read_regular
 from pairfree.files.servers import Upload
 from pairfree.files.sinks import Sink, open_sink
 from pairfree.files.unchanged import ChangedError, Watch, fingerprint
+from pairfree.regular import read_regular
 
 _say = logging.getLogger("pairfree")
 

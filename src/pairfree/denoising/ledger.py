@@ -24,9 +24,9 @@ from pairfree.files.atomic import output_error
 from pairfree.files.damaged import set_aside, set_aside_name
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of, shown
-from pairfree.files.regular import open_regular, overwrite_regular
 from pairfree.files.servers import is_sent
 from pairfree.files.unchanged import fingerprint, fingerprint_elsewhere
+from pairfree.regular import open_regular, overwrite_regular
 
 LEDGER = ".unfinished.jsonl"
 """Its name in the output folder: a line with what decides all results, then a line for each file."""

@@ -26,8 +26,8 @@ from torch import Tensor
 from pairfree.engine.fits import count_tensors
 from pairfree.engine.record import REQUIRED, Record, check_counts, check_types
 from pairfree.errors import CheckpointError
+from pairfree.facts import Unreadable, parse_json, read_bytes
 from pairfree.files.atomic import atomic_path, output_error, write_text
-from pairfree.files.regular import open_regular
 from pairfree.nets.tensor_file import TensorFile
 
 FORMAT = 1
@@ -36,8 +36,6 @@ KEEP = 2
 """Checkpoints that a folder holds, the newest."""
 MAX_WORDS_BYTES = 2**20
 """Of the JSON; a run's is about two thousand."""
-MAX_DEPTH = 16
-"""Of lists and objects within each other in the JSON."""
 COUNTS = "tensor_counts"
 """Field of the JSON: how many tensors each network and each optimiser has; older checkpoints lack it."""
 FILE_FIELDS: dict[str, type] = {"tensors_sha256": str}
@@ -198,50 +196,17 @@ def _read_words(words: Path) -> tuple[Record, dict[str, Any]]:
 def _read_json(words: Path) -> tuple[str, dict[str, Any]]:
     """The text of a checkpoint's JSON, and what it holds."""
     try:
-        text = _read_text(words)
-        facts = json.loads(text)
-    except OSError as error:
-        raise CheckpointError(
-            f"{words}: cannot be read ({error.strerror or error}); use an earlier checkpoint"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{words}: damaged: not JSON ({error}); use an earlier checkpoint"
-        ) from None
+        data = read_bytes(words, MAX_WORDS_BYTES)
+        facts = parse_json(data)
+    except FileNotFoundError:
+        raise CheckpointError(f"{words}: there is none; use an earlier checkpoint") from None
+    except Unreadable as error:
+        raise CheckpointError(f"{words}: damaged: {error}; use an earlier checkpoint") from None
     if not isinstance(facts, dict) or "digest" not in facts:
         raise CheckpointError(
             f"{words}: not a checkpoint of pairfree: field 'digest' is missing; use an earlier checkpoint"
         )
-    for name, value in facts.items():
-        if _is_deep(value):
-            raise CheckpointError(
-                f"{words}: field {name!r:.40} holds more than {MAX_DEPTH} lists within each other; use an "
-                "earlier checkpoint"
-            )
-    return text, facts
-
-
-def _read_text(words: Path) -> str:
-    """The text of a file that is no larger than a checkpoint's JSON can be; ValueError for others."""
-    with open_regular(words) as file:
-        read: bytes = file.read(MAX_WORDS_BYTES + 1)
-    if len(read) > MAX_WORDS_BYTES:
-        raise ValueError(f"it has more than {MAX_WORDS_BYTES} bytes")
-    return read.decode("utf-8")
-
-
-def _is_deep(value: object) -> bool:
-    """Whether lists and objects lie within each other deeper than those of a checkpoint do."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner: list[object] = []
-        for one in level:
-            if isinstance(one, dict):
-                inner += one.values()
-            elif isinstance(one, list):
-                inner += one
-        level = inner
-    return bool(level)
+    return data.decode("utf-8"), facts
 
 
 def _text(facts: Mapping[str, Any]) -> str:

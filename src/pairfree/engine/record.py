@@ -5,7 +5,6 @@ JSON in, JSON out, typed in between.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pairfree.data.normalize import Normalizer
 from pairfree.engine.plan import Clock, Plan
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError
+from pairfree.facts import is_finite
 from pairfree.version import __version__
 
 REQUIRED: dict[str, type] = {
@@ -260,13 +260,7 @@ def _is_map(value: object) -> bool:
         return False
     if not all(isinstance(value.get(name, False), bool) for name in switches):
         return False
-    return _is_finite(value["offset"]) and _is_finite(value["scale"]) and value["scale"] > 0
-
-
-def _is_finite(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) <= sys.float_info.max  # an integer may be too large for math.isfinite
+    return is_finite(value["offset"]) and is_finite(value["scale"]) and value["scale"] > 0
 
 
 def _is_stage(value: object) -> bool:

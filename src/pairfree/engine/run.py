@@ -59,7 +59,7 @@ from pairfree.files.damaged import make_way, set_aside, set_aside_name
 from pairfree.files.listing import check_folder
 from pairfree.files.lock import Lock
 from pairfree.files.messages import shown
-from pairfree.files.regular import open_regular
+from pairfree.regular import open_regular
 from pairfree.version import __version__
 
 SINGLE = Kind("text or a finite number", lambda value: TEXT.fits(value) or NUMBER.fits(value))

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from pairfree.files.damaged import make_way, set_aside
 from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
 from pairfree.files.messages import reason, shown
-from pairfree.files.regular import open_regular, overwrite_regular
 from pairfree.files.spans import is_empty, length_of, overlap, relative_to
+from pairfree.regular import open_regular, overwrite_regular
 
 FORMAT = 1
 _NUMBERS = ("top", "bottom", "left", "right", "clipped", "crc32")
@@ -210,7 +210,7 @@ class Journal:
             count,
         )
 
-    def _take_line(self, line: bytes, blocks: BinaryIO, size: int) -> bool:
+    def _take_line(self, line: bytes, blocks: IO[bytes], size: int) -> bool:
         """Do again what a line tells of; False where it, or the pixels that come next, are not whole."""
         try:
             words = parse_json(line)
@@ -371,7 +371,7 @@ class _Assembled(Stored):
         return np.frombuffer(data, self.dtype).reshape(shape)
 
 
-def _checksum(file: BinaryIO, nbytes: int) -> int:
+def _checksum(file: IO[bytes], nbytes: int) -> int:
     """CRC-32 of the bytes that come next."""
     found = 0
     while nbytes > 0:

@@ -11,7 +11,7 @@ from typing import IO
 from pairfree.errors import BusyError
 from pairfree.files.damaged import make_way
 from pairfree.files.messages import shown
-from pairfree.files.regular import open_regular
+from pairfree.regular import open_regular
 
 if sys.platform == "win32":
     import msvcrt

@@ -10,10 +10,10 @@ import hashlib
 import json
 import math
 import os
-import stat
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pairfree.errors import CheckpointError
+from pairfree.regular import open_regular
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -83,10 +84,9 @@ class TensorFile(Mapping[str, Tensor]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            handle = _open(path)
-            self.close = weakref.finalize(self, os.close, handle)
-            self._file = open(handle, "rb", buffering=0, closefd=False)  # noqa: SIM115 - see close
-            self.size = os.fstat(handle).st_size
+            self._file: FileIO = open_regular(path, buffering=0)  # type: ignore[assignment]
+            self.close = weakref.finalize(self, self._file.close)
+            self.size = os.fstat(self._file.fileno()).st_size
             header, begin = self._read_header()
         except OSError as error:
             raise CheckpointError(
@@ -204,13 +204,6 @@ class TensorFile(Mapping[str, Tensor]):
 
     def _refusal(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {what}; use an earlier checkpoint")
-
-
-def _open(path: Path) -> int:
-    """A descriptor of a file that is one: a pipe in its place would be waited for."""
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no regular file")
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
 
 def _are_counts(values: object) -> bool:

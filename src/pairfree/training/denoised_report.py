@@ -22,8 +22,8 @@ from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
 from pairfree.files.messages import address_of, shown, shown_scene
 from pairfree.files.opening import open_image
-from pairfree.files.regular import read_regular
 from pairfree.methods.shipped import Shipped
+from pairfree.regular import read_regular
 from pairfree.sampling import spaced_indices
 from pairfree.training.report import (
     EVIDENCE_PLANES,

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pairfree.errors import InputError
 from pairfree.files.messages import address_of, reason, shown, size_text
-from pairfree.files.regular import open_regular
+from pairfree.regular import open_regular
 
 ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
 """Metadata of format 2."""

@@ -19,10 +19,12 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket", errno.ENXIO),
 )
 _DEVICE = ("a device", errno.ENXIO)
-NO_FILES = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
-"""Numbers of the errors that are raised for what is no regular file."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+
+
+class NoFileError(OSError):
+    """There is something, and it is no regular file."""
 
 
 def _name_kind(mode: int) -> tuple[str, int]:
@@ -33,7 +35,7 @@ def _name_kind(mode: int) -> tuple[str, int]:
 
 
 def check_regular(path: str | Path, follow: bool = True) -> None:
-    """OSError for what is there and no regular file.
+    """NoFileError for what is there and no regular file.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def check_regular(path: str | Path, follow: bool = True) -> None:
 def _refuse_others(mode: int, path: str | Path) -> None:
     if not stat.S_ISREG(mode):
         name, number = _name_kind(mode)
-        raise OSError(number, f"it is {name} and no file", str(path))
+        raise NoFileError(number, f"it is {name} and no file", str(path))
 
 
 def open_regular(
@@ -73,8 +75,10 @@ def open_regular(
 
     Raises
     ------
+    NoFileError
+        For what is no regular file.
     OSError
-        For what is no regular file, and for what ``open`` raises it.
+        For what ``open`` raises it.
     """
 
     def open_checked(name: str, flags: int) -> int:
