@@ -20,7 +20,7 @@ from pairfree.facts import (
     parse_json,
     read_lines,
 )
-from pairfree.files.atomic import output_error
+from pairfree.files.atomic import output_error, temporary_name
 from pairfree.files.damaged import set_aside, set_aside_name
 from pairfree.files.listing import Entry
 from pairfree.files.messages import address_of, shown
@@ -91,6 +91,8 @@ class Ledger:
         self._expected: dict[Path, Words] = {}
         self._damage = ""
         """What is wrong with the file; it is set aside before the first line is written."""
+        self._is_cut_off = False
+        """Its last line has no end; no other may be written behind it."""
         try:
             self._read()
         except OSError:  # there is none, or no such name can be
@@ -120,10 +122,12 @@ class Ledger:
                 raise Unreadable("has no first line of pairfree")
             self._stored = stored
             for number, line in enumerate(lines, 2):
+                # the last of a killed process may be
+                self._is_cut_off = not line.endswith(b"\n")
                 try:
                     self._read_line(parse_json(line))
                 except Unreadable as error:
-                    if line.endswith(b"\n"):  # the last of a killed process may be cut off
+                    if not self._is_cut_off:
                         self._damage = self._damage or f"line {number} {error}"
 
     def _read_line(self, words: Any) -> None:
@@ -215,7 +219,7 @@ class Ledger:
 
     def _write(self, words: Words) -> None:
         try:
-            if self._damage or self._stored != self._head:
+            if self._damage or self._is_cut_off or self._stored != self._head:
                 self._begin()
             with open_regular(self.path, "a", follow=False) as file:
                 file.write(json.dumps(words) + "\n")
@@ -223,13 +227,20 @@ class Ledger:
             raise output_error(error, self.path) from error
 
     def _begin(self) -> None:
-        """Write what is known so far into a new file."""
+        """Write what is known so far into a new file; the older one stands until it is whole."""
         self._clear()
         done = (*self._lines.values(), *self._unsent.values())
         known = [self._head, *self._expected.values(), *done]
         text = "".join(f"{json.dumps(words)}\n" for words in known)
-        overwrite_regular(self.path, text.encode())
-        self._stored = self._head
+        temporary = temporary_name(self.path)
+        try:
+            overwrite_regular(temporary, text.encode())
+            temporary.replace(self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        self._stored, self._is_cut_off = self._head, False
 
     def _clear(self) -> None:
         """Set a damaged file aside."""

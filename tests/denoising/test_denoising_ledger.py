@@ -1,0 +1,59 @@
+"""What is done of a folder stays known, whatever stops the writing of it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairfree.denoising.ledger import LEDGER, FileResult, Ledger
+from pairfree.errors import OutputError
+
+
+@pytest.mark.parametrize("end", [-1, -20])
+def test_nothing_is_lost_behind_a_line_that_is_cut_off(tmp_path: Path, end: int) -> None:
+    """A full disk and a power cut leave half a line, on which the next would be written."""
+    head = {"made": "so"}
+
+    def add(*names: str) -> set[Path]:
+        """What is known before more is done."""
+        ledger = Ledger(tmp_path, tmp_path)
+        known = ledger.paths
+        ledger.belongs_to(head)
+        for name in names:
+            np.save(tmp_path / name, np.zeros(3))
+            ledger.add(FileResult(Path(name), tmp_path / name, 3, 0, ()), None, "source")
+        return known
+
+    add("a.npy", "b.npy")
+    listed = tmp_path / LEDGER
+    listed.write_bytes(listed.read_bytes()[:end])
+    known = add("c.npy")
+    assert tmp_path / "a.npy" in known
+    assert add() == known | {tmp_path / "c.npy"}
+    assert all(line.endswith(b"}\n") for line in listed.read_bytes().splitlines(keepends=True))
+
+
+def test_a_list_that_cannot_be_written_anew_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    done = FileResult(Path("a.npy"), tmp_path / "a.npy", 3, 0, ())
+    ledger = Ledger(tmp_path, tmp_path)
+    ledger.belongs_to({"made": "so"})
+    ledger.add(done, None, "source")
+    before = (tmp_path / LEDGER).read_bytes()
+    again = Ledger(tmp_path, tmp_path)
+    again.belongs_to({"made": "otherwise"})
+
+    def write(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:10])
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("pairfree.denoising.ledger.overwrite_regular", write)
+    with pytest.raises(OutputError, match="no space left"):
+        again.add(done, None, "source")
+    assert (tmp_path / LEDGER).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LEDGER, "a.npy"]
