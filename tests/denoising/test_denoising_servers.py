@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pairfree.denoising.ledger import Ledger
 from pairfree.engine.model import Model
 from pairfree.errors import BusyError, InputError, OutputError
 from pairfree.files import open_image, save_image, servers, sinks
+from pairfree.files.atomic import _host
 from pairfree.files.fidelity import verify
 from pairfree.files.image import Image
 from pairfree.files.servers import UNSENT, Upload
@@ -190,6 +193,22 @@ def test_a_process_that_is_killed_at_the_end_is_gone_on_with(
     assert not server.exists(f"/bucket/out/a.zarr/{UNSENT}")
     assert verify(noisy / "a.zarr", OUT).kept
     assert left_waiting(tmp_path) == []
+
+
+def test_what_killed_processes_left_goes_where_results_wait(
+    tmp_path: Path, noisy: Path, model: Model
+) -> None:
+    """An image begun under a temporary name takes as much of the disk as the whole."""
+    waiting = outbox.open_outbox(Path(OUT)).folder
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for folder in (waiting, waiting / "more"):
+        left = folder / f".b_zarr.partial-{process.pid}-{_host()}-0123abcd"
+        (left / "0").mkdir(parents=True)
+        (left / "0/zarr.json").touch()
+    pf.denoise(model, noisy, OUT)
+    assert left_waiting(tmp_path) == []
+    assert not waiting.exists()
 
 
 def test_what_waits_of_another_input_is_made_anew(

@@ -81,9 +81,9 @@ def denoise_files(
 
 def _remove_stale_files(planned: Planned) -> None:
     """What killed processes left where results, maps and the report are written."""
-    folders = {planned.ledger.out}
+    folders = {planned.ledger.folder}
     for one in planned.files:
-        folders.add(one.path.parent)
+        folders.add(one.local.parent)
         if one.map_path is not None:
             folders.add(one.map_path.parent)
     for folder in folders:

@@ -63,7 +63,7 @@ def _look_into(root: Path) -> tuple[list[Path], list[Path]]:
                 images.append(path)
             elif not is_of_oif(path):
                 folders.append(path)
-        elif (_leads_nowhere(path) or entry.is_file()) and is_image_file(path):
+        elif (_leads_nowhere(entry) or entry.is_file()) and is_image_file(path):
             images.append(path)
     return images, folders
 
@@ -75,12 +75,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return error.errno != errno.ELOOP
 
 
-def _leads_nowhere(path: Path) -> bool:
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
     """Whether it is a link to a file that is not there: listed, so that it is told."""
-    if not path.is_symlink():
+    if not entry.is_symlink():
         return False
     try:
-        path.stat()
+        entry.stat()
     except OSError:
         return True
     return False
