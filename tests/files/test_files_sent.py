@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,46 @@ def test_wherever_sending_stops_there_is_no_image_and_it_goes_on(
         assert len(before.put) == fails_at
         assert set(before.put).isdisjoint(after.put)  # nothing is sent twice
         assert contents_there(server, f"memory://bucket/{fails_at}.zarr") == expected
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda note: note + b'["a.zarr/0/c/',
+        lambda note: note[:-9],
+        lambda note: note[:20],
+        lambda note: b"",
+        lambda note: b"\xff" + note,
+        lambda note: note + b"{}\n",
+        lambda note: note + b'["../image1.zarr/zarr.json", "gone", "\\u0000", "\\ud800"]\n',
+        lambda note: b"5\n" + note,
+        lambda note: b'"\\ud800"\n' + note,
+        lambda note: note.replace(b'["', b"[5, [], "),
+        lambda note: b"[" * 100_000 + note,
+        lambda note: note + b"x" * 2**21,
+    ],
+)
+def test_a_damaged_note_of_what_was_sent_stops_nothing(
+    tmp_path: Path,
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[bytes], bytes],
+) -> None:
+    monkeypatch.setattr(servers, "BATCH_FILES", 1)
+    source, path = made(tmp_path), Path("memory://bucket/a.zarr")
+    expected = contents(source)
+    for fails_at in (3, 5):
+        with monkeypatch.context() as patch:
+            Broken(patch, fails_at)
+            with pytest.raises(OutputError, match="line is cut"):
+                Upload(source, path).send(overwrite=False)
+        (note,) = source.parent.glob(".*.sent")
+        note.write_bytes(damage(note.read_bytes()))
+    upload = Upload(source, path)
+    upload.send(overwrite=False)
+    upload.finish()
+    assert is_sent(path)
+    assert contents_there(server, "memory://bucket/a.zarr") == expected
 
 
 def test_an_older_image_is_replaced_and_nothing_of_it_stays(tmp_path: Path, server: Any) -> None:

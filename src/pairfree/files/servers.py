@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
-import json
 import os
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from pairfree.files.formats.zarr_files import (
     FolderFiles,
 )
 from pairfree.files.messages import address_of, reason, shown
+from pairfree.files.sent_note import SentNote
 
 UNSENT = ".pairfree-unsent"
 """Lies in an image on a server until all of it is there; its text says who sends it."""
@@ -254,10 +253,7 @@ class Upload:
             "it goes on with sending"
         )
         self._server = ServerFolder(path)
-        checksum = zlib.crc32(source.name.encode("utf-8", "surrogatepass"))
-        self._note = source.with_name(f".{source.name[:40]}-{checksum:08x}.sent")
-        self._mark = ""
-        """What the mark on the server says while this folder is sent."""
+        self._note = SentNote(source)
 
     def send(self, overwrite: bool) -> None:
         """Send what is not there yet; the metadata of the whole come last, and the mark stays.
@@ -290,19 +286,21 @@ class Upload:
             for batch in _in_batches(members, self._size_of):
                 self._check_mark()
                 self._server.put(self.source, batch)
-                self._add_to_note(batch)
+                self._note.add(batch)
 
     def finish(self) -> None:
         """All is sent: the mark, what waits on the disk, and the note go."""
         with _one_line(self.path, "run the same command again"):
-            if self._read_note() and self._server.read(UNSENT) == self._mark.encode():
+            if not self._note.mark:
+                self._note.read()
+            if self._is_marked():
                 self._server.remove(UNSENT)
         self.forget()
 
     def withdraw(self) -> None:
         """Remove what was sent, as far as the server lets it, and what is on the disk."""
         with contextlib.suppress(Exception):  # of a server that failed already
-            if self._server.read(UNSENT) == self._mark.encode():
+            if self._is_marked():
                 self._clear(keep=set())
                 self._server.remove(UNSENT)
         self.forget()
@@ -310,43 +308,35 @@ class Upload:
     def forget(self) -> None:
         """Remove what is on the disk; the same address is sent to from the beginning then."""
         shutil.rmtree(self.source, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._note.unlink(missing_ok=True)
+        self._note.forget()
 
     def _size_of(self, name: str) -> int:
         return (self.source / name).stat().st_size
 
-    def _read_note(self) -> list[str]:
-        """Lines of the note, without one that a killed process left cut off."""
-        try:
-            text = self._note.read_text(encoding="utf-8")
-        except OSError:
-            return []
-        lines = text.split("\n")[:-1]
-        if lines:
-            self._mark = json.loads(lines[0])
-        return lines
-
-    def _add_to_note(self, words: str | Sequence[str]) -> None:
-        with self._note.open("a", encoding="utf-8") as note:
-            note.write(json.dumps(words) + "\n")
+    def _is_marked(self) -> bool:
+        """Whether the mark on the server is that of this folder."""
+        mark = self._note.mark
+        return bool(mark) and self._server.read(UNSENT) == mark
 
     def _go_on(self) -> set[str] | None:
         """Names of what an earlier process sent and is whole; None where its mark is not there."""
-        lines = self._read_note()
-        if not lines or self._server.read(UNSENT) != self._mark.encode():
+        noted = self._note.read()
+        if not self._is_marked():
             return None
-        noted = {name for line in lines[1:] for name in json.loads(line)}
         there = self._server.sizes()
-        return {name for name in noted if there.get(name) == self._size_of(name)}
+        return {name for name in noted & set(there) if there[name] == self._size_if_there(name)}
+
+    def _size_if_there(self, name: str) -> int | None:
+        try:
+            return self._size_of(name)
+        except (OSError, ValueError):  # the note is damaged
+            return None
 
     def _begin(self) -> None:
         """Put the mark there: what it lies beside is no image any more."""
         sender = f"process {os.getpid()} on {socket.gethostname()}"
-        self._mark = f"pairfree sends an image here: {sender}, {secrets.token_hex(8)}\n"
-        self._note.unlink(missing_ok=True)
-        self._add_to_note(self._mark)
-        self._server.write(UNSENT, self._mark.encode())
+        self._note.begin(f"pairfree sends an image here: {sender}, {secrets.token_hex(8)}\n")
+        self._server.write(UNSENT, self._note.mark)
 
     def _clear(self, keep: set[str]) -> None:
         """Remove an older image, and what was left unfinished; OutputError where something stays.
@@ -368,7 +358,7 @@ class Upload:
 
     def _check_mark(self) -> None:
         """OutputError where another process began to send to the same address."""
-        if self._server.read(UNSENT) != self._mark.encode():
+        if not self._is_marked():
             raise OutputError(
                 f"cannot write {shown(self.path)}: another process writes there too; "
                 "wait for it, or choose another folder"
