@@ -1,5 +1,5 @@
-"""R32: links, pipes and devices in the place of any file are refused in one line; nothing is read from them
-or written through them.
+"""R32: links, pipes and devices in the place of any file are refused in one line, or set aside; nothing is
+read from them or written through them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import pytest
 import tifffile
 
 import pairfree as pf
-from pairfree.denoising.ledger import LEDGER, Ledger
+from pairfree.denoising.ledger import LEDGER, FileResult, Ledger
 from pairfree.engine import checkpoint
 from pairfree.engine.model import Model
 from pairfree.engine.run import EventLog, RunFolder
 from pairfree.errors import InputError, OutputError, PairfreeError
 from pairfree.files import Image, open_image, save_image
+from pairfree.files.damaged import set_aside_name
 from pairfree.files.journal import Journal, unfinished
+from pairfree.files.messages import shown
 from pairfree.regular import open_regular, overwrite_regular, read_regular
 
 pytestmark = pytest.mark.posix
@@ -101,53 +103,70 @@ def test_links_to_files_are_read_where_that_is_allowed(tmp_path: Path) -> None:
 
 def lock(folder: Path) -> None:
     with RunFolder(folder).locked():
-        raise AssertionError
+        pass
 
 
 def begin_journal(folder: Path) -> None:
-    Journal(folder / "a.npy", Image(PIXELS, "YX"), {})
+    Journal(folder / "a.npy", Image(PIXELS, "YX"), {}).close(done=False)
 
 
+def note_done(folder: Path) -> None:
+    ledger = Ledger(folder, folder)
+    ledger.belongs_to({"made": "so"})
+    np.save(folder / "a.npy", PIXELS)
+    ledger.add(FileResult(Path("a.npy"), folder / "a.npy", 1600, 0, ()), None, "source")
+
+
+JOURNAL = unfinished(Path("a.npy")).name
 WRITTEN = {
     "lock": lock,
-    "events.jsonl": lambda folder: EventLog(folder / "events.jsonl"),
-    LEDGER: Ledger,
-    f"{unfinished(Path('a.npy')).name}/lock": begin_journal,
-    f"{unfinished(Path('a.npy')).name}/blocks": begin_journal,
-    f"{unfinished(Path('a.npy')).name}/journal.jsonl": begin_journal,
-    unfinished(Path("a.npy")).name: begin_journal,
+    LEDGER: note_done,
+    f"{JOURNAL}/lock": begin_journal,
+    f"{JOURNAL}/blocks": begin_journal,
+    f"{JOURNAL}/journal.jsonl": begin_journal,
+    JOURNAL: begin_journal,
 }
 """What is written under a fixed name in a user's folder, and by what."""
 
 
+def put_in_place(path: Path, kind: str, mine: Path) -> None:
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        pipe(path)
+        return
+    targets = {"link": mine, "link to nothing": mine / "gone", "device": Path("/dev/zero")}
+    path.symlink_to(targets[kind])
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "device"])
-def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str) -> None:
-    folder, mine = tmp_path / "out", tmp_path / "mine.txt"
-    (folder / name).parent.mkdir(parents=True)
+def test_what_is_no_file_is_set_aside_and_never_written_through(
+    tmp_path: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, mine = tmp_path / "out" / name, tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("all of it")
+    if name != JOURNAL:  # of which all else are files
+        mine = mine / "thesis.txt"
+    put_in_place(path, kind, mine)
+    WRITTEN[name](tmp_path / "out")
+    aside = set_aside_name(path)
+    if aside.parent.exists():  # a journal without parts is removed, with what lies in it
+        assert aside.is_symlink() or aside.is_fifo()
+    assert any(shown(path) in one.getMessage() for one in caplog.records)
+    assert [one.name for one in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "mine/thesis.txt").read_text() == "all of it"
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "device"])
+def test_events_are_not_written_through_a_link(tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    if kind == "pipe":
-        pipe(folder / name)
-    else:
-        targets = {"link": mine, "link to nothing": tmp_path / "gone", "device": Path("/dev/zero")}
-        (folder / name).symlink_to(targets[kind])
-    with pytest.raises(
-        OutputError, match=r"cannot write .*(is in its place|File exists)"
-    ) as caught:
-        WRITTEN[name](folder)
-    assert str(folder) in said(caught)
+    put_in_place(tmp_path / "out/events.jsonl", kind, mine)
+    with pytest.raises(OutputError, match=r"cannot write .*is in its place") as caught:
+        EventLog(tmp_path / "out/events.jsonl")
+    assert "out" in said(caught)
     assert mine.read_text() == "mine"
-    assert not (tmp_path / "gone").exists()
-
-
-def test_the_journal_of_another_folder_is_not_taken(tmp_path: Path) -> None:
-    """It would be written, and removed at the end."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("all of it")
-    unfinished(tmp_path / "a.npy").symlink_to(tmp_path / "mine")
-    with pytest.raises(OutputError, match="a link is in its place"):
-        begin_journal(tmp_path)
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 READ = {"config.toml": lambda folder: RunFolder(folder).read_config()}

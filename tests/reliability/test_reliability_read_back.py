@@ -31,6 +31,7 @@ from pairfree.files.journal import unfinished
 from pairfree.files.listing import Entry, find_images
 from pairfree.files.lock import Lock
 from pairfree.files.sinks import JournalSink
+from pairfree.files.unchanged import fingerprint
 from pairfree.training.order import place_order
 from pairfree.training.report import _curves
 from pairfree.training.restoring import check_unchanged
@@ -155,13 +156,13 @@ def of_run(name: str) -> Try:
 
 def use_ledger(out: Path, entries: list[Entry], identity: dict[str, Any]) -> str:
     """What denoising does with it: it is read, written on, read again, and closed."""
-    ledger = Ledger(out)
+    ledger = Ledger(out, out)
     assert out / "1.tif" not in ledger.paths
     ledger.belongs_to(identity)
     known = ledger.result(entries[0], out / "0.tif", None)
     done = FileResult(entries[0].path, out / "0.tif", 576, 0, ())
-    ledger.add(entries[0], known or done, None)
-    again = Ledger(out)
+    ledger.add(known or done, None, fingerprint(entries[0].path))
+    again = Ledger(out, out)
     assert again.belongs_to(identity)
     assert again.result(entries[0], out / "0.tif", None) is not None
     ledger.close()

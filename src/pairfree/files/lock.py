@@ -16,14 +16,14 @@ from pairfree.regular import open_regular
 if sys.platform == "win32":
     import msvcrt
 
-    def _seize(handle: IO[str]) -> None:
+    def _seize(handle: IO[bytes]) -> None:
         handle.seek(2**30)  # a byte that nobody writes: on Windows, locked ones cannot be read
         msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _seize(handle: IO[str]) -> None:
+    def _seize(handle: IO[bytes]) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -53,16 +53,17 @@ class Lock:
 
     def __init__(self, file: Path, what: Path) -> None:
         make_way(file, "the lock is made anew")
-        self._handle = open_regular(file, "a+", follow=False)
+        self._handle = open_regular(file, "a+b", follow=False)
         try:
             _seize(self._handle)
             self._handle.seek(0)
             self._handle.truncate()
-            self._handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            by_whom = f"process {os.getpid()} on {socket.gethostname()}\n"
+            self._handle.write(by_whom.encode("utf-8", "replace"))
             self._handle.flush()
         except (BlockingIOError, PermissionError):
             self._handle.seek(0)
-            said = " ".join(self._handle.read(MOST_SHOWN).split())
+            said = " ".join(self._handle.read(MOST_SHOWN).decode("utf-8", "replace").split())
             holder = shown(said) if said else "an unknown process"
             self._handle.close()
             raise BusyError(
