@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,11 @@ import pytest
 import pairfree as pf
 from pairfree.errors import OutputError
 from pairfree.files import find_images, plan_outputs
-from pairfree.files.atomic import make_folder
+from pairfree.files.atomic import _host, atomic_folder, make_folder, remove_stale
+from pairfree.files.formats.zarr_zip import ZipFiles
+from pairfree.files.limits import DEFAULT
 from pairfree.files.listing import Entry
+from pairfree.files.unchanged import fingerprint
 from pairfree.files.walk import RealPaths
 
 PIXELS = np.zeros((8, 8), np.uint8)
@@ -43,6 +48,49 @@ def test_a_file_below_a_thousand_folders_is_denoised_and_a_pattern_refused(deep:
     with pytest.raises(pf.InputError, match="nested too deeply") as refused:
         find_images(["in/**/*.npy"])
     assert "\n" not in str(refused.value)
+    before = fingerprint(Path("in"))
+    np.save(deep / "a.npy", PIXELS[1:])
+    assert fingerprint(Path("in")) != before
+
+
+@pytest.mark.posix
+def test_a_link_in_a_folder_that_leads_elsewhere_is_a_change(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to("..")
+    before = fingerprint(tmp_path / "in")
+    (tmp_path / "in/link").unlink()
+    (tmp_path / "in/link").symlink_to("../..")
+    assert fingerprint(tmp_path / "in") != before
+
+
+def test_the_files_of_deep_folders_in_an_archive_are_listed(tmp_path: Path) -> None:
+    names = ["a/b/y", "a/x", DEEP + "z"]
+    with zipfile.ZipFile(tmp_path / "a.ozx", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    assert list(ZipFiles(tmp_path / "a.ozx", DEFAULT).below("")) == ["a/x", "a/b/y", DEEP + "z"]
+
+
+@pytest.mark.nightly
+@pytest.mark.posix
+def test_what_is_too_deep_to_be_removed_ends_nothing(deep: Path, record_property) -> None:
+    record_property("folders", len(deep.parts))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = Path(f".x.partial-{process.pid}-{_host()}-01234567")
+    Path("in").rename(left)
+    assert remove_stale(Path()) in ([], [left])  # later versions of Python can
+    if left.exists():
+        left.rename("in")
+    with atomic_folder(Path("out")) as temporary:
+        temporary.mkdir()
+    make_folder(Path("in", DEEP))
+    Path("out").rmdir()
+    Path("in").rename("out")
+    with atomic_folder(Path("out"), overwrite=True) as temporary:
+        temporary.mkdir()
+    assert list(Path("out").iterdir()) == []
+    subprocess.run("rm -rf .out.partial-*", shell=True, check=True)
 
 
 @pytest.mark.parametrize(

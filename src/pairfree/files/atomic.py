@@ -262,7 +262,8 @@ def atomic_folder(
     finally:
         for folder in (temporary, older):
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(RecursionError):  # of folders nested too deeply to remove
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush_tree(folder: Path) -> None:
@@ -340,7 +341,7 @@ def remove_stale(folder: Path) -> list[Path]:
         if match is None or match["host"] != _host() or _alive(int(match["pid"])):
             continue
         left = Path(folder) / name
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RecursionError):
             if left.is_dir():
                 shutil.rmtree(left)
             else:

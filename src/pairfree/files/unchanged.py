@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -73,16 +74,31 @@ def _told_by_server(path: Path) -> str:
 
 def _lines_of_folder(folder: Path, describe: Describe) -> Iterator[str]:
     left = MOST_FILES
-    for root, folders, names in os.walk(folder):
-        folders.sort()
+    for root, names in _walk(str(folder)):
         at = os.path.relpath(root, folder)
         files = sorted(name for name in names if _is_of_image(name))
         for name in files[:left]:
-            yield f"{at}/{name} {_line(Path(root, name), describe)}"
+            yield f"{at}/{name} {_line(os.path.join(root, name), describe)}"  # noqa: PTH118
         if len(files) > left:
-            yield f"{at} {_line(Path(root), describe)}"
+            yield f"{at} {_line(root, describe)}"
             yield from files[left:]
         left = max(0, left - len(files))
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder, of any depth, and the names of what is no folder in it, links too."""
+    waiting = [folder]
+    while waiting:
+        root = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(root) as listed:
+            for entry in listed:
+                of_kind = folders if entry.is_dir(follow_symlinks=False) else names
+                of_kind.append(entry.name)
+        yield root, names
+        for name in sorted(folders, reverse=True):
+            waiting.append(os.path.join(root, name))  # noqa: PTH118
 
 
 def _is_of_image(name: str) -> bool:
@@ -90,10 +106,10 @@ def _is_of_image(name: str) -> bool:
     return not name.startswith(".") or name in (*METADATA_FILES, SUMS)
 
 
-def _line(path: Path, describe: Describe, follow: bool = False) -> str:
+def _line(path: str | Path, describe: Describe, follow: bool = False) -> str:
     """Of a link within a folder, itself: it may lead nowhere."""
     try:
-        return describe(path.stat() if follow else path.lstat())
+        return describe(os.stat(path, follow_symlinks=follow))  # noqa: PTH116
     except OSError as error:
         return f"gone {error.errno}"
 

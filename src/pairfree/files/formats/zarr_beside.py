@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+from pairfree.files.atomic import make_folder
 from pairfree.files.formats.zarr_files import METADATA_FILES, SUMS, ZarrFiles, is_array, join
 
 _CHUNK = re.compile(r"(c[./])?\d+([./]\d+)*|c")
@@ -45,13 +46,15 @@ def find_others(
 
 
 def _others_below(files: ZarrFiles, folder: str) -> Iterator[str]:
-    folders, names = files.members(folder)
-    if is_array(files, folder, names):
-        return
-    for name in files.others(folder):
-        yield join(folder, name)
-    for name in folders:
-        yield from _others_below(files, join(folder, name))
+    waiting = [folder]
+    while waiting:
+        at = waiting.pop()
+        folders, names = files.members(at)
+        if is_array(files, at, names):
+            continue
+        for name in files.others(at):
+            yield join(at, name)
+        waiting += [join(at, name) for name in reversed(folders)]
 
 
 def find_beside(files: ZarrFiles, arrays: Iterable[str], groups: Iterable[str]) -> list[str]:
@@ -102,7 +105,7 @@ def copy_beside(files: ZarrFiles, names: Iterable[str], target: Path) -> None:
     """Copy files and whole folders of an image, as ``find_beside`` names them, to the folder ``target``."""
     for file in _each_file(files, names):
         path = target / file
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         files.copy(file, path)
 
 

@@ -123,15 +123,17 @@ class ZarrFiles(ABC):
         InputError
             For a link and the like in the place of a chunk; elsewhere they are left out.
         """
-        folders, files = self.members(folder)
-        in_array = in_array or is_array(self, folder, files)
-        others = self.others(folder) if in_array else []
-        if others:
-            raise self.refusal(join(folder, others[0]))
-        for name in files:
-            yield join(folder, name)
-        for name in folders:
-            yield from self.below(join(folder, name), in_array)
+        waiting = [(folder, in_array)]
+        while waiting:  # not by calling itself: folders may be nested deeper than that allows
+            at, within = waiting.pop()
+            folders, files = self.members(at)
+            within = within or is_array(self, at, files)
+            others = self.others(at) if within else []
+            if others:
+                raise self.refusal(join(at, others[0]))
+            for name in files:
+                yield join(at, name)
+            waiting += [(join(at, name), within) for name in reversed(folders)]
 
     def refusal(self, name: str) -> InputError:
         """For what is no part of an image, in the place of one."""
