@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import pairfree as pf
 from pairfree.errors import OutputError
 from pairfree.files import find_images, plan_outputs
 from pairfree.files.atomic import _host, atomic_folder, make_folder, remove_stale
-from pairfree.files.formats.zarr_zip import ZipFiles
-from pairfree.files.limits import DEFAULT
+from pairfree.files.formats.zarr_beside import find_others
+from pairfree.files.formats.zarr_files import FolderFiles
 from pairfree.files.listing import Entry
 from pairfree.files.unchanged import fingerprint
 from pairfree.files.walk import RealPaths
@@ -63,12 +62,21 @@ def test_a_link_in_a_folder_that_leads_elsewhere_is_a_change(tmp_path: Path) -> 
     assert fingerprint(tmp_path / "in") != before
 
 
-def test_the_files_of_deep_folders_in_an_archive_are_listed(tmp_path: Path) -> None:
-    names = ["a/b/y", "a/x", DEEP + "z"]
-    with zipfile.ZipFile(tmp_path / "a.ozx", "w") as archive:
-        for name in names:
-            archive.writestr(name, b"")
-    assert list(ZipFiles(tmp_path / "a.ozx", DEFAULT).below("")) == ["a/x", "a/b/y", DEEP + "z"]
+class DeepFiles(FolderFiles):
+    """A file in each of more folders within each other than functions may call themselves."""
+
+    def members(self, folder: str) -> tuple[list[str], list[str]]:
+        return (["d"] if len(folder) < 2 * 1050 else []), ["x"]
+
+    def others(self, folder: str) -> list[str]:
+        return []
+
+
+def test_files_in_deep_folders_of_an_image_are_listed(tmp_path: Path) -> None:
+    names = list(DeepFiles(tmp_path).below(""))
+    assert len(names) > 1050
+    assert names[:3] == ["x", "d/x", "d/d/x"]
+    assert find_others(DeepFiles(tmp_path), [], [""], []) == []
 
 
 @pytest.mark.nightly

@@ -472,6 +472,21 @@ def test_what_lies_beside_in_an_archive_is_copied_and_compared_in_pieces(tmp_pat
         assert packed.getinfo("stranger").file_size == 64 * MEBIBYTE
 
 
+def test_names_of_very_many_folders_in_an_archive_take_no_memory(tmp_path: Path) -> None:
+    """A name of 60 kB stands for 30,000 folders, each with a name of its own."""
+    group(tmp_path / "a.zarr")
+    pack(tmp_path / "a.zarr", tmp_path / "a.ozx", **{"a/" * 63 + "x": b""})
+    assert open_image(tmp_path / "a.ozx").height
+    deep = {f"{number}/" + "a/" * 15_000 + "x": b"" for number in range(10)}
+    pack(tmp_path / "a.zarr", tmp_path / "a.ozx", **deep)
+    with (
+        little_memory(16 * MEBIBYTE),
+        pytest.raises(InputError, match="15001 folders deep") as told,
+    ):
+        open_image(tmp_path / "a.ozx")
+    assert "\n" not in str(told.value)
+
+
 def test_an_archive_that_would_fill_the_disk_is_refused_before_any_work(tmp_path: Path) -> None:
     """It says so of itself; no byte is unpacked."""
     group(tmp_path / "a.zarr")

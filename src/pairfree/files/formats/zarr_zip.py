@@ -17,6 +17,8 @@ from pairfree.files.messages import reason, shown
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of packing that stop where they are told to."""
+MOST_DEPTH = 64
+"""Folders within each other: each costs memory for its whole name."""
 ENCRYPTED = 1
 """Bit of a member's flags."""
 MOST_MEMBERS = 16
@@ -97,7 +99,12 @@ class ZipFiles(ZarrFiles):
                 raise InputError(
                     f"{shown(self.path)}: its file {shown(name)} would lie outside of it; pack it again"
                 )
-            if name.rpartition("/")[2] in METADATA_FILES:
+            if len(parts) > MOST_DEPTH:
+                raise InputError(
+                    f"{shown(self.path)}: its file {shown(name)} lies {len(parts) - 1} folders deep, "
+                    f"expected less than {MOST_DEPTH}; pack it again without what is no part of the image"
+                )
+            if parts[-1] in METADATA_FILES:
                 self.check_metadata(name)
 
     def _lies(self, name: str, why: str) -> InputError:
