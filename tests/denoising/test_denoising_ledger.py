@@ -10,6 +10,8 @@ import pytest
 
 from pairfree.denoising.ledger import LEDGER, FileResult, Ledger
 from pairfree.errors import OutputError
+from pairfree.files.listing import Entry
+from pairfree.files.unchanged import fingerprint
 
 
 @pytest.mark.parametrize("end", [-1, -20])
@@ -57,3 +59,30 @@ def test_a_list_that_cannot_be_written_anew_stands(
         again.add(done, None, "source")
     assert (tmp_path / LEDGER).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [LEDGER, "a.npy"]
+
+
+def test_a_folder_of_many_images_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold a million files, which take seconds each time."""
+    source = tmp_path / "plate.npy"
+    np.save(source, np.zeros(3))
+    entries = [Entry(source, Path(f"{number}.npy"), number) for number in range(5)]
+    ledger = Ledger(tmp_path, tmp_path)
+    ledger.belongs_to({"made": "so"})
+    for entry in entries:
+        path = tmp_path / entry.relative
+        np.save(path, np.zeros(3))
+        ledger.add(FileResult(source, path, 3, 0, (), scene=entry.scene), None, fingerprint(source))
+    looked: list[Path] = []
+
+    def look(path: Path) -> str:
+        looked.append(path)
+        return fingerprint(path)
+
+    monkeypatch.setattr("pairfree.denoising.ledger.fingerprint", look)
+    again = Ledger(tmp_path, tmp_path)
+    again.belongs_to({"made": "so"})
+    found = [again.result(entry, tmp_path / entry.relative, None) for entry in entries]
+    assert [one.scene for one in found if one] == [0, 1, 2, 3, 4]
+    assert looked == [source]

@@ -91,6 +91,8 @@ class Ledger:
         self._expected: dict[Path, Words] = {}
         self._damage = ""
         """What is wrong with the file; it is set aside before the first line is written."""
+        self._sources: dict[Path, str] = {}
+        """Fingerprints of inputs that were looked at: a folder may hold a thousand images."""
         self._is_cut_off = False
         """Its last line has no end; no other may be written behind it."""
         try:
@@ -169,11 +171,31 @@ class Ledger:
 
     def result(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
         """What an earlier process made of a file; None for nothing, and where input or map have changed."""
-        return _result_of(self._lines.get(path), entry, path, map_path, before=True)
+        return self._result_of(self._lines.get(path), entry, path, map_path, before=True)
 
     def unsent(self, entry: Entry, path: Path, map_path: Path | None) -> FileResult | None:
         """What an earlier process made of a file and did not send to its server; else None, as ``result``."""
-        return _result_of(self._unsent.get(path), entry, path, map_path, before=False)
+        return self._result_of(self._unsent.get(path), entry, path, map_path, before=False)
+
+    def _result_of(
+        self, words: Words | None, entry: Entry, path: Path, map_path: Path | None, before: bool
+    ) -> FileResult | None:
+        """What a line says of a file; None without one, and where input or map have changed."""
+        if words is None or words["map"] != _map_text(map_path):
+            return None
+        if entry.path not in self._sources:
+            self._sources[entry.path] = fingerprint(entry.path)
+        if words["source"] != self._sources[entry.path]:
+            return None
+        return FileResult(
+            entry.path,
+            path,
+            words["pixels"],
+            words["clipped"],
+            tuple(words["warnings"]),
+            before=before,
+            scene=entry.scene,
+        )
 
     def add(
         self,
@@ -258,27 +280,6 @@ class Ledger:
 def result_exists(path: Path) -> bool:
     """Whether a result is there, on a disk or on a server: it has its name only when it is complete."""
     return path.exists() if address_of(path) is None else is_sent(path)
-
-
-def _result_of(
-    words: Words | None, entry: Entry, path: Path, map_path: Path | None, before: bool
-) -> FileResult | None:
-    """What a line says of a file; None without one, and where input or map have changed."""
-    if (
-        words is None
-        or words["source"] != fingerprint(entry.path)
-        or words["map"] != _map_text(map_path)
-    ):
-        return None
-    return FileResult(
-        entry.path,
-        path,
-        words["pixels"],
-        words["clipped"],
-        tuple(words["warnings"]),
-        before=before,
-        scene=entry.scene,
-    )
 
 
 def _is_cut_off(head: bytes) -> bool:
