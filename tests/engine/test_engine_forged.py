@@ -285,7 +285,7 @@ def test_a_network_that_is_made_later_has_bounds_too(name, small, tmp_path):
     """Of a method that learns each image by itself, nothing is stored that settings could be held against."""
     for large in (10**9, 10**400):
         store_untrained(tmp_path, "dip", small, **{name: large})
-        if name == "steps":
+        if name == "steps" and large < 2**63:
             pf.load(tmp_path)
         else:
             assert f"{name} = 1" in refusal(lambda: pf.load(tmp_path))

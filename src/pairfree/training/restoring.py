@@ -93,14 +93,7 @@ def check_stored(stored: checkpoint.Checkpoint, run: str | Path, optimizers: boo
         config = stored_config(record.method, record.config, f"{run}")
         with shapes_alone():
             method = build_method(record.method, config, record.channels, "meta")
-    except (
-        ConfigError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        MemoryError,
-    ) as error:
+    except BUILDING_FAILS as error:
         raise cannot_be_built(run, error) from None
     check_tensors(method, stored, optimizers)
 
