@@ -224,6 +224,33 @@ def test_what_waits_of_another_input_is_made_anew(
     assert abs(float(open_image(f"{OUT}/a.zarr").pixels.mean()) - 7.0) < 1.0
 
 
+def test_what_was_sent_of_an_input_that_changed_meanwhile_is_none_of_the_new_one(
+    noisy: Path, server: Any, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        cut_line(patch, "a.zarr")
+        with pytest.raises(OutputError):
+            pf.denoise(model, noisy / "a.zarr", OUT)
+    other = np.full((2, 40, 48), 7, np.uint16)
+
+    def change(*given: Any) -> Upload:
+        changed = open_image(noisy / "a.zarr").with_pixels(other)
+        save_image(changed, noisy / "a.zarr", overwrite=True)
+        return Upload(*given)
+
+    def stop(ledger: Ledger) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pairfree.denoising.files.Upload", change)
+        patch.setattr(Ledger, "close", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pf.denoise(model, noisy / "a.zarr", OUT)
+    (result,) = pf.denoise(model, noisy / "a.zarr", OUT)
+    assert not result.before
+    assert abs(float(open_image(f"{OUT}/a.zarr").pixels.mean()) - 7.0) < 1.0
+
+
 def test_large_results_go_on_within_an_image(
     tmp_path: Path, noisy: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

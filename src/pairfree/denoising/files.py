@@ -26,7 +26,7 @@ from pairfree.files.image import Image
 from pairfree.files.messages import reason, shown, size_text
 from pairfree.files.servers import Upload
 from pairfree.files.sinks import Sink, open_sink
-from pairfree.files.unchanged import ChangedError, Watch, fingerprint
+from pairfree.files.unchanged import ChangedError, Watch
 from pairfree.regular import read_regular
 
 _say = logging.getLogger("pairfree")
@@ -111,7 +111,7 @@ def _do_file(planned: Planned, one: FilePlan, on_pixels: OnPixels, client: Any) 
             made, source = _denoise_file(planned, one, on_pixels, client)
             ledger.add(made, one.map_path, source, unsent=one.local)
         else:
-            source = fingerprint(one.entry.path)
+            source = ledger.source_of_unsent(one.path)
         _say.info("%s: made, now it is sent to its server", shown(one.path))
         upload.send(planned.overwrite or one.path in ledger.paths)
         ledger.add(made, one.map_path, source)

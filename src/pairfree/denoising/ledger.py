@@ -177,6 +177,10 @@ class Ledger:
         """What an earlier process made of a file and did not send to its server; else None, as ``result``."""
         return self._result_of(self._unsent.get(path), entry, path, map_path, before=False)
 
+    def source_of_unsent(self, path: Path) -> str:
+        """Fingerprint of what a result was made of that is made and not sent."""
+        return str(self._unsent[path]["source"])
+
     def _result_of(
         self, words: Words | None, entry: Entry, path: Path, map_path: Path | None, before: bool
     ) -> FileResult | None:
