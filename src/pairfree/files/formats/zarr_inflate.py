@@ -10,6 +10,8 @@ from typing import Any
 
 import imagecodecs
 
+PIECE_BYTES = 2**14
+"""Of a stream, inflated at a time."""
 Packed = Any
 """A chunk as stored: bytes, or a view of them."""
 
@@ -40,18 +42,35 @@ def inflate(kind: str, data: Packed, most: int, settings: dict[str, Any]) -> byt
 
 
 def _inflate_zlib(data: Packed, most: int, settings: dict[str, Any]) -> bytes:
-    """A stream of gzip or zlib, of one or several members."""
-    parts = []
+    """A stream of gzip or zlib, of one or several members; zeros may lie between them."""
+    packed = memoryview(data)
+    parts: list[bytes] = []
     left = most + 1
-    while len(data) and left > 0:
+    at = 0
+    while at < len(packed) and left > 0:
         stream = zlib.decompressobj(47)
-        part = stream.decompress(data, left)
-        parts.append(part)
-        left -= len(part)
-        if not stream.eof and not stream.unconsumed_tail:
-            raise ValueError("a compressed chunk ends too early")
-        data = stream.unused_data.lstrip(b"\0")
+        while not stream.eof and left > 0:
+            # a piece: what lies behind a member is copied, and there may be a million members
+            piece = packed[at : at + PIECE_BYTES]
+            if not piece:
+                raise ValueError("a compressed chunk ends too early")
+            part = stream.decompress(piece, left)
+            parts.append(part)
+            left -= len(part)
+            at += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+        at = _skip_zeros(packed, at)
     return b"".join(parts)
+
+
+def _skip_zeros(packed: memoryview, at: int) -> int:
+    """The place of the next byte that is not 0."""
+    while at < len(packed):
+        piece = bytes(packed[at : at + PIECE_BYTES])
+        rest = piece.lstrip(b"\0")
+        at += len(piece) - len(rest)
+        if rest:
+            break
+    return at
 
 
 def _inflate_bz2(data: Packed, most: int, settings: dict[str, Any]) -> bytes:
