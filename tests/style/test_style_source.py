@@ -24,7 +24,7 @@ MODULES = {
 OWN_PARTS = {"iscl": ["cooperation"]}
 """Files of methods/parts that hold a part of one method, with departures from its paper."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 420, 70
-EVERYONE = {"plain", "errors", "facts", "config", "marks", "version", "sampling"}
+EVERYONE = {"plain", "errors", "regular", "facts", "config", "marks", "version", "sampling"}
 NET_FACTS = {
     "nets.traits",
     "nets.receptive_field",
@@ -35,7 +35,8 @@ NET_FACTS = {
 ARROWS = {
     "plain": set(),
     "errors": {"plain"},
-    "facts": set(),
+    "regular": set(),
+    "facts": {"regular"},
     "config": {"plain", "errors", "facts", "marks"},
     "marks": set(),
     "version": set(),
