@@ -83,6 +83,19 @@ def test_the_warm_start_of_iddp_is_left_out_after_the_shipped_one():
     assert len(stages["none"]) == 2
 
 
+@pytest.mark.parametrize("begun_from", ["shipped", "none"])
+def test_a_stopped_run_of_iddp_goes_on_with_its_stages(begun_from, tmp_path):
+    def stop(done: int, *_: object) -> bool:
+        return done == 2
+
+    options = {"method": "iddp", "start": begun_from, "settings": SETTINGS, "report": False}
+    with pytest.raises(pf.PairfreeError):
+        pf.train(noisy(), out=tmp_path / "run", steps=4, on_step=stop, **options)
+    model = pf.train(noisy(), out=tmp_path / "run", resume=True, report=False)
+    assert model.record.step == 4
+    assert model.record.start == begun_from
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

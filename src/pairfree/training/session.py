@@ -193,10 +193,10 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
                 f"{run.path}: the training images are not those the run began with; restore them, "
                 f"or start a new run with `init` {run.path}"
             )
+        job.method.started = record.start == "shipped"  # before its stages, which depend on it
         check_stages(job.method, last)
         load_weights(job.method, last)
         last.tensors.close()
-        job.method.started = record.start == "shipped"
         _check_processes(job.method)
         if processes.shared(last.step) != last.step:
             raise CheckpointError(
