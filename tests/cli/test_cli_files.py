@@ -1,6 +1,7 @@
 """``pairfree denoise`` and ``pairfree verify`` on files of several formats, as a user calls them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,13 +84,14 @@ def test_all_formats_at_once_and_what_was_kept(pairfree, files, tmp_path):
     assert code == 0
     assert "4 files, 156,000 pixels -> out (" in said
     assert "pixels clipped, 0 warnings)" in said
-    code, said, _ = pairfree("verify", "in", "out", "--json", "kept.json")
+    # after three steps the level is not yet what it was
+    code, said, _ = pairfree("verify", "in", "out", "--any-scale", "--json", "kept.json")
     assert code == 0, said
     assert "4 files: nothing lost" in said
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert set(kept) == {"a.ome.tif", "b.ome.zarr", "c.mrc", "deep/d.png"}
     assert all(one["kept"] is not False for checks in kept.values() for one in checks)
-    code, said, _ = pairfree("verify", "in/b.ome.zarr", "out/b.ome.zarr")
+    code, said, _ = pairfree("verify", "in/b.ome.zarr", "out/b.ome.zarr", "--any-scale")
     assert code == 0
     assert "1 file: nothing lost" in said
 
@@ -185,3 +187,51 @@ def test_skip_done_leaves_what_stands_and_does_the_rest(pairfree, files, tmp_pat
     code, _, err = pairfree("denoise", "run", "in", "--out", "out", "--skip-done", "--overwrite")
     assert code == 2
     assert "exclude each other" in err
+
+
+def test_results_within_the_folder_of_the_inputs_are_no_inputs(pairfree, files, tmp_path):
+    """The same command goes on, verify finds what belongs together, and the folder itself is refused."""
+    where = ("denoise", "run", "in", "--out", "in/done")
+    assert pairfree(*where)[0] == 0
+    assert "exists already" in pairfree(*where)[2] or "exist already" in pairfree(*where)[2]
+    code, said, _ = pairfree(*where, "--skip-done")
+    assert (code, "4 done before" in said) == (0, True)
+    assert (
+        pairfree("verify", "--any-scale", "in", "in/done")[1].splitlines()[-1].startswith("4 files")
+    )
+    assert "is an input" in pairfree("denoise", "run", "in", "--out", "in", "--overwrite")[2]
+
+
+@pytest.mark.posix
+def test_json_never_replaces_an_image_and_goes_into_pipes(pairfree, files, tmp_path):
+    """A regular file that is no .json stands, a device stays one."""
+    before = (tmp_path / "in/c.mrc").read_bytes()
+    code, _, said = pairfree("verify", "in/c.mrc", "in/c.mrc", "--json", "in/c.mrc")
+    assert (code, "in/c.mrc exists and is no .json file" in said) == (2, True)
+    assert (tmp_path / "in/c.mrc").read_bytes() == before
+    code, _, said = pairfree("evaluate", "--denoised", "in", "--noisy", "in", "--json", "in/c.mrc")
+    assert (code, "is no .json file" in said) == (2, True)
+    for _ in range(2):
+        assert pairfree("verify", "in/c.mrc", "in/c.mrc", "--json", "a.json")[0] == 0
+    assert "c.mrc" in json.loads((tmp_path / "a.json").read_text())
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert pairfree("verify", "in/c.mrc", "in/c.mrc", "--json", "pipe")[0] == 0
+    assert json.loads(os.read(reader, 2**16))
+    os.close(reader)
+
+
+@pytest.mark.posix
+def test_what_is_called_an_image_and_is_none_is_named(pairfree, files, tmp_path):
+    """A Zarr whose metadata were not copied, and a pipe."""
+    (tmp_path / "in/lost.zarr/0").mkdir(parents=True)
+    os.mkfifo(tmp_path / "in/pipe.png")
+    code, said, warned = pairfree("denoise", "run", "in", "--out", "out", "--skip-bad")
+    assert code == 1
+    assert "lost.zarr" in said + warned
+    assert "pipe.png" in said + warned
+
+
+def test_an_empty_name_is_refused(pairfree, files):
+    code, _, said = pairfree("denoise", "run", "", "--out", "out")
+    assert (code, "empty name" in said) == (2, True)

@@ -86,3 +86,17 @@ def test_a_folder_of_many_images_is_looked_at_once(
     found = [again.result(entry, tmp_path / entry.relative, None) for entry in entries]
     assert [one.scene for one in found if one] == [0, 1, 2, 3, 4]
     assert looked == [source]
+
+
+def test_a_result_that_a_process_was_killed_over_is_known_by_both_of_its_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list holds absolute paths; the folder may be named from where the user stands."""
+    monkeypatch.chdir(tmp_path)
+    out = Path("out")
+    out.mkdir()
+    ledger = Ledger(out, out)
+    ledger.belongs_to({"made": "so"})
+    np.save(out / "a.npy", np.zeros(3))
+    ledger.expect(out / "a.npy", out / "a.npy")
+    assert Ledger(out, out).paths == {out / "a.npy", tmp_path / "out/a.npy"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pairfree.cli.terminal import nulls, out
+from pairfree.cli.terminal import check_json, out, write_json
 
 
 def evaluate(
@@ -36,6 +35,7 @@ def evaluate(
     """Score denoised files against clean ones, or gather evidence against the noisy ones."""
     from pairfree.evidence.folders import evaluate as evaluate_folders
 
+    check_json(json_path)
     found = evaluate_folders(denoised, clean, data_range, noisy=noisy, low=low)
     mean = found.mean_score
     if mean is not None:
@@ -47,11 +47,7 @@ def evaluate(
     for line in found.sentences:
         out.print(f"- {line}")
     if json_path is not None:
-        from pairfree.files.atomic import write_text
-
-        numbers = nulls(found.as_dict())
-        text = json.dumps(numbers, indent=1, allow_nan=False) + "\n"
-        write_text(json_path, text, overwrite=True)
+        write_json(json_path, found.as_dict())
 
 
 def verify(
@@ -87,6 +83,7 @@ def verify(
     from pairfree.files import fidelity
     from pairfree.files.scale import GAINS
 
+    check_json(json_path)
     verified = fidelity.verify(given, result, any_scale, scene)
     found = verified.files
     marks = {True: "kept", False: "LOST", None: "stated"}
@@ -114,9 +111,7 @@ def verify(
             "states it."
         )
     if json_path is not None:
-        from pairfree.files.atomic import write_text
-
         listed = {name: [asdict(one) for one in checks] for name, checks in found.items()}
-        write_text(json_path, json.dumps(listed, indent=1) + "\n", overwrite=True)
+        write_json(json_path, listed)
     if lost:
         raise typer.Exit(1)

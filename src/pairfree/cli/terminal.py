@@ -5,11 +5,13 @@ Consoles, a progress bar, options that take several values, JSON.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from typer.core import TyperCommand
 
+from pairfree.errors import OutputError
 from pairfree.plain import one_line
 
 NOTE = 25
@@ -119,3 +122,36 @@ def nulls(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [nulls(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_json(path: Path | None) -> None:
+    """Refuse, before any work, to replace a file that is no JSON, such as an image.
+
+    Raises
+    ------
+    OutputError
+        Naming it.
+    """
+    if path is not None and path.is_file() and path.suffix.lower() != ".json":
+        raise OutputError(f"{path} exists and is no .json file; name another file for `json`")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write numbers and words as JSON: into a file, whole or not at all, or into a pipe or device.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    from pairfree.files.atomic import output_error, write_text
+
+    text = json.dumps(nulls(value), indent=1, allow_nan=False) + "\n"
+    if path.is_dir() or path.is_file() or not path.exists():
+        write_text(path, text, overwrite=True)
+        return
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise output_error(error, path) from None

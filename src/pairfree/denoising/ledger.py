@@ -155,11 +155,16 @@ class Ledger:
         found = set(self._lines)
         for path, words in self._expected.items():
             if _inode(path) == words["inode"]:
-                found.add(path)
+                found |= {path, self._as_given(path)}
         for words in (*self._lines.values(), *self._unsent.values()):
             if words["map"]:
                 found.add(Path(words["map"]))
         return found
+
+    def _as_given(self, path: Path) -> Path:
+        """An absolute path as the user's folder leads to it, where it lies there."""
+        here = self.out.absolute()
+        return self.out / path.relative_to(here) if path.is_relative_to(here) else path
 
     def belongs_to(self, head: Words) -> bool:
         """Whether what was done was done under ``head``, which decides all results; else it is forgotten."""

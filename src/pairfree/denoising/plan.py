@@ -191,7 +191,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
     locked: list[InputError] = []
-    entries = find_images(inputs, order.scene, locked)
+    entries = find_images(inputs, order.scene, locked, without=out)
     if overwrite and skip_done:
         raise ConfigError(
             "`overwrite` and `skip_done` exclude each other: one replaces what exists, the other leaves it"

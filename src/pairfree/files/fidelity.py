@@ -110,7 +110,7 @@ def verify(
         For what does not exist or cannot be read.
     """
     given, result = Path(given), Path(result)
-    entries = find_images([given], scene)
+    entries = find_images([given], scene, without=result)
     first = entries[0]
     one_file = len(entries) == 1 and first.path == given
     if one_file and _is_image(result):

@@ -69,6 +69,7 @@ def find_images(
     inputs: Sequence[str | Path],
     scene: int | str | None = None,
     locked: list[InputError] | None = None,
+    without: Path | None = None,
 ) -> list[Entry]:
     """Image files by what was named, each name once.
 
@@ -84,6 +85,8 @@ def find_images(
         of such files are named after the number.
     locked
         Gets an error for each folder that cannot be looked into; None: the first of them is raised.
+    without
+        A folder that is passed over where it lies below one of the inputs: that of the results.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def find_images(
     closed: list[InputError] = []
     real = RealPaths()
     for one in inputs:
-        for entry in _find(one, closed):
+        for entry in _find(one, closed, without):
             first_file = read_from(entry.path)[0]
             entries.setdefault(real.place_of(first_file), entry)
     if closed and (locked is None or not entries):
@@ -146,18 +149,20 @@ def _of_scene(entry: Entry, number: int) -> Entry:
     return Entry(entry.path, entry.relative.with_name(name), number)
 
 
-def _find(one: str | Path, closed: list[InputError]) -> list[Entry]:
+def _find(one: str | Path, closed: list[InputError], without: Path | None) -> list[Entry]:
+    if one == "":
+        raise InputError("an input has an empty name; name the folder, such as .")
     if address_of(one) is not None:
         return [_on_server(Path(one))]
     path = Path(one)
     try:
         if path.is_dir() and not is_supported(path):
-            return _in_folder(path, closed)
+            return _in_folder(path, closed, without)
         if path.exists():
             format_of(path)
             return [Entry(path, Path(path.name))]
         if glob.has_magic(str(one)):
-            return _in_glob(str(one), closed)
+            return _in_glob(str(one), closed, without)
     except (OSError, ValueError) as error:
         raise _not_found_out(one, error) from error
     except RecursionError as error:  # of glob, which calls itself once per folder
@@ -195,15 +200,15 @@ def _suggestion(path: Path) -> str:
     return f"; the folder {shown(folder)} exists, check the rest of the path"
 
 
-def _in_folder(folder: Path, closed: list[InputError]) -> list[Entry]:
+def _in_folder(folder: Path, closed: list[InputError], without: Path | None) -> list[Entry]:
     before = len(closed)
-    found = images_below(folder, closed)
+    found = images_below(folder, closed, without)
     if not found and len(closed) == before:
         raise InputError(f"{shown(folder)}: holds no image; supported are {SUFFIX_TEXT}")
     return [Entry(path, path.relative_to(folder)) for path in found]
 
 
-def _in_glob(pattern: str, closed: list[InputError]) -> list[Entry]:
+def _in_glob(pattern: str, closed: list[InputError], without: Path | None) -> list[Entry]:
     before = len(closed)
     parts = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
     base = Path(*parts)
@@ -214,7 +219,8 @@ def _in_glob(pattern: str, closed: list[InputError]) -> list[Entry]:
         if (path.is_file() or path.is_dir()) and is_supported(path):
             entries.append(Entry(path, _below(path, base)))
         elif path.is_dir() and not match.endswith(os.sep):
-            entries += [Entry(image, _below(image, base)) for image in images_below(path, closed)]
+            below = images_below(path, closed, without)
+            entries += [Entry(image, _below(image, base)) for image in below]
     if not entries and len(closed) == before:
         raise InputError(f"{shown(pattern)}: matches no image; supported are {SUFFIX_TEXT}")
     return entries
@@ -277,10 +283,13 @@ def plan_outputs(
     _check_inputs_outside(plan, out_dir, there)
     existing = _find_existing(plan, there, set(finished))
     if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        which = f"{shown(existing[0])} exists"
+        if len(existing) > 1:
+            which = (
+                f"{shown(existing[0])} and {len(existing) - 1} more of {len(plan)} outputs exist"
+            )
         raise OutputError(
-            f"{shown(existing[0])}{more} of {len(plan)} outputs exist already; "
-            "pass `overwrite` or `skip_done`, or choose another folder"
+            f"{which} already; pass `overwrite` or `skip_done`, or choose another folder"
         )
     return [(entry, target) for entry, target, _ in plan]
 

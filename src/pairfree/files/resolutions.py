@@ -11,6 +11,7 @@ import numpy as np
 
 from pairfree.files.checks import Check
 from pairfree.files.formats.pyramid import Reduced
+from pairfree.files.formats.quiet import quiet_readers
 from pairfree.files.formats.tiff import lower_levels
 from pairfree.files.formats.tiff_carried import Carried as CarriedTiff
 from pairfree.files.formats.zarr_files import ZarrFiles, join
@@ -104,7 +105,9 @@ def _judge(pairs: Iterator[Pair] | None) -> str:
 def _levels_of_tiff(result: Image, limits: Limits) -> Iterator[Iterator[Pair] | None]:
     if result.source is None:
         return
-    for level in lower_levels(result.source, limits):
+    with quiet_readers():
+        levels = lower_levels(result.source, limits)
+    for level in levels:
         yield _pairs_of_planes(level, result)
 
 
@@ -131,14 +134,16 @@ def _levels_of_zarr(carried: CarriedZarr, files: ZarrFiles) -> Iterator[Iterator
 
     from pairfree.files.formats.zarr_bounds import quiet_and_bounded
 
-    with quiet_and_bounded():
-        arrays: list[Any] = []
-        for level in carried.levels:
-            place = join(carried.place, level.path)
-            arrays.append(zarr.open_array(files.store, path=place, mode="r"))
-        for fine, coarse in pairwise(arrays):
-            yield _pairs_of_parts(fine, coarse)
-    files.close()
+    try:
+        with quiet_and_bounded():
+            arrays: list[Any] = []
+            for level in carried.levels:
+                place = join(carried.place, level.path)
+                arrays.append(zarr.open_array(files.store, path=place, mode="r"))
+            for fine, coarse in pairwise(arrays):
+                yield _pairs_of_parts(fine, coarse)
+    finally:
+        files.close()
 
 
 def _pairs_of_parts(fine: Any, coarse: Any) -> Iterator[Pair]:

@@ -14,13 +14,23 @@ from pairfree.files.formats.table import is_image_file
 from pairfree.files.messages import shown
 
 _say = logging.getLogger("pairfree")
+ZARR_SUFFIXES = (".zarr",)
+"""Of folders that are images, also where what makes them one is missing: whoever opens it tells."""
 
 
-def images_below(folder: Path, closed: list[InputError]) -> list[Path]:
+def images_below(folder: Path, closed: list[InputError], without: Path | None = None) -> list[Path]:
     """Visible image files below ``folder``, sorted; links are followed, each real folder is visited once.
 
-    ``closed`` gets an error for each folder that cannot be looked into.
+    Parameters
+    ----------
+    folder
+        Where the search begins.
+    closed
+        Gets an error for each folder that cannot be looked into.
+    without
+        A folder below it that is passed over, such as that of the results; it need not exist.
     """
+    passed_over = _number_of(without)
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -29,6 +39,8 @@ def images_below(folder: Path, closed: list[InputError]) -> list[Path]:
         try:
             status = root.stat()
             real_folder = (status.st_dev, status.st_ino)
+            if root != folder and real_folder == passed_over:
+                continue
             if real_folder in seen:
                 _say.warning(
                     "%s: is a link to a folder that is read already; left out", shown(root)
@@ -49,6 +61,17 @@ def images_below(folder: Path, closed: list[InputError]) -> list[Path]:
     return found
 
 
+def _number_of(folder: Path | None) -> tuple[int, int] | None:
+    """What tells a folder from others; None where there is none."""
+    if folder is None:
+        return None
+    try:
+        status = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _look_into(root: Path) -> tuple[list[Path], list[Path]]:
     """The images of a folder, files and folders, and the folders that may hold more, sorted."""
     images: list[Path] = []
@@ -59,11 +82,11 @@ def _look_into(root: Path) -> tuple[list[Path], list[Path]]:
     for entry in visible:
         path = root / entry.name
         if _is_folder(entry):
-            if is_zarr(path):
+            if is_zarr(path) or path.suffix.lower() in ZARR_SUFFIXES:
                 images.append(path)
             elif not is_of_oif(path):
                 folders.append(path)
-        elif (_leads_nowhere(entry) or entry.is_file()) and is_image_file(path):
+        elif is_image_file(path):  # pipes and links to nowhere too: whoever opens it tells
             images.append(path)
     return images, folders
 
@@ -73,17 +96,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:  # a link to where nobody may look is told as a folder
         return error.errno != errno.ELOOP
-
-
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to a file that is not there: listed, so that it is told."""
-    if not entry.is_symlink():
-        return False
-    try:
-        entry.stat()
-    except OSError:
-        return True
-    return False
 
 
 def why(error: OSError | ValueError) -> str:

@@ -87,7 +87,7 @@ def simulate(
     folder = Path(out)
     if any(is_series(one) for one in given):
         given, folder = draw_files(given, folder, seed, overwrite)
-    entries = find_images(given)
+    entries = find_images(given, without=folder)
     planned = plan_outputs(entries, folder, overwrite, ".tif" if as_float else None)
     notes = folder / "noise.json"
     if notes.exists() and not overwrite:
