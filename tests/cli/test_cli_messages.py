@@ -78,7 +78,7 @@ def test_quiet_and_verbose_exclude_each_other(pairfree, noisy):
 
 @pytest.mark.parametrize("key", METHODS)
 def test_settings_of_a_method_are_listed(pairfree, key, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("pairfree.cli.terminal.out._width", 300)
     code, out, _ = pairfree("train", "--method", key, "--settings")
     assert code == 0
     for config in PRESETS[key].values():

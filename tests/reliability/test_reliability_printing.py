@@ -166,7 +166,9 @@ def test_metadata_are_told_in_one_line_each(pairfree, tmp_path: Path) -> None:
     pf.train([PIXELS], method="n2v", steps=1, out=tmp_path / "run", settings={"width": 4})
     facts = {"date": TEXT, TEXT: TEXT}
     (tmp_path / "run/environment.json").write_text(json.dumps(facts))
-    (tmp_path / "run/config.toml").write_text(to_toml({"command": TEXT, "noisy": [TEXT]}))
+    (tmp_path / "run/config.toml").write_text(
+        to_toml({"method": "n2v", "command": TEXT, "noisy": [TEXT], "settings": {"width": 4}})
+    )
     code, out, err = pairfree("info", str(tmp_path / "run"))
     assert code == 0
     assert raw_marks(out + err) == set()
