@@ -123,7 +123,10 @@ def test_filters_of_numbers_are_zarrs_own(tmp_path: Path, zarr_format: Any, name
         zarr_format=zarr_format,
         **options,
     )
-    array[...] = PIXELS // 2 * 2
+    try:
+        array[...] = PIXELS // 2 * 2
+    except NotImplementedError:
+        pytest.skip("this zarr packs no shards once more")
     expected = np.asarray(zarr.open_array(str(tmp_path / "a.zarr"), mode="r")[...])
     image = open_image(tmp_path / "a.zarr")
     np.testing.assert_array_equal(image.pixels, expected)
