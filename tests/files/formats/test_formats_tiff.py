@@ -731,3 +731,32 @@ def test_lower_resolutions_that_are_written_are_not_said_to_be_left_out(tmp_path
         written = len(tiff.pages)
     told = [line for line in image.metadata["warnings"] if "are used" in line or "left out" in line]
     assert (written == 3) is not bool(told)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_pages_of_imagej_lie_in_a_row_also_where_they_have_tags_of_their_own(
+    tmp_path: Path, stored: bool
+) -> None:
+    """ImageJ's readers look for no other page than the first: a gap would shift all pixels behind it."""
+    pixels = np.arange(3 * 33 * 35, dtype=np.float32).reshape(3, 33, 35)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        description = "ImageJ=1.53k\nimages=3\nslices=3\n"
+        writer.write(
+            pixels,
+            photometric="minisblack",
+            description=description,
+            metadata=None,
+            extratags=[(65000, "s", 0, "of the first", True)],
+        )
+    assert len({page.dataoffsets[0] for page in tifffile.TiffFile(path).pages}) == 3
+    limits = Limits(resident_bytes=0) if stored else Limits()
+    image = open_image(path, limits)
+    carried = image.metadata["tiff"]
+    own = ((65001, 2, 3, b"abc"),)
+    image.metadata["tiff"] = replace(carried, page_tags=(own, own), page_descriptions=(b"", b""))
+    save_image(image, tmp_path / "b.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), pixels)
+    np.testing.assert_array_equal(open_image(tmp_path / "b.tif").pixels, pixels)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert 65001 in file.pages[1].tags

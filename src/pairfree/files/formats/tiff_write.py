@@ -217,7 +217,7 @@ def _absent_tags(carried: Carried | None) -> frozenset[int]:
 def _write_back(image: Image, path: Path, carried: Carried) -> None:
     big = _big(image, carried)
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=carried.byteorder, ome=False) as writer:
-        if carried.page_tags:
+        if carried.page_tags and not _lies_in_a_row(carried):
             _write_pages(writer, image, carried)
         else:
             _write_series(writer, image, carried)
@@ -227,6 +227,11 @@ def _write_back(image: Image, path: Path, carried: Carried) -> None:
     first = _tags_to_add(carried.tags, carried, description)
     pairs = zip(carried.page_tags, carried.page_descriptions, strict=True)
     edit_tags(path, first, [_tags_to_add(tags, carried, text) for tags, text in pairs])
+
+
+def _lies_in_a_row(carried: Carried) -> bool:
+    """Whether readers take the pixels of all pages from where those of the first begin."""
+    return carried.kind in {"imagej", "shaped"} and not carried.levels
 
 
 def _write_series(writer: tifffile.TiffWriter, image: Image, carried: Carried) -> None:
