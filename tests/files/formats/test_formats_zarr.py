@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -697,12 +696,7 @@ def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(
     array[...] = pixels
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").pixels, pixels)
     os.truncate(tmp_path / "a.zarr" / ("0.0" if zarr_format == 2 else "c/0/0"), 16 * 10**9)
-    tracemalloc.start()
-    try:
-        with pytest.raises(
-            InputError, match=r"chunk .*0 takes 16000000000 bytes, its array allows"
-        ):
-            open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
-        assert tracemalloc.get_traced_memory()[1] < 20e6
-    finally:
-        tracemalloc.stop()
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"chunk .*0 takes 16000000000 bytes, its array allows"):
+        open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
+    assert time.process_time() - started < 2

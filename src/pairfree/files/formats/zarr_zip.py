@@ -43,7 +43,7 @@ class ZipFiles(ZarrFiles):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # zipfile does not serve several threads at once
         self._opened: zipfile.ZipFile | None = None
         self.comment = self.archive.comment
         self._sizes: dict[str, int] = {}
@@ -128,7 +128,8 @@ class ZipFiles(ZarrFiles):
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """As ``ZarrFiles.read``; InputError where the archive says something else of the file."""
         try:
-            found = super().read(name, start, length)
+            with self._lock:
+                found = super().read(name, start, length)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise self._lies(name, reason(error)) from error
         size = self._sizes[name]
