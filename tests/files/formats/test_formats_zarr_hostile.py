@@ -480,7 +480,7 @@ def declare(
 def test_what_lies_beside_in_an_archive_is_copied_and_compared_in_pieces(tmp_path: Path) -> None:
     group(tmp_path / "a.zarr")
     pack(tmp_path / "a.zarr", tmp_path / "a.ozx", stranger=bytes(64 * MEBIBYTE))
-    with little_memory(16 * MEBIBYTE):
+    with little_memory(24 * MEBIBYTE):  # of 64; zarr's newest versions take 19 by themselves
         save_image(open_image(tmp_path / "a.ozx"), tmp_path / "b.ozx")
         checks = compare(tmp_path / "a.ozx", tmp_path / "b.ozx")
     assert not [one.name for one in checks if one.kept is False]
