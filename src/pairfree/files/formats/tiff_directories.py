@@ -119,13 +119,12 @@ def _walk(file: BinaryIO, path: Path, limits: Limits, kind: Kind) -> int:
                 f"{shown(path)}: truncated TIFF, the directory of page {len(seen)} "
                 "lies beyond the end; copy or export it again"
             )
+        raw = _bytes_at(file, span)
         if len(seen) == 1:
-            _check_description(_entries(file, span, kind), kind, size, path)
-        if of_slide in _bytes_at(
-            file, span
-        ):  # most are of none, and each of many pages takes its time
+            _check_description(_unpack_entries(raw, file, span.stop, kind), kind, size, path)
+        if of_slide in raw:  # most are of none, and each of many pages takes its time
             where = f"{shown(path)}: damaged slide, page {len(seen)}"
-            _check_first_tile(_entries(file, span, kind), kind, file, where)
+            _check_first_tile(_unpack_entries(raw, file, span.stop, kind), kind, file, where)
         offset = _number_at(file, span.stop, kind.offset)
     if not seen:
         raise InputError(f"{shown(path)}: TIFF without any page; was it written completely?")
@@ -157,12 +156,12 @@ def _bytes_at(file: BinaryIO, span: slice) -> bytes:
     return file.read(length_of(span))
 
 
-def _entries(file: BinaryIO, span: slice, kind: Kind) -> list[Entry]:
-    """Entries of a directory, each with its whole value or place."""
-    found = list(kind.entry.iter_unpack(_bytes_at(file, span)))
+def _unpack_entries(raw: bytes, file: BinaryIO, end: int, kind: Kind) -> list[Entry]:
+    """Entries of a directory whose bytes end there, each with its whole value or place."""
+    found = list(kind.entry.iter_unpack(raw))
     if not kind.wide_places:
         return found
-    start = span.stop + kind.offset.size
+    start = end + kind.offset.size
     behind = _bytes_at(file, slice(start, start + 4 * len(found)))
     upper = struct.unpack(f"<{len(found)}I", behind)
     return [
