@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairfree.errors import OutputError
-from pairfree.files.atomic import output_error, require_space
+from pairfree.files.atomic import hidden_name, output_error, require_space
 from pairfree.files.listing import check_folder
 from pairfree.files.lock import Lock
 from pairfree.files.messages import address_of
@@ -54,7 +54,7 @@ class Outbox:
         local = self.place(path)
         make_private(self.folder.parent)
         make_private(local.parent)
-        file = local.with_name(f".{local.name[:40]}-{_digest(local.name)}.lock")
+        file = hidden_name(local, "lock")
         try:
             lock = Lock(file, path)
         except OSError as error:
@@ -90,7 +90,8 @@ def open_outbox(out: Path) -> Outbox:
     room = waiting_room()
     with _naming_room():
         check_folder(room)
-    return Outbox(out, room / _digest(address))
+    digest = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+    return Outbox(out, room / digest[:16])
 
 
 @contextlib.contextmanager
@@ -102,7 +103,3 @@ def _naming_room() -> Iterator[None]:
         raise OutputError(
             f"{error}: results for servers wait there; XDG_CACHE_HOME says where"
         ) from error
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -110,6 +111,12 @@ def temporary_name(final: Path) -> Path:
     # no writer, nor a library that it calls, shall find the suffix of a format in it.
     by_whom = f"{os.getpid()}-{_host()}-{secrets.token_hex(4)}"
     return final.with_name(f".{final.name[:40].replace('.', '_')}.partial-{by_whom}")
+
+
+def hidden_name(path: Path, kind: str) -> Path:
+    """Name beside ``path`` of what pairfree keeps for it, the same each time; ``kind`` is its suffix."""
+    checksum = zlib.crc32(path.name.encode("utf-8", "surrogatepass"))
+    return path.with_name(f".{path.name[:40]}-{checksum:08x}.{kind}")
 
 
 def _fsync(path: Path, flags: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pairfree.errors import OutputError
 from pairfree.facts import WHOLE, Unreadable, check, list_of, open_file, parse_json, read_lines
-from pairfree.files.atomic import output_error, require_space
+from pairfree.files.atomic import hidden_name, output_error, require_space
 from pairfree.files.damaged import make_way, set_aside
 from pairfree.files.image import Image, Index, Shape, Stored
 from pairfree.files.lock import Lock
@@ -385,8 +385,7 @@ def _checksum(file: IO[bytes], nbytes: int) -> int:
 
 def unfinished(path: Path) -> Path:
     """Folder of what a killed process leaves of an output."""
-    checksum = zlib.crc32(path.name.encode("utf-8", "surrogatepass"))
-    return path.with_name(f".{path.name[:40]}-{checksum:08x}.unfinished")
+    return hidden_name(path, "unfinished")
 
 
 def journalled_bytes(path: Path) -> int:

@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import json
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from pairfree.facts import TEXT, Unreadable, list_of, parse_json, read_lines
+from pairfree.files.atomic import hidden_name
 from pairfree.files.damaged import make_way
 from pairfree.regular import open_regular
 
@@ -27,8 +27,7 @@ class SentNote:
     """
 
     def __init__(self, source: Path) -> None:
-        checksum = zlib.crc32(source.name.encode("utf-8", "surrogatepass"))
-        self.path = source.with_name(f".{source.name[:40]}-{checksum:08x}.sent")
+        self.path = hidden_name(source, "sent")
         self.mark = b""
         """What the mark on the server says while the folder is sent; empty where that is not known."""
 
