@@ -215,7 +215,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     )
     limits = resident_limits(order.max_bytes)
     with quiet_readers():
-        found = _read_headers(files, model, ledger, limits, skip_done)
+        found = _read_headers(files, model, ledger, outbox.sends, limits, skip_done)
     left, bad = found.left, found.bad
     _refuse_bad(bad, locked, entries, order.skip_bad)
     outbox.require_space(left.disk.needed)
@@ -264,10 +264,15 @@ def _refuse_others(
 
 
 def _read_headers(
-    files: Iterable[FilePlan], model: Model, ledger: Ledger, limits: Limits, skip_done: bool
+    files: Iterable[FilePlan],
+    model: Model,
+    ledger: Ledger,
+    sends: bool,
+    limits: Limits,
+    skip_done: bool,
 ) -> _Found:
     """What is done and what is left, which is checked by the model."""
-    found = _Found(Extent(disk=DiskSpace(sent=ledger.folder != ledger.out)))
+    found = _Found(Extent(disk=DiskSpace(sent=sends)))
     for one in files:
         try:
             image = one.entry.open(limits)
