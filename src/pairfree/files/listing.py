@@ -232,7 +232,7 @@ def _below(path: Path, base: Path) -> Path:
     return Path(path.name) if ".." in relative.parts else relative
 
 
-class Planned(NamedTuple):
+class _Output(NamedTuple):
     """One image, its output, and all files that this is written to."""
 
     entry: Entry
@@ -277,7 +277,7 @@ def plan_outputs(
     plan = []
     for entry in entries:
         target = output_path(entry, out_dir, suffix)
-        plan.append(Planned(entry, target, written_to(target)))
+        plan.append(_Output(entry, target, written_to(target)))
     _check_collisions(plan)
     there = {file for one in plan for file in one.files if _is_there(file)}
     _check_inputs_outside(plan, out_dir, there)
@@ -294,7 +294,7 @@ def plan_outputs(
     return [(entry, target) for entry, target, _ in plan]
 
 
-def _find_existing(plan: Sequence[Planned], there: set[Path], done: set[Path]) -> list[Path]:
+def _find_existing(plan: Sequence[_Output], there: set[Path], done: set[Path]) -> list[Path]:
     """Files of outputs that are there, but for those of outputs that are done."""
     existing = []
     for _, target, files in plan:
@@ -361,7 +361,7 @@ def output_path(entry: Entry, out_dir: Path, suffix: str | None = None) -> Path:
     return out_dir / bare.with_name(bare.name + suffix)
 
 
-def _check_collisions(plan: Sequence[Planned]) -> None:
+def _check_collisions(plan: Sequence[_Output]) -> None:
     """OutputError where two inputs have one output, also where it is one on other systems alone."""
     taken: dict[str, tuple[Entry, Path]] = {}
     for entry, _, files in plan:
@@ -385,7 +385,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _check_inputs_outside(plan: Sequence[Planned], out_dir: Path, there: Collection[Path]) -> None:
+def _check_inputs_outside(plan: Sequence[_Output], out_dir: Path, there: Collection[Path]) -> None:
     """OutputError where an input lies in the output folder, or would be replaced by a result.
 
     ``there`` are the files of outputs that exist.
