@@ -195,6 +195,11 @@ def read_lines(path: Path) -> Generator[bytes, None, None]:
             yield line
 
 
+def is_cut_off(head: bytes) -> bool:
+    """Whether this may be the first line, a table, as a process left it that was killed over it."""
+    return head.startswith(b"{") and not head.endswith(b"\n")
+
+
 def open_file(path: Path) -> IO[bytes]:
     """A file to read, and nothing else: a pipe would never end.
 

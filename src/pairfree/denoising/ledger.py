@@ -15,6 +15,7 @@ from pairfree.facts import (
     Kind,
     Unreadable,
     check,
+    is_cut_off,
     list_of,
     or_none,
     parse_json,
@@ -117,7 +118,7 @@ class Ledger:
             raise Unreadable("is a link")
         with contextlib.closing(read_lines(self.path)) as lines:
             head = next(lines, b"")
-            if not head or _is_cut_off(head):
+            if not head or is_cut_off(head):
                 return
             stored = parse_json(head)
             if not isinstance(stored, dict):
@@ -289,11 +290,6 @@ class Ledger:
 def result_exists(path: Path) -> bool:
     """Whether a result is there, on a disk or on a server: it has its name only when it is complete."""
     return path.exists() if address_of(path) is None else is_sent(path)
-
-
-def _is_cut_off(head: bytes) -> bool:
-    """Whether this may be the first line as a process left it that was killed over it."""
-    return head.startswith(b"{") and not head.endswith(b"\n")
 
 
 def _inode(path: Path) -> int | None:

@@ -18,7 +18,16 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from pairfree.errors import OutputError
-from pairfree.facts import WHOLE, Unreadable, check, list_of, open_file, parse_json, read_lines
+from pairfree.facts import (
+    WHOLE,
+    Unreadable,
+    check,
+    is_cut_off,
+    list_of,
+    open_file,
+    parse_json,
+    read_lines,
+)
 from pairfree.files.atomic import hidden_name, output_error, require_space
 from pairfree.files.damaged import make_way, set_aside
 from pairfree.files.image import Image, Index, Shape, Stored
@@ -173,9 +182,7 @@ class Journal:
         try:
             with contextlib.closing(read_lines(self._lines_path)) as lines:
                 head = next(lines, b"")
-                # that of a killed process may be cut off
-                cut_off = head.startswith(b"{") and not head.endswith(b"\n")
-                if not head or cut_off or parse_json(head) != self._head:
+                if not head or is_cut_off(head) or parse_json(head) != self._head:
                     return False
                 kept, end = self._take_lines(lines)
         except FileNotFoundError:
