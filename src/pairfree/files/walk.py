@@ -10,12 +10,10 @@ from pathlib import Path
 from pairfree.errors import InputError
 from pairfree.files.formats.oif_files import is_of_oif
 from pairfree.files.formats.ome_zarr import is_zarr
-from pairfree.files.formats.table import is_image_file
+from pairfree.files.formats.table import ZARR, is_image_file
 from pairfree.files.messages import shown
 
 _say = logging.getLogger("pairfree")
-ZARR_SUFFIXES = (".zarr",)
-"""Of folders that are images, also where what makes them one is missing: whoever opens it tells."""
 
 
 def images_below(folder: Path, closed: list[InputError], without: Path | None = None) -> list[Path]:
@@ -82,7 +80,8 @@ def _look_into(root: Path) -> tuple[list[Path], list[Path]]:
     for entry in visible:
         path = root / entry.name
         if _is_folder(entry):
-            if is_zarr(path) or path.suffix.lower() in ZARR_SUFFIXES:
+            # also where what makes it an image is missing: whoever opens it tells
+            if path.suffix.lower() == ZARR or is_zarr(path):
                 images.append(path)
             elif not is_of_oif(path):
                 folders.append(path)
