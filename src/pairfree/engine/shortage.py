@@ -18,9 +18,7 @@ def shortage_of(predictor: Predictor) -> ShortageError:
     what = f"tiles of {predictor.core_px} px do"
     if predictor.whole_image:
         what = "the whole image does"
-    elif (
-        not predictor.instance_layers
-    ):  # of which the sample for statistics may be what is too large
+    elif not predictor.instance_layers:  # theirs may be a sample that is too large
         n_bytes = _find_fitting(predictor)
         if n_bytes is not None:
             fit = f"tiles of {predictor.core_px} px fit"
