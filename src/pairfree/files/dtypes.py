@@ -39,7 +39,7 @@ def to_dtype(
     target = np.dtype(dtype)
     if within is not None:
         # What is rounded back into the bounds is not clipped.
-        half = 0.5 if target.kind in "iu" else 0.0
+        half = 0.5 * step_of(target)
         outside = (values < within[0] - half) | (values > within[1] + half)
         found, _ = to_dtype(np.clip(values, *within), target)
         return found, int(np.count_nonzero(outside))
@@ -50,6 +50,11 @@ def to_dtype(
     if values.dtype.kind in "iu":
         return _integers_to_integers(values, target)
     return _floats_to_integers(values, target)
+
+
+def step_of(dtype: DType) -> float:
+    """Between two values of a type: 1 for whole numbers, 0 for floats."""
+    return 1.0 if dtype.kind in "iu" else 0.0
 
 
 def _to_floats(values: np.ndarray, target: DType) -> tuple[np.ndarray, int]:

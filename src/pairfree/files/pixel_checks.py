@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pairfree.files.checks import Check
+from pairfree.files.dtypes import step_of
 from pairfree.files.image import Image, Index
 from pairfree.files.placement import FloatArray, block_sums, find_placement
 from pairfree.files.regions import find_foreign
@@ -122,7 +123,7 @@ class _Plane:
     @property
     def step(self) -> float:
         """Between two values: 1 for whole numbers."""
-        return 1.0 if self.a.dtype.kind in "iu" else 0.0
+        return step_of(self.a.dtype)
 
 
 def _judge_plane(plane: _Plane, name: str, found: _Found) -> None:

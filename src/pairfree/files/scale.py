@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from pairfree.files.checks import Check
+from pairfree.files.dtypes import step_of
 from pairfree.files.frames import find_strangers, thumbnail
 from pairfree.files.image import Image, Index
-from pairfree.files.spans import length_of, overlap, split_into_blocks, split_into_spans
+from pairfree.files.spans import centre_of, length_of, split_into_blocks, split_into_spans
 
 FloatArray = NDArray[np.float64]
 Pair = tuple[FloatArray, FloatArray]
@@ -82,8 +83,7 @@ def check_intensities(a: Image, b: Image, any_scale: bool = False) -> list[Check
         for place, tile, moved in tiles:
             of_tiles.add(f"{name}, {place}", tile, moved)
         thumbnails.append((thumbnail(x), thumbnail(y)))
-    step = 1.0 if a.dtype.kind in "iu" else 0.0
-    strangers = find_strangers(thumbnails, step)
+    strangers = find_strangers(thumbnails, step_of(a.dtype))
     own = "each frame its own"
     return [
         of_frames.check(GAINS[0], f"{of_frames.bad} of {frames} off"),
@@ -175,14 +175,10 @@ def _frames(a: Image, b: Image) -> Iterator[tuple[str, Pair, Grain]]:
 
 def _find_grains(image: Image, index: Index) -> list[Grain]:
     """Of each sample of a plane, from its middle."""
-    rows, columns = (
-        slice(max(0, (size - MIDDLE_PX) // 2), (size + MIDDLE_PX + 1) // 2)
-        for size in (image.height, image.width)
-    )
-    rows, columns = (overlap(rows, slice(0, image.height)), overlap(columns, slice(0, image.width)))
+    rows, columns = centre_of(image.height, image.width, MIDDLE_PX)
     pixels = image.region(index, rows, columns).astype(np.float64)
     steps = np.diff(pixels, axis=1)
-    step = 1.0 if image.dtype.kind in "iu" else 0.0
+    step = step_of(image.dtype)
     grains = []
     for sample in range(image.colours):
         own = steps if steps.ndim == 2 else steps[..., sample]

@@ -17,6 +17,12 @@ def span_at(start: int, length: int, size: int) -> slice:
     return slice(start, stop)
 
 
+def centre_of(height: int, width: int, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a plane, at most ``side`` pixels each."""
+    top, left = (max(0, (size - side) // 2) for size in (height, width))
+    return span_at(top, side, height), span_at(left, side, width)
+
+
 def split_into_spans(size: int, length: int) -> list[slice]:
     """``size`` pixels in stretches of ``length``; the last one may be shorter."""
     spans = []

@@ -22,13 +22,13 @@ from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
 from pairfree.files.messages import address_of, shown, shown_scene
 from pairfree.files.opening import open_image
+from pairfree.files.spans import centre_of
 from pairfree.methods.shipped import Shipped
 from pairfree.regular import read_regular
 from pairfree.sampling import spaced_indices
 from pairfree.training.report import (
     EVIDENCE_PLANES,
     SHIPPED,
-    centre_of,
     cite,
     describe_mapping,
     describe_noise,

@@ -26,6 +26,7 @@ from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation, Curve, ReportData, write_report
 from pairfree.facts import is_finite
 from pairfree.files.image import samples_last
+from pairfree.files.spans import centre_of
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.methods.base import Method
 from pairfree.sampling import spaced_indices
@@ -182,16 +183,6 @@ def middle_of(name: str, plane: np.ndarray, side: int) -> tuple[str, np.ndarray]
         return name, plane
     rows, columns = centre_of(height, width, side)
     return f"{name}, its middle", plane[:, rows, columns]
-
-
-def centre_of(height: int, width: int, side: int) -> tuple[slice, slice]:
-    """Rows and columns of the middle of a plane, at most ``side`` pixels each."""
-    found = []
-    for length in (height, width):
-        start = max(0, (length - side) // 2)
-        found.append(slice(start, min(start + side, length)))
-    rows, columns = found
-    return rows, columns
 
 
 def _curves(events: Sequence[dict[str, Any]]) -> list[Curve]:
