@@ -1,4 +1,4 @@
-"""Opening of regular files alone: a pipe never answers, a device never ends, a link leads elsewhere.
+"""Regular files alone are opened: a pipe never answers, a device never ends, a link leads elsewhere.
 
 Files that are read may be reached by a link that the user made; files that are written under a fixed name,
 and those within an image of many files, may not.
@@ -21,6 +21,8 @@ _KINDS = (
 _DEVICE = ("a device", errno.ENXIO)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+PIECE_BYTES = 2**24
+"""Read at a time: what unpacks a file holds as much again."""
 
 
 class NoFileError(OSError):
@@ -105,6 +107,30 @@ def read_regular(path: str | Path, follow: bool = True) -> bytes:
     with open_regular(path, "rb", follow) as file:
         content: bytes = file.read()
         return content
+
+
+def fill(room: memoryview, file: Any) -> int:
+    """Read the bytes that come next into memory.
+
+    Parameters
+    ----------
+    room
+        Of single bytes; it is filled a piece at a time.
+    file
+        With ``readinto``, such as one that ``open`` or ``gzip.open`` gives.
+
+    Returns
+    -------
+    int
+        How many bytes there were: less than there is room for where the file ends.
+    """
+    there = 0
+    while there < len(room):
+        count = file.readinto(room[there : there + PIECE_BYTES])
+        if not count:
+            break
+        there += count
+    return there
 
 
 def overwrite_regular(path: str | Path, content: bytes) -> None:

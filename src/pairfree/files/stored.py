@@ -18,6 +18,7 @@ from pairfree.errors import InputError
 from pairfree.files.image import DType, Index, Shape, Stored
 from pairfree.files.messages import shown
 from pairfree.files.spans import length_of
+from pairfree.regular import fill
 
 
 class RawFile(Stored):
@@ -85,7 +86,8 @@ class RawFile(Stored):
         at_once = part.reshape(1, -1) if length_of(columns) == grid.width else part
         for line, values in enumerate(at_once):
             file.seek(grid.place(number, rows.start + line, columns.start))
-            if not _fill(values, file):
+            room = values.view(np.uint8).data
+            if fill(room, file) < len(room):
                 raise self._too_short()
         return part
 
@@ -108,17 +110,6 @@ class _Grid(NamedTuple):
         """Where a value of a plane lies, bytes."""
         values = (number * self.height + row) * self.width + column
         return self.offset + values * self.dtype.itemsize
-
-
-def _fill(values: np.ndarray, file: FileIO) -> bool:
-    """Whether the file has as many bytes left as the values, which become those."""
-    wanted = values.view(np.uint8).data
-    while wanted:
-        count = file.readinto(wanted)
-        if not count:
-            return False
-        wanted = wanted[count:]
-    return True
 
 
 @dataclass

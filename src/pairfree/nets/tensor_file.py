@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pairfree.errors import CheckpointError
-from pairfree.regular import open_regular
+from pairfree.regular import fill, open_regular
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -137,14 +137,11 @@ class TensorFile(Mapping[str, Tensor]):
 
     def _read_into(self, numbers: Tensor, place: int) -> None:
         """Fill bytes (N,) with those of the file from ``place`` on."""
-        left = memoryview(numbers.numpy().data)
+        room = memoryview(numbers.numpy().data)
         try:
             self._file.seek(place)
-            while left:
-                count = self._file.readinto(left)
-                if not count:
-                    raise self._refusal("has become shorter while it was read")
-                left = left[count:]
+            if fill(room, self._file) < len(room):
+                raise self._refusal("has become shorter while it was read")
         except OSError as error:
             raise self._refusal(f"cannot be read ({error.strerror or error})") from None
 

@@ -20,6 +20,7 @@ from pairfree.errors import InputError
 from pairfree.files.image import Shape
 from pairfree.files.limits import BZIP2, DEFLATE, UNCOMPRESSED
 from pairfree.files.messages import shown
+from pairfree.regular import fill
 
 PLAIN, GZIP, BZIP = "", ".gz", ".bz2"
 """How a file is packed, by the end of its name."""
@@ -30,8 +31,6 @@ SMALL_BYTES = 2**16
 """What is unpacked at once of headers."""
 END_BYTES = 2**24
 """What is unpacked behind the last byte that is used: more is left packed."""
-PIECE_BYTES = 2**24
-"""What is unpacked at once of pixels."""
 
 
 def packing_of(path: Path) -> str:
@@ -146,15 +145,10 @@ def read_values(file: Any, shape: Shape, dtype: np.dtype[Any], path: Path) -> np
     """
     n_bytes = math.prod(shape) * dtype.itemsize
     values = np.empty(n_bytes, np.uint8)  # takes memory as it is filled
-    room = values.data
-    there = 0
-    while there < n_bytes:
-        stop = min(there + PIECE_BYTES, n_bytes)
-        count = file.readinto(room[there:stop])
-        if not count:
-            raise InputError(
-                f"{shown(path)}: holds {there} bytes of pixels, {n_bytes} are declared; "
-                "it is truncated, copy or export it again"
-            )
-        there += count
+    there = fill(values.data, file)
+    if there < n_bytes:
+        raise InputError(
+            f"{shown(path)}: holds {there} bytes of pixels, {n_bytes} are declared; "
+            "it is truncated, copy or export it again"
+        )
     return values.view(dtype).reshape(shape)
