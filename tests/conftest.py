@@ -162,3 +162,14 @@ def pairfree(monkeypatch, capsys):
     for handler in say.handlers[:]:
         say.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """An empty server in this process; results for it wait in a folder of the test."""
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,9 @@ from pairfree.files.fidelity import verify
 from pairfree.files.image import Image
 from pairfree.files.servers import UNSENT, Upload
 
-fsspec = pytest.importorskip("fsspec")
+pytestmark = pytest.mark.usefixtures("server")
 OUT = "memory://bucket/out"
 NAMES = ("a.zarr", "more/b.zarr")
-
-
-@pytest.fixture(autouse=True)
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty server in this process; results for it wait in a folder of the test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture
@@ -74,6 +63,14 @@ def cut_line(patch: pytest.MonkeyPatch, name: str) -> None:
         real(folder, source, names)
 
     patch.setattr(servers.ServerFolder, "put", put)
+
+
+def leave_unsent(monkeypatch: pytest.MonkeyPatch, model: Model, path: Path) -> None:
+    """A result is made, and waits here: the line is cut."""
+    with monkeypatch.context() as patch:
+        cut_line(patch, path.name)
+        with pytest.raises(OutputError):
+            pf.denoise(model, path, OUT)
 
 
 def forbid_denoising(patch: pytest.MonkeyPatch) -> None:
@@ -214,10 +211,7 @@ def test_what_killed_processes_left_goes_where_results_wait(
 def test_what_waits_of_another_input_is_made_anew(
     noisy: Path, server: Any, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        cut_line(patch, "a.zarr")
-        with pytest.raises(OutputError):
-            pf.denoise(model, noisy / "a.zarr", OUT)
+    leave_unsent(monkeypatch, model, noisy / "a.zarr")
     other = np.full((2, 40, 48), 7, np.uint16)
     save_image(open_image(noisy / "a.zarr").with_pixels(other), noisy / "a.zarr", overwrite=True)
     pf.denoise(model, noisy / "a.zarr", OUT)
@@ -227,10 +221,7 @@ def test_what_waits_of_another_input_is_made_anew(
 def test_what_was_sent_of_an_input_that_changed_meanwhile_is_none_of_the_new_one(
     noisy: Path, server: Any, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        cut_line(patch, "a.zarr")
-        with pytest.raises(OutputError):
-            pf.denoise(model, noisy / "a.zarr", OUT)
+    leave_unsent(monkeypatch, model, noisy / "a.zarr")
     other = np.full((2, 40, 48), 7, np.uint16)
 
     def change(*given: Any) -> Upload:

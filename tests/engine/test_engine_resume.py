@@ -375,7 +375,8 @@ def test_the_name_of_a_stage_leads_nowhere_else(name, tmp_path):
     assert path.resolve().parent == (tmp_path / "stages").resolve()
 
 
-def test_stages_that_the_method_does_not_have_are_refused(tmp_path):
+def stopped_run(tmp_path):
+    """Folder of a run that stopped after two of its four steps."""
     run = tmp_path / "run"
     with pytest.raises(Stopped):
         pf.train(
@@ -387,6 +388,11 @@ def test_stages_that_the_method_does_not_have_are_refused(tmp_path):
             report=False,
             on_step=stop_after(2),
         )
+    return run
+
+
+def test_stages_that_the_method_does_not_have_are_refused(tmp_path):
+    run = stopped_run(tmp_path)
     last, _ = checkpoint.load_latest(run / "checkpoints")
     record = dataclasses.replace(last.record, plan=Plan((("another", 3), ("train", 1))))
     checkpoint.save(run / "checkpoints", record, last.tensors)
@@ -396,17 +402,7 @@ def test_stages_that_the_method_does_not_have_are_refused(tmp_path):
 
 def test_damaged_notes_of_a_run_do_not_stop_it(tmp_path, caplog):
     """Each is told of in a line and kept under another name; what can be read of it is used."""
-    run = tmp_path / "run"
-    with pytest.raises(Stopped):
-        pf.train(
-            **data_for("n2v"),
-            method="n2v",
-            steps=4,
-            settings=TINY,
-            out=run,
-            report=False,
-            on_step=stop_after(2),
-        )
+    run = stopped_run(tmp_path)
     first, second = (run / "events.jsonl").read_text().splitlines()
     (run / "events.jsonl").write_text(f'{first}\n{{"step": "x"}}\n{second}\n')
     (run / "environment.json").write_text("[1]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,9 @@ from pairfree.files.fidelity import verify
 from pairfree.files.image import Image
 from pairfree.files.servers import UNSENT, Upload, check_free, check_server, is_sent, is_taken
 
-fsspec = pytest.importorskip("fsspec")
+pytestmark = pytest.mark.usefixtures("server")
 MEMORY: Any = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
 SHAPE = (3, 20, 24)
-
-
-@pytest.fixture(autouse=True)
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty server in this process; results for it wait in a folder of the test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 def image_of(value: int) -> Image:
