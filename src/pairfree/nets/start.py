@@ -65,7 +65,7 @@ def load_start(kind: str, channels: int) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: the shipped start cannot be read ({reason}); {REMEDY}"
         ) from None
-    if digest != facts.get("sha256"):
+    if digest != facts["sha256"]:
         raise CheckpointError(f"{path}: the shipped start is damaged; {REMEDY}")
     with shapes_alone():
         expected = EvenUNet(channels).state_dict()

@@ -7,7 +7,6 @@ stays counted, and where a file that shrinks meanwhile ends the process.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import weakref
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pairfree.errors import CheckpointError
+from pairfree.facts import Unreadable, parse_json
 from pairfree.regular import fill, open_regular
 
 DTYPES = {
@@ -154,8 +154,8 @@ class TensorFile(Mapping[str, Tensor]):
                 f"its header is said to take {length} bytes, expected 1 to {max(1, most)}"
             )
         try:
-            header = json.loads(self._file.read(length).decode("utf-8"))
-        except (ValueError, RecursionError):
+            header = parse_json(self._file.read(length))
+        except Unreadable:
             header = None
         if not isinstance(header, dict):
             raise self._refusal("its header is no JSON, or says of no tensor")
