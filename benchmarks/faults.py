@@ -18,7 +18,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -91,6 +91,17 @@ def put_in(fault: Fault, package: Path) -> None:
     path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
 
 
+def write(results: list[dict[str, object]], facts: dict[str, Any], out: Path) -> None:
+    """How many were found, and each."""
+    written = {
+        "faults": len(results),
+        "found": sum(bool(one["found"]) for one in results),
+        **{name: facts[name] for name in ("date", "processor", "pairfree")},
+        "each": results,
+    }
+    out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -100,23 +111,17 @@ def main() -> None:
     given = parser.parse_args()
     chosen = [fault for fault in read_faults() if given.only in fault.file]
     facts = environment(torch.device("cpu"), "float32")
-    results = []
+    results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as work:
         for number, fault in enumerate(chosen, 1):
             results.append(find(fault, Path(work)))
+            write(results, facts, given.out)
             one = results[-1]
             print(
                 f"{number}/{len(chosen)} {one['found']} {one['seconds']} s {one['fault']}",
                 flush=True,
             )
     found = sum(bool(one["found"]) for one in results)
-    written = {
-        "faults": len(results),
-        "found": found,
-        **{name: facts[name] for name in ("date", "processor", "pairfree")},
-        "each": results,
-    }
-    given.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     print(f"{found} of {len(results)} found; missed:")
     for one in results:
         if not one["found"]:

@@ -134,6 +134,17 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs POSIX"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers take whole files, whose tests share what is made once for all of them.
+
+    Files with many tests come first, so that no worker ends long after the others.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 def pytest_make_parametrize_id(config, val, argname):
     """Readable ids for functions in parameter tables."""
     return getattr(val, "__name__", None) if callable(val) else None

@@ -229,7 +229,9 @@ def run_tests(house: Path, wanted: Iterable[str], *options: str) -> Outcomes:
         "no:cacheprovider",
         f"--junitxml={results}",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(house / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    compiled = {"PYTHONPYCACHEPREFIX": str(house / "compiled")}
+    environment = {**os.environ, "PYTHONPATH": str(house / "src"), **compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [*command, *wanted, *options],
         cwd=house,

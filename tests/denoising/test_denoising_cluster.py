@@ -49,12 +49,13 @@ def client() -> Any:
         yield made
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("trained") / "run"
     settings = {"width": 4, "patch_px": 32, "batch_size": 2}
     pixels = np.random.default_rng(9).integers(0, 2**16, (64, 64)).astype(np.uint16)
-    pf.train([pixels], method="n2v", steps=3, out=tmp_path / "run", settings=settings, report=False)
-    return tmp_path / "run"
+    pf.train([pixels], method="n2v", steps=3, out=made, settings=settings, report=False)
+    return made
 
 
 @pytest.fixture

@@ -14,21 +14,22 @@ from scipy.ndimage import gaussian_filter
 
 import pairfree as pf
 
-SIDE_PX, CORNERS = 128, ((0, 0), (0, 384), (384, 0), (384, 384))
+SIDE_PX, CORNERS = 128, ((0, 0), (384, 384))
 """Parts of the demo's micrographs: their corners, which are smooth enough for methods that look for smooth
 areas.
 """
 BLUR_PX = 3.0
-STEPS = 4
+STEPS = 8
 CT_GAIN, CT_OFFSET = 0.5, -100.0
 """From grey levels of the micrographs to values that lie in the window of the docs, [-160, 240] HU."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_grid() -> Iterator[None]:
-    """The grid of a network is measured on one patch, not on eight: that takes longer than four steps."""
+    """The grid of a network is measured on one patch, not on eight: that takes longer than eight steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pairfree.methods.parts.single.GRID_PATCHES", 1)
+        for home in ("parts.single", "iscl_short"):
+            patch.setattr(f"pairfree.methods.{home}.GRID_PATCHES", 1)
         yield
 
 

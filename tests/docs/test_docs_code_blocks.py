@@ -2,8 +2,9 @@
 
 The rule that makes it a matter of seconds, told on docs/site.md:
 
-- ``--minutes N`` becomes ``--steps 4``, ``minutes=N`` becomes ``steps=4``, a budget that is not
-  named is 4 steps;
+- ``--minutes N`` becomes ``--steps 8``, ``minutes=N`` becomes ``steps=8``, a budget that is not
+  named is 8 steps;
+- of scenes, 4 of 128 px are drawn;
 - commands that train take batches of 2 patches, and Self2Self 2 predictions; a network's grid is measured
   on one patch;
 - the demo trains for 3 seconds, once for all pages, and leaves a corner of each of its images;
@@ -46,7 +47,8 @@ FENCE = re.compile(
 )
 LEFT_OUT = ("pip install ", "pytest")
 MOST_NOT_RUN = 5
-STEPS, DEMO_MINUTES = "4", "0.05"
+STEPS, DEMO_MINUTES = "8", "0.05"
+SCENES = "scenes:4:size=128"
 SMALL = {"batch_size": 2, "predictions": 2}
 """Settings that make a step cheap, for methods that have them."""
 CORNER_PX = 128
@@ -84,7 +86,7 @@ def read_commands(block: Block) -> list[list[str]]:
 def shorten(words: list[str]) -> list[str]:
     """A command of pairfree with a budget of a few cheap steps."""
     verb = words[1] if len(words) > 1 else ""
-    short = list(words)
+    short = [re.sub(r"^scenes:\d+$", SCENES, word) for word in words]
     if verb == "demo":
         return [*short, "--minutes", DEMO_MINUTES]
     if "--minutes" in short:
@@ -222,10 +224,11 @@ def test_commands_are_read_as_a_shell_reads_them():
 def test_budgets_become_a_few_steps():
     small = "--set batch_size=2"
     for given, short in {
-        "pairfree train a --minutes 10 --out b": f"pairfree train a --steps 4 --out b {small}",
-        "pairfree train a --out b": f"pairfree train a --out b --steps 4 {small}",
-        "pairfree train a --set batch_size=8": "pairfree train a --set batch_size=8 --steps 4",
+        "pairfree train a --minutes 10 --out b": f"pairfree train a --steps 8 --out b {small}",
+        "pairfree train a --out b": f"pairfree train a --out b --steps 8 {small}",
+        "pairfree train a --set batch_size=8": "pairfree train a --set batch_size=8 --steps 8",
         "pairfree train --resume --out b": "pairfree train --resume --out b",
         "pairfree denoise run a --out b": "pairfree denoise run a --out b",
+        "pairfree simulate scenes:20 --out b": "pairfree simulate scenes:4:size=128 --out b",
     }.items():
         assert shorten(shlex.split(given)) == shlex.split(short)

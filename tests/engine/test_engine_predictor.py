@@ -198,7 +198,7 @@ def test_without_a_halo_tiles_show(name):
 
 
 def test_instance_statistics_of_a_large_image_leave_no_seams():
-    assert_tiling_is_invisible("iscl", 1500, 2000, 256, 0, Plain, 1e-5)
+    assert_tiling_is_invisible("iscl", 900, 1200, 256, 0, Plain, 1e-5)
 
 
 @pytest.mark.parametrize("name", NETS)

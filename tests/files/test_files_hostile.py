@@ -38,6 +38,7 @@ from makers_zeiss import planes_of, write_czi, xml_of
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
+import children
 from pairfree.errors import InputError
 from pairfree.files import Image, Limits, open_image, save_image
 from pairfree.files.fidelity import compare
@@ -628,14 +629,6 @@ NEEDED = {
 """Optional packages that read some of them."""
 
 
-READERS = (
-    *("pytest", "pairfree.files.fidelity", "pydicom.pixels.processing", "ome_types", "PIL.Image"),
-    *("imagecodecs", "mrcfile", "nibabel", "SimpleITK", "tifffile", "zarr", "scipy.ndimage"),
-    *("liffile", "nd2", "olefile", "rsciio.emd", "rsciio.digitalmicrograph", "h5py"),
-)
-"""Loaded once for all processes that read mutants."""
-
-
 WITHOUT_ANOTHER = {"a.czi", "four.mrc"}
 """Whose mutants no other package reads as they are."""
 
@@ -848,11 +841,8 @@ def mutants_of(folder: Path, name: str, count: int) -> dict[str, float]:
         return open_mutants(folder, name, count)
     if name in NEEDED:
         pytest.importorskip(NEEDED[name])
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*READERS])
-    results = context.SimpleQueue()
-    child = context.Process(target=open_mutants_bounded, args=(folder, name, count, results))
-    child.start()
+    results = children.CONTEXT.SimpleQueue()
+    child = children.start(open_mutants_bounded, folder, name, count, results)
     child.join()
     assert child.exitcode == 0, f"ended by {child.exitcode} at {folder / name}"
     return results.get()

@@ -112,8 +112,9 @@ def test_every_import_of_the_tests_is_declared():
 
     Bm3d, whose licence is its own, is skipped where it is missing.
     """
-    # Packaging comes with pytest.
-    known = names_of(BASE) | names_of(EXTRAS["test"]) | {"bm3d", "distributed", "packaging"}
+    # Packaging comes with pytest, and xdist is what pytest-xdist installs.
+    others = {"bm3d", "distributed", "packaging", "xdist"}
+    known = names_of(BASE) | names_of(EXTRAS["test"]) | others
     ours = {path.stem for path in (ROOT / "docs" / "_ext").glob("*.py")} | {
         path.stem for path in (ROOT / "tests").rglob("*.py")
     }

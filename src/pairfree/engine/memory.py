@@ -1,18 +1,14 @@
-"""Memory: what a network takes, what happens when it runs out, and how what is freed is used again.
+"""Memory: what a network takes, and what happens when it runs out.
 
-Where it runs out, the user gets one line with a remedy instead of a traceback.
+The user gets one line with a remedy then, instead of a traceback.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +20,6 @@ from pairfree.nets.traits import total_stride
 
 PROBE_PX = 64
 """Side of the image that a network's memory is measured on, rounded up to its stride."""
-LARGEST_KEPT = 2**25
-"""Blocks of up to so many bytes are used again when they are freed; 32 MiB is the bound of glibc."""
-MOST_KEPT = 2**28
-"""Bytes of free memory that are held."""
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _WORDS = (
     "can't allocate memory",
     "not enough memory",
@@ -109,25 +100,6 @@ def explain_shortage(remedy: str) -> Iterator[None]:
         if not is_shortage(error):
             raise
         raise ShortageError(remedy) from None
-
-
-@cache
-def keep_freed_blocks() -> None:
-    """Let glibc use freed blocks of the size of a layer's output again, instead of giving each back.
-
-    A new block comes as zeroed pages, one fault each: without this, prediction by two threads spends a third
-    of its time in them. What the user has set in the environment stands; other C libraries are left as they
-    are.
-    """
-    set_by_user = "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get(
-        "GLIBC_TUNABLES", ""
-    )
-    if set_by_user or not sys.platform.startswith("linux"):
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT)
-        library.mallopt(_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def activation_bytes_per_px(method: Method, channels: int) -> float:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pairfree.data.normalize import Normalizer, PlaneMap
 from pairfree.data.patches import SYMMETRIES, symmetric, undo_symmetric
+from pairfree.engine.freed_blocks import keep_freed_blocks
 from pairfree.engine.memory import (
     WholeImageMemory,
     activation_bytes_per_px,
     is_shortage,
-    keep_freed_blocks,
 )
 from pairfree.engine.planes import (
     Plane,

@@ -25,7 +25,7 @@ from pairfree.nets.batch_instance_norm import drop_statistics
 from pairfree.nets.scaled import ScaledEvenUNet
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.start import SCENES
-from pairfree.nets.traits import settle_grid, total_stride
+from pairfree.nets.traits import GRID_PATCHES, settle_grid, total_stride
 
 NETS = ("iscl", "residual", "even-unet", "auto")
 OPTIMIZERS = ("radam", "muon")
@@ -295,7 +295,7 @@ class ShortISCL(ISCL):
         super().finish(data, seed)
         denoise = self.ensemble.denoise
         if self.patch_px >= 5 * total_stride(denoise):
-            batch = data.batch(seed, 0, SCALE_PATCHES)
+            batch = data.batch(seed, 0, GRID_PATCHES)
             settle_grid(denoise, self.noisy_patches(batch, At(seed, 0, "grid", 0, 1)))
 
     def step(self, batch: Batch, at: At) -> dict[str, Tensor]:

@@ -55,8 +55,8 @@ def measured_receptive_field_px(
 
     Notes
     -----
-    All weights of a copy are made positive, biases zero and batch norms neutral, so that no path cancels or
-    is cut by a ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero
+    All weights of a copy are positive and alike, biases zero and batch norms neutral, so that no path cancels
+    or is cut by a ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero
     exactly on the receptive field. float64, CPU, on canvases that grow until the field fits, one for each of
     ``PROBE_LEVELS``.
     """
@@ -83,29 +83,36 @@ def measured_receptive_field_px(
 
 
 def _positive_copy(net: nn.Module) -> nn.Module:
-    """A copy, float64 on the CPU: weights positive, biases zero, norms neutral."""
-    probe = copy.deepcopy(net).to("cpu", torch.float64).eval()
+    """A copy, float64 on the CPU: weights positive, biases zero, norms neutral.
+
+    Each of its parameters is one number that stands for all, so that the copy of a wide network takes no
+    memory.
+    """
+    stands_for: dict[int, object] = {
+        id(parameter): nn.Parameter(_one_number(name, parameter), requires_grad=False)
+        for name, parameter in net.named_parameters()
+    }
+    probe = copy.deepcopy(net, stands_for).to("cpu", torch.float64).eval()
     for layer in probe.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             layer.reset_running_stats()
         if isinstance(layer, BatchInstanceNorm):
-            # rho becomes 0 below: held statistics are all it uses
+            # rho is 0: held statistics are all it uses
             variance = torch.ones_like(layer.rho)[None]
             mean = torch.zeros_like(layer.rho)[None]
             layer.held = (variance, mean)
         if isinstance(layer, ZeroSumConv2d):
             layer.zero_sum = False
-    for name, parameter in probe.named_parameters():
-        parameter.requires_grad_(False)
-        if parameter.ndim > 1:
-            parameter.abs_().clamp_(min=1e-3)
-            sums = parameter.flatten(1).sum(1)
-            parameter.div_(sums.max())
-        elif name.endswith("weight"):  # one-dimensional: of a norm layer
-            parameter.fill_(1.0)
-        else:
-            parameter.fill_(0.0)
     return probe
+
+
+def _one_number(name: str, parameter: Tensor) -> Tensor:
+    """In the shape of a parameter: weights of an output sum to 1, norms keep, biases add nothing."""
+    if parameter.ndim > 1:
+        value = parameter.shape[0] / parameter.numel()
+    else:
+        value = float(name.endswith("weight"))  # of a norm layer
+    return torch.tensor(value, dtype=torch.float64).expand(parameter.shape)
 
 
 def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:

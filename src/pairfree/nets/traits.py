@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 _SILENT = object()
+GRID_PATCHES = 8
+"""Patches that the grid of a network is measured on: a fifth of its size away from that of 64."""
 
 
 class NetworkTraits(Protocol):

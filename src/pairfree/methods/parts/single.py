@@ -30,14 +30,12 @@ from pairfree.methods.parts.optim import MUON, MuonAdam
 from pairfree.nets import NETS, build
 from pairfree.nets.blocks import channels_last, placed
 from pairfree.nets.start import SCENES
-from pairfree.nets.traits import settle_grid, total_stride
+from pairfree.nets.traits import GRID_PATCHES, settle_grid, total_stride
 
 SCHEDULES = {"warm-cosine": warm_cosine, "flat-then-linear": flat_then_linear, "halvings": halvings}
 COLOURS = 3
 """Channels of colour images."""
 OPTIMIZERS = ("muon", "adam")
-GRID_PATCHES = 8
-"""Patches that the grid of a network is measured on."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
