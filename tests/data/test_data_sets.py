@@ -23,6 +23,7 @@ from pairfree.errors import ConfigError, InputError
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images
 from pairfree.files.opening import save_image
+from pairfree.training.images import read_images
 from pairfree.training.job import resolve
 from pairfree.training.order import Order, read_order
 
@@ -140,6 +141,17 @@ def test_arrays_keep_their_values_types_and_channels():
 def test_arrays_that_cannot_be_used_are_refused(arrays, message):
     with pytest.raises(InputError, match=message):
         array_set(arrays)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [([ramp(9, 9), "a.npy"], "of type ndarray"), (3, "of type int"), ("", "empty name")],
+)
+def test_what_is_neither_names_nor_arrays_is_one_line(images, message):
+    """The current folder, too, is read only where it is named."""
+    with pytest.raises(InputError, match=message) as told:
+        read_images(images, "noisy image")
+    assert "\n" not in str(told.value)
 
 
 def test_partners_are_put_in_the_order_of_the_noisy_set():

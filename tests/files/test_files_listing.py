@@ -6,10 +6,12 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pairfree.errors import InputError, OutputError
 from pairfree.files import Entry, find_images, plan_outputs
+from pairfree.files.named import named_inputs
 from pairfree.files.partners import partners
 
 
@@ -217,3 +219,20 @@ def test_partners_are_matched_by_relative_path_or_else_by_stem(tmp_path: Path) -
     assert list(partners(tmp_path / "noisy", tmp_path / "flat")) == ["1", "2"]
     with pytest.raises(InputError, match="no partner"):
         partners(tmp_path / "flat", tmp_path / "noisy")
+
+
+@pytest.mark.parametrize("inputs", [[np.zeros((40, 40))], ["a.npy", np.zeros((40, 40))], 3, [None]])
+def test_what_is_no_name_is_refused_in_one_line(
+    inputs: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.zeros((40, 40), np.uint8))
+    with pytest.raises(InputError, match=r"of type (ndarray|int|NoneType); give") as told:
+        find_images(named_inputs(inputs))
+    assert "\n" not in str(told.value)
+
+
+def test_one_name_is_a_list_of_one() -> None:
+    for one in ("a", Path("a")):
+        assert named_inputs(one) == [one]
+    assert named_inputs(("a", "b")) == ["a", "b"]

@@ -24,6 +24,7 @@ from pairfree.files.journal import journalled_bytes
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.listing import Entry, find_images, plan_outputs
 from pairfree.files.messages import shown
+from pairfree.files.named import named_inputs
 from pairfree.files.opening import rehearse_output
 from pairfree.files.sinks import is_journalled
 
@@ -187,7 +188,7 @@ def plan_files(load: Callable[[], Model], order: DenoisingOrder) -> Planned:
     InputError, OutputError, ConfigError
         For what cannot be read, written or done.
     """
-    inputs = [order.inputs] if isinstance(order.inputs, str | Path) else order.inputs
+    inputs = named_inputs(order.inputs)
     out, overwrite, skip_done = Path(order.out), order.overwrite, order.skip_done
     disagreement = None if order.disagreement is None else Path(order.disagreement)
     locked: list[InputError] = []

@@ -30,6 +30,7 @@ from pairfree.files.formats.table import (
 from pairfree.files.image import Image
 from pairfree.files.limits import DEFAULT, Limits
 from pairfree.files.messages import address_of, shown
+from pairfree.files.named import check_name
 from pairfree.files.opening import count_scenes, is_on_server, open_image
 from pairfree.files.servers import is_taken
 from pairfree.files.walk import RealPaths, images_below, why
@@ -150,8 +151,7 @@ def _of_scene(entry: Entry, number: int) -> Entry:
 
 
 def _find(one: str | Path, closed: list[InputError], without: Path | None) -> list[Entry]:
-    if one == "":
-        raise InputError("an input has an empty name; name the folder, such as .")
+    check_name(one)
     if address_of(one) is not None:
         return [_on_server(Path(one))]
     path = Path(one)

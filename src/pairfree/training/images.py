@@ -22,6 +22,7 @@ from pairfree.data.unpaired import shared_scenes
 from pairfree.errors import InputError
 from pairfree.files.listing import find_images
 from pairfree.files.messages import address_of, shown
+from pairfree.files.named import named_inputs
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.measure.two_sets import fine_excess
 
@@ -100,12 +101,11 @@ def read_images(
     """
     if isinstance(images, np.ndarray):
         return array_set(_as_list(images, what, reading), what, reading), []
-    listed = [images] if isinstance(images, str | Path) else list(images)
+    listed = named_inputs(images)
     if listed and all(isinstance(item, np.ndarray) for item in listed):
         return array_set([np.asanyarray(item) for item in listed], what, reading), []
-    paths = [Path(str(item)) for item in listed]
-    planes = read_set(find_images(paths, reading.scene), most_bytes, reading)
-    return planes, [_storable(_whole(path)) for path in paths]
+    planes = read_set(find_images(listed, reading.scene), most_bytes, reading)
+    return planes, [_storable(_whole(Path(one))) for one in listed]
 
 
 def _whole(path: Path) -> Path:
