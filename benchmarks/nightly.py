@@ -3,7 +3,7 @@
     python benchmarks/nightly.py [--only WORDS] [--out benchmarks/results/nightly.json]
 
 ``pytest -m nightly``, one line a test: outcome, seconds, and what the test measured. Lines of tests that do
-not run now stay as they were.
+not run now stay as they were; those of tests that are no more go.
 """
 
 from __future__ import annotations
@@ -54,6 +54,15 @@ def run(words: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def collect() -> set[str]:
+    """All long tests that there are, named as ``run`` names them."""
+    options = ["--collect-only", "-q", "-o", "addopts=", "-m", "nightly"]
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    tests = [line.partition("::") for line in done.stdout.splitlines() if "::" in line]
+    return {f"{Path(file).name}::{name}" for file, _, name in tests}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,9 +74,9 @@ def main() -> None:
     given = parser.parse_args()
     before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
     found = run(given.only)
-    given.out.write_text(
-        json.dumps(dict(sorted({**before, **found}.items())), indent=1) + "\n", encoding="utf-8"
-    )
+    there = collect()
+    lines = {name: line for name, line in sorted({**before, **found}.items()) if name in there}
+    given.out.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
     passed = sum(one["outcome"] == "passed" for one in found.values())
     print(f"{passed} of {len(found)} passed, {sum(one['seconds'] for one in found.values()):.0f} s")
 

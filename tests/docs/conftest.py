@@ -59,7 +59,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "full_dose_of_others", "slice", [as_ct(smoothed(part)) for part in other])
     tifffile.imwrite(root / "stack.tif", np.stack(first), metadata={"axes": "ZYX"}, imagej=True)
     model = pf.train(
-        root / "my_noisy_folder", out=root / "run", steps=STEPS, seed=0, settings={"batch_size": 2}
+        root / "my_noisy_folder",
+        out=root / "run",
+        steps=STEPS,
+        seed=0,
+        settings={"batch_size": 2, "patch_px": 64},
     )
     pf.denoise(model, root / "my_noisy_folder", root / "denoised")
     return root

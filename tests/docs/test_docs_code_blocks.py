@@ -5,8 +5,8 @@ The rule that makes it a matter of seconds, told on docs/site.md:
 - ``--minutes N`` becomes ``--steps 8``, ``minutes=N`` becomes ``steps=8``, a budget that is not
   named is 8 steps;
 - of scenes, 4 of 128 px are drawn;
-- commands that train take batches of 2 patches, and Self2Self 2 predictions; a network's grid is measured
-  on one patch;
+- commands that train take batches of 2 patches of 64 px, and Self2Self 2 predictions;
+- a network's grid is measured on one patch;
 - the demo trains for 3 seconds, once for all pages, and leaves a corner of each of its images;
 - a folder that a command is to write is removed first, where an earlier block of the page left one;
 - ``pip install`` and ``pytest`` are left out: they made the place in which this runs.
@@ -49,7 +49,7 @@ LEFT_OUT = ("pip install ", "pytest")
 MOST_NOT_RUN = 5
 STEPS, DEMO_MINUTES = "8", "0.05"
 SCENES = "scenes:4:size=128"
-SMALL = {"batch_size": 2, "predictions": 2}
+SMALL = {"batch_size": 2, "predictions": 2, "patch_px": 64}
 """Settings that make a step cheap, for methods that have them."""
 CORNER_PX = 128
 DEMO = "pairfree-demo"
@@ -222,11 +222,13 @@ def test_commands_are_read_as_a_shell_reads_them():
 
 
 def test_budgets_become_a_few_steps():
-    small = "--set batch_size=2"
+    small = "--set batch_size=2 --set patch_px=64"
     for given, short in {
         "pairfree train a --minutes 10 --out b": f"pairfree train a --steps 8 --out b {small}",
         "pairfree train a --out b": f"pairfree train a --out b --steps 8 {small}",
-        "pairfree train a --set batch_size=8": "pairfree train a --set batch_size=8 --steps 8",
+        "pairfree train a --set batch_size=8": (
+            "pairfree train a --set batch_size=8 --steps 8 --set patch_px=64"
+        ),
         "pairfree train --resume --out b": "pairfree train --resume --out b",
         "pairfree denoise run a --out b": "pairfree denoise run a --out b",
         "pairfree simulate scenes:20 --out b": "pairfree simulate scenes:4:size=128 --out b",
