@@ -707,7 +707,8 @@ def read_by_pydicom(path: Path) -> np.ndarray:
     pixels = dataset.pixel_array
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, dataset)
-    if "MOSAIC" in str(dataset.get("ImageType", "")).strip("[]'").split("', '"):
+    kinds = dataset.get("ImageType") or ""
+    if "MOSAIC" in ([kinds] if isinstance(kinds, str) else list(kinds)):
         count = dataset.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value
         side = math.isqrt(count - 1) + 1
         strips = np.array_split(pixels, side)
@@ -724,10 +725,12 @@ def read_by_pydicom(path: Path) -> np.ndarray:
 
 
 def same_as_others(image: Image, path: Path) -> bool:
-    """False where the other package reads none; fails where it reads something else.
+    """False where the other package reads none, or where planes are missing and we say so.
 
-    Ours are float32 where the file's are rescaled.
+    Fails where it reads something else. Ours are float32 where the file's are rescaled.
     """
+    if any("are there" in line for line in image.metadata.get("warnings", ())):
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -89,11 +89,17 @@ def _elements(carried: Carried) -> Elements:
 
 
 def _value_of(dataset: Any, tag: Any) -> tuple[str, Any]:
-    """Keyword and value of an element; its bytes where they are none that pydicom understands."""
+    """Keyword and value of an element; its bytes where they are none that pydicom understands.
+
+    Those of private elements of unknown kind it may take for a text.
+    """
+    raw = dataset.get_item(tag)
+    if tag.is_private and raw.VR == "UN":
+        return "", _comparable(raw.value)
     try:
         element = dataset[tag]
     except Exception:
-        return "", _comparable(dataset.get_item(tag).value)
+        return "", _comparable(raw.value)
     if element.VR == "SQ":
         return element.keyword, [_values_of(item) for item in element.value]
     return element.keyword, _comparable(element.value)

@@ -142,3 +142,14 @@ def test_changes_within_sequences_are_found(tmp_path: Path) -> None:
     after.AnatomicRegionSequence[0].CodeMeaning = "foot"
     after.save_as(tmp_path / "out-a.dcm")
     assert lost(path, tmp_path / "out-a.dcm") == ["other elements"]
+
+
+def test_a_first_element_of_no_known_kind_is_written_as_unknown(tmp_path: Path) -> None:
+    """Readers would take its kind for that of a file that names none."""
+    path = with_element(written(tmp_path / "a.dcm", values(), 16), 0x00080014, "UI", "1.2.3.45")
+    words = path.read_bytes()
+    assert words.count(b"\x08\x00\x14\x00UI") == 1
+    path.write_bytes(words.replace(b"\x08\x00\x14\x00UI", b"\x01\x00\x14\x00U\xcd"))
+    _, after = copied(path)
+    assert after.get_item(0x00010014).VR == "UN"
+    assert after.get_item(0x00010014).value == b"1.2.3.45"

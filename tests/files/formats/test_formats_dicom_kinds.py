@@ -189,7 +189,8 @@ def test_other_tables_show_no_greys() -> None:
     [
         ({"RedPaletteColorLookupTableData": None}, "table of colours is missing"),
         ({"GreenPaletteColorLookupTableData": b"\1\2"}, "has 2 bytes for 200 entries"),
-        ({"BluePaletteColorLookupTableDescriptor": [100, 0, 16]}, "differ in length"),
+        ({"BluePaletteColorLookupTableDescriptor": [100, 0, 16]}, "differ in length or begin"),
+        ({"RedPaletteColorLookupTableDescriptor": [200, 1, 8]}, "differ in length or begin"),
     ],
 )
 def test_damaged_tables_are_refused(tmp_path: Path, elements: dict[str, Any], words: str) -> None:

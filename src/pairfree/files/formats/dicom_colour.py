@@ -63,10 +63,11 @@ def read_table(dataset: Any, big: bool, path: Path) -> tuple[np.ndarray, int]:
     Raises
     ------
     InputError
-        For a table that is missing, in segments, or not as long as it states.
+        For a table that is missing, in segments, or not as long as it states, and for tables of red, green
+        and blue that differ in length or in the value they begin at (PS3.3, C.7.6.3.1.5).
     """
     channels = []
-    first = 0
+    firsts = set()
     for colour in COLOURS:
         descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
         data = dataset.get(f"{colour}PaletteColorLookupTableData")
@@ -77,17 +78,18 @@ def read_table(dataset: Any, big: bool, path: Path) -> tuple[np.ndarray, int]:
                 f"{shown(path)}: its table of colours {kind}; convert it to grey or RGB"
             )
         entries, first, bits = (int(number) for number in descriptor)
+        firsts.add(first)
         entries = entries or 2**16
         found = _entries_of(data, entries, big, path)
         if bits == 8 and found.max() < 2**8:
             found = found.astype(np.uint8)
         channels.append(found)
     sizes = {(len(one), one.dtype) for one in channels}
-    if len(sizes) > 1:
+    if len(sizes) > 1 or len(firsts) > 1:
         raise InputError(
-            f"{shown(path)}: its tables of red, green and blue differ in length; export it again"
+            f"{shown(path)}: its tables of red, green and blue differ in length or begin; export it again"
         )
-    return np.stack(channels, axis=1), first
+    return np.stack(channels, axis=1), firsts.pop()
 
 
 def _entries_of(data: bytes, entries: int, big: bool, path: Path) -> np.ndarray:

@@ -149,6 +149,7 @@ def set_extremes(dataset: Any, stored: np.ndarray) -> None:
 
 def save_dataset(dataset: Any, file: Any) -> None:
     """Write a derived data set to a path or to memory, in its transfer syntax."""
+    _name_first_kind(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
     dataset.save_as(
         file,
@@ -156,6 +157,20 @@ def save_dataset(dataset: Any, file: Any) -> None:
         little_endian=syntax.is_little_endian,
         enforce_file_format=True,
     )
+
+
+def _name_first_kind(dataset: Any) -> None:
+    """The first element becomes of unknown kind (UN) where its kind of value does not exist.
+
+    Readers tell from that element whether a data set names kinds at all.
+    """
+    from pydicom.dataelem import DataElement
+    from pydicom.valuerep import VR
+
+    tag = min(dataset.keys())
+    element = dataset.get_item(tag)
+    if element.is_raw and element.VR is not None and element.VR not in set(VR):
+        dataset[tag] = DataElement(tag, "UN", element.value)
 
 
 def _mark_derived(dataset: Any, derivation: str, suffix: str) -> None:
