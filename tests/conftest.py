@@ -48,9 +48,13 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """One thread: fast on small tensors, and the same sums on every machine."""
+    """One thread: fast on small tensors, and the same sums on every machine.
+
+    Before each test: what a worker of a cluster does in this process sets its own number. Two threads that
+    wait for each other on a busy machine took ten times as long.
+    """
     torch.set_num_threads(1)
 
 

@@ -100,3 +100,17 @@ def test_a_result_that_a_process_was_killed_over_is_known_by_both_of_its_paths(
     np.save(out / "a.npy", np.zeros(3))
     ledger.expect(out / "a.npy", out / "a.npy")
     assert Ledger(out, out).paths == {out / "a.npy", tmp_path / "out/a.npy"}
+
+
+def test_a_result_that_someone_has_changed_is_no_longer_ours(tmp_path: Path) -> None:
+    """It is neither taken for done nor replaced: whoever plans finds a file of somebody else."""
+    head = {"made": "so"}
+    ledger = Ledger(tmp_path, tmp_path)
+    ledger.belongs_to(head)
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.zeros(3))
+        ledger.add(FileResult(Path(name), tmp_path / name, 3, 0, ()), None, "source")
+    np.save(tmp_path / "a.npy", np.ones(4))
+    again = Ledger(tmp_path, tmp_path)
+    assert again.belongs_to(head)
+    assert again.paths == {tmp_path / "b.npy"}

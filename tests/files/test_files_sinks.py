@@ -61,6 +61,21 @@ def test_parts_make_the_whole(tmp_path: Path, axes: str, name: str, journal: boo
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_any_region_is_put_together_from_its_parts(tmp_path: Path) -> None:
+    """Also one that has a single row or column of a part."""
+    like = image()
+    with JournalSink(like, tmp_path / "o.tif", False, WHAT) as sink:
+        fill(sink, like, parts_of(like))
+        whole = sink._journal.whole()
+        for index, (top, bottom), columns in itertools.product(
+            like.planes(), itertools.combinations(range(38), 2), (slice(0, 51), slice(19, 21))
+        ):
+            rows = slice(top, bottom)
+            np.testing.assert_array_equal(
+                whole.region(index, rows, columns), like.region(index, rows, columns)
+            )
+
+
 @pytest.mark.parametrize("cut", [0, 1, 4, 17])
 @pytest.mark.parametrize("damage", ["none", "half a line", "half a part", "a flipped bit"])
 def test_a_killed_process_is_gone_on_with(tmp_path: Path, cut: int, damage: str) -> None:
