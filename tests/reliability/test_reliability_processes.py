@@ -25,7 +25,6 @@ import resource
 
 import children
 from children import Numbers, finish, patience, seconds_of, wait_for
-
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 
