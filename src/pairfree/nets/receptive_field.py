@@ -109,7 +109,7 @@ def _positive_copy(net: nn.Module) -> nn.Module:
 def _one_number(name: str, parameter: Tensor) -> Tensor:
     """In the shape of a parameter: weights of an output sum to 1, norms keep, biases add nothing."""
     if parameter.ndim > 1:
-        value = parameter.shape[0] / parameter.numel()
+        value = parameter.shape[0] / max(1, parameter.numel())
     else:
         value = float(name.endswith("weight"))  # of a norm layer
     return torch.tensor(value, dtype=torch.float64).expand(parameter.shape)
