@@ -94,6 +94,13 @@ def test_timing_leaves_the_method_untouched(key):
     assert [name for name, _ in plan.stages] == [stage.name for stage in method.stages()]
 
 
+def test_the_first_plan_pays_for_the_timing():
+    """80 of 100 s are left for steps: 20 for the first stage at 0.25 s each, 60 for the other at 0.125 s."""
+    clock = Clock(100.0, [0.25, 0.75], [[0.125, 0.375], [0.125, 0.125]], planned_s=20.0)
+    assert clock.plan(Stages([0.25, 0.75])).stages == (("0", 80), ("1", 480))
+    assert clock.used_s == 20.0
+
+
 @pytest.mark.parametrize("slow", [0.6, 1.0, 1.6])
 @pytest.mark.parametrize("wave", [0.0, 0.3])
 @pytest.mark.parametrize("busy", [1.0, 12.0, 0.3])
