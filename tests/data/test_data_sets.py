@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pairfree as pf
+from pairfree.data.crops import draw_crops
 from pairfree.data.sets import (
     ImageSet,
     array_set,
@@ -239,6 +240,13 @@ def test_a_set_that_fits_is_taken_whole(tmp_path):
     assert found.names == ["a.npy"]
     assert not found.warnings
     np.testing.assert_array_equal(found.planes[0][0], np.arange(12.0).reshape(3, 4))
+
+
+@pytest.mark.parametrize("share", [0.04, 0.3])
+def test_crops_of_many_planes_make_up_the_share_also_where_it_is_less_than_one_of_each(share):
+    height, width = 1024, 1536  # of 6 crops
+    counts = [len(list(draw_crops(f"{n}.tif", height, width, share))) for n in range(2000)]
+    assert np.mean(counts) == pytest.approx(6 * share, rel=0.15)
 
 
 def test_training_within_a_bound_of_memory_takes_crops_and_remembers_it(tmp_path, monkeypatch):

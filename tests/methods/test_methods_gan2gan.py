@@ -277,6 +277,28 @@ def test_each_round_estimates_with_the_network_before_it(generative):
         )
 
 
+def test_the_two_noisy_copies_of_an_estimate_have_noise_of_their_own(generative, monkeypatch):
+    """Eqs. (9) and (10): else the network would be asked to leave everything as it is."""
+    method, data = generative
+    at, batch, given = At(0, 20, "G2G 1", 0, 10), data.batch(0, 20, 4), []
+
+    def f(x):
+        given.append(x)
+        return type(method).f(method, x)
+
+    def loss(output, target):
+        given.append(target)
+        return g2g_loss(output, target)
+
+    monkeypatch.setattr(method, "f", f)
+    monkeypatch.setattr("pairfree.methods.gan2gan.g2g_loss", loss)
+    method.step(batch, at)
+    z2, z1 = given
+    difference = z1 - z2
+    noise = method.noise_like(batch.noisy, "first copy", at)
+    assert float(difference.std()) > 0.5 * float(noise.std())
+
+
 def test_the_first_round_starts_afresh_and_the_next_where_it_ended(small):
     method, data = made(small), noisy_data()
     method.prepare(data, 0)
