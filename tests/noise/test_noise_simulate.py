@@ -188,6 +188,13 @@ def test_image_rng_is_frozen_across_versions():
     ]
 
 
+def test_spellings_of_a_name_on_other_file_systems_have_the_same_noise():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert composed != decomposed
+    assert image_rng(3, composed).random() == image_rng(3, decomposed).random()
+    assert image_rng(3, composed).random() != image_rng(3, "cafe").random()
+
+
 def test_big_seeds_and_odd_names():
     values = {image_rng(seed, "a").random() for seed in (0, 1, 2**32, 2**32 + 1, 2**70)}
     assert len(values) == 5
