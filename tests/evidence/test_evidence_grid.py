@@ -38,6 +38,13 @@ def test_a_faint_pattern_is_found_and_measured(period):
     assert contrast == pytest.approx(0.2, rel=0.5)
 
 
+def test_small_cells_show_in_images_that_have_too_few_large_ones():
+    noise = np.random.default_rng(0).normal(size=(28, 28))
+    number, contrast = measure_grid(with_grid(noise, 4, 3.0))
+    assert number > 4.0
+    assert contrast == pytest.approx(3.0, rel=0.5)
+
+
 def test_a_small_image_does_not_tell():
     number, contrast = measure_grid(np.zeros((15, 200)))
     assert np.isnan(number)
