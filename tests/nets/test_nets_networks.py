@@ -17,7 +17,7 @@ from pairfree.nets.blocks import (
     parameter_count,
 )
 from pairfree.nets.dncnn import DnCNN
-from pairfree.nets.receptive_field import measured_receptive_field_px
+from pairfree.nets.receptive_field import _positive_copy, measured_receptive_field_px
 from pairfree.nets.shuffle_unet import ShuffleUNet
 from pairfree.nets.traits import total_stride
 from pairfree.nets.unet import UNet
@@ -160,6 +160,39 @@ def test_receptive_field_of_dncnn_is_its_depth(depth, predict):
             nn.init.uniform_(layer.running_mean, 1.0, 9.0)
             nn.init.constant_(layer.weight, -1.0)
     assert measured_receptive_field_px(net, 1) == depth
+
+
+class Subtracts(nn.Module):
+    """Takes one channel of a layer from another, or what two layers with a stride make from the image."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.stride = 1 if channels else 2
+        self.first = nn.Conv2d(
+            1, channels or 4, 3 if channels else 2, self.stride, int(channels > 0)
+        )
+        self.up = nn.ConvTranspose2d(4, 1, 2, stride=2)
+
+    def forward(self, x):
+        if self.stride == 2:
+            return x - self.up(torch.relu(self.first(x)))
+        a, b = self.first(x).chunk(2, dim=1)
+        return a - b
+
+
+@pytest.mark.parametrize(("channels", "reach"), [(0, 0), (2, 1)])
+def test_what_is_subtracted_does_not_hide_the_receptive_field(channels, reach):
+    """A cell of 2 x 2 px that sees itself reaches nowhere else."""
+    assert measured_receptive_field_px(Subtracts(channels), 1) == reach
+
+
+def test_a_wide_network_is_probed_without_a_copy_of_its_weights():
+    net = nn.Conv2d(1, 1, 3, padding=1)
+    net.add_module("spare", nn.Linear(3000, 3000))
+    probe = _positive_copy(net)
+    assert probe.spare.weight.untyped_storage().nbytes() < 3000 * 8 + 1
+    assert probe.weight.dtype == torch.float64
+    assert not torch.equal(probe.weight.float(), net.weight)
 
 
 def test_receptive_field_of_the_identity_is_0():

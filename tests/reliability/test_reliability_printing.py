@@ -22,6 +22,7 @@ from pairfree.config import to_toml
 from pairfree.errors import InputError
 from pairfree.evidence.examples import Example
 from pairfree.evidence.report import Citation, Curve, ReportData, render_report
+from pairfree.files.messages import shown
 from pairfree.plain import one_line
 
 PIXELS = np.random.default_rng(0).integers(0, 200, (48, 48)).astype(np.uint8)
@@ -223,3 +224,9 @@ def test_messages_of_the_library_are_one_line_each(caplog: pytest.LogCaptureFixt
 def test_a_blank_of_any_width_is_no_mark() -> None:
     assert one_line("1\u202f000 µm\u00a0é 🔬") == "1\u202f000 µm\u00a0é 🔬"
     assert one_line("a\tb\x00") == "a\\tb\\x00"
+
+
+def test_a_name_is_shown_without_what_acts_on_a_terminal() -> None:
+    """Also where a message goes by no terminal of ours, as that of an error in Python."""
+    name = "a\x1b[31m\u202eb\n\udcff\x9b.tif"
+    assert shown(name) == r"a\x1b[31m\u202eb\n\udcff\x9b.tif"

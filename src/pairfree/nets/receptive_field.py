@@ -55,8 +55,8 @@ def measured_receptive_field_px(
 
     Notes
     -----
-    All weights of a copy are positive and alike, biases zero and batch norms neutral, so that no path cancels
-    or is cut by a ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero
+    All weights of a copy are positive, biases zero and batch norms neutral, so that no path cancels or is cut
+    by a ReLU; then the gradient of one stride cell of outputs with respect to the input is non-zero
     exactly on the receptive field. float64, CPU, on canvases that grow until the field fits, one for each of
     ``PROBE_LEVELS``.
     """
@@ -85,11 +85,12 @@ def measured_receptive_field_px(
 def _positive_copy(net: nn.Module) -> nn.Module:
     """A copy, float64 on the CPU: weights positive, biases zero, norms neutral.
 
-    Each of its parameters is one number that stands for all, so that the copy of a wide network takes no
-    memory.
+    The numbers of a filter are one that stands for all, so that the copy of a wide network takes little
+    memory; those of different filters differ, so that what is subtracted somewhere does not cancel out.
     """
+    drawn = torch.Generator().manual_seed(0)
     stands_for: dict[int, object] = {
-        id(parameter): nn.Parameter(_one_number(name, parameter), requires_grad=False)
+        id(parameter): nn.Parameter(_stand_in(name, parameter, drawn), requires_grad=False)
         for name, parameter in net.named_parameters()
     }
     probe = copy.deepcopy(net, stands_for).to("cpu", torch.float64).eval()
@@ -106,13 +107,15 @@ def _positive_copy(net: nn.Module) -> nn.Module:
     return probe
 
 
-def _one_number(name: str, parameter: Tensor) -> Tensor:
-    """In the shape of a parameter: weights of an output sum to 1, norms keep, biases add nothing."""
-    if parameter.ndim > 1:
-        value = parameter.shape[0] / max(1, parameter.numel())
-    else:
-        value = float(name.endswith("weight"))  # of a norm layer
-    return torch.tensor(value, dtype=torch.float64).expand(parameter.shape)
+def _stand_in(name: str, parameter: Tensor, drawn: torch.Generator) -> Tensor:
+    """In the shape of a parameter: weights of an output sum to 0.5 to 1, norms keep, biases add nothing."""
+    if parameter.ndim < 2:
+        of_norm = float(name.endswith("weight"))
+        return torch.tensor(of_norm, dtype=torch.float64).expand(parameter.shape)
+    apart = parameter.shape[: 2 if parameter.ndim > 2 else 1]
+    values = 0.5 + 0.5 * torch.rand(apart, dtype=torch.float64, generator=drawn)
+    values *= parameter.shape[0] / max(1, parameter.numel())
+    return values[(...,) + (None,) * (parameter.ndim - len(apart))].expand(parameter.shape)
 
 
 def _touched(probe: nn.Module, channels: int, size: int, cell: slice) -> Tensor:
