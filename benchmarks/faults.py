@@ -76,7 +76,8 @@ def run_tests(fault: Fault, source: Path) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # tests of names that are no text
         timeout=MOST_SECONDS,
         check=False,
     )
