@@ -122,11 +122,10 @@ def main() -> None:
                 f"{number}/{len(chosen)} {one['found']} {one['seconds']} s {one['fault']}",
                 flush=True,
             )
-    found = sum(bool(one["found"]) for one in results)
-    print(f"{found} of {len(results)} found; missed:")
-    for one in results:
-        if not one["found"]:
-            print(f"  {one['file']}: {one['fault']}")
+    missed = [one for one in results if not one["found"]]
+    print(f"{len(results) - len(missed)} of {len(results)} found; missed:")
+    for one in missed:
+        print(f"  {one['file']}: {one['fault']}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pairfree.files.atomic import write_text
 from pairfree.files.dtypes import to_dtype
 from pairfree.files.image import Image
 from pairfree.files.listing import find_images, plan_outputs, without_suffix
+from pairfree.files.named import named_inputs
 from pairfree.files.opening import open_image, save_image
 from pairfree.noise.ct import LowDoseCT
 from pairfree.noise.model import GREY_MAX, NoiseModel
@@ -83,7 +84,7 @@ def simulate(
         For files that exist already or cannot be written.
     """
     model = parse_noise(noise) if isinstance(noise, str) else noise
-    given: Sequence[str | Path] = [clean] if isinstance(clean, str | Path) else clean
+    given: Sequence[str | Path] = named_inputs(clean)
     folder = Path(out)
     if any(is_series(one) for one in given):
         given, folder = draw_files(given, folder, seed, overwrite)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -677,26 +676,3 @@ def test_a_chunk_that_inflates_beyond_its_size_is_an_error(zarr_format, tmp_path
         said, grown_kb = line.rsplit(" ", 1)
         assert said == "refused", f"{name}: {line}"
         assert int(grown_kb) < 20_000, f"{name}: {line}"  # the dictionary of LZMA takes 8 MB
-
-
-@pytest.mark.parametrize(("zarr_format", "shards"), [(2, None), (3, None), (3, (32, 64))])
-def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(
-    zarr_format, shards, tmp_path
-):
-    """16 GB long, nothing on disk. A shard may be as long as all of its chunks."""
-    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-    array = zarr.create_array(
-        str(tmp_path / "a.zarr"),
-        shape=(64, 64),
-        chunks=(32, 32),
-        shards=shards,
-        dtype="uint16",
-        zarr_format=zarr_format,
-    )
-    array[...] = pixels
-    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").pixels, pixels)
-    os.truncate(tmp_path / "a.zarr" / ("0.0" if zarr_format == 2 else "c/0/0"), 16 * 10**9)
-    started = time.process_time()
-    with pytest.raises(InputError, match=r"chunk .*0 takes 16000000000 bytes, its array allows"):
-        open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
-    assert time.process_time() - started < 2

@@ -612,3 +612,27 @@ def test_many_threads_read_one_archive(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as readers:
         for name, found in zip(names, readers.map(files.read, names), strict=True):
             assert found == expected[name]
+
+
+@pytest.mark.parametrize(("zarr_format", "shards"), [(2, None), (3, None), (3, (32, 64))])
+def test_a_file_of_a_chunk_that_is_mostly_a_hole_is_refused_before_it_is_read(
+    zarr_format: Any, shards: Any, tmp_path: Path
+) -> None:
+    """16 GB long, nothing on disk. A shard may be as long as all of its chunks."""
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=(64, 64),
+        chunks=(32, 32),
+        shards=shards,
+        dtype="uint16",
+        zarr_format=zarr_format,
+    )
+    array[...] = pixels
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").pixels, pixels)
+    os.truncate(tmp_path / "a.zarr" / ("0.0" if zarr_format == 2 else "c/0/0"), 16 * 10**9)
+    started = time.process_time()
+    told = r"chunk .*0 takes 16000000000 bytes, its array allows"
+    with little_memory(20_000_000), pytest.raises(InputError, match=told):
+        open_image(tmp_path / "a.zarr").region((), slice(0, 8), slice(0, 8))
+    assert time.process_time() - started < 2

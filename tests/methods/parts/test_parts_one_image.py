@@ -459,10 +459,8 @@ def measure_memory(key: str, preset: str, side: int, log: str) -> None:
     assert isinstance(net, OneImage)
     fixed, each = net.whole_bytes(1)
     before = 0
-    for size in (
-        64,
-        side,
-    ):  # the small one for what torch takes once, in the first pass of a process
+    # the small one for what torch takes once, in the first pass of a process
+    for size in (64, side):
         before = children.peak_bytes()
         fit = net.make(torch.rand(1, 1, size, size), 0)
         for step in range(2):
