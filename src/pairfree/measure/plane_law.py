@@ -154,7 +154,7 @@ def clearly_grows(plane: FloatArray, noise: PoissonGaussian) -> bool:
 
 def is_correlated(even: FloatArray) -> bool:
     """Whether neighbouring pixels of a plane with even noise share it."""
-    windows = _cut_level_windows(even, CORRELATION_PX)
+    windows = cut_level_windows(even, CORRELATION_PX)
     if len(windows) < FEWEST_WINDOWS:
         return False
     variances = np.mean(windows**2, axis=(1, 2))
@@ -172,7 +172,7 @@ def is_correlated(even: FloatArray) -> bool:
     return bool(correlation > (CORRELATED_ALIKE if alike else CORRELATED))
 
 
-def _cut_level_windows(values: FloatArray, side: int) -> FloatArray:
+def cut_level_windows(values: FloatArray, side: int) -> FloatArray:
     """Windows (N, side, side) side by side, less the plane through each."""
     down, across = values.shape[0] // side, values.shape[1] // side
     rows = values[: down * side, : across * side].reshape(down, side, across, side)

@@ -1,0 +1,79 @@
+"""The variance of white noise at each brightness, in the finest detail of an image's calmest blocks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfree.measure.local_moments import haar
+from pairfree.measure.plane_law import cut_level_windows
+
+FloatArray = NDArray[np.float64]
+
+CELLS = 4
+"""Side of a block in cells of 2 x 2 px."""
+CALMEST = 0.3
+"""Share of the blocks of like brightness that are looked at."""
+BINS = 12
+"""Of brightness, at most."""
+BLOCKS_PER_BIN = 40
+"""At least, but for images that have fewer."""
+FEWEST_IN_BIN = 8
+"""Calm blocks."""
+
+
+class CalmBins(NamedTuple):
+    """What the calmest blocks say, from dark to bright; arrays (N,)."""
+
+    brightness: FloatArray
+    """Intensity units."""
+    variance: FloatArray
+    """Of the finest diagonal detail: of a pixel, where noise is white; intensity units, squared."""
+    relative_error: FloatArray
+    """Standard error of the variance over the variance itself, of normal white noise."""
+
+
+def measure_calm_blocks(plane: FloatArray) -> CalmBins:
+    """Variance of the noise in bins of brightness.
+
+    Parameters
+    ----------
+    plane
+        (H, W), intensity units, finite; both sides at least 16.
+
+    Notes
+    -----
+    Blocks of 8 x 8 px are ordered by the contrast of their 2 x 2 means, and the noise is read off the diagonal
+    differences (Haar) of the calmest. In white noise both are independent of each other, so that the choice
+    does not make the answer smaller. Blocks of two grids, a pixel apart, are taken together.
+    """
+    parts = [_measure_grid(plane[shift:, shift:]) for shift in (0, 1)]
+    brightness, contrast, detail = (np.concatenate(part) for part in zip(*parts, strict=True))
+    count = int(np.clip(len(brightness) // BLOCKS_PER_BIN, 1, BINS))
+    means, variances, errors = [], [], []
+    for group in np.array_split(np.argsort(brightness, kind="stable"), count):
+        number = max(FEWEST_IN_BIN, int(CALMEST * len(group)))
+        calmest = group[np.argsort(contrast[group], kind="stable")[:number]]
+        means.append(brightness[calmest].mean())
+        variances.append(detail[calmest].mean())
+        independent = CELLS**2 * len(calmest) / 2.0  # the grids share their pixels
+        errors.append(np.sqrt(2.0 / independent))
+    return CalmBins(np.array(means), np.array(variances), np.array(errors))
+
+
+def _measure_grid(plane: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Brightness, contrast of the 2 x 2 means, and power of the diagonal differences of blocks, (N,) each."""
+    means, _, _, diagonal = haar(plane[None])[0]
+    level = cut_level_windows(means, CELLS)
+    contrast = np.mean(level**2, axis=(1, 2))
+    return _block_means(means) / 2.0, contrast, _block_means(diagonal**2)
+
+
+def _block_means(values: FloatArray) -> FloatArray:
+    """(N,) over blocks of ``CELLS`` x ``CELLS``."""
+    down, across = values.shape[0] // CELLS, values.shape[1] // CELLS
+    whole = values[: down * CELLS, : across * CELLS]
+    blocks = whole.reshape(down, CELLS, across, CELLS)
+    return np.asarray(blocks.mean(axis=(1, 3)).ravel())
