@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import haar
-from pairfree.measure.plane_law import cut_level_windows
+from pairfree.measure.local_moments import cut_level_windows, haar
 
 FloatArray = NDArray[np.float64]
 

@@ -118,3 +118,16 @@ def window_starts(length: int, side: int, stride: int) -> NDArray[np.int64]:
     """Where windows of ``side`` begin along an axis."""
     last = length - side
     return np.arange(0, last + 1, stride)
+
+
+def cut_level_windows(values: FloatArray, side: int) -> FloatArray:
+    """Windows (N, side, side) side by side, less the plane through each."""
+    down, across = values.shape[0] // side, values.shape[1] // side
+    rows = values[: down * side, : across * side].reshape(down, side, across, side)
+    windows = rows.swapaxes(1, 2).reshape(-1, side, side)
+    windows = windows - windows.mean((1, 2), keepdims=True)
+    ramp = np.arange(side) - (side - 1) / 2.0
+    slopes = windows.mean(2) @ ramp / np.sum(ramp**2), windows.mean(1) @ ramp / np.sum(ramp**2)
+    windows -= slopes[0][:, None, None] * ramp[:, None]
+    windows -= slopes[1][:, None, None] * ramp
+    return np.asarray(windows)

@@ -11,14 +11,16 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
-from pairfree.measure.local_moments import plane_variance, window_moments
+from pairfree.measure.calm_blocks import measure_calm_blocks
+from pairfree.measure.local_moments import cut_level_windows, plane_variance, window_moments
+from pairfree.measure.variance_kinds import fit_variance_laws
 from pairfree.measure.variance_line import (
     Binned,
     PoissonGaussian,
     bin_patches,
-    estimate_growth,
     fit_robust_line,
 )
+from pairfree.measure.window_spectrum import measure_shared_noise
 
 FloatArray = NDArray[np.float64]
 
@@ -30,6 +32,8 @@ with noise of 25 that is blurred by 0.6 px at least 0.40, by 1 px 0.61. Fine tex
 correlated too."""
 CORRELATED_ALIKE = 0.07
 """The same where many windows are hardly rougher than the smoothest: no texture can be mistaken for it."""
+STREAKS = 0.05
+"""Correlation along one axis above that along the other, in such images, from which lines share noise."""
 ALIKE = 1.3
 """Mean variance of all windows over that of the smoothest, up to which they are alike."""
 MANY_WINDOWS = 256
@@ -42,6 +46,12 @@ GROWS = 1.5
 """Variance in bright areas over that in dark ones, below which it is taken for even.
 
 What is measured of even noise on photographs grows up to 1.46-fold by chance."""
+SURE = 5.0
+"""Standard errors of the growth."""
+SHARED = 0.6
+"""Power in the corners of the spectrum over that of the ring inside of them, below which neighbours share noise.
+
+White noise has 1, noise that is blurred by 0.6 px 0.2."""
 BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
 BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
@@ -94,23 +104,35 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
 
     Notes
     -----
-    White noise by ``estimate_poisson_gaussian``; whether it is correlated by the smoothest windows of 16 px,
-    in intensities made even by that. Correlated noise by the variances of windows of 32 px, less
-    their slope: in each bin of brightness the smoothest fifth of them ends at the noise's, about.
+    White noise is read off the finest detail of the calmest blocks (``measure_calm_blocks``); where that does
+    not grow, Chen's eigenvalues may say less, and are taken then. Neighbours share noise where the corners of
+    the spectrum of the calmest windows are empty (``measure_shared_noise``); it is then measured by the
+    variances of windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them ends
+    at the noise's, about.
     """
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
-    binned = bin_patches(plane)
-    growth = estimate_growth(plane, binned)
-    if growth is not None and clearly_grows(plane, growth):
-        noise = growth
-    else:
-        noise = _without_growth(plane, _unclipped_level(binned))
     darkest = find_darkest(plane)
-    correlated = is_correlated(EvenTransform(noise, darkest).forward(plane))
+    noise = measure_white_noise(plane)
+    correlated = measure_shared_noise(plane).finest < SHARED
+    correlated = correlated or has_streaks(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = measure_in_windows(plane)
     return NoiseLaw(noise, correlated, darkest)
+
+
+def measure_white_noise(plane: FloatArray) -> PoissonGaussian:
+    """Gain and floor of noise that neighbours do not share, of a plane (H, W) of at least 16 px a side."""
+    bins = measure_calm_blocks(plane)
+    laws = fit_variance_laws(bins)
+    line = laws.line
+    if line.significance > SURE and line.growth > GROWS:
+        growth = laws.best if laws.best.kind == "counts" else line
+        noise = PoissonGaussian(growth.slope, growth.floor)
+        if clearly_grows(plane, noise):
+            return noise
+    calm = math.sqrt(float(np.median(bins.variance)))
+    return _without_growth(plane, min(calm, _unclipped_level(bin_patches(plane))))
 
 
 def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
@@ -152,37 +174,38 @@ def clearly_grows(plane: FloatArray, noise: PoissonGaussian) -> bool:
     return bool(bright > GROWS * dark and bright > least_variance(plane))
 
 
+def has_streaks(even: FloatArray) -> bool:
+    """Whether neighbours along one axis share even noise, those along the other less.
+
+    Only where an image is nearly all noise: texture is alike along both.
+    """
+    correlations, alike = _correlate_neighbours(even)
+    return alike and abs(correlations[0] - correlations[1]) > STREAKS
+
+
 def is_correlated(even: FloatArray) -> bool:
     """Whether neighbouring pixels of a plane with even noise share it."""
+    correlations, alike = _correlate_neighbours(even)
+    return max(correlations) > (CORRELATED_ALIKE if alike else CORRELATED)
+
+
+def _correlate_neighbours(even: FloatArray) -> tuple[tuple[float, float], bool]:
+    """Correlation along rows and columns in the smoothest windows, and whether many windows are like them."""
     windows = cut_level_windows(even, CORRELATION_PX)
     if len(windows) < FEWEST_WINDOWS:
-        return False
+        return (0.0, 0.0), False
     variances = np.mean(windows**2, axis=(1, 2))
     count = max(FEWEST_WINDOWS, int(SMOOTHEST_SHARE * len(windows)))
     smoothest = np.argsort(variances)[:count]
-    power = variances[smoothest].mean()
+    power = float(variances[smoothest].mean())
     if power <= 0:
-        return False
+        return (0.0, 0.0), False
     chosen = windows[smoothest]
-    along = np.mean(chosen[:, :, 1:] * chosen[:, :, :-1])
-    down = np.mean(chosen[:, 1:] * chosen[:, :-1])
     lost = 3.0 / CORRELATION_PX**2  # by the plane that is taken off, of white noise
-    correlation = max(along, down) / power + lost
+    along = float(np.mean(chosen[:, :, 1:] * chosen[:, :, :-1])) / power + lost
+    down = float(np.mean(chosen[:, 1:] * chosen[:, :-1])) / power + lost
     alike = len(windows) >= MANY_WINDOWS and variances.mean() < ALIKE * power
-    return bool(correlation > (CORRELATED_ALIKE if alike else CORRELATED))
-
-
-def cut_level_windows(values: FloatArray, side: int) -> FloatArray:
-    """Windows (N, side, side) side by side, less the plane through each."""
-    down, across = values.shape[0] // side, values.shape[1] // side
-    rows = values[: down * side, : across * side].reshape(down, side, across, side)
-    windows = rows.swapaxes(1, 2).reshape(-1, side, side)
-    windows = windows - windows.mean((1, 2), keepdims=True)
-    ramp = np.arange(side) - (side - 1) / 2.0
-    slopes = windows.mean(2) @ ramp / np.sum(ramp**2), windows.mean(1) @ ramp / np.sum(ramp**2)
-    windows -= slopes[0][:, None, None] * ramp[:, None]
-    windows -= slopes[1][:, None, None] * ramp
-    return np.asarray(windows)
+    return (along, down), bool(alike)
 
 
 def measure_in_windows(plane: FloatArray) -> PoissonGaussian:

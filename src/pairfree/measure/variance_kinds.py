@@ -125,6 +125,4 @@ def _fit(bins: CalmBins, powers: tuple[int, ...]) -> _Fit:
         model = design @ coefficients
     chi2 = float(np.sum(weight * (bins.variance - model) ** 2))
     growth = float(model.max() / max(model.min(), least))
-    return _Fit(
-        (coefficients / scale).tolist(), np.sqrt(np.diag(covariance)) / scale, chi2, growth
-    )
+    return _Fit((coefficients / scale).tolist(), np.sqrt(np.diag(covariance)) / scale, chi2, growth)
