@@ -21,6 +21,10 @@ BLOCKS_PER_BIN = 40
 """At least, but for images that have fewer."""
 FEWEST_IN_BIN = 8
 """Calm blocks."""
+MOST_CLIPPED = 0.05
+"""Share of a block's pixels that may have the image's lowest or highest value: clipped noise is less."""
+LEAST_LEFT = 0.1
+"""Share of the blocks that have to be left then; else all are taken, as of images of few counts."""
 
 
 class CalmBins(NamedTuple):
@@ -48,8 +52,12 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
     differences (Haar) of the calmest. In white noise both are independent of each other, so that the choice
     does not make the answer smaller. Blocks of two grids, a pixel apart, are taken together.
     """
-    parts = [_measure_grid(plane[shift:, shift:]) for shift in (0, 1)]
-    brightness, contrast, detail = (np.concatenate(part) for part in zip(*parts, strict=True))
+    extremes = float(plane.min()), float(plane.max())
+    parts = [_measure_grid(plane[shift:, shift:], extremes) for shift in (0, 1)]
+    brightness, contrast, detail, clipped = (np.concatenate(part) for part in zip(*parts, strict=True))
+    whole = clipped <= MOST_CLIPPED
+    if whole.mean() >= LEAST_LEFT:
+        brightness, contrast, detail = brightness[whole], contrast[whole], detail[whole]
     count = int(np.clip(len(brightness) // BLOCKS_PER_BIN, 1, BINS))
     means, variances, errors = [], [], []
     for group in np.array_split(np.argsort(brightness, kind="stable"), count):
@@ -62,12 +70,16 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
     return CalmBins(np.array(means), np.array(variances), np.array(errors))
 
 
-def _measure_grid(plane: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Brightness, contrast of the 2 x 2 means, and power of the diagonal differences of blocks, (N,) each."""
+def _measure_grid(plane: FloatArray, extremes: tuple[float, float]) -> tuple[FloatArray, ...]:
+    """Of blocks, (N,) each: brightness, contrast of the 2 x 2 means, power of the diagonal differences, and
+    the share of pixels at the image's extremes.
+    """
     means, _, _, diagonal = haar(plane[None])[0]
+    at_extremes = np.isin(plane, extremes).astype(np.float64)
+    clipped = haar(at_extremes[None])[0][0] / 2.0
     level = cut_level_windows(means, CELLS)
     contrast = np.mean(level**2, axis=(1, 2))
-    return _block_means(means) / 2.0, contrast, _block_means(diagonal**2)
+    return _block_means(means) / 2.0, contrast, _block_means(diagonal**2), _block_means(clipped)
 
 
 def _block_means(values: FloatArray) -> FloatArray:

@@ -115,7 +115,7 @@ def _fit(bins: CalmBins, powers: tuple[int, ...]) -> _Fit:
     scale[scale == 0] = 1.0
     design = design / scale
     middle = float(np.median(bins.variance))
-    least = LEAST_SHARE * middle + 1e-300
+    least = LEAST_SHARE * max(middle, float(np.mean(bins.variance))) or 1.0
     model = np.full(len(bins.variance), middle)
     relative = bins.relative_error**2 + SYSTEMATIC**2
     for _ in range(ROUNDS):
