@@ -1,0 +1,84 @@
+"""Everything that is measured of one plane before anything is concluded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
+from pairfree.measure.grey_levels import GreyLevels, measure_grey_levels
+from pairfree.measure.jpeg_comb import JpegComb, measure_jpeg_comb
+from pairfree.measure.skewness import measure_skewness
+from pairfree.measure.stripes import Stripes, measure_stripes
+from pairfree.measure.variance_kinds import VarianceLaws, fit_variance_laws
+from pairfree.measure.window_spectrum import Shared, measure_shared_noise
+
+FloatArray = NDArray[np.float64]
+
+BLUR_PX = 2.0
+"""Before the brightness is taken that counts are expected from."""
+NO_COMB = JpegComb(np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class PlaneFacts:
+    """Of one plane, intensity units."""
+
+    bins: CalmBins
+    """Variance of the finest detail by brightness."""
+    laws: VarianceLaws
+    """Fitted to these."""
+    shared: Shared
+    """What neighbours share."""
+    stripes: Stripes
+    """What lines share."""
+    grey: GreyLevels
+    """Step and ends of the values."""
+    comb: JpegComb
+    """Traces of JPEG; NaN where values are no whole steps."""
+    skewness: float
+    """Of the noise."""
+    contrast: float
+    """Deviation of all pixels."""
+    empty: float
+    """Share of the pixels that counts of such a gain leave at zero by themselves."""
+
+    @property
+    def level(self) -> float:
+        """Deviation of the finest detail at the median brightness."""
+        return float(np.sqrt(np.median(self.bins.variance)))
+
+
+def measure_plane(plane: FloatArray) -> PlaneFacts:
+    """Measure a plane.
+
+    Parameters
+    ----------
+    plane
+        (H, W), intensity units, finite; both sides at least 16.
+    """
+    bins = measure_calm_blocks(plane)
+    laws = fit_variance_laws(bins)
+    grey = measure_grey_levels(plane)
+    return PlaneFacts(
+        bins=bins,
+        laws=laws,
+        shared=measure_shared_noise(plane),
+        stripes=measure_stripes(plane),
+        grey=grey,
+        comb=measure_jpeg_comb(plane / grey.step) if grey.step > 0 else NO_COMB,
+        skewness=measure_skewness(plane),
+        contrast=float(plane.std()),
+        empty=_expect_empty(plane, laws.line.slope),
+    )
+
+
+def _expect_empty(plane: FloatArray, gain: float) -> float:
+    """Share of the pixels that counts of that gain leave at zero, where they are as bright as their surroundings."""
+    if gain <= 0:
+        return 0.0
+    brightness = gaussian_filter(plane - plane.min(), BLUR_PX, mode="reflect")
+    return float(np.mean(np.exp(-brightness / gain)))

@@ -1,0 +1,143 @@
+"""Signs of what an image's noise is like, each told by itself: yes, no, or not to be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pairfree.diagnosis.plane_facts import PlaneFacts
+
+SURE = 5.0
+"""Standard errors."""
+GROWS = 1.3
+"""Variance in bright areas over that in dark ones, from which noise grows."""
+STRIPES_SURE, STRIPES_SHARE = 6.0, 0.1
+"""Standard errors of what lines share, and its share of the level."""
+SHARED, PERHAPS_SHARED = 0.45, 0.65
+"""Corners of the spectrum over the ring inside of them: below the first neighbours share noise, above the second
+they do not."""
+SMOOTH = 0.06
+"""The same, from which nothing is left of the finest detail."""
+FAINT = 0.12
+"""Level over the contrast of the whole image, below which texture may be taken for noise."""
+CLIPPED, PILE = 1e-3, 8.0
+"""Share of the pixels at an end of the range, and over what lies beside it."""
+NATURAL = 2.0
+"""Pixels at zero over those that counts leave there by themselves."""
+COMB, COMB_BESIDE = 8.0, 6.0
+"""Standard errors of JPEG's comb, and above what the image shows elsewhere."""
+LOPSIDED = 0.12
+"""Skewness above that of the counts that the gain tells of."""
+FEW_LEVELS = 1.0
+"""Step of the values over the level."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing that noise may be or not."""
+
+    name: str
+    present: bool | None
+    """None where it cannot be told from this image."""
+    value: float
+    """What was measured."""
+    limit: float
+    """Where "yes" begins."""
+
+
+def read_signs(facts: PlaneFacts) -> dict[str, Sign]:
+    """All signs of a plane, by their names."""
+    return {read.__name__.removeprefix("_read_"): read(facts) for read in READERS}
+
+
+def _named(name: str, present: bool | None, value: float, limit: float) -> Sign:
+    return Sign(name, present, float(value), limit)
+
+
+def _read_grows(facts: PlaneFacts) -> Sign:
+    line = facts.laws.line
+    grows = line.significance > SURE and line.growth > GROWS
+    present = None if _may_be_texture(facts) else grows
+    return _named("grows", present, line.growth, GROWS)
+
+
+def _read_shared(facts: PlaneFacts) -> Sign:
+    finest = facts.shared.finest
+    present: bool | None = finest < SHARED
+    if math.isnan(finest) or SHARED <= finest < PERHAPS_SHARED or (present and _may_be_texture(facts)):
+        present = None
+    return _named("shared", present, finest, SHARED)
+
+
+def _read_smooth(facts: PlaneFacts) -> Sign:
+    """Denoised, enlarged or shifted before, or blurred by the optics behind which the noise arose."""
+    finest = facts.shared.finest
+    return _named("smooth", None if math.isnan(finest) else finest < SMOOTH, finest, SMOOTH)
+
+
+def _read_rows(facts: PlaneFacts) -> Sign:
+    return _of_lines("rows", facts.stripes.rows, facts.stripes.rows_significance, facts)
+
+
+def _read_columns(facts: PlaneFacts) -> Sign:
+    return _of_lines("columns", facts.stripes.columns, facts.stripes.columns_significance, facts)
+
+
+def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFacts) -> Sign:
+    share = deviation / max(facts.level, 1e-300)
+    present = None if math.isnan(deviation) else significance > STRIPES_SURE and share > STRIPES_SHARE
+    return _named(name, present, share, STRIPES_SHARE)
+
+
+def _read_clipped_low(facts: PlaneFacts) -> Sign:
+    share = facts.grey.at_least
+    clipped = share > CLIPPED and facts.grey.pile_at_least > PILE and share > NATURAL * facts.empty
+    return _named("clipped_low", clipped, share, CLIPPED)
+
+
+def _read_clipped_high(facts: PlaneFacts) -> Sign:
+    share = facts.grey.at_greatest
+    return _named(
+        "clipped_high", share > CLIPPED and facts.grey.pile_at_greatest > PILE, share, CLIPPED
+    )
+
+
+def _read_jpeg(facts: PlaneFacts) -> Sign:
+    above = facts.comb.aligned - facts.comb.elsewhere
+    present = False if math.isnan(above) else facts.comb.aligned > COMB and above > COMB_BESIDE
+    return _named("jpeg", present, above, COMB_BESIDE)
+
+
+def _read_lopsided(facts: PlaneFacts) -> Sign:
+    """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
+    line = facts.laws.line
+    of_counts = max(line.slope, 0.0) / max(facts.level, 1e-300)
+    beyond = facts.skewness - of_counts
+    return _named("lopsided", None if math.isnan(beyond) else beyond > LOPSIDED, beyond, LOPSIDED)
+
+
+def _read_few_levels(facts: PlaneFacts) -> Sign:
+    ratio = facts.grey.step / max(facts.level, 1e-300)
+    return _named("few_levels", ratio > FEW_LEVELS, ratio, FEW_LEVELS)
+
+
+def _may_be_texture(facts: PlaneFacts) -> bool:
+    """Whether the finest detail is so faint that it may be that of the scene."""
+    return facts.level < FAINT * facts.contrast or not np.isfinite(facts.level)
+
+
+READERS: tuple[Callable[[PlaneFacts], Sign], ...] = (
+    _read_grows,
+    _read_shared,
+    _read_smooth,
+    _read_rows,
+    _read_columns,
+    _read_clipped_low,
+    _read_clipped_high,
+    _read_jpeg,
+    _read_lopsided,
+    _read_few_levels,
+)
