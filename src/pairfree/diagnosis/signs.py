@@ -31,6 +31,8 @@ COMB, COMB_BESIDE = 8.0, 6.0
 """Standard errors of JPEG's comb, and above what the image shows elsewhere."""
 LOPSIDED = 0.12
 """Skewness above that of the counts that the gain tells of."""
+WHOLE_COUNTS = 0.3
+"""Distance of the step of the values from the gain, over the gain."""
 FEW_LEVELS = 1.0
 """Step of the values over the level."""
 
@@ -59,8 +61,9 @@ def _named(name: str, present: bool | None, value: float, limit: float) -> Sign:
 
 def _read_grows(facts: PlaneFacts) -> Sign:
     line = facts.laws.line
-    grows = line.significance > SURE and line.growth > GROWS
-    present = None if _may_be_texture(facts) else grows
+    present: bool | None = line.significance > SURE and line.growth > GROWS
+    if _may_be_texture(facts) or (present and (_is_clipped(facts) or not _is_white(facts))):
+        present = None
     return _named("grows", present, line.growth, GROWS)
 
 
@@ -88,21 +91,18 @@ def _read_columns(facts: PlaneFacts) -> Sign:
 
 def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFacts) -> Sign:
     share = deviation / max(facts.level, 1e-300)
-    present = None if math.isnan(deviation) else significance > STRIPES_SURE and share > STRIPES_SHARE
+    present: bool | None = significance > STRIPES_SURE and share > STRIPES_SHARE
+    if math.isnan(deviation) or (present and _may_be_texture(facts)):
+        present = None
     return _named(name, present, share, STRIPES_SHARE)
 
 
 def _read_clipped_low(facts: PlaneFacts) -> Sign:
-    share = facts.grey.at_least
-    clipped = share > CLIPPED and facts.grey.pile_at_least > PILE and share > NATURAL * facts.empty
-    return _named("clipped_low", clipped, share, CLIPPED)
+    return _named("clipped_low", _is_clipped_low(facts), facts.grey.at_least, CLIPPED)
 
 
 def _read_clipped_high(facts: PlaneFacts) -> Sign:
-    share = facts.grey.at_greatest
-    return _named(
-        "clipped_high", share > CLIPPED and facts.grey.pile_at_greatest > PILE, share, CLIPPED
-    )
+    return _named("clipped_high", _is_clipped_high(facts), facts.grey.at_greatest, CLIPPED)
 
 
 def _read_jpeg(facts: PlaneFacts) -> Sign:
@@ -113,15 +113,42 @@ def _read_jpeg(facts: PlaneFacts) -> Sign:
 
 def _read_lopsided(facts: PlaneFacts) -> Sign:
     """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
-    line = facts.laws.line
-    of_counts = max(line.slope, 0.0) / max(facts.level, 1e-300)
+    deviations = np.sqrt(np.maximum(facts.bins.variance, 1e-300))
+    of_counts = max(facts.laws.line.slope, 0.0) * float(np.mean(1.0 / deviations))
     beyond = facts.skewness - of_counts
-    return _named("lopsided", None if math.isnan(beyond) else beyond > LOPSIDED, beyond, LOPSIDED)
+    present: bool | None = beyond > LOPSIDED
+    if math.isnan(beyond) or _is_clipped(facts) or _may_be_texture(facts):
+        present = None
+    return _named("lopsided", present, beyond, LOPSIDED)
 
 
 def _read_few_levels(facts: PlaneFacts) -> Sign:
     ratio = facts.grey.step / max(facts.level, 1e-300)
-    return _named("few_levels", ratio > FEW_LEVELS, ratio, FEW_LEVELS)
+    return _named("few_levels", ratio > FEW_LEVELS and not _are_counts(facts), ratio, FEW_LEVELS)
+
+
+def _is_white(facts: PlaneFacts) -> bool:
+    return facts.shared.finest >= PERHAPS_SHARED
+
+
+def _is_clipped(facts: PlaneFacts) -> bool:
+    return _is_clipped_low(facts) or _is_clipped_high(facts)
+
+
+def _is_clipped_low(facts: PlaneFacts) -> bool:
+    share = facts.grey.at_least
+    natural = facts.empty if _are_counts(facts) else 0.0
+    return share > CLIPPED and facts.grey.pile_at_least > PILE and share > NATURAL * natural
+
+
+def _is_clipped_high(facts: PlaneFacts) -> bool:
+    return facts.grey.at_greatest > CLIPPED and facts.grey.pile_at_greatest > PILE
+
+
+def _are_counts(facts: PlaneFacts) -> bool:
+    """Whether values are whole counts, a step each: many zeros and few values are then no damage."""
+    gain = facts.laws.line.slope
+    return facts.grey.step > 0 and abs(facts.grey.step / max(gain, 1e-300) - 1.0) < WHOLE_COUNTS
 
 
 def _may_be_texture(facts: PlaneFacts) -> bool:
