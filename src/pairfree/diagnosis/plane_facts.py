@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
 from pairfree.measure.grey_levels import GreyLevels, measure_grey_levels
 from pairfree.measure.jpeg_comb import JpegComb, measure_jpeg_comb
-from pairfree.measure.skewness import measure_skewness
+from pairfree.measure.skewness import Skewness, measure_skewness
 from pairfree.measure.stripes import Stripes, measure_stripes
 from pairfree.measure.variance_kinds import VarianceLaws, fit_variance_laws
 from pairfree.measure.window_spectrum import Shared, measure_shared_noise
@@ -39,7 +39,7 @@ class PlaneFacts:
     """Step and ends of the values."""
     comb: JpegComb
     """Traces of JPEG; NaN where values are no whole steps."""
-    skewness: float
+    skewness: Skewness
     """Of the noise."""
     contrast: float
     """Deviation of all pixels."""

@@ -113,9 +113,8 @@ def _read_jpeg(facts: PlaneFacts) -> Sign:
 
 def _read_lopsided(facts: PlaneFacts) -> Sign:
     """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
-    deviations = np.sqrt(np.maximum(facts.bins.variance, 1e-300))
-    of_counts = max(facts.laws.line.slope, 0.0) * float(np.mean(1.0 / deviations))
-    beyond = facts.skewness - of_counts
+    of_counts = max(facts.laws.line.slope, 0.0) * facts.skewness.of_unit_counts
+    beyond = facts.skewness.measured - of_counts
     present: bool | None = beyond > LOPSIDED
     if math.isnan(beyond) or _is_clipped(facts) or _may_be_texture(facts):
         present = None

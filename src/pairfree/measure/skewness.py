@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +18,17 @@ CALMEST = 0.3
 FEWEST = 8
 
 
-def measure_skewness(plane: FloatArray) -> float:
-    """Mean third power of the noise in the calmest blocks, in deviations of each; 0 for symmetric noise.
+class Skewness(NamedTuple):
+    """Of the noise in the calmest blocks; NaN where there is none."""
 
-    Parameters
-    ----------
-    plane
-        (H, W), intensity units, finite; NaN where it holds no noise.
-    """
+    measured: float
+    """Mean third power of the noise in deviations of each block; 0 for symmetric noise."""
+    of_unit_counts: float
+    """What counts of a gain of 1 would have in the same blocks; that of another gain is in proportion."""
+
+
+def measure_skewness(plane: FloatArray) -> Skewness:
+    """How lopsided the noise of a plane (H, W) is, intensity units, finite."""
     blocks = cut_level_windows(plane, BLOCK_PX)
     down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
     whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
@@ -36,6 +41,8 @@ def measure_skewness(plane: FloatArray) -> float:
         chosen.append(noisy[np.argsort(variance[noisy], kind="stable")[:count]])
     calm = np.concatenate(chosen)
     if len(calm) < FEWEST:
-        return float("nan")
-    in_deviations = blocks[calm] / np.sqrt(variance[calm])[:, None, None]
-    return float(np.mean(in_deviations**3))
+        return Skewness(np.nan, np.nan)
+    typical = np.concatenate([np.full(len(one), variance[one].mean()) for one in chosen])
+    deviations = np.sqrt(typical)
+    in_deviations = blocks[calm] / deviations[:, None, None]
+    return Skewness(float(np.mean(in_deviations**3)), float(np.mean(1.0 / deviations)))
