@@ -17,6 +17,7 @@ import numpy as np
 from pairfree.bench.base import Cell, Scored, Task
 from pairfree.bench.baselines import BASELINES, REVISIONS
 from pairfree.config import updated
+from pairfree.data import even as even_noise
 from pairfree.facts import (
     NUMBER,
     TABLE,
@@ -152,10 +153,12 @@ def up_to_date(result: Result, cell: Cell) -> bool:
 
 
 def revision_of(cell: Cell) -> int:
-    """Of the cell's method: it is raised where numbers change."""
+    """Of the method, and of the noise's law where it works on even noise: raised where numbers change."""
     if cell.method in BASELINES:
         return REVISIONS[cell.method]
-    return METHODS[cell.method].revision
+    revision = METHODS[cell.method].revision
+    even = getattr(_config(cell), "even", False)
+    return revision + even_noise.REVISION - 1 if even else revision
 
 
 def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:

@@ -15,6 +15,8 @@ from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.plane_law import NoiseLaw, measure_noise_law
 from pairfree.measure.variance_line import PoissonGaussian
 
+REVISION = 2
+"""Of the law that is measured: raised where numbers of networks change with it, like ``Method.revision``."""
 EVEN_LEVEL = 0.1
 """Deviation of even noise, network units; 25 grey levels of 255 are 0.098."""
 SAMPLE_PX = 1 << 20

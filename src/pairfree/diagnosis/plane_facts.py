@@ -77,7 +77,7 @@ def measure_plane(plane: FloatArray) -> PlaneFacts:
 
 
 def _expect_empty(plane: FloatArray, gain: float) -> float:
-    """Share of the pixels that counts of that gain leave at zero, where they are as bright as their surroundings."""
+    """Share of the pixels that counts of that gain leave at zero, as bright as their surroundings are."""
     if gain <= 0:
         return 0.0
     brightness = gaussian_filter(plane - plane.min(), BLUR_PX, mode="reflect")

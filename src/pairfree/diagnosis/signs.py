@@ -17,8 +17,8 @@ GROWS = 1.3
 STRIPES_SURE, STRIPES_SHARE = 6.0, 0.1
 """Standard errors of what lines share, and its share of the level."""
 SHARED, PERHAPS_SHARED = 0.45, 0.65
-"""Corners of the spectrum over the ring inside of them: below the first neighbours share noise, above the second
-they do not."""
+"""Corners of the spectrum over the ring inside of them: below the first neighbours share noise, above the
+second they do not."""
 SMOOTH = 0.06
 """The same, from which nothing is left of the finest detail."""
 FAINT = 0.12
@@ -70,7 +70,11 @@ def _read_grows(facts: PlaneFacts) -> Sign:
 def _read_shared(facts: PlaneFacts) -> Sign:
     finest = facts.shared.finest
     present: bool | None = finest < SHARED
-    if math.isnan(finest) or SHARED <= finest < PERHAPS_SHARED or (present and _may_be_texture(facts)):
+    if (
+        math.isnan(finest)
+        or SHARED <= finest < PERHAPS_SHARED
+        or (present and _may_be_texture(facts))
+    ):
         present = None
     return _named("shared", present, finest, SHARED)
 

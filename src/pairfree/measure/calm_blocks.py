@@ -48,13 +48,15 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
 
     Notes
     -----
-    Blocks of 8 x 8 px are ordered by the contrast of their 2 x 2 means, and the noise is read off the diagonal
-    differences (Haar) of the calmest. In white noise both are independent of each other, so that the choice
-    does not make the answer smaller. Blocks of two grids, a pixel apart, are taken together.
+    Blocks of 8 x 8 px are ordered by the contrast of their 2 x 2 means, and the noise is read off the
+    diagonal differences (Haar) of the calmest. In white noise both are independent of each other, so that
+    the choice does not make the answer smaller. Blocks of two grids, a pixel apart, are taken together.
     """
     extremes = float(plane.min()), float(plane.max())
     parts = [_measure_grid(plane[shift:, shift:], extremes) for shift in (0, 1)]
-    brightness, contrast, detail, clipped = (np.concatenate(part) for part in zip(*parts, strict=True))
+    brightness, contrast, detail, clipped = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
     whole = clipped <= MOST_CLIPPED
     if whole.mean() >= LEAST_LEFT:
         brightness, contrast, detail = brightness[whole], contrast[whole], detail[whole]
@@ -71,8 +73,9 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
 
 
 def _measure_grid(plane: FloatArray, extremes: tuple[float, float]) -> tuple[FloatArray, ...]:
-    """Of blocks, (N,) each: brightness, contrast of the 2 x 2 means, power of the diagonal differences, and
-    the share of pixels at the image's extremes.
+    """Of blocks, (N,) each: brightness, contrast of the 2 x 2 means, power of the diagonal differences.
+
+    And the share of pixels at the image's extremes.
     """
     means, _, _, diagonal = haar(plane[None])[0]
     at_extremes = np.isin(plane, extremes).astype(np.float64)

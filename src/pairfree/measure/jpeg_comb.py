@@ -50,8 +50,8 @@ def measure_jpeg_comb(plane: FloatArray) -> JpegComb:
 def _comb(plane: FloatArray) -> float:
     down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
     whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
-    blocks = whole.reshape(down, BLOCK_PX, across, BLOCK_PX).swapaxes(1, 2)
-    blocks = blocks.reshape(-1, BLOCK_PX, BLOCK_PX)
+    rows = whole.reshape(down, BLOCK_PX, across, BLOCK_PX)
+    blocks = rows.swapaxes(1, 2).reshape(-1, BLOCK_PX, BLOCK_PX)
     if len(blocks) > MOST_BLOCKS:
         places = np.linspace(0, len(blocks) - 1, MOST_BLOCKS).round().astype(int)
         blocks = blocks[places]
@@ -59,7 +59,7 @@ def _comb(plane: FloatArray) -> float:
     found = []
     for row, column in COEFFICIENTS:
         values = spectra[:, row, column]
-        steps = STEPS[STEPS * WIDE < values.std()]
+        steps = STEPS[values.std() > STEPS * WIDE]
         if len(steps):
             teeth = np.exp(2j * np.pi * values[:, None] / steps)
             found.append(float(np.abs(teeth.mean(axis=0)).max() * np.sqrt(len(values))))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from pairfree.measure.calm_blocks import measure_calm_blocks
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
-from pairfree.measure.calm_blocks import measure_calm_blocks
 from pairfree.measure.local_moments import cut_level_windows, plane_variance, window_moments
 from pairfree.measure.variance_kinds import fit_variance_laws
 from pairfree.measure.variance_line import (
@@ -49,7 +49,7 @@ What is measured of even noise on photographs grows up to 1.46-fold by chance.""
 SURE = 5.0
 """Standard errors of the growth."""
 SHARED = 0.6
-"""Power in the corners of the spectrum over that of the ring inside of them, below which neighbours share noise.
+"""Power in the corners of the spectrum over that of the ring inside of them, below which they share noise.
 
 White noise has 1, noise that is blurred by 0.6 px 0.2."""
 BLUR_PX = 2.0
@@ -107,8 +107,8 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     White noise is read off the finest detail of the calmest blocks (``measure_calm_blocks``); where that does
     not grow, Chen's eigenvalues may say less, and are taken then. Neighbours share noise where the corners of
     the spectrum of the calmest windows are empty (``measure_shared_noise``); it is then measured by the
-    variances of windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them ends
-    at the noise's, about.
+    variances of windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them
+    ends at the noise's, about.
     """
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 from pairfree.measure.local_moments import cut_level_windows
 
 FloatArray = NDArray[np.float64]
@@ -38,8 +37,9 @@ def measure_skewness(plane: FloatArray) -> Skewness:
     for group in np.array_split(np.argsort(brightness, kind="stable"), BRIGHTNESSES):
         noisy = group[variance[group] > 0]
         count = max(FEWEST, int(CALMEST * len(noisy)))
-        chosen.append(noisy[np.argsort(variance[noisy], kind="stable")[:count]])
-    calm = np.concatenate(chosen)
+        if len(noisy):
+            chosen.append(noisy[np.argsort(variance[noisy], kind="stable")[:count]])
+    calm = np.concatenate([*chosen, np.array([], np.int64)])
     if len(calm) < FEWEST:
         return Skewness(np.nan, np.nan)
     typical = np.concatenate([np.full(len(one), variance[one].mean()) for one in chosen])

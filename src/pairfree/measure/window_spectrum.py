@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 from pairfree.measure.local_moments import cut_level_windows
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +24,7 @@ class Shared(NamedTuple):
     """Power of the noise at some frequencies over that at others; 1 each for white noise."""
 
     finest: float
-    """Corners of the spectrum over the ring of frequencies inside of them: below 0.6 neighbours share noise."""
+    """Corners of the spectrum over the ring of frequencies inside: below 0.6 neighbours share noise."""
     along_x: float
     """Correlation of neighbours along a row, in the calmest windows; structure adds to it."""
     along_y: float
@@ -52,8 +51,8 @@ def measure_shared_noise(plane: FloatArray) -> Shared:
 
     Notes
     -----
-    Half-overlapping windows of 32 x 32 px, less their plane, tapered (Hann). The calmest are those of the least
-    power at low and middle frequencies, in four groups of brightness.
+    Half-overlapping windows of 32 x 32 px, less their plane, tapered (Hann). The calmest are those of
+    the least power at low and middle frequencies, in four groups of brightness.
     """
     if min(plane.shape) < SIDE_PX:
         return UNKNOWN
