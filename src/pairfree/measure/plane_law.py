@@ -51,7 +51,7 @@ SURE = 5.0
 SHARED = 0.6
 """Power in the corners of the spectrum over that of the ring inside of them, below which they share noise.
 
-White noise has 1, noise that is blurred by 0.6 px 0.2."""
+Of the windows where it is greatest: white noise has 1.6 to 2, noise that is blurred by 0.6 px 0.4."""
 BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
 BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
@@ -106,15 +106,15 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     -----
     White noise is read off the finest detail of the calmest blocks (``measure_calm_blocks``); where that does
     not grow, Chen's eigenvalues may say less, and are taken then. Neighbours share noise where the corners of
-    the spectrum of the calmest windows are empty (``measure_shared_noise``); it is then measured by the
-    variances of windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them
-    ends at the noise's, about.
+    the spectrum are empty in all windows (``measure_shared_noise``); it is then measured by the variances of
+    windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them ends at the
+    noise's, about.
     """
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     darkest = find_darkest(plane)
     noise = measure_white_noise(plane)
-    correlated = measure_shared_noise(plane).finest < SHARED
+    correlated = measure_shared_noise(plane).whitest < SHARED
     correlated = correlated or has_streaks(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = measure_in_windows(plane)

@@ -15,15 +15,22 @@ BLOCK_PX = 8
 BRIGHTNESSES = 6
 CALMEST = 0.3
 FEWEST = 8
+CLEAR = 4.0
+"""Deviations of the noise that a block's mean lies from the image's extremes: nearer it may be cut off."""
 
 
 class Skewness(NamedTuple):
-    """Of the noise in the calmest blocks; NaN where there is none."""
+    """Of the noise in the calmest blocks that lie clear of the image's extremes; NaN where there are few."""
 
     measured: float
     """Mean third power of the noise in deviations of each block; 0 for symmetric noise."""
+    error: float
+    """Standard error, of noise that is independent from block to block."""
     of_unit_counts: float
     """What counts of a gain of 1 would have in the same blocks; that of another gain is in proportion."""
+
+
+UNKNOWN = Skewness(np.nan, np.nan, np.nan)
 
 
 def measure_skewness(plane: FloatArray) -> Skewness:
@@ -32,17 +39,18 @@ def measure_skewness(plane: FloatArray) -> Skewness:
     down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
     whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
     brightness = whole.reshape(down, BLOCK_PX, across, BLOCK_PX).mean(axis=(1, 3)).ravel()
-    variance = np.mean(blocks**2, axis=(1, 2))
-    chosen = []
-    for group in np.array_split(np.argsort(brightness, kind="stable"), BRIGHTNESSES):
-        noisy = group[variance[group] > 0]
-        count = max(FEWEST, int(CALMEST * len(noisy)))
-        if len(noisy):
-            chosen.append(noisy[np.argsort(variance[noisy], kind="stable")[:count]])
-    calm = np.concatenate([*chosen, np.array([], np.int64)])
-    if len(calm) < FEWEST:
-        return Skewness(np.nan, np.nan)
-    typical = np.concatenate([np.full(len(one), variance[one].mean()) for one in chosen])
-    deviations = np.sqrt(typical)
-    in_deviations = blocks[calm] / deviations[:, None, None]
-    return Skewness(float(np.mean(in_deviations**3)), float(np.mean(1.0 / deviations)))
+    deviations = np.sqrt(np.mean(blocks**2, axis=(1, 2)))
+    nearest = np.minimum(brightness - plane.min(), plane.max() - brightness)
+    usable = np.flatnonzero((deviations > 0) & (nearest > CLEAR * deviations))
+    if len(usable) < FEWEST * BRIGHTNESSES:
+        return UNKNOWN
+    cubes, expected = [], []
+    for group in np.array_split(usable[np.argsort(brightness[usable])], BRIGHTNESSES):
+        count = max(FEWEST, int(CALMEST * len(group)))
+        calm = group[np.argsort(deviations[group], kind="stable")[:count]]
+        typical = float(np.sqrt(np.mean(deviations[calm] ** 2)))
+        cubes.append(np.mean((blocks[calm] / typical) ** 3, axis=(1, 2)))
+        expected.append(np.full(len(calm), 1.0 / typical))
+    each = np.concatenate(cubes)
+    error = float(each.std() / np.sqrt(len(each)))
+    return Skewness(float(each.mean()), error, float(np.concatenate(expected).mean()))

@@ -16,6 +16,8 @@ BRIGHTNESSES = 4
 """Groups of windows of like brightness, in each of which the calmest are taken."""
 CALMEST = 1 / 8
 FEWEST = 4
+WHITEST = 0.95
+"""Quantile of all windows."""
 FLATTEST = 0.05
 """Quantile of all windows for the share of slow changes: noise has it everywhere, structure not."""
 
@@ -25,6 +27,9 @@ class Shared(NamedTuple):
 
     finest: float
     """Corners of the spectrum over the ring of frequencies inside: below 0.6 neighbours share noise."""
+    whitest: float
+    """The same of each window, where it is greatest (95th percentile): texture lowers it, somewhere there is
+    none."""
     along_x: float
     """Correlation of neighbours along a row, in the calmest windows; structure adds to it."""
     along_y: float
@@ -38,7 +43,7 @@ class Shared(NamedTuple):
     """How many the image has; nothing is known below ``FEWEST``."""
 
 
-UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, 0)
+UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0)
 
 
 def measure_shared_noise(plane: FloatArray) -> Shared:
@@ -66,8 +71,10 @@ def measure_shared_noise(plane: FloatArray) -> Shared:
     typical = {name: float(np.median(values[calm])) for name, values in bands.items()}
     lags = np.fft.ifft2(power[calm] / power[calm].mean(axis=(1, 2), keepdims=True)).real.mean(0)
     fine = bands["fine"][noisy]
+    corners = bands["corner"][noisy] / np.maximum(bands["ring"][noisy], 1e-300)
     return Shared(
         finest=typical["corner"] / max(typical["ring"], 1e-300),
+        whitest=float(np.quantile(corners, WHITEST)),
         along_x=float(lags[0, 1] / lags[0, 0]),
         along_y=float(lags[1, 0] / lags[0, 0]),
         slow=float(np.quantile(bands["slowest"][noisy] / fine, FLATTEST)),
