@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.data.even import EVEN_LEVEL, SAMPLE_PX, EvenMap, measure_even_map
 from pairfree.data.normalize import Normalizer
-from pairfree.measure.plane_law import NoiseLaw
+from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_line import PoissonGaussian
 
 

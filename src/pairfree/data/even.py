@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pairfree.measure.colour_law import COLOURS, measure_colour_laws
 from pairfree.measure.even_transform import EvenTransform
-from pairfree.measure.plane_law import NoiseLaw, measure_noise_law
+from pairfree.measure.noise_law import NoiseLaw
+from pairfree.measure.plane_law import measure_noise_law
 from pairfree.measure.variance_line import PoissonGaussian
 
 REVISION = 2

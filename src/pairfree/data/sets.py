@@ -82,6 +82,20 @@ class Reading:
 USUAL = Reading()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a plane comes from."""
+
+    image: str
+    """Name of the file or array."""
+    axes: str = ""
+    """In front of Y, a letter each."""
+    index: tuple[int, ...] = ()
+    """Along these axes."""
+    origin: tuple[int, int] = (0, 0)
+    """Row and column where it begins, where it is a part of a plane."""
+
+
 @dataclass
 class ImageSet:
     """All planes of one domain."""
@@ -92,6 +106,8 @@ class ImageSet:
     """A name per plane: relative path, with the plane's index for stacks."""
     stems: list[str] = field(default_factory=list)
     """Relative path without suffix, per plane, for matching partners."""
+    places: list[Place] = field(default_factory=list)
+    """Where each plane comes from."""
     warnings: list[str] = field(default_factory=list)
     """One line each."""
     reading: Reading = USUAL
@@ -148,15 +164,14 @@ class ImageSet:
                 cut = place
                 if share < 1:
                     cut += f" from row {rows.start}, column {columns.start}"
-                self.append(plane, name + cut, stem + cut, origin)
+                axes = image.axes[: len(index)]
+                self.append(plane, name + cut, stem + cut, Place(name, axes, index, origin))
 
     def note_unit(self, unit: str) -> None:
         """Of an image whose planes come next."""
         self.unit = common_unit([self.unit, unit]) if self.planes else unit
 
-    def append(
-        self, plane: np.ndarray, label: str, stem: str, origin: tuple[int, int] = (0, 0)
-    ) -> None:
+    def append(self, plane: np.ndarray, label: str, stem: str, place: Place) -> None:
         """Append one plane.
 
         Parameters
@@ -165,8 +180,8 @@ class ImageSet:
             (C, H, W), of as many channels as those before.
         label, stem
             Its name, and that which its partner has.
-        origin
-            Row and column where it begins, where it is a part of a plane.
+        place
+            Where it comes from.
 
         Raises
         ------
@@ -178,7 +193,7 @@ class ImageSet:
             if line:
                 self.warnings.append(line)
         else:
-            check_finite(plane, label, origin)
+            check_finite(plane, label, place.origin)
         if self.planes and plane.shape[0] != self.channels:
             raise InputError(
                 f"{label}: is {_kind(plane.shape[0])}, but {self.names[0]} is {_kind(self.channels)}; train "
@@ -191,6 +206,7 @@ class ImageSet:
         self.planes.append(plane)
         self.names.append(label)
         self.stems.append(stem)
+        self.places.append(place)
 
 
 def _kind(channels: int) -> str:
@@ -344,7 +360,7 @@ def _add_array(images: ImageSet, values: np.ndarray, name: str, stem: str) -> No
     image = Image(np.moveaxis(values, 0, -1), "YXS")
     images.note_unit(intensity_unit(image))
     # channels of an array are all meant: nothing is taken for alpha
-    images.append(values, name, stem)
+    images.append(values, name, stem, Place(name))
 
 
 def check_channels_first(values: np.ndarray, name: str) -> None:
@@ -391,6 +407,7 @@ def match_partners(noisy: ImageSet, target: ImageSet) -> ImageSet:
         ordered.planes.append(partner)
         ordered.names.append(target.names[index])
         ordered.stems.append(stem)
+        ordered.places.append(target.places[index])
     return ordered
 
 

@@ -16,11 +16,11 @@ GROWS = 1.3
 """Variance in bright areas over that in dark ones, from which noise grows."""
 STRIPES_SURE, STRIPES_SHARE = 6.0, 0.1
 """Standard errors of what lines share, and its share of the level."""
-SHARED, PERHAPS_SHARED = 0.45, 0.65
-"""Corners of the spectrum over the ring inside of them: below the first neighbours share noise, above the
-second they do not."""
+SHARED, PERHAPS_SHARED = 0.5, 0.8
+"""Corners of the spectrum over the ring inside of them, where they are fullest: below the first neighbours
+share noise, above the second they do not."""
 SMOOTH = 0.06
-"""The same, from which nothing is left of the finest detail."""
+"""The same in the calmest windows, from which nothing is left of the finest detail."""
 FAINT = 0.12
 """Level over the contrast of the whole image, below which texture may be taken for noise."""
 CLIPPED, PILE = 1e-3, 8.0
@@ -29,11 +29,11 @@ NATURAL = 2.0
 """Pixels at zero over those that counts leave there by themselves."""
 COMB, COMB_BESIDE = 8.0, 6.0
 """Standard errors of JPEG's comb, and above what the image shows elsewhere."""
-LOPSIDED = 0.12
-"""Skewness above that of the counts that the gain tells of."""
+LOPSIDED = 0.23
+"""Skewness: counts that lie clear of zero have less than 0.2."""
 WHOLE_COUNTS = 0.3
 """Distance of the step of the values from the gain, over the gain."""
-FEW_LEVELS = 1.0
+FEW_LEVELS = 0.75
 """Step of the values over the level."""
 
 
@@ -68,15 +68,11 @@ def _read_grows(facts: PlaneFacts) -> Sign:
 
 
 def _read_shared(facts: PlaneFacts) -> Sign:
-    finest = facts.shared.finest
-    present: bool | None = finest < SHARED
-    if (
-        math.isnan(finest)
-        or SHARED <= finest < PERHAPS_SHARED
-        or (present and _may_be_texture(facts))
-    ):
+    whitest = facts.shared.whitest
+    present: bool | None = whitest < SHARED
+    if math.isnan(whitest) or SHARED <= whitest < PERHAPS_SHARED or _is_jpeg(facts):
         present = None
-    return _named("shared", present, finest, SHARED)
+    return _named("shared", present, whitest, SHARED)
 
 
 def _read_smooth(facts: PlaneFacts) -> Sign:
@@ -96,7 +92,7 @@ def _read_columns(facts: PlaneFacts) -> Sign:
 def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFacts) -> Sign:
     share = deviation / max(facts.level, 1e-300)
     present: bool | None = significance > STRIPES_SURE and share > STRIPES_SHARE
-    if math.isnan(deviation) or (present and _may_be_texture(facts)):
+    if math.isnan(deviation) or (present and (_may_be_texture(facts) or _is_jpeg(facts))):
         present = None
     return _named(name, present, share, STRIPES_SHARE)
 
@@ -110,19 +106,19 @@ def _read_clipped_high(facts: PlaneFacts) -> Sign:
 
 
 def _read_jpeg(facts: PlaneFacts) -> Sign:
-    above = facts.comb.aligned - facts.comb.elsewhere
-    present = False if math.isnan(above) else facts.comb.aligned > COMB and above > COMB_BESIDE
-    return _named("jpeg", present, above, COMB_BESIDE)
+    return _named("jpeg", _is_jpeg(facts), facts.comb.aligned - facts.comb.elsewhere, COMB_BESIDE)
 
 
 def _read_lopsided(facts: PlaneFacts) -> Sign:
     """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
-    of_counts = max(facts.laws.line.slope, 0.0) * facts.skewness.of_unit_counts
-    beyond = facts.skewness.measured - of_counts
-    present: bool | None = beyond > LOPSIDED
-    if math.isnan(beyond) or _is_clipped(facts) or _may_be_texture(facts):
+    measured, error, of_unit_counts = facts.skewness
+    beyond = measured - max(facts.laws.line.slope, 0.0) * of_unit_counts
+    present: bool | None = (
+        measured > LOPSIDED and min(measured, beyond) > SURE * error and beyond > 0
+    )
+    if math.isnan(measured) or _is_jpeg(facts):
         present = None
-    return _named("lopsided", present, beyond, LOPSIDED)
+    return _named("lopsided", present, measured, LOPSIDED)
 
 
 def _read_few_levels(facts: PlaneFacts) -> Sign:
@@ -131,7 +127,13 @@ def _read_few_levels(facts: PlaneFacts) -> Sign:
 
 
 def _is_white(facts: PlaneFacts) -> bool:
-    return facts.shared.finest >= PERHAPS_SHARED
+    return facts.shared.whitest >= PERHAPS_SHARED
+
+
+def _is_jpeg(facts: PlaneFacts) -> bool:
+    """No number says so where values are no whole steps."""
+    above = facts.comb.aligned - facts.comb.elsewhere
+    return facts.comb.aligned > COMB and above > COMB_BESIDE
 
 
 def _is_clipped(facts: PlaneFacts) -> bool:

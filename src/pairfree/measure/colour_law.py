@@ -14,10 +14,10 @@ from pairfree.measure.level import (
     patch_side,
     smooth_variance,
 )
+from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.plane_law import (
     LEAST_LEVEL,
     WINDOW_PX,
-    NoiseLaw,
     clearly_grows,
     find_darkest,
     is_correlated,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from pairfree.measure.calm_blocks import measure_calm_blocks
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
 from pairfree.measure.local_moments import cut_level_windows, plane_variance, window_moments
+from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_kinds import fit_variance_laws
 from pairfree.measure.variance_line import (
     Binned,
@@ -72,23 +72,6 @@ FEWEST_WINDOWS = 8
 """In a bin."""
 
 
-@dataclass(frozen=True)
-class NoiseLaw:
-    """What one plane's noise is like."""
-
-    noise: PoissonGaussian
-    """Its variance at each brightness; above 0 somewhere."""
-    correlated: bool
-    """Whether neighbouring pixels share noise."""
-    darkest: float = math.inf
-    """Brightness of the darkest areas, where it is known, intensity units."""
-
-    @property
-    def transform(self) -> EvenTransform:
-        """What makes the noise even."""
-        return EvenTransform(self.noise, self.darkest)
-
-
 def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     """Gain, floor and kind of the noise of one plane.
 
@@ -114,11 +97,12 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     darkest = find_darkest(plane)
     noise = measure_white_noise(plane)
-    correlated = measure_shared_noise(plane).whitest < SHARED
+    shared = measure_shared_noise(plane)
+    correlated = shared.whitest < SHARED
     correlated = correlated or has_streaks(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = measure_in_windows(plane)
-    return NoiseLaw(noise, correlated, darkest)
+    return NoiseLaw(noise, correlated, darkest, shared.spectrum if correlated else None)
 
 
 def measure_white_noise(plane: FloatArray) -> PoissonGaussian:

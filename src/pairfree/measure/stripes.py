@@ -17,6 +17,8 @@ NORMAL_MAD = 1.4826
 """Deviation over median absolute deviation of normal noise."""
 POWER = 1.5
 """Of the difference of a line and the mean of its neighbours, for lines of unit variance."""
+CALMEST = 0.6
+"""Share of the lines that are looked at: those that vary least along themselves."""
 MIN_SIDE_PX = 48
 
 
@@ -46,12 +48,15 @@ def _measure_rows(plane: FloatArray) -> tuple[float, float]:
     deviation = NORMAL_MAD * float(np.median(np.abs(steps)))
     if deviation > 0:
         steps = np.clip(steps, -MOST_DEVIATIONS * deviation, MOST_DEVIATIONS * deviation)
-    means = [part.mean(axis=1) for part in np.array_split(steps, PARTS, axis=1)]
+    parts = np.array_split(steps, PARTS, axis=1)
+    variances = np.mean([part.var(axis=1) for part in parts], axis=0)
+    calm = np.argsort(variances, kind="stable")[: max(1, int(CALMEST * len(steps)))]
+    means = [part[calm].mean(axis=1) for part in parts]
     pairs = [(i, j) for i in range(PARTS) for j in range(i + 2, PARTS)]
     products = [float(np.mean(means[i] * means[j])) for i, j in pairs]
     shared = float(np.median(products))
     power = float(np.mean([part.var() for part in means]))
     if power <= 0:
         return 0.0, 0.0
-    error = power / np.sqrt(len(steps) * len(pairs) / 2.0)
+    error = power / np.sqrt(len(calm) * len(pairs) / 2.0)
     return float(np.sqrt(max(shared, 0.0) / POWER)), shared / float(error)

@@ -16,6 +16,8 @@ BRIGHTNESSES = 4
 """Groups of windows of like brightness, in each of which the calmest are taken."""
 CALMEST = 1 / 8
 FEWEST = 4
+LOWER = 0.4
+"""Quantile of the calmest windows that the spectrum is taken at."""
 WHITEST = 0.95
 """Quantile of all windows."""
 FLATTEST = 0.05
@@ -41,9 +43,11 @@ class Shared(NamedTuple):
     """Middle frequencies over fine ones, where this is least: 0.8 for white noise, more with structure."""
     windows: int
     """How many the image has; nothing is known below ``FEWEST``."""
+    spectrum: FloatArray | None
+    """Power of what the calmest windows share, (S, S) in the order of ``numpy.fft.fft2``, mean 1."""
 
 
-UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0)
+UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0, None)
 
 
 def measure_shared_noise(plane: FloatArray) -> Shared:
@@ -80,6 +84,7 @@ def measure_shared_noise(plane: FloatArray) -> Shared:
         slow=float(np.quantile(bands["slowest"][noisy] / fine, FLATTEST)),
         middle=float(np.quantile(bands["middle"][noisy] / fine, FLATTEST)),
         windows=int(noisy.sum()),
+        spectrum=_typical_spectrum(power[calm]),
     )
 
 
@@ -106,6 +111,15 @@ def _power(windows: FloatArray) -> FloatArray:
     taper /= np.sqrt(np.mean(taper**2))
     wave = np.fft.fft2(windows * taper)
     return np.asarray(np.abs(wave) ** 2 / SIDE_PX**2)
+
+
+def _typical_spectrum(power: FloatArray) -> FloatArray:
+    """Of windows (N, S, S): at each frequency what the lower of them have, so that structure counts little."""
+    within = power / power.mean(axis=(1, 2), keepdims=True)
+    low = np.quantile(within, LOWER, axis=0)
+    beside = [low[0, 1], low[1, 0], low[0, -1], low[-1, 0]]
+    low[0, 0] = np.mean(beside)  # the mean of each window is taken off
+    return np.asarray(low / low.mean())
 
 
 def _find_calmest(
