@@ -117,14 +117,18 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
         if np.ptp(sample[chosen]) == 0:  # an empty slice has no law
             chosen = int(np.argmax(np.ptp(sample, axis=(1, 2))))
         sample = sample[chosen : chosen + 1]
-    laws = measure_colour_laws(sample) if len(sample) == COLOURS else None
-    if laws is None:
-        laws = tuple(measure_noise_law(channel) for channel in sample)
+    laws = measure_laws(sample)
     middles = []
     for channel, law in zip(sample, laws, strict=True):
         middles.append(float(np.median(law.transform.forward(channel))))
     times = channels if one_law else 1
     return EvenMap(laws * times, tuple(middles) * times)
+
+
+def measure_laws(sample: NDArray[np.float64]) -> tuple[NoiseLaw, ...]:
+    """The law of the noise of each channel of a plane (C, H, W): of three colours, by their differences."""
+    laws = measure_colour_laws(sample) if len(sample) == COLOURS else None
+    return laws or tuple(measure_noise_law(channel) for channel in sample)
 
 
 def _sample(read: Read, height: int, width: int) -> np.ndarray:

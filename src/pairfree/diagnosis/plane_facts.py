@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter
 from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
 from pairfree.measure.grey_levels import GreyLevels, measure_grey_levels
 from pairfree.measure.jpeg_comb import JpegComb, measure_jpeg_comb
+from pairfree.measure.noise_law import NoiseLaw
+from pairfree.measure.plane_law import measure_noise_law
 from pairfree.measure.skewness import Skewness, measure_skewness
 from pairfree.measure.stripes import Stripes, measure_stripes
 from pairfree.measure.variance_kinds import VarianceLaws, fit_variance_laws
@@ -20,6 +22,7 @@ FloatArray = NDArray[np.float64]
 
 BLUR_PX = 2.0
 """Before the brightness is taken that counts are expected from."""
+AIR_HU, NEAR_HU = -1000.0, 50.0
 NO_COMB = JpegComb(np.nan, np.nan)
 
 
@@ -41,8 +44,14 @@ class PlaneFacts:
     """Traces of JPEG; NaN where values are no whole steps."""
     skewness: Skewness
     """Of the noise."""
+    law: NoiseLaw
+    """What training goes by."""
     contrast: float
     """Deviation of all pixels."""
+    brightness: float
+    """Their median."""
+    air: float
+    """Share of the pixels within 50 of -1000, as of air in Hounsfield units."""
     empty: float
     """Share of the pixels that counts of such a gain leave at zero by themselves."""
 
@@ -52,13 +61,15 @@ class PlaneFacts:
         return float(np.sqrt(np.median(self.bins.variance)))
 
 
-def measure_plane(plane: FloatArray) -> PlaneFacts:
+def measure_plane(plane: FloatArray, law: NoiseLaw | None = None) -> PlaneFacts:
     """Measure a plane.
 
     Parameters
     ----------
     plane
         (H, W), intensity units, finite; both sides at least 16.
+    law
+        Of its noise, where it is known already.
     """
     bins = measure_calm_blocks(plane)
     laws = fit_variance_laws(bins)
@@ -71,7 +82,10 @@ def measure_plane(plane: FloatArray) -> PlaneFacts:
         grey=grey,
         comb=measure_jpeg_comb(plane / grey.step) if grey.step > 0 else NO_COMB,
         skewness=measure_skewness(plane),
+        law=law or measure_noise_law(plane),
         contrast=float(plane.std()),
+        brightness=float(np.median(plane)),
+        air=float(np.mean(np.abs(plane - AIR_HU) < NEAR_HU)),
         empty=_expect_empty(plane, laws.line.slope),
     )
 

@@ -16,9 +16,12 @@ GROWS = 1.3
 """Variance in bright areas over that in dark ones, from which noise grows."""
 STRIPES_SURE, STRIPES_SHARE = 6.0, 0.1
 """Standard errors of what lines share, and its share of the level."""
-SHARED, PERHAPS_SHARED = 0.5, 0.8
-"""Corners of the spectrum over the ring inside of them, where they are fullest: below the first neighbours
+EMPTY, WHITE = 0.6, 0.65
+"""Corners of the spectrum over the ring inside of them, in the calmest windows: below the first neighbours
 share noise, above the second they do not."""
+EMPTY_EVERYWHERE, SHARED, WHITE_SOMEWHERE = 0.5, 1.4, 1.5
+"""The same where it is greatest: below the first not even texture looks so; below the second neighbours share
+noise, if it is not faint; above the third they do not."""
 SMOOTH = 0.06
 """The same in the calmest windows, from which nothing is left of the finest detail."""
 FAINT = 0.12
@@ -52,41 +55,44 @@ class Sign:
 
 def read_signs(facts: PlaneFacts) -> dict[str, Sign]:
     """All signs of a plane, by their names."""
-    return {read.__name__.removeprefix("_read_"): read(facts) for read in READERS}
+    return {name: read(facts, name) for name, read in READERS.items()}
 
 
-def _named(name: str, present: bool | None, value: float, limit: float) -> Sign:
-    return Sign(name, present, float(value), limit)
-
-
-def _read_grows(facts: PlaneFacts) -> Sign:
+def _read_grows(facts: PlaneFacts, name: str) -> Sign:
     line = facts.laws.line
     present: bool | None = line.significance > SURE and line.growth > GROWS
-    if _may_be_texture(facts) or (present and (_is_clipped(facts) or not _is_white(facts))):
+    unsure = _is_clipped_low(facts) or not _is_white(facts)
+    if _may_be_texture(facts) or _is_jpeg(facts) or (present and unsure):
         present = None
-    return _named("grows", present, line.growth, GROWS)
+    return Sign(name, present, line.growth, GROWS)
 
 
-def _read_shared(facts: PlaneFacts) -> Sign:
-    whitest = facts.shared.whitest
-    present: bool | None = whitest < SHARED
-    if math.isnan(whitest) or SHARED <= whitest < PERHAPS_SHARED or _is_jpeg(facts):
+def _read_shared(facts: PlaneFacts, name: str) -> Sign:
+    finest, whitest = facts.shared.finest, facts.shared.whitest
+    present: bool | None = None
+    if whitest < EMPTY_EVERYWHERE or (
+        finest < EMPTY and whitest < SHARED and not _may_be_texture(facts)
+    ):
+        present = True
+    elif finest > WHITE or whitest > WHITE_SOMEWHERE:
+        present = False
+    if _is_jpeg(facts):
         present = None
-    return _named("shared", present, whitest, SHARED)
+    return Sign(name, present, whitest, SHARED)
 
 
-def _read_smooth(facts: PlaneFacts) -> Sign:
+def _read_smooth(facts: PlaneFacts, name: str) -> Sign:
     """Denoised, enlarged or shifted before, or blurred by the optics behind which the noise arose."""
     finest = facts.shared.finest
-    return _named("smooth", None if math.isnan(finest) else finest < SMOOTH, finest, SMOOTH)
+    return Sign(name, None if math.isnan(finest) else finest < SMOOTH, finest, SMOOTH)
 
 
-def _read_rows(facts: PlaneFacts) -> Sign:
-    return _of_lines("rows", facts.stripes.rows, facts.stripes.rows_significance, facts)
+def _read_rows(facts: PlaneFacts, name: str) -> Sign:
+    return _of_lines(name, facts.stripes.rows, facts.stripes.rows_significance, facts)
 
 
-def _read_columns(facts: PlaneFacts) -> Sign:
-    return _of_lines("columns", facts.stripes.columns, facts.stripes.columns_significance, facts)
+def _read_columns(facts: PlaneFacts, name: str) -> Sign:
+    return _of_lines(name, facts.stripes.columns, facts.stripes.columns_significance, facts)
 
 
 def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFacts) -> Sign:
@@ -94,22 +100,22 @@ def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFact
     present: bool | None = significance > STRIPES_SURE and share > STRIPES_SHARE
     if math.isnan(deviation) or (present and (_may_be_texture(facts) or _is_jpeg(facts))):
         present = None
-    return _named(name, present, share, STRIPES_SHARE)
+    return Sign(name, present, share, STRIPES_SHARE)
 
 
-def _read_clipped_low(facts: PlaneFacts) -> Sign:
-    return _named("clipped_low", _is_clipped_low(facts), facts.grey.at_least, CLIPPED)
+def _read_clipped_low(facts: PlaneFacts, name: str) -> Sign:
+    return Sign(name, _is_clipped_low(facts), facts.grey.at_least, CLIPPED)
 
 
-def _read_clipped_high(facts: PlaneFacts) -> Sign:
-    return _named("clipped_high", _is_clipped_high(facts), facts.grey.at_greatest, CLIPPED)
+def _read_clipped_high(facts: PlaneFacts, name: str) -> Sign:
+    return Sign(name, _is_clipped_high(facts), facts.grey.at_greatest, CLIPPED)
 
 
-def _read_jpeg(facts: PlaneFacts) -> Sign:
-    return _named("jpeg", _is_jpeg(facts), facts.comb.aligned - facts.comb.elsewhere, COMB_BESIDE)
+def _read_jpeg(facts: PlaneFacts, name: str) -> Sign:
+    return Sign(name, _is_jpeg(facts), facts.comb.aligned - facts.comb.elsewhere, COMB_BESIDE)
 
 
-def _read_lopsided(facts: PlaneFacts) -> Sign:
+def _read_lopsided(facts: PlaneFacts, name: str) -> Sign:
     """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
     measured, error, of_unit_counts = facts.skewness
     beyond = measured - max(facts.laws.line.slope, 0.0) * of_unit_counts
@@ -118,26 +124,28 @@ def _read_lopsided(facts: PlaneFacts) -> Sign:
     )
     if math.isnan(measured) or _is_jpeg(facts):
         present = None
-    return _named("lopsided", present, measured, LOPSIDED)
+    return Sign(name, present, measured, LOPSIDED)
 
 
-def _read_few_levels(facts: PlaneFacts) -> Sign:
+def _read_few_levels(facts: PlaneFacts, name: str) -> Sign:
     ratio = facts.grey.step / max(facts.level, 1e-300)
-    return _named("few_levels", ratio > FEW_LEVELS and not _are_counts(facts), ratio, FEW_LEVELS)
+    return Sign(name, ratio > FEW_LEVELS and not _are_counts(facts), ratio, FEW_LEVELS)
+
+
+def _read_faint(facts: PlaneFacts, name: str) -> Sign:
+    """Beside the detail of the image: what is measured of such noise may be detail."""
+    share = facts.level / max(facts.contrast, 1e-300)
+    return Sign(name, share < FAINT, share, FAINT)
 
 
 def _is_white(facts: PlaneFacts) -> bool:
-    return facts.shared.whitest >= PERHAPS_SHARED
+    return facts.shared.finest > WHITE or facts.shared.whitest > WHITE_SOMEWHERE
 
 
 def _is_jpeg(facts: PlaneFacts) -> bool:
     """No number says so where values are no whole steps."""
     above = facts.comb.aligned - facts.comb.elsewhere
     return facts.comb.aligned > COMB and above > COMB_BESIDE
-
-
-def _is_clipped(facts: PlaneFacts) -> bool:
-    return _is_clipped_low(facts) or _is_clipped_high(facts)
 
 
 def _is_clipped_low(facts: PlaneFacts) -> bool:
@@ -161,15 +169,17 @@ def _may_be_texture(facts: PlaneFacts) -> bool:
     return facts.level < FAINT * facts.contrast or not np.isfinite(facts.level)
 
 
-READERS: tuple[Callable[[PlaneFacts], Sign], ...] = (
-    _read_grows,
-    _read_shared,
-    _read_smooth,
-    _read_rows,
-    _read_columns,
-    _read_clipped_low,
-    _read_clipped_high,
-    _read_jpeg,
-    _read_lopsided,
-    _read_few_levels,
-)
+READERS: dict[str, Callable[[PlaneFacts, str], Sign]] = {
+    "grows": _read_grows,
+    "shared": _read_shared,
+    "smooth": _read_smooth,
+    "rows": _read_rows,
+    "columns": _read_columns,
+    "clipped_low": _read_clipped_low,
+    "clipped_high": _read_clipped_high,
+    "jpeg": _read_jpeg,
+    "lopsided": _read_lopsided,
+    "few_levels": _read_few_levels,
+    "faint": _read_faint,
+}
+"""What reads each sign."""

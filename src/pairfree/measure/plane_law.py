@@ -51,7 +51,11 @@ SURE = 5.0
 SHARED = 0.6
 """Power in the corners of the spectrum over that of the ring inside of them, below which they share noise.
 
-Of the windows where it is greatest: white noise has 1.6 to 2, noise that is blurred by 0.6 px 0.4."""
+In the calmest windows: white noise has 1, wide-field frames 0.4 to 0.55, noise blurred by 0.6 px 0.2."""
+WHITE_SOMEWHERE = 1.4
+"""The same where it is greatest, above which they do not: texture lowers it, but hardly everywhere.
+
+White noise has 1.6 to 2, wide-field frames 1.2 to 1.35."""
 BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
 BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
@@ -89,16 +93,16 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     -----
     White noise is read off the finest detail of the calmest blocks (``measure_calm_blocks``); where that does
     not grow, Chen's eigenvalues may say less, and are taken then. Neighbours share noise where the corners of
-    the spectrum are empty in all windows (``measure_shared_noise``); it is then measured by the variances of
-    windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them ends at the
-    noise's, about.
+    the spectrum are rather empty, and are so everywhere (``measure_shared_noise``); it is then measured by
+    the variances of windows of 32 px, less their slope: in each bin of brightness the smoothest fifth of them
+    ends at the noise's, about.
     """
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     darkest = find_darkest(plane)
     noise = measure_white_noise(plane)
     shared = measure_shared_noise(plane)
-    correlated = shared.whitest < SHARED
+    correlated = shared.finest < SHARED and shared.whitest < WHITE_SOMEWHERE
     correlated = correlated or has_streaks(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
         noise = measure_in_windows(plane)

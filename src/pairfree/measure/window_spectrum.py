@@ -114,7 +114,7 @@ def _power(windows: FloatArray) -> FloatArray:
 
 
 def _typical_spectrum(power: FloatArray) -> FloatArray:
-    """Of windows (N, S, S): at each frequency what the lower of them have, so that structure counts little."""
+    """Of windows (N, S, S): at each frequency what the lower of them have; structure counts little so."""
     within = power / power.mean(axis=(1, 2), keepdims=True)
     low = np.quantile(within, LOWER, axis=0)
     beside = [low[0, 1], low[1, 0], low[0, -1], low[-1, 0]]
