@@ -5,7 +5,8 @@
     clean = model.denoise(array)
     model = pf.load("run")
 
-Every verb of the command line has its function here: train, denoise, evaluate, verify, simulate, info.
+Every verb of the command line has its function here: diagnose, train, denoise, evaluate, verify, simulate,
+info.
 Names are imported when first used, so that ``pairfree --help`` does not wait for torch.
 """
 
@@ -30,6 +31,7 @@ from pairfree.version import __version__
 
 if TYPE_CHECKING:
     from pairfree.api import denoise, load, train
+    from pairfree.diagnosis.diagnose import Diagnosis, diagnose
     from pairfree.engine.model import Model
     from pairfree.evidence.folders import evaluate
     from pairfree.files.fidelity import verify
@@ -46,6 +48,7 @@ __all__ = [
     "BusyError",
     "CheckpointError",
     "ConfigError",
+    "Diagnosis",
     "DivergedError",
     "Image",
     "InputError",
@@ -56,6 +59,7 @@ __all__ = [
     "PairfreeError",
     "__version__",
     "denoise",
+    "diagnose",
     "evaluate",
     "info",
     "list_settings",
@@ -72,6 +76,8 @@ _HOMES = {
     "train": "pairfree.api",
     "load": "pairfree.api",
     "denoise": "pairfree.api",
+    "diagnose": "pairfree.diagnosis.diagnose",
+    "Diagnosis": "pairfree.diagnosis.diagnose",
     "evaluate": "pairfree.evidence.folders",
     "verify": "pairfree.files.fidelity",
     "simulate": "pairfree.noise.files",

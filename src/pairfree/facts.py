@@ -77,6 +77,7 @@ def _is_value(value: object) -> bool:
 TEXT = Kind("text", lambda value: isinstance(value, str))
 WHOLE = Kind("a whole number from 0", _is_whole)
 NUMBER = Kind("a finite number", is_finite)
+TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 TABLE = Kind("a table", lambda value: isinstance(value, dict))
 VALUE = Kind("text, a number or a truth", _is_value)
 

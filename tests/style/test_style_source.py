@@ -50,6 +50,7 @@ ARROWS = {
     "methods": EVERYONE | {"files", "data", "measure", "nets"},
     "engine": EVERYONE | {"files", "data", "methods.base", *NET_FACTS},
     "evidence": EVERYONE | {"files", "data", "measure"},
+    "diagnosis": EVERYONE | {"files", "data", "noise", "measure", "evidence"},
     "training": EVERYONE | {"files", "data", "measure", "nets", "methods", "engine", "evidence"},
     "denoising": EVERYONE | {"files", "engine"},
     "inspection": EVERYONE | {"files", "nets", "methods", "engine", "training"},
@@ -61,7 +62,7 @@ ARROWS = {
     | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
 }
 TOP = {"pairfree", "__main__", "cli"}
-WITHOUT_TORCH = ("files", "scenes", "noise", "measure", "evidence")
+WITHOUT_TORCH = ("files", "scenes", "noise", "measure", "evidence", "diagnosis")
 
 RUNS_CODE = {
     "pickle",

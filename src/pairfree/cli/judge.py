@@ -1,4 +1,4 @@
-"""``pairfree evaluate`` and ``pairfree verify``."""
+"""``pairfree diagnose``, ``evaluate`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,60 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pairfree.cli.terminal import check_json, out, write_json
+from pairfree.cli.options import Inputs, spell_flags
+from pairfree.cli.terminal import check_json, err, out, write_json
+
+
+def diagnose(
+    noisy: Inputs,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="You have clean images of other scenes.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with pictures and all numbers there, such as noise.html."),
+    ] = None,
+    scene: Annotated[
+        str | None, typer.Option(help="Of files of several images: a number from 0, or all.")
+    ] = None,
+    nan: Annotated[
+        str, typer.Option(help="Pixels that are NaN or Inf: mask takes their neighbours, or error.")
+    ] = "mask",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write words and numbers there too.")
+    ] = None,
+) -> None:
+    """Say what the noise is like, which method fits, and why."""
+    from pairfree.diagnosis.diagnose import diagnose as diagnose_images
+    from pairfree.diagnosis.page import write_page
+
+    check_json(json_path)
+    found = diagnose_images(noisy, clean=clean, nan=nan, scene=scene)
+    for line in found.words:
+        out.print(line)
+    out.print(spell_flags(found.unknown))
+    table = Table("file", "level", "gain", "rows", "columns")
+    for one in found.facts.files:
+        shared = f"{one.correlation_x:.2f}", f"{one.correlation_y:.2f}"
+        table.add_row(one.name, str(one.level), one.gain_text, *shared)
+    out.print(table)
+    out.print(
+        f"level: deviation of the noise, {found.facts.unit}; gain: of its variance with the brightness; "
+        "rows, columns: correlation of neighbours along them"
+    )
+    out.print(spell_flags(found.advice))
+    for line in found.warnings:
+        err.print(f"note: {spell_flags(line)}")
+    if report is not None:
+        write_page(report, found, title=_name_inputs(noisy))
+    if json_path is not None:
+        write_json(json_path, found.as_dict())
+
+
+def _name_inputs(inputs: list[str]) -> str:
+    """Such as "cells.tif" or "cells.tif and 8 more"."""
+    first = Path(inputs[0]).name or inputs[0]
+    return first if len(inputs) == 1 else f"{first} and {len(inputs) - 1} more"
 
 
 def evaluate(

@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command(cls=TrainCommand)(verb(train.train))
 for work in (
     denoise.denoise,
+    judge.diagnose,
     judge.evaluate,
     judge.verify,
     others.simulate,

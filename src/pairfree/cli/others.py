@@ -18,8 +18,8 @@ def simulate(
     noise: Annotated[
         str,
         typer.Option(
-            help="For example gaussian:sigma=25, poisson:lam=30, film. "
-            "Grey levels of 8 bits; HU in DICOM files.",
+            help="For example gaussian:sigma=25, poisson:lam=30, film; law:FILE, as diagnose wrote it to "
+            "JSON. Grey levels of 8 bits; HU in DICOM files.",
             show_default=False,
         ),
     ],

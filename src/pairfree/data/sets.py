@@ -15,6 +15,7 @@ import numpy as np
 
 from pairfree.data.crops import draw_crops, training_bytes
 from pairfree.data.missing import check_range, check_treatment, complete_plane
+from pairfree.data.place import Place
 from pairfree.data.slices import inner_slices, stack_axis, stack_slices
 from pairfree.errors import ConfigError, InputError, NoImageError
 from pairfree.files.image import Image
@@ -80,20 +81,6 @@ class Reading:
 
 
 USUAL = Reading()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a plane comes from."""
-
-    image: str
-    """Name of the file or array."""
-    axes: str = ""
-    """In front of Y, a letter each."""
-    index: tuple[int, ...] = ()
-    """Along these axes."""
-    origin: tuple[int, int] = (0, 0)
-    """Row and column where it begins, where it is a part of a plane."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from pairfree.measure.skewness import Skewness, measure_skewness
 from pairfree.measure.stripes import Stripes, measure_stripes
 from pairfree.measure.variance_kinds import VarianceLaws, fit_variance_laws
 from pairfree.measure.window_spectrum import Shared, measure_shared_noise
+from pairfree.noise.model import GREY_MAX
 
 FloatArray = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def measure_plane(plane: FloatArray, law: NoiseLaw | None = None) -> PlaneFacts:
         shared=measure_shared_noise(plane),
         stripes=measure_stripes(plane),
         grey=grey,
-        comb=measure_jpeg_comb(plane / grey.step) if grey.step > 0 else NO_COMB,
+        comb=_measure_comb(plane, grey),
         skewness=measure_skewness(plane),
         law=law or measure_noise_law(plane),
         contrast=float(plane.std()),
@@ -88,6 +89,13 @@ def measure_plane(plane: FloatArray, law: NoiseLaw | None = None) -> PlaneFacts:
         air=float(np.mean(np.abs(plane - AIR_HU) < NEAR_HU)),
         empty=_expect_empty(plane, laws.line.slope),
     )
+
+
+def _measure_comb(plane: FloatArray, grey: GreyLevels) -> JpegComb:
+    """Of values that JPEG can hold: 256 steps."""
+    if grey.step == 0 or np.ptp(plane) > GREY_MAX * grey.step:
+        return NO_COMB
+    return measure_jpeg_comb(plane / grey.step)
 
 
 def _expect_empty(plane: FloatArray, gain: float) -> float:

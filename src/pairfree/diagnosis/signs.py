@@ -52,6 +52,10 @@ class Sign:
     limit: float
     """Where "yes" begins."""
 
+    def __post_init__(self) -> None:
+        if self.present is not None:  # comparisons of NumPy's numbers are no bool
+            object.__setattr__(self, "present", bool(self.present))
+
 
 def read_signs(facts: PlaneFacts) -> dict[str, Sign]:
     """All signs of a plane, by their names."""
@@ -61,8 +65,8 @@ def read_signs(facts: PlaneFacts) -> dict[str, Sign]:
 def _read_grows(facts: PlaneFacts, name: str) -> Sign:
     line = facts.laws.line
     present: bool | None = line.significance > SURE and line.growth > GROWS
-    unsure = _is_clipped_low(facts) or not _is_white(facts)
-    if _may_be_texture(facts) or _is_jpeg(facts) or (present and unsure):
+    unsure = _is_clipped_low(facts) or _is_jpeg(facts) or not _is_white(facts)
+    if _may_be_texture(facts) or (present is not None and unsure):
         present = None
     return Sign(name, present, line.growth, GROWS)
 
@@ -116,12 +120,9 @@ def _read_jpeg(facts: PlaneFacts, name: str) -> Sign:
 
 
 def _read_lopsided(facts: PlaneFacts, name: str) -> Sign:
-    """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
-    measured, error, of_unit_counts = facts.skewness
-    beyond = measured - max(facts.laws.line.slope, 0.0) * of_unit_counts
-    present: bool | None = (
-        measured > LOPSIDED and min(measured, beyond) > SURE * error and beyond > 0
-    )
+    """As of plates whose densities add up."""
+    measured, error = facts.skewness
+    present: bool | None = measured > LOPSIDED and measured > SURE * error
     if math.isnan(measured) or _is_jpeg(facts):
         present = None
     return Sign(name, present, measured, LOPSIDED)

@@ -143,6 +143,8 @@ def curves(
     x_label: str,
     y_label: str,
     falling: bool = False,
+    from_zero: bool = True,
+    left: bool = False,
 ) -> str:
     """Up to four named curves over one pair of axes, as SVG of class line-0, line-1, ...
 
@@ -156,6 +158,10 @@ def curves(
         What stands at the axes.
     falling
         Names of curves that fall stand at the top right, others at the bottom right.
+    from_zero
+        Whether the horizontal axis begins at 0, or where the curves do.
+    left
+        Names stand at the top left, as for lines that rise.
     """
     xs: list[float] = []
     ys: list[float] = []
@@ -163,12 +169,12 @@ def curves(
         xs += x
         ys += y
     upward = pad_range(min(ys), max(ys))
-    axes = Axes((0.0, max(xs)), upward)
+    axes = Axes((0.0 if from_zero else min(xs), max(xs)), upward)
     whole_x = all(x == round(x) for x in xs)
     shapes = [axes.draw(x_label, whole_x=whole_x)]
     keys = []
     first_key = _key_y(0)
-    if not falling:
+    if not falling and not left:
         last_key = HEIGHT - BOTTOM - 8
         first_key = last_key - KEY_STEP_PX * (len(series) - 1)
     for number, (name, (x, y)) in enumerate(series.items()):
@@ -178,7 +184,7 @@ def curves(
         for place in places:
             shapes.append(svg.dot(mark, place, 2))
         down = first_key + KEY_STEP_PX * number
-        keys.append(_key(name, mark, down))
+        keys.append(_key(name, mark, down, left))
     title = svg.text("axis-label", (LEFT, TOP - 2), escape(y_label))
     return _frame(label, [*shapes, *keys, title])
 
@@ -303,11 +309,12 @@ def _key_y(number: int) -> int:
     return TOP + 13 + KEY_STEP_PX * number
 
 
-def _key(name: str, mark: str, y: int) -> str:
-    """The name of a curve at the right, after a square of its colour."""
-    square = f'<tspan class="{mark}">■</tspan>'
-    place = WIDTH - RIGHT - 4, y
-    return svg.text("key", place, f"{square} {escape(name)}")
+def _key(name: str, mark: str, y: int, left: bool = False) -> str:
+    """The name of a curve at the right, or at the left, after a square of its colour."""
+    words = f'<tspan class="{mark}">■</tspan> {escape(name)}'
+    if left:
+        return svg.text("axis-label", (LEFT + 8, y), words)
+    return svg.text("key", (WIDTH - RIGHT - 4, y), words)
 
 
 def _band(axes: Axes, x: Values, low: Values, high: Values, kind: str) -> str:

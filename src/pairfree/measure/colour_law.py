@@ -29,6 +29,7 @@ from pairfree.measure.variance_line import (
     PoissonGaussian,
     estimate_growth_in_bins,
 )
+from pairfree.measure.window_spectrum import measure_shared_noise
 
 FloatArray = NDArray[np.float64]
 
@@ -193,12 +194,16 @@ def _measure_shared(planes: FloatArray, least: float) -> tuple[NoiseLaw, ...] | 
     """Noise that neighbours share, in the smoothest windows of the differences; None in small planes."""
     if min(planes.shape[1:]) < 2 * WINDOW_PX:
         return None
-    variances = []
+    variances, spectra = [], []
     for first, second in PAIRS:
         apart = (planes[first] - planes[second]) / np.sqrt(2.0)
         variances.append(float(measure_in_windows(apart).variance(apart.mean())))
+        spectrum = measure_shared_noise(apart).spectrum
+        if spectrum is not None:
+            spectra.append(spectrum)
     noise = PoissonGaussian(0.0, max(float(np.median(variances)), least))
-    return tuple(NoiseLaw(noise, True, find_darkest(plane)) for plane in planes)
+    mean = np.mean(spectra, axis=0) if spectra else None
+    return tuple(NoiseLaw(noise, True, find_darkest(plane), mean) for plane in planes)
 
 
 def _share_with_neighbours(planes: FloatArray) -> bool:

@@ -20,6 +20,8 @@ WIDE = 1.2
 STRONGEST = 4
 """Coefficients that decide."""
 MOST_BLOCKS = 4000
+MOST_CLIPPED = 0.2
+"""Share of a block's pixels that may have the image's lowest or highest value."""
 ELSEWHERE = ((3, 5), (5, 2))
 """Grids that are none of JPEG's, for comparison."""
 
@@ -52,6 +54,8 @@ def _comb(plane: FloatArray) -> float:
     whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
     rows = whole.reshape(down, BLOCK_PX, across, BLOCK_PX)
     blocks = rows.swapaxes(1, 2).reshape(-1, BLOCK_PX, BLOCK_PX)
+    at_extremes = np.isin(blocks, (plane.min(), plane.max())).mean(axis=(1, 2))
+    blocks = blocks[at_extremes < MOST_CLIPPED]  # empty ones lie on every comb
     if len(blocks) > MOST_BLOCKS:
         places = np.linspace(0, len(blocks) - 1, MOST_BLOCKS).round().astype(int)
         blocks = blocks[places]

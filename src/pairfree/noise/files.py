@@ -18,6 +18,7 @@ from pairfree.files.listing import find_images, plan_outputs, without_suffix
 from pairfree.files.named import named_inputs
 from pairfree.files.opening import open_image, save_image
 from pairfree.noise.ct import LowDoseCT
+from pairfree.noise.measured import Measured
 from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise, spec_of
 from pairfree.scenes.series import PREFIX, parse_scenes
@@ -246,8 +247,10 @@ def place_on_scale(image: Image, model: NoiseModel) -> tuple[NoiseModel, float, 
 
     DICOM intensities are physical: a level is 1 HU (or 1 of whatever the file's unit is). Low-dose CT is a
     model of the scan itself: there all of -1024..2048 HU is its window, so that air, lung and bone attenuate
-    as they do, and the pixel size is the file's.
+    as they do, and the pixel size is the file's. A measured law has the intensities of its own files.
     """
+    if isinstance(model, Measured):
+        return model, 1.0, 0.0
     if image.family != "dicom":
         return model, units_per_level(image.dtype), 0.0
     if not isinstance(model, LowDoseCT):

@@ -5,7 +5,8 @@ randomness.
 
 SPEC is KEY[:NAME=VALUE[,NAME=VALUE]...]; VALUE is a number or a range LOW..HIGH drawn per image. What is left
 out has its default: ``gaussian:sigma=25``, ``gaussian:sigma=0..50``, ``film``,
-``lowdose-ct:dose=0.25,i0=2e6``.
+``lowdose-ct:dose=0.25,i0=2e6``. ``law:FILE`` is noise as it was measured; FILE is what ``pairfree diagnose``
+wrote as JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from pairfree.config import find_closest
 from pairfree.errors import ConfigError
 from pairfree.noise.ct import LowDoseCT
+from pairfree.noise.measured import Measured
 from pairfree.noise.model import NoiseModel, Number, Range, number_text
 from pairfree.noise.pixelwise import Gaussian, MixtureA, MixtureB, Poisson, Speckle
 from pairfree.noise.structured import Charge, Correlated, Film
@@ -34,6 +36,7 @@ MODELS: dict[str, type[NoiseModel]] = {
     "film": Film,
     "charge": Charge,
     "lowdose-ct": LowDoseCT,
+    "law": Measured,
 }
 """Every noise model by the key of its SPEC."""
 
@@ -58,6 +61,10 @@ def parse_noise(spec: str) -> NoiseModel:
         raise ConfigError(
             f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone"
         )
+    if key == Measured.key and not rest.strip():
+        raise ConfigError("noise 'law': name what pairfree diagnose wrote as JSON, law:FILE")
+    if key == Measured.key:
+        return Measured.parse(rest.strip())
     if not colon:
         return MODELS[key]()
     names = [field.name for field in dataclasses.fields(MODELS[key])]
@@ -85,6 +92,8 @@ def spec_of(model: NoiseModel) -> str:
 
     With every field, so that a record outlives a change of defaults.
     """
+    if isinstance(model, Measured):
+        return model.spec
     parts = []
     for field in dataclasses.fields(model):
         value = getattr(model, field.name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pairfree.diagnosis.plane_facts import PlaneFacts
 from pairfree.diagnosis.signs import read_signs
+from pairfree.evidence.numbers import format_number
 from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_kinds import SYSTEMATIC
 
@@ -34,13 +35,18 @@ class Quantity:
     value: float
     error: float = math.nan
 
+    def __str__(self) -> str:
+        if not math.isfinite(self.error):
+            return format_number(self.value)
+        return f"{format_number(self.value)} ± {format_number(self.error, 1)}"
+
     def as_dict(self) -> dict[str, float]:
         """Both, as JSON writes them."""
         return {"value": self.value, "error": self.error}
 
 
 @dataclass(frozen=True)
-class FileDiagnosis:
+class FileFacts:
     """Of one file, or of one of its channels; intensity units."""
 
     name: str
@@ -81,6 +87,15 @@ class FileDiagnosis:
     """Bins, for the picture."""
     variance: FloatArray
     """In these."""
+    spectrum: FloatArray | None
+    """Power of the calmest windows, likewise; None of small images."""
+
+    @property
+    def gain_text(self) -> str:
+        """The gain for reading, with a question mark where noise may grow or not."""
+        if self.gain.value == 0 or self.signs["grows"] is False:
+            return "0"
+        return str(self.gain) if self.signs["grows"] else f"{format_number(self.gain.value)} ?"
 
     def as_dict(self) -> dict[str, Any]:
         """All that is known, as ``pairfree diagnose --json`` writes it."""
@@ -105,7 +120,7 @@ class FileDiagnosis:
         }
 
 
-def diagnose_planes(name: str, facts: Sequence[PlaneFacts], of_frame: int = 0) -> FileDiagnosis:
+def gather_planes(name: str, facts: Sequence[PlaneFacts], of_frame: int = 0) -> FileFacts:
     """Pool the planes of a file: signs by majority, numbers by the median.
 
     Parameters
@@ -122,11 +137,13 @@ def diagnose_planes(name: str, facts: Sequence[PlaneFacts], of_frame: int = 0) -
     typical = facts[int(np.argsort(levels, kind="stable")[len(facts) // 2])]
     law = typical.law
     grows = law.noise.gain > 0
-    return FileDiagnosis(
+    return FileFacts(
         name=name,
         planes=len(facts),
         signs=signs,
-        level=Quantity(float(np.median(levels)), _level_error(facts)),
+        level=Quantity(
+            float(np.median(levels)), math.nan if law.correlated else _level_error(facts)
+        ),
         kind=typical.laws.best.kind if grows else "constant",
         gain=_gain(facts) if grows else Quantity(0.0, _line_error(facts)),
         floor=law.noise.floor,
@@ -142,6 +159,7 @@ def diagnose_planes(name: str, facts: Sequence[PlaneFacts], of_frame: int = 0) -
         law=law,
         brightness=typical.bins.brightness,
         variance=typical.bins.variance,
+        spectrum=typical.shared.spectrum,
     )
 
 
@@ -156,8 +174,13 @@ def vote(signs: Sequence[dict[str, bool | None]]) -> dict[str, bool | None]:
 
 
 def _level(facts: PlaneFacts) -> float:
-    """Deviation of the noise at the median brightness, by the law."""
-    return float(np.sqrt(facts.law.noise.variance(np.array(facts.brightness))))
+    """Deviation of the noise at the median brightness.
+
+    By the law, which takes it for no smaller than a share of the range; the finest detail knows it then.
+    """
+    level = float(np.sqrt(facts.law.noise.variance(np.array(facts.brightness))))
+    even = facts.law.noise.gain == 0 and not facts.law.correlated
+    return min(level, facts.level) if even else level
 
 
 def _level_error(facts: Sequence[PlaneFacts]) -> float:
@@ -170,8 +193,9 @@ def _level_error(facts: Sequence[PlaneFacts]) -> float:
 
 
 def _gain(facts: Sequence[PlaneFacts]) -> Quantity:
-    """Median, and the error of one plane."""
-    return Quantity(float(np.median([fact.law.noise.gain for fact in facts])), _line_error(facts))
+    """Median, and the error of one plane, which is not known where neighbours share noise."""
+    error = math.nan if facts[0].law.correlated else _line_error(facts)
+    return Quantity(float(np.median([fact.law.noise.gain for fact in facts])), error)
 
 
 def _line_error(facts: Sequence[PlaneFacts]) -> float:

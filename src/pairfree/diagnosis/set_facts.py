@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.data.even import measure_laws
-from pairfree.data.sets import ImageSet, Place
-from pairfree.diagnosis.file_diagnosis import FileDiagnosis, diagnose_planes, vote
+from pairfree.data.place import Place
+from pairfree.data.sets import ImageSet
+from pairfree.diagnosis.file_facts import FileFacts, gather_planes, vote
 from pairfree.diagnosis.plane_facts import PlaneFacts, measure_plane
 from pairfree.errors import InputError
 from pairfree.measure.fixed_pattern import measure_fixed_pattern
@@ -39,6 +40,8 @@ differ."""
 SLOW, NOT_SLOW, NEARLY_WHITE = 1.6, 1.2, 1.1
 """Slowest changes over fine ones where they are least in all files: above the first noise has slow blotches,
 if it is nearly white at middle frequencies; below the second it has none."""
+UNSURE = 0.1
+"""Relative error of what has none of its own."""
 FEWEST_SLOW = 4
 """Files that are needed to tell blotches from structure."""
 PATTERN, PATTERN_SURE = 0.02, 5.0
@@ -49,13 +52,10 @@ CT_AIR = 0.03
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What the noise of a set of images is like.
+class SetFacts:
+    """What was measured of the noise of a set of images."""
 
-    ``print`` it for words; ``as_dict`` has all numbers.
-    """
-
-    files: tuple[FileDiagnosis, ...]
+    files: tuple[FileFacts, ...]
     """Of each file, or of each channel where there are several."""
     signs: dict[str, bool | None]
     """What holds of the set, by name: what most files that can tell say, and how files differ."""
@@ -65,13 +65,18 @@ class Diagnosis:
     """What was not looked at, one line each."""
 
     @cached_property
-    def law(self) -> NoiseLaw:
-        """Of the file of middle level."""
+    def typical(self) -> FileFacts:
+        """The file of middle level."""
         order = np.argsort([one.level.value for one in self.files], kind="stable")
-        return self.files[int(order[len(order) // 2])].law
+        return self.files[int(order[len(order) // 2])]
+
+    @property
+    def law(self) -> NoiseLaw:
+        """That of the file of middle level."""
+        return self.typical.law
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers, as ``pairfree diagnose --json`` writes them."""
+        """All numbers by name."""
         return {
             "unit": self.unit,
             "signs": self.signs,
@@ -81,8 +86,8 @@ class Diagnosis:
         }
 
 
-def diagnose_set(images: ImageSet) -> Diagnosis:
-    """Measure a set of images, and say what their noise is like.
+def measure_set(images: ImageSet) -> SetFacts:
+    """Measure the noise of a set of images.
 
     Parameters
     ----------
@@ -109,14 +114,14 @@ def diagnose_set(images: ImageSet) -> Diagnosis:
         flat = [fact for of_plane in found for fact in of_plane]
         facts += flat
         follow = group.in_order and len({len(one) for one in found}) == 1
-        files.append(diagnose_planes(group.name, flat, len(found[0]) if follow else 0))
+        files.append(gather_planes(group.name, flat, len(found[0]) if follow else 0))
     signs = vote([one.signs for one in files])
     signs["slow"] = _read_slow(facts)
     signs["differ"] = _read_differ(files, bool(signs["grows"]))
     signs["drift"] = any("level" in one.trends for one in files)
     signs["fixed_pattern"] = _read_fixed_pattern(images, chosen)
     signs["ct"] = images.unit == "HU" or float(np.mean([fact.air for fact in facts])) > CT_AIR
-    return Diagnosis(tuple(files), signs, images.unit, tuple(left_out))
+    return SetFacts(tuple(files), signs, images.unit, tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -227,13 +232,14 @@ def _read_slow(facts: Sequence[PlaneFacts]) -> bool | None:
     return None
 
 
-def _read_differ(files: Sequence[FileDiagnosis], grows: bool) -> bool | None:
+def _read_differ(files: Sequence[FileFacts], grows: bool) -> bool | None:
     """Whether files differ in gain, or in level where noise does not grow."""
     told = [one for one in files if not one.signs["faint"]]
     quantities = [one.gain if grows else one.level for one in told]
     values = np.array([one.value for one in quantities])
     errors = np.array([one.error for one in quantities])
-    good = (values > 0) & np.isfinite(errors)
+    errors = np.where(np.isfinite(errors), errors, UNSURE * values)
+    good = values > 0
     if good.sum() < 2:
         return None if len(files) > 1 else False
     least, most = int(np.argmin(values[good])), int(np.argmax(values[good]))
