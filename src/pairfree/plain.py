@@ -9,6 +9,10 @@ import json
 import logging
 import unicodedata
 
+NOTE = 25
+"""Level of what is told but is no reason to worry, between information and warnings."""
+logging.addLevelName(NOTE, "NOTE")
+
 
 def one_line(text: str) -> str:
     """Text in which whatever is neither a visible character nor a blank is spelled out.

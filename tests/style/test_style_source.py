@@ -51,7 +51,8 @@ ARROWS = {
     "engine": EVERYONE | {"files", "data", "methods.base", *NET_FACTS},
     "evidence": EVERYONE | {"files", "data", "measure"},
     "diagnosis": EVERYONE | {"files", "data", "noise", "measure", "evidence"},
-    "training": EVERYONE | {"files", "data", "measure", "nets", "methods", "engine", "evidence"},
+    "training": EVERYONE
+    | {"files", "data", "measure", "nets", "methods", "engine", "evidence", "diagnosis"},
     "denoising": EVERYONE | {"files", "engine"},
     "inspection": EVERYONE | {"files", "nets", "methods", "engine", "training"},
     "api": EVERYONE

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pairfree.cli.options import ordered
-from pairfree.cli.terminal import NOTE, out, progress
+from pairfree.cli.terminal import out, progress
 from pairfree.denoising.order import DenoisingOrder
+from pairfree.plain import NOTE
 
 _say = logging.getLogger("pairfree")
 LEFT_OUT, NOTHING_DONE = 1, 2

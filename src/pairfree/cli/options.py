@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
-from pairfree.cli.terminal import NOTE, err
+from pairfree.cli.terminal import err
 from pairfree.config import Option, field_docs, options_of
 from pairfree.errors import ConfigError, OutputError
+from pairfree.plain import NOTE
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, folders or globs.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]

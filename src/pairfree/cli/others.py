@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from pairfree.cli.options import Device, Inputs, Overwrite, Seed, spell_flags
-from pairfree.cli.terminal import NOTE, err, out, progress
+from pairfree.cli.terminal import err, out, progress
 from pairfree.errors import ConfigError
+from pairfree.plain import NOTE
 
 
 def simulate(

@@ -6,7 +6,6 @@ Consoles, a progress bar, options that take several values, JSON.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Collection, Iterator
@@ -21,10 +20,6 @@ from typer.core import TyperCommand
 
 from pairfree.errors import OutputError
 from pairfree.plain import one_line
-
-NOTE = 25
-"""Level of what is told but is no reason to worry, between information and warnings."""
-logging.addLevelName(NOTE, "NOTE")
 
 
 class PlainConsole(Console):

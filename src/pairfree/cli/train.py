@@ -95,6 +95,8 @@ def show_order(order: Order) -> None:
 
     RunFolder(Path(str(order.out))).check_free()
     job = resolve(order)
+    if job.choice is not None:
+        job.choice.tell()
     out.print_lines(to_toml(_as_toml(job)))
     for line in job.warnings:
         _say.warning("%s", line)

@@ -8,7 +8,7 @@ from typing import Any
 from pairfree.data.given import Images, read_images
 from pairfree.data.sets import ImageSet, Reading
 from pairfree.diagnosis.choice import Choice, choose_method
-from pairfree.diagnosis.set_facts import SetFacts, measure_set
+from pairfree.diagnosis.set_facts import MOST_FILES, MOST_PLANES, SetFacts, measure_set
 from pairfree.diagnosis.words import write_unknown, write_words
 
 MOST_BYTES = 512_000_000
@@ -90,9 +90,14 @@ def diagnose(
     return diagnose_set(images, clean)
 
 
-def diagnose_set(images: ImageSet, clean: bool = False) -> Diagnosis:
-    """The same of images that are read already."""
-    facts = measure_set(images)
+def diagnose_set(
+    images: ImageSet,
+    clean: bool = False,
+    most_files: int = MOST_FILES,
+    most_planes: int = MOST_PLANES,
+) -> Diagnosis:
+    """The same of images that are read already, of which so many files and planes of each are looked at."""
+    facts = measure_set(images, most_files, most_planes)
     return Diagnosis(
         words=tuple(write_words(facts)),
         unknown=write_unknown(facts),

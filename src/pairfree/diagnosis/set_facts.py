@@ -86,42 +86,46 @@ class SetFacts:
         }
 
 
-def measure_set(images: ImageSet) -> SetFacts:
+def measure_set(
+    images: ImageSet, most_files: int = MOST_FILES, most_planes: int = MOST_PLANES
+) -> SetFacts:
     """Measure the noise of a set of images.
 
     Parameters
     ----------
     images
         At least one plane of 16 px a side.
+    most_files, most_planes
+        Files that are looked at, spread over all, and planes of each.
 
     Raises
     ------
     InputError
         Where all planes are smaller.
     """
-    groups = list(_group_planes(images))
+    groups = list(_group_planes(images, most_planes))
     usable = [group for group in groups if group.numbers]
     if not usable:
         raise InputError(
             f"{images.names[0]}: noise cannot be measured in fewer than {MIN_SIDE_PX} x {MIN_SIDE_PX} px; "
             "give larger images"
         )
-    chosen = [usable[index] for index in spaced_indices(len(usable), MOST_FILES)]
-    left_out = _list_left_out(groups, chosen)
-    files, facts = [], []
+    chosen = [usable[index] for index in spaced_indices(len(usable), most_files)]
+    files = []
+    facts: list[PlaneFacts] = []
     for group in chosen:
-        found = [_measure(images.planes[number], images.places[number]) for number in group.numbers]
-        flat = [fact for of_plane in found for fact in of_plane]
-        facts += flat
-        follow = group.in_order and len({len(one) for one in found}) == 1
-        files.append(gather_planes(group.name, flat, len(found[0]) if follow else 0))
+        of_file, of_planes = _measure_group(images, group)
+        files.append(of_file)
+        facts += of_planes
     signs = vote([one.signs for one in files])
     signs["slow"] = _read_slow(facts)
     signs["differ"] = _read_differ(files, bool(signs["grows"]))
     signs["drift"] = any("level" in one.trends for one in files)
     signs["fixed_pattern"] = _read_fixed_pattern(images, chosen)
     signs["ct"] = images.unit == "HU" or float(np.mean([fact.air for fact in facts])) > CT_AIR
-    return SetFacts(tuple(files), signs, images.unit, tuple(left_out))
+    return SetFacts(
+        tuple(files), signs, images.unit, tuple(_list_left_out(groups, chosen, most_planes))
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class _Group:
     """Whether they are frames of a series, or slices of a stack."""
 
 
-def _group_planes(images: ImageSet) -> Iterator[_Group]:
+def _group_planes(images: ImageSet, most: int) -> Iterator[_Group]:
     """Files and channels, in their order."""
     members: dict[tuple[str, int], list[int]] = {}
     channels: dict[str, set[int]] = {}
@@ -146,7 +150,7 @@ def _group_planes(images: ImageSet) -> Iterator[_Group]:
         channels.setdefault(place.image, set()).add(channel)
     for (name, channel), numbers in members.items():
         large = [one for one in numbers if min(images.planes[one].shape[1:]) >= MIN_SIDE_PX]
-        looked_at = tuple(large[index] for index in spaced_indices(len(large), MOST_PLANES))
+        looked_at = tuple(large[index] for index in spaced_indices(len(large), most))
         several = len(channels[name]) > 1
         label = f"{name}, channel {channel + 1}" if several else name
         whole = all(images.places[one].origin == (0, 0) for one in numbers)
@@ -160,7 +164,23 @@ def _channel(place: Place) -> int:
     return place.index[place.axes.index("C")]
 
 
-def _list_left_out(groups: Sequence[_Group], chosen: Sequence[_Group]) -> list[str]:
+def _measure_group(images: ImageSet, group: _Group) -> tuple[FileFacts, list[PlaneFacts]]:
+    """What is measured of a file, and of each of its planes that are looked at."""
+    facts: list[PlaneFacts] = []
+    counts = set()
+    for number in group.numbers:
+        plane = images.planes[number]
+        around = images.reading.slices_around
+        if around:  # its neighbours are planes of their own
+            plane = plane[around : around + 1]
+        of_plane = _measure(plane, images.places[number])
+        counts.add(len(of_plane))
+        facts += of_plane
+    follow = group.in_order and len(counts) == 1
+    return gather_planes(group.name, facts, counts.pop() if follow else 0), facts
+
+
+def _list_left_out(groups: Sequence[_Group], chosen: Sequence[_Group], most: int) -> list[str]:
     """What is not looked at, a line each."""
     lines = []
     small = sum(not group.numbers for group in groups)
@@ -172,9 +192,9 @@ def _list_left_out(groups: Sequence[_Group], chosen: Sequence[_Group]) -> list[s
     if len(chosen) < usable:
         lines.append(f"{len(chosen)} of {usable} files are looked at, spread over all")
     longest = max(chosen, key=lambda group: group.total)
-    if longest.total > MOST_PLANES:
+    if longest.total > most:
         lines.append(
-            f"of longer stacks {MOST_PLANES} planes are looked at ({longest.name}: {longest.total})"
+            f"of longer stacks {most} planes are looked at ({longest.name}: {longest.total})"
         )
     return lines
 

@@ -50,12 +50,7 @@ def measure_jpeg_comb(plane: FloatArray) -> JpegComb:
 
 
 def _comb(plane: FloatArray) -> float:
-    down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
-    whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
-    rows = whole.reshape(down, BLOCK_PX, across, BLOCK_PX)
-    blocks = rows.swapaxes(1, 2).reshape(-1, BLOCK_PX, BLOCK_PX)
-    at_extremes = np.isin(blocks, (plane.min(), plane.max())).mean(axis=(1, 2))
-    blocks = blocks[at_extremes < MOST_CLIPPED]  # empty ones lie on every comb
+    blocks = _cut_blocks(plane)
     if len(blocks) > MOST_BLOCKS:
         places = np.linspace(0, len(blocks) - 1, MOST_BLOCKS).round().astype(int)
         blocks = blocks[places]
@@ -63,10 +58,29 @@ def _comb(plane: FloatArray) -> float:
     found = []
     for row, column in COEFFICIENTS:
         values = spectra[:, row, column]
-        steps = STEPS[values.std() > STEPS * WIDE]
-        if len(steps):
-            teeth = np.exp(2j * np.pi * values[:, None] / steps)
-            found.append(float(np.abs(teeth.mean(axis=0)).max() * np.sqrt(len(values))))
-    if len(found) < STRONGEST:
+        if len(values):
+            found.append(_find_teeth(values))
+    found.sort()
+    strongest = found[-STRONGEST:]
+    return float(np.mean(strongest)) if found else 0.0
+
+
+def _cut_blocks(plane: FloatArray) -> FloatArray:
+    """Blocks (N, 8, 8) that are not empty: those lie on every comb."""
+    down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
+    whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
+    rows = whole.reshape(down, BLOCK_PX, across, BLOCK_PX)
+    blocks = rows.swapaxes(1, 2).reshape(-1, BLOCK_PX, BLOCK_PX)
+    extremes = plane.min(), plane.max()
+    clipped = np.isin(blocks, extremes).mean(axis=(1, 2))
+    return np.asarray(blocks[clipped < MOST_CLIPPED])
+
+
+def _find_teeth(values: FloatArray) -> float:
+    """The step on whose multiples coefficients (N,) lie most, as standard errors of chance; 0 for none."""
+    steps = STEPS[values.std() > STEPS * WIDE]
+    if not len(steps):
         return 0.0
-    return float(np.mean(sorted(found)[-STRONGEST:]))
+    phases = 2.0 * np.pi * values[:, None] / steps
+    mean = np.exp(1j * phases).mean(axis=0)
+    return float(np.abs(mean).max() * np.sqrt(len(values)))

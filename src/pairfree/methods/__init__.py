@@ -219,7 +219,8 @@ def describe_methods() -> str:
     return (
         f"Noisy files only: {', '.join(noisy)}; {', '.join(one_image)} (each image by itself). "
         f"With `clean`: {_list_with_noise(clean)}. With `target`: {_list_with_noise(target)}. "
-        f"Default: that of `init`, else {DEFAULT_UNPAIRED} with `clean`, else {DEFAULT_NOISY_ONLY}."
+        "Default: that of `init`, else auto, which looks at the noise and takes what fits, or says why "
+        "nothing does."
     )
 
 

@@ -36,9 +36,8 @@ MODELS: dict[str, type[NoiseModel]] = {
     "film": Film,
     "charge": Charge,
     "lowdose-ct": LowDoseCT,
-    "law": Measured,
 }
-"""Every noise model by the key of its SPEC."""
+"""Every noise model of given numbers by the key of its SPEC; beside them there is ``law:FILE``."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -53,18 +52,19 @@ def parse_noise(spec: str) -> NoiseModel:
     """
     key, colon, rest = spec.partition(":")
     key = key.strip()
+    if key == Measured.key and not rest.strip():
+        raise ConfigError("noise 'law': name what pairfree diagnose wrote as JSON, law:FILE")
+    if key == Measured.key:
+        return Measured.parse(rest.strip())
     if key not in MODELS:
+        known = [*MODELS, Measured.key]
         raise ConfigError(
-            f"noise {spec!r}: no model {key!r}{_meant(key, list(MODELS))}; there are: {', '.join(MODELS)}"
+            f"noise {spec!r}: no model {key!r}{_meant(key, known)}; there are: {', '.join(known)}"
         )
     if colon and not rest.strip():
         raise ConfigError(
             f"noise {spec!r}: nothing follows the colon, write {key}:NAME=VALUE or {key} alone"
         )
-    if key == Measured.key and not rest.strip():
-        raise ConfigError("noise 'law': name what pairfree diagnose wrote as JSON, law:FILE")
-    if key == Measured.key:
-        return Measured.parse(rest.strip())
     if not colon:
         return MODELS[key]()
     names = [field.name for field in dataclasses.fields(MODELS[key])]

@@ -41,8 +41,9 @@ from pairfree.methods.base import Method, Needs
 from pairfree.methods.parts.one_image import apply_budget
 from pairfree.methods.parts.single import SingleConfig
 from pairfree.methods.parts.untrained import check_untrained
+from pairfree.training.auto import AutoChoice, choose_automatically
 from pairfree.training.images import ImageSets, read_image_sets
-from pairfree.training.order import Order
+from pairfree.training.order import AUTO, Order
 from pairfree.training.pools import pool_noisy
 from pairfree.training.restoring import (
     begin_with_shipped,
@@ -81,6 +82,9 @@ class Job:
 
     warnings: tuple[str, ...] = ()
     """About the files, one line each."""
+
+    choice: AutoChoice | None = None
+    """How the method was chosen, where it was not named."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -121,10 +125,15 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     start = None if order.init is None else _load_start(order.init)
     method = _chosen_method(order, start)
     _check_start(order, start)
+    sets, choice = None, None
+    if method == AUTO:
+        sets = read_image_sets(order.images, _reading_of(order))
+        choice = choose_automatically(order, sets)
+        method = choice.method
     needs, config = settings_of(method, order.preset, order.settings, start)
     config = complete_config(config, order)
     _check_needs(method, needs, order)
-    sets = read_image_sets(order.images, _reading_of(order))
+    sets = sets or read_image_sets(order.images, _reading_of(order))
     warnings = sets.warnings
     normalizer, clean_normalizer = maps or _intensity_maps(sets, config, start)
 
@@ -135,20 +144,12 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
     if order.net is not None or not isinstance(method, str):
         # refuses, before the first step, what could not be applied later
         Predictor(copy.deepcopy(made), normalizer, sets.noisy.channels)
-    noisy, correlated, told = pool_noisy(
-        sets.noisy, normalizer, device, made.patch_px, alone=not sets.others
-    )
+    data, told = _pool(sets, (normalizer, clean_normalizer), device, made.patch_px)
     warnings += told
-    pools = {"noisy": noisy}
-    for name, other in sets.others.items():
-        applied = clean_normalizer if name == "clean" and clean_normalizer else normalizer
-        pools[name] = PatchPool(other.planes, device, made.patch_px, applied.map_array)
-
     inputs = dict(sets.inputs)
     if start is not None and order.init is not None:
         start_from(made, start)
         inputs["init"] = str(Path(order.init).absolute())
-    data = TrainingData(**pools, correlated=correlated)
     fitting = made.fit_to(data, int(order.seed), order.start != "none")
     if fitting is not made:
         made, config = fitting, fitting.config
@@ -170,7 +171,23 @@ def resolve(order: Order, maps: Maps | None = None) -> Job:
         device=device,
         clean_normalizer=clean_normalizer,
         warnings=tuple(warnings),
+        choice=choice,
     )
+
+
+def _pool(
+    sets: ImageSets, maps: Maps, device: torch.device, patch_px: int
+) -> tuple[TrainingData, list[str]]:
+    """Patches of all sets in network units, and what was noticed, one line each."""
+    normalizer, clean_normalizer = maps
+    noisy, correlated, told = pool_noisy(
+        sets.noisy, normalizer, device, patch_px, alone=not sets.others
+    )
+    pools = {"noisy": noisy}
+    for name, other in sets.others.items():
+        applied = clean_normalizer if name == "clean" and clean_normalizer else normalizer
+        pools[name] = PatchPool(other.planes, device, patch_px, applied.map_array)
+    return TrainingData(**pools, correlated=correlated), told
 
 
 def _check_numbers(order: Order) -> None:
@@ -190,10 +207,10 @@ def _load_start(run: str | Path) -> checkpoint.Checkpoint:
 def _chosen_method(order: Order, start: checkpoint.Checkpoint | None) -> Any:
     """The key of one of ours, or the caller's own method."""
     method = order.method
-    if method is None and start is not None:
+    if method in (None, AUTO) and start is not None:
         return start.record.method
     if method is None:
-        return DEFAULT_NOISY_ONLY if order.clean is None else DEFAULT_UNPAIRED
+        return AUTO
     if isinstance(method, type) and METHODS.get(method.key) is method:
         return method.key
     return method

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Images = str | Path | np.ndarray | Sequence[str] | Sequence[Path] | Sequence[np.ndarray]
 
 _say = logging.getLogger("pairfree")
+AUTO = "auto"
+"""The method that is chosen by the noise of the images."""
 TEXT = (str,)
 WHOLE = (int,)
 NUMBER = (int, float)
@@ -93,7 +95,8 @@ class Order:
     itself).
 
     With `clean`: iscl, cyclegan, uidnet, gcbd, dncnn-b, and quan (also `noise_images`). With `target`: n2n,
-    n2c, and noisy-n2n (also `noise_images`). Default: that of `init`, else iscl with `clean`, else iddp.
+    n2c, and noisy-n2n (also `noise_images`). Default: that of `init`, else auto, which looks at the noise and
+    takes what fits, or says why nothing does.
 
     From Python also your own Method: an instance, or a class that is called with (channels, device).
     """
@@ -192,7 +195,7 @@ class Order:
 IMAGES = ("noisy", "clean", "target", "noise_images")
 STORED = {name: one.toml for name, one in options_of(Order).items() if one.toml}
 """Fields that a TOML file may hold, and their types there."""
-NOTED = ("device", "command", "stage_names", "stage_steps")
+NOTED = ("device", "command", "auto", "noise", "stage_names", "stage_steps")
 """Keys of config.toml that say how the run went, not what to do."""
 FIXED = tuple(name for name, one in options_of(Order).items() if one.fixed)
 """Fields that a resumed run has from its beginning."""
@@ -312,7 +315,7 @@ def fixed_fields(order: Order, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in FIXED:
         if given.get(name) is not None:
             found[name] = getattr(order, name)
-    if order.own_parts:
+    if order.own_parts or order.method == AUTO:
         found.pop("method", None)
     if "init" in found:
         found["init"] = str(Path(found["init"]).absolute())

@@ -96,7 +96,7 @@ def run_report(
         examples=looked_at.examples,
         curves=_curves(run.read_events()),
         evidence=evidence,
-        noise=describe_noise(looked_at.levels, evidence, noisy.unit),
+        noise=[*_diagnosed(config), *describe_noise(looked_at.levels, evidence, noisy.unit)],
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
         limits=[state_limit(method)],
@@ -217,6 +217,14 @@ def _smoothed(
     ]
 
 
+def _diagnosed(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the noise is like, as it was written down where the method was chosen by it."""
+    words = config.get("noise")
+    if not isinstance(words, list) or not words:
+        return []
+    return [("What the noise is like", " ".join(map(str, words)))]
+
+
 def describe_noise(
     levels: Sequence[float], evidence: Sequence[tuple[str, Evidence]], unit: str
 ) -> list[tuple[str, str]]:
@@ -284,6 +292,7 @@ def _summary(
     )
     return [
         ("Method", f"{model.method.title} ({model.method.key}, preset {record.preset})"),
+        *([("Chosen because", str(config["auto"]))] if config.get("auto") else []),
         ("Budget", budget),
         *([("Steps", stages)] if model.method.trains else []),
         *([("Began from", SHIPPED)] if record.start == "shipped" else []),

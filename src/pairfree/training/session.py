@@ -73,6 +73,8 @@ def begin(order: Order, on_step: OnStep | None) -> Model:
         job.method.prepare(
             job.data, job.seed
         )  # before anything is written: a method may refuse the images
+    if job.choice is not None:
+        job.choice.tell()
     for line in job.warnings[:SHOWN_WARNINGS]:
         _say.warning("%s", line)
     _say.info("%s: %s, on %s", job.method.key, _counted(len(job.noisy.planes), "plane"), job.device)
@@ -129,12 +131,20 @@ def _write_down(run: RunFolder, job: Job, plan: Plan, counted: bool, command: st
             "minutes": job.minutes,
             "command": command,
             **job.inputs,
+            **_noted_choice(job),
             "stage_names": [name for name, _ in plan.stages],
             "stage_steps": [count for _, count in plan.stages] if counted else [],
             "settings": job.config,
         }
     )
     run.write_environment(environment(job.device, job.method.precision))
+
+
+def _noted_choice(job: Job) -> dict[str, Any]:
+    """Why the method was chosen and what the noise is like, where it was not named."""
+    if job.choice is None:
+        return {}
+    return {"auto": job.choice.why, "noise": list(job.choice.words)}
 
 
 def _fingerprint(data: TrainingData) -> str:
