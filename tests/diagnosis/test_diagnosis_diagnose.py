@@ -14,6 +14,7 @@ import pairfree as pf
 from pairfree.diagnosis.choice import RULES
 from pairfree.diagnosis.page import render_page
 from pairfree.errors import InputError
+from pairfree.noise.simulate import add_noise
 
 SIDE = 320
 
@@ -64,6 +65,11 @@ KNOWN = {
     "jpeg": (jpeg(), {"jpeg"}, "shipped"),
     "few levels": (16.0 * np.rint((hills() + 8.0 * white()) / 16.0), {"few_levels"}, "iddp"),
     "lopsided": (lopsided(), {"lopsided"}, None),
+    "streaks": (
+        add_noise(hills(), "charge", np.random.default_rng(5))[0],
+        {"streaks", "shared"},
+        None,
+    ),
     "air": (np.maximum(10.0 * hills() - 1600.0, -1000.0) + 20.0 * white(), {"ct"}, None),
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from pairfree.bench import bsd68, bsd300, fmd, wf
-from pairfree.bench.base import Cell, Experiment, Task, filter_cells
+from pairfree.bench.base import Cell, Experiment, Scored, Task, filter_cells, read_planes
 
 COLUMNS = (
     fmd.COLUMNS[0],
@@ -15,8 +17,10 @@ COLUMNS = (
     "gaussian:sigma=25",
     "correlated:sigma=25",
     "gaussian, clipped",
+    "camera (CC15)",
 )
-"""The last one is of BSD300, colour, levels 0 to 50."""
+"""The last but one is of BSD300, colour, levels 0 to 50; the last one of cameras, means of 500 frames."""
+CAMERA = COLUMNS[-1]
 GAUSSIANS_PX = (1.0, 1.3, 1.6, 2.0, 3.0)
 METHODS = {
     fmd.COLUMNS[0]: ("iddp", "gan2gan"),
@@ -25,6 +29,7 @@ METHODS = {
     "gaussian:sigma=25": ("iddp", "gan2gan"),
     "correlated:sigma=25": ("gan2gan",),
     "gaussian, clipped": ("iddp",),
+    CAMERA: ("iddp", "gan2gan"),
 }
 """Noisy-only methods that train the default network: IDDP where neighbouring pixels do not share noise."""
 SEEDS = 3
@@ -59,9 +64,20 @@ def task(data: Path, cell: Cell) -> Task:
         return fmd.task(data, cell)
     if cell.column in wf.COLUMNS:
         return wf.task(data, cell)
+    if cell.column == CAMERA:
+        return camera_task(data)
     if cell.column.endswith("clipped"):
         return bsd300.task(data, cell)
     return bsd68.task(data, cell)
+
+
+def camera_task(data: Path) -> Task:
+    """Crops of cameras, trained on themselves, scored against the mean of 500 frames."""
+    noisy = read_planes(data / "camera" / "cc15" / "real", 3)
+    mean = read_planes(data / "camera" / "cc15" / "mean", 3)
+    raw = {name: image.astype(np.uint8) for name, image in noisy.items()}
+    test = [Scored(name, image, mean[name]) for name, image in raw.items()]
+    return Task(noisy=list(raw.values()), test=test)
 
 
 EXPERIMENT = Experiment(
@@ -70,7 +86,8 @@ EXPERIMENT = Experiment(
     statement="PSNR in dB / SSIM, mean over files; data range 255, both sides clipped to it; FMD and W2S: "
     "8-bit files, trained on the noisy test files themselves, W2S's averages on the scale of the noisy "
     "files; BSD68: trained on noisy images of BSD400, noise unclipped; BSD300 (gaussian, clipped): RGB, "
-    "8-bit files, levels 0 to 50 drawn for each, tested on level 25 and on all; preset cpu: 45 seconds of "
+    "8-bit files, levels 0 to 50 drawn for each, tested on level 25 and on all; CC15: RGB, 8-bit files, "
+    "trained on the noisy test files themselves; preset cpu: 45 seconds of "
     "training a cell",
     cells=cells,
     task=task,

@@ -80,6 +80,15 @@ RULES = (
         OTHERS,
     ),
     Rule(
+        "streaks",
+        "The noise comes in streaks, as of charging",
+        lambda given: given.has("streaks"),
+        None,
+        "Streaks along the scan lines, as of charging, are taken for structure by all methods that see noisy "
+        "images alone.",
+        OTHERS,
+    ),
+    Rule(
         "processed",
         "Nothing is left of the finest detail, and what noise there is is faint",
         lambda given: given.has("smooth") and given.has("faint"),

@@ -26,6 +26,8 @@ SMOOTH = 0.06
 """The same in the calmest windows, from which nothing is left of the finest detail."""
 FAINT = 0.12
 """Level over the contrast of the whole image, below which texture may be taken for noise."""
+STREAKS = 0.18
+"""Correlation five pixels along one axis, above that along the other: less than 0.12 without streaks."""
 CLIPPED, PILE = 1e-3, 8.0
 """Share of the pixels at an end of the range, and over what lies beside it."""
 NATURAL = 2.0
@@ -107,6 +109,14 @@ def _of_lines(name: str, deviation: float, significance: float, facts: PlaneFact
     return Sign(name, present, share, STRIPES_SHARE)
 
 
+def _read_streaks(facts: PlaneFacts, name: str) -> Sign:
+    """Longer along one axis than along the other, and not over whole lines."""
+    apart = abs(facts.shared.streaks)
+    lines = facts.stripes.rows_significance, facts.stripes.columns_significance
+    present: bool | None = apart > STREAKS and max(lines) < STRIPES_SURE
+    return Sign(name, None if math.isnan(apart) else present, apart, STREAKS)
+
+
 def _read_clipped_low(facts: PlaneFacts, name: str) -> Sign:
     return Sign(name, _is_clipped_low(facts), facts.grey.at_least, CLIPPED)
 
@@ -176,6 +186,7 @@ READERS: dict[str, Callable[[PlaneFacts, str], Sign]] = {
     "smooth": _read_smooth,
     "rows": _read_rows,
     "columns": _read_columns,
+    "streaks": _read_streaks,
     "clipped_low": _read_clipped_low,
     "clipped_high": _read_clipped_high,
     "jpeg": _read_jpeg,

@@ -136,6 +136,12 @@ def _say_lines(facts: SetFacts) -> str:
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
+def _say_streaks(facts: SetFacts) -> str:
+    if not facts.signs["streaks"]:
+        return ""
+    return "It comes in streaks, longer along one axis than along the other, as charging and scanning leave them."
+
+
 def _say_lopsided(facts: SetFacts) -> str:
     if not facts.signs["lopsided"]:
         return ""
@@ -215,6 +221,7 @@ SENTENCES: tuple[Callable[[SetFacts], str], ...] = (
     _say_mixed,
     _say_slow,
     _say_lines,
+    _say_streaks,
     _say_lopsided,
     _say_clipped,
     _say_jpeg,

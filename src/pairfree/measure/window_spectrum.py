@@ -16,6 +16,8 @@ BRIGHTNESSES = 4
 """Groups of windows of like brightness, in each of which the calmest are taken."""
 CALMEST = 1 / 8
 FEWEST = 4
+FAR_PX = 5
+"""Distance at which streaks are looked for."""
 LOWER = 0.4
 """Quantile of the calmest windows that the spectrum is taken at."""
 WHITEST = 0.95
@@ -41,13 +43,16 @@ class Shared(NamedTuple):
     over many pixels, or structure is everywhere."""
     middle: float
     """Middle frequencies over fine ones, where this is least: 0.8 for white noise, more with structure."""
+    streaks: float
+    """Correlation of pixels five apart along a row, less that along a column: above 0 for streaks along the
+    rows."""
     windows: int
     """How many the image has; nothing is known below ``FEWEST``."""
     spectrum: FloatArray | None
     """Power of what the calmest windows share, (S, S) in the order of ``numpy.fft.fft2``, mean 1."""
 
 
-UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0, None)
+UNKNOWN = Shared(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0, None)
 
 
 def measure_shared_noise(plane: FloatArray) -> Shared:
@@ -73,6 +78,8 @@ def measure_shared_noise(plane: FloatArray) -> Shared:
         return UNKNOWN
     calm = _find_calmest(brightness, bands["middle"] + bands["low"], noisy)
     typical = {name: float(np.median(values[calm])) for name, values in bands.items()}
+    spectrum = _typical_spectrum(power[calm])
+    covariance = np.fft.ifft2(spectrum).real
     lags = np.fft.ifft2(power[calm] / power[calm].mean(axis=(1, 2), keepdims=True)).real.mean(0)
     fine = bands["fine"][noisy]
     corners = bands["corner"][noisy] / np.maximum(bands["ring"][noisy], 1e-300)
@@ -83,8 +90,9 @@ def measure_shared_noise(plane: FloatArray) -> Shared:
         along_y=float(lags[1, 0] / lags[0, 0]),
         slow=float(np.quantile(bands["slowest"][noisy] / fine, FLATTEST)),
         middle=float(np.quantile(bands["middle"][noisy] / fine, FLATTEST)),
+        streaks=float((covariance[0, FAR_PX] - covariance[FAR_PX, 0]) / covariance[0, 0]),
         windows=int(noisy.sum()),
-        spectrum=_typical_spectrum(power[calm]),
+        spectrum=spectrum,
     )
 
 
