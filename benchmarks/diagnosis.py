@@ -342,11 +342,9 @@ def write_tables(result: dict[str, Any]) -> str:
         lines.append(f"| {words} | {' | '.join(map(str, numbers))} |")
     lines += [
         "",
-        f"Level of white noise, sigma 9 to 50, no micrographs: {_share(even['median'])} off in the median, "
-        f"{_share(even['percentile_90'])} at the 90th percentile ({even['number']} images); with micrographs, "
-        f"whose texture is everywhere, and sigma from 2: {_share(errors['level']['median'])} and "
-        f"{_share(errors['level']['percentile_90'])}. Gain, where growth was found: {_share(gain['median'])} and "
-        f"{_share(gain['percentile_90'])} ({gain['number']} images). "
+        f"Level of white noise, sigma 9 to 50, no micrographs: {_both(even)} ({even['number']} images); "
+        "with micrographs, whose texture is everywhere, and sigma from 2: "
+        f"{_both(errors['level'])}. Gain, where growth was found: {_both(gain)} of {gain['number']} images. "
         f"{simulated['seconds_a_megapixel']:.2f} s of one core a megapixel ({machine}).",
         "",
         "What was wrong: " + "; ".join(sorted(set(simulated["wrong"]))) + ".",
@@ -377,8 +375,10 @@ def write_tables(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _share(value: float) -> str:
-    return f"{100.0 * value:.1f} %"
+def _both(error: dict[str, float]) -> str:
+    """Median and 90th percentile."""
+    median, percentile = 100.0 * error["median"], 100.0 * error["percentile_90"]
+    return f"{median:.1f} % off in the median, {percentile:.1f} % at the 90th percentile"
 
 
 def main() -> None:

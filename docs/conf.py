@@ -25,7 +25,8 @@ extensions = [
 exclude_patterns = [
     "_build",
     "results_preface.md",
-]  # the preface is the head of results.md, which benchmarks/make_results.py writes
+    "choosing_frame.md",
+]  # the head of results.md, which benchmarks/make_results.py writes, and what benchmarks/auto.py fills
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4

@@ -67,7 +67,7 @@ KNOWN = {
     "lopsided": (lopsided(), {"lopsided"}, None),
     "streaks": (
         add_noise(hills(), "charge", np.random.default_rng(5))[0],
-        {"streaks", "shared"},
+        {"streaks"},
         None,
     ),
     "air": (np.maximum(10.0 * hills() - 1600.0, -1000.0) + 20.0 * white(), {"ct"}, None),
