@@ -60,7 +60,8 @@ def test_a_signal_before_the_first_step_is_one_line(
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(9, 2, (40, 40)))
     monkeypatch.setattr(session, "_plan", lambda job: signal.raise_signal(number))
     run = tmp_path / "run"
-    code, out, err = pairfree("train", str(tmp_path), "--out", str(run), "--steps", "9")
+    arguments = "--out", str(run), "--steps", "9", "--method", "iddp"
+    code, out, err = pairfree("train", str(tmp_path), *arguments)
     assert (code, out, err) == (130, "", STOPPED)
     assert {path.name for path in run.iterdir()} == {"lock", "events.jsonl"}  # begun anew next time
 

@@ -13,6 +13,7 @@ import pytest
 from keep_runs import IMAGES, KEPT, SETTINGS, clean_for, corner
 
 import pairfree as pf
+from pairfree.data import even
 from pairfree.engine import checkpoint
 from pairfree.engine.run import RunFolder
 from pairfree.version import __version__
@@ -49,6 +50,21 @@ def test_a_kept_run_goes_on_to_the_result_it_had(run):
     np.testing.assert_allclose(model.denoise(corner()), expected, rtol=0, atol=10 * ATOL)
     assert np.abs(expected - np.load(run / "stopped.npy")).max() > 100 * ATOL
     assert [event["step"] for event in RunFolder(run).read_events()] == list(range(6))
+
+
+@pytest.mark.parametrize("key", ["iddp", "gan2gan"])
+def test_a_run_by_another_measure_of_noise_does_not_go_on(tmp_path, monkeypatch, key):
+    """Where that makes a difference; it still denoises, and is a start for another."""
+    run = shutil.copytree(KEPT / __version__ / key, tmp_path / "run")
+    monkeypatch.setattr(even, "REVISION", even.REVISION + 1)
+    monkeypatch.setattr(even, "EVEN_LEVEL", 0.2)
+    with pytest.raises(pf.CheckpointError, match=r"measured noise otherwise.*`init`"):
+        pf.train(IMAGES / "noisy", out=run, resume=True, report=False)
+    assert pf.load(run).denoise(corner()).shape == corner().shape
+    again = tmp_path / "again"
+    pf.train(IMAGES / "noisy", out=again, init=run, steps=2, report=False)
+    words = checkpoint.listing(again / "checkpoints")[-1].read_text()
+    assert json.loads(words)["normalizer"]["law"] == even.REVISION
 
 
 def test_a_kept_run_says_what_it_says_today(run):

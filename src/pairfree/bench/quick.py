@@ -29,7 +29,7 @@ METHODS = {
     "gaussian:sigma=25": ("iddp", "gan2gan"),
     "correlated:sigma=25": ("gan2gan",),
     "gaussian, clipped": ("iddp",),
-    CAMERA: ("iddp", "gan2gan"),
+    CAMERA: ("iddp",),
 }
 """Noisy-only methods that train the default network: IDDP where neighbouring pixels do not share noise."""
 SEEDS = 3

@@ -195,12 +195,12 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         check_own_parts(record, run.path, order.method, order.net)
         if not order.own_parts and order.net is None:
             check_stored(last, run.path)
-        check_law(run.path, record)
         maps = record.normalizer, record.clean_normalizer
         job = resolve(_order_again(order, stored, record, run.path), maps)
         inputs = {**job.inputs, "start": record.start}
         job = dataclasses.replace(job, config=dict(record.config), inputs=inputs)
         if _fingerprint(job.data) != record.data_sha256:
+            check_law(run.path, record)
             raise InputError(
                 f"{run.path}: the training images are not those the run began with; restore them, "
                 f"or start a new run with `init` {run.path}"
