@@ -26,7 +26,7 @@ SMOOTH = 0.06
 """The same in the calmest windows, from which nothing is left of the finest detail."""
 FAINT = 0.12
 """Level over the contrast of the whole image, below which texture may be taken for noise."""
-STREAKS = 0.18
+STREAKS = 0.15
 """Correlation five pixels along one axis, above that along the other: less than 0.12 without streaks."""
 CLIPPED, PILE = 1e-3, 8.0
 """Share of the pixels at an end of the range, and over what lies beside it."""
@@ -36,6 +36,8 @@ COMB, COMB_BESIDE = 8.0, 6.0
 """Standard errors of JPEG's comb, and above what the image shows elsewhere."""
 LOPSIDED = 0.23
 """Skewness: counts that lie clear of zero have less than 0.2."""
+COUNTS_MORE = 1.3
+"""Times what counts of the measured gain have."""
 WHOLE_COUNTS = 0.3
 """Distance of the step of the values from the gain, over the gain."""
 FEW_LEVELS = 0.75
@@ -130,12 +132,15 @@ def _read_jpeg(facts: PlaneFacts, name: str) -> Sign:
 
 
 def _read_lopsided(facts: PlaneFacts, name: str) -> Sign:
-    """As of plates whose densities add up."""
-    measured, error = facts.skewness
-    present: bool | None = measured > LOPSIDED and measured > SURE * error
+    """As of plates whose densities add up, beyond what counts of few photons are by themselves."""
+    measured, error, of_unit_counts = facts.skewness
+    limit = LOPSIDED
+    if facts.laws.best.kind.startswith("counts"):
+        limit = max(limit, COUNTS_MORE * facts.laws.best.slope * of_unit_counts)
+    present: bool | None = measured > limit and measured > SURE * error
     if math.isnan(measured) or _is_jpeg(facts):
         present = None
-    return Sign(name, present, measured, LOPSIDED)
+    return Sign(name, present, measured, limit)
 
 
 def _read_few_levels(facts: PlaneFacts, name: str) -> Sign:

@@ -25,13 +25,15 @@ class Skewness(NamedTuple):
     measured: float
     """Mean third power of the noise in deviations of each block.
 
-    0 for symmetric noise, less than 0.2 for counts: so far from zero they are 16 and more.
+    0 for symmetric noise, less than 0.2 for counts whose zero is the least value: they are 16 and more then.
     """
     error: float
     """Standard error, of noise that is independent from block to block."""
+    of_unit_counts: float
+    """What counts of a gain of 1 would have in the same blocks; that of another gain is in proportion."""
 
 
-UNKNOWN = Skewness(np.nan, np.nan)
+UNKNOWN = Skewness(np.nan, np.nan, np.nan)
 
 
 def measure_skewness(plane: FloatArray) -> Skewness:
@@ -45,12 +47,13 @@ def measure_skewness(plane: FloatArray) -> Skewness:
     usable = np.flatnonzero((deviations > 0) & (nearest > CLEAR * deviations))
     if len(usable) < FEWEST * BRIGHTNESSES:
         return UNKNOWN
-    cubes = []
+    cubes, expected = [], []
     for group in np.array_split(usable[np.argsort(brightness[usable])], BRIGHTNESSES):
         count = max(FEWEST, int(CALMEST * len(group)))
         calm = group[np.argsort(deviations[group], kind="stable")[:count]]
         typical = float(np.sqrt(np.mean(deviations[calm] ** 2)))
         cubes.append(np.mean((blocks[calm] / typical) ** 3, axis=(1, 2)))
+        expected.append(np.full(len(calm), 1.0 / typical))
     each = np.concatenate(cubes)
     error = float(each.std() / np.sqrt(len(each)))
-    return Skewness(float(each.mean()), error)
+    return Skewness(float(each.mean()), error, float(np.concatenate(expected).mean()))
