@@ -17,7 +17,10 @@ from pairfree.measure.plane_law import measure_noise_law
 from pairfree.measure.variance_line import PoissonGaussian
 
 REVISION = 2
-"""Of the law that is measured: raised where numbers of networks change with it, like ``Method.revision``."""
+"""Of the law that is measured, from 1: raised where results of networks change with it.
+
+A run goes on by the law that it began with, or not at all.
+"""
 EVEN_LEVEL = 0.1
 """Deviation of even noise, network units; 25 grey levels of 255 are 0.098."""
 SAMPLE_PX = 1 << 20

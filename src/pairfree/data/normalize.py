@@ -53,6 +53,8 @@ class Normalizer:
     unbiased inverse."""
     one_law: bool = False
     """Whether the noise of the middle channel stands for that of all: channels are slices of a stack."""
+    law: int = 1
+    """How the noise was measured in training: ``data.even.REVISION`` of that time."""
 
     correlated = False
     """Nothing is measured that would tell."""
@@ -109,8 +111,12 @@ class Normalizer:
         return f"(intensity - {low:g}) / {self.scale:g}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as a checkpoint holds them; those that are false only by their absence."""
-        return {name: value for name, value in vars(self).items() if value is not False}
+        """The fields by name, as a checkpoint holds them; those at their defaults only by their absence."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value != getattr(Normalizer, name, None)
+        }
 
 
 EIGHT_BIT = Normalizer(0.0, 255.0)

@@ -33,6 +33,8 @@ class Choice:
     """In a sentence."""
     better: str = ""
     """What would be better to acquire, or to give."""
+    trained: str | None = None
+    """The method to train, where training is asked for and ``method`` needs none."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class Rule:
     method: str | None
     why: str
     better: str = ""
+    trained: str | None = None
 
     def choose(self) -> Choice:
         """What it says."""
-        return Choice(self.name, self.method, self.why, self.better)
+        return Choice(self.name, self.method, self.why, self.better, self.trained)
 
 
 RAW = "The camera's raw files, or frames before any processing, would allow more."
@@ -105,6 +108,7 @@ RULES = (
         "JPEG has mixed the noise of 8 px blocks, and training would learn the blocks: the network that "
         "comes with pairfree is safer.",
         RAW,
+        trained="iddp",
     ),
     Rule(
         "little",
@@ -121,6 +125,7 @@ RULES = (
         "Neighbouring pixels share noise, which is too faint to be learned apart from the detail: the "
         "network that comes with pairfree has seen such noise.",
         RAW,
+        trained="gan2gan",
     ),
     Rule(
         "shared",
@@ -133,9 +138,9 @@ RULES = (
         "unknown",
         "Whether neighbouring pixels share noise cannot be told",
         lambda given: given.facts.signs["shared"] is None,
-        "shipped",
-        "Whether neighbouring pixels share noise cannot be told: the network that comes with pairfree is "
-        "safe with both.",
+        "iddp",
+        "Whether neighbouring pixels share noise cannot be told. iddp takes it for independent: look for "
+        "grain that is left, and if there is some, try gan2gan.",
         RAW,
     ),
     Rule(

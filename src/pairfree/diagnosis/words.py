@@ -139,7 +139,7 @@ def _say_lines(facts: SetFacts) -> str:
 def _say_streaks(facts: SetFacts) -> str:
     if not facts.signs["streaks"]:
         return ""
-    return "It comes in streaks, longer along one axis than along the other, as charging and scanning leave them."
+    return "It comes in streaks along one axis, as charging and scanning leave them."
 
 
 def _say_lopsided(facts: SetFacts) -> str:

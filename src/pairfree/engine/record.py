@@ -256,7 +256,9 @@ def _check_plan(facts: Mapping[str, Any], where: Path | str) -> None:
 def _is_map(value: object) -> bool:
     """Whether these are offset and scale of an intensity map, and whether it makes noise even."""
     switches = {"even", "one_law"}
-    if not isinstance(value, dict) or set(value) - switches != {"offset", "scale"}:
+    if not isinstance(value, dict) or set(value) - switches - {"law"} != {"offset", "scale"}:
+        return False
+    if not _is_count(value.get("law", 1)):
         return False
     if not all(isinstance(value.get(name, False), bool) for name in switches):
         return False

@@ -21,6 +21,8 @@ BLOCKS_PER_BIN = 40
 """At least, but for images that have fewer."""
 FEWEST_IN_BIN = 8
 """Calm blocks."""
+INSETS = (0, 1)
+"""Of the grids, pixels."""
 MOST_CLIPPED = 0.05
 """Share of a block's pixels that may have the image's lowest or highest value: clipped noise is less."""
 LEAST_LEFT = 0.1
@@ -50,10 +52,15 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
     -----
     Blocks of 8 x 8 px are ordered by the contrast of their 2 x 2 means, and the noise is read off the
     diagonal differences (Haar) of the calmest. In white noise both are independent of each other, so that
-    the choice does not make the answer smaller. Blocks of two grids, a pixel apart, are taken together.
+    the choice does not make the answer smaller. Blocks of several grids are taken together, those that begin
+    at each corner, and those a pixel further in: a mirrored or turned image has the same ones.
     """
     extremes = float(plane.min()), float(plane.max())
-    parts = [_measure_grid(plane[shift:, shift:], extremes) for shift in (0, 1)]
+    parts = []
+    for inset in INSETS:
+        for top in _starts(plane.shape[0], inset):
+            for left in _starts(plane.shape[1], inset):
+                parts.append(_measure_grid(plane[top:, left:], extremes))
     brightness, contrast, detail, clipped = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
@@ -67,9 +74,18 @@ def measure_calm_blocks(plane: FloatArray) -> CalmBins:
         calmest = group[np.argsort(contrast[group], kind="stable")[:number]]
         means.append(brightness[calmest].mean())
         variances.append(detail[calmest].mean())
-        independent = CELLS**2 * len(calmest) / 2.0  # the grids share their pixels
+        independent = (
+            CELLS**2 * len(calmest) / len(parts) * len(INSETS) / 2.0
+        )  # grids share their pixels
         errors.append(np.sqrt(2.0 / independent))
     return CalmBins(np.array(means), np.array(variances), np.array(errors))
+
+
+def _starts(length: int, inset: int) -> list[int]:
+    """Where whole blocks begin along an axis, counted from either end."""
+    side = 2 * CELLS
+    first, last = inset, length - inset - (length - inset) // side * side
+    return sorted({first, last})
 
 
 def _measure_grid(plane: FloatArray, extremes: tuple[float, float]) -> tuple[FloatArray, ...]:

@@ -63,9 +63,14 @@ def choose_automatically(order: Order, sets: ImageSets) -> AutoChoice:
         return AutoChoice(
             DEFAULT_NOISY_ONLY, "the images are too small to tell what their noise is like."
         )
-    if found.choice.method is None:
+    choice = found.choice
+    if choice.method is None:
         raise ConfigError(_refuse(found))
-    return AutoChoice(found.choice.method, found.choice.why, found.words)
+    asks_training = order.minutes or order.steps or order.settings
+    if asks_training and choice.trained is not None:
+        why = f"{choice.why} You ask for training: {choice.trained}."
+        return AutoChoice(choice.trained, why, found.words)
+    return AutoChoice(choice.method, choice.why, found.words)
 
 
 def _choose_for_pairs(sets: ImageSets) -> AutoChoice:

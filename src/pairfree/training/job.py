@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from pairfree.config import architecture_settings, choose, updated
+from pairfree.data import even as even_noise
 from pairfree.data import processes
 from pairfree.data.normalize import Normalizer, fit_normalizer
 from pairfree.data.patches import PatchPool, TrainingData
@@ -303,12 +304,15 @@ def _values_of(config: Any) -> dict[str, Any]:
 def _intensity_maps(sets: ImageSets, config: Any, start: checkpoint.Checkpoint | None) -> Maps:
     """Of the noisy and of the unpaired clean set; a fine-tuned network keeps those it was trained with."""
     if start is not None:
-        return start.record.normalizer, start.record.clean_normalizer
+        before = start.record.normalizer
+        law = even_noise.REVISION if before.even else before.law
+        return dataclasses.replace(before, law=law), start.record.clean_normalizer
     if sets.clean is None:
         fitted = fit_normalizer(sets.noisy.planes, sets.noisy.dtypes)
         even = bool(getattr(config, "even", False))
         one_law = even and sets.noisy.reading.slices_around > 0
-        return dataclasses.replace(fitted, even=even, one_law=one_law), None
+        law = even_noise.REVISION if even else fitted.law
+        return dataclasses.replace(fitted, even=even, one_law=one_law, law=law), None
     return fit_unpaired(sets.noisy, sets.clean, getattr(config, "intensity", "auto"))
 
 

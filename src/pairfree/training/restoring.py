@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pairfree.config import updated
+from pairfree.data import even as even_noise
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.fits import (
@@ -331,6 +332,15 @@ def check_own_parts(record: Record, run: str | Path, method: Any, net: nn.Module
 def _said(name: str, value: Any) -> Any:
     """A value as it is compared: a scene's number may be a word."""
     return str(value) if name == "scene" else value
+
+
+def check_law(run: str | Path, record: Record) -> None:
+    """CheckpointError where a run is to go on whose noise was measured otherwise than today."""
+    if record.normalizer.even and record.normalizer.law != even_noise.REVISION:
+        raise CheckpointError(
+            f"{run}: was begun by a pairfree that measured noise otherwise, and cannot go on; start a new "
+            f"run with `init` {run}"
+        )
 
 
 def check_unchanged(run: str | Path, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

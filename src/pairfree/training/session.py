@@ -31,6 +31,7 @@ from pairfree.nets.blocks import parameter_count
 from pairfree.training.job import Job, resolve
 from pairfree.training.order import Order
 from pairfree.training.restoring import (
+    check_law,
     check_own_parts,
     check_stages,
     check_stored,
@@ -194,6 +195,7 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
         check_own_parts(record, run.path, order.method, order.net)
         if not order.own_parts and order.net is None:
             check_stored(last, run.path)
+        check_law(run.path, record)
         maps = record.normalizer, record.clean_normalizer
         job = resolve(_order_again(order, stored, record, run.path), maps)
         inputs = {**job.inputs, "start": record.start}
