@@ -161,10 +161,11 @@ def sets_table(found: list[dict[str, Any]]) -> Iterator[str]:
     for one in found:
         filtered = "-" if one["gaussian_db"] is None else f"{one['gaussian_db']:.2f}"
         best = f"{one['best_db']:.2f}, {one['best']}"
-        if one["psnr_db"] is None:
-            taken, score, behind = "nothing: " + one["rule"], "-", "-"
-        else:
-            taken, score = f"`{one['method']}`", f"{one['psnr_db']:.2f}"
+        taken, score, behind = f"nothing: {one['rule']}", "-", "-"
+        if one["method"] is not None:
+            taken = f"`{one['method']}`"
+        if one["psnr_db"] is not None:
+            score = f"{one['psnr_db']:.2f}"
             behind = f"{max(one['best_db'] - one['psnr_db'], 0.0):.2f}"
         yield f"| {one['set']} | {taken} | {score} | {filtered} | {best} | {behind} |"
 

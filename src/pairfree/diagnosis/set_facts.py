@@ -43,7 +43,9 @@ if it is nearly white at middle frequencies; below the second it has none."""
 UNSURE = 0.1
 """Relative error of what has none of its own."""
 FEWEST_SLOW = 4
-"""Files that are needed to tell blotches from structure."""
+"""Files that are needed to tell blotches and weak streaks from structure."""
+WEAK_STREAKS = 0.07
+"""As ``signs.STREAKS``, of the mean of several files: structure along one axis makes 0.05 at most."""
 PATTERN, PATTERN_SURE = 0.02, 5.0
 """Share of the variance that frames have in common, and its standard errors, from which it counts."""
 PATTERN_FRAMES = 16
@@ -118,6 +120,7 @@ def measure_set(
         files.append(of_file)
         facts += of_planes
     signs = vote([one.signs for one in files])
+    signs["streaks"] = signs["streaks"] or _share_streaks(facts, signs)
     signs["slow"] = _read_slow(facts)
     signs["differ"] = _read_differ(files, bool(signs["grows"]))
     signs["drift"] = any("level" in one.trends for one in files)
@@ -232,6 +235,21 @@ def _starts(length: int) -> list[int]:
         first = min(max(0, middle - PART_PX // 2), length - PART_PX)
         starts.append(first // GRID_PX * GRID_PX)
     return starts
+
+
+def _share_streaks(facts: Sequence[PlaneFacts], signs: dict[str, bool | None]) -> bool:
+    """Whether all files have weak streaks along the same axis, but no lines."""
+    apart = np.array([fact.shared.streaks for fact in facts])
+    if (
+        len(apart) < FEWEST_SLOW
+        or not np.isfinite(apart).all()
+        or signs["rows"]
+        or signs["columns"]
+    ):
+        return False
+    mean = abs(float(apart.mean()))
+    error = float(apart.std()) / math.sqrt(len(apart))
+    return mean > WEAK_STREAKS and mean > ERRORS * error
 
 
 def _read_slow(facts: Sequence[PlaneFacts]) -> bool | None:
