@@ -433,6 +433,20 @@ def test_a_file_name_that_is_no_text_is_refused_before_training(refused, pairfre
     assert "uint16" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["noisy", "--report", "noisy/0.tif"], "is no .html file"),
+        (["noisy", "--report", "nowhere/noise.html"], "no such folder"),
+        (["noisy", "--json", "noisy/0.tif"], "is no .json file"),
+        (["nothing"], "nothing"),
+        (["noisy", "--scene", "x"], "--scene"),
+    ],
+)
+def test_diagnose_refuses(refused, arguments, words):
+    assert words in refused("diagnose", *arguments)
+
+
 def test_images_without_smooth_areas_leave_no_run_folder(refused, folder):
     (folder / "stripes").mkdir()
     shared = gaussian_filter(np.random.default_rng(0).normal(0, 30, (160, 160)), 1.0)

@@ -49,6 +49,24 @@ def scene(seed, shape=(48, 56), dtype=np.uint8):
     return (values * (1 if np.dtype(dtype) == np.uint8 else 100)).astype(dtype)
 
 
+def test_diagnose_says_what_the_noise_is_like(pairfree, tmp_path):
+    """Words, a table, a page and JSON; the noise is then drawn onto other images."""
+    (tmp_path / "clean").mkdir()
+    Pillow.fromarray(scene(0, (96, 96))).save(tmp_path / "clean/a.png")
+    pairfree("simulate", "clean", "--noise", "gaussian:sigma=12", "--out", "noisy", "--float")
+    said = pairfree("diagnose", "noisy", "--report", "noise.html", "--json", "noise.json")
+    assert "a.tif" in said
+    assert "Fits: " in said
+    assert "<svg" in (tmp_path / "noise.html").read_text()
+    stored = json.loads((tmp_path / "noise.json").read_text())
+    level = stored["files"][0]["level"]["value"]
+    pairfree("simulate", "clean", "--noise", "law:noise.json", "--out", "alike", "--float")
+    clean = np.asarray(Pillow.open(tmp_path / "clean/a.png")).astype(float)
+    alike = tifffile.imread(tmp_path / "alike/a.tif") - clean
+    assert level == pytest.approx(12.0, rel=0.2)
+    assert alike.std() == pytest.approx(level, rel=0.1)
+
+
 def test_from_clean_files_to_scores(pairfree, tmp_path):
     """simulate -> dry run -> train -> denoise -> evaluate --json -> info, with a report at the end."""
     (tmp_path / "clean").mkdir()

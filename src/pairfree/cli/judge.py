@@ -33,9 +33,11 @@ def diagnose(
 ) -> None:
     """Say what the noise is like, which method fits, and why."""
     from pairfree.diagnosis.diagnose import diagnose as diagnose_images
-    from pairfree.diagnosis.page import write_page
+    from pairfree.diagnosis.page import check_page, write_page
 
     check_json(json_path)
+    if report is not None:
+        check_page(report)
     found = diagnose_images(noisy, clean=clean, nan=nan, scene=scene)
     for line in found.words:
         out.print(line)

@@ -32,18 +32,31 @@ MOST_ROWS = 60
 """Of the table; how many more there are is said."""
 
 
+def check_page(path: Path) -> None:
+    """Refuse, before any work, a place in no folder, and to replace what is no page, such as an image.
+
+    Raises
+    ------
+    OutputError
+        Naming it.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"cannot write {path}: no such folder; choose another place with `report`"
+        )
+    if path.exists() and not (path.is_file() and path.suffix.lower() == ".html"):
+        raise OutputError(f"{path} exists and is no .html file; name another file for `report`")
+
+
 def write_page(path: Path, diagnosis: Diagnosis, title: str) -> None:
     """Write the page; a reader sees the old file or the whole new one.
 
     Raises
     ------
     OutputError
-        For a folder that does not exist, and for what cannot be written there.
+        As ``check_page``, and for what cannot be written there.
     """
-    if not path.parent.is_dir():
-        raise OutputError(
-            f"cannot write {path}: no such folder; choose another place with `report`"
-        )
+    check_page(path)
     write_text(path, render_page(diagnosis, title), overwrite=True)
 
 
