@@ -111,7 +111,7 @@ def test_a_constant_image_among_others_is_a_warning():
 @pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_nothing_but_constant_images_is_refused(shape, dtype):
-    with pytest.raises(InputError, match="every training image is constant"):
+    with pytest.raises(InputError, match="every image is constant"):
         array_set([np.full(shape, 5, dtype), np.full(shape, 7, dtype)])
     assert len(array_set([np.full(shape, 5, dtype), ramp(*shape, dtype=dtype)]).planes) == 2
 
@@ -200,7 +200,7 @@ def test_read_set_names_files_relative_to_the_folder(tmp_path: Path):
 
 def test_read_set_refuses_a_folder_of_blank_files(tmp_path: Path):
     save_image(Image(np.full((8, 8), 9, np.uint8), "YX"), tmp_path / "blank.npy")
-    with pytest.raises(InputError, match=r"blank\.npy: every training image is constant"):
+    with pytest.raises(InputError, match=r"blank\.npy: every image is constant"):
         read_set(find_images([tmp_path]))
 
 

@@ -73,6 +73,12 @@ def test_files_have_the_noise_that_was_diagnosed(tmp_path):
         ("[]", "is no diagnosis"),
         ('{"files": []}', "tells of no file"),
         ('{"files": [{}]}', "is no diagnosis"),
+        ('{"files": [{"law": {"gain": -1, "floor": 3, "correlated": false}}]}', "no law of noise"),
+        ('{"files": [{"law": {"gain": 0, "floor": -3, "correlated": false}}]}', "no law of noise"),
+        (
+            '{"files": [{"law": {"gain": 0, "floor": 1e300, "correlated": false}}]}',
+            "no law of noise",
+        ),
         ('{"files": [{"law": {"gain": "1", "floor": 0, "correlated": false}}]}', "gain"),
         (
             '{"files": [{"law": {"gain": 1, "floor": 0, "correlated": true, "spectrum": [[1]]}}]}',

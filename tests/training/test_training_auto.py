@@ -70,6 +70,11 @@ def test_partners_decide_by_their_noise(partner, method):
     assert chosen(white(), target=[partner.astype(np.float32)]) == method
 
 
+def test_partners_that_are_the_noisy_images_are_refused():
+    with pytest.raises(ConfigError, match="noisy images themselves"):
+        chosen(white(), target=[white()])
+
+
 def test_tiny_images_have_the_default():
     tiny = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
     assert chosen(tiny) == "iddp"

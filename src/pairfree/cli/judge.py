@@ -34,6 +34,7 @@ def diagnose(
     """Say what the noise is like, which method fits, and why."""
     from pairfree.diagnosis.diagnose import diagnose as diagnose_images
     from pairfree.diagnosis.page import check_page, write_page
+    from pairfree.evidence.numbers import format_fixed
 
     check_json(json_path)
     if report is not None:
@@ -44,12 +45,12 @@ def diagnose(
     out.print(spell_flags(found.unknown))
     table = Table("file", "level", "gain", "rows", "columns")
     for one in found.facts.files:
-        shared = f"{one.correlation_x:.2f}", f"{one.correlation_y:.2f}"
+        shared = format_fixed(one.correlation_x, 2), format_fixed(one.correlation_y, 2)
         table.add_row(one.name, str(one.level), one.gain_text, *shared)
     out.print(table)
     out.print(
-        f"level: deviation of the noise, {found.facts.unit}; gain: of its variance with the brightness; "
-        "rows, columns: correlation of neighbours along them"
+        f"level: deviation of the noise, {found.facts.unit}; gain: growth of its variance with the "
+        "brightness, ? where it may not grow; rows, columns: correlation of neighbours along them"
     )
     out.print(spell_flags(found.advice))
     for line in found.warnings:

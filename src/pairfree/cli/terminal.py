@@ -120,13 +120,15 @@ def nulls(value: Any) -> Any:
 
 
 def check_json(path: Path | None) -> None:
-    """Refuse, before any work, to replace a file that is no JSON, such as an image.
+    """Refuse, before any work, a folder, and to replace a file that is no JSON, such as an image.
 
     Raises
     ------
     OutputError
         Naming it.
     """
+    if path is not None and path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file for `json`")
     if path is not None and path.is_file() and path.suffix.lower() != ".json":
         raise OutputError(f"{path} exists and is no .json file; name another file for `json`")
 

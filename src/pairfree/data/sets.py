@@ -361,7 +361,7 @@ def check_channels_first(values: np.ndarray, name: str) -> None:
 def _check_not_blank(images: ImageSet) -> None:
     if images.planes and all(plane.min() == plane.max() for plane in images.planes):
         raise InputError(
-            f"{images.names[0]}: every training image is constant: there is no noise to learn from; check "
+            f"{images.names[0]}: every image is constant: there is no noise to learn from; check "
             "the input files"
         )
 

@@ -55,9 +55,16 @@ class Rule:
         return Choice(self.name, self.method, self.why, self.better, self.trained)
 
 
-RAW = "The camera's raw files, or frames before any processing, would allow more."
+RAW = "Files as they were recorded, before any processing, would allow more."
 OTHERS = "Give clean images of other scenes, of the same structures (`clean`), and iscl learns from both."
 RULES = (
+    Rule(
+        "little",
+        "The noise is no larger than the steps of the values, and faint",
+        lambda given: given.has("few_levels") and given.has("faint"),
+        None,
+        "There is next to no noise to take off; denoising would take detail.",
+    ),
     Rule(
         "clean set",
         "There are clean images of other scenes",
@@ -111,16 +118,9 @@ RULES = (
         trained="iddp",
     ),
     Rule(
-        "little",
-        "The noise is no larger than the steps of the values, and faint",
-        lambda given: given.has("few_levels") and given.has("faint"),
-        None,
-        "There is next to no noise to take off; denoising would take detail.",
-    ),
-    Rule(
         "faint and shared",
         "Neighbouring pixels share noise, which is faint beside the detail",
-        lambda given: given.has("shared", "slow") and given.has("faint"),
+        lambda given: given.has("shared") and given.has("faint"),
         "shipped",
         "Neighbouring pixels share noise, which is too faint to be learned apart from the detail: the "
         "network that comes with pairfree has seen such noise.",
@@ -130,9 +130,26 @@ RULES = (
     Rule(
         "shared",
         "Neighbouring pixels share noise",
-        lambda given: given.has("shared", "slow"),
+        lambda given: given.has("shared"),
         "gan2gan",
         "Neighbouring pixels share noise: gan2gan learns what they share; the other methods would keep it.",
+    ),
+    Rule(
+        "blotches",
+        "Noise has blotches, wider than fine detail",
+        lambda given: given.has("slow"),
+        "gan2gan",
+        "The noise has blotches: gan2gan learns them; the other methods would keep them. If your images are "
+        "full of structure of that width, compare with iddp.",
+    ),
+    Rule(
+        "lines",
+        "Whole rows or columns share noise",
+        lambda given: given.has("rows", "columns"),
+        "iddp",
+        "But for whole lines the noise is independent from pixel to pixel: iddp takes off the rest, and "
+        "keeps the lines.",
+        "Take the lines off first, such as by the mean of an empty part of each.",
     ),
     Rule(
         "unknown",

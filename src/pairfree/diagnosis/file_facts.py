@@ -56,7 +56,7 @@ class FileFacts:
     signs: dict[str, bool | None]
     """What holds of most planes that can tell, by name; None where none can."""
     level: Quantity
-    """Deviation of the noise at the median brightness."""
+    """Deviation of the noise at the mean brightness."""
     kind: str
     """How the variance follows the brightness: a key of ``variance_kinds.POWERS``."""
     gain: Quantity
@@ -174,7 +174,7 @@ def vote(signs: Sequence[dict[str, bool | None]]) -> dict[str, bool | None]:
 
 
 def _level(facts: PlaneFacts) -> float:
-    """Deviation of the noise at the median brightness.
+    """Deviation of the noise at the mean brightness.
 
     By the law, which takes it for no smaller than a share of the range; the finest detail knows it then.
     """

@@ -44,8 +44,8 @@ def check_page(path: Path) -> None:
         raise OutputError(
             f"cannot write {path}: no such folder; choose another place with `report`"
         )
-    if path.exists() and not (path.is_file() and path.suffix.lower() == ".html"):
-        raise OutputError(f"{path} exists and is no .html file; name another file for `report`")
+    if path.suffix.lower() != ".html" or (path.exists() and not path.is_file()):
+        raise OutputError(f"{path}: is no .html file; name one for `report`, such as noise.html")
 
 
 def write_page(path: Path, diagnosis: Diagnosis, title: str) -> None:

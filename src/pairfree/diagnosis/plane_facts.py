@@ -50,7 +50,7 @@ class PlaneFacts:
     contrast: float
     """Deviation of all pixels."""
     brightness: float
-    """Their median."""
+    """Their mean."""
     air: float
     """Share of the pixels within 50 of -1000, as of air in Hounsfield units."""
     empty: float
@@ -85,7 +85,7 @@ def measure_plane(plane: FloatArray, law: NoiseLaw | None = None) -> PlaneFacts:
         skewness=measure_skewness(plane),
         law=law or measure_noise_law(plane),
         contrast=float(plane.std()),
-        brightness=float(np.median(plane)),
+        brightness=float(plane.mean()),
         air=float(np.mean(np.abs(plane - AIR_HU) < NEAR_HU)),
         empty=_expect_empty(plane, laws.line.slope),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from pairfree.data.sets import ImageSet
 from pairfree.diagnosis.file_facts import FileFacts, gather_planes, vote
 from pairfree.diagnosis.plane_facts import PlaneFacts, measure_plane
 from pairfree.errors import InputError
+from pairfree.files.intensity import UNKNOWN_UNIT
 from pairfree.measure.fixed_pattern import measure_fixed_pattern
 from pairfree.measure.level import MIN_SIDE_PX
 from pairfree.measure.noise_law import NoiseLaw
@@ -32,6 +33,8 @@ WHOLE_PX = 1 << 20
 """Pixels of a plane, up to which it is looked at as a whole."""
 PART_PX = 512
 """Side of the parts that stand for a larger plane."""
+LOOKED_AT_PX = 16
+"""Pixels along each axis that are looked at first for whether a plane is a mask."""
 GRID_PX = 8
 """Parts begin at its multiples, so that blocks of JPEG stay whole."""
 DIFFERENT, ERRORS = 1.25, 4.0
@@ -42,8 +45,8 @@ SLOW, NOT_SLOW, NEARLY_WHITE = 1.6, 1.2, 1.1
 if it is nearly white at middle frequencies; below the second it has none."""
 UNSURE = 0.1
 """Relative error of what has none of its own."""
-FEWEST_SLOW = 4
-"""Files that are needed to tell blotches and weak streaks from structure."""
+FEWEST_SLOW, FEWEST_STREAKS = 8, 4
+"""Files that are needed to tell blotches from structure, and planes to tell weak streaks."""
 WEAK_STREAKS = 0.07
 """As ``signs.STREAKS``, of the mean of several files: structure along one axis makes 0.05 at most."""
 PATTERN, PATTERN_SURE = 0.02, 5.0
@@ -109,26 +112,28 @@ def measure_set(
     usable = [group for group in groups if group.numbers]
     if not usable:
         raise InputError(
-            f"{images.names[0]}: noise cannot be measured in fewer than {MIN_SIDE_PX} x {MIN_SIDE_PX} px; "
-            "give larger images"
+            f"{images.names[0]}: noise cannot be measured in images of fewer than {MIN_SIDE_PX} x "
+            f"{MIN_SIDE_PX} px, in constant ones, and in masks of two values; give others"
         )
     chosen = [usable[index] for index in spaced_indices(len(usable), most_files)]
     files = []
     facts: list[PlaneFacts] = []
+    slow: dict[str, list[PlaneFacts]] = {}
     for group in chosen:
         of_file, of_planes = _measure_group(images, group)
         files.append(of_file)
         facts += of_planes
+        slow.setdefault(group.image, []).extend(of_planes)
     signs = vote([one.signs for one in files])
     signs["streaks"] = signs["streaks"] or _share_streaks(facts, signs)
-    signs["slow"] = _read_slow(facts)
+    signs["slow"] = _read_slow(slow)
     signs["differ"] = _read_differ(files, bool(signs["grows"]))
     signs["drift"] = any("level" in one.trends for one in files)
     signs["fixed_pattern"] = _read_fixed_pattern(images, chosen)
     signs["ct"] = images.unit == "HU" or float(np.mean([fact.air for fact in facts])) > CT_AIR
-    return SetFacts(
-        tuple(files), signs, images.unit, tuple(_list_left_out(groups, chosen, most_planes))
-    )
+    unit = "HU" if signs["ct"] and images.unit == UNKNOWN_UNIT else images.unit
+    left_out = _list_left_out(groups, chosen, most_planes)
+    return SetFacts(tuple(files), signs, unit, tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ class _Group:
     """Planes of one file, or of one of its channels."""
 
     name: str
+    image: str
+    """Name of the file."""
     numbers: tuple[int, ...]
     """Of those planes that are looked at."""
     total: int
@@ -152,12 +159,22 @@ def _group_planes(images: ImageSet, most: int) -> Iterator[_Group]:
         members.setdefault((place.image, channel), []).append(number)
         channels.setdefault(place.image, set()).add(channel)
     for (name, channel), numbers in members.items():
-        large = [one for one in numbers if min(images.planes[one].shape[1:]) >= MIN_SIDE_PX]
+        large = [one for one in numbers if _may_have_noise(images.planes[one])]
         looked_at = tuple(large[index] for index in spaced_indices(len(large), most))
         several = len(channels[name]) > 1
         label = f"{name}, channel {channel + 1}" if several else name
         whole = all(images.places[one].origin == (0, 0) for one in numbers)
-        yield _Group(label, looked_at, len(numbers), whole and len(numbers) > 1)
+        yield _Group(label, name, looked_at, len(numbers), whole and len(numbers) > 1)
+
+
+def _may_have_noise(plane: NDArray[Any]) -> bool:
+    """Whether it is large enough, and neither constant nor a mask of two values."""
+    if min(plane.shape[1:]) < MIN_SIDE_PX:
+        return False
+    some = plane[
+        :, :: max(1, plane.shape[1] // LOOKED_AT_PX), :: max(1, plane.shape[2] // LOOKED_AT_PX)
+    ]
+    return len(np.unique(some)) > 2 or len(np.unique(plane)) > 2
 
 
 def _channel(place: Place) -> int:
@@ -189,7 +206,7 @@ def _list_left_out(groups: Sequence[_Group], chosen: Sequence[_Group], most: int
     small = sum(not group.numbers for group in groups)
     if small:
         lines.append(
-            f"{small} of {len(groups)} files are smaller than {MIN_SIDE_PX} px, and left out"
+            f"{small} of {len(groups)} files are left out: smaller than {MIN_SIDE_PX} px, constant, or masks"
         )
     usable = len(groups) - small
     if len(chosen) < usable:
@@ -241,7 +258,7 @@ def _share_streaks(facts: Sequence[PlaneFacts], signs: dict[str, bool | None]) -
     """Whether all files have weak streaks along the same axis, but no lines."""
     apart = np.array([fact.shared.streaks for fact in facts])
     if (
-        len(apart) < FEWEST_SLOW
+        len(apart) < FEWEST_STREAKS
         or not np.isfinite(apart).all()
         or signs["rows"]
         or signs["columns"]
@@ -252,10 +269,13 @@ def _share_streaks(facts: Sequence[PlaneFacts], signs: dict[str, bool | None]) -
     return mean > WEAK_STREAKS and mean > ERRORS * error
 
 
-def _read_slow(facts: Sequence[PlaneFacts]) -> bool | None:
-    """Whether noise has blotches wider than fine detail, in what all files show where they show least."""
-    slow = np.array([fact.shared.slow for fact in facts])
-    middle = np.array([fact.shared.middle for fact in facts])
+def _read_slow(by_image: Mapping[str, Sequence[PlaneFacts]]) -> bool | None:
+    """Whether noise has blotches wider than fine detail: in what all files show where they show least.
+
+    Channels and slices of one file are one scene, or alike.
+    """
+    slow = np.array([min(fact.shared.slow for fact in facts) for facts in by_image.values()])
+    middle = np.array([min(fact.shared.middle for fact in facts) for facts in by_image.values()])
     known = np.isfinite(slow)
     if not known.any():
         return None

@@ -116,7 +116,9 @@ def _read_streaks(facts: PlaneFacts, name: str) -> Sign:
     apart = abs(facts.shared.streaks)
     lines = facts.stripes.rows_significance, facts.stripes.columns_significance
     present: bool | None = apart > STREAKS and max(lines) < STRIPES_SURE
-    return Sign(name, None if math.isnan(apart) else present, apart, STREAKS)
+    if math.isnan(apart) or facts.level == 0:
+        present = None
+    return Sign(name, present, apart, STREAKS)
 
 
 def _read_clipped_low(facts: PlaneFacts, name: str) -> Sign:

@@ -36,12 +36,12 @@ def write_words(facts: SetFacts) -> list[str]:
 
 
 def write_unknown(facts: SetFacts) -> str:
-    """What cannot be told from these images, in one sentence."""
+    """What cannot be told from these images, in one line."""
     open_questions = [words for name, words in UNKNOWN.items() if facts.signs[name] is None]
     if len(facts.files) == 1:
         alone = {UNKNOWN["differ"], UNKNOWN["fixed_pattern"]}
         open_questions = [words for words in open_questions if words not in alone]
-    return f"These images cannot tell {join_words([*open_questions, ALWAYS_UNKNOWN], 'or')}."
+    return f"Not to be told from these images: {'; '.join([*open_questions, ALWAYS_UNKNOWN])}."
 
 
 def join_words(words: Sequence[str], last: str = "and") -> str:
@@ -63,17 +63,19 @@ def _say_ct(facts: SetFacts) -> str:
 def _say_growth(facts: SetFacts) -> str:
     signs, unit = facts.signs, facts.unit
     level = _range_of([one.level.value for one in facts.files])
+    if may_hold_detail(facts):
+        level = f"at most {level}"
     if signs["grows"]:
         growing = [one for one in facts.files if one.gain.value > 0]
         gain = _range_of([one.gain.value for one in growing])
         if most_are(growing, "multiplied"):
             return (
                 "The noise grows with the brightness, faster than counted photons would: it may multiply the "
-                f"image. Where the brightness is typical its deviation is {level} {unit}."
+                f"image. At the mean brightness its deviation is {level} {unit}."
             )
         return (
             f"Counted photons or electrons: about {gain} {unit} for each, so the noise grows with the "
-            f"brightness. Where the brightness is typical its deviation is {level} {unit}."
+            f"brightness. At the mean brightness its deviation is {level} {unit}."
         )
     if signs["few_levels"]:
         return (
@@ -81,7 +83,7 @@ def _say_growth(facts: SetFacts) -> str:
             "little to take off."
         )
     if signs["grows"] is None:
-        return f"Where the brightness is typical, the deviation of the noise is {level} {unit}."
+        return f"The deviation of the noise is {level} {unit}."
     return f"The noise is the same at all brightnesses: its deviation is {level} {unit}."
 
 
@@ -91,6 +93,10 @@ def _say_shared(facts: SetFacts) -> str:
             "Nothing is left of the finest detail: the images were denoised, enlarged, shifted or blurred "
             "before, or the optics and the detector blur them so. What noise is left, neighbours share."
         )
+    if facts.signs["jpeg"]:
+        return ""
+    if facts.signs["shared"] is False and (facts.signs["rows"] or facts.signs["columns"]):
+        return "But for whole lines it is independent from pixel to pixel."
     if facts.signs["shared"] is False:
         return "It is independent from pixel to pixel."
     if not facts.signs["shared"]:
@@ -123,7 +129,9 @@ def _say_mixed(facts: SetFacts) -> str:
 def _say_slow(facts: SetFacts) -> str:
     if not facts.signs["slow"]:
         return ""
-    return "It also has slow blotches, many pixels wide: all files have them where they show least."
+    return (
+        "It also has blotches, many pixels wide: all files have them even in their calmest parts."
+    )
 
 
 def _say_lines(facts: SetFacts) -> str:
@@ -177,7 +185,9 @@ def _say_jpeg(facts: SetFacts) -> str:
 def _say_faint(facts: SetFacts) -> str:
     if not facts.signs["faint"]:
         return ""
-    return "It is faint beside the detail of the images, and may be fine texture in part."
+    return (
+        "It is faint beside the detail of the images, and what is measured may be texture in part."
+    )
 
 
 def _say_differences(facts: SetFacts) -> str:
@@ -232,6 +242,14 @@ SENTENCES: tuple[Callable[[SetFacts], str], ...] = (
 )
 
 
+def may_hold_detail(facts: SetFacts) -> bool:
+    """Whether what is measured as noise may be detail in part."""
+    signs = facts.signs
+    return bool(
+        signs["faint"] or signs["smooth"] or (signs["shared"] and signs["slow"] is not False)
+    )
+
+
 def most_are(files: Sequence[FileFacts], kind: str) -> bool:
     """Whether the variance of most files follows a kind of law, with or without read noise."""
     return sum(one.kind.startswith(kind) for one in files) * 2 > len(files)
@@ -242,7 +260,7 @@ def _range_of(values: Sequence[float]) -> str:
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return "an unknown amount of"
-    least, most = format_number(min(known), 2), format_number(max(known), 2)
+    least, most = (format_number(float(f"{end:.1e}"), 2) for end in (min(known), max(known)))
     return least if least == most else f"{least} to {most}"
 
 

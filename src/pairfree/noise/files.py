@@ -23,6 +23,7 @@ from pairfree.noise.model import GREY_MAX, NoiseModel
 from pairfree.noise.simulate import add_noise, image_rng, parse_noise, spec_of
 from pairfree.scenes.series import PREFIX, parse_scenes
 
+LEVELS = "8-bit grey levels; of DICOM files HU"
 CT_LOW_HU, CT_WIDTH_HU = -1024.0, 3072.0
 """What a CT file's grey scale spans for low-dose noise: from air to dense bone."""
 
@@ -115,7 +116,7 @@ def _write_record(path: Path, spec: str, seed: int, drawn: dict[str, str]) -> No
     record = {
         "noise": spec,
         "seed": seed,
-        "unit": "8-bit grey levels; of DICOM files HU",
+        "unit": "those of the diagnosed files" if spec.startswith("law:") else LEVELS,
         "drawn": drawn,
     }
     write_text(path, json.dumps(record, indent=1) + "\n", overwrite=True)

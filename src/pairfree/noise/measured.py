@@ -24,6 +24,8 @@ FloatArray = NDArray[np.float64]
 LAW = {"gain": NUMBER, "floor": NUMBER, "correlated": TRUTH}
 LAW_FURTHER = {"spectrum": list_of(list_of(NUMBER))}
 """What the law of a file says, and may."""
+MOST = 1e30
+"""Of gain and floor."""
 SIDE_PX = 32
 """Of a spectrum."""
 _NUMBERED = re.compile(r"(.+)#(\d{1,6})")
@@ -90,7 +92,7 @@ def _add_to_plane(plane: FloatArray, law: dict[str, Any], rng: Generator) -> Flo
     gain, floor = law["gain"], law["floor"]
     variance = np.maximum(gain * plane + floor, 0.0)
     if law["correlated"] or gain <= 0:
-        spectrum = np.array(law["spectrum"]) if law.get("spectrum") else None
+        spectrum = np.array(law["spectrum"]) if law["correlated"] and law.get("spectrum") else None
         return np.asarray(plane + np.sqrt(variance) * draw_coloured(spectrum, plane.shape, rng))
     black = min(-floor / gain, float(plane.min())) if floor < 0 else 0.0
     photons = rng.poisson(np.maximum(plane - black, 0.0) / gain)
@@ -131,6 +133,9 @@ def _check_law(stored: object) -> dict[str, Any]:
         Where it is none.
     """
     law = check(stored, LAW, LAW_FURTHER)
+    gain, floor = law["gain"], law["floor"]
+    if gain < 0 or (gain == 0 and floor < 0) or max(gain, abs(floor)) > MOST:
+        raise Unreadable(f"a gain of {gain:g} and a floor of {floor:g} are no law of noise")
     spectrum = law.get("spectrum")
     if spectrum is not None:
         sides = {len(spectrum), *map(len, spectrum)}

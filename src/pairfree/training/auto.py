@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from pairfree.diagnosis.diagnose import Diagnosis, diagnose_set
 from pairfree.errors import ConfigError, InputError
 from pairfree.methods import DEFAULT_NOISY_ONLY, DEFAULT_UNPAIRED
@@ -68,13 +70,16 @@ def choose_automatically(order: Order, sets: ImageSets) -> AutoChoice:
         raise ConfigError(_refuse(found))
     asks_training = order.minutes or order.steps or order.settings
     if asks_training and choice.trained is not None:
-        why = f"{choice.why} You ask for training: {choice.trained}."
+        why = f"{choice.why} As you ask for training, {choice.trained} is trained all the same."
         return AutoChoice(choice.trained, why, found.words)
     return AutoChoice(choice.method, choice.why, found.words)
 
 
 def _choose_for_pairs(sets: ImageSets) -> AutoChoice:
     """Clean partners or noisy ones, by their noise."""
+    pairs = zip(sets.noisy.planes, sets.others["target"].planes, strict=True)
+    if all(np.array_equal(one, other) for one, other in pairs):
+        raise ConfigError("`target`: the partners are the noisy images themselves; give others")
     partners, noisy = noise_level(sets.others["target"]), noise_level(sets.noisy)
     if partners is not None and noisy is not None and partners < CLEAN_SHARE * noisy:
         return AutoChoice("n2c", "the partners have less noise than half that of the noisy images.")
