@@ -95,6 +95,13 @@ def test_what_is_no_diagnosis_is_refused_in_one_line(tmp_path, text, words):
     assert "\n" not in str(refused.value)
 
 
+def test_a_file_is_read_each_time(tmp_path):
+    """One of the same name may hold other laws by then."""
+    first, _ = add_noise(FLAT, write_laws(tmp_path, white(0.0, 1.0)), np.random.default_rng(0))
+    second, _ = add_noise(FLAT, write_laws(tmp_path, white(0.0, 100.0)), np.random.default_rng(0))
+    assert (round(first.std()), round(second.std())) == (1, 10)
+
+
 def test_missing_files_and_numbers_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         parse_noise(f"law:{tmp_path / 'none.json'}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -49,9 +48,12 @@ class Measured(NoiseModel):
     """JSON file of ``pairfree diagnose``."""
     number: int = -1
     """Of the file in it whose law is taken, from 0; -1 draws one for each image."""
+    laws: tuple[dict[str, Any], ...] = field(default=(), repr=False, compare=False)
+    """Of each file, as they are read from ``file``."""
 
     def __post_init__(self) -> None:
-        laws = read_laws(self.file)
+        laws = self.laws or read_laws(self.file)
+        object.__setattr__(self, "laws", laws)
         if not -1 <= self.number < len(laws):
             raise ConfigError(
                 f"noise law, number: {self.number}, but {shown(self.file)} has {len(laws)} files, from 0"
@@ -75,14 +77,14 @@ class Measured(NoiseModel):
         """A model of one law."""
         if self.number >= 0:
             return self
-        return dataclasses.replace(self, number=int(rng.integers(len(read_laws(self.file)))))
+        return dataclasses.replace(self, number=int(rng.integers(len(self.laws))))
 
     def add(self, clean: np.ndarray, rng: Generator) -> FloatArray:
         """``clean`` with this noise, not clipped; samples are independent."""
         image = as_image(clean)
         if self.number < 0:
             raise ConfigError("noise law: use add_noise(), or model.draw(rng) before model.add()")
-        law = read_laws(self.file)[self.number]
+        law = self.laws[self.number]
         samples = image[..., None] if image.ndim == 2 else image
         noisy = [_add_to_plane(samples[..., index], law, rng) for index in range(samples.shape[-1])]
         return np.asarray(np.stack(noisy, axis=-1).reshape(image.shape))
@@ -101,7 +103,6 @@ def _add_to_plane(plane: FloatArray, law: dict[str, Any], rng: Generator) -> Flo
     return np.asarray(counted + np.sqrt(read) * rng.standard_normal(plane.shape))
 
 
-@cache
 def read_laws(file: str) -> tuple[dict[str, Any], ...]:
     """The law of each file that a diagnosis tells of.
 
