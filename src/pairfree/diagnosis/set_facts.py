@@ -45,6 +45,8 @@ SLOW, NOT_SLOW, NEARLY_WHITE = 1.6, 1.2, 1.1
 if it is nearly white at middle frequencies; below the second it has none."""
 UNSURE = 0.1
 """Relative error of what has none of its own."""
+FLATTEST = 0.15
+"""Quantile of the files at which they show least: one odd file does not decide."""
 FEWEST_SLOW, FEWEST_STREAKS = 8, 4
 """Files that are needed to tell blotches from structure, and planes to tell weak streaks."""
 WEAK_STREAKS = 0.07
@@ -279,13 +281,10 @@ def _read_slow(by_image: Mapping[str, Sequence[PlaneFacts]]) -> bool | None:
     known = np.isfinite(slow)
     if not known.any():
         return None
-    if slow[known].min() < NOT_SLOW:
+    least = float(np.quantile(slow[known], FLATTEST))
+    if least < NOT_SLOW:
         return False
-    if (
-        known.sum() >= FEWEST_SLOW
-        and slow[known].min() > SLOW
-        and middle[known].min() < NEARLY_WHITE
-    ):
+    if known.sum() >= FEWEST_SLOW and least > SLOW and middle[known].min() < NEARLY_WHITE:
         return True
     return None
 

@@ -16,7 +16,7 @@ from pairfree.training.order import Order
 
 CLEAN_SHARE = 0.5
 """Noise level of partners over that of the noisy images, below which they count as clean."""
-FILES, PLANES = 12, 2
+FILES, PLANES = 10, 1
 """That are looked at: a few seconds at most."""
 _say = logging.getLogger("pairfree")
 
