@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import cut_level_windows, haar
+from pairfree.measure.local_moments import block_means, cut_level_windows, haar
 
 FloatArray = NDArray[np.float64]
 
@@ -98,12 +98,6 @@ def _measure_grid(plane: FloatArray, extremes: tuple[float, float]) -> tuple[Flo
     clipped = haar(at_extremes[None])[0][0] / 2.0
     level = cut_level_windows(means, CELLS)
     contrast = np.mean(level**2, axis=(1, 2))
-    return _block_means(means) / 2.0, contrast, _block_means(diagonal**2), _block_means(clipped)
-
-
-def _block_means(values: FloatArray) -> FloatArray:
-    """(N,) over blocks of ``CELLS`` x ``CELLS``."""
-    down, across = values.shape[0] // CELLS, values.shape[1] // CELLS
-    whole = values[: down * CELLS, : across * CELLS]
-    blocks = whole.reshape(down, CELLS, across, CELLS)
-    return np.asarray(blocks.mean(axis=(1, 3)).ravel())
+    bands = means / 2.0, diagonal**2, clipped
+    brightness, detail, cut = (block_means(band, CELLS).ravel() for band in bands)
+    return brightness, contrast, detail, cut

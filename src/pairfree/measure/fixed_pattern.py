@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import haar
+from pairfree.measure.local_moments import block_means, haar
 
 FloatArray = NDArray[np.float64]
 
@@ -67,8 +67,6 @@ def _cut_off(detail: FloatArray) -> FloatArray:
 
 def _level_blocks(plane: FloatArray) -> FloatArray:
     """Means of blocks, of mean 0 and unit variance."""
-    down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
-    whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
-    means = whole.reshape(down, BLOCK_PX, across, BLOCK_PX).mean(axis=(1, 3))
+    means = block_means(plane, BLOCK_PX)
     means = means - means.mean()
     return np.asarray(means / max(float(means.std()), 1e-12))

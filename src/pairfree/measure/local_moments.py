@@ -120,6 +120,13 @@ def window_starts(length: int, side: int, stride: int) -> NDArray[np.int64]:
     return np.arange(0, last + 1, stride)
 
 
+def block_means(values: FloatArray, side: int) -> FloatArray:
+    """Means of blocks of ``side`` that lie side by side from the first corner, (rows, columns) of them."""
+    down, across = values.shape[0] // side, values.shape[1] // side
+    whole = values[: down * side, : across * side]
+    return np.asarray(whole.reshape(down, side, across, side).mean(axis=(1, 3)))
+
+
 def cut_level_windows(values: FloatArray, side: int) -> FloatArray:
     """Windows (N, side, side) side by side, less the plane through each."""
     down, across = values.shape[0] // side, values.shape[1] // side

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import cut_level_windows
+from pairfree.measure.local_moments import block_means, cut_level_windows
 
 FloatArray = NDArray[np.float64]
 
@@ -39,9 +39,7 @@ UNKNOWN = Skewness(np.nan, np.nan, np.nan)
 def measure_skewness(plane: FloatArray) -> Skewness:
     """How lopsided the noise of a plane (H, W) is, intensity units, finite."""
     blocks = cut_level_windows(plane, BLOCK_PX)
-    down, across = plane.shape[0] // BLOCK_PX, plane.shape[1] // BLOCK_PX
-    whole = plane[: down * BLOCK_PX, : across * BLOCK_PX]
-    brightness = whole.reshape(down, BLOCK_PX, across, BLOCK_PX).mean(axis=(1, 3)).ravel()
+    brightness = block_means(plane, BLOCK_PX).ravel()
     deviations = np.sqrt(np.mean(blocks**2, axis=(1, 2)))
     nearest = np.minimum(brightness - plane.min(), plane.max() - brightness)
     usable = np.flatnonzero((deviations > 0) & (nearest > CLEAR * deviations))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import cut_level_windows
+from pairfree.measure.local_moments import block_means, cut_level_windows
 
 FloatArray = NDArray[np.float64]
 
@@ -102,14 +102,8 @@ def _cut_windows(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
     grids = [plane[top:, left:] for top in (0, half) for left in (0, half)]
     whole = [grid for grid in grids if min(grid.shape) >= SIDE_PX]
     windows = np.concatenate([cut_level_windows(grid, SIDE_PX) for grid in whole])
-    means = np.concatenate([_means(grid) for grid in whole])
+    means = np.concatenate([block_means(grid, SIDE_PX).ravel() for grid in whole])
     return windows, means
-
-
-def _means(grid: FloatArray) -> FloatArray:
-    down, across = grid.shape[0] // SIDE_PX, grid.shape[1] // SIDE_PX
-    whole = grid[: down * SIDE_PX, : across * SIDE_PX]
-    return np.asarray(whole.reshape(down, SIDE_PX, across, SIDE_PX).mean(axis=(1, 3)).ravel())
 
 
 def _power(windows: FloatArray) -> FloatArray:
