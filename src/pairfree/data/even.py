@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.colour_law import COLOURS, measure_colour_laws
+from pairfree.measure.colour_law import measure_colour_laws
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.plane_law import measure_noise_law
@@ -130,8 +130,7 @@ def measure_even_map(read: Read, height: int, width: int, one_law: bool = False)
 
 def measure_laws(sample: NDArray[np.float64]) -> tuple[NoiseLaw, ...]:
     """The law of the noise of each channel of a plane (C, H, W): of three colours, by their differences."""
-    laws = measure_colour_laws(sample) if len(sample) == COLOURS else None
-    return laws or tuple(measure_noise_law(channel) for channel in sample)
+    return measure_colour_laws(sample) or tuple(measure_noise_law(channel) for channel in sample)
 
 
 def _sample(read: Read, height: int, width: int) -> np.ndarray:

@@ -70,20 +70,21 @@ def measure_plane(plane: FloatArray, law: NoiseLaw | None = None) -> PlaneFacts:
     plane
         (H, W), intensity units, finite; both sides at least 16.
     law
-        Of its noise, where it is known already.
+        Of its noise, where it is known already: of three colours, by their differences.
     """
     bins = measure_calm_blocks(plane)
     laws = fit_variance_laws(bins)
+    shared = measure_shared_noise(plane)
     grey = measure_grey_levels(plane)
     return PlaneFacts(
         bins=bins,
         laws=laws,
-        shared=measure_shared_noise(plane),
+        shared=shared,
         stripes=measure_stripes(plane),
         grey=grey,
         comb=_measure_comb(plane, grey),
         skewness=measure_skewness(plane),
-        law=law or measure_noise_law(plane),
+        law=law or measure_noise_law(plane, bins, shared),
         contrast=float(plane.std()),
         brightness=float(plane.mean()),
         air=float(np.mean(np.abs(plane - AIR_HU) < NEAR_HU)),

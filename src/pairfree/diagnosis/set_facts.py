@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.data.even import measure_laws
 from pairfree.data.place import Place
 from pairfree.data.sets import ImageSet
 from pairfree.diagnosis.file_facts import FileFacts, gather_planes, vote
 from pairfree.diagnosis.plane_facts import PlaneFacts, measure_plane
 from pairfree.errors import InputError
 from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.measure.colour_law import measure_colour_laws
 from pairfree.measure.fixed_pattern import measure_fixed_pattern
 from pairfree.measure.level import MIN_SIDE_PX
 from pairfree.measure.noise_law import NoiseLaw
@@ -226,7 +226,8 @@ def _measure(plane: NDArray[Any], place: Place) -> list[PlaneFacts]:
     found = []
     for part in _cut_parts(plane, place.origin):
         values = part.astype(np.float64)
-        for channel, law in zip(values, measure_laws(values), strict=True):
+        laws = measure_colour_laws(values) or (None,) * len(values)
+        for channel, law in zip(values, laws, strict=True):
             found.append(measure_plane(channel, law))
     return found
 

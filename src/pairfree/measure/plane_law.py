@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pairfree.measure.calm_blocks import measure_calm_blocks
+from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
 from pairfree.measure.local_moments import cut_level_windows, plane_variance, window_moments
@@ -20,7 +20,7 @@ from pairfree.measure.variance_line import (
     bin_patches,
     fit_robust_line,
 )
-from pairfree.measure.window_spectrum import measure_shared_noise
+from pairfree.measure.window_spectrum import Shared, measure_shared_noise
 
 FloatArray = NDArray[np.float64]
 
@@ -76,13 +76,17 @@ FEWEST_WINDOWS = 8
 """In a bin."""
 
 
-def measure_noise_law(plane: FloatArray) -> NoiseLaw:
+def measure_noise_law(
+    plane: FloatArray, bins: CalmBins | None = None, shared: Shared | None = None
+) -> NoiseLaw:
     """Gain, floor and kind of the noise of one plane.
 
     Parameters
     ----------
     plane
         (H, W), intensity units, finite; of any size.
+    bins, shared
+        What ``measure_calm_blocks`` and ``measure_shared_noise`` say of it, where that is known already.
 
     Returns
     -------
@@ -100,8 +104,8 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     if min(plane.shape) < MIN_SIDE_PX:
         return NoiseLaw(_without_growth(plane, _difference_level(plane)), False)
     darkest = find_darkest(plane)
-    noise = measure_white_noise(plane)
-    shared = measure_shared_noise(plane)
+    noise = measure_white_noise(plane, bins or measure_calm_blocks(plane))
+    shared = shared or measure_shared_noise(plane)
     correlated = shared.finest < SHARED and shared.whitest < WHITE_SOMEWHERE
     correlated = correlated or has_streaks(EvenTransform(noise, darkest).forward(plane))
     if correlated and min(plane.shape) >= 2 * WINDOW_PX:
@@ -109,9 +113,8 @@ def measure_noise_law(plane: FloatArray) -> NoiseLaw:
     return NoiseLaw(noise, correlated, darkest, shared.spectrum if correlated else None)
 
 
-def measure_white_noise(plane: FloatArray) -> PoissonGaussian:
-    """Gain and floor of noise that neighbours do not share, of a plane (H, W) of at least 16 px a side."""
-    bins = measure_calm_blocks(plane)
+def measure_white_noise(plane: FloatArray, bins: CalmBins) -> PoissonGaussian:
+    """Gain and floor of noise that neighbours do not share, of a plane (H, W) and its calm blocks."""
     laws = fit_variance_laws(bins)
     line = laws.line
     if line.significance > SURE and line.growth > GROWS:
