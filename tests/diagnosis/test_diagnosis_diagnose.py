@@ -228,6 +228,12 @@ def test_the_page_holds_words_pictures_and_all_files():
         assert one.name in page
 
 
+def test_the_page_has_no_marks_of_options():
+    found = pf.diagnose([lopsided()])
+    assert "`clean`" in found.advice
+    assert "`" not in render_page(found, "plates")
+
+
 def test_the_last_rule_always_holds():
     assert [rule.name for rule in RULES][-1] == "independent"
     assert len({rule.name for rule in RULES}) == len(RULES)
