@@ -29,7 +29,13 @@ def smooth(image: np.ndarray) -> np.ndarray:
 
 
 def judge(denoise, seed: int = 1, draws: int = 1):
-    return estimate_risk(denoise, noisy(seed), WHITE, np.random.default_rng(seed + 50), 0.0, draws)
+    rng = np.random.default_rng(seed + 50)
+    return estimate_risk(plane_by_plane(denoise), noisy(seed)[None], [WHITE], rng, 0.0, draws)
+
+
+def plane_by_plane(denoise):
+    """(C, H, W) -> same."""
+    return lambda planes: np.stack([denoise(plane) for plane in planes])
 
 
 @pytest.mark.parametrize(
@@ -118,6 +124,17 @@ def test_noise_that_neighbours_share_is_met_by_its_spectrum():
     frequencies = np.fft.fftfreq(32)
     power = np.exp(-4.0 * np.pi**2 * (frequencies[:, None] ** 2 + frequencies**2))
     law = NoiseLaw(PoissonGaussian(0.0, SIGMA**2), True, spectrum=power / power.mean())
-    risk = estimate_risk(smooth, scene() + shared, law, np.random.default_rng(8), 0.0, 2)
+    rng = np.random.default_rng(8)
+    risk = estimate_risk(plane_by_plane(smooth), (scene() + shared)[None], [law], rng, 0.0, 2)
     true = float(np.mean((smooth(scene() + shared) - scene()) ** 2))
     assert risk.mse == pytest.approx(true, rel=0.12)
+
+
+def test_channels_have_laws_of_their_own():
+    louder = NoiseLaw(PoissonGaussian(0.0, 4.0 * SIGMA**2), False)
+    rng = np.random.default_rng(5)
+    planes = np.stack([noisy(1), scene() + 2.0 * SIGMA * rng.standard_normal((SIDE, SIDE))])
+    risk = estimate_risk(plane_by_plane(smooth), planes, [WHITE, louder], rng, 0.0, 2)
+    true = float(np.mean((plane_by_plane(smooth)(planes) - scene()) ** 2))
+    assert risk.mse == pytest.approx(true, rel=0.15)
+    assert risk.variance == pytest.approx(2.5 * SIGMA**2)

@@ -13,7 +13,7 @@ limit of a small alpha.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from pairfree.measure.noise_law import NoiseLaw
 
 FloatArray = NDArray[np.float64]
 Denoise = Callable[[FloatArray], FloatArray]
-"""(H, W) -> (H, W), intensity units."""
+"""(C, H, W) -> (C, H, W), intensity units."""
 
 ALPHA = 0.25
 """Size of what is added, in deviations of the noise: with 0.5 the network would see noisier data."""
@@ -88,20 +88,25 @@ class Risk:
         return sorted(found, key=lambda one: one.gain, reverse=True)
 
 
+def _blur(planes: FloatArray, sigma_px: float) -> FloatArray:
+    """Of each channel."""
+    return np.asarray(gaussian_filter(planes, (0.0, sigma_px, sigma_px)))
+
+
 def _keep(output: FloatArray, noisy: FloatArray) -> FloatArray:
     return np.ones_like(output)
 
 
 def _contrast(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    return np.asarray(output - output.mean())
+    return np.asarray(output - output.mean(axis=(-2, -1), keepdims=True))
 
 
 def _fine(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    return np.asarray(output - gaussian_filter(output, FINE_PX))
+    return np.asarray(output - _blur(output, FINE_PX))
 
 
 def _middle(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    return np.asarray(gaussian_filter(output, FINE_PX) - gaussian_filter(output, MIDDLE_PX))
+    return np.asarray(_blur(output, FINE_PX) - _blur(output, MIDDLE_PX))
 
 
 def _removed(output: FloatArray, noisy: FloatArray) -> FloatArray:
@@ -109,16 +114,17 @@ def _removed(output: FloatArray, noisy: FloatArray) -> FloatArray:
 
 
 def _checkerboard(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    rows, columns = np.indices(output.shape)
-    return np.where((rows + columns) % 2 == 0, 1.0, -1.0)
+    rows, columns = np.indices(output.shape[-2:])
+    board = np.where((rows + columns) % 2 == 0, 1.0, -1.0)
+    return np.broadcast_to(board, output.shape)
 
 
 def _shift_down(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    return np.asarray(np.gradient(output, axis=0))
+    return np.asarray(np.gradient(output, axis=-2))
 
 
 def _shift_across(output: FloatArray, noisy: FloatArray) -> FloatArray:
-    return np.asarray(np.gradient(output, axis=1))
+    return np.asarray(np.gradient(output, axis=-1))
 
 
 DIRECTIONS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
@@ -137,7 +143,7 @@ DIRECTIONS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 def estimate_risk(
     denoise: Denoise,
     noisy: FloatArray,
-    law: NoiseLaw,
+    laws: Sequence[NoiseLaw],
     rng: Generator,
     law_error: float = 0.02,
     draws: int = 1,
@@ -149,9 +155,9 @@ def estimate_risk(
     denoise
         What is judged; called 1 + 2 draws times.
     noisy
-        (H, W), intensity units; both sides at least two blocks.
-    law
-        Of its noise.
+        (C, H, W), intensity units; both sides at least two blocks.
+    laws
+        Of the noise of each channel.
     rng
         For z.
     law_error
@@ -171,12 +177,14 @@ def estimate_risk(
     Breaks when the noise is not of that law (clipping, JPEG, CT), or moves the mean brightness.
     """
     first = denoise(noisy)
-    variance = np.maximum(law.noise.variance(first), 0.0)
+    variances = [law.noise.variance(plane) for law, plane in zip(laws, first, strict=True)]
+    variance = np.stack(variances)
     squares = np.zeros_like(noisy)
     products = {name: np.zeros_like(noisy) for name in DIRECTIONS}
     powers = {name: np.zeros_like(noisy) for name in DIRECTIONS}
     for _ in range(draws):
-        added = np.sqrt(variance) * law.draw((noisy.shape[0], noisy.shape[1]), rng)
+        drawn = [law.draw((noisy.shape[1], noisy.shape[2]), rng) for law in laws]
+        added = np.sqrt(variance) * np.stack(drawn)
         inputs = noisy + ALPHA * added, noisy - ALPHA * added
         above, below = denoise(inputs[0]), denoise(inputs[1])
         squares += ((above - noisy) ** 2 + (below - noisy) ** 2) / 2.0 + (
@@ -211,7 +219,8 @@ def _correct(name: str, products: FloatArray, powers: FloatArray, draws: int) ->
 
 
 def _standard_error(values: FloatArray) -> float:
-    """Of the mean, from the scatter of the means of blocks."""
+    """Of the mean, from the scatter of the means of blocks; channels show the same scene."""
+    values = values.mean(axis=0)
     down, across = values.shape[0] // BLOCK_PX, values.shape[1] // BLOCK_PX
     whole = values[: down * BLOCK_PX, : across * BLOCK_PX]
     means = whole.reshape(down, BLOCK_PX, across, BLOCK_PX).mean(axis=(1, 3))
