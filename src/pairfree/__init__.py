@@ -6,7 +6,7 @@
     model = pf.load("run")
 
 Every verb of the command line has its function here: diagnose, train, denoise, evaluate, verify, simulate,
-info.
+info; and ``examine``, which evaluate is made of.
 Names are imported when first used, so that ``pairfree --help`` does not wait for torch.
 """
 
@@ -30,10 +30,10 @@ from pairfree.plain import OneLine
 from pairfree.version import __version__
 
 if TYPE_CHECKING:
-    from pairfree.api import denoise, load, train
+    from pairfree.api import denoise, evaluate, examine, load, train
     from pairfree.diagnosis.diagnose import Diagnosis, diagnose
     from pairfree.engine.model import Model
-    from pairfree.evidence.folders import evaluate
+    from pairfree.examination.examine import Examination
     from pairfree.files.fidelity import verify
     from pairfree.files.image import Image
     from pairfree.files.opening import open_image, save_image
@@ -50,6 +50,7 @@ __all__ = [
     "ConfigError",
     "Diagnosis",
     "DivergedError",
+    "Examination",
     "Image",
     "InputError",
     "Method",
@@ -61,6 +62,7 @@ __all__ = [
     "denoise",
     "diagnose",
     "evaluate",
+    "examine",
     "info",
     "list_settings",
     "load",
@@ -78,7 +80,9 @@ _HOMES = {
     "denoise": "pairfree.api",
     "diagnose": "pairfree.diagnosis.diagnose",
     "Diagnosis": "pairfree.diagnosis.diagnose",
-    "evaluate": "pairfree.evidence.folders",
+    "evaluate": "pairfree.api",
+    "examine": "pairfree.api",
+    "Examination": "pairfree.examination.examine",
     "verify": "pairfree.files.fidelity",
     "simulate": "pairfree.noise.files",
     "info": "pairfree.inspection",

@@ -1,17 +1,21 @@
-"""The public face: train, load, denoise. Ties the rooms together; the command line adds nothing but words."""
+"""The public face: train, load, denoise, evaluate. Ties the rooms together; the command line adds words."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from pairfree.config import read_arguments, with_fields_of
 from pairfree.data import processes
+from pairfree.data.given import Images, read_images
 from pairfree.data.missing import check_treatment
+from pairfree.data.sets import Reading
 from pairfree.denoising.files import denoise_files
 from pairfree.denoising.ledger import FileResult
 from pairfree.denoising.order import DenoisingOrder
@@ -20,10 +24,14 @@ from pairfree.engine.model import Model
 from pairfree.engine.predictor import DEFAULT_MAX_BYTES, Predictor
 from pairfree.engine.trainer import OnStep
 from pairfree.errors import ConfigError, PairfreeError
+from pairfree.evidence.folders import Evaluation, compare_folders
+from pairfree.evidence.order import EvaluationOrder
+from pairfree.examination.examine import Examination, Subject, examine_subjects
 from pairfree.files.messages import reason
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
+from pairfree.training.examining import correct_model, examine_set, find_pixel_size
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
@@ -250,19 +258,113 @@ def plan_denoising(
         )
 
     def model() -> Model:
-        if isinstance(order.run, Model):
-            if order.symmetries and not order.run.predictor.symmetries:
-                raise ConfigError("`symmetries`: a Model keeps its own; give it to pairfree.load")
-            return order.run
-        bound = network_bytes(order.max_bytes)
-        return load(
-            order.run,
-            device=order.device,
-            max_bytes=bound,
-            nan=order.nan,
-            symmetries=order.symmetries,
-        )
+        loaded = _load_for(order)
+        return correct_model(loaded, order.inputs, order.scene) if order.correct else loaded
 
     if order.report:
         check_report(Path(order.out))
     return plan_files(model, order)
+
+
+def _load_for(order: DenoisingOrder) -> Model:
+    """The model that was asked for."""
+    if isinstance(order.run, Model):
+        if order.symmetries and not order.run.predictor.symmetries:
+            raise ConfigError("`symmetries`: a Model keeps its own; give it to pairfree.load")
+        return order.run
+    return load(
+        order.run,
+        device=order.device,
+        max_bytes=network_bytes(order.max_bytes),
+        nan=order.nan,
+        symmetries=order.symmetries,
+    )
+
+
+@with_fields_of(EvaluationOrder, "denoised", "clean", "data_range")
+def evaluate(
+    denoised: str | Path | None = None,
+    clean: str | Path | None = None,
+    data_range: float | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Score denoised files against clean ones, gather evidence against the noisy ones, examine the denoiser.
+
+    Parameters
+    ----------
+    {fields}
+
+    Returns
+    -------
+    Evaluation
+        Scores of each file and their mean, evidence of each file, and rows of what it all says.
+
+    Raises
+    ------
+    ConfigError
+        Where nothing is given to compare with, and for ``clean`` without ``data_range``.
+    InputError
+        For files that cannot be read, lack a partner, or differ in shape from theirs.
+    """
+    given = {"denoised": denoised, "clean": clean, "data_range": data_range, **options}
+    order = EvaluationOrder(**read_arguments(EvaluationOrder, given, "evaluate"))
+    found = compare_folders(order)
+    if order.run is None or order.noisy is None:
+        return found
+    examined = examine(order.run, order.noisy, data_range=order.data_range, quick=order.quick)
+    return replace(found, rows=[*examined.rows, *found.rows])
+
+
+def examine(
+    run: str | Path | Model | Callable[[np.ndarray], np.ndarray],
+    noisy: Images,
+    *,
+    data_range: float | None = None,
+    quick: bool = False,
+    nan: str = "mask",
+    scene: int | str | None = None,
+) -> Examination:
+    """Examine a denoiser on noisy images: its error, what it invents, and what it loses.
+
+    Parameters
+    ----------
+    run
+        A run folder, "shipped", a model, or any function of an array (C, H, W) of float64 intensities that
+        gives such an array back.
+    noisy
+        Files, folders or globs; a list of arrays (H, W) or (C, H, W); or one array (H, W), (N, H, W) or
+        (N, C, H, W). Four images that are spread over them are taken, and of each the middle 512 x 512 px.
+    data_range
+        White minus black, for the PSNR; None for the range of the noisy images.
+    quick
+        Leave out the null run and planted detail: a third of the time.
+    nan
+        Pixels that are NaN or Inf: "mask" takes their neighbours' mean, "error" refuses them.
+    scene
+        Of files that hold several images: number of one, from 0, or "all".
+
+    Returns
+    -------
+    Examination
+        A row for each test: number, interval, verdict, advice.
+
+    Raises
+    ------
+    InputError
+        For what cannot be read, and for images under 96 px a side.
+    CheckpointError, ConfigError
+        As ``load``.
+    """
+    if isinstance(run, str | Path):
+        run = load(run, nan=nan)
+    around = run.around if isinstance(run, Model) else 0
+    images, paths = read_images(
+        noisy, "noisy image", Reading(nan=nan, slices_around=around, scene=scene)
+    )
+    pixel = find_pixel_size(paths)
+    if isinstance(run, Model):
+        return examine_set(run, images, pixel, data_range, quick)
+    subjects = []
+    for name, plane in zip(images.names, images.planes, strict=True):
+        subjects.append(Subject(name, plane.astype(np.float64), run))
+    return examine_subjects(subjects, images.unit, pixel, data_range, quick)

@@ -13,7 +13,7 @@ from pairfree import api
 from pairfree.engine.trainer import OnStep
 from pairfree.errors import ConfigError, OutputError
 from pairfree.files.listing import check_folder
-from pairfree.training.report import command_line
+from pairfree.training.paragraph import command_line
 
 NOISY, RUN, DENOISED = "noisy", "run", "denoised"
 

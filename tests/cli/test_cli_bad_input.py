@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from pairfree.evidence.folders import evaluate
+from pairfree import evaluate
 from pairfree.evidence.metrics import psnr
 
 FAST = [

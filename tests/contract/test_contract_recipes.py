@@ -161,18 +161,25 @@ def pool_measure(house: Path) -> None:
 
 
 FINDING = """
-def _judge_skewness(e: Evidence) -> Finding:
+def judge_skewness(e: Evidence, unit: str = "") -> Finding:
     level: Level = "note" if abs(e.skewness) > 1 else "ok"
     return Finding(level, f"The residual's skewness is {e.skewness:.2f}.")
 
 
 """
+ROW = """    _Test(
+        "skewness",
+        "Whether what was removed is lopsided",
+        findings.judge_skewness,
+        "skewness",
+    ),
+"""
 
 
 def interpret_measure(house: Path) -> None:
-    interpretation = house / SOURCE / "evidence/interpretation.py"
-    put_before(interpretation, "def _describe_removed", FINDING)
-    put_before(interpretation, "        _describe_removed(", "        _judge_skewness(evidence),")
+    put_before(house / SOURCE / "evidence/findings.py", "def describe_removed", FINDING)
+    rows = house / SOURCE / "evidence/interpretation.py"
+    replace(rows, '    _Test(\n        "grid"', ROW + '    _Test(\n        "grid"')
 
 
 STEPS: dict[str, list[Step]] = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from pairfree import evaluate
 from pairfree.errors import ConfigError, InputError
-from pairfree.evidence.folders import evaluate
 from pairfree.evidence.metrics import mean_score, score
 
 
@@ -45,7 +45,11 @@ def test_the_function_finds_what_the_verb_prints_and_writes(pairfree, folders):
     assert code == 0
     found = evaluate(folders / "denoised", folders / "clean", 255, noisy=folders / "noisy")
     numbers = found.as_dict()
-    assert list(numbers) == ["scores", "scores_statement", "evidence"]
+    assert list(numbers) == ["scores", "scores_statement", "evidence", "rows"]
+    for row, told in zip(
+        found.rows, json.loads((folders / "numbers.json").read_text())["rows"], strict=True
+    ):
+        assert (told["name"], told["level"], told["text"]) == (row.name, row.level, row.text)
     undefined = [name for name, value in numbers["evidence"]["0"].items() if value != value]
     written = json.loads((folders / "numbers.json").read_text())
     assert written["scores"] == numbers["scores"]
@@ -77,7 +81,7 @@ def test_an_evaluation_is_the_mapping_of_its_scores(folders):
 
 def test_evidence_alone_has_no_scores(folders):
     found = evaluate(folders / "denoised", noisy=folders / "noisy")
-    assert list(found.as_dict()) == ["evidence"]
+    assert list(found.as_dict()) == ["evidence", "rows"]
     assert list(found.evidence) == ["0", "1"]
     assert found.mean_score is None
     assert found.evidence["0"].std == pytest.approx(math.hypot(20, 3), rel=0.05)
@@ -97,7 +101,8 @@ def test_images_too_small_for_evidence_are_said_to_be(tmp_path):
         (tmp_path / name).mkdir()
         tifffile.imwrite(tmp_path / name / "0.tif", np.arange(400, dtype=np.uint16).reshape(20, 20))
     found = evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy")
-    assert found.as_dict() == {"evidence": {}}
+    assert found.evidence == {}
+    assert [row.level for row in found.rows] == ["untold"]
     assert "too small for evidence" in found.sentences[0]
 
 

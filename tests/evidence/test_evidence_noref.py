@@ -14,12 +14,12 @@ from pairfree.evidence.interpretation import (
     find_outliers,
     interpret,
     warn_of_invention,
-    worst_level,
     write_sentences,
 )
 from pairfree.evidence.noref import Evidence, pool, residual_evidence
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.residual import white_band
+from pairfree.evidence.rows import worst_level
 from pairfree.evidence.sites import site_map
 
 SIDE = 256

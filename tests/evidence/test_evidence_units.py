@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 import pairfree as pf
+from pairfree import evaluate
 from pairfree.evidence.examples import Example
-from pairfree.evidence.folders import evaluate
 from pairfree.evidence.interpretation import find_outliers, interpret
 from pairfree.evidence.noise_view import NoiseSamples
 from pairfree.evidence.noref import residual_evidence

@@ -51,19 +51,40 @@ ARROWS = {
     "engine": EVERYONE | {"files", "data", "methods.base", *NET_FACTS},
     "evidence": EVERYONE | {"files", "data", "measure"},
     "diagnosis": EVERYONE | {"files", "data", "noise", "measure", "evidence"},
+    "examination": EVERYONE | {"files", "data", "noise", "measure", "evidence", "diagnosis"},
     "training": EVERYONE
-    | {"files", "data", "measure", "nets", "methods", "engine", "evidence", "diagnosis"},
+    | {
+        "files",
+        "data",
+        "measure",
+        "nets",
+        "methods",
+        "engine",
+        "evidence",
+        "diagnosis",
+        "examination",
+    },
     "denoising": EVERYONE | {"files", "engine"},
     "inspection": EVERYONE | {"files", "nets", "methods", "engine", "training"},
     "api": EVERYONE
-    | {"files", "data", "nets", "methods", "engine", "evidence", "training", "denoising"},
+    | {
+        "files",
+        "data",
+        "nets",
+        "methods",
+        "engine",
+        "evidence",
+        "examination",
+        "training",
+        "denoising",
+    },
     "demo": EVERYONE | {"files", "engine", "training", "api"},
     # users of the public face
     "bench": EVERYONE
     | {"files", "data", "noise", "measure", "nets", "methods", "engine", "evidence", "api"},
 }
 TOP = {"pairfree", "__main__", "cli"}
-WITHOUT_TORCH = ("files", "scenes", "noise", "measure", "evidence", "diagnosis")
+WITHOUT_TORCH = ("files", "scenes", "noise", "measure", "evidence", "diagnosis", "examination")
 
 RUNS_CODE = {
     "pickle",

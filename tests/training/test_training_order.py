@@ -17,6 +17,7 @@ from pairfree.cli.main import app
 from pairfree.cli.options import EVERYWHERE, OTHER_NAMES, help_of, spell_flags
 from pairfree.config import OPTION, field_docs, options_of, to_toml
 from pairfree.denoising.order import DenoisingOrder
+from pairfree.evidence.order import EvaluationOrder
 from pairfree.errors import ConfigError
 from pairfree.methods import METHODS
 from pairfree.training.order import FIXED, IMAGES, NOTED, STORED, Order, place_order, read_order
@@ -27,7 +28,7 @@ COMMAND_LINE_ONLY = {
     "settings_": "Python lists them with training.settings.list_settings",
     **dict.fromkeys(EVERYWHERE, "Python sets the level of the logger `pairfree`"),
 }
-PYTHON_ONLY = {"net", "command", "on_step", "on_file", "on_pixels", "fit", "luma"}
+PYTHON_ONLY = {"net", "command", "on_step", "on_file", "on_pixels"}
 ONLY_OF = {"train": {"report"}}
 """Likewise, of one verb."""
 
@@ -56,7 +57,11 @@ def test_verbs_without_a_function_are_those_that_are_for_the_terminal():
 
 
 def test_fields_with_an_option_are_options():
-    for verb, declared in (("train", Order), ("denoise", DenoisingOrder)):
+    for verb, declared in (
+        ("train", Order),
+        ("denoise", DenoisingOrder),
+        ("evaluate", EvaluationOrder),
+    ):
         assert set(options_of(declared)) <= {one.name for one in command(verb).params}
 
 

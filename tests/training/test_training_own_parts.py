@@ -303,8 +303,8 @@ def test_divergence_without_a_folder_names_none():
 def test_signs_of_invention_are_said_when_training_ends(tmp_path, monkeypatch, caplog):
     """Not in the report alone, which nobody may open."""
     monkeypatch.setattr(
-        "pairfree.training.report.warn_of_invention",
-        lambda evidence: ["The output shows a second nucleus."],
+        "pairfree.training.examining.warn_of_invention",
+        lambda evidence, examined: ["The output shows a second nucleus."],
     )
     image = np.random.default_rng(0).normal(100, 10, (64, 64)).astype(np.float32)
     pf.train(

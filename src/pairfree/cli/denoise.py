@@ -58,7 +58,7 @@ def denoise(
     summary = _summary(results, out_dir, time.monotonic() - started)
     out.print(summary + _count_left_out(len(planned.bad)))
     if given["report"]:
-        from pairfree.training.report import command_line
+        from pairfree.training.paragraph import command_line
 
         signs = api.report_on(planned, results, out_dir, command_line(sys.argv[1:]))
         for line in signs or ():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from pairfree.cli.options import Inputs, spell_flags
+from pairfree.cli.options import Inputs, ordered, spell_flags
 from pairfree.cli.terminal import check_json, err, out, write_json
+from pairfree.evidence.order import EvaluationOrder
 
 
 def diagnose(
@@ -67,32 +68,19 @@ def _name_inputs(inputs: list[str]) -> str:
     return first if len(inputs) == 1 else f"{first} and {len(inputs) - 1} more"
 
 
+@ordered(EvaluationOrder)
 def evaluate(
-    denoised: Annotated[Path, typer.Option(help="Folder of denoised files.", show_default=False)],
-    clean: Annotated[
-        Path | None, typer.Option(help="Folder of clean files of the same names.")
-    ] = None,
-    noisy: Annotated[
-        Path | None, typer.Option(help="Folder of the noisy files: evidence without ground truth.")
-    ] = None,
-    data_range: Annotated[
-        float | None,
-        typer.Option(
-            help="White minus black, 255 for 8 bits, 400 for [-160, 240] HU. Needed with --clean."
-        ),
-    ] = None,
-    low: Annotated[
-        float, typer.Option(help="Black, in intensity units: -160 for [-160, 240] HU.")
-    ] = 0.0,
+    given: dict[str, Any],
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers there too.")
     ] = None,
 ) -> None:
-    """Score denoised files against clean ones, or gather evidence against the noisy ones."""
-    from pairfree.evidence.folders import evaluate as evaluate_folders
+    """Score denoised files against clean ones, gather evidence against the noisy ones, examine a run."""
+    from pairfree.api import evaluate as evaluate_files
+    from pairfree.evidence.rows import ORDER, count_alarms
 
     check_json(json_path)
-    found = evaluate_folders(denoised, clean, data_range, noisy=noisy, low=low)
+    found = evaluate_files(**given)
     mean = found.mean_score
     if mean is not None:
         table = Table("file", "PSNR dB", "SSIM", "NRMSE")
@@ -100,8 +88,10 @@ def evaluate(
             table.add_row(name, f"{one.psnr_db:.2f}", f"{one.ssim:.4f}", f"{one.nrmse:.4f}")
         out.print(table)
         out.print(found.scores_statement)
-    for line in found.sentences:
-        out.print(f"- {line}")
+    for row in sorted(found.rows, key=lambda row: -ORDER[row.level]):
+        out.print(f"- {spell_flags(row.sentence)}")
+    if found.rows:
+        out.print(count_alarms(found.rows))
     if json_path is not None:
         write_json(json_path, found.as_dict())
 

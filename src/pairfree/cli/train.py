@@ -71,7 +71,7 @@ def train(
 
 def command_of_this_call() -> str:
     """What was typed, as the report shows it."""
-    from pairfree.training.report import command_line
+    from pairfree.training.paragraph import command_line
 
     return command_line(sys.argv[1:])
 

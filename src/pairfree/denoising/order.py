@@ -77,6 +77,12 @@ class DenoisingOrder:
     symmetries: bool = option(False, bool)
     """Mean over the 8 symmetries of the square: about 0.1 dB better, eight times as long."""
 
+    correct: bool = option(False, bool)
+    """Examine the run on these files first, and mend what can be mended: too sharp, too smooth, noise left.
+
+    What was done is said, and written into the files.
+    """
+
     report: bool = option(False, bool)
     """Write report.html beside the results: images before and after, what was taken off, evidence."""
 

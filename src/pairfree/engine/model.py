@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.data.directions import Change
 from pairfree.data.sets import check_finite, to_channels_first
 from pairfree.data.slices import stack_axis
 from pairfree.data.unpaired import window
@@ -107,6 +109,8 @@ class Model:
         }
         if self.masked:
             identity["nan"] = "mask"
+        if predictor.change is not None:
+            identity["change"] = predictor.change.as_dict()
         return identity | ({"symmetries": True} if predictor.symmetries else {})
 
     @cached_property
@@ -125,7 +129,15 @@ class Model:
             digest.update(settings.encode())
             what = "settings"
         short = digest.hexdigest()[:16]
-        return f"denoised with pairfree {__version__}, method {self.method.key}, {what} {short}"
+        words = f"denoised with pairfree {__version__}, method {self.method.key}, {what} {short}"
+        change = self.predictor.change
+        return words if change is None else f"{words}, corrected: {change}"
+
+    def corrected(self, change: Change) -> Model:
+        """The same model, whose results are corrected; this one stays as it is."""
+        predictor = copy.copy(self.predictor)
+        predictor.change_by(change)
+        return Model(predictor, self.record, self.masked)
 
     def describe_result(self, image: Image) -> Image:
         """``image`` with the metadata of its result."""
@@ -313,27 +325,11 @@ class Model:
 
     # -- disagreement ----------------------------------------------------------------------------------
 
-    def disagreement_image(self, image: Image) -> Image:
-        """Where the method's two denoisers are apart.
-
-        Returns
-        -------
-        Image
-            float32 of the same shape and axes, intensity units; 0 for transparency.
-
-        Raises
-        ------
-        ConfigError
-            For a method with one denoiser.
-        InputError
-            As ``denoise_image``.
-        """
-        out = ArrayReceiver(np.empty(image.shape, np.float32))
-        self.disagreement_into(image, out)
-        return replace(self.describe_map(image), data=out.pixels)
-
     def disagreement_into(self, image: Image, sink: Receiver) -> None:
-        """``disagreement_image`` tile by tile."""
+        """Where the method's two denoisers are apart, tile by tile; float32, intensity units.
+
+        0 for transparency. ConfigError for a method with one denoiser, InputError as ``denoise_image``.
+        """
         self.check(image)
 
         def map_planes(group: Sequence[Index], tell: OnPixels) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from pairfree.data.directions import Change
 from pairfree.data.normalize import Normalizer, PlaneMap
 from pairfree.engine.tiles import Box, Region
 
@@ -84,6 +85,18 @@ class TileJob:
     """Whether the tile of these rows and columns was done before, and its result stands."""
     within: Region | None = None
     """Rows and columns of tiles that are asked for; None for all."""
+    change: Change | None = None
+    """By which the result is corrected."""
+
+    def finish(self, intensity: np.ndarray, made: np.ndarray, inside: Region) -> np.ndarray:
+        """What is written of a tile (C, h, w): all of it was read, and only the inside is written."""
+        rows, columns = inside
+        if self.change is None:
+            return self.combine(
+                intensity[:, rows, columns], made[:, rows, columns].astype(np.float64)
+            )
+        whole = self.combine(intensity, made.astype(np.float64))
+        return self.change.apply(whole, intensity.astype(np.float64))[:, rows, columns]
 
 
 def _mirror_places(start: int, stop: int, length: int) -> np.ndarray:

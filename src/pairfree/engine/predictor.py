@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairfree.data.directions import Change
 from pairfree.data.normalize import Normalizer, PlaneMap
 from pairfree.data.patches import SYMMETRIES, symmetric, undo_symmetric
 from pairfree.engine.freed_blocks import keep_freed_blocks
@@ -95,6 +96,8 @@ class Predictor:
     ) -> None:
         self.method, self.normalizer, self.channels = method, normalizer, channels
         self.symmetries = symmetries
+        self.change: Change | None = None
+        """By which results are corrected."""
         for net in method.networks.values():
             net.eval()
         net = method.denoiser
@@ -123,6 +126,8 @@ class Predictor:
                 "whole image"
             ) from None
         self.bytes_per_px = activation_bytes_per_px(self.method, self.channels)
+        if self.change is not None:
+            self.halo_px += self.change.reach_px
         tile = self.bytes_per_px, self.halo_px, self.stride_px
         self.core_px = core_for_memory(self.max_bytes, *tile, largest_px)
         least = bytes_for_core(self.stride_px, *tile)
@@ -131,6 +136,12 @@ class Predictor:
                 f"{size_text(int(self.max_bytes))} of memory are too little: the smallest tile of this "
                 f"network needs {size_text(least)}"
             )
+
+    def change_by(self, change: Change) -> None:
+        """Correct all results from now on; tiles look a little farther around then."""
+        self.change = change
+        if not self.whole_image:
+            self._size_tiles(self.core_px)
 
     # -- what is made of a plane -----------------------------------------------------------------------
 
@@ -200,6 +211,7 @@ class Predictor:
             write,
             is_finished,
             within,
+            self.change,
         )
         with tell_progress(self.method.denoiser, on_pixels, plane.height * plane.width) as tell:
             self._do_tiles(job, tell)
@@ -215,22 +227,9 @@ class Predictor:
         return total / SYMMETRIES
 
     def disagreement(self, intensity: np.ndarray) -> np.ndarray:
-        """How far the method's two denoisers are apart.
+        """How far the method's two denoisers are apart on (C, H, W) as in ``predict``.
 
-        Parameters
-        ----------
-        intensity
-            (C, H, W) as in ``predict``.
-
-        Returns
-        -------
-        ndarray
-            (C, H, W) float64, intensity units, not negative.
-
-        Raises
-        ------
-        ConfigError
-            For a method with one denoiser.
+        float64, intensity units, not negative; ConfigError for a method with one denoiser.
         """
         out = np.empty(intensity.shape, np.float64)
         plane = Plane.of(intensity)
@@ -376,8 +375,7 @@ class Predictor:
         """(C, h, w) of what a tile writes, from the intensities of what it reads."""
         made = self._apply_to_tile(job.apply, self._normalise(intensity, job.mapped))
         self._check_output(made, intensity)
-        rows, columns = tile.inside
-        return job.combine(intensity[:, rows, columns], made[:, rows, columns].astype(np.float64))
+        return job.finish(intensity, made, tile.inside)
 
     @torch.inference_mode()
     def _apply_to_tile(self, apply: Callable[[Tensor], Tensor], tile: np.ndarray) -> np.ndarray:

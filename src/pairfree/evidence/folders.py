@@ -13,10 +13,12 @@ import numpy as np
 
 from pairfree.data.missing import check_range, complete_plane
 from pairfree.data.sets import to_channels_first
-from pairfree.errors import ConfigError, InputError
-from pairfree.evidence.interpretation import write_sentences
+from pairfree.errors import InputError
+from pairfree.evidence.interpretation import interpret
 from pairfree.evidence.metrics import Score, mean_score, score
 from pairfree.evidence.noref import Evidence, pool, residual_evidence
+from pairfree.evidence.order import EvaluationOrder
+from pairfree.evidence.rows import Row
 from pairfree.files.image import Image
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit, intensity_unit
 from pairfree.files.messages import shown
@@ -54,8 +56,13 @@ class Evaluation(Mapping[str, Score]):
     unit: str = UNKNOWN_UNIT
     """What the noisy images' intensities count, in the plural, as far as their files say."""
 
-    sentences: list[str] = field(default_factory=list)
-    """What the evidence of all planes together says; empty without noisy files."""
+    rows: list[Row] = field(default_factory=list)
+    """What the evidence of all planes together says, and what examining the denoiser showed."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """The rows in words; those that ask for attention begin with ``Warning:`` or ``Note:``."""
+        return [row.sentence for row in self.rows]
 
     def __getitem__(self, name: str) -> Score:
         return self.scores[name]
@@ -78,79 +85,34 @@ class Evaluation(Mapping[str, Score]):
         if self.scores_statement:
             found["scores"] = {name: vars(one) for name, one in self.scores.items()}
             found["scores_statement"] = self.scores_statement
-        if self.sentences:
+        if self.rows:
             found["evidence"] = {name: vars(one) for name, one in self.evidence.items()}
+            found["rows"] = [row.as_dict() for row in self.rows]
         return found
 
 
-def evaluate(
-    denoised: str | Path,
-    clean: str | Path | None = None,
-    data_range: float | None = None,
-    *,
-    noisy: str | Path | None = None,
-    low: float = 0.0,
-    fit: bool = False,
-    luma: bool = False,
-) -> Evaluation:
-    """Score denoised files against clean ones, or gather evidence against the noisy ones, or both.
-
-    Parameters
-    ----------
-    denoised
-        Folder of denoised files.
-    clean
-        Folder of clean files of the same names.
-    data_range
-        White minus black of the clean images in intensity units, 255 for 8 bits, 400 for [-160, 240] HU;
-        needed with ``clean``. Both sides are clipped to ``low`` .. ``low + data_range``.
-    noisy
-        Folder of the noisy files of the same names: evidence without ground truth.
-    low
-        Black, in intensity units: -160 for [-160, 240] HU.
-    fit
-        First fit gain and offset of each denoised image to the clean one: kinder, for methods whose grey
-        scale is free.
-    luma
-        Score the Y channel (BT.601) of RGB images, instead of the mean over the channels.
-
-    Returns
-    -------
-    Evaluation
-        Scores of each file and their mean, evidence of each file and of all together.
-
-    Raises
-    ------
-    ConfigError
-        Without ``clean`` and ``noisy``, and for ``clean`` without ``data_range``.
-    InputError
-        For files that cannot be read, lack a partner, or differ in shape from theirs.
-    """
-    if clean is None and noisy is None:
-        raise ConfigError(
-            "evaluate needs `clean` (scores) or `noisy` (evidence without ground truth), or both"
-        )
-    if clean is not None and data_range is None:
-        raise ConfigError(
-            "`clean` needs `data_range`: PSNR and SSIM mean nothing without it (255 for 8-bit files)"
-        )
+def compare_folders(order: EvaluationOrder) -> Evaluation:
+    """Score denoised files against clean ones, or gather evidence against the noisy ones, or both."""
+    if order.denoised is None:
+        return Evaluation()
     scores: dict[str, Score] = {}
     statement = ""
-    if clean is not None and data_range is not None:
-        scores = score_folder(denoised, clean, data_range, low, fit, luma)
-        statement = state_scores(data_range, low, fit, luma)
-    if noisy is None:
+    if order.clean is not None and order.data_range is not None:
+        scores = score_folder(order.denoised, order.clean, order.data_range, order)
+        statement = state_scores(order.data_range, order)
+    if order.noisy is None:
         return Evaluation(scores, statement)
-    evidence, unit = gather_evidence(noisy, denoised)
-    return Evaluation(scores, statement, evidence, unit, interpret_pooled(evidence, unit))
+    evidence, unit = gather_evidence(order.noisy, order.denoised)
+    rows = interpret_pooled(evidence, unit, order.run is not None)
+    return Evaluation(scores, statement, evidence, unit, rows)
 
 
 def score_folder(
-    denoised: str | Path, clean: str | Path, data_range: float, low: float, fit: bool, luma: bool
+    denoised: str | Path, clean: str | Path, data_range: float, order: EvaluationOrder
 ) -> dict[str, Score]:
-    """Scores of denoised files against clean ones of the same name, by stem; see ``evaluate``."""
+    """Scores of denoised files against clean ones of the same name, by stem."""
     found = {}
-    high = low + data_range
+    low, high = order.low, order.low + data_range
     for name, (first, second) in partners(clean, denoised).items():
         truth = open_image(first)
         result = open_image(second)
@@ -172,17 +134,18 @@ def score_folder(
                 _intensities(result),
                 data_range,
                 low,
-                fit=fit,
-                luma=luma,
+                fit=order.fit,
+                luma=order.luma,
             )
     return found
 
 
-def state_scores(data_range: float, low: float, fit: bool, luma: bool) -> str:
+def state_scores(data_range: float, order: EvaluationOrder) -> str:
     """How scores were computed, in words: without it they cannot be compared."""
-    colours = "luma (BT.601) of colour images" if luma else "mean over colour channels"
+    low = order.low
+    colours = "luma (BT.601) of colour images" if order.luma else "mean over colour channels"
     words = [f"data range {data_range:g}"]
-    if fit:
+    if order.fit:
         words.append("gain and offset of each denoised image fitted")
     words += [
         f"both sides clipped to {low:g} .. {low + data_range:g}",
@@ -258,11 +221,14 @@ def examine_channels(
     return found
 
 
-def interpret_pooled(evidence: Mapping[str, Evidence], unit: str = UNKNOWN_UNIT) -> list[str]:
-    """Plain sentences for all images together."""
+def interpret_pooled(
+    evidence: Mapping[str, Evidence], unit: str = UNKNOWN_UNIT, examined: bool = False
+) -> list[Row]:
+    """Rows for all images together."""
     if not evidence:
-        return [f"no image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence"]
-    return write_sentences(pool(list(evidence.values())), unit)
+        text = f"No image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence."
+        return [Row("size", "Whether images are large enough", "untold", text)]
+    return interpret(pool(list(evidence.values())), unit, examined)
 
 
 @contextmanager

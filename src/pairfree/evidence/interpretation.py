@@ -1,47 +1,52 @@
-"""Plain sentences for residual evidence: each says the number, what it should be, what a departure may mean.
-
-A statement is a ``warning`` where a number is both significant (3 standard errors) and large enough to matter
-in an image, a ``note`` where it deserves a look, ``ok`` otherwise. The thresholds are conventions: an oracle
-stays ``ok``, a Gaussian blur is a ``warning``.
-"""
+"""Rows of evidence from the residual: which number each has, and who judges it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from pairfree.evidence import findings
 from pairfree.evidence.noref import Evidence
-from pairfree.evidence.numbers import format_fixed, format_number
-from pairfree.evidence.residual import white_band
+from pairfree.evidence.rows import WITHIN_90, Level, Row
 from pairfree.files.intensity import UNKNOWN_UNIT
-
-Level = Literal["ok", "note", "warning"]
-NOTED_UNEVENNESS, WARNED_UNEVENNESS = 1.5, 3.0
-"""Times what chance gives."""
-NOTED_GRID, WARNED_GRID = 2.0, 4.0
-"""Times what chance gives."""
-NOTED_LEFT = 0.85
-"""With white noise of sigma 15 and 25 an oracle keeps less in each of 200 images of BSD400; networks that
-keep correlated noise, more."""
-ORDER: dict[str, int] = {"ok": 0, "note": 1, "warning": 2}
-"""How serious a level is."""
-PREFIXES = {"ok": "", "note": "Note: ", "warning": "Warning: "}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One statement about the evidence."""
+class _Test:
+    """One row: its name, what judges it, and the number behind it."""
 
-    level: Level
-    """How serious it is."""
-    text: str
-    """The sentence."""
+    name: str
+    tests: str
+    judge: Callable[[Evidence, str], findings.Finding | None]
+    value: str
+    """Field of the evidence; with a field of the same name and ``_se`` there is an interval."""
+    advice: str = ""
+    replaced: bool = False
+    """Whether an examination of the denoiser itself tells it better."""
+
+    def make_row(self, evidence: Evidence, unit: str) -> Row | None:
+        """What it says of the evidence; None where the images do not tell."""
+        found = self.judge(evidence, unit)
+        if found is None:
+            return None
+        value = getattr(evidence, self.value)
+        value = float(value[0] if isinstance(value, tuple) else value)
+        beside = WITHIN_90 * getattr(evidence, f"{self.value}_se", math.nan)
+        return Row(
+            self.name,
+            self.tests,
+            found.level,
+            found.text,
+            value,
+            value - beside,
+            value + beside,
+            advice=self.advice,
+        )
 
 
 def write_sentences(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[str]:
-    """The findings as sentences; those that ask for attention begin with ``Warning:`` or ``Note:``.
+    """The rows as sentences; those that ask for attention begin with ``Warning:`` or ``Note:``.
 
     Parameters
     ----------
@@ -50,17 +55,10 @@ def write_sentences(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[str]:
     unit
         What its intensities count, in the plural: "HU", "counts".
     """
-    return [_sentence(found) for found in interpret(evidence, unit)]
+    return [row.sentence for row in interpret(evidence, unit)]
 
 
-def _sentence(found: Finding) -> str:
-    prefix = PREFIXES[found.level]
-    if not prefix:
-        return found.text
-    return f"{prefix}{found.text[0].lower()}{found.text[1:]}"
-
-
-def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[Finding]:
+def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT, examined: bool = False) -> list[Row]:
     """What the numbers of the evidence say.
 
     Parameters
@@ -69,256 +67,139 @@ def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[Finding]:
         Of one image, or pooled over several.
     unit
         What its intensities count, in the plural: "HU", "counts".
+    examined
+        Whether the denoiser itself is examined beside this, which tells some of it better: that is left out.
 
     Returns
     -------
-    list of Finding
-        In the order: invented, removed, detail, edges, texture, contrast, noise left, noise colour,
-        brightness, grid, noise level; without those that the images do not tell.
+    list of Row
+        In the order of ``TESTS``; without those that the images do not tell.
     """
     if evidence.std == 0:
-        return [Finding("warning", "The output equals the input: nothing was removed.")]
-    found = [
-        _judge_invention(evidence),
-        _judge_removal(evidence),
-        _judge_detail(evidence),
-        _judge_edges(evidence),
-        _judge_texture(evidence),
-        _judge_contrast(evidence),
-        _judge_noise_left(evidence),
-        _judge_colour(evidence),
-        _judge_brightness(evidence, unit),
-        _judge_grid(evidence, unit),
-        _describe_removed(evidence, unit),
-    ]
-    return [one for one in found if one is not None]
+        text = "The output equals the input: nothing was removed."
+        return [Row("removed noise", "How much was taken off", "warning", text, 0.0)]
+    rows = []
+    for test in TESTS:
+        if not (examined and test.replaced):
+            rows.append(test.make_row(evidence, unit))
+    return [row for row in rows if row is not None]
 
 
-def warn_of_invention(evidence: Evidence) -> list[str]:
-    """Warnings that the output may show what the data do not; empty where there is no sign of it."""
+def warn_of_invention(evidence: Evidence, examined: bool = False) -> list[str]:
+    """Warnings that the output may show what the data do not; empty where there is no sign of it.
+
+    Parameters
+    ----------
+    evidence
+        Of one image, or pooled over several.
+    examined
+        Whether an examination of the denoiser tells the rest.
+    """
     if evidence.std == 0:
         return []
-    signs: list[Finding | None] = [_judge_invention(evidence)]
+    signs: list[findings.Finding | None] = [findings.judge_invention(evidence)]
+    if examined:
+        return [one.text for one in signs if one is not None and one.level == "warning"]
     if evidence.detail_support < 1:
-        signs.append(_judge_detail(evidence))
+        signs.append(findings.judge_detail(evidence))
     if evidence.corr_output < 0:
-        signs.append(_judge_contrast(evidence))
+        signs.append(findings.judge_contrast(evidence))
     return [one.text for one in signs if one is not None and one.level == "warning"]
 
 
 def find_outliers(
-    items: Sequence[tuple[str, Evidence]], level: Level = "warning", unit: str = UNKNOWN_UNIT
-) -> list[tuple[str, Finding]]:
-    """Images with a finding of this level, each with its first one.
+    items: Sequence[tuple[str, Evidence]],
+    level: Level = "warning",
+    unit: str = UNKNOWN_UNIT,
+    examined: bool = False,
+) -> list[tuple[str, Row]]:
+    """Images with a row of this level, each with its first one.
 
     A pool can hide one bad image among many good ones.
     """
     outliers = []
     for name, evidence in items:
-        serious = [one for one in interpret(evidence, unit) if one.level == level]
+        serious = [one for one in interpret(evidence, unit, examined) if one.level == level]
         if serious:
             outliers.append((name, serious[0]))
     return outliers
 
 
-def worst_level(found: Sequence[Finding]) -> Level:
-    """The most serious level among findings; ``ok`` without any."""
-    return max((one.level for one in found), key=ORDER.__getitem__, default="ok")
-
-
-def _stands_out(value: float, expected: float, se: float, size: float) -> bool:
-    """Whether a number is off its expected value, by 3 standard errors and by what matters in an image."""
-    return abs(value - expected) > max(3 * se, size)
-
-
-def _note_or_warning(warned: bool) -> Level:
-    return "warning" if warned else "note"
-
-
-def _judge_invention(e: Evidence) -> Finding:
-    if e.tested_sites == 0:
-        return Finding(
-            "note",
-            "Invention could not be tested: nowhere is the output's detail strong enough against the noise "
-            "to be confirmed.",
-        )
-    share = f"{e.tested_sites:,} of {e.sites:,} sites of 8 × 8 px, those whose detail stands out of the noise"
-    if e.unsupported_sites == 0:
-        return Finding(
-            "ok", f"No invented detail found in {share}; fainter detail cannot be tested."
-        )
-    count = "site shows" if e.unsupported_sites == 1 else "sites show"
-    return Finding(
-        _note_or_warning(e.unsupported_sites > 1),
-        f"{e.unsupported_sites:,} {count} detail that the noisy data do not support (tested: {share}): look "
-        "there for invention.",
-    )
-
-
-def _judge_removal(e: Evidence) -> Finding:
-    if e.removed_sites == 0:
-        return Finding(
-            "ok",
-            f"No removed structure found in {e.sites:,} sites; structure fainter than the noise over 5 px "
-            "cannot be seen.",
-        )
-    share = 100 * e.removed_sites / max(e.sites, 1)
-    level: Level = "ok"
-    if share > 0.1:
-        level = _note_or_warning(share > 2)
-    at = f"{e.removed_sites:,} of {e.sites:,} sites ({format_number(share, 2)} %)"
-    return Finding(
-        level,
-        f"The residual holds structure at {at}: detail, edges or hot pixels were removed there.",
-    )
-
-
-def _judge_detail(e: Evidence) -> Finding | None:
-    support, se = e.detail_support, e.detail_support_se
-    if not math.isfinite(support):
-        return None
-    value = f"{format_number(support)} (expected 1; standard error {format_number(se, 1)})"
-    if support < 1 and _stands_out(support, 1, se, 0.1):
-        return Finding(
-            _note_or_warning(support < 0.8),
-            f"The data support only part of the output's fine contrast, {value}: detail is sharpened or "
-            "invented.",
-        )
-    if support > 1 and _stands_out(support, 1, se, 0.25):
-        return Finding(
-            _note_or_warning(support > 1.5),
-            f"The noisy image has more fine contrast along the output's detail, {value}: detail is softened, "
-            "or noise remains.",
-        )
-    return Finding("ok", f"Fine contrast of the output agrees with the data: {value}.")
-
-
-def _judge_edges(e: Evidence) -> Finding | None:
-    power, se = e.edge_power, e.edge_power_se
-    if not math.isfinite(power):
-        return None
-    expected = f"(expected 1; standard error {format_number(se, 1)})"
-    value = f"{format_number(power)} times what the noise line predicts there {expected}"
-    if power > 1 and _stands_out(power, 1, se, 0.15):
-        return Finding(
-            _note_or_warning(power > 1.5),
-            f"Residual power at edges is {value}: edges were altered along with the noise.",
-        )
-    return Finding("ok", f"Residual power at edges is {value}.")
-
-
-def _judge_texture(e: Evidence) -> Finding | None:
-    power, chance = e.uneven_power, e.uneven_power_chance
-    if not power > NOTED_UNEVENNESS * chance:
-        return None
-    return Finding(
-        _note_or_warning(power > WARNED_UNEVENNESS * chance),
-        f"Removed power is uneven: where it is strongest it is {format_number(power, 2)} times the usual, "
-        f"brightness allowed for (expected {format_number(chance, 2)}). Texture was taken for noise there, "
-        "or the noise differs from place to place.",
-    )
-
-
-def _judge_contrast(e: Evidence) -> Finding:
-    correlation = e.corr_output
-    value = f"(correlation {format_fixed(correlation, 2)}, expected 0)"
-    if not _stands_out(correlation, 0, e.corr_output_se, 0.05):
-        return Finding("ok", f"Residual does not follow the image {value}.")
-    level = _note_or_warning(abs(correlation) > 0.2)
-    if correlation > 0:
-        return Finding(
-            level,
-            f"Residual follows the image {value}: structure may have been removed, or noise remains.",
-        )
-    return Finding(
-        level,
-        f"Residual opposes the image {value}: the output exaggerates contrast, or shows what the input does "
-        "not.",
-    )
-
-
-def _judge_noise_left(e: Evidence) -> Finding | None:
-    if not math.isfinite(e.noise_left):
-        return None
-    kept = f"{100 * e.noise_left:.0f} %"
-    value = f"in the flattest tenth of the image the output keeps {kept} of the noisy image's fine contrast"
-    if e.noise_left > NOTED_LEFT:
-        return Finding(
-            "note",
-            f"Noise may be left: {value}. Either the noise is weak beside detail that is everywhere, or it "
-            "is correlated and stays (methods that assume independent pixels keep such noise).",
-        )
-    return Finding("ok", f"Noise was removed: {value}, and no more of the noise.")
-
-
-def _judge_colour(e: Evidence) -> Finding:
-    band = white_band(e.n_pixels)
-    x, y = e.autocorr_x[0], e.autocorr_y[0]
-    along = (
-        f"autocorrelation {format_fixed(x, 3)} along x, {format_fixed(y, 3)} along y (within ±{band:.3f} for "
-        "white noise of this size)"
-    )
-    strongest = max((x, y), key=abs)
-    if abs(strongest) <= 2 * band:
-        return Finding("ok", f"Residual is white: lag-1 {along}.")
-    if abs(strongest) <= 0.1:
-        return Finding("ok", f"Residual is nearly white: lag-1 {along}.")
-    if strongest < 0:
-        return Finding(
-            "note",
-            f"Neighbouring residuals alternate: lag-1 {along}; slow noise probably stayed in the output.",
-        )
-    return Finding(
-        "note",
-        f"Residual is correlated: lag-1 {along}. Either the noise is correlated (methods that assume "
-        "independent pixels do not fit it), or structure was removed.",
-    )
-
-
-def _judge_brightness(e: Evidence, unit: str) -> Finding:
-    value = f"mean residual {format_number(e.mean)} ± {format_number(e.mean_se, 2)} {unit}"
-    if not _stands_out(e.mean, 0, e.mean_se, 0.02 * e.std):
-        return Finding("ok", f"Brightness is kept: {value}.")
-    return Finding(
-        _note_or_warning(abs(e.mean) > 0.1 * e.std),
-        f"Brightness has shifted: {value} (expected 0, unless the noise shifts it and a clean set told so).",
-    )
-
-
-def _judge_grid(evidence: Evidence, unit: str) -> Finding | None:
-    """Whether the network's cells show."""
-    if not math.isfinite(evidence.grid):
-        return None
-    number = format_fixed(evidence.grid, 1)
-    if evidence.grid <= NOTED_GRID:
-        text = f"No grid of the network's cells: {number} times what chance gives (expected: 1 or less)."
-        return Finding("ok", text)
-    contrast = f"{format_number(evidence.grid_contrast)} {unit}"
-    text = (
-        f"A grid with the period of the network's cells lies over the output, {number} times what chance "
-        f"gives (expected: 1 or less); its contrast is {contrast}, the noise that was removed "
-        f"{format_number(evidence.std)}."
-    )
-    if evidence.grid_noisy > NOTED_GRID:
-        noisy = format_fixed(evidence.grid_noisy, 1)
-        text += f" The noisy images have one as well ({noisy}): it may be the camera's."
-    return Finding("warning" if evidence.grid > WARNED_GRID else "note", text)
-
-
-def _describe_removed(e: Evidence, unit: str) -> Finding:
-    share = f"{100 * e.removed_share:.0f} % of the power of the noisy image"
-    removed = f"Removed: standard deviation {format_number(e.std)} {unit}, {share}"
-    if not math.isfinite(e.gain):
-        return Finding("ok", f"{removed}.")
-    if abs(e.gain) <= 3 * e.gain_se:
-        return Finding("ok", f"{removed}; its variance does not depend on the brightness.")
-    sign = "−" if e.offset < 0 else "+"
-    line = f"variance ≈ {format_number(e.gain)} × output {sign} {format_number(abs(e.offset))}"
-    if e.gain > 0:
-        return Finding(
-            "ok",
-            f"{removed}; its variance grows with the brightness ({line}), as counting noise does.",
-        )
-    return Finding(
-        "note", f"{removed}; its variance falls with the brightness ({line}), as with saturation."
-    )
+TESTS = (
+    _Test(
+        "invented detail",
+        "Whether the noisy data support the detail of the output, square by square",
+        findings.judge_invention,
+        "unsupported_sites",
+        "Look at the red squares of the report beside the noisy image.",
+    ),
+    _Test(
+        "removed structure",
+        "Whether what was removed holds detail, square by square",
+        findings.judge_removal,
+        "removed_sites",
+        "Look at the blue squares of the report.",
+    ),
+    _Test(
+        "fine contrast",
+        "Whether the data support the fine contrast of the output",
+        findings.judge_detail,
+        "detail_support",
+        replaced=True,
+    ),
+    _Test(
+        "edges",
+        "Whether more than noise was removed at edges",
+        findings.judge_edges,
+        "edge_power",
+        replaced=True,
+    ),
+    _Test(
+        "texture",
+        "Whether more was removed in some places than in others",
+        findings.judge_texture,
+        "uneven_power",
+        replaced=True,
+    ),
+    _Test(
+        "image contrast",
+        "Whether what was removed follows the image",
+        findings.judge_contrast,
+        "corr_output",
+        replaced=True,
+    ),
+    _Test(
+        "flat places",
+        "How much noise is left where the image is flat",
+        findings.judge_noise_left,
+        "noise_left",
+        replaced=True,
+    ),
+    _Test(
+        "whiteness",
+        "Whether neighbouring pixels of what was removed are independent",
+        findings.judge_colour,
+        "autocorr_x",
+        replaced=True,
+    ),
+    _Test(
+        "mean brightness",
+        "Whether the mean brightness was kept",
+        findings.judge_brightness,
+        "mean",
+        replaced=True,
+    ),
+    _Test(
+        "grid",
+        "Whether the network's cells show in the output",
+        findings.judge_grid,
+        "grid",
+    ),
+    _Test(
+        "removed noise",
+        "How much was taken off, and whether it follows the brightness",
+        findings.describe_removed,
+        "std",
+    ),
+)
+"""All of them, in the order in which they are told."""

@@ -20,12 +20,13 @@ from markupsafe import Markup
 
 from pairfree.errors import InputError, OutputError
 from pairfree.evidence.examples import Example, example_view
-from pairfree.evidence.interpretation import ORDER, Finding, find_outliers, interpret, worst_level
+from pairfree.evidence.interpretation import find_outliers, interpret
 from pairfree.evidence.metrics import Score, mean_score
 from pairfree.evidence.noise_view import NoiseSamples, noise_view
 from pairfree.evidence.noref import Evidence, pool
 from pairfree.evidence.numbers import bind_units, format_fixed, format_number
 from pairfree.evidence.plots import line_plot
+from pairfree.evidence.rows import ORDER, PREFIXES, Row, worst_level
 from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
 from pairfree.plain import one_line
@@ -85,6 +86,8 @@ class ReportData:
     """What was logged."""
     evidence: Sequence[tuple[str, Evidence]] = ()
     """One entry an image (or group of images); the report pools them itself."""
+    rows: Sequence[Row] = ()
+    """What was found by examining the denoiser itself; empty where that was not done."""
     scores: Sequence[tuple[str, Score | None]] = ()
     """By image, where there is a ground truth."""
     scores_statement: str = ""
@@ -149,14 +152,15 @@ def _on_one_line(value: Any) -> Any:
 def _evidence_view(data: ReportData) -> dict[str, Any]:
     """What the template needs of the evidence: rows, what they say together, which images stand out."""
     pooled = None
-    found: list[Finding] = []
+    found = list(data.rows)
+    examined = len(data.rows) > 1
     if data.evidence:
         pooled = pool([evidence for _, evidence in data.evidence])
-        found = interpret(pooled, data.unit)
-        found.sort(key=lambda one: ORDER[one.level], reverse=True)
+        found += interpret(pooled, data.unit, examined)
+    found.sort(key=lambda one: ORDER[one.level], reverse=True)
     apart = []
     if len(data.evidence) > 1:
-        apart = find_outliers(data.evidence, unit=data.unit)
+        apart = find_outliers(data.evidence, unit=data.unit, examined=examined)
     return {
         "pooled": pooled,
         "findings": found,
@@ -200,10 +204,10 @@ class Verdict:
 
 
 def give_verdict(
-    found: Sequence[Finding],
+    found: Sequence[Row],
     pooled: Evidence | None,
     warnings: Sequence[str],
-    apart: Sequence[tuple[str, Finding]] = (),
+    apart: Sequence[tuple[str, Row]] = (),
 ) -> Verdict:
     """The most serious of what is known, in one line.
 
@@ -236,10 +240,10 @@ def give_verdict(
         return Verdict("note", "Worth a look", text)
     if level == "ok":
         text = found[0].text if found else ""
-        text = f"Residuals of {images}: {text[:1].lower()}{text[1:]}"
-        return Verdict("ok", "No check raised a concern", text)
+        return Verdict("ok", f"None of {len(found)} tests raised a concern", f"{images}: {text}")
     serious = [one for one in found if one.level == level]
-    text = serious[0].text
+    text = serious[0].sentence.removeprefix(PREFIXES[level])
+    text = f"{text[0].upper()}{text[1:]}"
     if len(serious) > 1:
         text += f" And {len(serious) - 1} more, below."
     title = "Look before you rely on it" if level == "warning" else "Worth a look"

@@ -1,8 +1,8 @@
-"""Seams: steps of the output at the borders of tiles, which neither scene nor noise has there."""
+"""Seams: steps along whole rows or columns of an image that has no scene, as tiles leave them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,60 +18,50 @@ MARGIN_PX = 7
 """Lines nearer to the image's border are left out."""
 LEAST = 0.1
 """Of the median roughness: flat areas count no more than this."""
-OF_SCENE = 3.0
-"""Standard errors of a step of the noisy image, from which it is the scene's."""
 NORMAL_MAD = 1.4826
 """Deviation over median absolute deviation of normal values."""
 
 
-def measure_seams(
-    denoised: FloatArray, noisy: FloatArray, rows: Sequence[int], columns: Sequence[int]
-) -> FloatArray:
-    """Steps across the borders of tiles, in deviations of such steps elsewhere in the image.
+class Step(NamedTuple):
+    """A step of the brightness along a whole row or column."""
 
-    Parameters
-    ----------
-    denoised, noisy
-        (H, W), intensity units.
-    rows, columns
-        Where tiles begin, apart from 0.
-
-    Returns
-    -------
-    array
-        (N,), one a border that lies far enough inside, and where the noisy image has no such step; about
-        standard normal without seams.
-    """
-    down = _measure_columns(denoised.T, noisy.T, rows)
-    across = _measure_columns(denoised, noisy, columns)
-    return np.concatenate([down, across])
+    z: float
+    """In deviations of such steps of all lines."""
+    height: float
+    """Mean along the line, units of the image."""
+    axis: str
+    """rows or columns."""
+    place: int
+    """The first of them behind the step."""
 
 
-def _measure_columns(denoised: FloatArray, noisy: FloatArray, starts: Sequence[int]) -> FloatArray:
-    steps, elsewhere = _steps(denoised)
-    of_noisy, _ = _steps(noisy)
-    found = []
-    for start in starts:
-        place = start - 1
-        inside = MARGIN_PX <= place < len(steps) - MARGIN_PX
-        if inside and abs(of_noisy[place]) < OF_SCENE:
-            found.append(steps[place] / elsewhere)
-    return np.array(found)
+def find_step(image: FloatArray) -> Step:
+    """The strongest step of an image (H, W) that has no scene."""
+    found = [Step(0.0, 0.0, "rows", 0)]
+    for name, turned in (("rows", image.T), ("columns", image)):
+        steps = np.abs(_measure_steps(turned)[MARGIN_PX:-MARGIN_PX])
+        if not steps.size:
+            continue
+        typical = max(NORMAL_MAD * float(np.median(steps)), 1e-300)
+        place = int(np.argmax(steps)) + MARGIN_PX
+        before = float(turned[:, place - 1 : place + 1].mean())
+        behind = float(turned[:, place + 1 : place + 3].mean())
+        found.append(Step(float(steps.max()) / typical, abs(behind - before), name, place + 1))
+    return max(found)
 
 
-def _steps(image: FloatArray) -> tuple[FloatArray, float]:
+def _measure_steps(image: FloatArray) -> FloatArray:
     """Of each pair of neighbouring columns, how far they are apart, beyond what the pairs beside them are.
 
-    Over the roughness beside it; and the deviation of this over all columns.
+    Over the roughness beside it.
     """
     apart = np.diff(image, axis=1)
     beyond = np.zeros_like(apart)
     beyond[:, 1:-1] = apart[:, 1:-1] - (apart[:, :-2] + apart[:, 2:]) / 2.0
     roughness = uniform_filter(beyond**2, AROUND_PX)
     beside = np.maximum(np.roll(roughness, BESIDE_PX, 1), np.roll(roughness, -BESIDE_PX, 1))
-    weight = 1.0 / (beside + LEAST * float(np.median(roughness)) + 1e-300)
-    error = np.sqrt(np.sum(weight**2 * beside, axis=0)) + 1e-300
-    steps = np.sum(weight * beyond, axis=0) / error
-    inner = steps[MARGIN_PX:-MARGIN_PX]
-    deviation = NORMAL_MAD * float(np.median(np.abs(inner)))
-    return steps, max(deviation, 1e-300)
+    expected = beside + LEAST * float(np.median(roughness))
+    weight = np.divide(1.0, expected, out=np.zeros_like(expected), where=expected > 0)
+    error = np.sqrt(np.sum(weight**2 * beside, axis=0))
+    steps = np.sum(weight * beyond, axis=0)
+    return np.asarray(np.divide(steps, error, out=np.zeros_like(steps), where=error > 0))

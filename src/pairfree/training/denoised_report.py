@@ -14,9 +14,8 @@ from pairfree.engine.model import Model
 from pairfree.engine.run import environment
 from pairfree.errors import OutputError
 from pairfree.evidence.folders import missing_alike
-from pairfree.evidence.interpretation import warn_of_invention
-from pairfree.evidence.noref import pool
 from pairfree.evidence.report import ReportData, write_report
+from pairfree.examination.examine import MOST_IMAGES
 from pairfree.files.image import Image
 from pairfree.files.intensity import common_unit, intensity_unit
 from pairfree.files.limits import Limits
@@ -26,17 +25,15 @@ from pairfree.files.spans import centre_of
 from pairfree.methods.shipped import Shipped
 from pairfree.regular import read_regular
 from pairfree.sampling import spaced_indices
-from pairfree.training.report import (
-    EVIDENCE_PLANES,
-    SHIPPED,
+from pairfree.training.examining import examine_model, list_alarms
+from pairfree.training.paragraph import (
     cite,
     describe_mapping,
-    describe_noise,
     image_budget,
-    look_at,
     open_paragraph,
     state_limit,
 )
+from pairfree.training.report import EVIDENCE_PLANES, SHIPPED, describe_noise, look_at
 
 NAME = "report.html"
 """In the folder of the results."""
@@ -128,6 +125,9 @@ def write_denoised_report(
     chosen = [files[index] for index in spaced_indices(len(files), EVIDENCE_PLANES)]
     units = [intensity_unit(open_image(one.source, limits, one.scene)) for one in chosen]
     looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
+    some = [chosen[index] for index in spaced_indices(len(chosen), MOST_IMAGES)]
+    noisy = [(name, before) for name, before, _ in _read_pairs(some, limits)]
+    rows = examine_model(model, noisy, common_unit(units)).rows if noisy else ()
     facts = environment(method.device, record.precision)
     unit = common_unit(units)
     warnings = [
@@ -142,6 +142,7 @@ def write_denoised_report(
         unit=unit,
         examples=looked_at.examples,
         evidence=looked_at.evidence,
+        rows=rows,
         noise=describe_noise(looked_at.levels, looked_at.evidence, unit),
         warnings=warnings[:20],
         limits=[state_limit(method)],
@@ -150,7 +151,7 @@ def write_denoised_report(
         citations=cite(method),
     )
     write_report(folder / NAME, data)
-    return warn_of_invention(pool([one for _, one in data.evidence])) if data.evidence else []
+    return list_alarms(data.rows, data.evidence)
 
 
 def _read_pairs(

@@ -1,0 +1,1 @@
+"""What a denoiser does to images of known noise: its error, what it invents, what it loses."""

@@ -1,0 +1,58 @@
+"""What a plain Gaussian filter would do to the same image: who is beaten by it should not be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfree.data.directions import blur_planes
+from pairfree.examination.probe import ALPHA, Probe, pass_twice, standard_error
+
+FloatArray = NDArray[np.float64]
+
+WIDTHS_PX = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Deviations of the Gaussians."""
+
+
+@dataclass(frozen=True)
+class AgainstFilter:
+    """A denoiser against the best Gaussian filter, on one image or pooled."""
+
+    width_px: float
+    """Deviation of that Gaussian, pixels."""
+    better: float
+    """By how much the denoiser's mean square error is the smaller, intensity units squared."""
+    chance_se: float
+    law_part: float
+    """How far that moves when the noise's variance is taken for twice as large."""
+
+
+def compare_filters(probe: Probe) -> list[AgainstFilter]:
+    """The denoiser against Gaussians of all widths, by the same noise, so that most chance cancels."""
+    errors = probe.square_errors
+    found = []
+    for width in WIDTHS_PX:
+        filtered = pass_twice(
+            lambda planes, width=width: blur_planes(planes, width),  # type: ignore[misc]
+            probe.noisy,
+            probe.disturbance,
+            probe.output,
+        )
+        apart = filtered.square_errors - errors
+        moved = (filtered.above - filtered.below) - (probe.above - probe.below)
+        law_part = float((moved * probe.disturbance.noise).mean()) / ALPHA
+        found.append(AgainstFilter(width, float(apart.mean()), standard_error(apart), law_part))
+    return found
+
+
+def pool_filters(images: list[list[AgainstFilter]]) -> AgainstFilter:
+    """The best one width for all images."""
+    pooled = []
+    for same in zip(*images, strict=True):
+        better = float(np.mean([one.better for one in same]))
+        error = float(np.sqrt(np.sum([one.chance_se**2 for one in same]))) / len(same)
+        law_part = float(np.mean([one.law_part for one in same]))
+        pooled.append(AgainstFilter(same[0].width_px, better, error, law_part))
+    return min(pooled, key=lambda one: one.better)

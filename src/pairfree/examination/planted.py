@@ -1,0 +1,166 @@
+"""Small spots, planted in one's own noisy image: which of them survive, and what appears where none is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from pairfree.examination.probe import Denoise, Disturbance
+
+FloatArray = NDArray[np.float64]
+
+WIDTHS_PX = (0.8, 1.5, 3.0)
+"""Deviations of the Gaussian spots; they look 2.4 times as wide."""
+STRENGTHS = (2.0, 4.0, 8.0, 16.0)
+"""Signal-to-noise ratios of the spots to one who knows where to look: 5 is the custom to call it seen."""
+CELL_PX = 32
+"""Each spot has a cell of its own."""
+KEPT = 0.5
+"""Of a spot's contrast: with less it is lost."""
+FULL_WIDTH = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What became of planted spots; of several images they are put together."""
+
+    kept: FloatArray
+    """(N,) share of its contrast that each spot kept."""
+    widths_px: FloatArray
+    """(N,) its deviation."""
+    strengths: FloatArray
+    """(N,) its signal-to-noise ratio."""
+    heights: FloatArray
+    """(N,) its height, in deviations of the noise."""
+    nothing: FloatArray
+    """(M,) what appeared in cells without a spot, as a share of one of ratio 8."""
+
+    def choose(self, strength: float, width_px: float | None = None) -> FloatArray:
+        """Shares of the spots of a ratio, and of a width."""
+        chosen = self.strengths == strength
+        if width_px is not None:
+            chosen &= self.widths_px == width_px
+        return np.asarray(self.kept[chosen])
+
+    def survival(self, width_px: float) -> FloatArray:
+        """(STRENGTHS,) share of the spots of a width that keep half their contrast."""
+        shares = []
+        for strength in STRENGTHS:
+            kept = self.choose(strength, width_px)
+            shares.append(float(np.mean(kept >= KEPT)) if kept.size else math.nan)
+        return np.array(shares)
+
+    def least_height(self, width_px: float, share: float = 0.9) -> float:
+        """From which spots of a width survive, in deviations of the noise; infinite where none do."""
+        good = self.survival(width_px) >= share
+        for number, strength in enumerate(STRENGTHS):
+            if good[number:].all():
+                return strength / _length(width_px)
+        return math.inf
+
+
+def plant_spots(
+    denoise: Denoise,
+    noisy: FloatArray,
+    output: FloatArray,
+    disturbance: Disturbance,
+    rng: Generator,
+    spectrum_gain: float = 1.0,
+) -> Planted:
+    """Add spots to a noisy image, denoise it again, and look what became of them.
+
+    Parameters
+    ----------
+    denoise
+        What is examined; called once.
+    noisy, output
+        (C, H, W): the image, and what the denoiser made of it.
+    disturbance
+        Whose variance tells how high a spot must be.
+    rng
+        For sizes, strengths, signs and places.
+    spectrum_gain
+        Power of the noise at the spots' fineness over white noise: of shared noise, spots must be higher.
+
+    Notes
+    -----
+    A spot of deviation w and height h has the ratio h w sqrt(pi) / sigma in white noise. What it kept is
+    <F(y + s) - F(y), s> / <s, s> within its cell. Its own counting noise is left out.
+    """
+    spots, cells = _draw_spots(disturbance.variance, rng, spectrum_gain)
+    answer = denoise(noisy + spots) - output
+    kept, widths, strengths, heights, nothing = [], [], [], [], []
+    for channel, top, left, width, strength, height, template in cells:
+        here = slice(top, top + CELL_PX), slice(left, left + CELL_PX)
+        answered = answer[channel][here]
+        if strength == 0.0:
+            nothing.append(abs(float(np.sum(answered * template))) / float(np.sum(template**2)))
+            continue
+        kept.append(float(np.sum(answered * template)) / float(np.sum(template**2)))
+        widths.append(width)
+        strengths.append(strength)
+        heights.append(height)
+    return Planted(*(np.array(one) for one in (kept, widths, strengths, heights, nothing)))
+
+
+def pool_planted(images: Sequence[Planted]) -> Planted | None:
+    """Spots of several images together; None of none."""
+    if not images:
+        return None
+    return Planted(
+        *(
+            np.concatenate([getattr(one, name) for one in images])
+            for name in ("kept", "widths_px", "strengths", "heights", "nothing")
+        )
+    )
+
+
+_Cell = tuple[int, int, int, float, float, float, FloatArray]
+
+
+def _draw_spots(
+    variance: FloatArray, rng: Generator, spectrum_gain: float
+) -> tuple[FloatArray, list[_Cell]]:
+    """An image of spots, and the list of its cells; one in thirteen stays empty."""
+    spots = np.zeros_like(variance)
+    cells: list[_Cell] = []
+    kinds = [(width, strength) for width in WIDTHS_PX for strength in STRENGTHS]
+    kinds.append((WIDTHS_PX[1], 0.0))
+    channels, height, width_px = variance.shape
+    number = 0
+    for channel in range(channels):
+        order = rng.permutation(len(kinds))
+        for top in range(0, height - CELL_PX + 1, CELL_PX):
+            for left in range(0, width_px - CELL_PX + 1, CELL_PX):
+                width, strength = kinds[order[number % len(kinds)]]
+                number += 1
+                row, column = rng.uniform(CELL_PX / 2 - 4, CELL_PX / 2 + 4, 2)
+                sign = rng.choice((-1.0, 1.0))
+                here = slice(top, top + CELL_PX), slice(left, left + CELL_PX)
+                middle = variance[channel, top + int(row), left + int(column)]
+                level = math.sqrt(float(middle) * spectrum_gain)
+                shown = strength or STRENGTHS[2]
+                template = sign * shown / _length(width) * level * _draw_spot(row, column, width)
+                cells.append(
+                    (channel, top, left, width, strength, shown / _length(width), template)
+                )
+                if strength:
+                    spots[channel][here] += template
+    return spots, cells
+
+
+def _draw_spot(row: float, column: float, width_px: float) -> FloatArray:
+    """A Gaussian of height 1 in a cell."""
+    down = np.arange(CELL_PX) - row
+    across = np.arange(CELL_PX) - column
+    return np.asarray(np.exp(-(down[:, None] ** 2 + across[None] ** 2) / (2.0 * width_px**2)))
+
+
+def _length(width_px: float) -> float:
+    """Root of the sum of squares of a spot of height 1."""
+    return math.sqrt(math.pi) * width_px

@@ -1,0 +1,35 @@
+"""Where a denoiser cannot be examined through its noise, because that noise is not of a law we know."""
+
+from __future__ import annotations
+
+from pairfree.diagnosis.set_facts import SetFacts
+from pairfree.evidence.rows import Row
+
+REASONS = {
+    "ct": "the noise of reconstructed CT depends on the place",
+    "jpeg": "JPEG has mixed the noise with the image",
+    "clipped_low": "many pixels are at the lowest value, where noise is cut off",
+    "clipped_high": "many pixels are at the highest value, where noise is cut off",
+    "lopsided": "the noise is lopsided and may move the mean brightness",
+    "streaks": "the noise comes in streaks",
+    "rows": "whole rows share noise",
+    "columns": "whole columns share noise",
+    "faint": "the noise is too faint to be told from the detail",
+}
+"""By the sign of the diagnosis that tells it."""
+NAME, TESTS = "error", "How far the denoised images are from the truth, which nobody has"
+
+
+def find_refusal(facts: SetFacts, unit: str) -> Row | None:
+    """Why nothing can be said of these images; None where it can."""
+    signs = {**facts.signs, "ct": facts.signs["ct"] or unit == "HU"}
+    reasons = [words for sign, words in REASONS.items() if signs[sign]]
+    if not reasons:
+        return None
+    return Row(
+        NAME,
+        TESTS,
+        "untold",
+        f"Error and planted tests are not available: {reasons[0]}.",
+        advice="Judge by repeated acquisitions of one place, or by clean images of the same scene.",
+    )

@@ -1,0 +1,146 @@
+"""Examine a trained model on its own images: what the report and ``evaluate`` show of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfree.data.given import read_images
+from pairfree.data.sets import ImageSet, Reading
+from pairfree.engine.model import Model
+from pairfree.errors import PairfreeError
+from pairfree.evidence.interpretation import warn_of_invention
+from pairfree.evidence.noref import Evidence, pool
+from pairfree.evidence.rows import Row
+from pairfree.examination.examine import (
+    LEAST_PX,
+    MOST_IMAGES,
+    SIDE_PX,
+    Examination,
+    Subject,
+    examine_subjects,
+)
+from pairfree.examination.refusal import NAME, TESTS
+from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.files.listing import find_images
+from pairfree.files.named import named_inputs
+from pairfree.files.opening import open_image
+from pairfree.files.spans import centre_of
+from pairfree.plain import NOTE
+from pairfree.sampling import spaced_indices
+
+FloatArray = NDArray[np.float64]
+
+MOST_BYTES = 512_000_000
+"""Of all pixels as float32: of larger sets, crops are looked at."""
+_say = logging.getLogger("pairfree")
+
+
+def examine_set(
+    model: Model,
+    images: ImageSet,
+    pixel: tuple[float, str] | None = None,
+    data_range: float | None = None,
+    quick: bool = False,
+) -> Examination:
+    """Examine a model on up to four planes of a set, spread over it."""
+    chosen = spaced_indices(len(images.planes), MOST_IMAGES)
+    planes = [(images.names[index], images.planes[index]) for index in chosen]
+    return examine_model(model, planes, images.unit, pixel, data_range, quick)
+
+
+def correct_model(
+    model: Model, inputs: Sequence[str | Path] | str | Path, scene: int | str | None
+) -> Model:
+    """The model, with the correction that it needs on these files; itself where it needs none."""
+    reading = Reading(nan="mask", slices_around=model.around, scene=scene)
+    given = [str(one) for one in named_inputs(inputs)]
+    images, _ = read_images(given, "noisy image", reading, MOST_BYTES)
+    examined = examine_set(model, images, quick=True)
+    if examined.change is None:
+        first = examined.rows[0]
+        why = first.text if first.level == "untold" else "nothing that is worth it"
+        _say.log(NOTE, "not corrected: %s", why)
+        return model
+    _say.log(NOTE, "corrected: %s", examined.change)
+    return model.corrected(examined.change)
+
+
+def find_pixel_size(paths: Sequence[str]) -> tuple[float, str] | None:
+    """Size and unit of a pixel, as the first file says; None where it says none, or pixels are no squares."""
+    for path in paths[:1]:
+        try:
+            first = next(iter(find_images([path])))
+            spacing = open_image(first.path).spacing
+        except (PairfreeError, StopIteration):
+            return None
+        across, down = spacing.get("X"), spacing.get("Y")
+        if across is not None and across == down:
+            return across
+    return None
+
+
+def examine_model(
+    model: Model,
+    planes: Sequence[tuple[str, NDArray[np.generic]]],
+    unit: str = UNKNOWN_UNIT,
+    pixel: tuple[float, str] | None = None,
+    data_range: float | None = None,
+    quick: bool = False,
+) -> Examination:
+    """Examine a model on planes (C, H, W) as its network takes them, the middle of each.
+
+    Parameters
+    ----------
+    model
+        What is examined.
+    planes
+        Names and noisy intensities, finite.
+    unit, pixel, data_range, quick
+        See ``examine_subjects``.
+    """
+    if model.predictor.whole_image:
+        return _leave_out(
+            "this method works on whole images, one by one, for seconds or minutes each"
+        )
+    subjects = []
+    for name, plane in planes:
+        if min(plane.shape[1:]) >= LEAST_PX and _fits(model, len(plane)):
+            subjects.append(_make_subject(model, name, plane))
+    if not subjects:
+        return _leave_out(f"no image has {LEAST_PX} px a side or more")
+    return examine_subjects(subjects, unit, pixel, data_range, quick)
+
+
+def _fits(model: Model, channels: int) -> bool:
+    return channels == model.channels or model.method.any_channels
+
+
+def _make_subject(model: Model, name: str, plane: NDArray[np.generic]) -> Subject:
+    """The middle of a plane. Of slices around each, only the own one is made noisier."""
+    rows, columns = centre_of(plane.shape[1], plane.shape[2], SIDE_PX)
+    given = np.array(plane[:, rows, columns], np.float32)
+    own = model.own_channels
+
+    def denoise(planes: FloatArray) -> FloatArray:
+        whole = given.copy()
+        whole[own] = planes
+        return model.predictor.predict(whole)[own].astype(np.float64)
+
+    return Subject(name, given[own].astype(np.float64), denoise)
+
+
+def _leave_out(why: str) -> Examination:
+    return Examination((Row(NAME, TESTS, "untold", f"The denoiser was not examined: {why}."),))
+
+
+def list_alarms(rows: Sequence[Row], evidence: Sequence[tuple[str, Evidence]]) -> list[str]:
+    """What a user must hear of without opening the report, one line each."""
+    found = [row.sentence.removeprefix("Warning: ") for row in rows if row.level == "warning"]
+    if evidence:
+        found += warn_of_invention(pool([one for _, one in evidence]), len(rows) > 1)
+    return found
