@@ -17,8 +17,8 @@ from pairfree.cli.main import app
 from pairfree.cli.options import EVERYWHERE, OTHER_NAMES, help_of, spell_flags
 from pairfree.config import OPTION, field_docs, options_of, to_toml
 from pairfree.denoising.order import DenoisingOrder
-from pairfree.evidence.order import EvaluationOrder
 from pairfree.errors import ConfigError
+from pairfree.evidence.order import EvaluationOrder
 from pairfree.methods import METHODS
 from pairfree.training.order import FIXED, IMAGES, NOTED, STORED, Order, place_order, read_order
 

@@ -15,6 +15,8 @@ EDGE_PX, AROUND_PX = 1.0, 4.0
 """Gaussians of the gradients, and of their mean around a pixel, pixels."""
 BRIGHT_PX = 8.0
 """Likewise, of the brightness: a pixel's own noise must not decide what it is like."""
+SMOOTH_PX = 2.0
+"""Gaussian over the map: kinds of places have no sharp borders."""
 KINDS = 6
 """Equally filled ranges of brightness, and of steepness, in which errors are averaged."""
 LEAST = 0.1
@@ -42,7 +44,7 @@ def map_errors(probe: Probe, law_error: float = 0.02) -> FloatArray:
     channels = zip(probe.square_errors, probe.disturbance.variance, probe.output, strict=True)
     maps = []
     for squares, variance, output in channels:
-        share = _average_alike(squares / variance, output)
+        share = gaussian_filter(_average_alike(squares / variance, output), SMOOTH_PX)
         least = max(LEAST * float(share.mean()), 0.0)
         sure = np.maximum(share, least) + law_error
         maps.append(np.sqrt(sure * variance))

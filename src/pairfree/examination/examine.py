@@ -18,6 +18,7 @@ from pairfree.evidence.rows import Row
 from pairfree.examination.error_map import map_errors
 from pairfree.examination.judge import PLACE, judge
 from pairfree.examination.judge_corrections import find_change
+from pairfree.examination.judge_trials import judge_trials
 from pairfree.examination.laws import ImageLaws, find_laws, pool_errors
 from pairfree.examination.null_run import NullRun, run_null
 from pairfree.examination.places import Place, find_places, measure_places
@@ -25,7 +26,7 @@ from pairfree.examination.plain_filter import AgainstFilter, compare_filters, po
 from pairfree.examination.planted import Planted, plant_spots, pool_planted
 from pairfree.examination.pooled import Pooled
 from pairfree.examination.probe import Denoise, probe_denoiser
-from pairfree.examination.refusal import find_refusal
+from pairfree.examination.refusal import find_clipping, find_refusal
 from pairfree.examination.risk import Risk, estimate_risk, pool_risks
 from pairfree.examination.transfer import Rings, measure_rings, pool_rings
 from pairfree.files.intensity import UNKNOWN_UNIT
@@ -147,11 +148,14 @@ def examine_subjects(
     refusal = find_refusal(facts, unit)
     if refusal is not None:
         return Examination((refusal,))
+    clipping = find_clipping(facts)
     laws = find_laws(planes, bool(facts.signs["differ"]))
     images = []
     for one, law in zip(chosen, laws, strict=True):
         images.append(_measure(one, law, quick, seed))
     pooled = _pool(images, laws, unit, pixel, data_range or _take_range(planes))
+    if clipping is not None:
+        return Examination((clipping, *judge_trials(pooled)))
     return Examination(tuple(judge(pooled)), tuple(images), pooled.risk, find_change(pooled))
 
 

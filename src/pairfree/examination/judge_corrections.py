@@ -50,7 +50,7 @@ def _is_board(pooled: Pooled, one: Correction) -> bool:
     return abs(one.share) > BOARD * pooled.level
 
 
-CORRECT = "`correct` of denoise mends it."
+CORRECT = "Denoise again with `correct`, which mends it."
 DIRECTIONS = (
     _Direction(
         "sharpness",

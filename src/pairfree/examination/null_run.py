@@ -60,11 +60,12 @@ def run_null(
     rng
         For the noise.
     """
+    ends = float(noisy.min()), float(noisy.max())
     middle = np.median(noisy, axis=(1, 2), keepdims=True)
     flat = np.broadcast_to(middle, noisy.shape)
-    flat_shown, flat_noise = _show(denoise, flat, laws, rng)
+    flat_shown, flat_noise = _show(denoise, flat, laws, rng, ends)
     smooth = blur_planes(noisy, SMOOTH_PX)
-    smooth_shown, smooth_noise = _show(denoise, smooth, laws, rng)
+    smooth_shown, smooth_noise = _show(denoise, smooth, laws, rng, ends)
     both = flat_shown * smooth_shown
     error = standard_error(both)
     common = (flat_shown + smooth_shown) / 2.0
@@ -81,12 +82,20 @@ def run_null(
 
 
 def _show(
-    denoise: Denoise, scene: FloatArray, laws: Sequence[NoiseLaw], rng: Generator
+    denoise: Denoise,
+    scene: FloatArray,
+    laws: Sequence[NoiseLaw],
+    rng: Generator,
+    ends: tuple[float, float],
 ) -> tuple[FloatArray, FloatArray]:
-    """What the denoiser shows beside a scene, and the noise that it saw; in deviations of the noise."""
+    """What the denoiser shows beside a scene, and the noise that it saw; in deviations of the noise.
+
+    Nothing is darker or brighter than the ends: a camera that cuts noise off does so here, too.
+    """
     disturbance = disturb(scene, laws, rng)
     level = np.sqrt(disturbance.variance)
-    shown = (denoise(scene + disturbance.noise) - scene) / level
+    given = np.clip(scene + disturbance.noise, *ends)
+    shown = (denoise(given) - scene) / level
     shown = shown - shown.mean(axis=(1, 2), keepdims=True)
     return shown, disturbance.noise / level
 

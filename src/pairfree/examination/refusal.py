@@ -8,15 +8,18 @@ from pairfree.evidence.rows import Row
 REASONS = {
     "ct": "the noise of reconstructed CT depends on the place",
     "jpeg": "JPEG has mixed the noise with the image",
-    "clipped_low": "many pixels are at the lowest value, where noise is cut off",
-    "clipped_high": "many pixels are at the highest value, where noise is cut off",
     "lopsided": "the noise is lopsided and may move the mean brightness",
     "streaks": "the noise comes in streaks",
     "rows": "whole rows share noise",
     "columns": "whole columns share noise",
     "faint": "the noise is too faint to be told from the detail",
 }
-"""By the sign of the diagnosis that tells it."""
+"""By the sign of the diagnosis that tells it: nothing at all can be tested then."""
+CLIPPED = {
+    "clipped_low": "many pixels are at the lowest value, where noise is cut off",
+    "clipped_high": "many pixels are at the highest value, where noise is cut off",
+}
+"""Likewise: the error cannot be told, but noise alone and planted spots can be tried."""
 NAME, TESTS = "error", "How far the denoised images are from the truth, which nobody has"
 
 
@@ -26,10 +29,16 @@ def find_refusal(facts: SetFacts, unit: str) -> Row | None:
     reasons = [words for sign, words in REASONS.items() if signs[sign]]
     if not reasons:
         return None
-    return Row(
-        NAME,
-        TESTS,
-        "untold",
-        f"Error and planted tests are not available: {reasons[0]}.",
-        advice="Judge by repeated acquisitions of one place, or by clean images of the same scene.",
-    )
+    return leave_out(f"Error and planted tests are not available: {reasons[0]}.")
+
+
+def find_clipping(facts: SetFacts) -> Row | None:
+    """Why the error cannot be told, though the rest can; None where it can."""
+    reasons = [words for sign, words in CLIPPED.items() if facts.signs[sign]]
+    return leave_out(f"The error is not available: {reasons[0]}.") if reasons else None
+
+
+def leave_out(why: str) -> Row:
+    """The row of an error that cannot be told."""
+    advice = "Judge by repeated acquisitions of one place, or by clean images of the same scene."
+    return Row(NAME, TESTS, "untold", why, advice=advice)
