@@ -59,6 +59,8 @@ class Loop:
     """Of a budget in minutes; None where steps are counted."""
     watch: Watch = field(default_factory=Watch)
     """Of signs of a collapse."""
+    ends: Callable[[int, int], bool] | None = None
+    """(steps done, steps planned) -> whether nothing is gained any more, so that training ends."""
 
     @property
     def ended(self) -> bool:
@@ -137,6 +139,7 @@ class _Training:
             self._watch(at, logged)
             self._save_stage(at)
             self._tell(at)
+            self._end_where_nothing_is_gained()
             self._stop_if_asked(stop)
             if overdue:
                 self._save()
@@ -186,6 +189,15 @@ class _Training:
             return
         if self.on_step(self.loop.done, self.loop.plan.total, at.stage, self.loss) is True:
             self.asked.set()
+
+    def _end_where_nothing_is_gained(self) -> None:
+        """Cut the plan off here."""
+        loop = self.loop
+        if loop.ends is not None and loop.ends(loop.done, loop.plan.total):
+            loop.plan = loop.plan.cut(loop.done)
+            self._note(
+                {"step": loop.done, "event": "ended", "detail": "nothing was gained any more"}
+            )
 
     def _stop_if_asked(self, stop: bool) -> None:
         """Save and raise ``Stopped`` where all processes know of the wish.

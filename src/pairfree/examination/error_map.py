@@ -15,6 +15,8 @@ EDGE_PX, AROUND_PX = 1.0, 4.0
 """Gaussians of the gradients, and of their mean around a pixel, pixels."""
 BRIGHT_PX = 8.0
 """Likewise, of the brightness: a pixel's own noise must not decide what it is like."""
+LAW_SHARE = 1 / 3
+"""Of the relative error of the noise's variance that is added: it is as often too large as too small."""
 SMOOTH_PX = 2.0
 """Gaussian over the map: kinds of places have no sharp borders."""
 KINDS = 6
@@ -31,7 +33,7 @@ def map_errors(probe: Probe, law_error: float = 0.02) -> FloatArray:
     probe
         What the denoiser made of the image.
     law_error
-        Relative standard error of the noise's variance, which is added.
+        Relative standard error of the noise's variance.
 
     Notes
     -----
@@ -46,7 +48,7 @@ def map_errors(probe: Probe, law_error: float = 0.02) -> FloatArray:
     for squares, variance, output in channels:
         share = gaussian_filter(_average_alike(squares / variance, output), SMOOTH_PX)
         least = max(LEAST * float(share.mean()), 0.0)
-        sure = np.maximum(share, least) + law_error
+        sure = np.maximum(share, least) + LAW_SHARE * law_error
         maps.append(np.sqrt(sure * variance))
     return np.stack(maps)
 

@@ -19,7 +19,7 @@ GRID, GRID_CONTRAST = 8.0, 0.08
 """Times chance, and deviations of the noise peak to peak, from which a grid counts."""
 STEP, STEP_HEIGHT = 6.0, 0.015
 """Deviations of the steps of all lines, and of the noise, from which a seam counts."""
-STRUCTURE = 0.7
+STRUCTURE = 0.9
 """Of the noise's own slow structure: more is made up, or noise that was left."""
 FADED, EXAGGERATED = 0.45, 1.15
 """Contrast that a plain spot keeps, below and above which it counts."""

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 ONE_ERROR = 0.03
 """Relative error of the variance that is measured in one image: texture looks like noise."""
-POOLED_ERROR = 0.01
+POOLED_ERROR = 0.005
 """What is left of it in many images."""
 BRIGHTNESSES = (0.1, 0.5, 0.9)
 """Quantiles of the intensities at which variances are compared."""

@@ -234,6 +234,14 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
     return "shipped"
 
 
+def read_start(method: Method, data: TrainingData) -> dict[str, torch.Tensor] | None:
+    """The weights that a method's denoiser began from; None where it began from no shipped start."""
+    if not method.started:
+        return None
+    weights = load_start(method.choose_start(data), _channels_of(_startable(method)[0]))
+    return weights if _alike(method.denoiser, weights) else None
+
+
 def _why_no_start(method: Method, order: Order) -> str:
     """Why the shipped start does not fit, a phrase; "" where it does."""
     nets = _startable(method)

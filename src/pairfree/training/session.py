@@ -20,7 +20,7 @@ from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import Record, current_versions
 from pairfree.engine.run import EventLog, RunFolder, environment
-from pairfree.engine.trainer import Loop, OnStep, Stopped
+from pairfree.engine.trainer import Loop, OnStep, Stopped, save
 from pairfree.engine.trainer import train as run_loop
 from pairfree.engine.watch import Watch
 from pairfree.errors import CheckpointError, ConfigError, DivergedError, InputError, PairfreeError
@@ -38,6 +38,7 @@ from pairfree.training.restoring import (
     load_weights,
     stored_settings,
 )
+from pairfree.training.reviewing import plan_review
 
 SHOWN_WARNINGS = 20
 TOO_LARGE = (
@@ -277,8 +278,13 @@ def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
     """Train to the end; the model, and its report."""
+    review = plan_review(job, loop.done, loop.plan.total)
+    if review is not None:
+        loop.ends = review.ends
     with explain_shortage(TOO_LARGE):
         run_loop(loop, on_step)
+        if review is not None and review.keep_better():
+            save(loop)
     _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
     record = dataclasses.replace(
         loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock

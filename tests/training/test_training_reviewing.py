@@ -1,0 +1,127 @@
+"""Training is compared with its start, by the error that needs no truth: it ends early, or the start is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import pairfree
+from pairfree.engine.plan import Plan
+from pairfree.training.job import Job, resolve
+from pairfree.training.order import place_order
+from pairfree.training.reviewing import FEWEST_STEPS, Review, plan_review
+
+SIDE = 160
+STEPS = FEWEST_STEPS
+
+
+def noisy(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rough = gaussian_filter(rng.standard_normal((SIDE, SIDE)), 4.0)
+    scene = 100.0 + 40.0 * np.tanh(2.0 * rough / rough.std())
+    return (scene + 20.0 * rng.standard_normal((SIDE, SIDE))).astype(np.float32)
+
+
+def make_job(images=None, **options) -> Job:
+    images = images if images is not None else [noisy(0), noisy(1)]
+    given = {"noisy": images, "method": "iddp", "steps": STEPS, **options}
+    return resolve(place_order(given, None))
+
+
+def review_of(job: Job, done: int = 0, total: int = STEPS) -> Review:
+    found = plan_review(job, done, total)
+    assert found is not None
+    return found
+
+
+def spoil(job: Job) -> None:
+    with torch.no_grad():
+        for value in job.method.denoiser.parameters():
+            value.mul_(0.3)
+
+
+def test_an_untouched_start_is_as_good_as_itself():
+    job = make_job()
+    review = review_of(job)
+    found = review.compare()
+    assert found.decibels == pytest.approx(0.0, abs=1e-6)
+    assert not review.keep_better()
+    assert not review.ends(STEPS // 2, STEPS)
+
+
+def test_what_is_worse_than_its_start_ends_half_way_and_the_start_is_kept(caplog):
+    caplog.set_level("DEBUG", logger="pairfree")
+    job = make_job()
+    review = review_of(job)
+    before = {name: value.clone() for name, value in job.method.denoiser.state_dict().items()}
+    spoil(job)
+    assert not review.ends(STEPS // 2 - 1, STEPS)
+    assert review.ends(STEPS // 2, STEPS)
+    assert not review.ends(STEPS // 2 + 1, STEPS), "once"
+    assert review.keep_better()
+    for name, value in job.method.denoiser.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert "half way" in caplog.text
+    assert "is kept" in caplog.text
+
+
+def test_networks_train_on_as_they_did():
+    job = make_job()
+    for net in job.method.networks.values():
+        net.train()
+    review_of(job).compare()
+    assert all(net.training for net in job.method.networks.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [
+        ({}, FEWEST_STEPS - 1),
+        ({"start": "none"}, STEPS),
+        ({"method": "iscl", "clean": [noisy(5)]}, STEPS),
+    ],
+)
+def test_nothing_is_compared_where_it_cannot_tell(options, total):
+    assert plan_review(make_job(**options), 0, total) is None
+
+
+def test_noise_of_no_known_law_is_not_compared():
+    job = make_job([np.clip(noisy(seed), 80, 110) for seed in range(2)])
+    spoil(job)
+    assert review_of(job).compare() is None
+
+
+def test_a_run_that_goes_on_behind_its_half_is_compared_at_the_end_alone():
+    job = make_job()
+    review = review_of(job, done=STEPS // 2)
+    spoil(job)
+    assert not review.ends(STEPS // 2 + 1, STEPS)
+    assert review.keep_better()
+
+
+def test_a_plan_is_cut_where_training_ends():
+    plan = Plan((("first", 5), ("second", 10)))
+    assert plan.cut(7) == Plan((("first", 5), ("second", 2)))
+    assert plan.cut(5) == Plan((("first", 5),))
+    assert plan.cut(3) == Plan((("first", 3),))
+
+
+def test_a_run_that_is_ended_stands_as_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
+    out = tmp_path / "run"
+    model = pairfree.train(
+        [noisy(0), noisy(1)],
+        method="iddp",
+        steps=6,
+        out=out,
+        report=False,
+        settings={"lr": 0.5, "patch_px": 48, "batch_size": 2},
+    )
+    assert model.record.plan.total == 3
+    assert model.record.step == 3
+    again = pairfree.load(out)
+    assert again.denoise(noisy(3)) == pytest.approx(model.denoise(noisy(3)), abs=1e-3)
+    start = pairfree.load("shipped").denoise(noisy(3))
+    assert np.abs(again.denoise(noisy(3)) - start).mean() < 1.0
