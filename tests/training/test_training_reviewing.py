@@ -1,4 +1,4 @@
-"""Training is compared with its start, by the error that needs no truth: it ends early, or the start is kept."""
+"""Training is compared with its start, by the error without truth: it ends early, or the start is kept."""
 
 from __future__ import annotations
 

@@ -54,6 +54,8 @@ class Example:
     Such as ``uint16; 1 px = 0.11 µm; crop at row 96, column 200``."""
     disagreement: ArrayLike | None = None
     """How far two denoisers of one method are apart, not negative; black is agreement."""
+    uncertainty: ArrayLike | None = None
+    """Standard error of each pixel, intensity units."""
 
 
 def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
         "outside": f"{outside:.0f} %",
     }
     view |= _residual_view(noisy - denoised)
-    view |= _disagreement_view(example)
+    view |= _map_view(example, "disagreement") | _map_view(example, "uncertainty")
     return view | _histograms(example.name, noisy, denoised, unit)
 
 
@@ -108,17 +110,15 @@ def _residual_view(residual: FloatArray) -> dict[str, str]:
     }
 
 
-def _disagreement_view(example: Example) -> dict[str, str]:
-    """The map of where two denoisers differ, empty where there is none; white is its 99.5th percentile."""
-    if example.disagreement is None:
-        return {"disagreement": "", "disagreement_window": format_number(0.0)}
-    apart = _check_image(example, "disagreement", example.disagreement)
-    most = float(np.percentile(apart, WINDOW_PERCENTILES[1]))
-    levels = to_uint8(apart, 0.0, most or 1.0)
-    return {
-        "disagreement": png_uri(levels),
-        "disagreement_window": format_number(most),
-    }
+def _map_view(example: Example, name: str) -> dict[str, str]:
+    """A map from 0 on, empty where there is none; white is its 99.5th percentile."""
+    values = getattr(example, name)
+    if values is None:
+        return {name: "", f"{name}_window": format_number(0.0)}
+    found = _check_image(example, name, values)
+    most = float(np.percentile(found, WINDOW_PERCENTILES[1]))
+    levels = to_uint8(found, 0.0, most or 1.0)
+    return {name: png_uri(levels), f"{name}_window": format_number(most)}
 
 
 def _histograms(name: str, noisy: FloatArray, denoised: FloatArray, unit: str) -> dict[str, Markup]:

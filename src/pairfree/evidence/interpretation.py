@@ -41,7 +41,7 @@ class _Test:
             value,
             value - beside,
             value + beside,
-            advice=self.advice,
+            advice=self.advice if found.level == "warning" else "",
         )
 
 

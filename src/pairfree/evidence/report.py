@@ -163,6 +163,7 @@ def _evidence_view(data: ReportData) -> dict[str, Any]:
         apart = find_outliers(data.evidence, unit=data.unit, examined=examined)
     return {
         "pooled": pooled,
+        "examined": examined,
         "findings": found,
         "outliers": apart[:MAX_OUTLIERS],
         "hidden_outliers": max(len(apart) - MAX_OUTLIERS, 0),

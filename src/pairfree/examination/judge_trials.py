@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pairfree.evidence.numbers import format_number
-from pairfree.evidence.rows import Row, chance_of
+from pairfree.evidence.rows import Level, Row, chance_of
 from pairfree.examination.null_run import NullRun
 from pairfree.examination.planted import FULL_WIDTH, STRENGTHS, WIDTHS_PX, Planted
 from pairfree.examination.pooled import Pooled
@@ -122,16 +122,15 @@ def _judge_planted(pooled: Pooled, planted: Planted) -> Row:
     made_up = float(np.mean(planted.nothing > 0.5)) if planted.nothing.size else 0.0
     if made_up > 0.05:
         words += f" In {100 * made_up:.0f} % of the places without one, something appeared."
-    if middle < FADED or middle > EXAGGERATED or made_up > 0.05:
-        advice = "Do not measure small things in these images; a gentler method may keep them."
-        return Row(
-            "planted detail",
-            tests,
-            "warning",
-            words,
-            middle,
-            float(low),
-            float(high),
-            advice=advice,
+    level: Level = "ok"
+    advice = ""
+    if middle > EXAGGERATED or made_up > 0.05:
+        level, advice = "warning", "Do not measure small things in these images."
+    elif middle < FADED:
+        level, advice = (
+            "note",
+            "Measure small things in the noisy images; a gentler method may keep more.",
         )
-    return Row("planted detail", tests, "ok", words, middle, float(low), float(high))
+    return Row(
+        "planted detail", tests, level, words, middle, float(low), float(high), advice=advice
+    )

@@ -25,7 +25,7 @@ from pairfree.files.spans import centre_of
 from pairfree.methods.shipped import Shipped
 from pairfree.regular import read_regular
 from pairfree.sampling import spaced_indices
-from pairfree.training.examining import examine_model, list_alarms
+from pairfree.training.examining import NOT_EXAMINED, examine_model, list_alarms, show_errors
 from pairfree.training.paragraph import (
     cite,
     describe_mapping,
@@ -33,7 +33,7 @@ from pairfree.training.paragraph import (
     open_paragraph,
     state_limit,
 )
-from pairfree.training.report import EVIDENCE_PLANES, SHIPPED, describe_noise, look_at
+from pairfree.training.report import CROP_PX, EVIDENCE_PLANES, SHIPPED, describe_noise, look_at
 
 NAME = "report.html"
 """In the folder of the results."""
@@ -127,7 +127,7 @@ def write_denoised_report(
     looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
     some = [chosen[index] for index in spaced_indices(len(chosen), MOST_IMAGES)]
     noisy = [(name, before) for name, before, _ in _read_pairs(some, limits)]
-    rows = examine_model(model, noisy, common_unit(units)).rows if noisy else ()
+    examined = examine_model(model, noisy, common_unit(units)) if noisy else NOT_EXAMINED
     facts = environment(method.device, record.precision)
     unit = common_unit(units)
     warnings = [
@@ -140,9 +140,9 @@ def write_denoised_report(
         method_title=method.title,
         summary=_summarise(model, files, looked_at.count, str(facts["threads"])),
         unit=unit,
-        examples=looked_at.examples,
+        examples=show_errors(looked_at.examples, noisy, examined, CROP_PX),
         evidence=looked_at.evidence,
-        rows=rows,
+        rows=examined.rows,
         noise=describe_noise(looked_at.levels, looked_at.evidence, unit),
         warnings=warnings[:20],
         limits=[state_limit(method)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pairfree.data.given import read_images
 from pairfree.data.sets import ImageSet, Reading
 from pairfree.engine.model import Model
 from pairfree.errors import PairfreeError
+from pairfree.evidence.examples import Example
 from pairfree.evidence.interpretation import warn_of_invention
 from pairfree.evidence.noref import Evidence, pool
 from pairfree.evidence.rows import Row
@@ -25,6 +27,7 @@ from pairfree.examination.examine import (
     examine_subjects,
 )
 from pairfree.examination.refusal import NAME, TESTS
+from pairfree.files.image import samples_last
 from pairfree.files.intensity import UNKNOWN_UNIT
 from pairfree.files.listing import find_images
 from pairfree.files.named import named_inputs
@@ -37,6 +40,7 @@ FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 512_000_000
 """Of all pixels as float32: of larger sets, crops are looked at."""
+NOT_EXAMINED = Examination(())
 _say = logging.getLogger("pairfree")
 
 
@@ -136,6 +140,45 @@ def _make_subject(model: Model, name: str, plane: NDArray[np.generic]) -> Subjec
 
 def _leave_out(why: str) -> Examination:
     return Examination((Row(NAME, TESTS, "untold", f"The denoiser was not examined: {why}."),))
+
+
+def show_errors(
+    examples: Sequence[Example],
+    planes: Sequence[tuple[str, NDArray[np.generic]]],
+    examined: Examination,
+    side: int,
+) -> list[Example]:
+    """Examples with maps of how sure their pixels are, where they were examined.
+
+    Parameters
+    ----------
+    examples
+        Middles of planes, ``side`` pixels at most.
+    planes
+        Names and whole planes.
+    examined
+        What was found on some of them.
+    side
+        Of the examples, pixels.
+    """
+    maps = {one.name: one.error_map for one in examined.images}
+    shapes = {name: plane.shape[1:] for name, plane in planes}
+    shown = []
+    for one in examples:
+        if one.name in maps and one.name in shapes:
+            part = _cut_middle(maps[one.name], shapes[one.name], side)
+            one = replace(one, uncertainty=samples_last(part if len(part) == 3 else part[:1]))
+        shown.append(one)
+    return shown
+
+
+def _cut_middle(values: FloatArray, shape: tuple[int, ...], side: int) -> FloatArray:
+    """The middle of a plane of that shape, of values (C, h, w) in its larger middle."""
+    rows, columns = centre_of(shape[0], shape[1], side)
+    around = centre_of(shape[0], shape[1], SIDE_PX)
+    top, left = rows.start - around[0].start, columns.start - around[1].start
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return values[:, top : top + height, left : left + width].copy()
 
 
 def list_alarms(rows: Sequence[Row], evidence: Sequence[tuple[str, Evidence]]) -> list[str]:

@@ -26,7 +26,7 @@ from pairfree.files.image import samples_last
 from pairfree.files.spans import centre_of
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.sampling import spaced_indices
-from pairfree.training.examining import examine_model, list_alarms
+from pairfree.training.examining import NOT_EXAMINED, examine_model, list_alarms, show_errors
 from pairfree.training.paragraph import cite, image_budget, state_limit, write_paragraph
 
 EXAMPLES = 4
@@ -81,7 +81,7 @@ def run_report(
     denoised = ((name, plane, model.predictor.predict(plane)) for name, plane in planes)
     looked_at = look_at(model, denoised, len(planes))
     evidence = looked_at.evidence
-    examined = examine_model(model, planes, noisy.unit) if planes else None
+    examined = examine_model(model, planes, noisy.unit) if planes else NOT_EXAMINED
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
         command=str(
@@ -92,10 +92,10 @@ def run_report(
         method_title=method.title,
         summary=_summary(model, noisy, environment, config, clean_planes),
         unit=noisy.unit,
-        examples=looked_at.examples,
+        examples=show_errors(looked_at.examples, planes, examined, CROP_PX),
         curves=_curves(run.read_events()),
         evidence=evidence,
-        rows=examined.rows if examined else (),
+        rows=examined.rows,
         noise=[*_diagnosed(config), *describe_noise(looked_at.levels, evidence, noisy.unit)],
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],
