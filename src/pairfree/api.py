@@ -31,7 +31,7 @@ from pairfree.files.messages import reason
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
-from pairfree.training.examining import correct_model, examine_set, find_pixel_size
+from pairfree.training.examining import MOST_BYTES, correct_model, examine_set, find_pixel_size
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
@@ -259,7 +259,9 @@ def plan_denoising(
 
     def model() -> Model:
         loaded = _load_for(order)
-        return correct_model(loaded, order.inputs, order.scene) if order.correct else loaded
+        if not order.correct:
+            return loaded
+        return correct_model(loaded, order.inputs, order.scene, order.out)
 
     if order.report:
         check_report(Path(order.out))
@@ -308,11 +310,11 @@ def evaluate(
     """
     given = {"denoised": denoised, "clean": clean, "data_range": data_range, **options}
     order = EvaluationOrder(**read_arguments(EvaluationOrder, given, "evaluate"))
-    found = compare_folders(order)
     if order.run is None or order.noisy is None:
-        return found
+        return compare_folders(order)
     examined = examine(order.run, order.noisy, data_range=order.data_range, quick=order.quick)
-    return replace(found, rows=[*examined.rows, *found.rows])
+    found = compare_folders(order, examined.replaces)
+    return replace(found, rows=[*examined.rows, *found.rows], change=examined.change)
 
 
 def examine(
@@ -333,7 +335,8 @@ def examine(
         gives such an array back.
     noisy
         Files, folders or globs; a list of arrays (H, W) or (C, H, W); or one array (H, W), (N, H, W) or
-        (N, C, H, W). Four images that are spread over them are taken, and of each the middle 512 x 512 px.
+        (N, C, H, W). Four images that are spread over them are taken, and of each the middle 512 x 512 px; of
+        sets of more than 512 MB, of crops.
     data_range
         White minus black, for the PSNR; None for the range of the noisy images.
     quick
@@ -351,20 +354,20 @@ def examine(
     Raises
     ------
     InputError
-        For what cannot be read, and for images under 96 px a side.
+        For what cannot be read, for a function that gives no image back, and for images under 96 px a side or
+        constant.
     CheckpointError, ConfigError
         As ``load``.
     """
     if isinstance(run, str | Path):
         run = load(run, nan=nan)
     around = run.around if isinstance(run, Model) else 0
-    images, paths = read_images(
-        noisy, "noisy image", Reading(nan=nan, slices_around=around, scene=scene)
-    )
+    reading = Reading(nan=nan, slices_around=around, scene=scene)
+    images, paths = read_images(noisy, "noisy image", reading, MOST_BYTES)
     pixel = find_pixel_size(paths)
     if isinstance(run, Model):
         return examine_set(run, images, pixel, data_range, quick)
     subjects = []
     for name, plane in zip(images.names, images.planes, strict=True):
-        subjects.append(Subject(name, plane.astype(np.float64), run))
+        subjects.append(Subject(name, plane, run))
     return examine_subjects(subjects, images.unit, pixel, data_range, quick)

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 
 from pairfree.engine import checkpoint
+from pairfree.engine.record import EARLY, START_KEPT
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
 from pairfree.files.formats.table import is_supported
@@ -54,6 +55,13 @@ def info(path: str | Path) -> Lines:
     return _describe_image(path)
 
 
+WORDS_OF_ENDING = {
+    EARLY: "as nothing was gained any more",
+    START_KEPT: "with the network that it began from, which is nearer to the truth",
+}
+"""How a run ended that did not end as planned."""
+
+
 def _describe_run(path: Path) -> Lines:
     run = RunFolder(path)
     if not run.exists and checkpoint.listing(run.checkpoints):  # the model of a stage
@@ -64,7 +72,11 @@ def _describe_run(path: Path) -> Lines:
     problems += damage
     total = last.record.plan.total
     state = "finished"
-    if last.step < total:
+    if last.record.ending:
+        state = (
+            f"finished at step {last.step:,} of {total:,}, {WORDS_OF_ENDING[last.record.ending]}"
+        )
+    elif last.step < total:
         state = f"stopped at step {last.step:,} of {total:,}: go on with `resume`"
     return [
         ("run", str(path)),

@@ -114,3 +114,20 @@ def test_what_is_missing_is_named(folders):
     tifffile.imwrite(folders / "denoised/1.tif", np.zeros((8, 8), np.uint8))
     with pytest.raises(InputError, match=r"1\.tif"):
         evaluate(folders / "denoised", noisy=folders / "noisy")
+
+
+def test_a_run_replaces_only_what_it_tells_better(tmp_path):
+    """Rows that share noise cannot be examined: what files alone tell stays."""
+    rng = np.random.default_rng(0)
+    lines = 40.0 * rng.standard_normal((128, 1))
+    noisy = 200.0 + lines + 10.0 * rng.standard_normal((128, 128))
+    for name, pixels in (("noisy", noisy), ("denoised", noisy - noisy.mean(axis=1, keepdims=True))):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "0.tif", pixels.astype(np.float32))
+    folders = {"denoised": tmp_path / "denoised", "noisy": tmp_path / "noisy"}
+    alone = evaluate(**folders)
+    beside = evaluate(**folders, run="shipped")
+    assert beside.rows[0].level == "untold"
+    assert [row.name for row in beside.rows[1:]] == [row.name for row in alone.rows]
+    with pytest.raises(ConfigError, match="`quick`"):
+        evaluate(**folders, quick=True)

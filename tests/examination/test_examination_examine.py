@@ -116,6 +116,70 @@ def test_a_place_is_named(images):
     assert "foreign" in first or "smooth" in first
 
 
+def test_places_are_those_of_the_whole_image():
+    """Of a large image the middle is examined, and named by the rows and columns of the file."""
+    whole = np.tile(scene(), (3, 3))
+    large = whole + SIGMA * np.random.default_rng(1).standard_normal(whole.shape)
+
+    def spoil(planes: np.ndarray) -> np.ndarray:
+        out = gaussian_filter(planes, (0, 1, 1))
+        out[:, 172:252, 172:252] = scene(7)[80:160, 80:160]
+        return out
+
+    row = next(one for one in pairfree.examine(spoil, [large]).rows if one.name == "places")
+    number = [int(word) for word in re.findall(r"row (\d+), column (\d+)", row.places[0])[0]]
+    assert all(260 <= one <= 390 for one in number)
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 9])
+def test_four_images_are_spread_over_all(count):
+    seen = pairfree.examine(denoise, [noisy(seed % 3) for seed in range(count)], quick=True)
+    numbers = [int(one.name.split()[-1]) for one in seen.images]
+    assert numbers[0] <= 1
+    assert numbers[-1] >= count - 2
+    assert len(numbers) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda planes: planes[0],
+        lambda planes: planes * np.nan,
+        lambda planes: planes.astype(complex),
+    ],
+)
+def test_what_gives_no_image_back_is_one_line(wrong):
+    with pytest.raises(InputError, match="the denoiser"):
+        pairfree.examine(wrong, [noisy()])
+
+
+def test_a_function_that_changes_what_it_is_given_changes_nothing_else():
+    def spoil(planes: np.ndarray) -> np.ndarray:
+        made = denoise(planes)
+        planes[:] = 0.0
+        return made
+
+    first = pairfree.examine(spoil, [noisy()], quick=True).as_dict()
+    second = pairfree.examine(denoise, [noisy()], quick=True).as_dict()
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_doing_nothing_is_not_called_right():
+    rows = {row.name: row for row in pairfree.examine(lambda y: y, [noisy()]).rows}
+    assert rows["residual"].level == "untold"
+    assert rows["noise left"].level == "untold"
+    assert rows["plain filter"].level == "warning"
+
+
+def test_colours_are_examined_each_by_its_law():
+    rng = np.random.default_rng(7)
+    shades = np.stack([scene(1), 0.5 * scene(1) + 60.0, 1.5 * scene(1)])
+    image = shades + 15.0 * rng.standard_normal(shades.shape)
+    found = pairfree.examine(lambda y: gaussian_filter(y, (0, 1, 1)), [image], quick=True)
+    true = np.mean((gaussian_filter(image, (0, 1, 1)) - shades) ** 2)
+    assert found.risk.mse == pytest.approx(true, abs=3.0 * found.risk.mse_se)
+
+
 def test_what_has_nothing_to_do_with_its_input_is_not_planted_into():
     found = pairfree.examine(lambda planes: scene()[None], [noisy()])
     assert "planted detail" not in [row.name for row in found.rows]

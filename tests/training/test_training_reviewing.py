@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import pairfree
-from pairfree.engine.plan import Plan
+from pairfree.engine.trainer import Stopped
 from pairfree.training.job import Job, resolve
 from pairfree.training.order import place_order
 from pairfree.training.reviewing import FEWEST_STEPS, Review, plan_review
@@ -63,7 +63,7 @@ def test_what_is_worse_than_its_start_ends_half_way_and_the_start_is_kept(caplog
     assert review.keep_better()
     for name, value in job.method.denoiser.state_dict().items():
         assert torch.equal(value, before[name])
-    assert "half way" in caplog.text
+    assert "ends half way" in caplog.text
     assert "is kept" in caplog.text
 
 
@@ -101,27 +101,47 @@ def test_a_run_that_goes_on_behind_its_half_is_compared_at_the_end_alone():
     assert review.keep_better()
 
 
-def test_a_plan_is_cut_where_training_ends():
-    plan = Plan((("first", 5), ("second", 10)))
-    assert plan.cut(7) == Plan((("first", 5), ("second", 2)))
-    assert plan.cut(5) == Plan((("first", 5),))
-    assert plan.cut(3) == Plan((("first", 3),))
+RUINED = {"lr": 0.5, "patch_px": 48, "batch_size": 2}
+
+
+def run_of(tmp_path, name: str, stop_at: int | None = None):
+    """Six steps that ruin the network; stopped behind one of them and gone on with, if asked."""
+    out = tmp_path / name
+    options = {"method": "iddp", "steps": 6, "out": out, "report": False, "settings": RUINED}
+    images = [noisy(0), noisy(1)]
+    if stop_at is None:
+        return pairfree.train(images, **options)
+    with pytest.raises(Stopped):
+        pairfree.train(images, **options, on_step=lambda done, *rest: done == stop_at)
+    return pairfree.train(images, out=out, resume=True, report=False)
 
 
 def test_a_run_that_is_ended_stands_as_a_whole_one(tmp_path, monkeypatch):
     monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
-    out = tmp_path / "run"
-    model = pairfree.train(
-        [noisy(0), noisy(1)],
-        method="iddp",
-        steps=6,
-        out=out,
-        report=False,
-        settings={"lr": 0.5, "patch_px": 48, "batch_size": 2},
-    )
-    assert model.record.plan.total == 3
+    model = run_of(tmp_path, "run")
     assert model.record.step == 3
-    again = pairfree.load(out)
-    assert again.denoise(noisy(3)) == pytest.approx(model.denoise(noisy(3)), abs=1e-3)
+    assert model.record.ending == "start kept"
+    again = pairfree.load(tmp_path / "run")
+    assert again.record.ending == "start kept"
+    assert np.array_equal(again.denoise(noisy(3)), model.denoise(noisy(3)))
     start = pairfree.load("shipped").denoise(noisy(3))
     assert np.abs(again.denoise(noisy(3)) - start).mean() < 1.0
+    assert "start kept" in (tmp_path / "run" / "events.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_stopped_anywhere_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, stop_at):
+    monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
+    whole = run_of(tmp_path, "whole")
+    stopped = run_of(tmp_path, "stopped", stop_at)
+    assert stopped.record.step == whole.record.step == 3
+    assert stopped.record.ending == whole.record.ending
+    assert np.array_equal(stopped.denoise(noisy(3)), whole.denoise(noisy(3)))
+
+
+def test_images_without_anything_in_their_middle_are_not_compared():
+    image = noisy()
+    image[8:-8, 8:-8] = 100.0
+    job = make_job([image, noisy(1)])
+    assert review_of(job).compare() is not None
+    assert review_of(make_job([image, image])).compare() is None

@@ -68,8 +68,8 @@ DIRECTIONS: dict[str, Direction] = {
     "shift along rows": _shift_across,
 }
 """Functions of output and noisy image, along which an output may be wrong."""
-REACH_PX = {"brightness": 0, "contrast": 0, "fine detail": 4, "middle detail": 16, "removed": 0}
-"""How far around a pixel a direction looks; others cannot be applied in tiles."""
+REACH_PX = {"brightness": 0, "fine detail": 4, "middle detail": 16, "removed": 0}
+"""How far around a pixel a direction looks; others cannot be applied in tiles, as each image differs."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ class Change:
     name: str
     """A key of ``REACH_PX``."""
     share: float
-    level: float = 0.0
-    """Brightness from which contrast is counted, intensity units: the same for all tiles and images."""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.share:+.3g}"
+        return f"{self.name} {self.share:+.2g}"
 
     @property
     def reach_px(self) -> int:
@@ -92,8 +90,6 @@ class Change:
 
     def apply(self, output: FloatArray, noisy: FloatArray) -> FloatArray:
         """The output (C, H, W), moved; intensity units."""
-        if self.name == "contrast":
-            return np.asarray(output + self.share * (output - self.level))
         return np.asarray(output + self.share * DIRECTIONS[self.name](output, noisy))
 
     def as_dict(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Model:
         return words if change is None else f"{words}, corrected: {change}"
 
     def corrected(self, change: Change) -> Model:
-        """The same model, whose results are corrected; this one stays as it is."""
+        """The same model, whose results are corrected by this alone; this one stays as it is."""
         predictor = copy.copy(self.predictor)
         predictor.change_by(change)
         return Model(predictor, self.record, self.masked)

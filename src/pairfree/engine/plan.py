@@ -66,16 +66,6 @@ class Plan:
         stages = [(str(name), int(steps)) for name, steps in listed]
         return cls(tuple(stages))
 
-    def cut(self, done: int) -> Plan:
-        """The same plan, ended after so many steps."""
-        stages = []
-        for name, steps in self.stages:
-            kept = min(steps, done)
-            done -= kept
-            if kept:
-                stages.append((name, kept))
-        return Plan(tuple(stages))
-
     def at(self, seed: int, step: int) -> At:
         """Where a step of the run stands. IndexError behind the last."""
         before = 0

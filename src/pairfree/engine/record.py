@@ -39,6 +39,8 @@ OPTIONAL: dict[str, type] = {
     "weights": int,
     "clock": dict,
     "start": str,
+    "start_kind": str,
+    "ending": str,
 }
 """Likewise, but not in every checkpoint: older ones lack the first three, and a clock has a run whose budget
 is minutes."""
@@ -53,7 +55,10 @@ RANGES = {
     "weights": (0, MOST_STEPS),
 }
 """Least and most of whole numbers."""
-WORDS = {"precision": ("float32", "bfloat16"), "start": ("shipped", "none")}
+EARLY, START_KEPT = "early", "start kept"
+ENDINGS = ("", EARLY, START_KEPT)
+"""How a run ended: as planned, before, as nothing was gained, or with the network that it began from."""
+WORDS = {"precision": ("float32", "bfloat16"), "start": ("shipped", "none"), "ending": ENDINGS}
 """What a text may be."""
 LONGEST_TEXT = 200
 """Characters of any other."""
@@ -97,6 +102,10 @@ class Record:
     start: str = "none"
     """What the denoiser began from: "shipped", the start that was trained on scenes; "none", random weights
     or another run."""
+    start_kind: str = ""
+    """Which of the starts that was."""
+    ending: str = ""
+    """One of ``ENDINGS``."""
     clock: Clock | None = None
     """The time budget as it is used up; None where steps are counted."""
     watch: Watch | None = None
@@ -147,6 +156,8 @@ class Record:
             denoiser=facts.get("denoiser", "net"),
             weights=facts.get("weights"),
             start=facts.get("start", "none"),
+            start_kind=facts.get("start_kind", ""),
+            ending=facts.get("ending", ""),
             clock=_read_clock(facts, where),
             watch=Watch.of(facts["watch"]) if "watch" in facts else None,
         )
@@ -174,6 +185,10 @@ class Record:
             facts["weights"] = self.weights
         if self.start != "none":
             facts["start"] = self.start
+        if self.start_kind:
+            facts["start_kind"] = self.start_kind
+        if self.ending:
+            facts["ending"] = self.ending
         if self.clock is not None:
             facts["clock"] = self.clock.as_dict()
         if self.watch is not None and self.watch.standing:

@@ -21,7 +21,7 @@ from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
 from pairfree.engine.plan import Clock, Plan
-from pairfree.engine.record import Record
+from pairfree.engine.record import EARLY, Record
 from pairfree.engine.run import EventLog, RunFolder, now
 from pairfree.engine.watch import Watch
 from pairfree.errors import DivergedError, PairfreeError
@@ -64,8 +64,8 @@ class Loop:
 
     @property
     def ended(self) -> bool:
-        """Whether all steps are done."""
-        return self.done >= self.plan.total
+        """Whether all steps are done, or the run ended before."""
+        return bool(self.record.ending) or self.done >= self.plan.total
 
 
 def train(loop: Loop, on_step: OnStep | None = None) -> None:
@@ -191,13 +191,12 @@ class _Training:
             self.asked.set()
 
     def _end_where_nothing_is_gained(self) -> None:
-        """Cut the plan off here."""
+        """End here, for good."""
         loop = self.loop
-        if loop.ends is not None and loop.ends(loop.done, loop.plan.total):
-            loop.plan = loop.plan.cut(loop.done)
-            self._note(
-                {"step": loop.done, "event": "ended", "detail": "nothing was gained any more"}
-            )
+        if loop.ends is None or not loop.ends(loop.done, loop.plan.total):
+            return
+        loop.record = replace(loop.record, ending=EARLY)
+        self._note({"step": loop.done, "event": "ended", "detail": "nothing was gained any more"})
 
     def _stop_if_asked(self, stop: bool) -> None:
         """Save and raise ``Stopped`` where all processes know of the wish.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pairfree.data.directions import Change
 from pairfree.data.missing import check_range, complete_plane
 from pairfree.data.sets import to_channels_first
 from pairfree.errors import InputError
@@ -59,6 +60,9 @@ class Evaluation(Mapping[str, Score]):
     rows: list[Row] = field(default_factory=list)
     """What the evidence of all planes together says, and what examining the denoiser showed."""
 
+    change: Change | None = None
+    """The correction that would gain most, where the denoiser was examined and needs one."""
+
     @property
     def sentences(self) -> list[str]:
         """The rows in words; those that ask for attention begin with ``Warning:`` or ``Note:``."""
@@ -88,11 +92,16 @@ class Evaluation(Mapping[str, Score]):
         if self.rows:
             found["evidence"] = {name: vars(one) for name, one in self.evidence.items()}
             found["rows"] = [row.as_dict() for row in self.rows]
+        if self.change is not None:
+            found["change"] = self.change.as_dict()
         return found
 
 
-def compare_folders(order: EvaluationOrder) -> Evaluation:
-    """Score denoised files against clean ones, or gather evidence against the noisy ones, or both."""
+def compare_folders(order: EvaluationOrder, left_out: Sequence[str] = ()) -> Evaluation:
+    """Score denoised files against clean ones, or gather evidence against the noisy ones, or both.
+
+    ``left_out`` names rows that an examination of the denoiser itself replaces.
+    """
     if order.denoised is None:
         return Evaluation()
     scores: dict[str, Score] = {}
@@ -103,7 +112,7 @@ def compare_folders(order: EvaluationOrder) -> Evaluation:
     if order.noisy is None:
         return Evaluation(scores, statement)
     evidence, unit = gather_evidence(order.noisy, order.denoised)
-    rows = interpret_pooled(evidence, unit, order.run is not None)
+    rows = interpret_pooled(evidence, unit, left_out)
     return Evaluation(scores, statement, evidence, unit, rows)
 
 
@@ -222,13 +231,13 @@ def examine_channels(
 
 
 def interpret_pooled(
-    evidence: Mapping[str, Evidence], unit: str = UNKNOWN_UNIT, examined: bool = False
+    evidence: Mapping[str, Evidence], unit: str = UNKNOWN_UNIT, left_out: Sequence[str] = ()
 ) -> list[Row]:
     """Rows for all images together."""
     if not evidence:
         text = f"No image of at least {MIN_EVIDENCE_PX} px a side: too small for evidence."
         return [Row("size", "Whether images are large enough", "untold", text)]
-    return interpret(pool(list(evidence.values())), unit, examined)
+    return interpret(pool(list(evidence.values())), unit, left_out)
 
 
 @contextmanager

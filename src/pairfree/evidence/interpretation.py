@@ -22,8 +22,6 @@ class _Test:
     value: str
     """Field of the evidence; with a field of the same name and ``_se`` there is an interval."""
     advice: str = ""
-    replaced: bool = False
-    """Whether an examination of the denoiser itself tells it better."""
 
     def make_row(self, evidence: Evidence, unit: str) -> Row | None:
         """What it says of the evidence; None where the images do not tell."""
@@ -58,7 +56,9 @@ def write_sentences(evidence: Evidence, unit: str = UNKNOWN_UNIT) -> list[str]:
     return [row.sentence for row in interpret(evidence, unit)]
 
 
-def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT, examined: bool = False) -> list[Row]:
+def interpret(
+    evidence: Evidence, unit: str = UNKNOWN_UNIT, left_out: Sequence[str] = ()
+) -> list[Row]:
     """What the numbers of the evidence say.
 
     Parameters
@@ -67,8 +67,8 @@ def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT, examined: bool = Fal
         Of one image, or pooled over several.
     unit
         What its intensities count, in the plural: "HU", "counts".
-    examined
-        Whether the denoiser itself is examined beside this, which tells some of it better: that is left out.
+    left_out
+        Names of rows that an examination of the denoiser itself replaces.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def interpret(evidence: Evidence, unit: str = UNKNOWN_UNIT, examined: bool = Fal
         return [Row("removed noise", "How much was taken off", "warning", text, 0.0)]
     rows = []
     for test in TESTS:
-        if not (examined and test.replaced):
+        if test.name not in left_out:
             rows.append(test.make_row(evidence, unit))
     return [row for row in rows if row is not None]
 
@@ -111,7 +111,7 @@ def find_outliers(
     items: Sequence[tuple[str, Evidence]],
     level: Level = "warning",
     unit: str = UNKNOWN_UNIT,
-    examined: bool = False,
+    left_out: Sequence[str] = (),
 ) -> list[tuple[str, Row]]:
     """Images with a row of this level, each with its first one.
 
@@ -119,7 +119,7 @@ def find_outliers(
     """
     outliers = []
     for name, evidence in items:
-        serious = [one for one in interpret(evidence, unit, examined) if one.level == level]
+        serious = [one for one in interpret(evidence, unit, left_out) if one.level == level]
         if serious:
             outliers.append((name, serious[0]))
     return outliers
@@ -145,49 +145,42 @@ TESTS = (
         "Whether the data support the fine contrast of the output",
         findings.judge_detail,
         "detail_support",
-        replaced=True,
     ),
     _Test(
         "edges",
         "Whether more than noise was removed at edges",
         findings.judge_edges,
         "edge_power",
-        replaced=True,
     ),
     _Test(
         "texture",
         "Whether more was removed in some places than in others",
         findings.judge_texture,
         "uneven_power",
-        replaced=True,
     ),
     _Test(
         "image contrast",
         "Whether what was removed follows the image",
         findings.judge_contrast,
         "corr_output",
-        replaced=True,
     ),
     _Test(
         "flat places",
         "How much noise is left where the image is flat",
         findings.judge_noise_left,
         "noise_left",
-        replaced=True,
     ),
     _Test(
         "whiteness",
         "Whether neighbouring pixels of what was removed are independent",
         findings.judge_colour,
         "autocorr_x",
-        replaced=True,
     ),
     _Test(
         "mean brightness",
         "Whether the mean brightness was kept",
         findings.judge_brightness,
         "mean",
-        replaced=True,
     ),
     _Test(
         "grid",
@@ -203,3 +196,7 @@ TESTS = (
     ),
 )
 """All of them, in the order in which they are told."""
+SHARING_NOISE = ("fine contrast", "image contrast", "flat places")
+"""Those that look worse for every denoiser whose output shares noise with its input."""
+TOLD_BETTER = (*SHARING_NOISE, "edges", "texture", "whiteness", "mean brightness")
+"""Those that an examination of the denoiser tells better."""

@@ -51,6 +51,8 @@ class EvaluationOrder:
     """Score the Y channel (BT.601) of RGB images, instead of the mean over the channels."""
 
     def __post_init__(self) -> None:
+        if self.quick and self.run is None:
+            raise ConfigError("`quick` is of the examination: give `run`, too")
         if self.run is not None and self.noisy is None:
             raise ConfigError("`run` needs `noisy`: the denoiser is examined on noisy files")
         if self.denoised is None and (self.run is None or self.clean is not None):

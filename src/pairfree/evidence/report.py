@@ -88,6 +88,8 @@ class ReportData:
     """One entry an image (or group of images); the report pools them itself."""
     rows: Sequence[Row] = ()
     """What was found by examining the denoiser itself; empty where that was not done."""
+    replaced: Sequence[str] = ()
+    """Names of rows of the evidence that these tell better."""
     scores: Sequence[tuple[str, Score | None]] = ()
     """By image, where there is a ground truth."""
     scores_statement: str = ""
@@ -153,17 +155,16 @@ def _evidence_view(data: ReportData) -> dict[str, Any]:
     """What the template needs of the evidence: rows, what they say together, which images stand out."""
     pooled = None
     found = list(data.rows)
-    examined = len(data.rows) > 1
     if data.evidence:
         pooled = pool([evidence for _, evidence in data.evidence])
-        found += interpret(pooled, data.unit, examined)
+        found += interpret(pooled, data.unit, data.replaced)
     found.sort(key=lambda one: ORDER[one.level], reverse=True)
     apart = []
     if len(data.evidence) > 1:
-        apart = find_outliers(data.evidence, unit=data.unit, examined=examined)
+        apart = find_outliers(data.evidence, unit=data.unit, left_out=data.replaced)
     return {
         "pooled": pooled,
-        "examined": examined,
+        "examined": bool(data.replaced),
         "findings": found,
         "outliers": apart[:MAX_OUTLIERS],
         "hidden_outliers": max(len(apart) - MAX_OUTLIERS, 0),

@@ -94,6 +94,6 @@ def count_alarms(rows: Sequence[Row]) -> str:
     return f"{len(alarms)} of {len(told)} tests raised a concern: {', '.join(alarms)}."
 
 
-def chance_of(z: float) -> float:
-    """How often a normal number lies as far from 0 as so many standard errors, to either side."""
-    return float(2.0 * norm.sf(abs(z)))
+def chance_of(z: float, tries: int = 1) -> float:
+    """How often the farthest of some normal numbers lies so many standard errors from 0, at most."""
+    return min(1.0, tries * float(2.0 * norm.sf(abs(z))))

@@ -62,6 +62,7 @@ def prepare_trials(planes: Sequence[FloatArray]) -> list[Trial]:
     planes
         Images (C, H, W) of the same channels, intensity units.
     """
+    planes = [plane for plane in planes if all(len(np.unique(one[::4, ::4])) > 2 for one in plane)]
     if not planes:
         return []
     facts = measure_set(array_set([plane.astype(np.float32) for plane in planes], "image"))
@@ -94,7 +95,8 @@ def compare_probes(first: Sequence[Probe], second: Sequence[Probe], law_error: f
         errors.append(float(one.square_errors.mean()))
         crossed = (one.above - one.below - other.above + other.below) * one.disturbance.noise
         moved.append(float(crossed.mean()) / ALPHA)
-    mean, mse = float(np.mean(apart)), max(float(np.mean(errors)), 1e-300)
+    mean = float(np.mean(apart))
+    mse = max(float(np.mean(errors)), abs(mean), 1e-300)
     error = math.hypot(math.hypot(*chance) / len(chance), law_error * float(np.mean(moved)))
-    decibels = -10.0 * math.log10(max(1.0 - mean / mse, 1e-3))
+    decibels = -10.0 * math.log10(max(1.0 - mean / mse, 0.1))  # more than 10 dB is not told
     return Comparison(decibels, mean / error if error > 0 else 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pairfree.data.directions import Change
 from pairfree.data.sets import array_set
 from pairfree.diagnosis.set_facts import measure_set
 from pairfree.errors import InputError
+from pairfree.evidence.interpretation import SHARING_NOISE, TOLD_BETTER
 from pairfree.evidence.rows import Row
 from pairfree.examination.error_map import map_errors
 from pairfree.examination.judge import PLACE, judge
@@ -30,6 +31,8 @@ from pairfree.examination.refusal import find_clipping, find_refusal
 from pairfree.examination.risk import Risk, estimate_risk, pool_risks
 from pairfree.examination.transfer import Rings, measure_rings, pool_rings
 from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.files.spans import centre_of
+from pairfree.sampling import spaced_indices
 
 FloatArray = NDArray[np.float64]
 
@@ -47,6 +50,10 @@ class Subject:
     noisy: FloatArray
     """(C, H, W), intensity units, finite."""
     denoise: Denoise
+    in_tiles: Denoise | None = None
+    """The same in small tiles, as large images are done, so that seams would show; None without tiles."""
+    origin: tuple[int, int] = (0, 0)
+    """Row and column of its first pixel in the image."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,13 @@ class Examination:
     """Of all images together."""
     change: Change | None = None
     """The correction that would gain most; None where none is worth it."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Rows that are made from files alone, and that this tells better."""
+        if self.risk is not None:
+            return TOLD_BETTER
+        return SHARING_NOISE if len(self.rows) > 1 else ()
 
     @property
     def warnings(self) -> list[Row]:
@@ -133,16 +147,17 @@ def examine_subjects(
     Raises
     ------
     InputError
-        Where all images are smaller than 96 px a side.
+        Where all images are smaller than 96 px a side or constant, and for a denoiser that gives no image
+        back.
     """
-    large = [one for one in subjects if min(one.noisy.shape[1:]) >= LEAST_PX]
-    large = [one for one in large if len(one.noisy) == len(large[0].noisy)]
-    if not large:
+    usable = [one for one in subjects if _may_tell(one.noisy)]
+    usable = [one for one in usable if len(one.noisy) == len(usable[0].noisy)]
+    if not usable:
         raise InputError(
-            f"no image of at least {LEAST_PX} px a side: too small to examine a denoiser on; give larger ones"
+            f"no image of at least {LEAST_PX} px a side that is not constant in its middle: give others to "
+            "examine a denoiser on"
         )
-    step = max(1, len(large) // MOST_IMAGES)
-    chosen = [_cut(one) for one in large[::step][:MOST_IMAGES]]
+    chosen = [_cut(usable[index]) for index in spaced_indices(len(usable), MOST_IMAGES)]
     planes = [one.noisy for one in chosen]
     facts = measure_set(array_set([plane.astype(np.float32) for plane in planes], "image"))
     refusal = find_refusal(facts, unit)
@@ -159,13 +174,42 @@ def examine_subjects(
     return Examination(tuple(judge(pooled)), tuple(images), pooled.risk, find_change(pooled))
 
 
+def _may_tell(noisy: FloatArray) -> bool:
+    """Whether an image is large enough, and its middle neither constant nor a mask."""
+    if min(noisy.shape[1:]) < LEAST_PX:
+        return False
+    rows, columns = centre_of(noisy.shape[1], noisy.shape[2], SIDE_PX)
+    return all(len(np.unique(plane[rows, columns][::4, ::4])) > 2 for plane in noisy)
+
+
 def _cut(subject: Subject) -> Subject:
-    """Its middle, on whole cells of 8 px."""
-    _, height, width = subject.noisy.shape
-    top = max(0, (height - SIDE_PX) // 2 // 8 * 8)
-    left = max(0, (width - SIDE_PX) // 2 // 8 * 8)
-    part = subject.noisy[:, top : top + SIDE_PX, left : left + SIDE_PX]
-    return Subject(subject.name, np.ascontiguousarray(part, dtype=np.float64), subject.denoise)
+    """Its middle; what denoises it is checked from now on."""
+    rows, columns = centre_of(subject.noisy.shape[1], subject.noisy.shape[2], SIDE_PX)
+    part = np.array(subject.noisy[:, rows, columns], np.float64)
+    top, left = subject.origin
+    return replace(
+        subject,
+        noisy=part,
+        denoise=_check_output(subject.denoise),
+        origin=(top + rows.start, left + columns.start),
+    )
+
+
+def _check_output(denoise: Denoise) -> Denoise:
+    """The same, given an array of its own, with a clear line where it gives back no image."""
+
+    def checked(planes: FloatArray) -> FloatArray:
+        made = np.asarray(denoise(planes.copy()))
+        if made.shape != planes.shape:
+            raise InputError(
+                f"the denoiser made {made.shape} of an array {planes.shape}: it must give back (C, H, W) as "
+                "it gets it"
+            )
+        if made.dtype.kind not in "biuf" or not np.isfinite(made).all():
+            raise InputError("the denoiser gave pixels that are NaN, infinite or no real numbers")
+        return made.astype(np.float64)
+
+    return checked
 
 
 def _take_range(planes: Sequence[FloatArray]) -> float:
@@ -180,14 +224,16 @@ def _measure(subject: Subject, laws: ImageLaws, quick: bool, seed: int) -> Image
     probe = probe_denoiser(subject.denoise, subject.noisy, laws.laws, rng)
     null, planted = None, None
     if not (quick or probe.blind):
-        null = run_null(subject.denoise, subject.noisy, laws.laws, rng)
-        planted = plant_spots(subject.denoise, probe.noisy, probe.output, probe.disturbance, rng)
+        null = run_null(subject.in_tiles or subject.denoise, subject.noisy, laws.laws, rng)
+        planted = plant_spots(
+            subject.denoise, probe.noisy, probe.output, probe.disturbance, laws.laws, rng
+        )
     return ImageMeasures(
         name=subject.name,
         risk=estimate_risk(probe, laws.error),
         filters=compare_filters(probe),
         rings=measure_rings(probe),
-        places=tuple(find_places(measure_places(probe), PLACE)),
+        places=tuple(find_places(measure_places(probe), PLACE, subject.origin)),
         null=null,
         planted=planted,
         error_map=map_errors(probe, laws.error),
@@ -203,7 +249,7 @@ def _pool(
     data_range: float,
 ) -> Pooled:
     """What the images say together."""
-    error = pool_errors(laws)
+    error = pool_errors(laws, [one.risk.variance * one.risk.pixels for one in images])
     places = [(one.name, place) for one in images for place in one.places]
     places.sort(key=lambda pair: abs(pair[1].z), reverse=True)
     typical = [float(np.median(one.error_map)) for one in images]
@@ -211,14 +257,13 @@ def _pool(
     return Pooled(
         risk=pool_risks([one.risk for one in images], error),
         risks=tuple((one.name, one.risk) for one in images),
-        plain=pool_filters([one.filters for one in images]),
+        plain=pool_filters([one.filters for one in images], [one.risk.pixels for one in images]),
         rings=pool_rings([one.rings for one in images]),
         places=tuple(places),
         nulls=tuple((one.name, one.null) for one in images if one.null is not None),
         planted=pool_planted([one.planted for one in images if one.planted is not None]),
         median_error=float(np.median(typical)),
         greatest_error=max(greatest),
-        brightness=float(np.mean([one.output.mean() for one in images])),
         law_error=error,
         unit=unit,
         pixel=pixel,

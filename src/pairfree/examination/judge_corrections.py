@@ -10,8 +10,10 @@ from pairfree.data.directions import REACH_PX, Change
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.rows import WITHIN_90, Level, Row, chance_of
 from pairfree.examination.pooled import Pooled
-from pairfree.examination.risk import SURE, Correction, Risk
+from pairfree.examination.risk import Correction, Risk
 
+SURE = 4.0
+"""Standard errors of a correction, from which it counts."""
 WORTH_DB = 0.1
 """What a correction must gain to be a warning, beside being no chance."""
 REMOVED_DB = 0.2
@@ -19,7 +21,7 @@ REMOVED_DB = 0.2
 ALONE = 3.0
 """Times as much where it is one image of several that needs it."""
 BRIGHTER = 0.04
-"""Deviations of the noise, from which a shift of the brightness counts."""
+"""Deviations of the noise, from which a change of brightness or contrast counts."""
 BOARD = 0.02
 """Likewise, of a checkerboard."""
 
@@ -50,6 +52,7 @@ def _is_board(pooled: Pooled, one: Correction) -> bool:
     return abs(one.share) > BOARD * pooled.level
 
 
+COMPARE = "Compare with the noisy image; train longer, or try another method."
 CORRECT = "Denoise again with `correct`, which mends it."
 DIRECTIONS = (
     _Direction(
@@ -59,7 +62,7 @@ DIRECTIONS = (
         "Too smooth: detail was taken off with the noise",
         "Too sharp: detail was exaggerated or made up, or noise was left",
         "Detail is neither too strong nor too weak.",
-        CORRECT,
+        COMPARE,
     ),
     _Direction(
         "noise left",
@@ -68,7 +71,7 @@ DIRECTIONS = (
         "Too much was removed: mixing in some of the noisy image is nearer to the truth",
         "Noise is left",
         "As much was removed as was noise.",
-        CORRECT,
+        COMPARE,
     ),
     _Direction(
         "brightness",
@@ -77,7 +80,7 @@ DIRECTIONS = (
         "Too dark, or too little contrast",
         "Too bright, or too much contrast",
         "Brightness and contrast are kept.",
-        CORRECT,
+        COMPARE,
         _is_offset,
     ),
     _Direction(
@@ -104,17 +107,25 @@ DIRECTIONS = (
 
 def judge_corrections(pooled: Pooled) -> Iterator[Row]:
     """A row for each direction: what would gain most, over all images or in one of them."""
+    change = find_change(pooled)
     for direction in DIRECTIONS:
         found = _find_worst(pooled, direction)
         if found is None:
             used = [one for one in pooled.risk.corrections if one.name in direction.of]
             strongest = max(used, key=lambda one: abs(one.significance))
+            if strongest.power <= 0:
+                text = "Cannot be told: the output is its input, or constant."
+                yield Row(direction.name, direction.tests, "untold", text)
+                continue
             yield _row_of(direction, "ok", direction.fine, strongest)
             continue
         says = direction.more if found.one.share > 0 else direction.less
+        mends = change is not None and change.name == found.one.name
         text = f"{says}; {format_number(found.gain_db, 2)} dB would be gained."
         places = (found.image,) if found.image else ()
-        yield _row_of(direction, "warning", text, found.one, direction.advice, places)
+        yield _row_of(
+            direction, "warning", text, found.one, CORRECT if mends else direction.advice, places
+        )
 
 
 def find_change(pooled: Pooled) -> Change | None:
@@ -127,7 +138,7 @@ def find_change(pooled: Pooled) -> Change | None:
     if not found:
         return None
     most = max(found, key=lambda one: one.gain_db)
-    return Change(most.one.name, most.one.share, pooled.brightness)
+    return Change(most.one.name, float(f"{most.one.share:.2g}"))
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,7 @@ def _row_of(
         one.share,
         one.share - beside,
         one.share + beside,
-        chance_of(one.significance),
+        chance_of(one.significance, len(direction.of)),
         advice,
         places,
     )

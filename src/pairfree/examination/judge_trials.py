@@ -23,6 +23,8 @@ STRUCTURE = 0.9
 """Of the noise's own slow structure: more is made up, or noise that was left."""
 FADED, EXAGGERATED = 0.45, 1.15
 """Contrast that a plain spot keeps, below and above which it counts."""
+FEWEST_SPOTS = 8
+"""Of the ratio that is judged."""
 SPOT = STRENGTHS[2]
 """Ratio of the spots that are judged."""
 
@@ -53,7 +55,7 @@ def _judge_pattern(nulls: Sequence[tuple[str, NullRun]]) -> Row:
             "warning",
             text,
             worst.pattern,
-            p=chance_of(worst.pattern_z),
+            p=chance_of(worst.pattern_z, len(nulls)),
             advice=advice,
         )
     if grid.grid > GRID and grid.grid_contrast > GRID_CONTRAST:
@@ -69,7 +71,7 @@ def _judge_pattern(nulls: Sequence[tuple[str, NullRun]]) -> Row:
         "ok",
         "Noise alone comes out without pattern or grid.",
         worst.pattern,
-        p=chance_of(worst.pattern_z),
+        p=chance_of(worst.pattern_z, len(nulls)),
     )
 
 
@@ -105,6 +107,9 @@ def _judge_structure(nulls: Sequence[tuple[str, NullRun]]) -> Row:
 def _judge_planted(pooled: Pooled, planted: Planted) -> Row:
     tests = "Whether faint spots, planted in your images, survive"
     kept = planted.choose(SPOT)
+    if kept.size < FEWEST_SPOTS:
+        text = "The images are too small to plant enough spots."
+        return Row("planted detail", tests, "untold", text)
     middle = float(np.median(kept))
     low, high = np.quantile(kept, (0.05, 0.95))
     sizes = []
@@ -116,12 +121,12 @@ def _judge_planted(pooled: Pooled, planted: Planted) -> Row:
         sizes.append(
             f"{pooled.length(FULL_WIDTH * width)} wide from {format_number(height, 2)} {pooled.unit} up"
         )
-    words = f"A spot of eight times the noise keeps {100 * middle:.0f} % of its contrast."
+    words = f"A spot of signal-to-noise ratio 8 keeps {100 * middle:.0f} % of its contrast."
     if sizes:
-        words += f" Spots survive that are {', '.join(sizes)}."
+        words += f" These survive: {', '.join(sizes)}."
     made_up = float(np.mean(planted.nothing > 0.5)) if planted.nothing.size else 0.0
     if made_up > 0.05:
-        words += f" In {100 * made_up:.0f} % of the places without one, something appeared."
+        words += f" Something appeared in {100 * made_up:.0f} % of the places beside them."
     level: Level = "ok"
     advice = ""
     if middle > EXAGGERATED or made_up > 0.05:

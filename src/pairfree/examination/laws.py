@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 
 ONE_ERROR = 0.03
 """Relative error of the variance that is measured in one image: texture looks like noise."""
+SHARED_ERROR = 0.1
+"""Likewise where neighbours share noise, and of many images, too: structure looks like it."""
 POOLED_ERROR = 0.005
 """What is left of it in many images."""
 BRIGHTNESSES = (0.1, 0.5, 0.9)
@@ -53,22 +55,29 @@ def find_laws(images: Sequence[FloatArray], differ: bool) -> list[ImageLaws]:
     own = [measure_laws(image) for image in images]
     counts = {len(laws) for laws in own}
     if differ or len(images) == 1 or len(counts) > 1:
-        return [ImageLaws(laws, ONE_ERROR, False) for laws in own]
+        return [ImageLaws(laws, _error_of(laws), False) for laws in own]
     pooled, errors = [], []
     for channel in range(counts.pop()):
         planes = [image[channel] for image in images]
         law, error = _pool([laws[channel] for laws in own], planes)
         pooled.append(law)
         errors.append(error)
+    if any(law.correlated for law in pooled):
+        errors.append(SHARED_ERROR)
     together = ImageLaws(tuple(pooled), max(errors), True)
     return [together] * len(images)
 
 
-def pool_errors(laws: Sequence[ImageLaws]) -> float:
-    """Relative standard error of the variance over all images."""
+def _error_of(laws: Sequence[NoiseLaw]) -> float:
+    return SHARED_ERROR if any(law.correlated for law in laws) else ONE_ERROR
+
+
+def pool_errors(laws: Sequence[ImageLaws], variances: Sequence[float]) -> float:
+    """Relative standard error of the mean variance over all images, of their own mean variances."""
     if laws[0].shared:
         return laws[0].error
-    return math.hypot(*(one.error for one in laws)) / len(laws)
+    parts = [one.error * variance for one, variance in zip(laws, variances, strict=True)]
+    return math.hypot(*parts) / max(sum(variances), 1e-300)
 
 
 def _pool(laws: Sequence[NoiseLaw], planes: Sequence[FloatArray]) -> tuple[NoiseLaw, float]:

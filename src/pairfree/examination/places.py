@@ -18,6 +18,7 @@ WINDOW_PX, STRIDE_PX = 64, 16
 """Side of the windows, and their distance."""
 FEWEST = 0.3
 """Of the median scatter: no window is taken for quieter."""
+NORMAL_MAD = 1.4826
 DIRECTION = "fine detail"
 
 
@@ -26,7 +27,7 @@ class Place(NamedTuple):
 
     row: int
     column: int
-    """Of its upper left corner."""
+    """Of its upper left corner, in the image."""
     z: float
     """By how much its fine detail should be stronger than elsewhere (weaker, below 0), standard errors."""
 
@@ -59,7 +60,9 @@ def measure_places(probe: Probe) -> FloatArray:
         left = of_channel - share * power
         chance = np.sqrt(_average(left**2)) / WINDOW_PX
         chance = np.maximum(chance, FEWEST * float(np.median(chance)) + 1e-300)
-        maps.append(_average(left) / chance)
+        z = _average(left) / chance
+        spread = NORMAL_MAD * float(np.median(np.abs(z - np.median(z))))
+        maps.append(z / max(spread, 1.0))  # neighbours that share noise scatter more
     return np.stack(maps)
 
 
@@ -71,15 +74,20 @@ def _average(values: FloatArray) -> FloatArray:
     return np.asarray(inside[::STRIDE_PX, ::STRIDE_PX])
 
 
-def find_places(z: FloatArray, limit: float, most: int = 8) -> list[Place]:
-    """Windows that stand out by more than a limit, the most first; of overlapping ones the strongest."""
+def find_places(
+    z: FloatArray, limit: float, origin: tuple[int, int] = (0, 0), most: int = 8
+) -> list[Place]:
+    """Windows that stand out by more than a limit, the most first; of overlapping ones the strongest.
+
+    ``origin`` is where the map begins in the image, row and column.
+    """
     size = np.abs(z)
     places: list[Place] = []
     for index in np.argsort(size, axis=None)[::-1].tolist():
         _, row, column = np.unravel_index(index, z.shape)
         if size.flat[index] <= limit or len(places) == most:
             break
-        corner = int(row) * STRIDE_PX, int(column) * STRIDE_PX
+        corner = origin[0] + int(row) * STRIDE_PX, origin[1] + int(column) * STRIDE_PX
         if not any(_overlap(corner, one) for one in places):
             places.append(Place(*corner, float(z.flat[index])))
     return places

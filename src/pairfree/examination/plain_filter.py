@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,12 +48,13 @@ def compare_filters(probe: Probe) -> list[AgainstFilter]:
     return found
 
 
-def pool_filters(images: list[list[AgainstFilter]]) -> AgainstFilter:
-    """The best one width for all images."""
+def pool_filters(images: list[list[AgainstFilter]], pixels: Sequence[int]) -> AgainstFilter:
+    """The best one width for all images; each pixel counts the same."""
+    weights = np.array(pixels) / sum(pixels)
     pooled = []
     for same in zip(*images, strict=True):
-        better = float(np.mean([one.better for one in same]))
-        error = float(np.sqrt(np.sum([one.chance_se**2 for one in same]))) / len(same)
-        law_part = float(np.mean([one.law_part for one in same]))
+        better = float(weights @ [one.better for one in same])
+        error = float(np.sqrt(np.sum((weights * [one.chance_se for one in same]) ** 2)))
+        law_part = float(weights @ [one.law_part for one in same])
         pooled.append(AgainstFilter(same[0].width_px, better, error, law_part))
     return min(pooled, key=lambda one: one.better)

@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pairfree.examination.probe import Denoise, Disturbance
+from pairfree.measure.noise_law import NoiseLaw
 
 FloatArray = NDArray[np.float64]
 
@@ -35,8 +36,6 @@ class Planted:
     """(N,) its deviation."""
     strengths: FloatArray
     """(N,) its signal-to-noise ratio."""
-    heights: FloatArray
-    """(N,) its height, in deviations of the noise."""
     nothing: FloatArray
     """(M,) what appeared in cells without a spot, as a share of one of ratio 8."""
 
@@ -69,8 +68,8 @@ def plant_spots(
     noisy: FloatArray,
     output: FloatArray,
     disturbance: Disturbance,
+    laws: Sequence[NoiseLaw],
     rng: Generator,
-    spectrum_gain: float = 1.0,
 ) -> Planted:
     """Add spots to a noisy image, denoise it again, and look what became of them.
 
@@ -80,22 +79,21 @@ def plant_spots(
         What is examined; called once.
     noisy, output
         (C, H, W): the image, and what the denoiser made of it.
-    disturbance
-        Whose variance tells how high a spot must be.
+    disturbance, laws
+        Their variance tells how high a spot must be; where neighbours share noise, their spectrum, too.
     rng
         For sizes, strengths, signs and places.
-    spectrum_gain
-        Power of the noise at the spots' fineness over white noise: of shared noise, spots must be higher.
 
     Notes
     -----
-    A spot of deviation w and height h has the ratio h w sqrt(pi) / sigma in white noise. What it kept is
+    A spot of deviation w and height h has the ratio h w sqrt(pi) / sigma in white noise. Where neighbours
+    share noise, sigma is that of the noise seen through the spot. What it kept is
     <F(y + s) - F(y), s> / <s, s> within its cell. Its own counting noise is left out.
     """
-    spots, cells = _draw_spots(disturbance.variance, rng, spectrum_gain)
+    spots, cells = _draw_spots(disturbance.variance, laws, rng)
     answer = denoise(noisy + spots) - output
-    kept, widths, strengths, heights, nothing = [], [], [], [], []
-    for channel, top, left, width, strength, height, template in cells:
+    kept, widths, strengths, nothing = [], [], [], []
+    for channel, top, left, width, strength, template in cells:
         here = slice(top, top + CELL_PX), slice(left, left + CELL_PX)
         answered = answer[channel][here]
         if strength == 0.0:
@@ -104,8 +102,7 @@ def plant_spots(
         kept.append(float(np.sum(answered * template)) / float(np.sum(template**2)))
         widths.append(width)
         strengths.append(strength)
-        heights.append(height)
-    return Planted(*(np.array(one) for one in (kept, widths, strengths, heights, nothing)))
+    return Planted(*(np.array(one) for one in (kept, widths, strengths, nothing)))
 
 
 def pool_planted(images: Sequence[Planted]) -> Planted | None:
@@ -115,16 +112,16 @@ def pool_planted(images: Sequence[Planted]) -> Planted | None:
     return Planted(
         *(
             np.concatenate([getattr(one, name) for one in images])
-            for name in ("kept", "widths_px", "strengths", "heights", "nothing")
+            for name in ("kept", "widths_px", "strengths", "nothing")
         )
     )
 
 
-_Cell = tuple[int, int, int, float, float, float, FloatArray]
+_Cell = tuple[int, int, int, float, float, FloatArray]
 
 
 def _draw_spots(
-    variance: FloatArray, rng: Generator, spectrum_gain: float
+    variance: FloatArray, laws: Sequence[NoiseLaw], rng: Generator
 ) -> tuple[FloatArray, list[_Cell]]:
     """An image of spots, and the list of its cells; one in thirteen stays empty."""
     spots = np.zeros_like(variance)
@@ -134,6 +131,7 @@ def _draw_spots(
     channels, height, width_px = variance.shape
     number = 0
     for channel in range(channels):
+        loudness = {width: _see_noise(laws[channel], width) for width in WIDTHS_PX}
         order = rng.permutation(len(kinds))
         for top in range(0, height - CELL_PX + 1, CELL_PX):
             for left in range(0, width_px - CELL_PX + 1, CELL_PX):
@@ -143,15 +141,23 @@ def _draw_spots(
                 sign = rng.choice((-1.0, 1.0))
                 here = slice(top, top + CELL_PX), slice(left, left + CELL_PX)
                 middle = variance[channel, top + int(row), left + int(column)]
-                level = math.sqrt(float(middle) * spectrum_gain)
+                level = math.sqrt(float(middle) * loudness[width])
                 shown = strength or STRENGTHS[2]
                 template = sign * shown / _length(width) * level * _draw_spot(row, column, width)
-                cells.append(
-                    (channel, top, left, width, strength, shown / _length(width), template)
-                )
+                cells.append((channel, top, left, width, strength, template))
                 if strength:
                     spots[channel][here] += template
     return spots, cells
+
+
+def _see_noise(law: NoiseLaw, width_px: float) -> float:
+    """Power of the noise seen through a spot, over that of white noise of the same variance."""
+    if law.spectrum is None or not law.correlated:
+        return 1.0
+    side = len(law.spectrum)
+    place = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.fftfreq(side) ** 2
+    seen = np.exp(-4.0 * math.pi**2 * width_px**2 * place)
+    return float(np.sum(seen * law.spectrum) / np.sum(seen) / law.spectrum.mean())
 
 
 def _draw_spot(row: float, column: float, width_px: float) -> FloatArray:

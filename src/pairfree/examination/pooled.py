@@ -30,8 +30,6 @@ class Pooled:
     median_error: float
     greatest_error: float
     """Of the error maps: the median, and what one pixel of a hundred exceeds; intensity units."""
-    brightness: float
-    """Mean of the outputs, intensity units."""
     law_error: float
     unit: str
     pixel: tuple[float, str] | None

@@ -20,14 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.data.directions import DIRECTIONS, Direction
+from pairfree.evidence.rows import WITHIN_90
 from pairfree.examination.probe import ALPHA, Probe, standard_error
 
 FloatArray = NDArray[np.float64]
 
-SURE, WORTH_DB = 4.0, 0.1
-"""Standard errors of a correction, and its gain, from which it counts."""
-ERROR_90 = 1.645
-"""Standard errors to either side that hold nine of ten."""
 LEAST_SHARE = 1e-6
 """Of the noise's variance: no error is taken for smaller where decibels are told."""
 
@@ -89,22 +86,22 @@ class Risk:
 
     @property
     def least(self) -> float:
-        """The error, no smaller than what can be told from none."""
-        return max(self.mse, LEAST_SHARE * self.variance)
+        """The error, no smaller than what can be told from none: decibels go by it."""
+        return max(self.mse, self.mse_se, LEAST_SHARE * self.variance)
 
     def psnr_db(self, data_range: float) -> tuple[float, float, float]:
         """Estimated peak signal-to-noise ratio and its interval, which holds nine of ten; dB.
 
         Infinite at the upper end where no error at all is possible.
         """
-        beside = ERROR_90 * self.mse_se
+        beside = WITHIN_90 * self.mse_se
         low, high = self.mse + beside, self.mse - beside
         return tuple(_decibels(data_range**2, one) for one in (self.mse, low, high))  # type: ignore[return-value]
 
     @property
     def dose(self) -> tuple[float, float, float]:
         """How many averaged frames the result is worth, and the interval that holds nine of ten."""
-        beside = ERROR_90 * self.mse_se
+        beside = WITHIN_90 * self.mse_se
         found = [self.mse, self.mse + beside, self.mse - beside]
         return tuple(self.variance / one if one > 0 else math.inf for one in found)  # type: ignore[return-value]
 
@@ -112,14 +109,6 @@ class Risk:
         """What a correction would gain, dB."""
         left = max(self.least - correction.gain, LEAST_SHARE * self.variance)
         return _decibels(self.least, left)
-
-    def worthwhile(self) -> list[Correction]:
-        """Corrections that are no chance and gain something, the most first."""
-        found = []
-        for one in self.corrections:
-            if abs(one.significance) > SURE and self.worth_db(one) > WORTH_DB:
-                found.append(one)
-        return sorted(found, key=lambda one: one.gain, reverse=True)
 
 
 def _decibels(power: float, over: float) -> float:

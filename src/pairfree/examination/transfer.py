@@ -37,8 +37,10 @@ class Rings:
     """Power of the truth: of the noisy image, less that of the noise."""
     noise: FloatArray
     """Power of the noise."""
-    left_over: FloatArray
-    """Of what was removed, beyond the noise, less what the output shares with it: 0 where only noise was."""
+    removed: FloatArray
+    """Power of what was removed."""
+    kept: FloatArray
+    """Power that output and noise share: what of the noise is still there."""
 
     @property
     def frequencies(self) -> FloatArray:
@@ -60,11 +62,6 @@ class Rings:
         known = self.truth > floor
         product = np.sqrt(np.maximum(self.output, 1e-300) * np.maximum(self.truth, floor + 1e-300))
         return np.where(known, np.clip(self.shared / product, -1.0, 1.0), math.nan)
-
-    @property
-    def colour(self) -> FloatArray:
-        """Of what was removed, against the noise: 1 where it is as the noise's law says, at each fineness."""
-        return 1.0 + self.left_over / np.maximum(self.noise, 1e-300)
 
     @property
     def resolution_px(self) -> float:
@@ -93,18 +90,19 @@ def measure_rings(probe: Probe) -> Rings:
     C = sum Re[ (G+ Y* + G- Y*) / 2 - (G+ - G-) Z* / (2 alpha) ], as y + alpha z and y - z / alpha are
     independent halves of one exposure; T = C / sum |G|^2, and the correlation C / sqrt(sum |G|^2 sum |X|^2),
     where sum |X|^2 = sum |Y|^2 - sum |N|^2. What was removed has the power |N|^2 - 2 D + M in a ring, where D
-    is the noise that output and input share and M the error's power; a calibrated output has D = M.
+    is what output and noise share and M the error's power; a calibrated output has D = M, so |N|^2 - D.
 
     After Banterle et al., "Fourier ring correlation"; Nieuwenhuizen et al., Nature Methods 10, 557 (2013).
     """
     number, inside = _number_rings(probe.noisy.shape[1:])
     taper = _taper(probe.noisy.shape[1:])
-    mean = float(probe.noisy.mean())
+    means = probe.noisy.mean(axis=(1, 2), keepdims=True)
 
-    def transform(planes: FloatArray, offset: float = mean) -> NDArray[np.complex128]:
-        return np.asarray(np.fft.rfft2((planes - offset) * taper))
+    def transform(planes: FloatArray) -> NDArray[np.complex128]:
+        return np.asarray(np.fft.rfft2((planes - means) * taper))
 
-    noisy, noise = transform(probe.noisy), transform(probe.disturbance.noise, 0.0)
+    noisy = transform(probe.noisy)
+    noise = np.fft.rfft2(probe.disturbance.noise * taper)
     above, below = transform(probe.above), transform(probe.below)
     shared = ((above + below) / 2.0 * noisy.conj()).real
     crossed = ((above - below) * noise.conj()).real / (2.0 * ALPHA)
@@ -121,7 +119,8 @@ def measure_rings(probe: Probe) -> Rings:
         output=add_up(output),
         truth=add_up(np.abs(noisy) ** 2) - of_noise,
         noise=of_noise,
-        left_over=2.0 * (add_up(removed + crossed) - of_noise),
+        removed=add_up(removed),
+        kept=add_up(crossed),
     )
 
 
@@ -132,7 +131,8 @@ def pool_rings(images: Sequence[Rings]) -> Rings:
         sum(one.output for one in images),  # type: ignore[arg-type]
         sum(one.truth for one in images),  # type: ignore[arg-type]
         sum(one.noise for one in images),  # type: ignore[arg-type]
-        sum(one.left_over for one in images),  # type: ignore[arg-type]
+        sum(one.removed for one in images),  # type: ignore[arg-type]
+        sum(one.kept for one in images),  # type: ignore[arg-type]
     )
 
 

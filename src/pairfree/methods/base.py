@@ -148,6 +148,8 @@ class Method(ABC):
     """Patches a step."""
     started: bool = False
     """Whether its network began from the shipped start."""
+    start_kind: str = ""
+    """Which start that was; empty without one."""
     precision: str = "float32"
     """Number format of its convolutions: "float32" or "bfloat16"."""
 

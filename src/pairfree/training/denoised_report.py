@@ -143,6 +143,7 @@ def write_denoised_report(
         examples=show_errors(looked_at.examples, noisy, examined, CROP_PX),
         evidence=looked_at.evidence,
         rows=examined.rows,
+        replaced=examined.replaces,
         noise=describe_noise(looked_at.levels, looked_at.evidence, unit),
         warnings=warnings[:20],
         limits=[state_limit(method)],
@@ -151,7 +152,7 @@ def write_denoised_report(
         citations=cite(method),
     )
     write_report(folder / NAME, data)
-    return list_alarms(data.rows, data.evidence)
+    return list_alarms(data)
 
 
 def _read_pairs(

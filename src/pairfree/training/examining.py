@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.data.given import read_images
-from pairfree.data.sets import ImageSet, Reading
+from pairfree.data.sets import ImageSet, Reading, read_set
 from pairfree.engine.model import Model
-from pairfree.errors import PairfreeError
+from pairfree.engine.predictor import Predictor
+from pairfree.errors import ConfigError, InputError, PairfreeError
 from pairfree.evidence.examples import Example
 from pairfree.evidence.interpretation import warn_of_invention
-from pairfree.evidence.noref import Evidence, pool
+from pairfree.evidence.noref import pool
+from pairfree.evidence.report import ReportData
 from pairfree.evidence.rows import Row
 from pairfree.examination.examine import (
     LEAST_PX,
@@ -28,7 +31,7 @@ from pairfree.examination.examine import (
 )
 from pairfree.examination.refusal import NAME, TESTS
 from pairfree.files.image import samples_last
-from pairfree.files.intensity import UNKNOWN_UNIT
+from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
 from pairfree.files.listing import find_images
 from pairfree.files.named import named_inputs
 from pairfree.files.opening import open_image
@@ -40,6 +43,10 @@ FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 512_000_000
 """Of all pixels as float32: of larger sets, crops are looked at."""
+MOST_PLANES = 16
+"""That are read for a correction."""
+TILE_PX = 192
+"""Side of the tiles in which noise alone is denoised: their borders would show as seams."""
 NOT_EXAMINED = Examination(())
 _say = logging.getLogger("pairfree")
 
@@ -52,22 +59,56 @@ def examine_set(
     quick: bool = False,
 ) -> Examination:
     """Examine a model on up to four planes of a set, spread over it."""
-    chosen = spaced_indices(len(images.planes), MOST_IMAGES)
-    planes = [(images.names[index], images.planes[index]) for index in chosen]
+    planes = list(zip(images.names, images.planes, strict=True))
     return examine_model(model, planes, images.unit, pixel, data_range, quick)
 
 
 def correct_model(
-    model: Model, inputs: Sequence[str | Path] | str | Path, scene: int | str | None
+    model: Model,
+    inputs: Sequence[str | Path] | str | Path,
+    scene: int | str | None,
+    out: str | Path,
 ) -> Model:
-    """The model, with the correction that it needs on these files; itself where it needs none."""
-    reading = Reading(nan="mask", slices_around=model.around, scene=scene)
-    given = [str(one) for one in named_inputs(inputs)]
-    images, _ = read_images(given, "noisy image", reading, MOST_BYTES)
-    examined = examine_set(model, images, quick=True)
+    """The model, with the correction that it needs on these files; itself where it needs none.
+
+    Parameters
+    ----------
+    model
+        What will denoise them.
+    inputs, scene
+        The files.
+    out
+        Where results go: what lies there is no input.
+
+    Raises
+    ------
+    ConfigError
+        For a model that is corrected already.
+    """
+    if model.predictor.change is not None:
+        raise ConfigError(
+            "`correct`: this Model is corrected already; give the one it was made from"
+        )
+    reading = Reading(nan="mask", slices_around=model.around)
+    planes: list[tuple[str, NDArray[np.generic]]] = []
+    entries = find_images(named_inputs(inputs), scene, [], without=Path(out))
+    units = []
+    for entry in entries:
+        try:
+            read = read_set([entry], MOST_BYTES, reading)
+        except PairfreeError:
+            continue  # what is wrong with it is said when it is its turn
+        planes += zip(read.names, read.planes, strict=True)
+        units.append(read.unit)
+        if len(planes) >= MOST_PLANES:
+            break
+    examined = examine_model(model, planes, common_unit(units), quick=True)
     if examined.change is None:
-        first = examined.rows[0]
-        why = first.text if first.level == "untold" else "nothing that is worth it"
+        why = (
+            examined.rows[0].text
+            if examined.risk is None
+            else "nothing would be gained for certain"
+        )
         _say.log(NOTE, "not corrected: %s", why)
         return model
     _say.log(NOTE, "corrected: %s", examined.change)
@@ -108,16 +149,21 @@ def examine_model(
         See ``examine_subjects``.
     """
     if model.predictor.whole_image:
-        return _leave_out(
+        return leave_out(
             "this method works on whole images, one by one, for seconds or minutes each"
         )
-    subjects = []
-    for name, plane in planes:
-        if min(plane.shape[1:]) >= LEAST_PX and _fits(model, len(plane)):
-            subjects.append(_make_subject(model, name, plane))
-    if not subjects:
-        return _leave_out(f"no image has {LEAST_PX} px a side or more")
-    return examine_subjects(subjects, unit, pixel, data_range, quick)
+    fitting = [(name, plane) for name, plane in planes if _fits(model, len(plane))]
+    if not fitting:
+        return leave_out(
+            "its network sees other channels, or slices around each, than these images have"
+        )
+    large = [(name, plane) for name, plane in fitting if min(plane.shape[1:]) >= LEAST_PX]
+    chosen = [large[index] for index in spaced_indices(len(large), MOST_IMAGES)]
+    try:
+        subjects = [_make_subject(model, name, plane) for name, plane in chosen]
+        return examine_subjects(subjects, unit, pixel, data_range, quick)
+    except InputError as error:
+        return leave_out(f"{error}")
 
 
 def _fits(model: Model, channels: int) -> bool:
@@ -129,17 +175,27 @@ def _make_subject(model: Model, name: str, plane: NDArray[np.generic]) -> Subjec
     rows, columns = centre_of(plane.shape[1], plane.shape[2], SIDE_PX)
     given = np.array(plane[:, rows, columns], np.float32)
     own = model.own_channels
+    small = copy.copy(model.predictor)
+    small.core_px = min(small.core_px, TILE_PX)
 
-    def denoise(planes: FloatArray) -> FloatArray:
+    def apply(predictor: Predictor, planes: FloatArray) -> FloatArray:
         whole = given.copy()
         whole[own] = planes
-        return model.predictor.predict(whole)[own].astype(np.float64)
+        return predictor.predict(whole)[own].astype(np.float64)
 
-    return Subject(name, given[own].astype(np.float64), denoise)
+    return Subject(
+        name,
+        given[own].astype(np.float64),
+        partial(apply, model.predictor),
+        partial(apply, small),
+        (rows.start, columns.start),
+    )
 
 
-def _leave_out(why: str) -> Examination:
-    return Examination((Row(NAME, TESTS, "untold", f"The denoiser was not examined: {why}."),))
+def leave_out(why: str) -> Examination:
+    """That the denoiser was not examined."""
+    text = f"The denoiser was not examined: {why}."
+    return Examination((Row(NAME, TESTS, "untold", text),))
 
 
 def show_errors(
@@ -181,9 +237,11 @@ def _cut_middle(values: FloatArray, shape: tuple[int, ...], side: int) -> FloatA
     return values[:, top : top + height, left : left + width].copy()
 
 
-def list_alarms(rows: Sequence[Row], evidence: Sequence[tuple[str, Evidence]]) -> list[str]:
+def list_alarms(data: ReportData) -> list[str]:
     """What a user must hear of without opening the report, one line each."""
-    found = [row.sentence.removeprefix("Warning: ") for row in rows if row.level == "warning"]
-    if evidence:
-        found += warn_of_invention(pool([one for _, one in evidence]), len(rows) > 1)
+    alarms = [row for row in data.rows if row.level == "warning"]
+    found = [row.sentence.removeprefix("Warning: ") for row in alarms]
+    if data.evidence:
+        pooled = pool([one for _, one in data.evidence])
+        found += warn_of_invention(pooled, bool(data.replaced))
     return found

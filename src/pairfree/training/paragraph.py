@@ -8,7 +8,7 @@ from typing import Any
 
 from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
-from pairfree.engine.record import Record
+from pairfree.engine.record import START_KEPT, Record
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation
 from pairfree.methods.base import Method
@@ -38,7 +38,7 @@ def write_paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
         if "patch_px" in config
         else ""
     )
-    steps = f"{record.plan.total:,} steps"
+    steps = f"{record.step:,} steps"
     if len(record.plan.stages) > 1:
         steps += " (" + ", ".join(f"{name} {count:,}" for name, count in record.plan.stages) + ")"
     pairs = method.needs.target
@@ -52,6 +52,8 @@ def write_paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     kind = "pairs" if pairs else "noisy images"
     images = f"{len(noisy.planes)} {kind} ({format_number(noisy.pixels / 1e6)} megapixels)"
     begun = ", begun from weights trained on drawn scenes" if record.start == "shipped" else ""
+    if record.ending == START_KEPT:
+        begun += ", which were kept, as training came no nearer to the truth by the estimated error"
     mapped = describe_mapping(record)
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}{begun}, "
@@ -64,7 +66,9 @@ def open_paragraph(model: Model) -> str:
     """How a paragraph for a paper begins: with what images were denoised."""
     cited = "; ".join(one.key for one in cite(model.method))
     version = model.record.versions["pairfree"]
-    return f"Images were denoised with pairfree {version} using {model.method.title} [{cited}]"
+    words = f"Images were denoised with pairfree {version} using {model.method.title} [{cited}]"
+    change = model.predictor.change
+    return words if change is None else f"{words}, corrected by an estimate of its error ({change})"
 
 
 def describe_mapping(record: Record) -> str:

@@ -58,7 +58,7 @@ def write_run_report(
     planes = [middle_of(noisy.names[index], noisy.planes[index], side) for index in shown]
     data = run_report(run, model, noisy, planes, warnings, clean_planes)
     write_report(run.report_path, data)
-    return list_alarms(data.rows, data.evidence)
+    return list_alarms(data)
 
 
 def run_report(
@@ -96,6 +96,7 @@ def run_report(
         curves=_curves(run.read_events()),
         evidence=evidence,
         rows=examined.rows,
+        replaced=examined.replaces,
         noise=[*_diagnosed(config), *describe_noise(looked_at.levels, evidence, noisy.unit)],
         noise_samples=_noise_samples(model),
         warnings=list(warnings)[:20],

@@ -230,16 +230,23 @@ def begin_with_shipped(method: Method, order: Order, data: TrainingData) -> str:
     for net in _startable(method):
         if _alike(net, weights):
             load_network(net, weights)
-    method.started = True
+    method.started, method.start_kind = True, kind
     return "shipped"
 
 
-def read_start(method: Method, data: TrainingData) -> dict[str, torch.Tensor] | None:
-    """The weights that a method's denoiser began from; None where it began from no shipped start."""
-    if not method.started:
+def read_start(method: Method) -> dict[str, torch.Tensor] | None:
+    """The weights that a method's denoiser began from; None where it is no network of a shipped start."""
+    if not method.started or not method.start_kind:
         return None
-    weights = load_start(method.choose_start(data), _channels_of(_startable(method)[0]))
+    weights = load_start(method.start_kind, _channels_of(_startable(method)[0]))
     return weights if _alike(method.denoiser, weights) else None
+
+
+def restore_start(method: Method, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put the start back into all networks that began from it."""
+    for net in _startable(method):
+        if _alike(net, weights):
+            load_network(net, weights)
 
 
 def _why_no_start(method: Method, order: Order) -> str:

@@ -26,7 +26,7 @@ from pairfree.files.spans import centre_of
 from pairfree.plain import NOTE
 from pairfree.sampling import spaced_indices
 from pairfree.training.job import Job
-from pairfree.training.restoring import read_start
+from pairfree.training.restoring import read_start, restore_start
 
 FloatArray = NDArray[np.float64]
 
@@ -44,20 +44,23 @@ class Review:
     job: Job
     start: dict[str, Tensor]
     """Weights of the denoiser as the run began."""
-    at_step: int
-    """When it is compared on the way: half way."""
+    half: int
+    """The step at which it is compared on the way."""
+    looked: bool = False
+    """Whether that was done."""
 
     def ends(self, done: int, total: int) -> bool:
         """Whether training should end here, half way, as nothing is gained."""
-        if done < self.at_step or done >= total:
+        if self.looked or done < self.half or done >= total:
             return False
-        self.at_step = total  # once
+        self.looked = True
         found = self.compare()
         if found is None or not found.second_is_better:
             return False
         _say.log(
             NOTE,
-            "training ends: half way it is %.2f dB farther from the truth than the network it began from",
+            "training ends half way: it moved away from the truth, by %.2f dB as estimated, from the network "
+            "that it began from",
             found.decibels,
         )
         return True
@@ -67,10 +70,10 @@ class Review:
         found = self.compare()
         if found is None or not found.second_is_better:
             return False
-        self.job.method.denoiser.load_state_dict(self.start)
+        restore_start(self.job.method, self.start)
         _say.log(
             NOTE,
-            "the network that training began from is kept: it is %.2f dB nearer to the truth, estimated",
+            "the network that training began from is kept: it is nearer to the truth, by about %.2f dB",
             found.decibels,
         )
         return True
@@ -79,7 +82,8 @@ class Review:
         """The run as it is against its start; None where the noise does not allow it."""
         if not self._trials:
             return None
-        error = pool_errors([one.laws for one in self._trials])
+        variances = [float(one.disturbance.variance.sum()) for one in self._trials]
+        error = pool_errors([one.laws for one in self._trials], variances)
         return compare_probes(self._probe(), self._probes_of_start, error)
 
     @cached_property
@@ -128,11 +132,11 @@ def plan_review(job: Job, done: int, total: int) -> Review | None:
     apart = method.needs.clean or method.needs.target or processes.count() > 1
     if apart or total < FEWEST_STEPS or job.noisy.reading.slices_around:
         return None
-    start = read_start(method, job.data)
+    start = read_start(method)
     if start is None:
         return None
     half = total // 2
-    return Review(job, start, half if done < half else total)
+    return Review(job, start, half, looked=done >= half)
 
 
 def _choose_planes(job: Job) -> list[FloatArray]:

@@ -18,7 +18,7 @@ from pairfree.engine.memory import explain_shortage
 from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import Predictor
-from pairfree.engine.record import Record, current_versions
+from pairfree.engine.record import START_KEPT, Record, current_versions
 from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, OnStep, Stopped, save
 from pairfree.engine.trainer import train as run_loop
@@ -177,6 +177,7 @@ def _record(job: Job, plan: Plan) -> Record:
         denoiser=next((name for name, net in networks if net is job.method.denoiser), "net"),
         weights=parameter_count(job.method.denoiser),
         start=job.inputs["start"],
+        start_kind=job.method.start_kind,
     )
 
 
@@ -207,6 +208,7 @@ def resume(order: Order, on_step: OnStep | None) -> Model:
                 f"or start a new run with `init` {run.path}"
             )
         job.method.started = record.start == "shipped"  # before its stages, which depend on it
+        job.method.start_kind = record.start_kind
         check_stages(job.method, last)
         load_weights(job.method, last)
         last.tensors.close()
@@ -278,22 +280,31 @@ def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
     """Train to the end; the model, and its report."""
-    review = plan_review(job, loop.done, loop.plan.total)
-    if review is not None:
-        loop.ends = review.ends
-    with explain_shortage(TOO_LARGE):
-        run_loop(loop, on_step)
-        if review is not None and review.keep_better():
-            save(loop)
-    _say.info("trained: %s, saved in %s", _counted(loop.plan.total, "step"), loop.run.path)
-    record = dataclasses.replace(
-        loop.record, step=loop.plan.total, plan=loop.plan, clock=loop.clock
-    )
+    if loop.record.ending != START_KEPT:
+        with explain_shortage(TOO_LARGE):
+            _train(loop, job, on_step)
+    _say.info("trained: %s, saved in %s", _counted(loop.done, "step"), loop.run.path)
+    record = dataclasses.replace(loop.record, step=loop.done, plan=loop.plan, clock=loop.clock)
     predictor = Predictor(job.method, job.normalizer, job.noisy.channels)
     model = Model(predictor, record, masked=job.inputs.get("nan") == "mask")
     if report and processes.first():
         _write_report(loop, job, model)
     return model
+
+
+def _train(loop: Loop, job: Job, on_step: OnStep | None) -> None:
+    """Train, and keep the start where training came no nearer to the truth."""
+    review = plan_review(job, loop.done, loop.plan.total)
+    if review is not None:
+        loop.ends = review.ends
+    run_loop(loop, on_step)
+    if review is None or not review.keep_better():
+        return
+    loop.record = dataclasses.replace(loop.record, ending=START_KEPT)
+    log = EventLog(loop.run.events_path)
+    log.write({"step": loop.done, "event": "ended", "detail": START_KEPT})
+    log.close()
+    save(loop)
 
 
 def _write_report(loop: Loop, job: Job, model: Model) -> None:
