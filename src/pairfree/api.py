@@ -31,7 +31,13 @@ from pairfree.files.messages import reason
 from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
-from pairfree.training.examining import MOST_BYTES, correct_model, examine_set, find_pixel_size
+from pairfree.training.examining import (
+    MOST_BYTES,
+    compare_results,
+    correct_model,
+    examine_set,
+    find_pixel_size,
+)
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
 from pairfree.training.restoring import (
@@ -312,9 +318,13 @@ def evaluate(
     order = EvaluationOrder(**read_arguments(EvaluationOrder, given, "evaluate"))
     if order.run is None or order.noisy is None:
         return compare_folders(order)
-    examined = examine(order.run, order.noisy, data_range=order.data_range, quick=order.quick)
+    model = load(order.run) if isinstance(order.run, str | Path) else order.run
+    examined = examine(model, order.noisy, data_range=order.data_range, quick=order.quick)
     found = compare_folders(order, examined.replaces)
-    return replace(found, rows=[*examined.rows, *found.rows], change=examined.change)
+    rows = [*examined.rows, *found.rows]
+    if isinstance(model, Model) and order.denoised is not None:
+        rows.insert(0, compare_results(model, order.noisy, order.denoised))
+    return replace(found, rows=rows, change=examined.change)
 
 
 def examine(
@@ -338,9 +348,9 @@ def examine(
         (N, C, H, W). Four images that are spread over them are taken, and of each the middle 512 x 512 px; of
         sets of more than 512 MB, of crops.
     data_range
-        White minus black, for the PSNR; None for the range of the noisy images.
+        White minus black, for the PSNR; None for the range of what is made of them.
     quick
-        Leave out the null run and planted detail: a third of the time.
+        Leave out noise alone and planted spots.
     nan
         Pixels that are NaN or Inf: "mask" takes their neighbours' mean, "error" refuses them.
     scene
@@ -361,9 +371,13 @@ def examine(
     """
     if isinstance(run, str | Path):
         run = load(run, nan=nan)
+    if not isinstance(run, Model) and not callable(run):
+        raise ConfigError("`run` must be a run folder, shipped, a model or a function of an array")
     around = run.around if isinstance(run, Model) else 0
     reading = Reading(nan=nan, slices_around=around, scene=scene)
     images, paths = read_images(noisy, "noisy image", reading, MOST_BYTES)
+    for line in images.warnings:
+        _say.warning("%s", line)
     pixel = find_pixel_size(paths)
     if isinstance(run, Model):
         return examine_set(run, images, pixel, data_range, quick)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pairfree import evaluate
+from pairfree import denoise, evaluate
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.metrics import mean_score, score
 
@@ -127,7 +127,20 @@ def test_a_run_replaces_only_what_it_tells_better(tmp_path):
     folders = {"denoised": tmp_path / "denoised", "noisy": tmp_path / "noisy"}
     alone = evaluate(**folders)
     beside = evaluate(**folders, run="shipped")
-    assert beside.rows[0].level == "untold"
-    assert [row.name for row in beside.rows[1:]] == [row.name for row in alone.rows]
+    assert beside.rows[0].name == "same files"
+    assert beside.rows[0].level == "warning"
+    assert beside.rows[1].level == "untold"
+    assert [row.name for row in beside.rows[2:]] == [row.name for row in alone.rows]
     with pytest.raises(ConfigError, match="`quick`"):
         evaluate(**folders, quick=True)
+
+
+def test_files_of_the_run_are_known_as_such(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "noisy").mkdir()
+    pixels = (200.0 + 20.0 * rng.standard_normal((128, 128))).astype(np.float32)
+    tifffile.imwrite(tmp_path / "noisy" / "0.tif", pixels)
+    denoise("shipped", tmp_path / "noisy", tmp_path / "denoised")
+    found = evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy", run="shipped", quick=True)
+    assert (found.rows[0].name, found.rows[0].level) == ("same files", "ok")
+    assert "same files" not in str(evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy"))

@@ -81,7 +81,7 @@ def test_the_verb_corrects_says_so_and_writes_it_down(tmp_path, monkeypatch):
         app, ["denoise", "shipped", str(given), "--out", str(tmp_path / "out"), "--correct"]
     )
     assert done.exit_code == 0, done.output
-    assert "corrected: fine detail -0.25" in done.output
+    assert "correction: fine detail -0.25" in done.output
     expected = MODEL.corrected(change).denoise(noisy())
     assert np.load(tmp_path / "out" / "a.npy") == pytest.approx(expected, abs=1e-3)
     assert "corrected: fine detail -0.25" in MODEL.corrected(change).derivation
@@ -117,3 +117,18 @@ def test_what_cannot_be_read_and_what_was_made_before_is_not_examined(tmp_path, 
         )
     assert len(seen) == 2
     assert len(seen[0]) == len(seen[1]) == 1
+
+
+def test_unlike_images_are_not_corrected_alike():
+    """One image is too sharp, another too smooth: what gains for both together harms one."""
+
+    def spoil(planes: np.ndarray) -> np.ndarray:
+        good = MODEL.denoise(planes[0].astype(np.float32))[None].astype(np.float64)
+        fine = good - gaussian_filter(good, (0, 1, 1))
+        return good + (5.0 if planes.mean() > 300.0 else -0.9) * fine
+
+    bright = noisy(1) + 400.0
+    both = pairfree.examine(spoil, [noisy(0), bright], quick=True)
+    alone = pairfree.examine(spoil, [bright], quick=True)
+    assert alone.change is not None
+    assert both.change is None

@@ -224,6 +224,17 @@ def test_where_noise_is_cut_off_the_error_is_not_told_but_the_rest_is_tried():
     assert found.change is None
 
 
+@pytest.mark.parametrize("wrong", [0.0, -5.0, float("nan")])
+def test_a_range_that_is_none_is_refused(wrong):
+    with pytest.raises(pairfree.ConfigError, match="data_range"):
+        pairfree.examine(denoise, [noisy()], data_range=wrong)
+
+
+def test_what_is_no_denoiser_is_refused():
+    with pytest.raises(pairfree.ConfigError, match="`run`"):
+        pairfree.examine(5, [noisy()])
+
+
 def test_the_same_seed_gives_the_same_rows(images):
     first, second = (pairfree.examine(denoise, images[:1]).as_dict() for _ in range(2))
     assert json.dumps(first) == json.dumps(second)

@@ -78,9 +78,10 @@ class DenoisingOrder:
     """Mean over the 8 symmetries of the square: about 0.1 dB better, eight times as long."""
 
     correct: bool = option(False, bool)
-    """Examine the run on these files first, and mend what can be mended: too sharp, too smooth, noise left.
+    """Examine the run on these files first, and mend what gains most: detail, noise left, or brightness.
 
-    What was done is said, and written into the files.
+    It is done only where all files that are looked at gain. It is said, and stands in the report, and in the
+    metadata of DICOM and OME-Zarr.
     """
 
     report: bool = option(False, bool)

@@ -77,6 +77,13 @@ class Evaluation(Mapping[str, Score]):
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __str__(self) -> str:
+        mean = self.mean_score
+        lines = list(self.sentences)
+        if mean is not None:
+            lines.insert(0, f"{mean}; {self.scores_statement}")
+        return "\n".join(lines)
+
     @property
     def mean_score(self) -> Score | None:
         """The mean over all files; None without clean files."""

@@ -39,7 +39,7 @@ class EvaluationOrder:
     """
 
     quick: bool = option(False, bool)
-    """Leave out the null run and planted detail of the examination."""
+    """Leave out noise alone and planted spots of the examination."""
 
     low: float = option(0.0, float)
     """Black, in intensity units: -160 for [-160, 240] HU. Scores clip both sides to it."""

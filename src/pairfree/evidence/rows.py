@@ -89,9 +89,11 @@ def count_alarms(rows: Sequence[Row]) -> str:
     alarms = [row.name for row in told if row.level == "warning"]
     if not told:
         return "Nothing could be tested."
+    notes = [row.name for row in told if row.level == "note"]
+    beside = f" Worth a look: {', '.join(notes)}." if notes else ""
     if not alarms:
-        return f"None of {len(told)} tests raised a concern."
-    return f"{len(alarms)} of {len(told)} tests raised a concern: {', '.join(alarms)}."
+        return f"None of {len(told)} tests raised a concern.{beside}"
+    return f"{len(alarms)} of {len(told)} tests raised a concern: {', '.join(alarms)}.{beside}"
 
 
 def chance_of(z: float, tries: int = 1) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pairfree.data.directions import Change
 from pairfree.data.sets import array_set
 from pairfree.diagnosis.set_facts import measure_set
-from pairfree.errors import InputError
+from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.interpretation import SHARING_NOISE, TOLD_BETTER
 from pairfree.evidence.rows import Row
 from pairfree.examination.error_map import map_errors
@@ -138,7 +139,7 @@ def examine_subjects(
     pixel
         Size and unit of a pixel, so that resolution is told in it.
     data_range
-        White minus black, for PSNR; None for the range of the noisy images, 0.1 % left out at each end.
+        White minus black, for PSNR; None for the range of what is made of them, 0.1 % left out at each end.
     quick
         Leaves out the null run and planted detail.
     seed
@@ -150,14 +151,9 @@ def examine_subjects(
         Where all images are smaller than 96 px a side or constant, and for a denoiser that gives no image
         back.
     """
-    usable = [one for one in subjects if _may_tell(one.noisy)]
-    usable = [one for one in usable if len(one.noisy) == len(usable[0].noisy)]
-    if not usable:
-        raise InputError(
-            f"no image of at least {LEAST_PX} px a side that is not constant in its middle: give others to "
-            "examine a denoiser on"
-        )
-    chosen = [_cut(usable[index]) for index in spaced_indices(len(usable), MOST_IMAGES)]
+    if data_range is not None and not 0.0 < data_range < math.inf:
+        raise ConfigError(f"`data_range` {data_range:g}: must be above 0")
+    chosen = _choose(subjects)
     planes = [one.noisy for one in chosen]
     facts = measure_set(array_set([plane.astype(np.float32) for plane in planes], "image"))
     refusal = find_refusal(facts, unit)
@@ -168,10 +164,24 @@ def examine_subjects(
     images = []
     for one, law in zip(chosen, laws, strict=True):
         images.append(_measure(one, law, quick, seed))
-    pooled = _pool(images, laws, unit, pixel, data_range or _take_range(planes))
+    if data_range is None:
+        data_range = _take_range([one.output for one in images])
+    pooled = _pool(images, laws, unit, pixel, data_range)
     if clipping is not None:
         return Examination((clipping, *judge_trials(pooled)))
     return Examination(tuple(judge(pooled)), tuple(images), pooled.risk, find_change(pooled))
+
+
+def _choose(subjects: Sequence[Subject]) -> list[Subject]:
+    """A few that tell something, spread over all, the middle of each."""
+    usable = [one for one in subjects if _may_tell(one.noisy)]
+    usable = [one for one in usable if len(one.noisy) == len(usable[0].noisy)]
+    if not usable:
+        raise InputError(
+            f"no image of at least {LEAST_PX} px a side that is not constant in its middle: give others to "
+            "examine a denoiser on"
+        )
+    return [_cut(usable[index]) for index in spaced_indices(len(usable), MOST_IMAGES)]
 
 
 def _may_tell(noisy: FloatArray) -> bool:

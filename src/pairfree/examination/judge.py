@@ -157,7 +157,7 @@ def _judge_places(pooled: Pooled) -> Row:
 
 
 def _name_place(name: str, place: Place) -> str:
-    how = "too smooth" if place.z > 0 else "too sharp, or foreign"
+    how = "smoother" if place.z > 0 else "sharper, or foreign"
     return f"{name}, row {place.row}, column {place.column} ({how})"
 
 

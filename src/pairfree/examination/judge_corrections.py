@@ -129,16 +129,24 @@ def judge_corrections(pooled: Pooled) -> Iterator[Row]:
 
 
 def find_change(pooled: Pooled) -> Change | None:
-    """The correction that gains most over all images, of those that can be applied; None where none does."""
+    """The correction that gains most and that each image gains by, of those that can be applied, or None."""
     found = []
     for direction in DIRECTIONS:
         needed = _find_needed(pooled, pooled.risk, direction)
-        if needed is not None and needed.one.name in REACH_PX:
+        if needed is None or needed.one.name not in REACH_PX:
+            continue
+        if all(_gains(risk, needed.one) for _, risk in pooled.risks):
             found.append(needed)
     if not found:
         return None
     most = max(found, key=lambda one: one.gain_db)
     return Change(most.one.name, float(f"{most.one.share:.2g}"))
+
+
+def _gains(risk: Risk, change: Correction) -> bool:
+    """Whether one image gains by the correction of all."""
+    own = next(one for one in risk.corrections if one.name == change.name)
+    return change.share * (2.0 * own.share - change.share) > 0.0
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def measure_places(probe: Probe) -> FloatArray:
     for of_channel, power in zip(products, powers, strict=True):
         share = float(of_channel.sum()) / max(float(power.sum()), 1e-300)
         left = of_channel - share * power
-        chance = np.sqrt(_average(left**2)) / WINDOW_PX
+        chance = np.sqrt(np.maximum(_average(left**2), 0.0)) / WINDOW_PX
         chance = np.maximum(chance, FEWEST * float(np.median(chance)) + 1e-300)
         z = _average(left) / chance
         spread = NORMAL_MAD * float(np.median(np.abs(z - np.median(z))))

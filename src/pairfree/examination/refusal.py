@@ -15,12 +15,12 @@ REASONS = {
     "faint": "the noise is too faint to be told from the detail",
 }
 """By the sign of the diagnosis that tells it: nothing at all can be tested then."""
-CLIPPED = {
-    "clipped_low": "many pixels are at the lowest value, where noise is cut off",
-    "clipped_high": "many pixels are at the highest value, where noise is cut off",
-}
-"""Likewise: the error cannot be told, but noise alone and planted spots can be tried."""
-NAME, TESTS = "error", "How far the denoised images are from the truth, which nobody has"
+MOST_CLIPPED = 0.02
+"""Share of the pixels at the lowest or highest value, from which the error cannot be told."""
+NAME = "error"
+TESTS = (
+    "How far the images are from the truth, which nobody has: all pixels together, nothing cut off"
+)
 
 
 def find_refusal(facts: SetFacts, unit: str) -> Row | None:
@@ -34,8 +34,18 @@ def find_refusal(facts: SetFacts, unit: str) -> Row | None:
 
 def find_clipping(facts: SetFacts) -> Row | None:
     """Why the error cannot be told, though the rest can; None where it can."""
-    reasons = [words for sign, words in CLIPPED.items() if facts.signs[sign]]
-    return leave_out(f"The error is not available: {reasons[0]}.") if reasons else None
+    shares = {
+        "clipped_low": max(one.at_least for one in facts.files),
+        "clipped_high": max(one.at_greatest for one in facts.files),
+    }
+    for sign, share in shares.items():
+        if facts.signs[sign] and share > MOST_CLIPPED:
+            where = "lowest" if sign == "clipped_low" else "highest"
+            return leave_out(
+                f"The error is not available: up to {100 * share:.0f} % of the pixels are at the {where} "
+                "value, where noise is cut off. Noise alone and planted spots can be tried all the same."
+            )
+    return None
 
 
 def leave_out(why: str) -> Row:

@@ -25,7 +25,13 @@ from pairfree.files.spans import centre_of
 from pairfree.methods.shipped import Shipped
 from pairfree.regular import read_regular
 from pairfree.sampling import spaced_indices
-from pairfree.training.examining import NOT_EXAMINED, examine_model, list_alarms, show_errors
+from pairfree.training.examining import (
+    NOT_EXAMINED,
+    examine_model,
+    list_alarms,
+    pixel_size,
+    show_errors,
+)
 from pairfree.training.paragraph import (
     cite,
     describe_mapping,
@@ -127,7 +133,10 @@ def write_denoised_report(
     looked_at = look_at(model, _read_pairs(chosen, limits), len(chosen), of_files=True)
     some = [chosen[index] for index in spaced_indices(len(chosen), MOST_IMAGES)]
     noisy = [(name, before) for name, before, _ in _read_pairs(some, limits)]
-    examined = examine_model(model, noisy, common_unit(units)) if noisy else NOT_EXAMINED
+    pixel = pixel_size(open_image(chosen[0].source, limits, chosen[0].scene).spacing)
+    examined = NOT_EXAMINED
+    if noisy:
+        examined = examine_model(model, noisy, common_unit(units), pixel)
     facts = environment(method.device, record.precision)
     unit = common_unit(units)
     warnings = [
@@ -194,9 +203,16 @@ def _summarise(
         ("Files", f"{len(files):,}, {pixels / 1e6:,.2f} megapixels"),
         ("Examined", f"the middle of {examined:,} of them, at most {SIDE_PX} px a side"),
         ("Intensity map", _describe_map(model)),
+        *_describe_correction(model),
         ("Device", f"{method.device}, {threads} threads, {record.precision} convolutions"),
     ]
     return found
+
+
+def _describe_correction(model: Model) -> list[tuple[str, str]]:
+    """By what results were corrected, if they were."""
+    change = model.predictor.change
+    return [] if change is None else [("Corrected", f"{change}, by the estimated error")]
 
 
 def _describe_map(model: Model) -> str:

@@ -30,11 +30,12 @@ from pairfree.examination.examine import (
     examine_subjects,
 )
 from pairfree.examination.refusal import NAME, TESTS
-from pairfree.files.image import samples_last
+from pairfree.files.image import Spacing, samples_last
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
 from pairfree.files.listing import find_images
 from pairfree.files.named import named_inputs
 from pairfree.files.opening import open_image
+from pairfree.files.partners import partners
 from pairfree.files.spans import centre_of
 from pairfree.plain import NOTE
 from pairfree.sampling import spaced_indices
@@ -45,6 +46,10 @@ MOST_BYTES = 512_000_000
 """Of all pixels as float32: of larger sets, crops are looked at."""
 MOST_PLANES = 16
 """That are read for a correction."""
+MOST_COMPARED = 1 << 22
+"""Values of an image that is denoised again to see whether a file is the same."""
+FOREIGN = 0.1
+"""Of what was removed, on average, by which such a file may differ: symmetries and corrections do by less."""
 TILE_PX = 192
 """Side of the tiles in which noise alone is denoised: their borders would show as seams."""
 NOT_EXAMINED = Examination(())
@@ -102,6 +107,8 @@ def correct_model(
         units.append(read.unit)
         if len(planes) >= MOST_PLANES:
             break
+    if not planes:
+        return model
     examined = examine_model(model, planes, common_unit(units), quick=True)
     if examined.change is None:
         why = (
@@ -111,8 +118,45 @@ def correct_model(
         )
         _say.log(NOTE, "not corrected: %s", why)
         return model
-    _say.log(NOTE, "corrected: %s", examined.change)
+    _say.log(NOTE, "correction: %s", examined.change)
     return model.corrected(examined.change)
+
+
+def compare_results(model: Model, noisy: str | Path, denoised: str | Path) -> Row:
+    """Whether denoised files are what a model makes of the noisy ones: a few small ones are done again."""
+    tests = "Whether the denoised files are what this run makes of the noisy ones"
+    foreign: list[str] = []
+    looked = 0
+    for name, (first, second) in partners(noisy, denoised).items():
+        before, after = open_image(first), open_image(second)
+        if before.size > MOST_COMPARED or before.shape != after.shape:
+            continue
+        try:
+            made = model.denoise_image(before).image.pixels.astype(np.float64)
+        except PairfreeError:
+            continue
+        apart = np.abs(made - after.pixels).mean()
+        removed = np.abs(made - before.pixels).mean()
+        looked += 1
+        if not apart <= FOREIGN * removed:
+            foreign.append(name)
+        if looked == MOST_IMAGES:
+            break
+    if not looked:
+        return Row(
+            "same files", tests, "untold", "No file could be compared with what this run makes."
+        )
+    if not foreign:
+        return Row("same files", tests, "ok", "The files are what this run makes.")
+    return Row(
+        "same files",
+        tests,
+        "warning",
+        f"{len(foreign)} of {looked} files that were compared are not what this run makes.",
+        float(len(foreign)),
+        advice="What is said of the run does not hold for them: give the run that made them.",
+        places=tuple(foreign[:3]),
+    )
 
 
 def find_pixel_size(paths: Sequence[str]) -> tuple[float, str] | None:
@@ -120,13 +164,16 @@ def find_pixel_size(paths: Sequence[str]) -> tuple[float, str] | None:
     for path in paths[:1]:
         try:
             first = next(iter(find_images([path])))
-            spacing = open_image(first.path).spacing
+            return pixel_size(open_image(first.path).spacing)
         except (PairfreeError, StopIteration):
             return None
-        across, down = spacing.get("X"), spacing.get("Y")
-        if across is not None and across == down:
-            return across
     return None
+
+
+def pixel_size(spacing: Spacing) -> tuple[float, str] | None:
+    """The step along X, where that along Y is the same."""
+    across, down = spacing.get("X"), spacing.get("Y")
+    return across if across is not None and across == down else None
 
 
 def examine_model(

@@ -26,7 +26,13 @@ from pairfree.files.image import samples_last
 from pairfree.files.spans import centre_of
 from pairfree.measure.level import MIN_SIDE_PX, estimate_sigma
 from pairfree.sampling import spaced_indices
-from pairfree.training.examining import NOT_EXAMINED, examine_model, list_alarms, show_errors
+from pairfree.training.examining import (
+    NOT_EXAMINED,
+    examine_model,
+    find_pixel_size,
+    list_alarms,
+    show_errors,
+)
 from pairfree.training.paragraph import cite, image_budget, state_limit, write_paragraph
 
 EXAMPLES = 4
@@ -81,7 +87,8 @@ def run_report(
     denoised = ((name, plane, model.predictor.predict(plane)) for name, plane in planes)
     looked_at = look_at(model, denoised, len(planes))
     evidence = looked_at.evidence
-    examined = examine_model(model, planes, noisy.unit) if planes else NOT_EXAMINED
+    pixel = find_pixel_size(config.get("noisy") or ())
+    examined = examine_model(model, planes, noisy.unit, pixel) if planes else NOT_EXAMINED
     return ReportData(
         title=f"{method.title} on {len(noisy.planes)} noisy image{'s' if len(noisy.planes) > 1 else ''}",
         command=str(
