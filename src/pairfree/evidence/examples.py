@@ -168,6 +168,8 @@ def zoom_box(image: FloatArray) -> Box:
 
 def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
     image = np.asarray(array, dtype=np.float64)
+    if image.shape == np.shape(example.noisy)[:2]:  # one map for all colours
+        return _check_finite(example, role, image)
     is_colour = image.ndim == 3 and image.shape[-1] == 3
     if image.ndim != 2 and not is_colour:
         raise InputError(
@@ -178,6 +180,10 @@ def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
             f"example {example.name!r}: the {role} image has shape {image.shape}, the noisy one "
             f"{np.shape(example.noisy)}"
         )
+    return _check_finite(example, role, image)
+
+
+def _check_finite(example: Example, role: str, image: FloatArray) -> FloatArray:
     if not np.all(np.isfinite(image)):
         raise InputError(
             f"example {example.name!r}: the {role} image has pixels that are NaN or infinite: choose another "

@@ -125,7 +125,8 @@ def _judge_colour(pooled: Pooled) -> Row:
     if not ratios:
         text = "Hardly any noise was removed: its fineness cannot be told."
         return Row("residual", tests, "untold", text)
-    worst = max(ratios, key=lambda ratio: abs(math.log(max(ratio, 1e-3))))
+    finer = ratios[1:] or ratios  # slow changes are told as brightness
+    worst = max(finer, key=lambda ratio: abs(math.log(max(ratio, 1e-3))))
     listed = ", ".join(format_fixed(ratio, 2) for ratio in ratios)
     text = f"Removed power over that of the noise that went, from coarse to fine: {listed} (expected 1)."
     if LEFT - pooled.law_error < worst < TAKEN + pooled.law_error:

@@ -30,7 +30,7 @@ from pairfree.examination.examine import (
     examine_subjects,
 )
 from pairfree.examination.refusal import NAME, TESTS
-from pairfree.files.image import Spacing, samples_last
+from pairfree.files.image import Spacing
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
 from pairfree.files.listing import find_images
 from pairfree.files.named import named_inputs
@@ -270,7 +270,7 @@ def show_errors(
     for one in examples:
         if one.name in maps and one.name in shapes:
             part = _cut_middle(maps[one.name], shapes[one.name], side)
-            one = replace(one, uncertainty=samples_last(part if len(part) == 3 else part[:1]))
+            one = replace(one, uncertainty=part.mean(axis=0))
         shown.append(one)
     return shown
 
