@@ -243,7 +243,7 @@ def _measure(subject: Subject, laws: ImageLaws, quick: bool, seed: int) -> Image
         risk=estimate_risk(probe, laws.error),
         filters=compare_filters(probe),
         rings=measure_rings(probe),
-        places=tuple(find_places(measure_places(probe), PLACE, subject.origin)),
+        places=tuple(find_places(measure_places(probe, laws.laws), PLACE, subject.origin)),
         null=null,
         planted=planted,
         error_map=map_errors(probe, laws.error),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.ndimage import uniform_filter
 from pairfree.data.directions import DIRECTIONS
 from pairfree.examination.probe import Probe
 from pairfree.examination.risk import collect_terms
+from pairfree.measure.noise_law import NoiseLaw
 
 FloatArray = NDArray[np.float64]
 
@@ -18,7 +20,6 @@ WINDOW_PX, STRIDE_PX = 64, 16
 """Side of the windows, and their distance."""
 FEWEST = 0.3
 """Of the median scatter: no window is taken for quieter."""
-NORMAL_MAD = 1.4826
 DIRECTION = "fine detail"
 
 
@@ -32,13 +33,15 @@ class Place(NamedTuple):
     """By how much its fine detail should be stronger than elsewhere (weaker, below 0), standard errors."""
 
 
-def measure_places(probe: Probe) -> FloatArray:
+def measure_places(probe: Probe, laws: Sequence[NoiseLaw]) -> FloatArray:
     """How far windows depart from the whole image in what their fine detail lacks, standard errors.
 
     Parameters
     ----------
     probe
         What the denoiser made of the image; both sides at least 64 px.
+    laws
+        Of the noise of each channel.
 
     Returns
     -------
@@ -55,15 +58,21 @@ def measure_places(probe: Probe) -> FloatArray:
     terms = collect_terms(probe, DIRECTIONS[DIRECTION])
     products, powers = (one / probe.disturbance.variance for one in (terms.products, terms.powers))
     maps = []
-    for of_channel, power in zip(products, powers, strict=True):
+    for of_channel, power, law in zip(products, powers, laws, strict=True):
         share = float(of_channel.sum()) / max(float(power.sum()), 1e-300)
         left = of_channel - share * power
         chance = np.sqrt(np.maximum(_average(left**2), 0.0)) / WINDOW_PX
         chance = np.maximum(chance, FEWEST * float(np.median(chance)) + 1e-300)
-        z = _average(left) / chance
-        spread = NORMAL_MAD * float(np.median(np.abs(z - np.median(z))))
-        maps.append(z / max(spread, 1.0))  # neighbours that share noise scatter more
+        maps.append(_average(left) / (chance * _widen(law)))
     return np.stack(maps)
+
+
+def _widen(law: NoiseLaw) -> float:
+    """How much more means scatter where neighbours share noise: root of the sum of squared correlations."""
+    if law.spectrum is None or not law.correlated:
+        return 1.0
+    shared = np.fft.ifft2(law.spectrum).real
+    return float(np.sqrt(np.sum((shared / shared[0, 0]) ** 2)))
 
 
 def _average(values: FloatArray) -> FloatArray:
