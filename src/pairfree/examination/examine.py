@@ -141,7 +141,7 @@ def examine_subjects(
     data_range
         White minus black, for PSNR; None for the range of what is made of them, 0.1 % left out at each end.
     quick
-        Leaves out the null run and planted detail.
+        Leaves out noise alone and planted spots.
     seed
         For the noise that is added.
 

@@ -30,7 +30,7 @@ SPOT = STRENGTHS[2]
 
 
 def judge_trials(pooled: Pooled) -> Iterator[Row]:
-    """Rows of the null run and of planted spots; none of a quick examination."""
+    """Rows of noise alone and of planted spots; none of a quick examination."""
     if pooled.nulls:
         yield _judge_pattern(pooled.nulls)
         yield _judge_seams(pooled.nulls)
