@@ -324,7 +324,7 @@ def evaluate(
     rows = [*examined.rows, *found.rows]
     if isinstance(model, Model) and order.denoised is not None:
         rows.insert(0, compare_results(model, order.noisy, order.denoised))
-    return replace(found, rows=rows, change=examined.change)
+    return replace(found, rows=rows, change=examined.change, numbers=examined.numbers)
 
 
 def examine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,8 @@ class Example:
     """How far two denoisers of one method are apart, not negative; black is agreement."""
     uncertainty: ArrayLike | None = None
     """Standard error of each pixel, intensity units."""
+    places: Sequence[Box] = ()
+    """Boxes (row, column, height, width) that are not like the rest, in pixels of the crop."""
 
 
 def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def example_view(example: Example, unit: str = UNKNOWN_UNIT) -> dict[str, Any]:
         "zooms": zooms,
         "zoom": zoom,
         "sites": _find_sites(noisy, denoised),
+        "places": example.places,
         "stats": _describe_residual(noisy, denoised),
         "window": f"{format_number(low)} (black) to {format_number(high)} (white)",
         "outside": f"{outside:.0f} %",

@@ -63,6 +63,9 @@ class Evaluation(Mapping[str, Score]):
     change: Change | None = None
     """The correction that would gain most, where the denoiser was examined and needs one."""
 
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """Which planted spots survive, and what the output keeps of each fineness, where it was examined."""
+
     @property
     def sentences(self) -> list[str]:
         """The rows in words; those that ask for attention begin with ``Warning:`` or ``Note:``."""
@@ -101,7 +104,7 @@ class Evaluation(Mapping[str, Score]):
             found["rows"] = [row.as_dict() for row in self.rows]
         if self.change is not None:
             found["change"] = self.change.as_dict()
-        return found
+        return {**found, **self.numbers}
 
 
 def compare_folders(order: EvaluationOrder, left_out: Sequence[str] = ()) -> Evaluation:

@@ -25,7 +25,7 @@ from pairfree.evidence.metrics import Score, mean_score
 from pairfree.evidence.noise_view import NoiseSamples, noise_view
 from pairfree.evidence.noref import Evidence, pool
 from pairfree.evidence.numbers import bind_units, format_fixed, format_number
-from pairfree.evidence.plots import line_plot
+from pairfree.evidence.plots import curves, line_plot
 from pairfree.evidence.rows import ORDER, PREFIXES, Row, worst_level
 from pairfree.files.atomic import write_text
 from pairfree.files.intensity import UNKNOWN_UNIT
@@ -50,6 +50,22 @@ class Curve:
     """Its value at each."""
     log_y: bool = False
     """Whether its axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """A few named curves over one pair of axes."""
+
+    title: str
+    """What they show."""
+    hint: str
+    """How to read them."""
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Values along both axes, by name; four at most."""
+    x_label: str
+    y_label: str
+    falling: bool = False
+    """Whether they fall: their names stand at the top then."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,8 @@ class ReportData:
     """One entry an image (or group of images); the report pools them itself."""
     rows: Sequence[Row] = ()
     """What was found by examining the denoiser itself; empty where that was not done."""
+    examined_curves: Sequence[CurveSet] = ()
+    """What was measured by that, over size and fineness."""
     replaced: Sequence[str] = ()
     """Names of rows of the evidence that these tell better."""
     scores: Sequence[tuple[str, Score | None]] = ()
@@ -136,6 +154,7 @@ def render_report(data: ReportData) -> str:
         examples=[example_view(example, data.unit) for example in data.examples],
         curves=[_curve_view(curve) for curve in data.curves],
         imitation=imitation,
+        examined_curves=[_curve_set_view(one) for one in data.examined_curves],
         score_rows=data.scores[:MAX_ROWS],
         hidden_scores=max(len(data.scores) - MAX_ROWS, 0),
         mean_score=_mean_of_known(data.scores),
@@ -266,6 +285,12 @@ def _curve_view(curve: Curve) -> dict[str, Any]:
         "log_y": curve.log_y,
         "svg": Markup(line_plot(curve.x, curve.y, curve.name, log_y=curve.log_y)),
     }
+
+
+def _curve_set_view(drawn: CurveSet) -> dict[str, Any]:
+    series = {name: (list(xs), list(ys)) for name, (xs, ys) in drawn.series.items()}
+    svg = curves(series, drawn.title, drawn.x_label, drawn.y_label, drawn.falling)
+    return {"title": drawn.title, "hint": drawn.hint, "svg": Markup(svg)}
 
 
 def _mean_of_known(scores: Sequence[tuple[str, Score | None]]) -> Score | None:

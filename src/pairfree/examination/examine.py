@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pairfree.data.sets import array_set
 from pairfree.diagnosis.set_facts import measure_set
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.interpretation import SHARING_NOISE, TOLD_BETTER
+from pairfree.evidence.report import CurveSet
 from pairfree.evidence.rows import Row
 from pairfree.examination.error_map import map_errors
 from pairfree.examination.judge import PLACE, judge
@@ -30,6 +31,7 @@ from pairfree.examination.pooled import Pooled
 from pairfree.examination.probe import Denoise, probe_denoiser
 from pairfree.examination.refusal import find_clipping, find_refusal
 from pairfree.examination.risk import Risk, estimate_risk, pool_risks
+from pairfree.examination.shown import draw_curves, list_curves
 from pairfree.examination.transfer import Rings, measure_rings, pool_rings
 from pairfree.files.intensity import UNKNOWN_UNIT
 from pairfree.files.spans import centre_of
@@ -95,6 +97,10 @@ class Examination:
     """Of all images together."""
     change: Change | None = None
     """The correction that would gain most; None where none is worth it."""
+    curves: tuple[CurveSet, ...] = ()
+    """Which planted spots survive, and what the output keeps of each fineness, as reports show it."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """The same by name."""
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -116,7 +122,7 @@ class Examination:
         found: dict[str, Any] = {"rows": [row.as_dict() for row in self.rows]}
         if self.change is not None:
             found["change"] = self.change.as_dict()
-        return found
+        return {**found, **self.numbers}
 
 
 def examine_subjects(
@@ -167,9 +173,12 @@ def examine_subjects(
     if data_range is None:
         data_range = _take_range([one.output for one in images])
     pooled = _pool(images, laws, unit, pixel, data_range)
+    clipped = clipping is not None
+    curves, numbers = tuple(draw_curves(pooled, clipped)), list_curves(pooled, clipped)
     if clipping is not None:
-        return Examination((clipping, *judge_trials(pooled)))
-    return Examination(tuple(judge(pooled)), tuple(images), pooled.risk, find_change(pooled))
+        return Examination((clipping, *judge_trials(pooled)), curves=curves, numbers=numbers)
+    rows = tuple(judge(pooled))
+    return Examination(rows, tuple(images), pooled.risk, find_change(pooled), curves, numbers)
 
 
 def _choose(subjects: Sequence[Subject]) -> list[Subject]:

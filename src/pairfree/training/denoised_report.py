@@ -152,6 +152,7 @@ def write_denoised_report(
         examples=show_errors(looked_at.examples, noisy, examined, CROP_PX),
         evidence=looked_at.evidence,
         rows=examined.rows,
+        examined_curves=examined.curves,
         replaced=examined.replaces,
         noise=describe_noise(looked_at.levels, looked_at.evidence, unit),
         warnings=warnings[:20],

@@ -21,6 +21,7 @@ from pairfree.evidence.interpretation import warn_of_invention
 from pairfree.evidence.noref import pool
 from pairfree.evidence.report import ReportData
 from pairfree.evidence.rows import Row
+from pairfree.evidence.sites import Box
 from pairfree.examination.examine import (
     LEAST_PX,
     MOST_IMAGES,
@@ -29,6 +30,7 @@ from pairfree.examination.examine import (
     Subject,
     examine_subjects,
 )
+from pairfree.examination.places import WINDOW_PX, Place
 from pairfree.examination.refusal import NAME, TESTS
 from pairfree.files.image import Spacing
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
@@ -251,7 +253,7 @@ def show_errors(
     examined: Examination,
     side: int,
 ) -> list[Example]:
-    """Examples with maps of how sure their pixels are, where they were examined.
+    """Examples with maps of how sure their pixels are, and places to look at, where they were examined.
 
     Parameters
     ----------
@@ -264,15 +266,30 @@ def show_errors(
     side
         Of the examples, pixels.
     """
-    maps = {one.name: one.error_map for one in examined.images}
+    measured = {one.name: one for one in examined.images}
     shapes = {name: plane.shape[1:] for name, plane in planes}
     shown = []
     for one in examples:
-        if one.name in maps and one.name in shapes:
-            part = _cut_middle(maps[one.name], shapes[one.name], side)
-            one = replace(one, uncertainty=part.mean(axis=0))
+        if one.name in measured and one.name in shapes:
+            found, shape = measured[one.name], shapes[one.name]
+            part = _cut_middle(found.error_map, shape, side)
+            boxes = _shift_places(found.places, shape, side)
+            one = replace(one, uncertainty=part.mean(axis=0), places=boxes)
         shown.append(one)
     return shown
+
+
+def _shift_places(places: Sequence[Place], shape: tuple[int, ...], side: int) -> list[Box]:
+    """Places of a plane of that shape as boxes of its middle, those that lie in it at least in part."""
+    rows, columns = centre_of(shape[0], shape[1], side)
+    boxes = []
+    for one in places:
+        top, left = max(one.row, rows.start), max(one.column, columns.start)
+        bottom = min(one.row + WINDOW_PX, rows.stop)
+        right = min(one.column + WINDOW_PX, columns.stop)
+        if bottom > top and right > left:
+            boxes.append((top - rows.start, left - columns.start, bottom - top, right - left))
+    return boxes
 
 
 def _cut_middle(values: FloatArray, shape: tuple[int, ...], side: int) -> FloatArray:

@@ -103,6 +103,7 @@ def run_report(
         curves=_curves(run.read_events()),
         evidence=evidence,
         rows=examined.rows,
+        examined_curves=examined.curves,
         replaced=examined.replaces,
         noise=[*_diagnosed(config), *describe_noise(looked_at.levels, evidence, noisy.unit)],
         noise_samples=_noise_samples(model),
