@@ -21,7 +21,7 @@ from pairfree.methods import PRESETS
     ],
 )
 def test_evaluate_is_the_function_whatever_was_imported_before(before):
-    code = f"import pairfree as pf\n{before}\nassert pf.evaluate.__module__ == 'pairfree.evidence.folders'\n"
+    code = f"import pairfree as pf\n{before}\nassert pf.evaluate.__module__ == 'pairfree.api'\n"
     code += "from pairfree.evidence.metrics import psnr\n"
     code += "assert callable(pf.evaluate) and pf.evaluate.__name__ == 'evaluate'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
