@@ -83,12 +83,12 @@ class Case:
         for number, (width, ratio) in enumerate(
             (w, r) for w in (0.8, 1.5, 3.0) for r in (4, 8, 16)
         ):
-            place = 30 + 40 * (number // 3), 230 + 35 * (number % 3)
+            place = 22 + 32 * (number // 3), 330 + 34 * (number % 3)
             height = ratio * SIGMA / (np.sqrt(np.pi) * width)
             distance = (rows - place[0]) ** 2 + (columns - place[1]) ** 2
             added += height * np.exp(-distance / (2.0 * width**2))
         made = self.denoise((self.scene.noisy + added)[None])[0]
-        return made[8 : 8 + SIDE_PX, 202 : 202 + SIDE_PX] / 255.0
+        return made[:SIDE_PX, 300 : 300 + SIDE_PX] / 255.0
 
     def show_map(self) -> FloatArray:
         """The map of standard errors, white from 30 grey levels on."""
