@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter
 
 from pairfree.errors import InputError, OutputError
 from pairfree.evidence.axes import log_ticks, nice_ticks
-from pairfree.evidence.examples import Example, display_window, zoom_box
+from pairfree.evidence.examples import Example, display_window, example_view, zoom_box
 from pairfree.evidence.metrics import score
 from pairfree.evidence.noref import residual_evidence
 from pairfree.evidence.numbers import bind_units
@@ -44,6 +44,7 @@ from pairfree.evidence.report import (
     safe_link,
     write_report,
 )
+from pairfree.evidence.rows import Row
 from pairfree.files.atomic import remove_stale, write_text
 
 EVIL = '<script>alert("x")</script>'
@@ -387,3 +388,19 @@ def test_curves_lie_over_one_pair_of_axes() -> None:
 def test_where_every_x_of_curves_is_whole_the_ticks_are_whole() -> None:
     svg = curves({"rounds": ([0.0, 1.0, 2.0], [10.0, 20.0, 21.0])}, "l", "round", "dB")
     assert re.findall(r'text-anchor="middle">([^<]+)<', svg) == ["0", "1", "2", "round"]
+
+
+def test_one_map_stands_for_all_colours_and_one_image_does_not():
+    colours = np.random.default_rng(0).uniform(0, 1, (40, 40, 3))
+    mapped = Example("a", colours, colours, uncertainty=colours[..., 0])
+    assert example_view(mapped)["uncertainty"].startswith("data:image/png")
+    with pytest.raises(InputError, match="denoised"):
+        example_view(Example("a", colours, colours[..., 0]))
+
+
+def test_a_verdict_names_options_without_backticks():
+    rows = [Row("x", "tests", "warning", "Too sharp.", advice="Denoise again with `correct`.")]
+    images = [("a", residual_evidence(*np.random.default_rng(0).normal(100, 9, (2, 64, 64))))]
+    page = render_report(ReportData("t", "c", "m", "M", evidence=images, rows=rows))
+    assert "Denoise again with correct." in page
+    assert "`correct`" not in page

@@ -118,7 +118,11 @@ def _map_view(example: Example, name: str) -> dict[str, str]:
     values = getattr(example, name)
     if values is None:
         return {name: "", f"{name}_window": format_number(0.0)}
-    found = _check_image(example, name, values)
+    found = np.asarray(values, dtype=np.float64)
+    shape = np.shape(example.noisy)
+    if found.shape == shape[:2] and len(shape) == 3:  # one map for all colours
+        found = np.broadcast_to(found[..., None], shape)
+    found = _check_image(example, name, found)
     most = float(np.percentile(found, WINDOW_PERCENTILES[1]))
     levels = to_uint8(found, 0.0, most or 1.0)
     return {name: png_uri(levels), f"{name}_window": format_number(most)}
@@ -171,8 +175,6 @@ def zoom_box(image: FloatArray) -> Box:
 
 def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
     image = np.asarray(array, dtype=np.float64)
-    if image.shape == np.shape(example.noisy)[:2]:  # one map for all colours
-        return _check_finite(example, role, image)
     is_colour = image.ndim == 3 and image.shape[-1] == 3
     if image.ndim != 2 and not is_colour:
         raise InputError(
@@ -183,10 +185,6 @@ def _check_image(example: Example, role: str, array: ArrayLike) -> FloatArray:
             f"example {example.name!r}: the {role} image has shape {image.shape}, the noisy one "
             f"{np.shape(example.noisy)}"
         )
-    return _check_finite(example, role, image)
-
-
-def _check_finite(example: Example, role: str, image: FloatArray) -> FloatArray:
     if not np.all(np.isfinite(image)):
         raise InputError(
             f"example {example.name!r}: the {role} image has pixels that are NaN or infinite: choose another "
