@@ -13,7 +13,7 @@ from torch import nn
 
 from pairfree.config import read_arguments, with_fields_of
 from pairfree.data import processes
-from pairfree.data.given import Images, read_images
+from pairfree.data.given import Images
 from pairfree.data.missing import check_treatment
 from pairfree.data.sets import Reading
 from pairfree.denoising.files import denoise_files
@@ -32,11 +32,10 @@ from pairfree.methods.base import Method
 from pairfree.training import session
 from pairfree.training.denoised_report import check_report, write_denoised_report
 from pairfree.training.examining import (
-    MOST_BYTES,
     compare_results,
     correct_model,
     examine_set,
-    find_pixel_size,
+    read_noisy,
 )
 from pairfree.training.job import make_method, pick_device
 from pairfree.training.order import Order, fixed_fields, place_order
@@ -375,10 +374,7 @@ def examine(
         raise ConfigError("`run` must be a run folder, shipped, a model or a function of an array")
     around = run.around if isinstance(run, Model) else 0
     reading = Reading(nan=nan, slices_around=around, scene=scene)
-    images, paths = read_images(noisy, "noisy image", reading, MOST_BYTES)
-    for line in images.warnings:
-        _say.warning("%s", line)
-    pixel = find_pixel_size(paths)
+    images, pixel = read_noisy(noisy, reading)
     if isinstance(run, Model):
         return examine_set(run, images, pixel, data_range, quick)
     subjects = []

@@ -13,7 +13,7 @@ import pairfree
 from pairfree.cli.main import app
 from pairfree.data.directions import REACH_PX, Change
 from pairfree.engine.predictor import Predictor
-from pairfree.training.examining import leave_out
+from pairfree.training.examining import tell_unexamined
 
 SIDE, SIGMA = 192, 20.0
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_and_what_was_made_before_is_not_examined(tmp_path, 
 
     def find(model, planes, *rest, **options):
         seen.append([name for name, _ in planes])
-        return leave_out("it is not asked here")
+        return tell_unexamined("it is not asked here")
 
     monkeypatch.setattr("pairfree.training.examining.examine_model", find)
     for _ in range(2):

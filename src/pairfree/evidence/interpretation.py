@@ -98,11 +98,9 @@ def warn_of_invention(evidence: Evidence, examined: bool = False) -> list[str]:
     if evidence.std == 0:
         return []
     signs: list[findings.Finding | None] = [findings.judge_invention(evidence)]
-    if examined:
-        return [one.text for one in signs if one is not None and one.level == "warning"]
-    if evidence.detail_support < 1:
+    if not examined and evidence.detail_support < 1:
         signs.append(findings.judge_detail(evidence))
-    if evidence.corr_output < 0:
+    if not examined and evidence.corr_output < 0:
         signs.append(findings.judge_contrast(evidence))
     return [one.text for one in signs if one is not None and one.level == "warning"]
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from pairfree.measure.local_moments import NORMAL_MAD
+
 FloatArray = NDArray[np.float64]
 
 BESIDE_PX = 5
@@ -18,8 +20,6 @@ MARGIN_PX = 7
 """Lines nearer to the image's border are left out."""
 LEAST = 0.1
 """Of the median roughness: flat areas count no more than this."""
-NORMAL_MAD = 1.4826
-"""Deviation over median absolute deviation of normal values."""
 
 
 class Step(NamedTuple):

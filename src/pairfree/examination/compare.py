@@ -9,17 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.data.sets import array_set
-from pairfree.diagnosis.set_facts import measure_set
-from pairfree.examination.laws import ImageLaws, find_laws
+from pairfree.examination.laws import ImageLaws, find_laws, measure_planes, shows_something
 from pairfree.examination.probe import (
-    ALPHA,
     Denoise,
     Disturbance,
-    Probe,
+    Passes,
+    compare_errors,
     disturb,
     pass_twice,
-    standard_error,
 )
 from pairfree.examination.refusal import find_clipping, find_refusal
 from pairfree.files.intensity import UNKNOWN_UNIT
@@ -62,10 +59,10 @@ def prepare_trials(planes: Sequence[FloatArray]) -> list[Trial]:
     planes
         Images (C, H, W) of the same channels, intensity units.
     """
-    planes = [plane for plane in planes if all(len(np.unique(one[::4, ::4])) > 2 for one in plane)]
+    planes = [plane for plane in planes if shows_something(plane)]
     if not planes:
         return []
-    facts = measure_set(array_set([plane.astype(np.float32) for plane in planes], "image"))
+    facts = measure_planes(planes)
     refused = find_refusal(facts, UNKNOWN_UNIT) or find_clipping(facts)
     found = find_laws(planes, bool(facts.signs["differ"]))
     if refused is not None or any(law.correlated for one in found for law in one.laws):
@@ -77,26 +74,24 @@ def prepare_trials(planes: Sequence[FloatArray]) -> list[Trial]:
     return trials
 
 
-def probe_trials(denoise: Denoise, trials: Sequence[Trial]) -> list[Probe]:
+def probe_trials(denoise: Denoise, trials: Sequence[Trial]) -> list[Passes]:
     """What a denoiser makes of all of them."""
     probes = []
     for one in trials:
-        probes.append(pass_twice(denoise, one.noisy, one.disturbance, one.noisy))
+        probes.append(pass_twice(denoise, one.noisy, one.disturbance))
     return probes
 
 
-def compare_probes(first: Sequence[Probe], second: Sequence[Probe], law_error: float) -> Comparison:
+def compare_probes(
+    first: Sequence[Passes], second: Sequence[Passes], law_error: float
+) -> Comparison:
     """Two denoisers, by the same added noise, so that most chance cancels."""
-    apart, chance, moved, errors = [], [], [], []
-    for one, other in zip(first, second, strict=True):
-        farther = one.square_errors - other.square_errors
-        apart.append(float(farther.mean()))
-        chance.append(standard_error(farther))
-        errors.append(float(one.square_errors.mean()))
-        crossed = (one.above - one.below - other.above + other.below) * one.disturbance.noise
-        moved.append(float(crossed.mean()) / ALPHA)
-    mean = float(np.mean(apart))
+    apart = [compare_errors(one, other) for one, other in zip(first, second, strict=True)]
+    mean = float(np.mean([one.mean for one in apart]))
+    chance = math.hypot(*(one.chance_se for one in apart)) / len(apart)
+    law_part = float(np.mean([one.law_part for one in apart]))
+    error = math.hypot(chance, law_error * law_part)
+    errors = [float(one.square_errors.mean()) for one in first]
     mse = max(float(np.mean(errors)), abs(mean), 1e-300)
-    error = math.hypot(math.hypot(*chance) / len(chance), law_error * float(np.mean(moved)))
     decibels = -10.0 * math.log10(max(1.0 - mean / mse, 0.1))  # more than 10 dB is not told
     return Comparison(decibels, mean / error if error > 0 else 0.0)

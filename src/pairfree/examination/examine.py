@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.data.directions import Change
-from pairfree.data.sets import array_set
-from pairfree.diagnosis.set_facts import measure_set
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.interpretation import SHARING_NOISE, TOLD_BETTER
 from pairfree.evidence.report import CurveSet
@@ -22,7 +20,13 @@ from pairfree.examination.error_map import map_errors
 from pairfree.examination.judge import PLACE, judge
 from pairfree.examination.judge_corrections import find_change
 from pairfree.examination.judge_trials import judge_trials
-from pairfree.examination.laws import ImageLaws, find_laws, pool_errors
+from pairfree.examination.laws import (
+    ImageLaws,
+    find_laws,
+    measure_planes,
+    pool_errors,
+    shows_something,
+)
 from pairfree.examination.null_run import NullRun, run_null
 from pairfree.examination.places import Place, find_places, measure_places
 from pairfree.examination.plain_filter import AgainstFilter, compare_filters, pool_filters
@@ -161,7 +165,7 @@ def examine_subjects(
         raise ConfigError(f"`data_range` {data_range:g}: must be above 0")
     chosen = _choose(subjects)
     planes = [one.noisy for one in chosen]
-    facts = measure_set(array_set([plane.astype(np.float32) for plane in planes], "image"))
+    facts = measure_planes(planes)
     refusal = find_refusal(facts, unit)
     if refusal is not None:
         return Examination((refusal,))
@@ -177,8 +181,9 @@ def examine_subjects(
     curves, numbers = tuple(draw_curves(pooled, clipped)), list_curves(pooled, clipped)
     if clipping is not None:
         return Examination((clipping, *judge_trials(pooled)), curves=curves, numbers=numbers)
-    rows = tuple(judge(pooled))
-    return Examination(rows, tuple(images), pooled.risk, find_change(pooled), curves, numbers)
+    change = find_change(pooled)
+    rows = tuple(judge(pooled, change))
+    return Examination(rows, tuple(images), pooled.risk, change, curves, numbers)
 
 
 def _choose(subjects: Sequence[Subject]) -> list[Subject]:
@@ -198,7 +203,7 @@ def _may_tell(noisy: FloatArray) -> bool:
     if min(noisy.shape[1:]) < LEAST_PX:
         return False
     rows, columns = centre_of(noisy.shape[1], noisy.shape[2], SIDE_PX)
-    return all(len(np.unique(plane[rows, columns][::4, ::4])) > 2 for plane in noisy)
+    return shows_something(noisy[:, rows, columns])
 
 
 def _cut(subject: Subject) -> Subject:

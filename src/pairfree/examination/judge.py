@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pairfree.data.directions import Change
 from pairfree.evidence.numbers import format_fixed, format_number
 from pairfree.evidence.rows import WITHIN_90, Row, chance_of
 from pairfree.examination.judge_corrections import judge_corrections
@@ -32,12 +33,12 @@ BEATEN_DB = 0.1
 """By which a plain filter must be better."""
 
 
-def judge(pooled: Pooled) -> Iterator[Row]:
-    """A row for each test, those about the whole first."""
+def judge(pooled: Pooled, change: Change | None) -> Iterator[Row]:
+    """A row for each test, those about the whole first; ``change`` is the correction that is offered."""
     yield _judge_error(pooled)
     yield _judge_dose(pooled)
     yield _judge_filter(pooled)
-    yield from judge_corrections(pooled)
+    yield from judge_corrections(pooled, change)
     yield _judge_colour(pooled)
     yield _judge_places(pooled)
     yield from judge_trials(pooled)
@@ -179,8 +180,7 @@ def _judge_resolution(pooled: Pooled) -> Row:
 def _take_transfer(pooled: Pooled) -> list[float]:
     """T(k) of the frequencies that are resolved, in quarters of these."""
     rings = pooled.rings
-    resolved = int(np.clip(2.0 * RINGS / pooled.rings.resolution_px, QUARTERS, RINGS))
-    parts = np.array_split(np.arange(resolved), QUARTERS)
+    parts = np.array_split(np.arange(max(rings.resolved, QUARTERS)), QUARTERS)
     return [
         float(rings.shared[part].sum() / max(rings.output[part].sum(), 1e-300)) for part in parts
     ]

@@ -105,9 +105,11 @@ DIRECTIONS = (
 )
 
 
-def judge_corrections(pooled: Pooled) -> Iterator[Row]:
-    """A row for each direction: what would gain most, over all images or in one of them."""
-    change = find_change(pooled)
+def judge_corrections(pooled: Pooled, change: Change | None) -> Iterator[Row]:
+    """A row for each direction: what would gain most, over all images or in one of them.
+
+    ``change`` is the correction that is offered.
+    """
     for direction in DIRECTIONS:
         found = _find_worst(pooled, direction)
         if found is None:

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.data.even import measure_laws
+from pairfree.data.sets import array_set
+from pairfree.diagnosis.set_facts import SetFacts, measure_set
+from pairfree.measure.local_moments import NORMAL_MAD
 from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_line import PoissonGaussian
 
@@ -23,7 +26,6 @@ POOLED_ERROR = 0.005
 """What is left of it in many images."""
 BRIGHTNESSES = (0.1, 0.5, 0.9)
 """Quantiles of the intensities at which variances are compared."""
-NORMAL_MAD = 1.4826
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class ImageLaws:
     """Relative standard error of the variance."""
     shared: bool
     """Whether the error is that of all images together."""
+
+
+def shows_something(planes: FloatArray) -> bool:
+    """Whether no channel of (C, H, W) is constant, or a mask of two values."""
+    return all(len(np.unique(plane[::4, ::4])) > 2 for plane in planes)
+
+
+def measure_planes(images: Sequence[FloatArray]) -> SetFacts:
+    """What the noise of images (C, H, W) is like, as a diagnosis has it."""
+    return measure_set(array_set([image.astype(np.float32) for image in images], "image"))
 
 
 def find_laws(images: Sequence[FloatArray], differ: bool) -> list[ImageLaws]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfree.data.directions import blur_planes
-from pairfree.examination.probe import ALPHA, Probe, pass_twice, standard_error
+from pairfree.examination.probe import Passes, compare_errors, pass_twice
 
 FloatArray = NDArray[np.float64]
 
@@ -30,21 +31,13 @@ class AgainstFilter:
     """How far that moves when the noise's variance is taken for twice as large."""
 
 
-def compare_filters(probe: Probe) -> list[AgainstFilter]:
+def compare_filters(probe: Passes) -> list[AgainstFilter]:
     """The denoiser against Gaussians of all widths, by the same noise, so that most chance cancels."""
-    errors = probe.square_errors
     found = []
     for width in WIDTHS_PX:
-        filtered = pass_twice(
-            lambda planes, width=width: blur_planes(planes, width),  # type: ignore[misc]
-            probe.noisy,
-            probe.disturbance,
-            probe.output,
-        )
-        apart = filtered.square_errors - errors
-        moved = (filtered.above - filtered.below) - (probe.above - probe.below)
-        law_part = float((moved * probe.disturbance.noise).mean()) / ALPHA
-        found.append(AgainstFilter(width, float(apart.mean()), standard_error(apart), law_part))
+        filtered = pass_twice(partial(blur_planes, sigma_px=width), probe.noisy, probe.disturbance)
+        apart = compare_errors(filtered, probe)
+        found.append(AgainstFilter(width, apart.mean, apart.chance_se, apart.law_part))
     return found
 
 

@@ -59,7 +59,7 @@ class Planted:
         good = self.survival(width_px) >= share
         for number, strength in enumerate(STRENGTHS):
             if good[number:].all():
-                return strength / _length(width_px)
+                return find_height(strength, width_px)
         return math.inf
 
 
@@ -142,8 +142,8 @@ def _draw_spots(
                 here = slice(top, top + CELL_PX), slice(left, left + CELL_PX)
                 middle = variance[channel, top + int(row), left + int(column)]
                 level = math.sqrt(float(middle) * loudness[width])
-                shown = strength or STRENGTHS[2]
-                template = sign * shown / _length(width) * level * _draw_spot(row, column, width)
+                shown = find_height(strength or STRENGTHS[2], width)
+                template = sign * shown * level * _draw_spot(row, column, width)
                 cells.append((channel, top, left, width, strength, template))
                 if strength:
                     spots[channel][here] += template
@@ -167,6 +167,6 @@ def _draw_spot(row: float, column: float, width_px: float) -> FloatArray:
     return np.asarray(np.exp(-(down[:, None] ** 2 + across[None] ** 2) / (2.0 * width_px**2)))
 
 
-def _length(width_px: float) -> float:
-    """Root of the sum of squares of a spot of height 1."""
-    return math.sqrt(math.pi) * width_px
+def find_height(strength: float, width_px: float) -> float:
+    """Of a spot of that ratio, in deviations of white noise: the ratio over the root of its squares."""
+    return strength / (math.sqrt(math.pi) * width_px)

@@ -39,13 +39,11 @@ class Disturbance:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a denoiser makes of one image. All arrays (C, H, W), intensity units."""
+class Passes:
+    """What a denoiser makes of two noisier versions of an image. All arrays (C, H, W), intensity units."""
 
     noisy: FloatArray
     disturbance: Disturbance
-    output: FloatArray
-    """Of the noisy image."""
     above: FloatArray
     """Of the noisy image plus ``ALPHA`` times the disturbance."""
     below: FloatArray
@@ -68,6 +66,32 @@ class Probe:
         apart = ((self.above - self.noisy) ** 2 + (self.below - self.noisy) ** 2) / 2.0
         shared = (self.above - self.below) * self.disturbance.noise / ALPHA
         return apart + shared - self.disturbance.variance
+
+
+@dataclass(frozen=True)
+class Probe(Passes):
+    """The same, and what it makes of the image itself."""
+
+    output: FloatArray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one denoiser's mean square error is larger than another's, intensity units squared."""
+
+    mean: float
+    chance_se: float
+    """Its standard error by chance."""
+    law_part: float
+    """How far it moves when the noise's variance is taken for twice as large."""
+
+
+def compare_errors(first: Passes, second: Passes) -> Difference:
+    """The first denoiser's error less the second's, by the same added noise, so that most chance cancels."""
+    apart = first.square_errors - second.square_errors
+    moved = (first.above - first.below) - (second.above - second.below)
+    law_part = float((moved * first.disturbance.noise).mean()) / ALPHA
+    return Difference(float(apart.mean()), standard_error(apart), law_part)
 
 
 def disturb(image: FloatArray, laws: Sequence[NoiseLaw], rng: Generator) -> Disturbance:
@@ -100,15 +124,15 @@ def probe_denoiser(
     rng
         For the noise that is added.
     """
-    return pass_twice(denoise, noisy, disturb(noisy, laws, rng), denoise(noisy))
+    output = denoise(noisy)
+    passes = pass_twice(denoise, noisy, disturb(noisy, laws, rng))
+    return Probe(noisy, passes.disturbance, passes.above, passes.below, output)
 
 
-def pass_twice(
-    denoise: Denoise, noisy: FloatArray, disturbance: Disturbance, output: FloatArray
-) -> Probe:
-    """The same with noise that was drawn before, so that two denoisers can be compared by it."""
+def pass_twice(denoise: Denoise, noisy: FloatArray, disturbance: Disturbance) -> Passes:
+    """Denoise the two noisier versions, by noise that was drawn before: two denoisers are compared by it."""
     step = ALPHA * disturbance.noise
-    return Probe(noisy, disturbance, output, denoise(noisy + step), denoise(noisy - step))
+    return Passes(noisy, disturbance, denoise(noisy + step), denoise(noisy - step))
 
 
 def standard_error(values: FloatArray) -> float:

@@ -17,6 +17,7 @@ REASONS = {
 """By the sign of the diagnosis that tells it: nothing at all can be tested then."""
 MOST_CLIPPED = 0.02
 """Share of the pixels at the lowest or highest value, from which the error cannot be told."""
+OTHERWISE = "Judge by repeated acquisitions of one place, or by clean images of the same scene."
 NAME = "error"
 TESTS = (
     "How far the images are from the truth, which nobody has: all pixels together, nothing cut off"
@@ -48,7 +49,6 @@ def find_clipping(facts: SetFacts) -> Row | None:
     return None
 
 
-def leave_out(why: str) -> Row:
+def leave_out(why: str, advice: str = OTHERWISE) -> Row:
     """The row of an error that cannot be told."""
-    advice = "Judge by repeated acquisitions of one place, or by clean images of the same scene."
     return Row(NAME, TESTS, "untold", why, advice=advice)

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from pairfree.evidence.report import CurveSet
-from pairfree.examination.planted import FULL_WIDTH, STRENGTHS, WIDTHS_PX, Planted
+from pairfree.examination.planted import (
+    FULL_WIDTH,
+    STRENGTHS,
+    WIDTHS_PX,
+    Planted,
+    find_height,
+)
 from pairfree.examination.pooled import Pooled
-from pairfree.examination.transfer import RINGS, Rings
+from pairfree.examination.transfer import Rings
 
 MOST_TRANSFER = 2.0
 """That is drawn."""
@@ -30,7 +36,7 @@ def _draw_survival(pooled: Pooled, planted: Planted) -> CurveSet:
     """Share of the spots that keep half their contrast, by height, a curve for each width."""
     series = {}
     for width in WIDTHS_PX:
-        heights = [_height(strength, width) * pooled.level for strength in STRENGTHS]
+        heights = [find_height(strength, width) * pooled.level for strength in STRENGTHS]
         shares = [100.0 * share for share in planted.survival(width)]
         known = [number for number, share in enumerate(shares) if math.isfinite(share)]
         if known:
@@ -47,7 +53,7 @@ def _draw_survival(pooled: Pooled, planted: Planted) -> CurveSet:
 
 def _draw_transfer(rings: Rings) -> CurveSet:
     """Correlation with the truth, and how much stronger the output should be, by frequency."""
-    resolved = int(np.clip(2.0 * RINGS / rings.resolution_px, 2, RINGS))
+    resolved = max(rings.resolved, 2)
     frequencies = [float(one) for one in rings.frequencies]
     correlation = [float(one) for one in np.nan_to_num(rings.correlation)]
     transfer = [float(one) for one in np.clip(rings.transfer, 0.0, MOST_TRANSFER)]
@@ -75,7 +81,7 @@ def list_curves(pooled: Pooled, clipped: bool) -> dict[str, Any]:
                 spots.append(
                     {
                         "width_px": FULL_WIDTH * width,
-                        "height": _height(strength, width) * pooled.level,
+                        "height": find_height(strength, width) * pooled.level,
                         "signal_to_noise": strength,
                         "survive": float(share),
                     }
@@ -87,8 +93,3 @@ def list_curves(pooled: Pooled, clipped: bool) -> dict[str, Any]:
         found["correlation_with_truth"] = [float(one) for one in rings.correlation]
         found["transfer"] = [float(one) for one in rings.transfer]
     return found
-
-
-def _height(strength: float, width_px: float) -> float:
-    """Of a spot of that ratio, in deviations of white noise."""
-    return strength / (math.sqrt(math.pi) * width_px)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal.windows import tukey
 
-from pairfree.examination.probe import ALPHA, Probe
+from pairfree.examination.probe import ALPHA, Passes
 
 FloatArray = NDArray[np.float64]
 
@@ -78,8 +78,13 @@ class Rings:
         frequency = self.frequencies[first - 1] + part / (2.0 * RINGS)
         return float(1.0 / frequency)
 
+    @property
+    def resolved(self) -> int:
+        """How many rings are resolved."""
+        return min(int(2.0 * RINGS / self.resolution_px), RINGS)
 
-def measure_rings(probe: Probe) -> Rings:
+
+def measure_rings(probe: Passes) -> Rings:
     r"""Sums over rings for one image.
 
     Notes
@@ -126,14 +131,8 @@ def measure_rings(probe: Probe) -> Rings:
 
 def pool_rings(images: Sequence[Rings]) -> Rings:
     """Of several images."""
-    return Rings(
-        sum(one.shared for one in images),  # type: ignore[arg-type]
-        sum(one.output for one in images),  # type: ignore[arg-type]
-        sum(one.truth for one in images),  # type: ignore[arg-type]
-        sum(one.noise for one in images),  # type: ignore[arg-type]
-        sum(one.removed for one in images),  # type: ignore[arg-type]
-        sum(one.kept for one in images),  # type: ignore[arg-type]
-    )
+    names = [one.name for one in fields(Rings)]
+    return Rings(**{name: sum(getattr(one, name) for one in images) for name in names})
 
 
 def _number_rings(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

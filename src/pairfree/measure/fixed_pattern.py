@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfree.measure.local_moments import block_means, haar
+from pairfree.measure.local_moments import NORMAL_MAD, block_means, haar
 
 FloatArray = NDArray[np.float64]
 
-NORMAL_MAD = 1.4826
-"""Deviation over median absolute deviation of normal noise."""
 MOST_DEVIATIONS = 4.0
 """Detail is cut off at so many robust deviations: beyond are edges."""
 BLOCK_PX = 16

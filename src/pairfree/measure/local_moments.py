@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+NORMAL_MAD = 1.4826
+"""Deviation over median absolute deviation of normal values."""
+
 SPACE = (-2, -1)
 """Axes of rows and columns."""
 

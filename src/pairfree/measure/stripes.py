@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pairfree.measure.local_moments import NORMAL_MAD
+
 FloatArray = NDArray[np.float64]
 
 PARTS = 6
 """Of each line; what they share beyond a part's length is the line's own."""
 MOST_DEVIATIONS = 4.0
 """Differences of lines are cut off at so many robust deviations: beyond are edges."""
-NORMAL_MAD = 1.4826
-"""Deviation over median absolute deviation of normal noise."""
 POWER = 1.5
 """Of the difference of a line and the mean of its neighbours, for lines of unit variance."""
 CALMEST = 0.6

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pairfree.data.given import Images, read_images
 from pairfree.data.sets import ImageSet, Reading, read_set
+from pairfree.diagnosis.diagnose import MOST_BYTES
 from pairfree.engine.model import Model
 from pairfree.engine.predictor import Predictor
 from pairfree.errors import ConfigError, InputError, PairfreeError
@@ -31,7 +33,7 @@ from pairfree.examination.examine import (
     examine_subjects,
 )
 from pairfree.examination.places import WINDOW_PX, Place
-from pairfree.examination.refusal import NAME, TESTS
+from pairfree.examination.refusal import leave_out
 from pairfree.files.image import Spacing
 from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
 from pairfree.files.listing import find_images
@@ -44,8 +46,6 @@ from pairfree.sampling import spaced_indices
 
 FloatArray = NDArray[np.float64]
 
-MOST_BYTES = 512_000_000
-"""Of all pixels as float32: of larger sets, crops are looked at."""
 MOST_PLANES = 16
 """That are read for a correction."""
 MOST_COMPARED = 1 << 22
@@ -161,6 +161,14 @@ def compare_results(model: Model, noisy: str | Path, denoised: str | Path) -> Ro
     )
 
 
+def read_noisy(noisy: Images, reading: Reading) -> tuple[ImageSet, tuple[float, str] | None]:
+    """Noisy images, of which a few are to be examined, and the size of their pixels."""
+    images, paths = read_images(noisy, "noisy image", reading, MOST_BYTES)
+    for line in images.warnings:
+        _say.warning("%s", line)
+    return images, find_pixel_size(paths)
+
+
 def find_pixel_size(paths: Sequence[str]) -> tuple[float, str] | None:
     """Size and unit of a pixel, as the first file says; None where it says none, or pixels are no squares."""
     for path in paths[:1]:
@@ -198,12 +206,12 @@ def examine_model(
         See ``examine_subjects``.
     """
     if model.predictor.whole_image:
-        return leave_out(
+        return tell_unexamined(
             "this method works on whole images, one by one, for seconds or minutes each"
         )
     fitting = [(name, plane) for name, plane in planes if _fits(model, len(plane))]
     if not fitting:
-        return leave_out(
+        return tell_unexamined(
             "its network sees other channels, or slices around each, than these images have"
         )
     large = [(name, plane) for name, plane in fitting if min(plane.shape[1:]) >= LEAST_PX]
@@ -212,7 +220,7 @@ def examine_model(
         subjects = [_make_subject(model, name, plane) for name, plane in chosen]
         return examine_subjects(subjects, unit, pixel, data_range, quick)
     except InputError as error:
-        return leave_out(f"{error}")
+        return tell_unexamined(f"{error}")
 
 
 def _fits(model: Model, channels: int) -> bool:
@@ -241,10 +249,9 @@ def _make_subject(model: Model, name: str, plane: NDArray[np.generic]) -> Subjec
     )
 
 
-def leave_out(why: str) -> Examination:
+def tell_unexamined(why: str) -> Examination:
     """That the denoiser was not examined."""
-    text = f"The denoiser was not examined: {why}."
-    return Examination((Row(NAME, TESTS, "untold", text),))
+    return Examination((leave_out(f"The denoiser was not examined: {why}.", advice=""),))
 
 
 def show_errors(

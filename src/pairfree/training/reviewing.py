@@ -21,7 +21,7 @@ from pairfree.examination.compare import (
 )
 from pairfree.examination.examine import LEAST_PX
 from pairfree.examination.laws import pool_errors
-from pairfree.examination.probe import Probe
+from pairfree.examination.probe import Passes
 from pairfree.files.spans import centre_of
 from pairfree.plain import NOTE
 from pairfree.sampling import spaced_indices
@@ -91,7 +91,7 @@ class Review:
         return prepare_trials(_choose_planes(self.job))
 
     @cached_property
-    def _probes_of_start(self) -> list[Probe]:
+    def _probes_of_start(self) -> list[Passes]:
         net = self.job.method.denoiser
         now = {name: value.detach().clone() for name, value in net.state_dict().items()}
         net.load_state_dict(self.start)
@@ -100,7 +100,7 @@ class Review:
         finally:
             net.load_state_dict(now)
 
-    def _probe(self) -> list[Probe]:
+    def _probe(self) -> list[Passes]:
         """What the networks make of the trials; they train on afterwards."""
         networks = self.job.method.networks.values()
         training = [net.training for net in networks]
