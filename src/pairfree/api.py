@@ -30,9 +30,9 @@ from pairfree.examination.examine import Examination, Subject, examine_subjects
 from pairfree.files.messages import reason
 from pairfree.methods.base import Method
 from pairfree.training import session
+from pairfree.training.comparing import compare_results
 from pairfree.training.denoised_report import check_report, write_denoised_report
 from pairfree.training.examining import (
-    compare_results,
     correct_model,
     examine_set,
     read_noisy,
@@ -322,7 +322,7 @@ def evaluate(
     found = compare_folders(order, examined.replaces)
     rows = [*examined.rows, *found.rows]
     if isinstance(model, Model) and order.denoised is not None:
-        rows.insert(0, compare_results(model, order.noisy, order.denoised))
+        rows.insert(0, compare_results(model, order.noisy, order.denoised, examined.change))
     return replace(found, rows=rows, change=examined.change, numbers=examined.numbers)
 
 

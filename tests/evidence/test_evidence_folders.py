@@ -2,14 +2,18 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from pairfree import denoise, evaluate
+from pairfree import denoise, evaluate, load
+from pairfree.data.directions import Change
 from pairfree.errors import ConfigError, InputError
 from pairfree.evidence.metrics import mean_score, score
+from pairfree.evidence.rows import Row
+from pairfree.training.comparing import compare_results
 
 
 @pytest.fixture
@@ -144,3 +148,46 @@ def test_files_of_the_run_are_known_as_such(tmp_path):
     found = evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy", run="shipped", quick=True)
     assert (found.rows[0].name, found.rows[0].level) == ("same files", "ok")
     assert "same files" not in str(evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy"))
+
+
+@pytest.fixture
+def shipped_results(tmp_path) -> Path:
+    """A folder with `noisy` and `denoised`, by the network that comes along; 16-bit, edges and noise."""
+    rng = np.random.default_rng(0)
+    scene = 300.0 + 100.0 * (np.add.outer(np.arange(128), np.arange(128)) // 32 % 2)
+    (tmp_path / "noisy").mkdir()
+    pixels = np.rint(scene + 40.0 * rng.standard_normal(scene.shape)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "noisy" / "0.tif", pixels)
+    denoise("shipped", tmp_path / "noisy", tmp_path / "denoised")
+    return tmp_path
+
+
+def compare_with_shipped(folder: Path, change: Change | None = None) -> Row:
+    return compare_results(load("shipped"), folder / "noisy", folder / "denoised", change)
+
+
+def test_what_was_changed_after_the_run_is_told_and_where(shipped_results):
+    """A seam of a twentieth of the noise, in one half: far less than the noise that was removed."""
+    path = shipped_results / "denoised" / "0.tif"
+    pixels = tifffile.imread(path)
+    assert compare_with_shipped(shipped_results).level == "ok"
+    pixels[96:, :32] += 6
+    tifffile.imwrite(path, pixels)
+    found = compare_with_shipped(shipped_results)
+    assert found.level == "warning"
+    assert "nearly what this run makes" in found.text
+    assert found.places == ("0, row 96, column 0",)
+
+
+@pytest.mark.parametrize("option", ["symmetries", "change"])
+def test_options_of_the_run_are_no_change(shipped_results, option):
+    change = Change("fine detail", 0.2)
+    model = (
+        load("shipped", symmetries=True)
+        if option == "symmetries"
+        else load("shipped").corrected(change)
+    )
+    denoise(model, shipped_results / "noisy", shipped_results / "denoised", overwrite=True)
+    found = compare_with_shipped(shipped_results, change if option == "change" else None)
+    assert found.level == "ok"
+    assert {"symmetries": "--symmetries", "change": "--correct"}[option] in found.text

@@ -22,7 +22,6 @@ from pairfree.evidence.examples import Example
 from pairfree.evidence.interpretation import warn_of_invention
 from pairfree.evidence.noref import pool
 from pairfree.evidence.report import ReportData
-from pairfree.evidence.rows import Row
 from pairfree.evidence.sites import Box
 from pairfree.examination.examine import (
     LEAST_PX,
@@ -39,7 +38,6 @@ from pairfree.files.intensity import UNKNOWN_UNIT, common_unit
 from pairfree.files.listing import find_images
 from pairfree.files.named import named_inputs
 from pairfree.files.opening import open_image
-from pairfree.files.partners import partners
 from pairfree.files.spans import centre_of
 from pairfree.plain import NOTE
 from pairfree.sampling import spaced_indices
@@ -48,10 +46,6 @@ FloatArray = NDArray[np.float64]
 
 MOST_PLANES = 16
 """That are read for a correction."""
-MOST_COMPARED = 1 << 22
-"""Values of an image that is denoised again to see whether a file is the same."""
-FOREIGN = 0.1
-"""Of what was removed, on average, by which such a file may differ: symmetries and corrections do by less."""
 TILE_PX = 192
 """Side of the tiles in which noise alone is denoised: their borders would show as seams."""
 NOT_EXAMINED = Examination(())
@@ -122,43 +116,6 @@ def correct_model(
         return model
     _say.log(NOTE, "correction: %s", examined.change)
     return model.corrected(examined.change)
-
-
-def compare_results(model: Model, noisy: str | Path, denoised: str | Path) -> Row:
-    """Whether denoised files are what a model makes of the noisy ones: a few small ones are done again."""
-    tests = "Whether the denoised files are what this run makes of the noisy ones"
-    foreign: list[str] = []
-    looked = 0
-    for name, (first, second) in partners(noisy, denoised).items():
-        before, after = open_image(first), open_image(second)
-        if before.size > MOST_COMPARED or before.shape != after.shape:
-            continue
-        try:
-            made = model.denoise_image(before).image.pixels.astype(np.float64)
-        except PairfreeError:
-            continue
-        apart = np.abs(made - after.pixels).mean()
-        removed = np.abs(made - before.pixels).mean()
-        looked += 1
-        if not apart <= FOREIGN * removed:
-            foreign.append(name)
-        if looked == MOST_IMAGES:
-            break
-    if not looked:
-        return Row(
-            "same files", tests, "untold", "No file could be compared with what this run makes."
-        )
-    if not foreign:
-        return Row("same files", tests, "ok", "The files are what this run makes.")
-    return Row(
-        "same files",
-        tests,
-        "warning",
-        f"{len(foreign)} of {looked} files that were compared are not what this run makes.",
-        float(len(foreign)),
-        advice="What is said of the run does not hold for them: give the run that made them.",
-        places=tuple(foreign[:3]),
-    )
 
 
 def read_noisy(noisy: Images, reading: Reading) -> tuple[ImageSet, tuple[float, str] | None]:
