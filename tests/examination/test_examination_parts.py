@@ -11,7 +11,7 @@ from scipy.signal.windows import tukey
 
 from pairfree.evidence.rows import WITHIN_90
 from pairfree.examination.error_map import map_errors
-from pairfree.examination.laws import find_laws
+from pairfree.examination.laws import ImageLaws, find_laws, pool_errors
 from pairfree.examination.null_run import run_null
 from pairfree.examination.places import find_places, measure_places
 from pairfree.examination.plain_filter import compare_filters, pool_filters
@@ -265,5 +265,24 @@ def test_images_of_one_kind_share_their_law_and_know_it_better():
     together = find_laws(images, differ=False)
     assert all(one is together[0] for one in together)
     assert together[0].error < alone[0].error
+    assert together[0].chance < 0.7 * alone[0].chance
     variance = float(together[0].laws[0].noise.variance(np.array(100.0)))
     assert variance == pytest.approx(SIGMA**2, rel=0.05)
+
+
+def test_texture_makes_a_law_less_certain_and_more_images_do_not_help():
+    rough = gaussian_filter(np.random.default_rng(5).standard_normal((SIDE, SIDE)), 0.8)
+    rough[:, : SIDE // 3] = 0.0
+    textured = [noisy(seed)[None] + 2.0 * SIGMA * rough / rough.std() for seed in range(4)]
+    smooth = find_laws([noisy(seed)[None] for seed in range(4)], differ=False)[0]
+    together = find_laws(textured, differ=False)[0]
+    assert together.texture > 3.0 * max(smooth.texture, 0.005)
+    assert together.error > 0.9 * find_laws(textured[:2], differ=False)[0].error
+
+
+def test_errors_of_single_images_add_up_by_chance_and_by_texture():
+    laws = find_laws([noisy()[None]], differ=True)[0].laws
+    ones = [ImageLaws(laws, 0.03, 0.0, False), ImageLaws(laws, 0.03, 0.0, False)]
+    assert pool_errors(ones, [1.0, 1.0]) == pytest.approx(0.03 / np.sqrt(2.0))
+    ones = [ImageLaws(laws, 0.0, 0.03, False), ImageLaws(laws, 0.0, 0.03, False)]
+    assert pool_errors(ones, [1.0, 3.0]) == pytest.approx(0.03)

@@ -31,6 +31,16 @@ def test_even_noise_has_no_gain_and_its_level(level):
     assert np.sqrt(law.noise.floor) == pytest.approx(level, rel=0.03)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_smooth_structure_all_over_does_not_make_noise_too_small(seed):
+    """As of sections in electron microscopes: few of the eigenvalues of patches are noise alone."""
+    rough = gaussian_filter(white((256, 256), seed), 1.5)
+    clean = 128.0 + 30.0 * rough / rough.std()
+    law = measure_noise_law(clean + 10.0 * white(clean.shape, seed + 10))
+    assert law.noise.gain == 0
+    assert np.sqrt(law.noise.floor) == pytest.approx(10.0, rel=0.05)
+
+
 @pytest.mark.parametrize("gain", [0.5, 4.0])
 def test_counted_photons_have_their_gain(gain):
     clean = smooth_scene()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
+from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks, measure_texture
 from pairfree.measure.fixed_pattern import measure_fixed_pattern
 from pairfree.measure.grey_levels import find_step, measure_grey_levels
 from pairfree.measure.jpeg_comb import measure_jpeg_comb
@@ -42,6 +42,14 @@ def test_structure_beside_calm_blocks_does_not_count():
     assert measure_calm_blocks(scene + 12.0 * white()).variance.mean() == pytest.approx(
         144.0, rel=0.15
     )
+
+
+def test_texture_is_what_all_blocks_have_more_than_the_calmest():
+    smooth = hills() + 12.0 * white()
+    assert measure_texture(smooth, measure_calm_blocks(smooth)) < 0.03
+    half = smooth.copy()
+    half[:, :128] += 12.0 * white(seed=7)[:, :128]  # a part of every brightness is twice as rough
+    assert 0.1 < measure_texture(half, measure_calm_blocks(half)) < 1.0
 
 
 def test_clipped_blocks_are_left_out():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +13,35 @@ from numpy.typing import NDArray
 from pairfree.data.even import measure_laws
 from pairfree.data.sets import array_set
 from pairfree.diagnosis.set_facts import SetFacts, measure_set
+from pairfree.measure.calm_blocks import measure_calm_blocks, measure_texture
+from pairfree.measure.level import MIN_SIDE_PX
 from pairfree.measure.local_moments import NORMAL_MAD
 from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_line import PoissonGaussian
 
 FloatArray = NDArray[np.float64]
 
-ONE_ERROR = 0.03
-"""Relative error of the variance that is measured in one image: texture looks like noise."""
 SHARED_ERROR = 0.1
-"""Likewise where neighbours share noise, and of many images, too: structure looks like it."""
+"""Relative error of the variance where neighbours share noise, in any number of images.
+
+Structure looks like such noise."""
 POOLED_ERROR = 0.005
-"""What is left of it in many images."""
+"""What is left in many images, beside texture."""
+
+
+class Weights(NamedTuple):
+    """What the relative error of a variance is made of."""
+
+    chance: float
+    """Over that of chance in the calmest blocks."""
+    texture: float
+    """Over how much rougher all blocks are than these: the rougher, the more texture they hold, too."""
+
+
+EVEN, EVEN_OF_MANY = Weights(1.5, 1.0), Weights(1.0, 0.3)
+"""Of even noise, in one image and in the median of several. HELD"""
+GROWN, GROWN_OF_MANY = Weights(1.3, 1.5), Weights(1.3, 1.2)
+"""Of noise that grows with the brightness: texture often does, too."""
 BRIGHTNESSES = (0.1, 0.5, 0.9)
 """Quantiles of the intensities at which variances are compared."""
 
@@ -33,10 +51,17 @@ class ImageLaws:
     """The law of each channel of an image, and how well its variance is known."""
 
     laws: tuple[NoiseLaw, ...]
-    error: float
-    """Relative standard error of the variance."""
+    chance: float
+    """Relative standard error of the variance, as far as it becomes smaller with the number of images."""
+    texture: float
+    """The rest of it: texture makes all variances too large."""
     shared: bool
-    """Whether the error is that of all images together."""
+    """Whether the errors are those of all images together."""
+
+    @property
+    def error(self) -> float:
+        """Relative standard error of the variance."""
+        return math.hypot(self.chance, self.texture)
 
 
 def shows_something(planes: FloatArray) -> bool:
@@ -67,33 +92,51 @@ def find_laws(images: Sequence[FloatArray], differ: bool) -> list[ImageLaws]:
     own = [measure_laws(image) for image in images]
     counts = {len(laws) for laws in own}
     if differ or len(images) == 1 or len(counts) > 1:
-        return [ImageLaws(laws, _error_of(laws), False) for laws in own]
+        return [_judge_laws(image, laws) for image, laws in zip(images, own, strict=True)]
     pooled, errors = [], []
     for channel in range(counts.pop()):
         planes = [image[channel] for image in images]
         law, error = _pool([laws[channel] for laws in own], planes)
         pooled.append(law)
         errors.append(error)
-    if any(law.correlated for law in pooled):
-        errors.append(SHARED_ERROR)
-    together = ImageLaws(tuple(pooled), max(errors), True)
+    chance, texture = np.max(errors, axis=0)
+    together = ImageLaws(tuple(pooled), float(chance), float(texture), True)
     return [together] * len(images)
 
 
-def _error_of(laws: Sequence[NoiseLaw]) -> float:
-    return SHARED_ERROR if any(law.correlated for law in laws) else ONE_ERROR
+def _judge_laws(image: FloatArray, laws: tuple[NoiseLaw, ...]) -> ImageLaws:
+    """How well the laws of the channels of an image (C, H, W) are known."""
+    errors = []
+    for plane, law in zip(image, laws, strict=True):
+        errors.append(_find_errors(plane, law, GROWN if law.noise.gain > 0 else EVEN))
+    chance, texture = np.max(errors, axis=0)
+    return ImageLaws(laws, float(chance), float(texture), False)
+
+
+def _find_errors(plane: FloatArray, law: NoiseLaw, weights: Weights) -> tuple[float, float]:
+    """Relative errors of the variance of one plane (H, W), by chance and by texture."""
+    if law.correlated or min(plane.shape) < MIN_SIDE_PX:
+        return 0.0, SHARED_ERROR
+    calm = measure_calm_blocks(plane)
+    chance = 1.0 / math.sqrt(float(np.sum(calm.relative_error**-2)))
+    texture = weights.texture * measure_texture(plane, calm)
+    return weights.chance * chance, min(texture, 1.0)
 
 
 def pool_errors(laws: Sequence[ImageLaws], variances: Sequence[float]) -> float:
     """Relative standard error of the mean variance over all images, of their own mean variances."""
     if laws[0].shared:
         return laws[0].error
-    parts = [one.error * variance for one, variance in zip(laws, variances, strict=True)]
-    return math.hypot(*parts) / max(sum(variances), 1e-300)
+    pairs = list(zip(laws, variances, strict=True))
+    chance = math.hypot(*(one.chance * variance for one, variance in pairs))
+    texture = sum(one.texture * variance for one, variance in pairs)
+    return math.hypot(chance, texture) / max(sum(variances), 1e-300)
 
 
-def _pool(laws: Sequence[NoiseLaw], planes: Sequence[FloatArray]) -> tuple[NoiseLaw, float]:
-    """One law for one channel of all images, and its relative error."""
+def _pool(
+    laws: Sequence[NoiseLaw], planes: Sequence[FloatArray]
+) -> tuple[NoiseLaw, tuple[float, float]]:
+    """One law for one channel of all images, and its relative errors by chance and by texture."""
     pixels = np.concatenate([plane[::4, ::4].ravel() for plane in planes])
     levels = np.quantile(pixels, BRIGHTNESSES)
     variances = np.array([law.noise.variance(levels) for law in laws])
@@ -105,7 +148,11 @@ def _pool(laws: Sequence[NoiseLaw], planes: Sequence[FloatArray]) -> tuple[Noise
     floor = float(np.mean(together - gain * levels))
     middle = variances[:, 1] / max(float(together[1]), 1e-300)
     scatter = NORMAL_MAD * float(np.median(np.abs(middle - np.median(middle))))
-    error = math.hypot(POOLED_ERROR, max(scatter, ONE_ERROR / 1.5) / math.sqrt(len(laws)))
+    weights = GROWN_OF_MANY if gain > 0 else EVEN_OF_MANY
+    errors = [_find_errors(*pair, weights) for pair in zip(planes, laws, strict=True)]
+    of_one = float(np.mean([chance for chance, _ in errors]))
+    texture = float(np.median([texture for _, texture in errors]))
+    chance = max(scatter, of_one) / math.sqrt(len(laws))
     shared = [law for law in laws if law.correlated]
     correlated = 2 * len(shared) > len(laws)
     spectra = [law.spectrum for law in shared if law.spectrum is not None]
@@ -119,5 +166,5 @@ def _pool(laws: Sequence[NoiseLaw], planes: Sequence[FloatArray]) -> tuple[Noise
             min(law.darkest for law in laws),
             spectrum,
         ),
-        error,
+        (math.hypot(POOLED_ERROR, chance), texture),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks
+from pairfree.measure.calm_blocks import CalmBins, measure_calm_blocks, measure_texture
 from pairfree.measure.even_transform import EvenTransform
 from pairfree.measure.level import MIN_SIDE_PX, smooth_variance
 from pairfree.measure.local_moments import cut_level_windows, plane_variance, window_moments
@@ -56,6 +56,11 @@ WHITE_SOMEWHERE = 1.4
 """The same where it is greatest, above which they do not: texture lowers it, but hardly everywhere.
 
 White noise has 1.6 to 2, wide-field frames 1.2 to 1.35."""
+TEXTURE_WEIGHT = 3.0
+"""How much less than in the calmest blocks the noise may be, over how much rougher all blocks are.
+
+Chen's eigenvalues say too little where structures are smooth but fill the image: of micrographs with white
+noise of 30 the variance was 2.6 % too small, with noise of 10 it was 24 %."""
 BLUR_PX = 2.0
 """Before bright and dark areas are looked for."""
 BRIGHT, DARK, DARKEST = 95.0, 5.0, 0.5
@@ -122,8 +127,10 @@ def measure_white_noise(plane: FloatArray, bins: CalmBins) -> PoissonGaussian:
         noise = PoissonGaussian(growth.slope, growth.floor)
         if clearly_grows(plane, noise):
             return noise
-    calm = math.sqrt(float(np.median(bins.variance)))
-    return _without_growth(plane, min(calm, _unclipped_level(bin_patches(plane))))
+    calm = float(np.median(bins.variance))
+    least = calm / (1.0 + TEXTURE_WEIGHT * measure_texture(plane, bins))
+    even = _unclipped_level(bin_patches(plane)) ** 2
+    return _without_growth(plane, math.sqrt(min(max(even, least), calm)))
 
 
 def _without_growth(plane: FloatArray, level: float) -> PoissonGaussian:
