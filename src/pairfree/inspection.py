@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from pairfree.engine import checkpoint
-from pairfree.engine.record import EARLY, START_KEPT
+from pairfree.engine.record import EARLIER_KEPT, EARLY, START_KEPT
 from pairfree.engine.run import RunFolder
 from pairfree.errors import InputError
 from pairfree.files.formats.table import is_supported
@@ -58,6 +58,7 @@ def info(path: str | Path) -> Lines:
 WORDS_OF_ENDING = {
     EARLY: "as nothing was gained any more",
     START_KEPT: "with the network that it began from, which is nearer to the truth",
+    EARLIER_KEPT: "with an earlier state, which is nearer to the truth",
 }
 """How a run ended that did not end as planned."""
 

@@ -190,4 +190,4 @@ def test_options_of_the_run_are_no_change(shipped_results, option):
     denoise(model, shipped_results / "noisy", shipped_results / "denoised", overwrite=True)
     found = compare_with_shipped(shipped_results, change if option == "change" else None)
     assert found.level == "ok"
-    assert {"symmetries": "--symmetries", "change": "--correct"}[option] in found.text
+    assert {"symmetries": "`symmetries`", "change": "`correct`"}[option] in found.text

@@ -1,4 +1,7 @@
-"""Training is compared with its start, by the error without truth: it ends early, or the start is kept."""
+"""Training is compared with its start and its earlier states, by the error without truth.
+
+It ends early, or what was nearer to the truth is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import pairfree
 from pairfree.engine.trainer import Stopped
+from pairfree.examination.compare import Comparison
 from pairfree.training.job import Job, resolve
 from pairfree.training.order import place_order
 from pairfree.training.reviewing import FEWEST_STEPS, Review, plan_review
@@ -30,41 +34,73 @@ def make_job(images=None, **options) -> Job:
     return resolve(place_order(given, None))
 
 
-def review_of(job: Job, done: int = 0, total: int = STEPS) -> Review:
-    found = plan_review(job, done, total)
+def review_of(job: Job, done: int = 0, total: int = STEPS, **options) -> Review:
+    found = plan_review(job, done, total, lambda: None, **options)
     assert found is not None
     return found
 
 
-def spoil(job: Job) -> None:
+def spoil(job: Job, by: float = 0.3) -> None:
     with torch.no_grad():
         for value in job.method.denoiser.parameters():
-            value.mul_(0.3)
+            value.mul_(by)
 
 
-def test_an_untouched_start_is_as_good_as_itself():
+def test_an_untouched_start_is_as_good_as_itself_and_nothing_is_gained_from_the_half_on(caplog):
+    caplog.set_level("DEBUG", logger="pairfree")
     job = make_job()
     review = review_of(job)
     found = review.compare()
     assert found.decibels == pytest.approx(0.0, abs=1e-6)
     assert not review.keep_better()
-    assert not review.ends(STEPS // 2, STEPS)
+    assert not review.ends(STEPS // 4, STEPS)
+    assert review.ends(STEPS // 2, STEPS)
+    assert "nothing is gained" in caplog.text
 
 
-def test_what_is_worse_than_its_start_ends_half_way_and_the_start_is_kept(caplog):
+def test_the_state_that_is_nearest_to_the_truth_is_kept(caplog):
+    caplog.set_level("DEBUG", logger="pairfree")
+    job = make_job()
+    good = {name: value.clone() for name, value in job.method.weights().items()}
+    spoil(job)
+    kept = []
+    start = {name: value.clone() for name, value in job.method.denoiser.state_dict().items()}
+    review = Review(job, start, lambda: kept.append(1))  # begun from what is bad
+    job.method.load_tensors(good, optimizers=False)
+    assert not review.ends(STEPS // 4, STEPS)
+    assert kept == [1]
+    spoil(job)
+    assert review.keep_better() == "earlier kept"
+    assert "an earlier state is kept" in caplog.text
+    for name, value in job.method.weights().items():
+        assert torch.equal(value, good[name])
+
+
+def test_a_run_that_goes_on_knows_its_earlier_state():
+    job = make_job()
+    good = {name: value.clone() for name, value in job.method.weights().items()}
+    review = review_of(job, done=STEPS // 4, earlier=good)
+    spoil(job)
+    assert review.ends(STEPS // 2, STEPS)
+    assert review.keep_better() == "earlier kept"
+    for name, value in job.method.weights().items():
+        assert torch.equal(value, good[name])
+
+
+def test_what_is_worse_than_its_start_ends_at_the_next_quarter_and_the_start_is_kept(caplog):
     caplog.set_level("DEBUG", logger="pairfree")
     job = make_job()
     review = review_of(job)
     before = {name: value.clone() for name, value in job.method.denoiser.state_dict().items()}
     spoil(job)
-    assert not review.ends(STEPS // 2 - 1, STEPS)
-    assert review.ends(STEPS // 2, STEPS)
-    assert not review.ends(STEPS // 2 + 1, STEPS), "once"
-    assert review.keep_better()
+    assert not review.ends(STEPS // 4 - 1, STEPS)
+    assert review.ends(STEPS // 4, STEPS)
+    assert not review.ends(STEPS // 4 + 1, STEPS), "once"
+    assert review.keep_better() == "start kept"
     for name, value in job.method.denoiser.state_dict().items():
         assert torch.equal(value, before[name])
-    assert "ends half way" in caplog.text
-    assert "is kept" in caplog.text
+    assert "training ends after 50 of 200 steps: it moved away" in caplog.text
+    assert "the network that it began from is kept" in caplog.text
 
 
 def test_networks_train_on_as_they_did():
@@ -84,7 +120,7 @@ def test_networks_train_on_as_they_did():
     ],
 )
 def test_nothing_is_compared_where_it_cannot_tell(options, total):
-    assert plan_review(make_job(**options), 0, total) is None
+    assert plan_review(make_job(**options), 0, total, lambda: None) is None
 
 
 def test_noise_of_no_known_law_is_not_compared():
@@ -93,21 +129,27 @@ def test_noise_of_no_known_law_is_not_compared():
     assert review_of(job).compare() is None
 
 
-def test_a_run_that_goes_on_behind_its_half_is_compared_at_the_end_alone():
+def test_a_run_that_goes_on_behind_its_last_look_is_compared_at_the_end_alone():
     job = make_job()
-    review = review_of(job, done=STEPS // 2)
+    review = review_of(job, done=3 * STEPS // 4)
     spoil(job)
-    assert not review.ends(STEPS // 2 + 1, STEPS)
-    assert review.keep_better()
+    assert not review.ends(3 * STEPS // 4 + 1, STEPS)
+    assert review.keep_better() == "start kept"
 
 
 RUINED = {"lr": 0.5, "patch_px": 48, "batch_size": 2}
 
 
-def run_of(tmp_path, name: str, stop_at: int | None = None):
-    """Six steps that ruin the network; stopped behind one of them and gone on with, if asked."""
+def run_of(tmp_path, name: str, stop_at: int | None = None, settings=None):
+    """Eight steps that ruin the network; stopped behind one of them and gone on with, if asked."""
     out = tmp_path / name
-    options = {"method": "iddp", "steps": 6, "out": out, "report": False, "settings": RUINED}
+    options = {
+        "method": "iddp",
+        "steps": 8,
+        "out": out,
+        "report": False,
+        "settings": settings or RUINED,
+    }
     images = [noisy(0), noisy(1)]
     if stop_at is None:
         return pairfree.train(images, **options)
@@ -119,7 +161,7 @@ def run_of(tmp_path, name: str, stop_at: int | None = None):
 def test_a_run_that_is_ended_stands_as_a_whole_one(tmp_path, monkeypatch):
     monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
     model = run_of(tmp_path, "run")
-    assert model.record.step == 3
+    assert model.record.step == 2
     assert model.record.ending == "start kept"
     again = pairfree.load(tmp_path / "run")
     assert again.record.ending == "start kept"
@@ -129,12 +171,12 @@ def test_a_run_that_is_ended_stands_as_a_whole_one(tmp_path, monkeypatch):
     assert "start kept" in (tmp_path / "run" / "events.jsonl").read_text()
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize("stop_at", [1, 2])
 def test_stopped_anywhere_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, stop_at):
     monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
     whole = run_of(tmp_path, "whole")
     stopped = run_of(tmp_path, "stopped", stop_at)
-    assert stopped.record.step == whole.record.step == 3
+    assert stopped.record.step == whole.record.step == 2
     assert stopped.record.ending == whole.record.ending
     assert np.array_equal(stopped.denoise(noisy(3)), whole.denoise(noisy(3)))
 
@@ -145,3 +187,31 @@ def test_images_without_anything_in_their_middle_are_not_compared():
     job = make_job([image, noisy(1)])
     assert review_of(job).compare() is not None
     assert review_of(make_job([image, image])).compare() is None
+
+
+def test_an_earlier_state_outlives_a_stop(tmp_path, monkeypatch):
+    """Better at the first look, ruined behind it: the same is kept whether the run was stopped or not."""
+    monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
+    seen = compare_as(monkeypatch, [-1.0, 0.0, 0.0, 1.0])
+    whole = run_of(tmp_path, "whole", settings={"patch_px": 48, "batch_size": 2})
+    assert whole.record.ending == "earlier kept"
+    assert seen == []
+    nearest = tmp_path / "whole" / "stages" / "nearest"
+    kept = pairfree.load(nearest)
+    assert kept.record.step == 2
+    assert np.array_equal(kept.denoise(noisy(3)), whole.denoise(noisy(3)))
+    compare_as(monkeypatch, [-1.0, 0.0, 0.0, 1.0])
+    stopped = run_of(tmp_path, "stopped", 3, settings={"patch_px": 48, "batch_size": 2})
+    assert stopped.record.ending == "earlier kept"
+    assert np.array_equal(stopped.denoise(noisy(3)), whole.denoise(noisy(3)))
+
+
+def compare_as(monkeypatch, decibels: list[float]) -> list[float]:
+    """What the looks find, one after the other; the list empties."""
+    left = list(decibels)
+
+    def compare(first, second, error) -> Comparison:
+        return Comparison(left.pop(0), 9.0, 0.1)
+
+    monkeypatch.setattr("pairfree.training.reviewing.compare_probes", compare)
+    return left

@@ -55,9 +55,9 @@ RANGES = {
     "weights": (0, MOST_STEPS),
 }
 """Least and most of whole numbers."""
-EARLY, START_KEPT = "early", "start kept"
-ENDINGS = ("", EARLY, START_KEPT)
-"""How a run ended: as planned, before, as nothing was gained, or with the network that it began from."""
+EARLY, START_KEPT, EARLIER_KEPT = "early", "start kept", "earlier kept"
+ENDINGS = ("", EARLY, START_KEPT, EARLIER_KEPT)
+"""How a run ended: as planned; before, as nothing was gained; with its start, or an earlier state, kept."""
 WORDS = {"precision": ("float32", "bfloat16"), "start": ("shipped", "none"), "ending": ENDINGS}
 """What a text may be."""
 LONGEST_TEXT = 200

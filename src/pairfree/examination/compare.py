@@ -35,6 +35,8 @@ class Comparison:
     """By which the second is nearer; below 0 where the first is."""
     significance: float
     """Of that, standard errors."""
+    error: float
+    """Standard error of ``decibels``."""
 
     @property
     def second_is_better(self) -> bool:
@@ -94,4 +96,5 @@ def compare_probes(
     errors = [float(one.square_errors.mean()) for one in first]
     mse = max(float(np.mean(errors)), abs(mean), 1e-300)
     decibels = -10.0 * math.log10(max(1.0 - mean / mse, 0.1))  # more than 10 dB is not told
-    return Comparison(decibels, mean / error if error > 0 else 0.0)
+    error_db = 10.0 / math.log(10.0) * error / mse
+    return Comparison(decibels, mean / error if error > 0 else 0.0, error_db)

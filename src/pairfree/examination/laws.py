@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,35 +12,19 @@ from numpy.typing import NDArray
 from pairfree.data.even import measure_laws
 from pairfree.data.sets import array_set
 from pairfree.diagnosis.set_facts import SetFacts, measure_set
-from pairfree.measure.calm_blocks import measure_calm_blocks, measure_texture
-from pairfree.measure.level import MIN_SIDE_PX
-from pairfree.measure.local_moments import NORMAL_MAD
+from pairfree.examination.law_errors import (
+    EVEN,
+    EVEN_OF_MANY,
+    GROWN,
+    GROWN_OF_MANY,
+    find_errors,
+    find_errors_of_median,
+)
 from pairfree.measure.noise_law import NoiseLaw
 from pairfree.measure.variance_line import PoissonGaussian
 
 FloatArray = NDArray[np.float64]
 
-SHARED_ERROR = 0.1
-"""Relative error of the variance where neighbours share noise, in any number of images.
-
-Structure looks like such noise."""
-POOLED_ERROR = 0.005
-"""What is left in many images, beside texture."""
-
-
-class Weights(NamedTuple):
-    """What the relative error of a variance is made of."""
-
-    chance: float
-    """Over that of chance in the calmest blocks."""
-    texture: float
-    """Over how much rougher all blocks are than these: the rougher, the more texture they hold, too."""
-
-
-EVEN, EVEN_OF_MANY = Weights(1.5, 1.0), Weights(1.0, 0.3)
-"""Of even noise, in one image and in the median of several. HELD"""
-GROWN, GROWN_OF_MANY = Weights(1.3, 1.5), Weights(1.3, 1.2)
-"""Of noise that grows with the brightness: texture often does, too."""
 BRIGHTNESSES = (0.1, 0.5, 0.9)
 """Quantiles of the intensities at which variances are compared."""
 
@@ -108,19 +91,9 @@ def _judge_laws(image: FloatArray, laws: tuple[NoiseLaw, ...]) -> ImageLaws:
     """How well the laws of the channels of an image (C, H, W) are known."""
     errors = []
     for plane, law in zip(image, laws, strict=True):
-        errors.append(_find_errors(plane, law, GROWN if law.noise.gain > 0 else EVEN))
+        errors.append(find_errors(plane, law, GROWN if law.noise.gain > 0 else EVEN))
     chance, texture = np.max(errors, axis=0)
     return ImageLaws(laws, float(chance), float(texture), False)
-
-
-def _find_errors(plane: FloatArray, law: NoiseLaw, weights: Weights) -> tuple[float, float]:
-    """Relative errors of the variance of one plane (H, W), by chance and by texture."""
-    if law.correlated or min(plane.shape) < MIN_SIDE_PX:
-        return 0.0, SHARED_ERROR
-    calm = measure_calm_blocks(plane)
-    chance = 1.0 / math.sqrt(float(np.sum(calm.relative_error**-2)))
-    texture = weights.texture * measure_texture(plane, calm)
-    return weights.chance * chance, min(texture, 1.0)
 
 
 def pool_errors(laws: Sequence[ImageLaws], variances: Sequence[float]) -> float:
@@ -140,31 +113,30 @@ def _pool(
     pixels = np.concatenate([plane[::4, ::4].ravel() for plane in planes])
     levels = np.quantile(pixels, BRIGHTNESSES)
     variances = np.array([law.noise.variance(levels) for law in laws])
-    together = np.median(variances, axis=0)
-    gains = [law.noise.gain for law in laws]
-    gain = 0.0
-    if np.median(gains) > 0 and levels[-1] > levels[0]:
-        gain = max(float(np.polyfit(levels, together, 1)[0]), 0.0)
-    floor = float(np.mean(together - gain * levels))
-    middle = variances[:, 1] / max(float(together[1]), 1e-300)
-    scatter = NORMAL_MAD * float(np.median(np.abs(middle - np.median(middle))))
-    weights = GROWN_OF_MANY if gain > 0 else EVEN_OF_MANY
-    errors = [_find_errors(*pair, weights) for pair in zip(planes, laws, strict=True)]
-    of_one = float(np.mean([chance for chance, _ in errors]))
-    texture = float(np.median([texture for _, texture in errors]))
-    chance = max(scatter, of_one) / math.sqrt(len(laws))
-    shared = [law for law in laws if law.correlated]
-    correlated = 2 * len(shared) > len(laws)
-    spectra = [law.spectrum for law in shared if law.spectrum is not None]
-    spectrum = None
-    if correlated and spectra:
-        spectrum = np.mean(spectra, axis=0)
-    return (
-        NoiseLaw(
-            PoissonGaussian(gain, floor),
-            correlated and spectrum is not None,
-            min(law.darkest for law in laws),
-            spectrum,
-        ),
-        (math.hypot(POOLED_ERROR, chance), texture),
+    grows = float(np.median([law.noise.gain for law in laws])) > 0
+    noise = _lay_line(levels, np.median(variances, axis=0), grows)
+    spectrum = _pool_spectra(laws)
+    darkest = min(law.darkest for law in laws)
+    middle = variances[:, 1] / max(float(np.median(variances[:, 1])), 1e-300)
+    weights = GROWN_OF_MANY if noise.gain > 0 else EVEN_OF_MANY
+    errors = [find_errors(*pair, weights) for pair in zip(planes, laws, strict=True)]
+    return NoiseLaw(noise, spectrum is not None, darkest, spectrum), find_errors_of_median(
+        middle, errors
     )
+
+
+def _lay_line(levels: FloatArray, variances: FloatArray, grows: bool) -> PoissonGaussian:
+    """Through the variances at three brightnesses; flat where noise does not grow."""
+    gain = 0.0
+    if grows and levels[-1] > levels[0]:
+        gain = max(float(np.polyfit(levels, variances, 1)[0]), 0.0)
+    return PoissonGaussian(gain, float(np.mean(variances - gain * levels)))
+
+
+def _pool_spectra(laws: Sequence[NoiseLaw]) -> FloatArray | None:
+    """The mean of those of noise that neighbours share; None where that of most images is not so."""
+    shared = [law for law in laws if law.correlated]
+    spectra = [law.spectrum for law in shared if law.spectrum is not None]
+    if 2 * len(shared) <= len(laws) or not spectra:
+        return None
+    return np.asarray(np.mean(spectra, axis=0))

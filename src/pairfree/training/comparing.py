@@ -95,11 +95,11 @@ def _list_ways(model: Model, change: Change | None) -> Iterator[tuple[str, Model
     """The model as it is, and as the options of ``denoise`` change it."""
     yield "", model
     if change is not None and model.predictor.change is None:
-        yield "--correct", model.corrected(change)
+        yield "`correct`", model.corrected(change)
     if not (model.predictor.symmetries or model.predictor.instance_layers):
         predictor = copy.copy(model.predictor)
         predictor.symmetries = True
-        yield "--symmetries", Model(predictor, model.record, model.masked)
+        yield "`symmetries`", Model(predictor, model.record, model.masked)
 
 
 def _find_place(name: str, apart: FloatArray, image: Image) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pairfree.data.sets import ImageSet
 from pairfree.engine.model import Model
-from pairfree.engine.record import START_KEPT, Record
+from pairfree.engine.record import EARLIER_KEPT, START_KEPT, Record
 from pairfree.evidence.numbers import format_number
 from pairfree.evidence.report import Citation
 from pairfree.methods.base import Method
@@ -54,6 +54,8 @@ def write_paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
     begun = ", begun from weights trained on drawn scenes" if record.start == "shipped" else ""
     if record.ending == START_KEPT:
         begun += ", which were kept, as training came no nearer to the truth by the estimated error"
+    if record.ending == EARLIER_KEPT:
+        begun += ", of which the state with the least estimated error was kept"
     mapped = describe_mapping(record)
     return (
         f"{opening}, trained on {images}{beside}: {network} for {steps}{patches}{begun}, "

@@ -1,9 +1,13 @@
-"""Whether training came nearer to the truth than its start, by the error that needs no truth."""
+"""Whether training comes nearer to the truth than its start and its earlier states.
+
+By the error that needs no truth.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +16,8 @@ from torch import Tensor
 
 from pairfree.data import processes
 from pairfree.engine.predictor import Predictor
+from pairfree.engine.record import EARLIER_KEPT, START_KEPT
+from pairfree.evidence.rows import WITHIN_90
 from pairfree.examination.compare import (
     Comparison,
     Trial,
@@ -34,71 +40,97 @@ IMAGES, SIDE_PX = 4, 192
 """That are looked at, and of each so much: a second or two."""
 FEWEST_STEPS = 200
 """Of shorter runs nothing is looked at."""
+LOOKS = 4
+"""Parts of a run, at whose ends it is looked at."""
+NOTHING_DB = 0.02
+"""Where nine in ten times no more than this was gained since the look before, nothing is gained any more."""
 _say = logging.getLogger("pairfree")
 
 
 @dataclass
 class Review:
-    """Compares a run with its start, half way and at the end."""
+    """Compares a run with its start and with its earlier states, at each quarter and at the end."""
 
     job: Job
-    start: dict[str, Tensor]
+    start: Mapping[str, Tensor]
     """Weights of the denoiser as the run began."""
-    half: int
-    """The step at which it is compared on the way."""
-    looked: bool = False
-    """Whether that was done."""
+    keep: Callable[[], None]
+    """Saves the run as it is as the state that is nearest to the truth so far."""
+    looked: int = 0
+    """Quarters that have been looked at."""
+    earlier: Mapping[str, Tensor] | None = None
+    """Weights of all networks in that state; None for the start."""
+    _probes_of_nearest: list[Passes] = field(default_factory=list)
 
     def ends(self, done: int, total: int) -> bool:
-        """Whether training should end here, half way, as nothing is gained."""
-        if self.looked or done < self.half or done >= total:
+        """Whether training should end here, as it moved away from the truth or nothing is gained any more."""
+        quarter = LOOKS * done // total
+        if quarter <= self.looked or done >= total or not self._trials:
             return False
-        self.looked = True
-        found = self.compare()
-        if found is None or not found.second_is_better:
-            return False
-        _say.log(
-            NOTE,
-            "training ends half way: it moved away from the truth, by %.2f dB as estimated, from the network "
-            "that it began from",
-            found.decibels,
-        )
-        return True
+        self.looked = quarter
+        probes = self._probe()
+        found = self._compare(probes)
+        at = f"training ends after {done:,} of {total:,} steps"
+        if found.second_is_better:
+            moved = "%s: it moved away from the truth, by %.2f dB as estimated, from %s"
+            _say.log(NOTE, moved, at, found.decibels, self._nearest)
+            return True
+        if quarter >= LOOKS // 2 and WITHIN_90 * found.error - found.decibels < NOTHING_DB:
+            _say.log(NOTE, "%s: nothing is gained any more, as estimated", at)
+            return True
+        if found.decibels < 0:
+            weights = self.job.method.weights()
+            self.earlier = {name: value.detach().clone() for name, value in weights.items()}
+            self._probes_of_nearest = probes
+            self.keep()
+        return False
 
-    def keep_better(self) -> bool:
-        """Put the start back where it is nearer to the truth than what training made of it."""
+    def keep_better(self) -> str:
+        """Put the start or an earlier state back where it is nearer to the truth than the run as it is.
+
+        Returns how the run ended, of ``engine.record.ENDINGS``; "" where nothing was put back.
+        """
         found = self.compare()
         if found is None or not found.second_is_better:
-            return False
-        restore_start(self.job.method, self.start)
-        _say.log(
-            NOTE,
-            "the network that training began from is kept: it is nearer to the truth, by about %.2f dB",
-            found.decibels,
-        )
-        return True
+            return ""
+        self._put_nearest()
+        text = "%s is kept: it is nearer to the truth, by about %.2f dB"
+        _say.log(NOTE, text, self._nearest, found.decibels)
+        return START_KEPT if self.earlier is None else EARLIER_KEPT
 
     def compare(self) -> Comparison | None:
-        """The run as it is against its start; None where the noise does not allow it."""
-        if not self._trials:
-            return None
+        """The run as it is against the nearest state; None where the noise does not allow it."""
+        return self._compare(self._probe()) if self._trials else None
+
+    @property
+    def _nearest(self) -> str:
+        return "the network that it began from" if self.earlier is None else "an earlier state"
+
+    def _compare(self, probes: Sequence[Passes]) -> Comparison:
         variances = [float(one.disturbance.variance.sum()) for one in self._trials]
         error = pool_errors([one.laws for one in self._trials], variances)
-        return compare_probes(self._probe(), self._probes_of_start, error)
+        if not self._probes_of_nearest:
+            self._probes_of_nearest = self._probe_nearest()
+        return compare_probes(probes, self._probes_of_nearest, error)
 
     @cached_property
     def _trials(self) -> list[Trial]:
         return prepare_trials(_choose_planes(self.job))
 
-    @cached_property
-    def _probes_of_start(self) -> list[Passes]:
-        net = self.job.method.denoiser
-        now = {name: value.detach().clone() for name, value in net.state_dict().items()}
-        net.load_state_dict(self.start)
+    def _put_nearest(self) -> None:
+        if self.earlier is None:
+            restore_start(self.job.method, self.start)
+        else:
+            self.job.method.load_tensors(self.earlier, optimizers=False)
+
+    def _probe_nearest(self) -> list[Passes]:
+        method = self.job.method
+        now = {name: value.detach().clone() for name, value in method.weights().items()}
+        self._put_nearest()
         try:
             return self._probe()
         finally:
-            net.load_state_dict(now)
+            method.load_tensors(now, optimizers=False)
 
     def _probe(self) -> list[Passes]:
         """What the networks make of the trials; they train on afterwards."""
@@ -122,11 +154,26 @@ class Review:
         return made.astype(np.float64)
 
 
-def plan_review(job: Job, done: int, total: int) -> Review | None:
+def plan_review(
+    job: Job,
+    done: int,
+    total: int,
+    keep: Callable[[], None],
+    earlier: Mapping[str, Tensor] | None = None,
+) -> Review | None:
     """What is to be compared; None where a run is short, has no start, or the error cannot tell.
 
     With clean images of other scenes the brightness may be meant to change, which the error takes for a
     fault.
+
+    Parameters
+    ----------
+    job
+        Of the run.
+    done, total
+        Steps.
+    keep, earlier
+        See ``Review``; ``earlier`` is what was kept before a run was stopped.
     """
     method = job.method
     apart = method.needs.clean or method.needs.target or processes.count() > 1
@@ -135,8 +182,7 @@ def plan_review(job: Job, done: int, total: int) -> Review | None:
     start = read_start(method)
     if start is None:
         return None
-    half = total // 2
-    return Review(job, start, half, looked=done >= half)
+    return Review(job, start, keep, LOOKS * done // total, earlier)
 
 
 def _choose_planes(job: Job) -> list[FloatArray]:

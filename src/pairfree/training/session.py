@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from pairfree.data import processes
 from pairfree.data.patches import TrainingData
 from pairfree.engine import checkpoint
@@ -18,7 +20,7 @@ from pairfree.engine.memory import explain_shortage
 from pairfree.engine.model import Model
 from pairfree.engine.plan import Clock, Plan, plan_steps
 from pairfree.engine.predictor import Predictor
-from pairfree.engine.record import START_KEPT, Record, current_versions
+from pairfree.engine.record import EARLIER_KEPT, START_KEPT, Record, current_versions
 from pairfree.engine.run import EventLog, RunFolder, environment
 from pairfree.engine.trainer import Loop, OnStep, Stopped, save
 from pairfree.engine.trainer import train as run_loop
@@ -35,12 +37,15 @@ from pairfree.training.restoring import (
     check_own_parts,
     check_stages,
     check_stored,
+    check_tensors,
     load_weights,
     stored_settings,
 )
 from pairfree.training.reviewing import plan_review
 
 SHOWN_WARNINGS = 20
+NEAREST = "nearest"
+"""Name of the state that is kept like that of a stage: the one that is nearest to the truth so far."""
 TOO_LARGE = (
     "a training step does not fit; give a smaller batch_size, patch_px or width (`settings` batch_size=4), "
     "or another device"
@@ -280,7 +285,7 @@ def _report_damage(problems: Sequence[str], run: RunFolder, step: int) -> None:
 
 def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model:
     """Train to the end; the model, and its report."""
-    if loop.record.ending != START_KEPT:
+    if loop.record.ending not in (START_KEPT, EARLIER_KEPT):
         with explain_shortage(TOO_LARGE):
             _train(loop, job, on_step)
     _say.info("trained: %s, saved in %s", _counted(loop.done, "step"), loop.run.path)
@@ -293,18 +298,32 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
 
 
 def _train(loop: Loop, job: Job, on_step: OnStep | None) -> None:
-    """Train, and keep the start where training came no nearer to the truth."""
-    review = plan_review(job, loop.done, loop.plan.total)
+    """Train, and keep the start or an earlier state where training came no nearer to the truth."""
+    folder = loop.run.stage_path(NEAREST) / "checkpoints"
+    earlier = _read_nearest(folder, job.method)
+    review = plan_review(job, loop.done, loop.plan.total, lambda: save(loop, folder), earlier)
     if review is not None:
         loop.ends = review.ends
     run_loop(loop, on_step)
-    if review is None or not review.keep_better():
+    ending = review.keep_better() if review is not None else ""
+    if not ending:
         return
-    loop.record = dataclasses.replace(loop.record, ending=START_KEPT)
+    loop.record = dataclasses.replace(loop.record, ending=ending)
     log = EventLog(loop.run.events_path)
-    log.write({"step": loop.done, "event": "ended", "detail": START_KEPT})
+    log.write({"step": loop.done, "event": "ended", "detail": ending})
     log.close()
     save(loop)
+
+
+def _read_nearest(folder: Path, method: Method) -> dict[str, Tensor] | None:
+    """Weights of all networks as they were kept before a run was stopped; None where there are none."""
+    if not checkpoint.listing(folder):
+        return None
+    last, _ = checkpoint.load_latest(folder)
+    check_tensors(method, last, optimizers=True, ours=method.key in METHODS)
+    weights = {name: last.tensors[name] for name in method.weights()}
+    last.tensors.close()
+    return weights
 
 
 def _write_report(loop: Loop, job: Job, model: Model) -> None:
