@@ -179,6 +179,22 @@ def test_what_was_changed_after_the_run_is_told_and_where(shipped_results):
     assert found.places == ("0, row 96, column 0",)
 
 
+def test_what_is_missing_in_both_is_no_change(shipped_results):
+    path = shipped_results / "noisy" / "0.tif"
+    pixels = tifffile.imread(path).astype(np.float32)
+    pixels[10:20, 30:40] = np.nan
+    tifffile.imwrite(path, pixels)
+    denoise("shipped", path.parent, shipped_results / "denoised", overwrite=True, nan="mask")
+    model = load("shipped", nan="mask")
+    folders = shipped_results / "noisy", shipped_results / "denoised"
+    assert compare_results(model, *folders).level == "ok"
+    filled = np.nan_to_num(tifffile.imread(shipped_results / "denoised" / "0.tif"))
+    tifffile.imwrite(shipped_results / "denoised" / "0.tif", filled)
+    found = compare_results(model, *folders)
+    assert found.level == "warning"
+    assert found.places == ("0",)
+
+
 @pytest.mark.parametrize("option", ["symmetries", "change"])
 def test_options_of_the_run_are_no_change(shipped_results, option):
     change = Change("fine detail", 0.2)

@@ -82,13 +82,21 @@ def _find_difference(
     differences = []
     for how, one in _list_ways(model, change):
         made = one.denoise_image(before).image.pixels.astype(np.float64)
-        apart = np.abs(made - after.pixels)
-        removed = float(np.abs(made - before.pixels).mean())
+        apart = _measure_distance(made, after.pixels)
+        removed = float(_measure_distance(made, before.pixels).mean())
         share = float(apart.mean()) / removed if removed > 0 else float(apart.any())
         differences.append(_Difference(name, share, _find_place(name, apart, after), how))
         if not share > ALIKE or share > FOREIGN:  # a foreign one is not tried in other ways
             break
     return min(differences, key=lambda one: one.share)
+
+
+def _measure_distance(first: NDArray[np.generic], second: NDArray[np.generic]) -> FloatArray:
+    """Of each pixel; none where both are missing, beyond all measure where one is."""
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    missing = ~np.isfinite(one), ~np.isfinite(other)
+    apart = np.abs(np.where(missing[0], 0.0, one) - np.where(missing[1], 0.0, other))
+    return np.where(missing[0] == missing[1], np.where(missing[0], 0.0, apart), np.inf)
 
 
 def _list_ways(model: Model, change: Change | None) -> Iterator[tuple[str, Model]]:
