@@ -147,6 +147,7 @@ def test_files_of_the_run_are_known_as_such(tmp_path):
     denoise("shipped", tmp_path / "noisy", tmp_path / "denoised")
     found = evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy", run="shipped", quick=True)
     assert (found.rows[0].name, found.rows[0].level) == ("same files", "ok")
+    assert found.rows[0].text == "The 1 of 1 files that were compared are what this run makes."
     assert "same files" not in str(evaluate(tmp_path / "denoised", noisy=tmp_path / "noisy"))
 
 
@@ -175,8 +176,39 @@ def test_what_was_changed_after_the_run_is_told_and_where(shipped_results):
     tifffile.imwrite(path, pixels)
     found = compare_with_shipped(shipped_results)
     assert found.level == "warning"
-    assert "nearly what this run makes" in found.text
-    assert found.places == ("0, row 96, column 0",)
+    assert "were changed after this run, in 6.2 % of their places" in found.text
+    assert found.places[0].startswith("0, row ")
+    row, column = (int(part.split()[-1]) for part in found.places[0].split(", ")[1:])
+    assert row >= 96
+    assert column < 32
+
+
+@pytest.mark.parametrize("place", ["row", "spot", "last column"])
+def test_small_changes_are_told_however_large_the_file(shipped_results, place):
+    path = shipped_results / "denoised" / "0.tif"
+    pixels = tifffile.imread(path)
+    at = {
+        "row": (50, slice(None)),
+        "spot": (slice(60, 63), slice(70, 73)),
+        "last column": (slice(None), -1),
+    }[place]
+    pixels[at] += 60
+    tifffile.imwrite(path, pixels)
+    found = compare_with_shipped(shipped_results)
+    assert found.level == "warning"
+    wanted = {"row": "row 48", "spot": "row 56, column 72", "last column": "column 120"}[place]
+    if place == "spot":
+        assert found.places[0] in ("0, row 56, column 64", "0, row 56, column 72")
+    else:
+        assert wanted in found.places[0]
+
+
+def test_brighter_all_over_is_not_what_the_run_makes(shipped_results):
+    path = shipped_results / "denoised" / "0.tif"
+    tifffile.imwrite(path, tifffile.imread(path) + np.uint16(2))
+    found = compare_with_shipped(shipped_results)
+    assert "1 of the 1 of 1 files" in found.text
+    assert "not what this run makes" in found.text
 
 
 def test_what_is_missing_in_both_is_no_change(shipped_results):
@@ -192,7 +224,7 @@ def test_what_is_missing_in_both_is_no_change(shipped_results):
     tifffile.imwrite(shipped_results / "denoised" / "0.tif", filled)
     found = compare_results(model, *folders)
     assert found.level == "warning"
-    assert found.places == ("0",)
+    assert found.places == ("0, row 8, column 24",)
 
 
 @pytest.mark.parametrize("option", ["symmetries", "change"])

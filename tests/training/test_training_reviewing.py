@@ -5,12 +5,15 @@ It ends early, or what was nearer to the truth is kept.
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
 import pairfree
+from pairfree.engine.plan import Plan
 from pairfree.engine.trainer import Stopped
 from pairfree.examination.compare import Comparison
 from pairfree.training.job import Job, resolve
@@ -35,7 +38,7 @@ def make_job(images=None, **options) -> Job:
 
 
 def review_of(job: Job, done: int = 0, total: int = STEPS, **options) -> Review:
-    found = plan_review(job, done, total, lambda: None, **options)
+    found = plan_review(job, done, Plan((("iddp", total),)), lambda: None, **options)
     assert found is not None
     return found
 
@@ -46,21 +49,37 @@ def spoil(job: Job, by: float = 0.3) -> None:
             value.mul_(by)
 
 
-def test_an_untouched_start_is_as_good_as_itself_and_nothing_is_gained_from_the_half_on(caplog):
+def test_an_untouched_start_is_as_good_as_itself_and_has_not_been_trained():
+    job = make_job()
+    review = review_of(job)
+    assert review.compare().alike
+    assert not review.keep_better()
+    assert not review.ends(STEPS // 2, STEPS)
+
+
+def test_where_nothing_is_gained_any_more_training_ends_from_the_half_on(caplog):
     caplog.set_level("DEBUG", logger="pairfree")
     job = make_job()
     review = review_of(job)
-    found = review.compare()
-    assert found.decibels == pytest.approx(0.0, abs=1e-6)
-    assert not review.keep_better()
+    spoil(job, 1.0 - 1e-5)
     assert not review.ends(STEPS // 4, STEPS)
+    spoil(job, 1.0 - 1e-5)
     assert review.ends(STEPS // 2, STEPS)
     assert "nothing is gained" in caplog.text
 
 
+def test_stages_are_not_looked_at_before_the_end():
+    job = make_job()
+    plan = Plan((("start", STEPS // 2), ("iddp", STEPS // 2)))
+    review = plan_review(job, 0, plan, lambda: None)
+    spoil(job)
+    assert not review.ends(STEPS // 2, STEPS)
+    assert review.keep_better() == "start kept"
+
+
 def test_the_state_that_is_nearest_to_the_truth_is_kept(caplog):
     caplog.set_level("DEBUG", logger="pairfree")
-    job = make_job()
+    job = make_job(settings=SMALL)
     good = {name: value.clone() for name, value in job.method.weights().items()}
     spoil(job)
     kept = []
@@ -77,7 +96,7 @@ def test_the_state_that_is_nearest_to_the_truth_is_kept(caplog):
 
 
 def test_a_run_that_goes_on_knows_its_earlier_state():
-    job = make_job()
+    job = make_job(settings=SMALL)
     good = {name: value.clone() for name, value in job.method.weights().items()}
     review = review_of(job, done=STEPS // 4, earlier=good)
     spoil(job)
@@ -120,7 +139,7 @@ def test_networks_train_on_as_they_did():
     ],
 )
 def test_nothing_is_compared_where_it_cannot_tell(options, total):
-    assert plan_review(make_job(**options), 0, total, lambda: None) is None
+    assert plan_review(make_job(**options), 0, Plan((("iddp", total),)), lambda: None) is None
 
 
 def test_noise_of_no_known_law_is_not_compared():
@@ -137,6 +156,8 @@ def test_a_run_that_goes_on_behind_its_last_look_is_compared_at_the_end_alone():
     assert review.keep_better() == "start kept"
 
 
+SMALL = {"patch_px": 32, "batch_size": 2}
+"""Too small for a grid to be taken off in the end."""
 RUINED = {"lr": 0.5, "patch_px": 48, "batch_size": 2}
 
 
@@ -193,7 +214,7 @@ def test_an_earlier_state_outlives_a_stop(tmp_path, monkeypatch):
     """Better at the first look, ruined behind it: the same is kept whether the run was stopped or not."""
     monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
     seen = compare_as(monkeypatch, [-1.0, 0.0, 0.0, 1.0])
-    whole = run_of(tmp_path, "whole", settings={"patch_px": 48, "batch_size": 2})
+    whole = run_of(tmp_path, "whole", settings=SMALL)
     assert whole.record.ending == "earlier kept"
     assert seen == []
     nearest = tmp_path / "whole" / "stages" / "nearest"
@@ -201,7 +222,7 @@ def test_an_earlier_state_outlives_a_stop(tmp_path, monkeypatch):
     assert kept.record.step == 2
     assert np.array_equal(kept.denoise(noisy(3)), whole.denoise(noisy(3)))
     compare_as(monkeypatch, [-1.0, 0.0, 0.0, 1.0])
-    stopped = run_of(tmp_path, "stopped", 3, settings={"patch_px": 48, "batch_size": 2})
+    stopped = run_of(tmp_path, "stopped", 3, settings=SMALL)
     assert stopped.record.ending == "earlier kept"
     assert np.array_equal(stopped.denoise(noisy(3)), whole.denoise(noisy(3)))
 
@@ -215,3 +236,35 @@ def compare_as(monkeypatch, decibels: list[float]) -> list[float]:
 
     monkeypatch.setattr("pairfree.training.reviewing.compare_probes", compare)
     return left
+
+
+@pytest.mark.parametrize("damage", ["cut", "words", "another seed", "a file"])
+def test_a_damaged_earlier_state_is_left_out_with_a_word(tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setattr("pairfree.training.reviewing.FEWEST_STEPS", 4)
+    compare_as(monkeypatch, [-1.0, 0.0, 0.0, -1.0])
+    out, images = tmp_path / "run", [noisy(0), noisy(1)]
+    options = {"method": "iddp", "steps": 8, "report": False, "settings": SMALL}
+    with pytest.raises(Stopped):
+        pairfree.train(images, out=out, **options, on_step=lambda done, *rest: done == 3)
+    folder = out / "stages" / "nearest" / "checkpoints"
+    words = next(folder.glob("*.json"))
+    if damage == "cut":
+        numbers = words.with_suffix(".safetensors")
+        numbers.write_bytes(numbers.read_bytes()[:1000])
+    elif damage == "words":
+        words.write_text('{"a": 1}')
+    elif damage == "a file":
+        shutil.rmtree(folder)
+        folder.write_text("")
+    else:
+        compare_as(monkeypatch, [-1.0, 0.0, 0.0, -1.0])
+        pairfree.train(images, out=tmp_path / "other", seed=5, **options)
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "other" / "stages" / "nearest" / "checkpoints", folder)
+        kept = sorted(folder.glob("step-*2.*"))
+        assert kept
+    compare_as(monkeypatch, [0.0, 0.0, -1.0])
+    model = pairfree.train(images, out=out, resume=True, report=False)
+    assert model.record.step == 8
+    if damage != "a file":
+        assert "goes on without the earlier state" in caplog.text

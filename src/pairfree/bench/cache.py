@@ -158,7 +158,7 @@ def revision_of(cell: Cell) -> int:
         return REVISIONS[cell.method]
     revision = METHODS[cell.method].revision
     even = getattr(_config(cell), "even", False)
-    return revision + even_noise.REVISION - 1 if even else revision
+    return revision + even_noise.REVISION_OF_RESULTS - 1 if even else revision
 
 
 def same_settings(stored: Mapping[str, Any], cell: Cell) -> bool:

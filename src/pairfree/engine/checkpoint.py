@@ -60,8 +60,8 @@ class Checkpoint:
         return self.record.step
 
 
-def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
-    """Write one checkpoint atomically and drop all but the newest ``KEEP``.
+def save(folder: Path, record: Record, tensors: Mapping[str, Tensor], keep: int = KEEP) -> Path:
+    """Write one checkpoint atomically and drop all but the newest.
 
     Parameters
     ----------
@@ -71,6 +71,8 @@ def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
         What the JSON says.
     tensors
         The numbers, by name.
+    keep
+        How many stay.
 
     Returns
     -------
@@ -101,13 +103,13 @@ def save(folder: Path, record: Record, tensors: Mapping[str, Tensor]) -> Path:
     write_text(words, _text({**facts, "digest": _digest(facts)}), overwrite=True)
     # the new one stands; what cannot be dropped now is dropped next time
     with contextlib.suppress(OSError):
-        _drop_old(folder)
+        _drop_old(folder, keep)
     return words
 
 
-def _drop_old(folder: Path) -> None:
+def _drop_old(folder: Path, keep: int) -> None:
     """Remove all but the newest, and the tensors of a process that was killed before it wrote the JSON."""
-    for old in listing(folder)[:-KEEP]:
+    for old in listing(folder)[:-keep]:
         old.unlink()
     for numbers in folder.glob("step-*.safetensors"):
         if not numbers.with_suffix(".json").exists():

@@ -196,7 +196,7 @@ class _Training:
         if loop.ends is None or not loop.ends(loop.done, loop.plan.total):
             return
         loop.record = replace(loop.record, ending=EARLY)
-        self._note({"step": loop.done, "event": "ended", "detail": "nothing was gained any more"})
+        self._note({"step": loop.done, "event": "ended", "detail": "before all steps were done"})
 
     def _stop_if_asked(self, stop: bool) -> None:
         """Save and raise ``Stopped`` where all processes know of the wish.
@@ -219,8 +219,8 @@ class _Training:
         self.saved = now()
 
 
-def save(loop: Loop, folder: Path | None = None) -> None:
-    """Write a checkpoint, into the run's folder or another.
+def save(loop: Loop, folder: Path | None = None, keep: int = checkpoint.KEEP) -> None:
+    """Write a checkpoint, into the run's folder or another, of which so many stay.
 
     Of several processes the first writes it, after all have made sure that they agree.
     """
@@ -230,7 +230,7 @@ def save(loop: Loop, folder: Path | None = None) -> None:
     record = replace(
         loop.record, step=loop.done, plan=loop.plan, clock=loop.clock, watch=loop.watch
     )
-    checkpoint.save(folder or loop.run.checkpoints, record, loop.method.tensors())
+    checkpoint.save(folder or loop.run.checkpoints, record, loop.method.tensors(), keep)
 
 
 @contextmanager

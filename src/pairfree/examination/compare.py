@@ -23,6 +23,8 @@ from pairfree.files.intensity import UNKNOWN_UNIT
 
 FloatArray = NDArray[np.float64]
 
+MOST_DB = 10.0
+"""That are told."""
 BETTER_DB, SURE = 0.05, 3.0
 """By which a denoiser must be nearer, and standard errors of it."""
 
@@ -37,6 +39,16 @@ class Comparison:
     """Of that, standard errors."""
     error: float
     """Standard error of ``decibels``."""
+
+    @property
+    def gain(self) -> str:
+        """The decibels, for reading."""
+        return f"{MOST_DB:g} dB or more" if self.decibels >= MOST_DB else f"{self.decibels:.2f} dB"
+
+    @property
+    def alike(self) -> bool:
+        """Whether both make the same of everything."""
+        return self.decibels == 0 and self.error == 0
 
     @property
     def second_is_better(self) -> bool:
@@ -95,6 +107,6 @@ def compare_probes(
     error = math.hypot(chance, law_error * law_part)
     errors = [float(one.square_errors.mean()) for one in first]
     mse = max(float(np.mean(errors)), abs(mean), 1e-300)
-    decibels = -10.0 * math.log10(max(1.0 - mean / mse, 0.1))  # more than 10 dB is not told
+    decibels = -10.0 * math.log10(max(1.0 - mean / mse, 10.0 ** (-MOST_DB / 10.0)))
     error_db = 10.0 / math.log(10.0) * error / mse
     return Comparison(decibels, mean / error if error > 0 else 0.0, error_db)

@@ -98,8 +98,10 @@ def measure_texture(plane: FloatArray, calm: CalmBins) -> float:
     """
     everywhere = measure_calm_blocks(plane, 1.0)
     expected = np.interp(everywhere.brightness, calm.brightness, calm.variance)
-    rougher = everywhere.variance / np.maximum(expected, np.finfo(np.float64).tiny)
-    return max(float(np.median(rougher)) - 1.0, 0.0)
+    known = expected > 0
+    if not known.any():
+        return 0.0
+    return max(float(np.median(everywhere.variance[known] / expected[known])) - 1.0, 0.0)
 
 
 def _starts(length: int, inset: int) -> list[int]:

@@ -32,7 +32,7 @@ def write_paragraph(model: Model, noisy: ImageSet, clean_planes: int) -> str:
             "was given. "
             "Files keep their pixel type and metadata."
         )
-    network = f"a {config['net']} network" if config.get("net") else "its network"
+    network = f"the network {config['net']}" if config.get("net") else "its network"
     patches = (
         f" on {config['patch_px']} x {config['patch_px']} px patches, {config['batch_size']} a step"
         if "patch_px" in config

@@ -295,6 +295,8 @@ def _summary(
     if clock is not None:
         budget += f", {clock.used_s / 60.0:.1f} used"
     stages = ", ".join(f"{name} {steps:,}" for name, steps in record.plan.stages)
+    if record.step < record.plan.total:
+        stages = f"{record.step:,} of {record.plan.total:,} ({stages})"
     normalizer = model.predictor.normalizer
     threads = (
         f"{environment.get('threads', '')} thread{'' if environment.get('threads') == '1' else 's'}"

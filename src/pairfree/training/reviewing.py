@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairfree.data import processes
+from pairfree.engine.plan import Plan
 from pairfree.engine.predictor import Predictor
 from pairfree.engine.record import EARLIER_KEPT, START_KEPT
 from pairfree.evidence.rows import WITHIN_90
@@ -72,9 +73,11 @@ class Review:
         found = self._compare(probes)
         at = f"training ends after {done:,} of {total:,} steps"
         if found.second_is_better:
-            moved = "%s: it moved away from the truth, by %.2f dB as estimated, from %s"
-            _say.log(NOTE, moved, at, found.decibels, self._nearest)
+            moved = "%s: it moved away from the truth, by %s as estimated, from %s"
+            _say.log(NOTE, moved, at, found.gain, self._nearest)
             return True
+        if found.alike:  # nothing has been trained yet
+            return False
         if quarter >= LOOKS // 2 and WITHIN_90 * found.error - found.decibels < NOTHING_DB:
             _say.log(NOTE, "%s: nothing is gained any more, as estimated", at)
             return True
@@ -94,9 +97,12 @@ class Review:
         if found is None or not found.second_is_better:
             return ""
         self._put_nearest()
-        text = "%s is kept: it is nearer to the truth, by about %.2f dB"
-        _say.log(NOTE, text, self._nearest, found.decibels)
-        return START_KEPT if self.earlier is None else EARLIER_KEPT
+        text = "%s is kept: it is nearer to the truth, by about %s"
+        _say.log(NOTE, text, self._nearest, found.gain)
+        if self.earlier is None:
+            return START_KEPT
+        self.job.method.finish(self.job.data, self.job.seed)
+        return EARLIER_KEPT
 
     def compare(self) -> Comparison | None:
         """The run as it is against the nearest state; None where the noise does not allow it."""
@@ -157,7 +163,7 @@ class Review:
 def plan_review(
     job: Job,
     done: int,
-    total: int,
+    plan: Plan,
     keep: Callable[[], None],
     earlier: Mapping[str, Tensor] | None = None,
 ) -> Review | None:
@@ -170,19 +176,22 @@ def plan_review(
     ----------
     job
         Of the run.
-    done, total
+    done
         Steps.
+    plan
+        Of all steps. One of several stages is looked at in the end alone: not each trains the denoiser.
     keep, earlier
         See ``Review``; ``earlier`` is what was kept before a run was stopped.
     """
     method = job.method
     apart = method.needs.clean or method.needs.target or processes.count() > 1
-    if apart or total < FEWEST_STEPS or job.noisy.reading.slices_around:
+    if apart or plan.total < FEWEST_STEPS or job.noisy.reading.slices_around:
         return None
     start = read_start(method)
     if start is None:
         return None
-    return Review(job, start, keep, LOOKS * done // total, earlier)
+    looked = LOOKS * done // plan.total if len(plan.stages) == 1 else LOOKS
+    return Review(job, start, keep, looked, earlier)
 
 
 def _choose_planes(job: Job) -> list[FloatArray]:

@@ -41,7 +41,7 @@ from pairfree.training.restoring import (
     load_weights,
     stored_settings,
 )
-from pairfree.training.reviewing import plan_review
+from pairfree.training.reviewing import LOOKS, plan_review
 
 SHOWN_WARNINGS = 20
 NEAREST = "nearest"
@@ -300,8 +300,12 @@ def _finish(loop: Loop, job: Job, report: bool, on_step: OnStep | None) -> Model
 def _train(loop: Loop, job: Job, on_step: OnStep | None) -> None:
     """Train, and keep the start or an earlier state where training came no nearer to the truth."""
     folder = loop.run.stage_path(NEAREST) / "checkpoints"
-    earlier = _read_nearest(folder, job.method)
-    review = plan_review(job, loop.done, loop.plan.total, lambda: save(loop, folder), earlier)
+    earlier = _read_nearest(folder, job.method, loop.record)
+
+    def keep() -> None:
+        save(loop, folder, LOOKS)
+
+    review = plan_review(job, loop.done, loop.plan, keep, earlier)
     if review is not None:
         loop.ends = review.ends
     run_loop(loop, on_step)
@@ -315,12 +319,25 @@ def _train(loop: Loop, job: Job, on_step: OnStep | None) -> None:
     save(loop)
 
 
-def _read_nearest(folder: Path, method: Method) -> dict[str, Tensor] | None:
-    """Weights of all networks as they were kept before a run was stopped; None where there are none."""
-    if not checkpoint.listing(folder):
+def _read_nearest(folder: Path, method: Method, record: Record) -> dict[str, Tensor] | None:
+    """Weights of all networks as they were kept before a run was stopped; None where there are none of it."""
+    try:
+        if not checkpoint.listing(folder):
+            return None
+        last, problems = checkpoint.load_latest(folder)
+        check_tensors(method, last, optimizers=True, ours=method.key in METHODS)
+        theirs = last.record
+        if (theirs.data_sha256, theirs.seed, theirs.config) != (
+            record.data_sha256,
+            record.seed,
+            record.config,
+        ):
+            raise CheckpointError(f"{folder}: is of another run")
+    except CheckpointError as error:
+        _say.warning("%s; the run goes on without the earlier state that lay there", error)
         return None
-    last, _ = checkpoint.load_latest(folder)
-    check_tensors(method, last, optimizers=True, ours=method.key in METHODS)
+    for line in problems:
+        _say.warning("%s", line)
     weights = {name: last.tensors[name] for name in method.weights()}
     last.tensors.close()
     return weights
