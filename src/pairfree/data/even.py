@@ -17,7 +17,7 @@ from pairfree.measure.plane_law import measure_noise_law
 from pairfree.measure.variance_line import PoissonGaussian
 
 REVISION = 3
-"""Of the law that is measured, from 1: raised where results of networks change with it.
+"""Of the law that is measured, from 1: raised where networks see other numbers by it.
 
 A run goes on by the law that it began with, or not at all.
 """

@@ -82,8 +82,7 @@ class Review:
             _say.log(NOTE, "%s: nothing is gained any more, as estimated", at)
             return True
         if found.decibels < 0:
-            weights = self.job.method.weights()
-            self.earlier = {name: value.detach().clone() for name, value in weights.items()}
+            self.earlier = self._copy_weights()
             self._probes_of_nearest = probes
             self.keep()
         return False
@@ -130,13 +129,17 @@ class Review:
             self.job.method.load_tensors(self.earlier, optimizers=False)
 
     def _probe_nearest(self) -> list[Passes]:
-        method = self.job.method
-        now = {name: value.detach().clone() for name, value in method.weights().items()}
+        now = self._copy_weights()
         self._put_nearest()
         try:
             return self._probe()
         finally:
-            method.load_tensors(now, optimizers=False)
+            self.job.method.load_tensors(now, optimizers=False)
+
+    def _copy_weights(self) -> dict[str, Tensor]:
+        """Of all networks, as they are now."""
+        weights = self.job.method.weights()
+        return {name: value.detach().clone() for name, value in weights.items()}
 
     def _probe(self) -> list[Passes]:
         """What the networks make of the trials; they train on afterwards."""
