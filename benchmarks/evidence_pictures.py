@@ -88,7 +88,7 @@ class Case:
             distance = (rows - place[0]) ** 2 + (columns - place[1]) ** 2
             added += height * np.exp(-distance / (2.0 * width**2))
         made = self.denoise((self.scene.noisy + added)[None])[0]
-        return made[:SIDE_PX, 300 : 300 + SIDE_PX] / 255.0
+        return made[:SIDE_PX, 290 : 290 + SIDE_PX] / 255.0
 
     def show_map(self) -> FloatArray:
         """The map of standard errors, white from 30 grey levels on."""
